@@ -1,0 +1,36 @@
+# The whole project from three commands; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
+	@$(BIN)/python -m compose.demo
+
+test: .venv/.ready  ## the whole test suite, on a real broker
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: .venv/.ready  ## ruff, ruff format, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.ready  ## let ruff order imports and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.ready  ## throughput beside a bare confluent-kafka loop
+	$(BIN)/python -m bench
+
+clean:  ## remove the environment and everything made here
+	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[demo,test,lint]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Consumes the streams' topics and writes finished .g3 files."""

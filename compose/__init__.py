@@ -1,0 +1,1 @@
+"""Everything to run the recorder somewhere: the embedded broker, a simulated stream, the demo."""

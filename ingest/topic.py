@@ -1,0 +1,208 @@
+"""The contract between ingest and everyone who reads its topics.
+
+Topic names, the record's headers, chunks, and the settings that topics are created with. The publisher
+owns this schema; the archiver imports it. It needs nothing but the standard library, and does no I/O.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+VERSION = b"1"
+FILES_TOPIC = "g3.files"
+CHUNK_BYTES = 1_000_000
+"""The largest value of a record. With its headers it fits a broker's default message.max.bytes (1,048,588)."""
+
+_FRAMES_PREFIX = "g3.frames."
+_REJECTED_PREFIX = "g3.rejected."
+_STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_STREAM_NAME = re.compile(_STREAM)
+_EPOCH = re.compile(r"[0-9a-f]{16}")
+_EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
+_CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
+
+FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
+"""For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
+
+_WIDE_OPEN_TIMESTAMPS = {
+    # One stamp that the broker finds out of range fails its whole batch, and clocks do step.
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+FRAMES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "max.message.bytes": "1048588",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
+    **FRAMES_TOPIC_CONFIG,
+    "retention.bytes": str(1 << 30),
+    "segment.bytes": str(64 << 20),
+}
+FILES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+
+Headers = list[tuple[str, bytes]]
+"""As Kafka clients give and take them."""
+
+
+class ContractError(ValueError):
+    """A name or a record that breaks the contract; the message says what, and quotes no untrusted bytes raw."""
+
+
+class Kind(StrEnum):
+    """What a record is: a frame, flow control, or a fact about the connection."""
+
+    FRAME = "frame"
+    START = "start"
+    END = "end"
+    CONNECTED = "connected"
+    LOST = "lost"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A record's headers: everything about it but its bytes and its timestamp.
+
+    epoch: 16 hex digits, born at a start of ingest. seq: this record's number in its epoch, from 0.
+    type: G3 frame type code (u32). id: the frame's sostream_id, if valid. session, num: its session_id and
+    frame_num, if integers. chunk: (k, n), the k-th (from 1) of n parts of a split record.
+    why: of a fact, one line. prev: (epoch, last seq) of the predecessor, on an epoch's first record, which
+    also says `unclean` if the host went down without a clean exit of ingest.
+    """
+
+    kind: Kind
+    epoch: str
+    seq: int
+    type: int | None = None
+    id: str | None = None
+    session: int | None = None
+    num: int | None = None
+    chunk: tuple[int, int] = (1, 1)
+    why: str | None = None
+    prev: tuple[str, int] | None = None
+    unclean: bool = False
+
+    def headers(self) -> Headers:
+        """The Kafka headers that say this; `from_headers` reads them back."""
+        found = [
+            ("v", VERSION),
+            ("kind", self.kind.encode()),
+            ("epoch", self.epoch.encode()),
+            ("seq", b"%d" % self.seq),
+        ]
+        if self.type is not None:
+            found.append(("type", b"%d" % self.type))
+        if self.id is not None:
+            found.append(("id", self.id.encode()))
+        if self.session is not None:
+            found.append(("session", b"%d" % self.session))
+        if self.num is not None:
+            found.append(("num", b"%d" % self.num))
+        if self.chunk != (1, 1):
+            found.append(("chunk", b"%d/%d" % self.chunk))
+        if self.why is not None:
+            found.append(("why", self.why.encode("ascii", "backslashreplace").replace(b"\n", b" ")))
+        if self.prev is not None:
+            found.append(("prev", b"%s:%d" % (self.prev[0].encode(), self.prev[1])))
+        if self.unclean:
+            found.append(("unclean", b"1"))
+        return found
+
+    @classmethod
+    def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
+        """Read headers back, trusting none of them. Raises ContractError; headers it doesn't know are ignored."""
+        got = dict(headers)
+        if got.get("v") != VERSION:
+            raise ContractError(f"a record of contract version {got.get('v')!r}; this program reads {VERSION!r}")
+        kind = _KINDS.get(got.get("kind"))
+        if kind is None:
+            raise ContractError(f"a record of unknown kind {got.get('kind')!r}")
+        epoch = (got.get("epoch") or b"").decode("ascii", "replace")
+        if not _EPOCH.fullmatch(epoch):
+            raise ContractError(f"a record with epoch {epoch!r}; 16 hex digits are needed")
+        seq = _integer("seq", got.get("seq"), 0, 2**63)
+        if seq is None:
+            raise ContractError("a record without a seq")
+        stream_id = got.get("id")
+        name = None if stream_id is None else stream_name(stream_id.decode("ascii", "replace"))
+        why = got.get("why")
+        return cls(
+            kind,
+            epoch,
+            seq,
+            _integer("type", got.get("type"), 0, 2**32),
+            name,
+            _integer("session", got.get("session"), -(2**63), 2**63),
+            _integer("num", got.get("num"), -(2**63), 2**63),
+            _chunk(got.get("chunk")),
+            None if why is None else why[:200].decode("ascii", "backslashreplace"),
+            _prev(got.get("prev")),
+            got.get("unclean") == b"1",
+        )
+
+
+_KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
+
+
+def stream_name(text: str) -> str:
+    """Give the name back if it may be a topic, a directory and a label; else raise ContractError."""
+    if not _STREAM_NAME.fullmatch(text):
+        raise ContractError(
+            f"{text[:80]!r} is no stream name: 1 to 64 of A-Z a-z 0-9 _ -, the first a letter or digit"
+        )
+    return text
+
+
+def frames_topic(stream: str) -> str:
+    """The topic of a stream's records."""
+    return _FRAMES_PREFIX + stream
+
+
+def rejected_topic(stream: str) -> str:
+    """The topic of a stream's frames that can't be trusted."""
+    return _REJECTED_PREFIX + stream
+
+
+def stream_of(topic: str) -> str:
+    """The stream of a frames topic; raises ContractError for any other topic."""
+    if not topic.startswith(_FRAMES_PREFIX):
+        raise ContractError(f"{topic[:120]!r} is no frames topic")
+    return stream_name(topic.removeprefix(_FRAMES_PREFIX))
+
+
+def _integer(name: str, text: bytes | None, low: int, high: int) -> int | None:
+    if text is None:
+        return None
+    # int() alone would take blanks, underscores and other scripts' digits; and a long text takes it long.
+    if not (len(text) <= 20 and (text[1:] if text[:1] == b"-" else text).isdigit()):
+        raise ContractError(f"a record whose {name} is {text[:30]!r}, not an integer")
+    number = int(text)
+    if not low <= number < high:
+        raise ContractError(f"a record whose {name} is {number}, out of range")
+    return number
+
+
+def _chunk(text: bytes | None) -> tuple[int, int]:
+    if text is None:
+        return (1, 1)
+    match = _CHUNK.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ContractError(f"a record whose chunk is {text[:30]!r}, not k/n")
+    return (int(match[1]), int(match[2]))
+
+
+def _prev(text: bytes | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    match = _EPOCH_SEQ.fullmatch(text)
+    if match is None:
+        raise ContractError(f"a record whose prev is {text[:60]!r}, not epoch:seq")
+    return (match[1].decode(), int(match[2]))
