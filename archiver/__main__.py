@@ -1,0 +1,181 @@
+"""The command `archiver`: flags, signals, and the archive that they start."""
+
+import argparse
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from archiver.archive import Archive
+from archiver.feed import FencedError
+from archiver.finishing import ArchiveRoot
+from archiver.layout import PRIVATE_DIRECTORY, NameFormat
+from archiver.segmentation import Settings
+from ingest.settings import Flags, kafka_client, log_to_stderr, seconds, stream_flag
+from ingest.wire import FRAME_TYPES
+
+log = logging.getLogger("archiver")
+
+_MOST_CARRIED_TYPES = 3  # their places must fit into the commit's metadata
+_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+_DESCRIPTION = """\
+Record the streams that ingest publishes to Kafka as .g3 files:
+  DATA_DIR/<5 digits>/<stream id>/2019-01-01-12-00-00_000.g3
+
+A file begins with an acquisition (START, or a first frame) and ends with it (END, a gap, a lost connection), or
+after --time-per-file. It appears under its name when it is complete, and never changes. May be started before Kafka;
+may be killed at any time: it goes on with the same file. Stop it with SIGTERM or Ctrl-C; it exits 0."""
+
+_EXAMPLES = """\
+examples:
+  archiver --data-dir /data                                    every stream, from Kafka at localhost:9092
+  archiver --data-dir /data --stream crate1slot2 --stream crate1slot3 --bootstrap-servers kafka1:9092
+  archiver --data-dir /data --time-per-file 60 --name-format ctime --carry Observation --carry Wiring
+
+Run more of them with the same --group and --data-dir to share the streams; a second archive of the same streams is
+another --group with another --data-dir. Changed settings take effect with the next acquisition.
+
+exit codes: 0 stopped as asked; 1 can't go on, and says why; 2 wrong usage."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    flags = Flags("archiver", _DESCRIPTION, _EXAMPLES)
+    flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
+    flags.option(
+        "--time-per-file",
+        type=seconds,
+        default="600",
+        metavar="SECONDS",
+        help="the most that one file may span",
+    )
+    flags.option(
+        "--gap",
+        type=seconds,
+        default="10",
+        metavar="SECONDS",
+        help="so long without frames ends an acquisition",
+    )
+    flags.option(
+        "--name-format",
+        type=NameFormat,
+        choices=list(NameFormat),
+        default="date",
+        metavar="date|ctime",
+        help="2019-01-01-12-00-00_000.g3 or 1546344000_000.g3",
+    )
+    flags.option(
+        "--carry",
+        action="append",
+        default=[],
+        choices=sorted(FRAME_TYPES),
+        metavar="TYPE",
+        help="the last frame of this type heads every following file; up to 3 times; Observation if never given",
+    )
+    flags.option(
+        "--stream",
+        type=stream_flag,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="record this stream; may be repeated; every stream, new ones as they appear, if never given",
+    )
+    flags.option(
+        "--group", type=_group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
+    )
+    flags.option(
+        "--instance-id",
+        type=_group,
+        metavar="NAME",
+        help="who this is in the group; by default the host's name and a digest of the data dir",
+    )
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; args: the command line without the program's name. Gives the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(args)
+    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
+    if len(carry) > _MOST_CARRIED_TYPES:
+        parser.error(f"--carry: at most {_MOST_CARRIED_TYPES} types")
+    settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+    log_to_stderr(options.log_level)
+    root = options.data_dir.absolute()
+    instance_id = options.instance_id or _instance_id(root)
+    try:
+        lock = _claim(root, instance_id)
+    except OSError as error:
+        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
+        return 1
+    except ClaimedError as error:
+        log.error("%s", error)
+        return 1
+    try:
+        archive = Archive(
+            ArchiveRoot(root, options.group, socket.gethostname()),
+            settings,
+            kafka_client(options, {}),
+            instance_id,
+            options.stream or None,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: archive.stopping.set())
+        log.info("recording to %s, in the group %s as %s", root, options.group, instance_id)
+        archive.run()
+    except KafkaException as error:
+        log.error("Kafka: %s", error.args[0].str())
+        return 1
+    except FencedError as error:
+        log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
+        return 1
+    finally:
+        os.close(lock)
+    log.info("stopped; everything recorded is durable and committed")
+    return 0
+
+
+class ClaimedError(Exception):
+    """Another archiver on this host has this data directory and instance id; the message says what to do."""
+
+
+def _claim(root: Path, instance_id: str) -> int:
+    """Make the data directory, see that it can be written, and lock the instance id in it. Raises OSError."""
+    private = root / PRIVATE_DIRECTORY
+    private.mkdir(parents=True, exist_ok=True)
+    name = private / f"{instance_id}.lock"
+    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ClaimedError(
+            f"another archiver runs here with the instance id {instance_id} (it holds {name}); "
+            f"stop it first, or share its streams under another --instance-id"
+        ) from None
+    return lock
+
+
+def _instance_id(root: Path) -> str:
+    """The same at every start on this host for this data directory."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:150]
+    return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+
+
+def _group(text: str) -> str:
+    if not _GROUP.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: 1 to 200 of A-Z a-z 0-9 . _ - are allowed")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The loop: records from the feed to the recordings, and once a second everything durable and committed.
+
+One thread polls and writes. Another makes durable and commits, for all streams in one request; a few more finish
+files, each at its own pace, so that no stream waits for another's disk.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from archiver.checkpoint import CheckpointError
+from archiver.feed import Committed, EvictedError, Feed
+from archiver.finishing import ArchiveRoot
+from archiver.recording import Recording, Snapshot
+from archiver.segment_file import PartialDamagedError
+from archiver.segmentation import Settings
+from ingest.topic import stream_of
+
+log = logging.getLogger(__name__)
+
+_COMMIT_SECONDS = 1.0
+_POLL_SECONDS = 0.25
+_BUSY_POLL_SECONDS = 0.01
+_LET_GO_SECONDS = 8.0
+"""How long a stream that goes to another member may take to finish its file, before it is left as it is."""
+
+_FINISHING_THREADS = 8
+
+
+class Archive:
+    """Records streams into one data directory. streams: which, None for all there are and will be.
+
+    config: librdkafka settings. Raises KafkaException on a wrong one.
+    """
+
+    def __init__(
+        self,
+        root: ArchiveRoot,
+        settings: Settings,
+        config: Mapping[str, Any],
+        instance_id: str,
+        streams: Sequence[str] | None,
+    ) -> None:
+        self.stopping = threading.Event()
+        self._root = root
+        self._settings = settings
+        self._recordings: dict[str, Recording] = {}
+        self._paused: set[str] = set()
+        self._feed = Feed(config, root.group, instance_id, streams, self)
+        self._pool = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
+        self._durable_pool = ThreadPoolExecutor(1, "durable")
+        self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
+        self._commit_at = 0.0
+
+    def run(self) -> None:
+        """Record until `stopping` is set; then leave every open file durable and committed. Raises FencedError."""
+        try:
+            self._feed.join(self.stopping)
+            while not self.stopping.is_set():
+                try:
+                    self._once()
+                except EvictedError as error:
+                    self._abandon(list(self._recordings), f"the group has given them away ({error})")
+            self._let_go(list(self._recordings))
+        finally:
+            self._abandon(list(self._recordings), "this archiver stops")
+            self._pool.shutdown()
+            self._durable_pool.shutdown()
+            self._feed.close()
+
+    def _once(self) -> None:
+        busy = any(recording.busy for recording in self._recordings.values())
+        touched = set()
+        for message in self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS):
+            recording = self._recordings.get(stream_of(message.topic() or ""))
+            if recording:
+                recording.backlog.append(message)
+                recording.backlog_bytes += len(message)
+                touched.add(recording)
+        now = time.monotonic()
+        tick = now >= self._commit_at
+        for recording in list(self._recordings.values()):
+            if tick and not recording.restored:
+                self._restore(recording, seek=True)
+            if recording in touched or (recording.busy and (tick or not recording.trouble)):
+                recording.work()
+            self._pause_or_resume(recording)
+        self._see_to_commits(tick)
+        if tick:
+            self._commit_at = now + _COMMIT_SECONDS
+
+    def _pause_or_resume(self, recording: Recording) -> None:
+        stream = recording.stream
+        if recording.crowded and stream not in self._paused:
+            self._feed.pause(stream)
+            self._paused.add(stream)
+        elif stream in self._paused and not recording.crowded and not recording.backlog_bytes:
+            self._feed.resume(stream)
+            self._paused.remove(stream)
+
+    def _restore(self, recording: Recording, seek: bool) -> int | None:
+        """The offset to read from. A disk that can't be used now is tried again at every tick."""
+        try:
+            offset = recording.restore()
+        except CheckpointError as error:
+            recording.stop(f"{error}; nothing is recorded over it")
+            return None
+        except OSError as error:
+            recording.say_trouble(error)
+            return recording.committed_offset
+        if seek and offset is not None:
+            self._feed.seek(recording.stream, offset)
+        return offset
+
+    # Durable and committed, once a second
+
+    def _see_to_commits(self, tick: bool) -> None:
+        if self._committing and self._committing[1].done():
+            snapshots, committing = self._committing
+            self._committing = None
+            self._committed(snapshots, committing)
+        if tick and not self._committing:
+            snapshots = [found for recording in self._recordings.values() if (found := recording.snapshot())]
+            if snapshots:
+                for snapshot in snapshots:
+                    snapshot.recording.held = True
+                self._committing = snapshots, self._durable_pool.submit(self._commit, snapshots)
+
+    def _commit(self, snapshots: list[Snapshot]) -> list[Snapshot]:
+        """Make durable, tell losses, commit; gives those for which that is done. Raises as Feed.commit."""
+        done, commits = [], []
+        for snapshot in snapshots:
+            try:
+                commit = snapshot.make_durable()
+                for loss in snapshot.losses:
+                    self._feed.tell(loss)
+            except PartialDamagedError as error:
+                snapshot.recording.damage = str(error)
+            except OSError as error:
+                log.error("%s: can't make its file durable: %s; still trying", snapshot.recording.stream, error)
+            else:
+                commits.append(commit)
+                done.append(snapshot)
+        self._feed.commit(commits)
+        return done
+
+    def _committed(self, snapshots: list[Snapshot], committing: Future[list[Snapshot]]) -> None:
+        for snapshot in snapshots:
+            snapshot.recording.held = False
+        try:
+            for snapshot in committing.result():
+                snapshot.recording.saved(snapshot)
+        except KafkaException as error:
+            log.debug("commit failed, will be made again: %s", error)
+        for snapshot in snapshots:
+            snapshot.recording.see_to_damage()
+
+    # Streams come and go: the Feed's Streams
+
+    def assigned(self, committed: Sequence[Committed]) -> Mapping[str, int | None]:
+        """Record these from now on."""
+        starts: dict[str, int | None] = {}
+        for found in committed:
+            recording = Recording(found, self._settings, self._root, self._feed, self._pool)
+            self._recordings[found.stream] = recording
+            self._paused.discard(found.stream)
+            starts[found.stream] = self._restore(recording, seek=False)
+        if starts:
+            log.info("recording %s", ", ".join(sorted(starts)))
+        return starts
+
+    def revoked(self, streams: Sequence[str]) -> None:
+        """Another member records these from now on."""
+        self._let_go([stream for stream in streams if stream in self._recordings])
+
+    def lost(self, streams: Sequence[str]) -> None:
+        """Another member records these already."""
+        self._abandon([stream for stream in streams if stream in self._recordings], "the group has given them away")
+
+    def overtaken(self, stream: str, earliest: int) -> None:
+        """Retention was faster than we."""
+        if stream in self._recordings:
+            self._recordings[stream].overtaken(earliest)
+
+    def _let_go(self, streams: Sequence[str]) -> None:
+        """Leave these durable and committed, as far as that can be done in a few seconds."""
+        until = time.monotonic() + _LET_GO_SECONDS
+        if self._committing:
+            wait([self._committing[1]], _LET_GO_SECONDS)
+            self._see_to_commits(tick=False)
+        recordings = [self._recordings[stream] for stream in streams]
+        for recording in recordings:
+            recording.settle(max(0.0, until - time.monotonic()))
+        snapshots = [found for recording in recordings if (found := recording.snapshot())]
+        try:
+            for snapshot in self._commit(snapshots):
+                snapshot.recording.saved(snapshot)
+        except (KafkaException, EvictedError) as error:
+            log.warning("the last commit failed (%s); a second's records will be written again", error)
+        for stream in streams:
+            self._recordings.pop(stream).abandon()
+
+    def _abandon(self, streams: Sequence[str], why: str) -> None:
+        for stream in streams:
+            log.warning("%s: let go of: %s", stream, why)
+            self._recordings.pop(stream).abandon()

@@ -1,0 +1,127 @@
+"""What an archiver commits with an offset: all it needs to go on from there as if it had never stopped.
+
+It is the metadata of a Kafka commit (at most 4095 characters), as JSON. Kafka is network: what is read back is
+checked against these types, and its names against what they may be, before any of it becomes a path.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from archiver.segmentation import State, Why
+from ingest.topic import Kind
+
+MAX_CHARACTERS: Final = 4095
+"""Kafka's default offset.metadata.max.bytes, less one."""
+
+Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+Count = Annotated[int, Meta(ge=0)]
+Crc = Annotated[int, Meta(ge=0, lt=2**32)]
+FilePath = Annotated[str, Meta(pattern=r"^[0-9]{5}/[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[0-9-]{1,30}_[0-9]{3,12}\.g3\Z")]
+PartialName = Annotated[str, Meta(pattern=r"^[0-9-]{1,30}_[0-9]{3,12}\.[0-9a-f]{8}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class CheckpointError(ValueError):
+    """Committed metadata that is no checkpoint; the message says what is wrong with it."""
+
+
+class RecordId(Struct, frozen=True):
+    """Which record: its offset, epoch, seq, and time in ms. kind: of a closing record, what it was."""
+
+    offset: Count
+    epoch: Epoch
+    seq: Count
+    time: int
+    kind: Kind = Kind.FRAME
+
+
+class Place(Struct, frozen=True):
+    """Where a frame of the carry lies: `length` bytes at `at` of the file `path`, or of the partial that becomes it.
+
+    offset: of the record that brought it.
+    """
+
+    path: FilePath
+    at: Count
+    length: Count
+    crc: Crc
+    offset: Count
+
+
+class Base(Struct, frozen=True, omit_defaults=True):
+    """What was so before a file's first record: from here the file can be made again from the topic.
+
+    epochs: what has changed since, as `sequence.changes` says it.
+    """
+
+    offset: Count
+    state: State
+    epochs: dict[Epoch, Annotated[int, Meta(ge=-1)]] = {}
+    carry: dict[int, Place] = {}
+
+
+class Partial(Struct, frozen=True):
+    """The file that is being recorded: its name in the private directory, the path it will have, the bytes of it
+    that are durable with their CRC32C, and what it holds."""
+
+    name: PartialName
+    path: FilePath
+    length: Count
+    crc: Crc
+    frames: Count
+    first: RecordId
+    last: RecordId
+    carry: tuple[int, ...]
+    base: Base
+
+
+class Closing(Struct, frozen=True):
+    """The file is being finished: why, its digest, and the record that closed it."""
+
+    why: Why
+    sha256: Sha256
+    record: RecordId
+
+
+class Checkpoint(Struct, frozen=True, omit_defaults=True):
+    """The state of one stream's recording at the offset it is committed with.
+
+    epochs: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far.
+    """
+
+    state: State
+    epochs: tuple[tuple[Epoch, Count], ...] = ()
+    files: Count = 0
+    carry: dict[int, Place] = {}
+    partial: Partial | None = None
+    closing: Closing | None = None
+    v: int = 1
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Checkpoint)
+
+
+def encode(checkpoint: Checkpoint) -> str:
+    """As commit metadata. Raises CheckpointError if Kafka would not take it."""
+    text = _ENCODER.encode(checkpoint).decode()
+    if len(text) > MAX_CHARACTERS:
+        raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
+    return text
+
+
+def decode(text: str, stream: str) -> Checkpoint:
+    """Read commit metadata back. Raises CheckpointError if it isn't a checkpoint of that stream."""
+    try:
+        checkpoint = _DECODER.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise CheckpointError(f"the committed metadata is no checkpoint: {error}") from None
+    if checkpoint.v != 1:
+        raise CheckpointError(f"the committed checkpoint is of version {checkpoint.v}; this program reads 1")
+    if checkpoint.state.stream != stream:
+        raise CheckpointError(f"the committed checkpoint is of the stream {checkpoint.state.stream}")
+    if (checkpoint.state.file is None) != (checkpoint.partial is None):
+        raise CheckpointError("the committed checkpoint contradicts itself about an open file")
+    return checkpoint

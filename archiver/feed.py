@@ -1,0 +1,325 @@
+"""Kafka, as the archiver needs it: which streams are ours, their records, our commits, and what we tell.
+
+A member of a classic consumer group with a static id: after a restart its streams are its own again at once. What
+is committed with an offset is the state of the recording at that offset (checkpoint.py).
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+
+from archiver.event import Event, encode
+from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 8 << 20
+
+_COMPLAIN_SECONDS = 5.0
+_KAFKA_SECONDS = 10.0
+
+CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
+    "group.protocol": "classic",  # KIP-848 took 45 s to come back, or failed for good (design)
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 2_000,
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
+    "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
+    "allow.auto.create.topics": False,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 16 << 10,
+    "fetch.wait.max.ms": 100,
+}
+_PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "message.timeout.ms": 0,
+    "allow.auto.create.topics": False,
+}
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
+_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+
+
+class FencedError(Exception):
+    """Another archiver with our instance id has joined the group: this one must stop."""
+
+
+class EvictedError(Exception):
+    """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An offset of a stream, and the checkpoint to commit with it."""
+
+    stream: str
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What was committed for a stream; offset None: nothing."""
+
+    stream: str
+    offset: int | None
+    metadata: str
+
+
+class Streams(Protocol):
+    """Who records the streams. Each method is called inside `Feed.batch`."""
+
+    def assigned(self, committed: Sequence[Committed]) -> Mapping[str, int | None]:
+        """These are ours now; gives the offset to read each from, None for the earliest."""
+
+    def revoked(self, streams: Sequence[str]) -> None:
+        """These go to another member: make them durable, commit, let go."""
+
+    def lost(self, streams: Sequence[str]) -> None:
+        """These are another member's already: let go of them, commit nothing."""
+
+    def overtaken(self, stream: str, earliest: int) -> None:
+        """Retention has deleted what was to be read next; reading goes on at `earliest`."""
+
+
+class Feed:
+    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours.
+
+    Raises KafkaException on a setting that librdkafka doesn't take.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        group: str,
+        instance_id: str,
+        streams: Sequence[str] | None,
+        recordings: Streams,
+    ) -> None:
+        self._servers = config["bootstrap.servers"]
+        common = {**config, "error_cb": self._client_error}
+        self._recordings = recordings
+        self._common = common
+        self._consumer = Consumer({**CONSUMER_CONFIG, **common, "group.id": group, "group.instance.id": instance_id})
+        self._producer = Producer({**_PRODUCER_CONFIG, **common})
+        self._pattern = _pattern(streams)
+        self._refused: set[str] = set()
+        self._complained = 0.0
+
+    def join(self, stopping: threading.Event) -> None:
+        """Wait for Kafka, see to it that g3.files exists, and join the group."""
+        while not stopping.is_set():
+            try:
+                self._create_files_topic()
+                break
+            except KafkaException as error:
+                self._complain(error.args[0].str())
+                stopping.wait(0.5)
+        self._consumer.subscribe(
+            [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def batch(self, seconds: float) -> list[Message]:
+        """Records that have come, about BATCH_BYTES at most; waits for the first one up to that long.
+
+        Raises FencedError, and what the streams' methods raise.
+        """
+        found: list[Message] = []
+        size = 0
+        message = self._consumer.poll(seconds)
+        while message is not None:
+            if error := message.error():
+                self._record_error(message, error)
+            else:
+                found.append(message)
+                size += len(message)
+                if size >= BATCH_BYTES:
+                    break
+            message = self._consumer.poll(0)
+        return found
+
+    def commit(self, commits: Iterable[Commit]) -> None:
+        """Commit, in one request; for any thread. Raises FencedError, EvictedError, KafkaException (try again)."""
+        offsets = [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]
+        if not offsets:
+            return
+        try:
+            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            _raise_if_final(error.args[0])
+            raise
+        for partition in done or []:
+            if partition.error:
+                _raise_if_final(partition.error)
+                raise KafkaException(partition.error)
+
+    def tell(self, event: Event) -> None:
+        """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
+        outcome: list[KafkaError | None] = []
+        self._producer.produce(
+            FILES_TOPIC,
+            encode(event),
+            event.key.encode(),
+            partition=0,
+            on_delivery=lambda error, _: outcome.append(error),
+        )
+        self._producer.flush(_KAFKA_SECONDS)
+        if not outcome:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
+        if outcome[0] is not None:
+            raise KafkaException(outcome[0])
+
+    def pause(self, stream: str) -> None:
+        """Deliver no more of it until `resume`."""
+        self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
+
+    def resume(self, stream: str) -> None:
+        """Deliver it again."""
+        self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
+
+    def seek(self, stream: str, offset: int) -> None:
+        """Deliver it from that offset on."""
+        self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
+
+    def fetch(self, stream: str, offset: int) -> list[Message]:
+        """The messages from `offset` on that make one record (its chunks), read aside. Raises KafkaException."""
+        reader = Consumer({**self._common, "group.id": "unused", "enable.auto.commit": False})
+        try:
+            reader.assign([TopicPartition(frames_topic(stream), 0, offset)])
+            found: list[Message] = []
+            until = time.monotonic() + _KAFKA_SECONDS
+            while time.monotonic() < until and len(found) < 1000:
+                message = reader.poll(0.5)
+                if message is None or message.error():
+                    continue
+                found.append(message)
+                chunk = dict(message.headers() or []).get("chunk") or b"1/1"
+                k, _, n = (chunk if isinstance(chunk, bytes) else chunk.encode()).partition(b"/")
+                if k == n:
+                    return found
+            return found
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        """Leave. The group keeps our streams for us until the session has timed out."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        ours = [p for p in partitions if p.partition == 0 and not self._is_refused(consumer, p.topic)]
+        committed = self._committed(consumer, ours)
+        starts = self._recordings.assigned(
+            [
+                Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
+                for p in committed
+            ]
+        )
+        offsets = {
+            frames_topic(stream): OFFSET_BEGINNING if start is None else start for stream, start in starts.items()
+        }
+        refused = [p for p in partitions if p.topic in self._refused]
+        consumer.incremental_assign(
+            [TopicPartition(p.topic, p.partition, offsets.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
+        )
+        if refused:
+            consumer.pause(refused)
+
+    def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        while partitions:
+            try:
+                found: list[TopicPartition] = consumer.committed(partitions, timeout=_KAFKA_SECONDS)
+                for partition in found:
+                    if partition.error:
+                        raise KafkaException(partition.error)
+                return found
+            except KafkaException as error:
+                self._complain(error.args[0].str())
+                time.sleep(0.2)  # in a callback of poll: there is nothing else to wait for
+        return []
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._recordings.revoked(self._ours(partitions))
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._recordings.lost(self._ours(partitions))
+
+    def _ours(self, partitions: list[TopicPartition]) -> list[str]:
+        return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
+
+    def _is_refused(self, consumer: Consumer, topic: str) -> bool:
+        found = consumer.list_topics(topic, timeout=_KAFKA_SECONDS).topics.get(topic)
+        if found is not None and len(found.partitions) > 1:
+            if topic not in self._refused:
+                log.error(
+                    "the topic %s has %d partitions, so its order is lost; it is not recorded. "
+                    "Delete it; ingest creates it with one",
+                    topic,
+                    len(found.partitions),
+                )
+            self._refused.add(topic)
+        return topic in self._refused
+
+    def _record_error(self, message: Message, error: KafkaError) -> None:
+        _raise_if_final(error)
+        topic = message.topic()
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
+            earliest, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_KAFKA_SECONDS)
+            self._recordings.overtaken(stream_of(topic), earliest)
+            self.seek(stream_of(topic), earliest)
+        else:
+            self._complain(error.str())
+
+    def _create_files_topic(self) -> None:
+        admin = AdminClient(dict(self._common))
+        if admin.list_topics(FILES_TOPIC, timeout=_COMPLAIN_SECONDS).topics[FILES_TOPIC].error is None:
+            return
+        new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
+        try:
+            admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[FILES_TOPIC].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        else:
+            log.info("created the topic %s", FILES_TOPIC)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._complain(error.str())
+
+    def _complain(self, what: str) -> None:
+        now = time.monotonic()
+        if now - self._complained >= _COMPLAIN_SECONDS:
+            self._complained = now
+            log.warning("Kafka at %s: %s; still trying", self._servers, what)
+
+
+def _pattern(streams: Sequence[str] | None) -> str:
+    if streams is None:
+        return FRAMES_TOPIC_PATTERN
+    # A pattern, so that a stream whose topic doesn't exist yet is waited for without a word.
+    return f"^({'|'.join(re.escape(frames_topic(stream)) for stream in streams)})$"
+
+
+def _raise_if_final(error: KafkaError) -> None:
+    # By code: `.fatal()` is False on these (design).
+    if error.code() in _FENCED:
+        raise FencedError(error.str())
+    if error.code() in _EVICTED:
+        raise EvictedError(error.str())

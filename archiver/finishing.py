@@ -1,0 +1,203 @@
+"""How a recorded file becomes a finished one: the steps of law 4, in their order.
+
+Every step may be repeated, and a kill between any two of them is repaired by doing them all again: the commit with
+`closing` is made before the first that others can see, the one without it after the last.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from confluent_kafka import KafkaException
+from msgspec.structs import replace
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_fixed
+
+from archiver import sums
+from archiver.checkpoint import Checkpoint, Partial, encode
+from archiver.event import Event, FileFinished, RecordsLost
+from archiver.feed import Commit
+from archiver.layout import PRIVATE_DIRECTORY
+from archiver.segment_file import PartialDamagedError, SegmentFile, publish
+from archiver.segmentation import closed
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_RETRY_SECONDS = 1.0
+_SAY_AGAIN_ATTEMPTS = 60
+
+
+class AbandonedError(Exception):
+    """The recording was given away while its file was being finished; the next owner goes on with that."""
+
+
+class Ledger(Protocol):
+    """What Kafka keeps for us; the Feed."""
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """As Feed.commit."""
+
+    def tell(self, event: Event) -> None:
+        """As Feed.tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRoot:
+    """Where an archive is: its root (the data directory), its consumer group and its host's name."""
+
+    root: Path
+    group: str
+    host: str
+
+    def partials(self, stream: str) -> Path:
+        """The directory of a stream's partials."""
+        return self.root / PRIVATE_DIRECTORY / stream
+
+
+def finish(
+    archive: ArchiveRoot,
+    ledger: Ledger,
+    offset: int,
+    checkpoint: Checkpoint,
+    file: SegmentFile | None,
+    losses: Sequence[RecordsLost],
+    abandoned: threading.Event,
+) -> Checkpoint:
+    """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
+
+    file: of a live recording, whose checkpoint lacks the digests yet; None after a restart in the middle of this,
+    when the checkpoint is the one that was committed. Tries each step until it succeeds. Raises
+    PartialDamagedError if the partial isn't what was committed, AbandonedError once `abandoned` is set,
+    FencedError, EvictedError.
+    """
+    stream = checkpoint.state.stream
+    assert checkpoint.partial
+    path = checkpoint.partial.path
+
+    def persist(what: str, act: Callable[[], T]) -> T:
+        return _persist(f"{stream}: {what} {path}", act, abandoned)
+
+    if file:
+        checkpoint = _with_digests(checkpoint, file, persist)
+        for loss in losses:
+            persist("telling a loss before", partial(ledger.tell, loss))
+        closing_commit = Commit(stream, offset, encode(checkpoint))
+        persist("committing the end of", lambda: ledger.commit([closing_commit]))
+    recorded, closing = checkpoint.partial, checkpoint.closing
+    assert recorded
+    assert closing
+    lying = archive.partials(stream) / recorded.name
+    if not file:
+        persist("checking", lambda: _check(lying, recorded, closing.sha256))
+    name = persist("publishing", lambda: publish(lying, archive.root, path, closing.sha256))
+    if name is None:
+        raise PartialDamagedError("neither it nor the finished file is there")
+    if name != path:
+        log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
+    published = archive.root / name
+    persist("adding to SHA256SUMS", lambda: sums.add(published.parent, published.name, closing.sha256))
+    after = _after(checkpoint, recorded, name)
+    persist("telling of", lambda: ledger.tell(_event(archive, checkpoint, after, name)))
+    persist("tidying up after", lambda: lying.unlink(missing_ok=True))
+    final_commit = Commit(stream, offset, encode(after))
+    persist("committing", lambda: ledger.commit([final_commit]))
+    log.info(
+        "%s: finished %s (%s): %d frames, %.1f MB",
+        stream,
+        name,
+        closing.why,
+        recorded.frames,
+        recorded.length / 1e6,
+    )
+    return after
+
+
+class _Persist(Protocol):
+    def __call__(self, what: str, act: Callable[[], T]) -> T: ...
+
+
+def _with_digests(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -> Checkpoint:
+    """Make the file durable; gives the checkpoint with what that came to."""
+    recorded, closing = checkpoint.partial, checkpoint.closing
+    assert recorded
+    assert closing
+    crc = persist("making durable", lambda: file.make_durable(recorded.length))
+    sha256 = persist("reading back", file.sha256)
+    return replace(checkpoint, partial=replace(recorded, crc=crc), closing=replace(closing, sha256=sha256))
+
+
+def _check(lying: Path, recorded: Partial, sha256: str) -> None:
+    """After a restart the partial may be gone, as its last step; if it is there, it must be what was committed."""
+    try:
+        size = lying.stat().st_size
+    except FileNotFoundError:
+        return
+    if size != recorded.length or sums.digest(lying) != sha256:
+        raise PartialDamagedError(f"its {size} bytes aren't the {recorded.length} that were committed")
+
+
+def _after(checkpoint: Checkpoint, recorded: Partial, name: str) -> Checkpoint:
+    number = int(name.removesuffix(".g3").rpartition("_")[2])
+    carry = {
+        code: replace(place, path=name) if place.path == recorded.path else place
+        for code, place in checkpoint.carry.items()
+    }
+    return replace(
+        checkpoint,
+        state=closed(checkpoint.state, number),
+        files=checkpoint.files + 1,
+        carry=carry,
+        partial=None,
+        closing=None,
+    )
+
+
+def _event(archive: ArchiveRoot, checkpoint: Checkpoint, after: Checkpoint, name: str) -> FileFinished:
+    acquisition, recorded, closing = checkpoint.state.acquisition, checkpoint.partial, checkpoint.closing
+    assert acquisition
+    assert recorded
+    assert closing
+    return FileFinished(
+        group=archive.group,
+        stream=checkpoint.state.stream,
+        path=name,
+        number=after.files,
+        id=acquisition.id,
+        start=acquisition.start,
+        suffix=after.state.names.number,
+        settings=acquisition.settings,
+        why=closing.why,
+        frames=recorded.frames,
+        bytes=recorded.length,
+        sha256=closing.sha256,
+        carry=recorded.carry,
+        first=recorded.first,
+        last=recorded.last,
+        closing=closing.record,
+        checkpoint=after,
+        host=archive.host,
+    )
+
+
+def _persist(what: str, act: Callable[[], T], abandoned: threading.Event) -> T:
+    def say(state: RetryCallState) -> None:
+        assert state.outcome
+        if state.attempt_number % _SAY_AGAIN_ATTEMPTS == 1:
+            log.error("%s: %s; still trying", what, state.outcome.exception())
+        if abandoned.is_set():
+            raise AbandonedError(what)
+
+    if abandoned.is_set():
+        raise AbandonedError(what)
+    retrying = Retrying(
+        retry=retry_if_exception_type((OSError, KafkaException)),
+        wait=wait_fixed(_RETRY_SECONDS),
+        sleep=sleep_using_event(abandoned),
+        before_sleep=say,
+    )
+    return retrying(act)

@@ -1,0 +1,466 @@
+"""The recording of one stream: its records in, its open file out, between two commits.
+
+What decides is elsewhere: sequence.py says which records count, segmentation.py where files begin and end. This is
+the thread of the loop (archive.py) carrying that out, and it never waits for a disk's sync or for Kafka: those are
+done on other threads, by `make_durable` and `finish`, with what is frozen here for them.
+"""
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass
+
+import google_crc32c
+from confluent_kafka import KafkaException, Message
+from msgspec.structs import replace
+
+from archiver import checkpoint as checkpoints
+from archiver.checkpoint import Base, Checkpoint, Closing, Partial, Place, RecordId
+from archiver.event import RecordsLost
+from archiver.feed import Commit, Committed, Feed
+from archiver.finishing import ArchiveRoot, finish
+from archiver.layout import partial_name
+from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile
+from archiver.segmentation import Effect, Settings, State, Why, closes, head, path, step
+from archiver.sequence import Record, Seen, changes, undone
+from ingest.topic import ContractError, Label
+
+log = logging.getLogger(__name__)
+
+BACKLOG_BYTES = 16 << 20
+"""Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A frame to be repeated at files' heads, and where it lies."""
+
+    value: tuple[bytes, ...]
+    place: Place
+
+
+@dataclass(slots=True)
+class _Open:
+    """The open file: what the next checkpoint says of it."""
+
+    file: SegmentFile
+    path: str
+    base: Base
+    base_epochs: tuple[tuple[str, int], ...]
+    carry: tuple[int, ...]
+    first: RecordId
+    last: RecordId
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Finishing:
+    """A file that is being finished on another thread, and the checkpoint that holds it."""
+
+    of: Checkpoint
+    done: Future[Checkpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is to be made durable and committed. The checkpoint's CRC is the file's once that is durable."""
+
+    recording: "Recording"
+    offset: int
+    checkpoint: Checkpoint
+    file: SegmentFile | None
+    losses: tuple[RecordsLost, ...]
+
+    def make_durable(self) -> Commit:
+        """On another thread. Raises OSError, PartialDamagedError."""
+        found = self.checkpoint
+        if self.file:
+            assert found.partial
+            crc = self.file.make_durable(found.partial.length)
+            found = replace(found, partial=replace(found.partial, crc=crc))
+        return Commit(found.state.stream, self.offset, checkpoints.encode(found))
+
+
+class Recording:
+    """Records one stream from what was committed for it. settings: for acquisitions that begin from now on.
+
+    `backlog` takes its messages; `work` does them. Raises nothing on a full disk: `trouble` says what it is, and
+    `work` tries again.
+    """
+
+    def __init__(
+        self, committed: Committed, settings: Settings, archive: ArchiveRoot, feed: Feed, pool: Executor
+    ) -> None:
+        self.stream = committed.stream
+        self.backlog: deque[Message] = deque()
+        self.backlog_bytes = 0
+        self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
+        self.restored = False
+        self.stopped = False  # for good, by what can't be understood
+        self.trouble: str | None = None  # of the disk; it will pass
+        self.damage: str | None = None  # of the partial, seen by whoever made it durable
+        self.losses: list[RecordsLost] = []
+        self._settings = settings
+        self._archive = archive
+        self._feed = feed
+        self._pool = pool
+        self._committed = committed
+        self._state = State(self.stream)
+        self._seen = Seen()
+        self._files = 0
+        self._carried: dict[int, Carried] = {}
+        self._open: _Open | None = None
+        self._next: int | None = committed.offset
+        self._record: Record | None = None  # whole, but not stepped yet
+        self._why: Why | None = None  # the open file must be finished before it is
+        self._finishing: _Finishing | None = None
+        self._abandoned = threading.Event()
+        self._saved: tuple[int | None, int] = (committed.offset, -1)
+
+    # What is asked of a recording by the loop
+
+    def restore(self) -> int | None:
+        """Take up what was committed; gives the offset to read from, None for the earliest. Raises OSError."""
+        committed = self._committed
+        if committed.offset is not None and committed.metadata:
+            found = checkpoints.decode(committed.metadata, self.stream)
+            if found.closing:
+                self._take_up(found)
+                self._finish(committed.offset, found, None)
+            else:
+                self._reopen(found)
+        elif committed.offset is not None:
+            log.error(
+                "%s: offset %d was committed without a state; starting afresh there", self.stream, committed.offset
+            )
+        self.restored = True
+        return self._next
+
+    def work(self) -> None:
+        """Do what can be done now. Raises FencedError, EvictedError."""
+        if not self.restored or self.stopped:
+            return
+        try:
+            self._see_to_finishing()
+            while not self._why and not self._finishing and (self._record or self.backlog):
+                if self._record is None:
+                    self._record = self._next_record()
+                if self._record is not None:
+                    self._step(self._record)
+            self._see_to_finishing()
+            if self._open:
+                self._open.file.flush()
+        except ContractError as error:
+            self.stop(f"at offset {self._next}: {error}")
+        except OSError as error:
+            self.say_trouble(error)
+        else:
+            if self.trouble is not None:
+                log.info("%s: writing again", self.stream)
+            self.trouble = None
+
+    def stop(self, why: str) -> None:
+        """Record no more of this stream: going on would be guessing."""
+        self.stopped = True
+        log.error("%s: STOPPED %s", self.stream, why)
+
+    def say_trouble(self, error: OSError) -> None:
+        """The disk can't be used now; what is to be written waits, here and in Kafka."""
+        if self.trouble is None:
+            log.error("%s: can't write: %s; records wait in Kafka, still trying", self.stream, error)
+        self.trouble = str(error)
+
+    @property
+    def committed_offset(self) -> int | None:
+        """Where the stream stood when it was assigned."""
+        return self._committed.offset
+
+    @property
+    def busy(self) -> bool:
+        """Whether something here waits for another thread, or for a disk with room."""
+        return bool(self._finishing or self._why or self.trouble or not self.restored)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no more records should be delivered for now."""
+        return self.stopped or not self.restored or self.backlog_bytes > BACKLOG_BYTES or bool(self.trouble)
+
+    def snapshot(self) -> Snapshot | None:
+        """What there is to commit, or None if that is committed, or can't be now."""
+        at = self._record.offset if self._record else self._next
+        if at is None or not self.restored or self._finishing or self.held or self.trouble:
+            return None
+        offset = self._seen.safe_offset(at)
+        written = self._open.file.written if self._open else 0
+        if self._saved == (offset, written) and not self.losses:
+            return None
+        return Snapshot(self, offset, self._checkpoint(), self._open.file if self._open else None, tuple(self.losses))
+
+    def saved(self, snapshot: Snapshot) -> None:
+        """That snapshot is durable and committed."""
+        partial = snapshot.checkpoint.partial
+        self._saved = (snapshot.offset, partial.length if partial else 0)
+        del self.losses[: len(snapshot.losses)]
+
+    def see_to_damage(self) -> None:
+        """If the partial isn't what was written, make it again, from its first record on."""
+        if self.damage is not None:
+            why, self.damage = self.damage, None
+            self._feed.seek(self.stream, self._go_back(self._checkpoint(), why))
+
+    def abandon(self) -> None:
+        """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
+        self._abandoned.set()
+        self.restored = False
+        if self._open:
+            self._open.file.close()
+            self._open = None
+
+    def settle(self, seconds: float) -> None:
+        """Come to a state that can be committed, waiting for a file that is being finished at most so long."""
+        if self._finishing and wait([self._finishing.done], seconds).done:
+            self._take_over(self._finishing)
+        if self._open and not self._finishing:
+            try:
+                self._open.file.flush()
+            except OSError as error:
+                self.say_trouble(error)
+
+    # From message to file
+
+    def _next_record(self) -> Record | None:
+        message = self.backlog[0]
+        label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]
+        value = message.value() or b""
+        offset = message.offset()
+        assert offset is not None
+        record = self._seen.whole(label, message.timestamp()[1], value, offset)
+        self.backlog.popleft()
+        self.backlog_bytes -= len(message)
+        self._next = offset + 1
+        return record
+
+    def _step(self, record: Record) -> None:
+        label, time = record.label, record.time
+        self._why = closes(self._state, label, time)
+        if self._why:
+            return
+        state, effect = step(self._state, label, time, self._settings)
+        if effect is Effect.OPEN_AND_WRITE:
+            self._open = self._open_file(state, record)
+        if effect is not Effect.NOTHING:
+            self._write(state, record)
+        self._state = state
+        self._seen.saw(label)
+        self._record = None
+        if self._seen.losses or self._seen.taking_turns:
+            self._tell_losses(record)
+
+    def _open_file(self, state: State, record: Record) -> _Open:
+        """Create the file, with its carry. Raises OSError, and then nothing has changed."""
+        acquisition, file = state.acquisition, state.file
+        assert acquisition
+        assert file
+        name = partial_name(acquisition.start, file.number, acquisition.settings.name_format, secrets.token_hex(4))
+        places = {code: self._carried[code].place for code in self._state.carry if code in self._carried}
+        epochs = self._seen.epochs()
+        base = Base(self._seen.safe_offset(record.offset), self._state, {}, places)
+        carry = tuple(code for code in head(state, record.label.type) if code in self._carried)
+        first = _id_of(record)
+        opened = _Open(
+            SegmentFile.create(self._archive.partials(self.stream) / name),
+            path(state),
+            base,
+            epochs,
+            carry,
+            first,
+            first,
+            0,
+        )
+        for code in carry:
+            carried = self._carried[code]
+            place = replace(carried.place, path=opened.path, at=opened.file.length)
+            self._carried[code] = Carried(carried.value, place)
+            opened.file.write(carried.value)
+        log.info("%s: opened %s", self.stream, opened.path)
+        return opened
+
+    def _write(self, state: State, record: Record) -> None:
+        opened = self._open
+        assert opened
+        code = record.label.type
+        assert state.acquisition
+        if code is not None and code in state.acquisition.settings.carry:
+            crc = 0
+            for part in record.value:
+                crc = google_crc32c.extend(crc, part)
+            place = Place(opened.path, opened.file.length, record.bytes, crc, record.offset)
+            self._carried[code] = Carried(record.value, place)
+        opened.file.write(record.value)
+        opened.frames += 1
+        opened.last = _id_of(record)
+        if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
+            log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
+
+    def _tell_losses(self, record: Record) -> None:
+        for loss in self._seen.losses:
+            log.error("%s: LOST before offset %d: %s", self.stream, record.offset, loss.what)
+            self.losses.append(self._lost(loss.records, loss.what, record.offset, record.time))
+        self._seen.losses.clear()
+        if self._seen.taking_turns:
+            self._seen.taking_turns = False
+            log.error("%s: two ingests publish to this stream at once; stop one of them", self.stream)
+
+    def _lost(self, records: int | None, what: str, offset: int, time: int) -> RecordsLost:
+        return RecordsLost(self._archive.group, self.stream, records, what, offset, time, self._archive.host)
+
+    def overtaken(self, earliest: int) -> None:
+        """Retention has deleted records before they were recorded; reading goes on at `earliest`."""
+        at = self._next or 0
+        what = f"retention has deleted offsets {at} to {earliest - 1} before they were recorded"
+        log.error("%s: LOST: %s", self.stream, what)
+        self.losses.append(self._lost(earliest - at, what, at, 0))
+
+    # From open to finished
+
+    def _see_to_finishing(self) -> None:
+        """Begin to finish the open file if it is time; take over from a finishing that is done."""
+        if self._finishing and self._finishing.done.done():
+            self._take_over(self._finishing)
+        if self._why and not self._finishing and not self.held:
+            assert self._open
+            assert self._record
+            self._open.file.flush()
+            closing = Closing(self._why, "0" * 64, _id_of(self._record))
+            offset = self._seen.safe_offset(self._record.offset)
+            self._finish(offset, replace(self._checkpoint(), closing=closing), self._open.file)
+
+    def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
+        losses, self.losses = tuple(self.losses), []
+        done = self._pool.submit(finish, self._archive, self._feed, offset, of, file, losses, self._abandoned)
+        self._finishing = _Finishing(of, done)
+
+    def _take_over(self, finishing: _Finishing) -> None:
+        """Go on from what a finishing came to; raises what it raised, but for a damaged partial."""
+        try:
+            after = finishing.done.result()
+        except PartialDamagedError as error:
+            self._finishing = None
+            self._feed.seek(self.stream, self._go_back(finishing.of, str(error)))
+            return
+        self._finishing = self._why = None
+        if self._open:
+            self._open.file.close()
+            self._open = None
+        self._state = after.state
+        self._files = after.files
+        for code, place in after.carry.items():
+            if code in self._carried:
+                self._carried[code] = Carried(self._carried[code].value, place)
+
+    # From and to what is committed
+
+    def _checkpoint(self) -> Checkpoint:
+        partial = None
+        epochs = self._seen.epochs()
+        if opened := self._open:
+            partial = Partial(
+                opened.file.path.name,
+                opened.path,
+                opened.file.written,
+                0,
+                opened.frames,
+                opened.first,
+                opened.last,
+                opened.carry,
+                replace(opened.base, epochs=changes(opened.base_epochs, epochs)),
+            )
+        places = {code: self._carried[code].place for code in self._state.carry if code in self._carried}
+        return Checkpoint(self._state, epochs, self._files, places, partial)
+
+    def _take_up(self, found: Checkpoint, offset: int | None = None) -> None:
+        """Be as the checkpoint says; the open file apart."""
+        self._state = found.state
+        self._seen = Seen(found.epochs)
+        self._files = found.files
+        self._record = self._why = None
+        self.backlog.clear()
+        self.backlog_bytes = 0
+        if offset is not None:
+            self._next = offset
+        self._load_carry(found.carry, found.partial)
+
+    def _reopen(self, found: Checkpoint) -> None:
+        partial = found.partial
+        if partial is None:
+            self._take_up(found)
+            return
+        lying = self._archive.partials(self.stream) / partial.name
+        try:
+            try:
+                file = SegmentFile.reopen(lying, partial.length, partial.crc)
+            except PartialHeldError:
+                stem = partial.name.rpartition(".")[0]
+                log.warning("%s: %s is held by a frozen archiver; going on in a copy", self.stream, partial.path)
+                new = lying.with_name(f"{stem}.{secrets.token_hex(4)}")
+                file = SegmentFile.copy(lying, new, partial.length, partial.crc)
+        except PartialDamagedError as error:
+            self._go_back(found, str(error))
+            return
+        self._take_up(found)
+        base_epochs = undone(found.epochs, partial.base.epochs)
+        self._open = _Open(
+            file, partial.path, partial.base, base_epochs, partial.carry, partial.first, partial.last, partial.frames
+        )
+        log.info("%s: going on with %s at %.1f MB", self.stream, partial.path, partial.length / 1e6)
+
+    def _go_back(self, found: Checkpoint, why: str) -> int:
+        """To before the open file's first record; gives its offset."""
+        assert found.partial
+        log.error("%s: %s has to be made again from the topic: %s", self.stream, found.partial.path, why)
+        base = found.partial.base
+        if self._open:
+            self._open.file.close()
+            self._open = None
+        (self._archive.partials(self.stream) / found.partial.name).unlink(missing_ok=True)
+        before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
+        self._take_up(before, base.offset)
+        return base.offset
+
+    def _load_carry(self, places: Mapping[int, Place], partial: Partial | None) -> None:
+        """Read the carry from where it lies, else from the topic. Raises OSError."""
+        self._carried = {}
+        for code, place in places.items():
+            value = self._carry_from_disk(place, partial) or self._carry_from_topic(place)
+            if value is None:
+                log.error("%s: the frame to head the next files (type %r) is lost", self.stream, chr(code))
+            else:
+                self._carried[code] = Carried(value, place)
+
+    def _carry_from_disk(self, place: Place, partial: Partial | None) -> tuple[bytes, ...] | None:
+        lying = [self._archive.root / place.path]
+        if partial and partial.path == place.path:
+            lying.insert(0, self._archive.partials(self.stream) / partial.name)
+        for file in lying:
+            with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+                opened.seek(place.at)
+                data = opened.read(place.length)
+                if google_crc32c.value(data) == place.crc:
+                    return (data,)
+        return None
+
+    def _carry_from_topic(self, place: Place) -> tuple[bytes, ...] | None:
+        try:
+            value = tuple(message.value() or b"" for message in self._feed.fetch(self.stream, place.offset))
+        except KafkaException:
+            return None
+        return value if google_crc32c.value(b"".join(value)) == place.crc else None
+
+
+def _id_of(record: Record) -> RecordId:
+    label = record.label
+    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)

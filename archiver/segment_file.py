@@ -1,0 +1,230 @@
+"""A file on its way: a partial that grows → durable → published under its name.
+
+The promises: bytes go to explicit positions, so a zombie that wakes up writes what is there already; what was
+reported durable survives; a finished file appears whole, once, and is never overwritten or changed.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import google_crc32c
+
+from archiver import sums
+from archiver.sums import fsync_directory
+
+_BLOCK = 4 << 20
+_CATCH_UP_BYTES = 256 << 20
+_MOST_PARTS = 1024  # IOV_MAX
+
+
+class PartialDamagedError(Exception):
+    """The partial isn't what was committed; the message says how."""
+
+
+class PartialHeldError(Exception):
+    """Another process has the partial open: one that is frozen, and will find out when it thaws."""
+
+
+class SegmentFile:
+    """An open partial, locked by this process.
+
+    `write` and `flush` are for one thread, `make_durable` and `sha256` for one other, at the same time.
+    """
+
+    def __init__(self, path: Path, fd: int, length: int, crc: int) -> None:
+        self.path = path
+        self.written = length
+        self._fd = fd
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._crc, self._crc_at = crc, length
+        self._committed = (length, crc)
+        self._sha, self._sha_at, self._check = hashlib.sha256(), 0, 0
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Begin a new one; its directory is made if need be. Raises OSError."""
+        if not path.parent.is_dir():
+            make_directory(path.parent)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fsync_directory(path.parent)
+        return cls(path, fd, 0, 0)
+
+    @classmethod
+    def reopen(cls, path: Path, length: int, crc: int) -> Self:
+        """Go on with one of which `length` bytes, with that CRC32C, were committed; what follows them is cut off.
+
+        The bytes are checked later, before `sha256` returns. Raises PartialDamagedError if it is missing or short,
+        PartialHeldError, OSError.
+        """
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise PartialDamagedError("it is missing") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            size = os.fstat(fd).st_size
+            if size < length:
+                raise PartialDamagedError(f"it has {size} bytes of {length}")
+            os.ftruncate(fd, length)
+        except BlockingIOError:
+            os.close(fd)
+            raise PartialHeldError(str(path)) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(path, fd, length, crc)
+
+    @classmethod
+    def copy(cls, source: Path, path: Path, length: int, crc: int) -> Self:
+        """Go on in a copy of a partial that another process holds. Raises as `reopen` does."""
+        new = cls.create(path)
+        try:
+            with source.open("rb") as old, os.fdopen(os.dup(new._fd), "wb") as copy:
+                shutil.copyfileobj(old, copy, _BLOCK)
+                copy.truncate(length)
+            if os.fstat(new._fd).st_size < length:
+                raise PartialDamagedError("it is short")
+        except BaseException:
+            new.close()
+            raise
+        return cls(path, new._fd, length, crc)
+
+    @property
+    def length(self) -> int:
+        """Its bytes, with those that `flush` is still to write."""
+        return self.written + self._pending_bytes
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Append these, at the next `flush`."""
+        self._pending += parts
+        self._pending_bytes += sum(len(part) for part in parts)
+
+    def flush(self) -> None:
+        """Write what is pending. Raises OSError, and then all that isn't written yet is still pending."""
+        while self._pending:
+            count = os.pwritev(self._fd, self._pending[:_MOST_PARTS], self.written)
+            self.written += count
+            self._pending_bytes -= count
+            done = 0
+            for part in self._pending:
+                if count < len(part):
+                    break
+                count -= len(part)
+                done += 1
+            del self._pending[:done]
+            if count:
+                self._pending[0] = self._pending[0][count:]
+
+    def make_durable(self, length: int) -> int:
+        """See to it that the first `length` bytes survive; gives their CRC32C. length: grows from call to call.
+
+        Raises OSError, PartialDamagedError.
+        """
+        os.fdatasync(self._fd)
+        while self._crc_at < length:
+            block = self._read(self._crc_at, length)
+            self._crc = google_crc32c.extend(self._crc, block)
+            if self._sha_at == self._crc_at:
+                self._sha.update(block)
+                self._sha_at += len(block)
+            self._crc_at += len(block)
+        # After a restart the SHA-256, which can't be carried on, has the committed bytes to catch up with.
+        self._catch_up(self._sha_at + _CATCH_UP_BYTES)
+        crc: int = self._crc
+        return crc
+
+    def sha256(self) -> str:
+        """The hex SHA-256 of all that was made durable, checked against what was committed before a restart.
+
+        Raises OSError, PartialDamagedError.
+        """
+        self._catch_up(self._crc_at)
+        return self._sha.hexdigest()
+
+    def read(self, at: int, length: int) -> bytes:
+        """Bytes that were written. Raises OSError, PartialDamagedError if they aren't there."""
+        data = b""
+        while len(data) < length:
+            data += self._read(at + len(data), at + length)
+        return data
+
+    def close(self) -> None:
+        """Let go of it, and of the lock; what is pending is dropped."""
+        os.close(self._fd)
+
+    def _catch_up(self, until: int) -> None:
+        committed, crc = self._committed
+        while self._sha_at < min(until, self._crc_at):
+            end = committed if self._sha_at < committed else self._crc_at
+            block = self._read(self._sha_at, end)
+            self._sha.update(block)
+            self._sha_at += len(block)
+            if self._sha_at <= committed:
+                self._check = google_crc32c.extend(self._check, block)
+                if self._sha_at == committed and self._check != crc:
+                    raise PartialDamagedError(f"its first {committed} bytes have changed")
+
+    def _read(self, at: int, end: int) -> bytes:
+        block = os.pread(self._fd, min(_BLOCK, end - at), at)
+        if not block:
+            raise PartialDamagedError(f"it ends at {at} bytes, before {end}")
+        return block
+
+
+def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
+    """Give the partial its name, without replacing anything; gives the path that it has got.
+
+    That is `path`, or, where another file has that name, the one with the next free number. A name taken by the
+    same bytes is this file, published before. None if neither the partial nor such a file is there. Durable when
+    this returns. Raises OSError.
+    """
+    stem, _, number = path.removesuffix(".g3").rpartition("_")
+    for suffix in range(int(number), int(number) + 100_000):
+        name = f"{stem}_{suffix:03d}.g3"
+        target = root / name
+        if not target.parent.is_dir():
+            make_directory(target.parent)
+        try:
+            os.link(partial, target)
+        except FileNotFoundError:
+            if not target.exists():
+                return None
+        except FileExistsError:
+            pass
+        if _same(target, partial, sha256):
+            _fsync(target)
+            fsync_directory(target.parent)
+            return name
+    raise OSError(f"no free name for {path}")
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and its parents, durably. Raises OSError."""
+    if not directory.parent.is_dir():
+        make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    fsync_directory(directory.parent)
+
+
+def _same(target: Path, partial: Path, sha256: str) -> bool:
+    try:
+        if os.path.samestat(target.lstat(), partial.lstat()):
+            return True
+    except FileNotFoundError:
+        pass
+    return target.is_file() and not target.is_symlink() and sums.digest(target) == sha256
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,196 @@
+"""Where a file begins, where it ends, and what it is called.
+
+Rule 1: everything that decides a boundary or a name lives in this file, as a function of the records in their
+order, their timestamps and the settings. No clock, no offsets, no directory listing, no I/O: so a live archive,
+a replayed one and one at a second site cut the same stream into the same files.
+
+Rule 2: closing a file takes many steps that may fail and be repeated, so it stands between two records. For each
+record ask `closes`. If that gives a reason, finish the file, take `closed(state)` for the state before the record,
+and step the same record: no row of the table closes a file twice.
+
+    record                          closes   step
+    start                           START    the acquisition is over; its id is remembered
+    end                             END      the acquisition is over; the carry is forgotten
+    connected, lost                 LOST     the acquisition is over
+    quiet, |t - last frame's| > gap GAP      the acquisition is over
+    frame that isn't recorded                nothing
+    frame, no acquisition                    begin one, open its first file, write
+    frame, |t - last frame's| > gap GAP      the same
+    frame, t - file's start >= time TIME     open the acquisition's next file, write
+    frame                                    write
+
+The table is the design's ("Segmentation"); the behaviour behind it is that of the recorder this replaces.
+"""
+
+from enum import Enum, StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from archiver.layout import NameFormat, file_path, start_second
+from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
+
+StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+
+LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
+"""Frames that a G3 reader or writer makes for itself; files don't hold them."""
+
+
+class Why(StrEnum):
+    """Why a file was closed."""
+
+    START = "start"
+    END = "end"
+    LOST = "lost"
+    GAP = "gap"
+    TIME = "time"
+
+
+class Settings(Struct, frozen=True, omit_defaults=True):
+    """What an operator chooses. Times in ms. carry: frame type codes."""
+
+    time_per_file: int = 600_000
+    gap: int = 10_000
+    name_format: NameFormat = NameFormat.DATE
+    carry: tuple[int, ...] = (FRAME_TYPES["Observation"],)
+
+
+class Acquisition(Struct, frozen=True, omit_defaults=True):
+    """The frames from a START, or a first frame, on. start: s. other_ids: frames that named another id."""
+
+    start: int
+    id: StreamName
+    settings: Settings
+    other_ids: int = 0
+
+
+class OpenFile(Struct, frozen=True):
+    """The acquisition's file that is being written. start: ms, its first frame's time."""
+
+    number: int
+    start: int
+
+
+class Names(Struct, frozen=True, omit_defaults=True):
+    """What has been used for names. newest: the latest start of any acquisition, s; start, number: those of the
+    last file; highest: the highest number of any file."""
+
+    newest: int = -1
+    start: int = -1
+    number: int = -1
+    highest: int = -1
+
+
+class State(Struct, frozen=True, omit_defaults=True):
+    """All that decides what the next record does. last: ms, the last recorded frame's time.
+
+    start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
+    the next file, in order of last arrival.
+    """
+
+    stream: StreamName
+    acquisition: Acquisition | None = None
+    file: OpenFile | None = None
+    last: int = 0
+    carry: tuple[int, ...] = ()
+    start_id: StreamName | None = None
+    names: Names = Names()
+
+
+class Effect(Enum):
+    """What to do with a record besides taking the new state."""
+
+    NOTHING = 0
+    WRITE = 1
+    OPEN_AND_WRITE = 2
+    """Open the file that the new state has, write the carry that `head` names, then the frame."""
+
+
+def closes(state: State, label: Label, time: int) -> Why | None:
+    """Why the open file must be finished before this record is stepped; None if it mustn't. time: ms."""
+    file, acquisition = state.file, state.acquisition
+    if file is None:
+        return None
+    assert acquisition
+    kind = label.kind
+    if kind is Kind.FRAME:
+        if label.type in LEFT_OUT:
+            return None
+        if abs(time - state.last) > acquisition.settings.gap:
+            return Why.GAP
+        return Why.TIME if time - file.start >= acquisition.settings.time_per_file else None
+    if kind is Kind.QUIET:
+        return Why.GAP if abs(time - state.last) > acquisition.settings.gap else None
+    return _CLOSING_KINDS[kind]
+
+
+def closed(state: State, number: int) -> State:
+    """The state with its file finished, under that number: usually the file's, a higher one if it was taken."""
+    names = replace(state.names, number=number, highest=max(number, state.names.highest))
+    return replace(state, file=None, names=names)
+
+
+def step(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+    """What a record does. `closes` must have given None for it. settings: for an acquisition that begins now."""
+    kind = label.kind
+    if kind is Kind.FRAME:
+        if label.type in LEFT_OUT:
+            return state, Effect.NOTHING
+        return _frame(state, label, time, settings)
+    if kind is Kind.START:
+        return replace(state, acquisition=None, start_id=label.id), Effect.NOTHING
+    if kind is Kind.END:
+        return replace(state, acquisition=None, start_id=None, carry=()), Effect.NOTHING
+    if kind is Kind.QUIET:
+        if state.acquisition and abs(time - state.last) > state.acquisition.settings.gap:
+            state = replace(state, acquisition=None)
+        return state, Effect.NOTHING
+    return replace(state, acquisition=None, start_id=None), Effect.NOTHING
+
+
+def path(state: State) -> str:
+    """The open file's path below the data directory."""
+    acquisition, file = state.acquisition, state.file
+    assert acquisition
+    assert file
+    return file_path(acquisition.start, acquisition.id, file.number, acquisition.settings.name_format)
+
+
+def head(state: State, first: int | None) -> tuple[int, ...]:
+    """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
+    assert state.acquisition
+    return tuple(code for code in state.carry if code != first and code in state.acquisition.settings.carry)
+
+
+def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+    acquisition, file, names = state.acquisition, state.file, state.names
+    effect = Effect.WRITE
+    if file is None:
+        effect = Effect.OPEN_AND_WRITE
+        if acquisition is None or abs(time - state.last) > acquisition.settings.gap:
+            start = start_second(time)
+            number = _first_number(names, start)
+            acquisition = Acquisition(start, label.id or state.start_id or state.stream, settings)
+        else:
+            number = names.number + 1
+        file = OpenFile(number, time)
+        names = Names(max(names.newest, acquisition.start), acquisition.start, number, max(names.highest, number))
+    assert acquisition
+    if label.id is not None and label.id != acquisition.id:
+        acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
+    carry = state.carry
+    if label.type in acquisition.settings.carry:
+        carry = (*(code for code in carry if code != label.type), label.type)
+    return State(state.stream, acquisition, file, time, carry, state.start_id, names), effect
+
+
+def _first_number(names: Names, start: int) -> int:
+    """The number of an acquisition's first file, so that no name is ever used twice."""
+    if start == names.start:
+        return names.number + 1
+    return 0 if start > names.newest else names.highest + 1
+
+
+_CLOSING_KINDS = {Kind.START: Why.START, Kind.END: Why.END, Kind.CONNECTED: Why.LOST, Kind.LOST: Why.LOST}

