@@ -8,13 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
-from archiver.feed import Committed, EvictedError, Feed
+from archiver.feed import Commit, Committed, EvictedError, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import PartialDamagedError
@@ -69,12 +69,13 @@ class Archive:
             self._let_go(list(self._recordings))
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
+            self._feed.refuse_commits()
             self._pool.shutdown()
             self._durable_pool.shutdown()
             self._feed.close()
 
     def _once(self) -> None:
-        busy = any(recording.busy for recording in self._recordings.values())
+        busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
         touched = set()
         for message in self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS):
             recording = self._recordings.get(stream_of(message.topic() or ""))
@@ -132,8 +133,15 @@ class Archive:
                 self._committing = snapshots, self._durable_pool.submit(self._commit, snapshots)
 
     def _commit(self, snapshots: list[Snapshot]) -> list[Snapshot]:
-        """Make durable, tell losses, commit; gives those for which that is done. Raises as Feed.commit."""
-        done, commits = [], []
+        """Make durable, and commit; gives those for which that is done. Raises as Feed.commit."""
+        commits, done = self._make_durable(snapshots)
+        if commits:
+            self._feed.commit(commits)
+        return done
+
+    def _make_durable(self, snapshots: Sequence[Snapshot]) -> tuple[list[Commit], list[Snapshot]]:
+        """Make durable, and tell losses; gives what to commit, and of which of them. Raises KafkaException."""
+        commits, done = [], []
         for snapshot in snapshots:
             try:
                 commit = snapshot.make_durable()
@@ -146,8 +154,7 @@ class Archive:
             else:
                 commits.append(commit)
                 done.append(snapshot)
-        self._feed.commit(commits)
-        return done
+        return commits, done
 
     def _committed(self, snapshots: list[Snapshot], committing: Future[list[Snapshot]]) -> None:
         for snapshot in snapshots:
@@ -190,18 +197,21 @@ class Archive:
     def _let_go(self, streams: Sequence[str]) -> None:
         """Leave these durable and committed, as far as that can be done in a few seconds."""
         until = time.monotonic() + _LET_GO_SECONDS
-        if self._committing:
-            wait([self._committing[1]], _LET_GO_SECONDS)
-            self._see_to_commits(tick=False)
         recordings = [self._recordings[stream] for stream in streams]
-        for recording in recordings:
-            recording.settle(max(0.0, until - time.monotonic()))
-        snapshots = [found for recording in recordings if (found := recording.snapshot())]
+        while time.monotonic() < until:
+            self._feed.serve_commits()
+            self._see_to_commits(tick=False)
+            if not self._committing and all(recording.settle() for recording in recordings):
+                break
+            time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
         try:
-            for snapshot in self._commit(snapshots):
+            snapshots = [found for recording in recordings if (found := recording.snapshot())]
+            commits, done = self._make_durable(snapshots)
+            self._feed.commit_now(commits)
+            for snapshot in done:
                 snapshot.recording.saved(snapshot)
         except (KafkaException, EvictedError) as error:
-            log.warning("the last commit failed (%s); a second's records will be written again", error)
+            log.warning("the last commit failed (%s): a second's records will be written again", error)
         for stream in streams:
             self._recordings.pop(stream).abandon()
 

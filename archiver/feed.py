@@ -1,14 +1,20 @@
 """Kafka, as the archiver needs it: which streams are ours, their records, our commits, and what we tell.
 
+confluent-kafka's Consumer may be used by one thread at a time (a second one waits while the first polls, for ever if
+it polls again at once): so the thread that calls `batch` carries out what others ask for.
+
 A member of a classic consumer group with a static id: after a restart its streams are its own again at once. What
 is committed with an offset is the state of the recording at that offset (checkpoint.py).
 """
 
+import contextlib
 import logging
+import queue
 import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,10 +123,21 @@ class Feed:
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
         self._common = common
-        self._consumer = Consumer({**CONSUMER_CONFIG, **common, "group.id": group, "group.instance.id": instance_id})
+        self._consumer = Consumer(
+            {
+                **CONSUMER_CONFIG,
+                **common,
+                "group.id": group,
+                "group.instance.id": instance_id,
+                "on_commit": self._on_commit,
+            }
+        )
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._in_flight: list[_Request] = []
+        self._closed = threading.Event()
         self._complained = 0.0
 
     def join(self, stopping: threading.Event) -> None:
@@ -141,6 +158,7 @@ class Feed:
 
         Raises FencedError, and what the streams' methods raise.
         """
+        self._begin_commits()
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -155,20 +173,40 @@ class Feed:
             message = self._consumer.poll(0)
         return found
 
-    def commit(self, commits: Iterable[Commit]) -> None:
-        """Commit, in one request; for any thread. Raises FencedError, EvictedError, KafkaException (try again)."""
-        offsets = [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]
-        if not offsets:
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Commit these; for any thread but the one that calls `batch`, which is what carries it out.
+
+        Raises FencedError, EvictedError, KafkaException (try again).
+        """
+        request = _Request(commits, Future())
+        self._requests.put(request)
+        if self._closed.is_set():
+            self._refuse_requests()
+        request.done.result()
+
+    def serve_commits(self) -> None:
+        """Carry out what `commit` was called for, at once; for the thread that calls `batch`, where it can't."""
+        requests, self._in_flight = self._in_flight, []
+        _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # its answer won't be waited for
+        requests = self._drain()
+        if not requests:
             return
+        outcome = None
         try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+            self.commit_now([commit for request in requests for commit in request.commits])
+        except (FencedError, EvictedError, KafkaException) as error:
+            outcome = error
+        _resolve(requests, outcome)
+
+    def commit_now(self, commits: Sequence[Commit]) -> None:
+        """Commit these, waiting for the answer; for the thread that calls `batch`. Raises as `commit`."""
+        try:
+            done = self._consumer.commit(offsets=_offsets(commits), asynchronous=False) if commits else []
         except KafkaException as error:
-            _raise_if_final(error.args[0])
-            raise
+            raise _classified(error.args[0]) from None
         for partition in done or []:
             if partition.error:
-                _raise_if_final(partition.error)
-                raise KafkaException(partition.error)
+                raise _classified(partition.error)
 
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
@@ -218,9 +256,41 @@ class Feed:
         finally:
             reader.close()
 
+    def refuse_commits(self) -> None:
+        """Nobody will call `batch` again: let nobody wait for a commit."""
+        self._closed.set()
+        self._refuse_requests()
+
     def close(self) -> None:
         """Leave. The group keeps our streams for us until the session has timed out."""
         self._consumer.close()
+
+    def _begin_commits(self) -> None:
+        """One request at a time, with all that came meanwhile: a stream's commits stay in their order."""
+        if self._in_flight or not (requests := self._drain()):
+            return
+        self._in_flight = requests
+        offsets = _offsets(commit for request in requests for commit in request.commits)
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], [])
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        requests, self._in_flight = self._in_flight, []
+        failed = error or next((p.error for p in partitions if p.error), None)
+        _resolve(requests, _classified(failed) if failed else None)
+
+    def _drain(self) -> list["_Request"]:
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._requests.get_nowait())
+        return found
+
+    def _refuse_requests(self) -> None:
+        requests, self._in_flight = self._in_flight, []
+        _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [p for p in partitions if p.partition == 0 and not self._is_refused(consumer, p.topic)]
@@ -277,13 +347,15 @@ class Feed:
         return topic in self._refused
 
     def _record_error(self, message: Message, error: KafkaError) -> None:
-        _raise_if_final(error)
+        final = _classified(error)
+        if isinstance(final, FencedError):
+            raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
             earliest, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_KAFKA_SECONDS)
             self._recordings.overtaken(stream_of(topic), earliest)
             self.seek(stream_of(topic), earliest)
-        else:
+        elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             self._complain(error.str())
 
     def _create_files_topic(self) -> None:
@@ -317,9 +389,30 @@ def _pattern(streams: Sequence[str] | None) -> str:
     return f"^({'|'.join(re.escape(frames_topic(stream)) for stream in streams)})$"
 
 
-def _raise_if_final(error: KafkaError) -> None:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Somebody waits for these to be committed."""
+
+    commits: Sequence[Commit]
+    done: Future[None]
+
+
+def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
+    for request in requests:
+        if error:
+            request.done.set_exception(error)
+        else:
+            request.done.set_result(None)
+
+
+def _offsets(commits: Iterable[Commit]) -> list[TopicPartition]:
+    return [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]
+
+
+def _classified(error: KafkaError) -> Exception:
     # By code: `.fatal()` is False on these (design).
     if error.code() in _FENCED:
-        raise FencedError(error.str())
+        return FencedError(error.str())
     if error.code() in _EVICTED:
-        raise EvictedError(error.str())
+        return EvictedError(error.str())
+    return KafkaException(error)

@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import google_crc32c
@@ -220,15 +220,18 @@ class Recording:
             self._open.file.close()
             self._open = None
 
-    def settle(self, seconds: float) -> None:
-        """Come to a state that can be committed, waiting for a file that is being finished at most so long."""
-        if self._finishing and wait([self._finishing.done], seconds).done:
+    def settle(self) -> bool:
+        """Come to a state that can be committed; gives whether it is there, or a file is still being finished."""
+        if self._finishing:
+            if not self._finishing.done.done():
+                return False
             self._take_over(self._finishing)
-        if self._open and not self._finishing:
+        if self._open:
             try:
                 self._open.file.flush()
             except OSError as error:
                 self.say_trouble(error)
+        return True
 
     # From message to file
 

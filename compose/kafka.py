@@ -284,7 +284,8 @@ def _train(plain: Installation, archive: Path) -> None:
         if not made.exists():
             made.touch()
         made.rename(archive)
-        progress.done(f"{archive.stat().st_size >> 20} MB")
+        size = archive.stat().st_size
+        progress.done(f"{size >> 20} MB" if size else "this Java can't make one, it starts a second later")
 
 
 class _Progress:
@@ -375,6 +376,8 @@ class Broker:
     def _launch(self, kafka: Installation, flags: Sequence[str] = ()) -> None:
         if self.pid is not None:
             raise BrokerError(f"the broker in {self._directory} is running already")
+        if not _is_free(self._port):
+            raise BrokerError(f"port {self._port} on {_HOST} is in use")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             settings = self._write_settings()
@@ -470,13 +473,20 @@ def free_port() -> int:
     could sit on a broker's port while it restarts.
     """
     for port in SystemRandom().sample(range(10_000, 32_000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise BrokerError("no free TCP port between 10000 and 32000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the broker does: connections that a stopped broker left in TIME_WAIT don't matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 # --- From a terminal -----------------------------------------------------------------------------------
@@ -532,9 +542,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         broker = Broker(directory, options.port, properties)
         try:
             broker.start()
-            kept = str(directory) if options.data_dir else "nowhere: it goes when this ends"
-            print(f"Kafka {KAFKA_VERSION} is up; connect to {broker.bootstrap_servers} (Ctrl-C ends it)", flush=True)
-            print(f"its data stays in {kept}" if options.data_dir else f"its data stays {kept}", flush=True)
+            data = f"data in {directory}" if options.data_dir else "data is deleted when it ends"
+            print(f"Kafka {KAFKA_VERSION} listens on {broker.bootstrap_servers}; {data}; Ctrl-C ends it", flush=True)
             code = broker.wait()
             print(f"the broker ended by itself, exit code {code}; see {broker.log}", file=sys.stderr)
         except BrokerError as error:

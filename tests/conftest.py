@@ -114,5 +114,7 @@ def _await_broker(servers: str, seconds: float) -> None:
     """Return when a broker answers there; fail the run after that many seconds."""
     try:
         AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=seconds)
+        return
     except KafkaException as error:
-        pytest.fail(f"no Kafka broker answers at {servers}: {error}", pytrace=False)
+        why = str(error)
+    pytest.fail(f"no Kafka broker answers at {servers}: {why}", pytrace=False)

@@ -1,0 +1,561 @@
+"""A SMuRF detector stream on a real spt3g `G3NetworkSender`, driven by commands.
+
+The sender lives in a process of its own: it accepts clients only inside its `Process`, and closing it joins
+C++ threads while it holds the GIL. `python -m compose.simulator` is that process, `Simulator` starts and
+drives one.
+
+    with Simulator() as simulator:                      # listens on simulator.port
+        simulator.command("wait")                       # until a reader is connected
+        simulator.command("start")
+        sent = simulator.command("frames 100 --rate 50")  # {"session": ..., "first": 2, "last": 101, ...}
+        simulator.command("end")
+"""
+
+import argparse
+import json
+import math
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from spt3g import core
+
+ALIVE_SECONDS = 1.0
+"""How often a SMuRF streamer says that it is alive while it has no data."""
+_LOOK_SECONDS = 0.01
+_DRAIN_SECONDS = 5.0
+_LISTEN, _ESTABLISHED = "0A", "01"
+
+
+class FlowControl(IntEnum):
+    """The values of `sostream_flowcontrol`."""
+
+    ALIVE = 0
+    START = 1
+    END = 2
+    CLEANSE = 3
+
+
+def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
+    """The data of a Scan frame, `size` bytes (rounded up to 8): random, and the same for the same arguments."""
+    limits = np.iinfo(np.int64)
+    return np.random.default_rng((session, num)).integers(limits.min, limits.max, math.ceil(size / 8), np.int64)
+
+
+class SimulatorError(RuntimeError):
+    """The simulator doesn't start, has died, or answered that a command failed."""
+
+
+# --- The stream ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
+
+    local: str
+    remote: str
+    state: str
+    unacknowledged: int
+    inode: str
+
+
+def _links() -> Iterator[_Link]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a machine without IPv6
+            continue
+        for line in lines:
+            _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
+            yield _Link(local, remote, state, int(queues.partition(":")[0], 16), inode)
+
+
+def _own_sockets() -> dict[str, int]:
+    """This process's sockets: their inodes, and their descriptors."""
+    found = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:  # the listing's own descriptor
+            continue
+        if target.startswith("socket:["):
+            found[target.removeprefix("socket:[").removesuffix("]")] = int(descriptor.name)
+    return found
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a signal end the process at once, where C++ blocks with the GIL and no Python handler could run."""
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Streamer:
+    """What sends the frames of one stream. host "*": listens on the port; else connects out to host:port."""
+
+    host: str
+    port: int
+    stream_id: str
+    _sender: Any = None
+    _session: int | None = None
+    _last_session: int = 0
+    _num: int = 0
+    _sent: list[int] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Make the sender. Raises RuntimeError (spt3g's): the port is taken, or nobody listens there."""
+        with _interruptible():
+            self._sender = core.G3NetworkSender(hostname=self.host, port=self.port)
+
+    def connected(self) -> bool:
+        """Whether a reader is there: accepted by the sender, and not known to have left."""
+        return any(link.state == _ESTABLISHED for link in self._own_links())
+
+    def wait(self, seconds: float) -> None:
+        """Return when a reader is connected, sending ALIVE meanwhile. Raises TimeoutError after so many seconds."""
+        deadline = time.monotonic() + seconds
+        next_alive = 0.0
+        while not self.connected():
+            if (now := time.monotonic()) > deadline:
+                raise TimeoutError(f"no reader in {seconds:g} s")
+            if self.host != "*":
+                try:
+                    self._sender = None
+                    self.open()
+                    continue
+                except RuntimeError:
+                    time.sleep(0.2)  # nobody listens there yet, and nothing would tell us
+            elif now >= next_alive or self._pending():
+                self.flow(FlowControl.ALIVE)
+                next_alive = now + ALIVE_SECONDS
+            else:
+                time.sleep(_LOOK_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
+
+    def flow(self, value: FlowControl, kind: Any = core.G3FrameType.none) -> None:
+        """Send a flow control frame."""
+        frame = core.G3Frame(kind)
+        frame["sostream_flowcontrol"] = int(value)
+        if value is FlowControl.ALIVE:
+            frame["time"] = core.G3Time.Now()
+        self._process(frame)
+
+    def observation(self, placement: str) -> None:
+        """Send an Observation frame; placement: "start" or "end"."""
+        frame = self._data_frame(core.G3FrameType.Observation)
+        frame["stream_placement"] = placement
+        self._process(frame)
+
+    def wiring(self) -> None:
+        """Send a Wiring frame, with a status as SMuRF's but shorter."""
+        frame = self._data_frame(core.G3FrameType.Wiring)
+        frame["status"] = "AMCc.SmurfProcessor.SOStream.open_g3stream: 1\n"
+        frame["dump"] = 1
+        self._process(frame)
+
+    def scans(self, count: int, rate: float, size: int) -> None:
+        """Send Scan frames with `size` bytes of data each, `rate` a second (0: as fast as it goes)."""
+        begun = time.monotonic()
+        for number in range(count):
+            if rate:
+                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            frame = self._data_frame(core.G3FrameType.Scan)
+            frame["data"] = core.G3VectorInt(scan_data(frame["session_id"], frame["frame_num"], size))
+            self._process(frame)
+
+    def start(self) -> None:
+        """Begin a session: START."""
+        self._session = None
+        self.flow(FlowControl.START)
+
+    def end(self) -> None:
+        """End the session: END. The next data frame begins another, with or without START."""
+        self.flow(FlowControl.END)
+        self._session = None
+
+    def pipelineinfo(self) -> None:
+        """Send a PipelineInfo frame, as spt3g pipelines do at their start."""
+        frame = core.G3Frame(core.G3FrameType.PipelineInfo)
+        frame["simulator"] = core.G3PipelineInfo()
+        self._process(frame)
+
+    def close(self) -> bool:
+        """Close the sender once it has written all it has; gives whether the reader's kernel took all of it."""
+        links = [link for link in self._own_links() if link.state != _LISTEN]
+        with _interruptible():
+            # Its destructor writes out the queues, however long the reader takes.
+            self._sender = None
+        # But it forgets the sockets that it accepted, open: their readers would never see the end.
+        left = _own_sockets()
+        for link in links:
+            if link.inode in left:
+                os.close(left[link.inode])
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        ends = {(link.local, link.remote) for link in links}
+        while any(link.unacknowledged and (link.local, link.remote) in ends for link in _links()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
+
+    def take_sent(self) -> dict[str, int | None]:
+        """What was sent since the last call: data frames, their session and their first and last frame_num."""
+        sent, self._sent = self._sent, []
+        first, last = (sent[0], sent[-1]) if sent else (None, None)
+        session = self._last_session if sent else None
+        return {"session": session, "first": first, "last": last, "frames": len(sent)}
+
+    def _data_frame(self, kind: Any) -> Any:
+        if self._session is None:
+            self._last_session = self._session = max(int(time.time()), self._last_session + 1)
+            self._num = 0
+        frame = core.G3Frame(kind)
+        frame["time"] = core.G3Time.Now()
+        frame["sostream_version"] = 2
+        frame["sostream_id"] = self.stream_id
+        frame["session_id"] = self._session
+        frame["frame_num"] = self._num
+        self._sent.append(self._num)
+        self._num += 1
+        return frame
+
+    def _process(self, frame: Any) -> None:
+        if self._sender is None:
+            raise SimulatorError("not connected yet; `wait` first")
+        self._sender.Process(frame)
+
+    def _own_links(self) -> list[_Link]:
+        own = _own_sockets()
+        return [link for link in _links() if link.inode in own]
+
+    def _pending(self) -> bool:
+        """Whether a client waits for the sender to accept it: established, and nobody's descriptor yet."""
+        port = f":{self.port:04X}"
+        return any(
+            link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _links()
+        )
+
+
+# --- Commands on stdin ---------------------------------------------------------------------------------
+
+
+class _CommandError(Exception):
+    """A line that isn't a command."""
+
+
+class _CommandParser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:  # argparse would end the process
+        raise _CommandError(message)
+
+
+def _commands() -> argparse.ArgumentParser:
+    parser = _CommandParser(prog="", add_help=False)
+    add = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser).add_parser
+    wait = add("wait", add_help=False)
+    wait.add_argument("seconds", type=float, nargs="?", default=30.0)
+    frames = add("frames", add_help=False)
+    frames.add_argument("count", type=int)
+    frames.add_argument("--rate", type=float, default=0.0)
+    frames.add_argument("--bytes", type=int, default=20_000)
+    alive = add("alive", add_help=False)
+    alive.add_argument("count", type=int, nargs="?", default=1)
+    silence = add("silence", add_help=False)
+    silence.add_argument("seconds", type=float)
+    observation = add("observation", add_help=False)
+    observation.add_argument("placement", nargs="?", default="start")
+    for name in ("start", "end"):
+        add(name, add_help=False).add_argument("--bare", action="store_true")
+    for name in ("wiring", "cleanse", "pipelineinfo", "drop", "quit"):
+        add(name, add_help=False)
+    return parser
+
+
+def _obey(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
+    """Do a command; gives what its answer says beside the frames sent."""
+    match order.command:
+        case "wait":
+            streamer.wait(order.seconds)
+        case "start":
+            streamer.start()
+            if not order.bare:
+                streamer.observation("start")
+                streamer.wiring()
+        case "frames":
+            streamer.scans(order.count, order.rate, order.bytes)
+        case "observation":
+            streamer.observation(order.placement)
+        case "wiring":
+            streamer.wiring()
+        case "end":
+            if not order.bare:
+                streamer.observation("end")
+            streamer.end()
+        case "cleanse":
+            streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Observation)
+            streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Wiring)
+        case "alive":
+            for number in range(order.count):
+                if number:
+                    time.sleep(ALIVE_SECONDS)
+                streamer.flow(FlowControl.ALIVE)
+        case "silence":
+            time.sleep(order.seconds)
+        case "pipelineinfo":
+            streamer.pipelineinfo()
+        case "drop":
+            drained = streamer.close()
+            if streamer.host == "*":
+                streamer.open()
+            return {"drained": drained}
+        case "quit":
+            return {"drained": streamer.close()}
+    return {}
+
+
+def _obey_stdin(streamer: Streamer, alive: bool) -> None:
+    """Read a command, do it, answer it, until `quit` or the end of stdin."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        lines.put("quit")
+
+    threading.Thread(target=read, daemon=True).start()
+    parser = _commands()
+    while True:
+        try:
+            line = lines.get(timeout=ALIVE_SECONDS if alive else None)
+        except queue.Empty:
+            streamer.flow(FlowControl.ALIVE)
+            continue
+        try:
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            order = parser.parse_args(words)
+            extra = _obey(streamer, order)
+        except (_CommandError, ValueError, RuntimeError, TimeoutError) as error:
+            _answer({"error": f"{line.strip()}: {error}", **streamer.take_sent()})
+            continue
+        _answer({"command": order.command, **streamer.take_sent(), **extra})
+        if order.command == "quit":
+            return
+
+
+def _answer(content: dict[str, Any]) -> None:
+    print(json.dumps(content), flush=True)
+
+
+def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: float) -> None:
+    """Sessions for ever: START, frames for some seconds, END, and ALIVE in the pause."""
+    while True:
+        if streamer.host != "*" and not streamer.connected():
+            streamer.wait(math.inf)
+        streamer.start()
+        streamer.observation("start")
+        streamer.wiring()
+        streamer.scans(max(1, round(seconds * rate)), rate, size)
+        streamer.observation("end")
+        streamer.end()
+        sent = streamer.take_sent()
+        print(f"session {sent['session']}: frames {sent['first']} to {sent['last']}", flush=True)
+        streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Observation)
+        streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Wiring)
+        for _ in range(math.ceil(pause / ALIVE_SECONDS)):
+            streamer.flow(FlowControl.ALIVE)
+            time.sleep(ALIVE_SECONDS)
+
+
+# --- For tests and the demo ----------------------------------------------------------------------------
+
+
+class Simulator:
+    """A simulator process. It ends with this process, however that ends.
+
+    port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
+    instead. alive: send ALIVE each second between commands. Raises SimulatorError if it doesn't start.
+    """
+
+    def __init__(
+        self, port: int = 0, *, stream_id: str = "ufm_uv22", connect: str | None = None, alive: bool = False
+    ) -> None:
+        # Here, as the simulator's own process needs no Kafka client.
+        from compose.kafka import free_port, start_tethered
+
+        self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
+        command = [sys.executable, "-m", "compose.simulator", "--stream-id", stream_id]
+        command += ["--connect", connect] if connect else ["--port", str(self.port)]
+        command += ["--alive"] if alive else []
+        self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.answer()
+        except BaseException:
+            self._process.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def command(self, line: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Have a command done, and give its answer.
+
+        The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
+        Wiring, Scan) that it sent; None, None, None and 0 if it sent none. timeout: s; the process is killed
+        then. Raises SimulatorError.
+        """
+        self.send(line)
+        return self.answer(timeout)
+
+    def send(self, line: str) -> None:
+        """Give a command without waiting; each needs its `answer`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SimulatorError(f"the simulator died before {line!r}") from None
+
+    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
+        """The answer to the oldest command without one. Raises SimulatorError, also after `timeout` seconds."""
+        assert self._process.stdout is not None
+        killer = threading.Timer(timeout, self._process.kill)
+        killer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            killer.cancel()
+        if not line:
+            raise SimulatorError(f"the simulator gave no answer (exit code {self._process.wait()})")
+        content: dict[str, Any] = json.loads(line)
+        if "error" in content:
+            raise SimulatorError(content["error"])
+        return content
+
+    def close(self) -> None:
+        """End it: what it has queued is sent first, if the reader takes it within 3 s. Also after a crash."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._process.poll() is None:
+            try:
+                self._process.communicate(b"quit\n", timeout=3.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# --- The process ---------------------------------------------------------------------------------------
+
+_COMMANDS = """\
+commands, one per line on stdin; each is answered by a line of JSON when done:
+  wait [SECONDS]        send ALIVE until a reader is connected (default: 30 s at most)
+  start [--bare]        START, then Observation and Wiring (--bare: START alone)
+  frames N [--rate HZ] [--bytes B]
+                        N Scan frames with B bytes of data each (default: 20000, as fast as it goes)
+  observation [start|end], wiring, pipelineinfo
+                        one such frame
+  end [--bare]          Observation and END (--bare: END alone)
+  cleanse               CLEANSE: Observation and Wiring with sostream_flowcontrol 3
+  alive [N]             N ALIVE frames, one a second
+  silence SECONDS       nothing at all
+  drop                  close the connection when all is sent, and listen again
+                        (with --connect: `wait` connects again)
+  quit                  the same as the end of stdin: send what is queued, and end
+
+examples:
+  python -m compose.simulator --port 50000 --stream-id ufm_uv22 --loop
+  printf 'wait\\nstart\\nframes 100 --rate 10\\nend\\n' | python -m compose.simulator
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m compose.simulator`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m compose.simulator",
+        description="A SMuRF detector stream on a real G3NetworkSender: from commands on stdin, or for ever.",
+        epilog=_COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: 50000)")
+    parser.add_argument("--connect", metavar="HOST:PORT", help="connect out instead, to an `ingest --listen`")
+    parser.add_argument("--stream-id", default="ufm_uv22", help="the frames' sostream_id (default: ufm_uv22)")
+    parser.add_argument("--alive", action="store_true", help="send ALIVE each second between commands")
+    loop = parser.add_argument_group("without commands")
+    loop.add_argument("--loop", action="store_true", help="stream sessions for ever")
+    loop.add_argument("--seconds", type=float, default=60.0, help="length of a session, s (default: 60)")
+    loop.add_argument("--rate", type=float, default=10.0, help="Scan frames a second (default: 10)")
+    loop.add_argument("--bytes", type=int, default=200_000, help="data of each, bytes (default: 200000)")
+    loop.add_argument("--pause", type=float, default=15.0, help="pause between sessions, s (default: 15)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a simulator; gives the exit code: 0, or 1 if it can't listen."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    host, port = "*", options.port
+    if options.connect:
+        host, _, text = options.connect.rpartition(":")
+        if not (host and text.isdecimal()):
+            parser.error(f"--connect {options.connect!r}: HOST:PORT is needed")
+        port = int(text)
+    if not 1 <= port <= 65535:
+        parser.error(f"port {port}: 1 to 65535")
+    if options.loop and options.rate <= 0:
+        parser.error(f"--rate {options.rate:g}: must be positive")
+
+    # No orderly closing on a signal: with a reader that doesn't read it would take for ever.
+    leave: Callable[[int, object], None] = lambda _number, _frame: os._exit(0)  # noqa: E731  # a def says no more
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+    # That nobody listens there yet is expected; spt3g's errors arrive as exceptions all the same.
+    core.set_log_level(core.G3LogLevel.LOG_FATAL)
+    streamer = Streamer(host, port, options.stream_id)
+    try:
+        if host == "*":
+            streamer.open()
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.loop:
+        print(f"streaming as {options.stream_id} on port {port} (Ctrl-C ends it)", flush=True)
+        _loop(streamer, options.seconds, options.rate, options.bytes, options.pause)
+    else:
+        _answer({"command": "ready", "port": port, **streamer.take_sent()})
+        _obey_stdin(streamer, options.alive)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
