@@ -5,21 +5,20 @@ the thread of the loop (archive.py) carrying that out, and it never waits for a 
 done on other threads, by `make_durable` and `finish`, with what is frozen here for them.
 """
 
-import contextlib
 import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 
-import google_crc32c
 from confluent_kafka import KafkaException, Message
 from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
-from archiver.checkpoint import Base, Checkpoint, Closing, Partial, Place, RecordId
+from archiver.carry import Carry
+from archiver.checkpoint import Base, Checkpoint, Closing, Partial, RecordId
 from archiver.event import RecordsLost
 from archiver.feed import Commit, Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
@@ -35,14 +34,6 @@ BACKLOG_BYTES = 16 << 20
 """Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A frame to be repeated at files' heads, and where it lies."""
-
-    value: tuple[bytes, ...]
-    place: Place
-
-
 @dataclass(slots=True)
 class _Open:
     """The open file: what the next checkpoint says of it."""
@@ -53,8 +44,8 @@ class _Open:
     base_epochs: tuple[tuple[str, int], ...]
     carry: tuple[int, ...]
     first: RecordId
-    last: RecordId
-    frames: int
+    last: RecordId | None = None
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +103,7 @@ class Recording:
         self._state = State(self.stream)
         self._seen = Seen()
         self._files = 0
-        self._carried: dict[int, Carried] = {}
+        self._carry = Carry()
         self._open: _Open | None = None
         self._next: int | None = committed.offset
         self._record: Record | None = None  # whole, but not stepped yet
@@ -146,16 +137,17 @@ class Recording:
             return
         try:
             self._see_to_finishing()
-            while not self._why and not self._finishing and (self._record or self.backlog):
-                if self._record is None:
-                    self._record = self._next_record()
-                if self._record is not None:
-                    self._step(self._record)
+            try:
+                while not self._why and not self._finishing and (self._record or self.backlog):
+                    if self._record is None:
+                        self._record = self._next_record()
+                    if self._record is not None:
+                        self._step(self._record)
+            except ContractError as error:
+                self.stop(f"at offset {self._next}: {error}")
             self._see_to_finishing()
             if self._open:
                 self._open.file.flush()
-        except ContractError as error:
-            self.stop(f"at offset {self._next}: {error}")
         except OSError as error:
             self.say_trouble(error)
         else:
@@ -269,26 +261,18 @@ class Recording:
         assert acquisition
         assert file
         name = partial_name(acquisition.start, file.number, acquisition.settings.name_format, secrets.token_hex(4))
-        places = {code: self._carried[code].place for code in self._state.carry if code in self._carried}
-        epochs = self._seen.epochs()
+        places = self._carry.places(self._state.carry)
         base = Base(self._seen.safe_offset(record.offset), self._state, {}, places)
-        carry = tuple(code for code in head(state, record.label.type) if code in self._carried)
-        first = _id_of(record)
         opened = _Open(
             SegmentFile.create(self._archive.partials(self.stream) / name),
             path(state),
             base,
-            epochs,
-            carry,
-            first,
-            first,
-            0,
+            self._seen.epochs(),
+            tuple(self._carry.places(head(state, record.label.type))),
+            _id_of(record),
         )
-        for code in carry:
-            carried = self._carried[code]
-            place = replace(carried.place, path=opened.path, at=opened.file.length)
-            self._carried[code] = Carried(carried.value, place)
-            opened.file.write(carried.value)
+        for code in opened.carry:
+            opened.file.write(self._carry.repeat(code, opened.path, opened.file.length))
         log.info("%s: opened %s", self.stream, opened.path)
         return opened
 
@@ -298,11 +282,7 @@ class Recording:
         code = record.label.type
         assert state.acquisition
         if code is not None and code in state.acquisition.settings.carry:
-            crc = 0
-            for part in record.value:
-                crc = google_crc32c.extend(crc, part)
-            place = Place(opened.path, opened.file.length, record.bytes, crc, record.offset)
-            self._carried[code] = Carried(record.value, place)
+            self._carry.keep(code, record, opened.path, opened.file.length)
         opened.file.write(record.value)
         opened.frames += 1
         opened.last = _id_of(record)
@@ -361,9 +341,7 @@ class Recording:
             self._open = None
         self._state = after.state
         self._files = after.files
-        for code, place in after.carry.items():
-            if code in self._carried:
-                self._carried[code] = Carried(self._carried[code].value, place)
+        self._carry.moved(after.carry)
 
     # From and to what is committed
 
@@ -378,12 +356,11 @@ class Recording:
                 0,
                 opened.frames,
                 opened.first,
-                opened.last,
+                opened.last or opened.first,
                 opened.carry,
                 replace(opened.base, epochs=changes(opened.base_epochs, epochs)),
             )
-        places = {code: self._carried[code].place for code in self._state.carry if code in self._carried}
-        return Checkpoint(self._state, epochs, self._files, places, partial)
+        return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
     def _take_up(self, found: Checkpoint, offset: int | None = None) -> None:
         """Be as the checkpoint says; the open file apart."""
@@ -395,7 +372,21 @@ class Recording:
         self.backlog_bytes = 0
         if offset is not None:
             self._next = offset
-        self._load_carry(found.carry, found.partial)
+
+        def lying(path: str) -> list[Path]:
+            places = [self._archive.root / path]
+            if found.partial and found.partial.path == path:
+                places.insert(0, self._archive.partials(self.stream) / found.partial.name)
+            return places
+
+        self._carry = Carry.load(found.carry, lying, self._fetch)
+
+    def _fetch(self, offset: int) -> tuple[bytes, ...]:
+        try:
+            return tuple(message.value() or b"" for message in self._feed.fetch(self.stream, offset))
+        except KafkaException as error:
+            log.warning("%s: offset %d can't be read again: %s", self.stream, offset, error)
+            return ()
 
     def _reopen(self, found: Checkpoint) -> None:
         partial = found.partial
@@ -433,35 +424,6 @@ class Recording:
         before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
         self._take_up(before, base.offset)
         return base.offset
-
-    def _load_carry(self, places: Mapping[int, Place], partial: Partial | None) -> None:
-        """Read the carry from where it lies, else from the topic. Raises OSError."""
-        self._carried = {}
-        for code, place in places.items():
-            value = self._carry_from_disk(place, partial) or self._carry_from_topic(place)
-            if value is None:
-                log.error("%s: the frame to head the next files (type %r) is lost", self.stream, chr(code))
-            else:
-                self._carried[code] = Carried(value, place)
-
-    def _carry_from_disk(self, place: Place, partial: Partial | None) -> tuple[bytes, ...] | None:
-        lying = [self._archive.root / place.path]
-        if partial and partial.path == place.path:
-            lying.insert(0, self._archive.partials(self.stream) / partial.name)
-        for file in lying:
-            with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
-                opened.seek(place.at)
-                data = opened.read(place.length)
-                if google_crc32c.value(data) == place.crc:
-                    return (data,)
-        return None
-
-    def _carry_from_topic(self, place: Place) -> tuple[bytes, ...] | None:
-        try:
-            value = tuple(message.value() or b"" for message in self._feed.fetch(self.stream, place.offset))
-        except KafkaException:
-            return None
-        return value if google_crc32c.value(b"".join(value)) == place.crc else None
 
 
 def _id_of(record: Record) -> RecordId:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -40,6 +41,7 @@ class SegmentFile:
         self.path = path
         self.written = length
         self._fd = fd
+        self._in_use = threading.Lock()  # by the other thread: so that `close` waits for it
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._crc, self._crc_at = crc, length
@@ -127,37 +129,34 @@ class SegmentFile:
 
         Raises OSError, PartialDamagedError.
         """
-        os.fdatasync(self._fd)
-        while self._crc_at < length:
-            block = self._read(self._crc_at, length)
-            self._crc = google_crc32c.extend(self._crc, block)
-            if self._sha_at == self._crc_at:
-                self._sha.update(block)
-                self._sha_at += len(block)
-            self._crc_at += len(block)
-        # After a restart the SHA-256, which can't be carried on, has the committed bytes to catch up with.
-        self._catch_up(self._sha_at + _CATCH_UP_BYTES)
-        crc: int = self._crc
-        return crc
+        with self._in_use:
+            os.fdatasync(self._fd)
+            while self._crc_at < length:
+                block = self._read(self._crc_at, length)
+                self._crc = google_crc32c.extend(self._crc, block)
+                if self._sha_at == self._crc_at:
+                    self._sha.update(block)
+                    self._sha_at += len(block)
+                self._crc_at += len(block)
+            # After a restart the SHA-256, which can't be carried on, has the committed bytes to catch up with.
+            self._catch_up(self._sha_at + _CATCH_UP_BYTES)
+            crc: int = self._crc
+            return crc
 
     def sha256(self) -> str:
         """The hex SHA-256 of all that was made durable, checked against what was committed before a restart.
 
         Raises OSError, PartialDamagedError.
         """
-        self._catch_up(self._crc_at)
+        with self._in_use:
+            self._catch_up(self._crc_at)
         return self._sha.hexdigest()
-
-    def read(self, at: int, length: int) -> bytes:
-        """Bytes that were written. Raises OSError, PartialDamagedError if they aren't there."""
-        data = b""
-        while len(data) < length:
-            data += self._read(at + len(data), at + length)
-        return data
 
     def close(self) -> None:
         """Let go of it, and of the lock; what is pending is dropped."""
-        os.close(self._fd)
+        with self._in_use:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def _catch_up(self, until: int) -> None:
         committed, crc = self._committed

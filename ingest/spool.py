@@ -197,10 +197,11 @@ def _values(entry: Entry) -> Iterable[bytes]:
         yield _packed(entry, entry.label.headers(), entry.value)
         return
     count = -(-len(entry.value) // CHUNK_BYTES)
+    each = -(-len(entry.value) // count)
     view = memoryview(entry.value)
     for k in range(count):
         label = replace(entry.label, chunk=(k + 1, count))
-        yield _packed(entry, label.headers(), view[k * CHUNK_BYTES : (k + 1) * CHUNK_BYTES])
+        yield _packed(entry, label.headers(), view[k * each : (k + 1) * each])
 
 
 def _packed(entry: Entry, headers: Headers, value: bytes | bytearray | memoryview) -> bytes:

@@ -1,0 +1,91 @@
+"""The carry: the frames that are repeated at the head of the files to come, and where to find them again.
+
+segmentation.py says which types are carried, and in which order; this keeps their bytes. A checkpoint holds only
+their places, so after a restart they are read from the newest file or partial that has them, else from the topic.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+from msgspec.structs import replace
+
+from archiver.checkpoint import Place
+from archiver.sequence import Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    value: tuple[bytes, ...]
+    place: Place
+
+
+class Carry:
+    """Frames by their type codes."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, _Carried] = {}
+
+    @classmethod
+    def load(
+        cls,
+        places: Mapping[int, Place],
+        lying: Callable[[str], Iterable[Path]],
+        fetch: Callable[[int], tuple[bytes, ...]],
+    ) -> "Carry":
+        """Find the frames at their places. What can't be found is said, and left out. Raises OSError.
+
+        lying: the files in which the bytes of a path (as a Place has it) may be. fetch: a record's value from the
+        topic, by its offset; empty if it isn't there.
+        """
+        carry = cls()
+        for code, place in places.items():
+            value = _from_disk(place, lying(place.path)) or fetch(place.offset)
+            if _crc(value) == place.crc:
+                carry._frames[code] = _Carried(value, place)
+            else:
+                log.error("the frame of type %r that should head the next files is lost: %s", chr(code), place)
+        return carry
+
+    def keep(self, code: int, record: Record, path: str, at: int) -> None:
+        """This frame, which goes to `at` of the file `path`, is the last of its type."""
+        place = Place(path, at, record.bytes, _crc(record.value), record.offset)
+        self._frames[code] = _Carried(record.value, place)
+
+    def repeat(self, code: int, path: str, at: int) -> tuple[bytes, ...]:
+        """The frame's bytes, now to be found at `at` of the file `path` too."""
+        carried = self._frames[code]
+        self._frames[code] = _Carried(carried.value, replace(carried.place, path=path, at=at))
+        return carried.value
+
+    def moved(self, places: Mapping[int, Place]) -> None:
+        """The frames lie at these places."""
+        for code, place in places.items():
+            if code in self._frames:
+                self._frames[code] = _Carried(self._frames[code].value, place)
+
+    def places(self, codes: Iterable[int]) -> dict[int, Place]:
+        """Where those of these types lie that are here."""
+        return {code: self._frames[code].place for code in codes if code in self._frames}
+
+
+def _from_disk(place: Place, lying: Iterable[Path]) -> tuple[bytes, ...]:
+    for path in lying:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(place.at)
+            data = file.read(place.length)
+            if google_crc32c.value(data) == place.crc:
+                return (data,)
+    return ()
+
+
+def _crc(value: Iterable[bytes]) -> int:
+    crc = 0
+    for part in value:
+        crc = google_crc32c.extend(crc, part)
+    return crc

@@ -1,0 +1,282 @@
+"""The recorder as an operator runs it: real `ingest` and `archiver` processes, and what their tests ask of them."""
+
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import google_crc32c
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from spt3g import core
+
+from compose.kafka import start_tethered
+from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
+
+SECONDS = 30.0
+"""How long tests wait for what takes well under a second on a machine that does nothing else."""
+
+
+class Program:
+    """A running `ingest` or `archiver`, with its log as it is written."""
+
+    def __init__(self, module: str, arguments: Sequence[str], servers: str) -> None:
+        # What the tests' own environment says to these commands isn't what the tests say.
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "ARCHIVER_", "LOGLEVEL"))}
+        self.name = module
+        self.lines: list[tuple[float, str]] = []
+        """Its log: when each line came (time.time()), and the line."""
+        self._more = threading.Condition()
+        self._ended = False
+        self._process = start_tethered(
+            [sys.executable, "-m", module, *arguments],
+            stderr=subprocess.PIPE,
+            env={**clean, "KAFKA_BOOTSTRAP_SERVERS": servers},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that it has logged."""
+        return "\n".join(line for _, line in self.lines)
+
+    def await_line(self, pattern: str, seconds: float = SECONDS, count: int = 1) -> re.Match[str]:
+        """The count-th line of its log in which the pattern is found; fails if there is none within the time."""
+
+        def found() -> re.Match[str] | None:
+            matches = [match for _, line in self.lines if (match := re.search(pattern, line))]
+            return matches[count - 1] if len(matches) >= count else None
+
+        with self._more:
+            self._more.wait_for(lambda: self._ended or found() is not None, seconds)
+            match = found()
+        assert match is not None, f"{self.name} did not log {pattern!r} ({count} times):\n{self.log}"
+        return match
+
+    def times_of(self, pattern: str) -> list[float]:
+        """When the lines came in which the pattern is found, s since the epoch."""
+        return [at for at, line in self.lines if re.search(pattern, line)]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def exit_code(self, seconds: float = SECONDS) -> int:
+        """How it ended; fails if it doesn't within the time."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} goes on:\n{self.log}") from None
+        self._reader.join()
+        return code
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal, and give how it ended."""
+        self.send(number)
+        return self.exit_code()
+
+    def kill(self) -> None:
+        """kill -9, if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as log:
+            for line in log:
+                with self._more:
+                    self.lines.append((time.time(), line.decode(errors="replace").rstrip()))
+                    self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+
+class Recorder:
+    """One stream's recorder: starts its programs, kills them at the end, and sees that none ended in a traceback.
+
+    An archive is a consumer group and a data directory, both of that name.
+    """
+
+    def __init__(self, servers: str, stream: str, directory: Path) -> None:
+        self.servers = servers
+        self.stream = stream
+        self.directory = directory
+        self._programs: list[Program] = []
+
+    def create_topic(self, stream: str | None = None, partitions: int = 1, **config: str) -> None:
+        """Create the stream's topic before ingest does: an archiver that starts at the same time finds it at once."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        topic = frames_topic(stream or self.stream)
+        new = NewTopic(topic, partitions, 1, config={**FRAMES_TOPIC_CONFIG, **config})
+        admin.create_topics([new])[topic].result(SECONDS)
+
+    def ingest(self, port: int | None, *arguments: str) -> Program:
+        """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads."""
+        spool = ["--stream", self.stream, "--spool-dir", str(self.directory / "spool"), "--spool-size", "1GiB"]
+        source = [] if port is None else ["--address", "127.0.0.1", "--port", str(port)]
+        return self.start("ingest", *spool, *source, *arguments)
+
+    def archiver(self, *arguments: str, archive: str = "archive") -> Program:
+        """Start an archiver of the stream."""
+        group, data = ["--group", f"{self.stream}.{archive}"], ["--data-dir", str(self.data(archive))]
+        return self.start("archiver", *data, *group, "--stream", self.stream, *arguments)
+
+    def start(self, module: str, *arguments: str) -> Program:
+        """Start either with nothing but these arguments."""
+        program = Program(module, arguments, self.servers)
+        self._programs.append(program)
+        return program
+
+    def data(self, archive: str = "archive") -> Path:
+        """An archive's data directory."""
+        return self.directory / archive
+
+    def files(self, archive: str = "archive") -> list[Path]:
+        """An archive's finished files, in order."""
+        return sorted(self.data(archive).glob("*/*/*.g3"))
+
+    def tree(self, archive: str = "archive") -> dict[str, bytes]:
+        """All that lies in an archive for others to see: names and bytes."""
+        root = self.data(archive)
+        paths = [path for path in root.rglob("*") if path.is_file()]
+        names = {path.relative_to(root): path for path in paths}
+        return {str(name): path.read_bytes() for name, path in names.items() if name.parts[0] != ".archiver"}
+
+    def committed(self, archive: str = "archive") -> int:
+        """The offset that an archive has committed, -1 if none."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"{self.stream}.{archive}"})
+        try:
+            offset: int = consumer.committed([TopicPartition(frames_topic(self.stream), 0)], SECONDS)[0].offset
+        finally:
+            consumer.close()
+        return max(-1, offset)
+
+    def records(self, topic: str | None = None) -> list[tuple[Label, int, bytes]]:
+        """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused", "enable.auto.commit": False})
+        found = []
+        try:
+            partition = TopicPartition(topic or frames_topic(self.stream), 0, 0)
+            _, end = consumer.get_watermark_offsets(partition, SECONDS)
+            consumer.assign([partition])
+            while len(found) < end:
+                for message in consumer.consume(1000, SECONDS):
+                    assert message.error() is None
+                    label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
+                    found.append((label, message.timestamp()[1], message.value() or b""))
+        finally:
+            consumer.close()
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for program in self._programs:
+            program.kill()
+            print(f"--- log of {program.name}, {program.pid}\n{program.log}")
+        if error is None:
+            for program in self._programs:
+                assert "Traceback" not in program.log
+
+
+class RawSender:
+    """A sender that sends the bytes it is given and nothing else. Listens on `port`, or another given one."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener.settimeout(SECONDS)
+        self.port: int = self._listener.getsockname()[1]
+
+    def accept(self) -> socket.socket:
+        """The next connection that ingest makes."""
+        connection, _ = self._listener.accept()
+        connection.settimeout(SECONDS)
+        return connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+
+def closed_by_peer(connection: socket.socket, seconds: float = SECONDS) -> bool:
+    """Whether the other side closes (or resets) the connection within the time."""
+    if not select.select([connection], [], [], seconds)[0]:
+        return False
+    try:
+        return not connection.recv(1)
+    except ConnectionError:
+        return True
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    """Wait for what nothing tells us of: an offset in Kafka, another process's memory. Fails after the time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def frame(kind: Any, **values: Any) -> bytes:
+    """A frame of that core.G3FrameType, serialized by spt3g."""
+    made = core.G3Frame(kind)
+    for key, value in values.items():
+        made[key] = value
+    data: bytes = made.__getstate__()[1]
+    return data
+
+
+def flow(value: int) -> bytes:
+    """A flow control frame: 1 START, 2 END."""
+    return frame(core.G3FrameType.none, sostream_flowcontrol=value)
+
+
+def scan(number: int, size: int = 1000, **values: Any) -> bytes:
+    """A data frame with that frame_num and `size` bytes of data."""
+    data = core.G3VectorDouble(np.full(size // 8, number / 7))
+    return frame(core.G3FrameType.Scan, frame_num=number, data=data, **values)
+
+
+def numbers(data: bytes, path: Path) -> list[int]:
+    """The frame_num of each frame in these bytes, by spt3g, which checks CRCs. path: of a scratch file."""
+    path.write_bytes(data)
+    return [found["frame_num"] for found in core.G3File(str(path))]
+
+
+def frame_by_hand(blobs: Sequence[tuple[str, bytes]], code: int, order: str = "<") -> bytes:
+    """A frame as the format says it: keys in that order, any type code, byte order < or >."""
+    out = bytearray(struct.pack(f"{order}BIiI", order == "<", 1, len(blobs), code))
+    crc = 0
+    for key, blob in blobs:
+        name = key.encode()
+        out += struct.pack(f"{order}Q", len(name)) + name + struct.pack(f"{order}Q", len(blob)) + blob
+        for part in (name, blob):
+            # G3's CRC32C starts from 0 and isn't inverted at the end, as the usual one does and is.
+            crc = google_crc32c.extend(crc ^ 0xFFFFFFFF, part) ^ 0xFFFFFFFF
+    return bytes(out + struct.pack(f"{order}I", crc))
