@@ -60,202 +60,90 @@ class SimulatorError(RuntimeError):
     """The simulator doesn't start, has died, or answered that a command failed."""
 
 
-# --- The stream ----------------------------------------------------------------------------------------
+class Simulator:
+    """A simulator process. It ends with this process, however that ends.
 
+    port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
+    instead. alive: send ALIVE each second between commands. Raises SimulatorError if it doesn't start.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
+    def __init__(
+        self, port: int = 0, *, stream_id: str = "ufm_uv22", connect: str | None = None, alive: bool = False
+    ) -> None:
+        # Here, as the simulator's own process needs no Kafka client.
+        from compose.kafka import free_port, start_tethered
 
-    local: str
-    remote: str
-    state: str
-    unacknowledged: int
-    inode: str
-
-
-def _links() -> Iterator[_Link]:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
+        command = [sys.executable, "-m", "compose.simulator", "--stream-id", stream_id]
+        command += ["--connect", connect] if connect else ["--port", str(self.port)]
+        command += ["--alive"] if alive else []
+        self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except FileNotFoundError:  # a machine without IPv6
-            continue
-        for line in lines:
-            _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
-            yield _Link(local, remote, state, int(queues.partition(":")[0], 16), inode)
+            self.answer()
+        except BaseException:
+            self._process.kill()
+            raise
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
-def _own_sockets() -> dict[str, int]:
-    """This process's sockets: their inodes, and their descriptors."""
-    found = {}
-    for descriptor in Path("/proc/self/fd").iterdir():
+    def command(self, line: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Have a command done, and give its answer.
+
+        The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
+        Wiring, Scan) that it sent; None, None, None and 0 if it sent none. timeout: s; the process is killed
+        then. Raises SimulatorError.
+        """
+        self.send(line)
+        return self.answer(timeout)
+
+    def send(self, line: str) -> None:
+        """Give a command without waiting; each needs its `answer`."""
+        assert self._process.stdin is not None
         try:
-            target = str(descriptor.readlink())
-        except FileNotFoundError:  # the listing's own descriptor
-            continue
-        if target.startswith("socket:["):
-            found[target.removeprefix("socket:[").removesuffix("]")] = int(descriptor.name)
-    return found
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SimulatorError(f"the simulator died before {line!r}") from None
 
+    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
+        """The answer to the oldest command without one. Raises SimulatorError, also after `timeout` seconds."""
+        assert self._process.stdout is not None
+        killer = threading.Timer(timeout, self._process.kill)
+        killer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            killer.cancel()
+        if not line:
+            raise SimulatorError(f"the simulator gave no answer (exit code {self._process.wait()})")
+        content: dict[str, Any] = json.loads(line)
+        if "error" in content:
+            raise SimulatorError(content["error"])
+        return content
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a signal end the process at once, where C++ blocks with the GIL and no Python handler could run."""
-    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def close(self) -> None:
+        """End it: what it has queued is sent first, if the reader takes it within 3 s. Also after a crash."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._process.poll() is None:
+            try:
+                self._process.communicate(b"quit\n", timeout=3.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
 
+    def __enter__(self) -> Self:
+        return self
 
-@dataclass(slots=True)
-class Streamer:
-    """What sends the frames of one stream. host "*": listens on the port; else connects out to host:port."""
-
-    host: str
-    port: int
-    stream_id: str
-    _sender: Any = None
-    _session: int | None = None
-    _last_session: int = 0
-    _num: int = 0
-    _sent: list[int] = field(default_factory=list)
-
-    def open(self) -> None:
-        """Make the sender. Raises RuntimeError (spt3g's): the port is taken, or nobody listens there."""
-        with _interruptible():
-            self._sender = core.G3NetworkSender(hostname=self.host, port=self.port)
-
-    def connected(self) -> bool:
-        """Whether a reader is there: accepted by the sender, and not known to have left."""
-        return any(link.state == _ESTABLISHED for link in self._own_links())
-
-    def wait(self, seconds: float) -> None:
-        """Return when a reader is connected, sending ALIVE meanwhile. Raises TimeoutError after so many seconds."""
-        deadline = time.monotonic() + seconds
-        next_alive = 0.0
-        while not self.connected():
-            if (now := time.monotonic()) > deadline:
-                raise TimeoutError(f"no reader in {seconds:g} s")
-            if self.host != "*":
-                try:
-                    self._sender = None
-                    self.open()
-                    continue
-                except RuntimeError:
-                    time.sleep(0.2)  # nobody listens there yet, and nothing would tell us
-            elif now >= next_alive or self._pending():
-                self.flow(FlowControl.ALIVE)
-                next_alive = now + ALIVE_SECONDS
-            else:
-                time.sleep(_LOOK_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
-
-    def flow(self, value: FlowControl, kind: Any = core.G3FrameType.none) -> None:
-        """Send a flow control frame."""
-        frame = core.G3Frame(kind)
-        frame["sostream_flowcontrol"] = int(value)
-        if value is FlowControl.ALIVE:
-            frame["time"] = core.G3Time.Now()
-        self._process(frame)
-
-    def observation(self, placement: str) -> None:
-        """Send an Observation frame; placement: "start" or "end"."""
-        frame = self._data_frame(core.G3FrameType.Observation)
-        frame["stream_placement"] = placement
-        self._process(frame)
-
-    def wiring(self) -> None:
-        """Send a Wiring frame, with a status as SMuRF's but shorter."""
-        frame = self._data_frame(core.G3FrameType.Wiring)
-        frame["status"] = "AMCc.SmurfProcessor.SOStream.open_g3stream: 1\n"
-        frame["dump"] = 1
-        self._process(frame)
-
-    def scans(self, count: int, rate: float, size: int) -> None:
-        """Send Scan frames with `size` bytes of data each, `rate` a second (0: as fast as it goes)."""
-        begun = time.monotonic()
-        for number in range(count):
-            if rate:
-                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
-            frame = self._data_frame(core.G3FrameType.Scan)
-            frame["data"] = core.G3VectorInt(scan_data(frame["session_id"], frame["frame_num"], size))
-            self._process(frame)
-
-    def start(self) -> None:
-        """Begin a session: START."""
-        self._session = None
-        self.flow(FlowControl.START)
-
-    def end(self) -> None:
-        """End the session: END. The next data frame begins another, with or without START."""
-        self.flow(FlowControl.END)
-        self._session = None
-
-    def pipelineinfo(self) -> None:
-        """Send a PipelineInfo frame, as spt3g pipelines do at their start."""
-        frame = core.G3Frame(core.G3FrameType.PipelineInfo)
-        frame["simulator"] = core.G3PipelineInfo()
-        self._process(frame)
-
-    def close(self) -> bool:
-        """Close the sender once it has written all it has; gives whether the reader's kernel took all of it."""
-        links = [link for link in self._own_links() if link.state != _LISTEN]
-        with _interruptible():
-            # Its destructor writes out the queues, however long the reader takes.
-            self._sender = None
-        # But it forgets the sockets that it accepted, open: their readers would never see the end.
-        left = _own_sockets()
-        for link in links:
-            if link.inode in left:
-                os.close(left[link.inode])
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        ends = {(link.local, link.remote) for link in links}
-        while any(link.unacknowledged and (link.local, link.remote) in ends for link in _links()):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_LOOK_SECONDS)
-        return True
-
-    def take_sent(self) -> dict[str, int | None]:
-        """What was sent since the last call: data frames, their session and their first and last frame_num."""
-        sent, self._sent = self._sent, []
-        first, last = (sent[0], sent[-1]) if sent else (None, None)
-        session = self._last_session if sent else None
-        return {"session": session, "first": first, "last": last, "frames": len(sent)}
-
-    def _data_frame(self, kind: Any) -> Any:
-        if self._session is None:
-            self._last_session = self._session = max(int(time.time()), self._last_session + 1)
-            self._num = 0
-        frame = core.G3Frame(kind)
-        frame["time"] = core.G3Time.Now()
-        frame["sostream_version"] = 2
-        frame["sostream_id"] = self.stream_id
-        frame["session_id"] = self._session
-        frame["frame_num"] = self._num
-        self._sent.append(self._num)
-        self._num += 1
-        return frame
-
-    def _process(self, frame: Any) -> None:
-        if self._sender is None:
-            raise SimulatorError("not connected yet; `wait` first")
-        self._sender.Process(frame)
-
-    def _own_links(self) -> list[_Link]:
-        own = _own_sockets()
-        return [link for link in _links() if link.inode in own]
-
-    def _pending(self) -> bool:
-        """Whether a client waits for the sender to accept it: established, and nobody's descriptor yet."""
-        port = f":{self.port:04X}"
-        return any(
-            link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _links()
-        )
-
-
-# --- Commands on stdin ---------------------------------------------------------------------------------
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class _CommandError(Exception):
@@ -385,97 +273,6 @@ def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: flo
             streamer.flow(FlowControl.ALIVE)
             time.sleep(ALIVE_SECONDS)
 
-
-# --- For tests and the demo ----------------------------------------------------------------------------
-
-
-class Simulator:
-    """A simulator process. It ends with this process, however that ends.
-
-    port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
-    instead. alive: send ALIVE each second between commands. Raises SimulatorError if it doesn't start.
-    """
-
-    def __init__(
-        self, port: int = 0, *, stream_id: str = "ufm_uv22", connect: str | None = None, alive: bool = False
-    ) -> None:
-        # Here, as the simulator's own process needs no Kafka client.
-        from compose.kafka import free_port, start_tethered
-
-        self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
-        command = [sys.executable, "-m", "compose.simulator", "--stream-id", stream_id]
-        command += ["--connect", connect] if connect else ["--port", str(self.port)]
-        command += ["--alive"] if alive else []
-        self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            self.answer()
-        except BaseException:
-            self._process.kill()
-            raise
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
-    def command(self, line: str, timeout: float = 60.0) -> dict[str, Any]:
-        """Have a command done, and give its answer.
-
-        The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
-        Wiring, Scan) that it sent; None, None, None and 0 if it sent none. timeout: s; the process is killed
-        then. Raises SimulatorError.
-        """
-        self.send(line)
-        return self.answer(timeout)
-
-    def send(self, line: str) -> None:
-        """Give a command without waiting; each needs its `answer`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise SimulatorError(f"the simulator died before {line!r}") from None
-
-    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
-        """The answer to the oldest command without one. Raises SimulatorError, also after `timeout` seconds."""
-        assert self._process.stdout is not None
-        killer = threading.Timer(timeout, self._process.kill)
-        killer.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            killer.cancel()
-        if not line:
-            raise SimulatorError(f"the simulator gave no answer (exit code {self._process.wait()})")
-        content: dict[str, Any] = json.loads(line)
-        if "error" in content:
-            raise SimulatorError(content["error"])
-        return content
-
-    def close(self) -> None:
-        """End it: what it has queued is sent first, if the reader takes it within 3 s. Also after a crash."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if self._process.poll() is None:
-            try:
-                self._process.communicate(b"quit\n", timeout=3.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-# --- The process ---------------------------------------------------------------------------------------
 
 _COMMANDS = """\
 commands, one per line on stdin; each is answered by a line of JSON when done:

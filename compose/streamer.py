@@ -1,0 +1,254 @@
+"""A SMuRF detector stream on a real spt3g `G3NetworkSender`, driven by commands.
+
+The sender lives in a process of its own: it accepts clients only inside its `Process`, and closing it joins
+C++ threads while it holds the GIL. `python -m compose.simulator` is that process, `Simulator` starts and
+drives one.
+
+    with Simulator() as simulator:                      # listens on simulator.port
+        simulator.command("wait")                       # until a reader is connected
+        simulator.command("start")
+        sent = simulator.command("frames 100 --rate 50")  # {"session": ..., "first": 2, "last": 101, ...}
+        simulator.command("end")
+"""
+
+import argparse
+import json
+import math
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from spt3g import core
+
+ALIVE_SECONDS = 1.0
+"""How often a SMuRF streamer says that it is alive while it has no data."""
+_LOOK_SECONDS = 0.01
+_DRAIN_SECONDS = 5.0
+_LISTEN, _ESTABLISHED = "0A", "01"
+
+
+class FlowControl(IntEnum):
+    """The values of `sostream_flowcontrol`."""
+
+    ALIVE = 0
+    START = 1
+    END = 2
+    CLEANSE = 3
+
+
+def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
+    """The data of a Scan frame, `size` bytes (rounded up to 8): random, and the same for the same arguments."""
+    limits = np.iinfo(np.int64)
+    return np.random.default_rng((session, num)).integers(limits.min, limits.max, math.ceil(size / 8), np.int64)
+
+
+class SimulatorError(RuntimeError):
+    """The simulator doesn't start, has died, or answered that a command failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
+
+    local: str
+    remote: str
+    state: str
+    unacknowledged: int
+    inode: str
+
+
+def _links() -> Iterator[_Link]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a machine without IPv6
+            continue
+        for line in lines:
+            _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
+            yield _Link(local, remote, state, int(queues.partition(":")[0], 16), inode)
+
+
+def _own_sockets() -> dict[str, int]:
+    """This process's sockets: their inodes, and their descriptors."""
+    found = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:  # the listing's own descriptor
+            continue
+        if target.startswith("socket:["):
+            found[target.removeprefix("socket:[").removesuffix("]")] = int(descriptor.name)
+    return found
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a signal end the process at once, where C++ blocks with the GIL and no Python handler could run."""
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Streamer:
+    """What sends the frames of one stream. host "*": listens on the port; else connects out to host:port."""
+
+    host: str
+    port: int
+    stream_id: str
+    _sender: Any = None
+    _session: int | None = None
+    _last_session: int = 0
+    _num: int = 0
+    _sent: list[int] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Make the sender. Raises RuntimeError (spt3g's): the port is taken, or nobody listens there."""
+        with _interruptible():
+            self._sender = core.G3NetworkSender(hostname=self.host, port=self.port)
+
+    def connected(self) -> bool:
+        """Whether a reader is there: accepted by the sender, and not known to have left."""
+        return any(link.state == _ESTABLISHED for link in self._own_links())
+
+    def wait(self, seconds: float) -> None:
+        """Return when a reader is connected, sending ALIVE meanwhile. Raises TimeoutError after so many seconds."""
+        deadline = time.monotonic() + seconds
+        next_alive = 0.0
+        while not self.connected():
+            if (now := time.monotonic()) > deadline:
+                raise TimeoutError(f"no reader in {seconds:g} s")
+            if self.host != "*":
+                try:
+                    self._sender = None
+                    self.open()
+                    continue
+                except RuntimeError:
+                    time.sleep(0.2)  # nobody listens there yet, and nothing would tell us
+            elif now >= next_alive or self._pending():
+                self.flow(FlowControl.ALIVE)
+                next_alive = now + ALIVE_SECONDS
+            else:
+                time.sleep(_LOOK_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
+
+    def flow(self, value: FlowControl, kind: Any = core.G3FrameType.none) -> None:
+        """Send a flow control frame."""
+        frame = core.G3Frame(kind)
+        frame["sostream_flowcontrol"] = int(value)
+        if value is FlowControl.ALIVE:
+            frame["time"] = core.G3Time.Now()
+        self._process(frame)
+
+    def observation(self, placement: str) -> None:
+        """Send an Observation frame; placement: "start" or "end"."""
+        frame = self._data_frame(core.G3FrameType.Observation)
+        frame["stream_placement"] = placement
+        self._process(frame)
+
+    def wiring(self) -> None:
+        """Send a Wiring frame, with a status as SMuRF's but shorter."""
+        frame = self._data_frame(core.G3FrameType.Wiring)
+        frame["status"] = "AMCc.SmurfProcessor.SOStream.open_g3stream: 1\n"
+        frame["dump"] = 1
+        self._process(frame)
+
+    def scans(self, count: int, rate: float, size: int) -> None:
+        """Send Scan frames with `size` bytes of data each, `rate` a second (0: as fast as it goes)."""
+        begun = time.monotonic()
+        for number in range(count):
+            if rate:
+                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            frame = self._data_frame(core.G3FrameType.Scan)
+            frame["data"] = core.G3VectorInt(scan_data(frame["session_id"], frame["frame_num"], size))
+            self._process(frame)
+
+    def start(self) -> None:
+        """Begin a session: START."""
+        self._session = None
+        self.flow(FlowControl.START)
+
+    def end(self) -> None:
+        """End the session: END. The next data frame begins another, with or without START."""
+        self.flow(FlowControl.END)
+        self._session = None
+
+    def pipelineinfo(self) -> None:
+        """Send a PipelineInfo frame, as spt3g pipelines do at their start."""
+        frame = core.G3Frame(core.G3FrameType.PipelineInfo)
+        frame["simulator"] = core.G3PipelineInfo()
+        self._process(frame)
+
+    def close(self) -> bool:
+        """Close the sender once it has written all it has; gives whether the reader's kernel took all of it."""
+        links = [link for link in self._own_links() if link.state != _LISTEN]
+        with _interruptible():
+            # Its destructor writes out the queues, however long the reader takes.
+            self._sender = None
+        # But it forgets the sockets that it accepted, open: their readers would never see the end.
+        left = _own_sockets()
+        for link in links:
+            if link.inode in left:
+                os.close(left[link.inode])
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        ends = {(link.local, link.remote) for link in links}
+        while any(link.unacknowledged and (link.local, link.remote) in ends for link in _links()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
+
+    def take_sent(self) -> dict[str, int | None]:
+        """What was sent since the last call: data frames, their session and their first and last frame_num."""
+        sent, self._sent = self._sent, []
+        first, last = (sent[0], sent[-1]) if sent else (None, None)
+        session = self._last_session if sent else None
+        return {"session": session, "first": first, "last": last, "frames": len(sent)}
+
+    def _data_frame(self, kind: Any) -> Any:
+        if self._session is None:
+            self._last_session = self._session = max(int(time.time()), self._last_session + 1)
+            self._num = 0
+        frame = core.G3Frame(kind)
+        frame["time"] = core.G3Time.Now()
+        frame["sostream_version"] = 2
+        frame["sostream_id"] = self.stream_id
+        frame["session_id"] = self._session
+        frame["frame_num"] = self._num
+        self._sent.append(self._num)
+        self._num += 1
+        return frame
+
+    def _process(self, frame: Any) -> None:
+        if self._sender is None:
+            raise SimulatorError("not connected yet; `wait` first")
+        self._sender.Process(frame)
+
+    def _own_links(self) -> list[_Link]:
+        own = _own_sockets()
+        return [link for link in _links() if link.inode in own]
+
+    def _pending(self) -> bool:
+        """Whether a client waits for the sender to accept it: established, and nobody's descriptor yet."""
+        port = f":{self.port:04X}"
+        return any(
+            link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _links()
+        )
+
+
