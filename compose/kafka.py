@@ -10,49 +10,27 @@ or `python -m compose.kafka` in a terminal of its own.
 """
 
 import argparse
-import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-import zipfile
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
 from types import TracebackType
 from typing import IO, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-KAFKA_VERSION = "4.1.1"
-_COORDINATES = (
-    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-    # What Kafka's own download has beside it; without it the broker logs nothing at all.
-    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),
-)
-_OLDEST_JAVA = 17
-_HOST = "127.0.0.1"
+from compose.kafka_jars import KAFKA_VERSION, BrokerError, Installation, installation
+from compose.tether import HOST, free_port, is_free, start_tethered
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-
-_JVM_FLAGS = (
-    "-Xmx512m",
-    "-XX:+UseSerialGC",  # the least memory, and nobody waits for this broker's pauses
-    "-XX:TieredStopAtLevel=1",  # it starts in half the time; such a broker doesn't live long enough for C2
-    "-Xshare:auto",  # use the class archive if it fits this Java, else go on without it
-    "-Xlog:disable",
-    "-Xlog:all=error:stderr",
-)
 
 _LOG4J = """\
 status=error
@@ -92,30 +70,6 @@ _PROPERTIES: Mapping[str, str] = {
 }
 
 
-class BrokerError(RuntimeError):
-    """Kafka or Java can't be had, or the broker doesn't start; the message ends with its log's last lines."""
-
-
-def _train(plain: Installation, archive: Path) -> None:
-    """Run a broker once and keep the classes it loaded for this Java; an empty file says that it can't be done."""
-    progress = _Progress("class archive for a fast start, once")
-    progress.show("running a broker")
-    with tempfile.TemporaryDirectory(prefix=".training-", dir=archive.parent) as scratch:
-        made = Path(scratch, "archive.jsa")
-        broker = Broker(Path(scratch, "broker"))
-        try:
-            broker._launch(plain, flags=(f"-XX:ArchiveClassesAtExit={made}",))
-            broker.stop()
-        except BaseException:
-            broker.kill()
-            raise
-        if not made.exists():
-            made.touch()
-        made.rename(archive)
-        size = archive.stat().st_size
-        progress.done(f"{size >> 20} MB" if size else "this Java can't make one, it starts a second later")
-
-
 class Broker:
     """One broker of its own, with its data in a directory; it can be stopped, killed, and started again.
 
@@ -134,7 +88,7 @@ class Broker:
     @property
     def bootstrap_servers(self) -> str:
         """What clients take as `bootstrap.servers`."""
-        return f"{_HOST}:{self._port}"
+        return f"{HOST}:{self._port}"
 
     @property
     def log(self) -> Path:
@@ -148,7 +102,10 @@ class Broker:
 
     def start(self) -> None:
         """Start it, on its data if it has any, and return when it answers. Raises BrokerError."""
-        self._launch(installation())
+        kafka = installation()
+        if not kafka.archive.exists():
+            _train(kafka)
+        self._launch(kafka)
 
     def stop(self) -> None:
         """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
@@ -184,8 +141,8 @@ class Broker:
     def _launch(self, kafka: Installation, flags: Sequence[str] = ()) -> None:
         if self.pid is not None:
             raise BrokerError(f"the broker in {self._directory} is running already")
-        if not _is_free(self._port):
-            raise BrokerError(f"port {self._port} on {_HOST} is in use")
+        if not is_free(self._port):
+            raise BrokerError(f"port {self._port} on {HOST} is in use")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             settings = self._write_settings()
@@ -213,9 +170,9 @@ class Broker:
         controller = free_port()
         settings = {
             **_PROPERTIES,
-            "listeners": f"PLAINTEXT://{_HOST}:{self._port},CONTROLLER://{_HOST}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{_HOST}:{self._port}",
-            "controller.quorum.voters": f"1@{_HOST}:{controller}",
+            "listeners": f"PLAINTEXT://{HOST}:{self._port},CONTROLLER://{HOST}:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self._port}",
+            "controller.quorum.voters": f"1@{HOST}:{controller}",
             "log.dirs": str(self._directory / data),
             **self._properties,
         }
@@ -272,6 +229,22 @@ class Broker:
             log.seek(max(position, self.log.stat().st_size - 3000))
             text = log.read().decode(errors="replace").strip()
         return f"; its log ({self.log}):\n{text}" if text else f"; nothing in its log ({self.log})"
+
+
+def _train(kafka: Installation) -> None:
+    """Run a broker once, and keep the classes that it loaded as the installation's archive."""
+    print("Making Kafka start faster, once", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=kafka.archive.parent) as scratch:
+        made = Path(scratch, "archive.jsa")
+        broker = Broker(Path(scratch, "broker"))
+        try:
+            broker._launch(kafka, flags=(f"-XX:ArchiveClassesAtExit={made}",))
+            broker.stop()
+        except BaseException:
+            broker.kill()
+            raise
+        made.touch()  # an empty one, if this Java can't
+        made.rename(kafka.archive)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -36,33 +36,33 @@ class BrokerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What runs a broker: a `java`, the jars, and a class archive that halves the time to start (or None)."""
+    """What runs a broker: a `java` and the jars.
+
+    archive: of the classes that this Java has loaded from them, which halves the time to start. Missing: not made
+    yet; empty: this Java can't make one.
+    """
 
     java: Path
     jars: tuple[Path, ...]
-    archive: Path | None
+    archive: Path
 
     def command(self, main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
         """The command line that runs the class `main`."""
-        archive = () if self.archive is None else (f"-XX:SharedArchiveFile={self.archive}",)
+        usable = self.archive.exists() and self.archive.stat().st_size
+        archive = (f"-XX:SharedArchiveFile={self.archive}",) if usable else ()
         class_path = os.pathsep.join(map(str, self.jars))
         return [str(self.java), *_JVM_FLAGS, *archive, *flags, "-cp", class_path, main, *arguments]
 
 
 def installation() -> Installation:
-    """Find Java and Apache Kafka, fetching Kafka if this user hasn't got it yet.
+    """Find Java and Apache Kafka, fetching Kafka if this user hasn't got it yet; says so on stderr.
 
-    Kafka stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Progress goes to stderr. Raises BrokerError.
+    Kafka stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises BrokerError.
     """
     java, version = _java()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
     home = cache / f"kafka-{KAFKA_VERSION}"
-    jars = _jars(home) or _fetch(home)
-    archive = home / f"java-{version}.jsa"
-    plain = Installation(java, jars, None)
-    if not archive.exists():
-        _train(plain, archive)
-    return Installation(java, jars, archive) if archive.stat().st_size else plain
+    return Installation(java, _jars(home) or _fetch(home), home / f"java-{version}.jsa")
 
 
 def _java() -> tuple[Path, str]:
@@ -111,11 +111,14 @@ def _fetch(home: Path) -> tuple[Path, ...]:
     except ImportError:
         raise BrokerError("fetching Apache Kafka needs jgo: pip install 'g3-recorder[demo]'") from None
     home.parent.mkdir(parents=True, exist_ok=True)
-    progress = _Progress(f"Apache Kafka {KAFKA_VERSION} from Maven Central, once")
+    say = Console(stderr=True, highlight=False)
+    say.print(f"Fetching Apache Kafka {KAFKA_VERSION} from Maven Central, once (40 MB)", soft_wrap=True)
     # A repository of its own: jgo takes a jar that an interrupted download left behind for a whole one.
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch,
+        say.status("looking up what it needs") as status,
+    ):
         try:
-            progress.show("looking up what it needs")
             resolver = PythonResolver()
             maven = MavenContext(resolver=resolver, repo_cache=Path(scratch, "repository"), timeout=30)
             # raw: they are no bills of materials; log4j's would replace Kafka's own versions.
@@ -131,7 +134,7 @@ def _fetch(home: Path) -> tuple[Path, ...]:
             staged = Path(scratch, "home")
             staged.mkdir()
             for number, artifact in enumerate(artifacts, 1):
-                progress.show(f"{number}/{len(artifacts)} {artifact.filename}")
+                status.update(f"{number}/{len(artifacts)} {artifact.filename}")
                 jar = artifact.resolve()
                 with zipfile.ZipFile(jar) as opened:
                     if (bad := opened.testzip()) is not None:
@@ -139,7 +142,6 @@ def _fetch(home: Path) -> tuple[Path, ...]:
                 jar.rename(staged / jar.name)
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
-            progress.done("failed")
             raise BrokerError(f"can't fetch Apache Kafka {KAFKA_VERSION} from Maven Central: {error}") from error
         names = sorted(path.name for path in staged.iterdir())
         (staged / "jars.txt").write_text("\n".join(names) + "\n")
@@ -147,5 +149,5 @@ def _fetch(home: Path) -> tuple[Path, ...]:
         if _jars(home) is None:
             shutil.rmtree(home, ignore_errors=True)
             staged.rename(home)
-    progress.done(f"{len(names)} jars in {home}")
+    say.print(f"{len(names)} jars in {home}", soft_wrap=True)
     return tuple(home / name for name in names)

@@ -22,38 +22,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import IntEnum
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from spt3g import core
 
-ALIVE_SECONDS = 1.0
-"""How often a SMuRF streamer says that it is alive while it has no data."""
-_LOOK_SECONDS = 0.01
-_DRAIN_SECONDS = 5.0
-_LISTEN, _ESTABLISHED = "0A", "01"
-
-
-class FlowControl(IntEnum):
-    """The values of `sostream_flowcontrol`."""
-
-    ALIVE = 0
-    START = 1
-    END = 2
-    CLEANSE = 3
-
-
-def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
-    """The data of a Scan frame, `size` bytes (rounded up to 8): random, and the same for the same arguments."""
-    limits = np.iinfo(np.int64)
-    return np.random.default_rng((session, num)).integers(limits.min, limits.max, math.ceil(size / 8), np.int64)
+from compose.streamer import ALIVE_SECONDS, FlowControl, Streamer
+from compose.tether import free_port, start_tethered
 
 
 class SimulatorError(RuntimeError):
@@ -70,9 +46,6 @@ class Simulator:
     def __init__(
         self, port: int = 0, *, stream_id: str = "ufm_uv22", connect: str | None = None, alive: bool = False
     ) -> None:
-        # Here, as the simulator's own process needs no Kafka client.
-        from compose.kafka import free_port, start_tethered
-
         self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
         command = [sys.executable, "-m", "compose.simulator", "--stream-id", stream_id]
         command += ["--connect", connect] if connect else ["--port", str(self.port)]
@@ -143,6 +116,8 @@ class Simulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error:
+            self._process.kill()  # nobody waits for what it still has to send
         self.close()
 
 

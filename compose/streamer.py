@@ -1,34 +1,15 @@
-"""A SMuRF detector stream on a real spt3g `G3NetworkSender`, driven by commands.
+"""What a SMuRF's streamer sends, through a real spt3g `G3NetworkSender`."""
 
-The sender lives in a process of its own: it accepts clients only inside its `Process`, and closing it joins
-C++ threads while it holds the GIL. `python -m compose.simulator` is that process, `Simulator` starts and
-drives one.
-
-    with Simulator() as simulator:                      # listens on simulator.port
-        simulator.command("wait")                       # until a reader is connected
-        simulator.command("start")
-        sent = simulator.command("frames 100 --rate 50")  # {"session": ..., "first": 2, "last": 101, ...}
-        simulator.command("end")
-"""
-
-import argparse
-import json
 import math
 import os
-import queue
-import shlex
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,7 +218,7 @@ class Streamer:
 
     def _process(self, frame: Any) -> None:
         if self._sender is None:
-            raise SimulatorError("not connected yet; `wait` first")
+            raise RuntimeError("not connected yet; `wait` first")
         self._sender.Process(frame)
 
     def _own_links(self) -> list[_Link]:
@@ -250,5 +231,3 @@ class Streamer:
         return any(
             link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _links()
         )
-
-

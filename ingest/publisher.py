@@ -32,14 +32,18 @@ IN_FLIGHT_BYTES = 32 << 20
 _READ_BYTES = 8 << 20
 _REMOVE_BYTES = 8 << 20
 _COMPLAIN_SECONDS = 5.0
-_HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields
+_HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
+_OVERHEAD_BYTES = 300  # the same, usually; what a record without a value takes
+_ASK_SECONDS = 2.0
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.idempotence": True,
     "acks": "all",
+    "enable.gapless.guarantee": True,  # what follows a failed record must not overtake it
     "message.timeout.ms": 0,  # never give a record up
     "message.max.bytes": 1_048_588,  # a broker's default
     "queue.buffering.max.kbytes": 2 * IN_FLIGHT_BYTES // 1024,
+    "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
     "linger.ms": 2,
     "allow.auto.create.topics": False,
 }
@@ -78,6 +82,8 @@ class Publisher:
         self._failed: KafkaError | None = None
         self._last_error = "no answer"
         self._complained = 0.0
+        self._rejected_ready = False
+        self._ask_again = 0.0
         self._acknowledged: list[int] = []
         self._acknowledged_bytes = 0
         self._in_flight = 0  # bytes
@@ -85,13 +91,9 @@ class Publisher:
 
     def run(self) -> None:
         """Publish until `stop`; then until the spool is empty, or `abandon`. Raises TopicRefused."""
-        ready: set[bool] = set()
         while not self._done():
-            if False not in ready:
-                if self._topic_is_there(False):
-                    ready.add(False)
-                continue
-            self._publish(ready)
+            if self._topic_is_there(rejected=False):
+                self._publish()
 
     def stop(self) -> None:
         """Nothing more will be spooled: publish what is there and return."""
@@ -104,7 +106,7 @@ class Publisher:
     def _done(self) -> bool:
         return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.records)
 
-    def _publish(self, ready: set[bool]) -> None:
+    def _publish(self) -> None:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
         producer = Producer(self._config)
         self._failed = None
@@ -118,12 +120,9 @@ class Publisher:
                 self._wait(producer, after)
                 if self._in_flight < IN_FLIGHT_BYTES:
                     for record in self._spool.read(after, _READ_BYTES):
-                        if record.rejected not in ready:
-                            if not self._topic_is_there(record.rejected):
-                                break
-                            ready.add(record.rejected)
-                        self._produce(producer, record)
                         after = record.key
+                        if not record.rejected or self._takes_rejected():
+                            self._produce(producer, record)
                 self._forget_acknowledged()
         finally:
             producer.purge()
@@ -131,8 +130,7 @@ class Publisher:
             self._forget_acknowledged(everything=True)
         if self._failed:
             log.error("Kafka refused a record (%s); trying again from the spool", self._failed.str())
-            ready.clear()  # the topic may be gone
-            self._stopping.wait(1) or self._abandon.wait(1)
+            self._abandon.wait(1)
 
     def _wait(self, producer: Producer, after: int) -> None:
         """Serve acknowledgements, until there is room for more in flight and more to send, or a moment passed."""
@@ -147,7 +145,7 @@ class Publisher:
     def _produce(self, producer: Producer, record: Spooled) -> None:
         if not self._in_flight:
             self._answered = time.monotonic()
-        size = len(record.value)
+        size = len(record.value) + _OVERHEAD_BYTES
         self._in_flight += size
         producer.produce(
             self._topics[record.rejected],
@@ -175,12 +173,20 @@ class Publisher:
             self._acknowledged = []
             self._acknowledged_bytes = 0
 
+    def _takes_rejected(self) -> bool:
+        """Whether there is a topic for rejected frames. While not, they stay in the spool, and hold up no others."""
+        now = time.monotonic()
+        if not self._rejected_ready and now >= self._ask_again:
+            self._rejected_ready = self._topic_is_there(rejected=True)
+            self._ask_again = now + _COMPLAIN_SECONDS
+        return self._rejected_ready
+
     def _topic_is_there(self, rejected: bool) -> bool:
         """Whether the topic exists, created if need be; False if Kafka can't be asked now. Raises TopicRefused."""
         name = self._topics[rejected]
         admin = AdminClient({key: value for key, value in self._config.items() if key not in PRODUCER_CONFIG})
         try:
-            topic = admin.list_topics(name, timeout=_COMPLAIN_SECONDS).topics[name]
+            topic = admin.list_topics(name, timeout=_ASK_SECONDS).topics[name]
             if topic.error is not None and topic.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise KafkaException(topic.error)
             if topic.error is not None:
@@ -189,7 +195,7 @@ class Publisher:
                 _check(admin, name, len(topic.partitions))
         except KafkaException as error:
             reason = error.args[0]
-            if reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR):
+            if reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
                 raise TopicRefused(f"Kafka won't create the topic {name}: {reason.str()}") from None
             self._complain(f"Kafka at {self._servers} can't be used yet ({reason.str()})", again=name)
             self._abandon.wait(0.5)

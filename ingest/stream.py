@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import lmdb
+
 from ingest.connection import Connection, ConnectTo, Events, ListenOn
 from ingest.publisher import Publisher
 from ingest.reception import Entry, Reception
@@ -14,7 +16,8 @@ from ingest.topic import Kind
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 5.0
+_SPOOL_RETRY_SECONDS = 1.0
+_STOP_SECONDS = 3.0
 """How long a stop waits for Kafka before it leaves the rest in the spool."""
 
 
@@ -101,7 +104,18 @@ class Stream:
         self._append([self._reception.lost(_now(), why)])
 
     def _append(self, entries: list[Entry]) -> None:
-        self._spool.append(entries)
+        """Into the spool, however long that takes: meanwhile nothing is read. Raises lmdb.Error when stopped."""
+        said = False
+        while True:
+            try:
+                self._spool.append(entries)
+                break
+            except lmdb.Error as error:
+                if not said:
+                    log.error("%s: the spool can't be written (%s); reading stops until it can", self._name, error)
+                said = True
+                if self.over.wait(_SPOOL_RETRY_SECONDS):
+                    raise
         if self._spool.full:
             log.error("%s: the spool is full; reading stops until Kafka takes records", self._name)
             self._spool.wait_for_room()

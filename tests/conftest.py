@@ -10,7 +10,9 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from compose.kafka import KAFKA_VERSION, Broker, free_port
+from compose.kafka import Broker
+from compose.kafka_jars import KAFKA_VERSION
+from compose.tether import free_port
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER = 9092

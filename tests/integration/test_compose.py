@@ -19,8 +19,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from spt3g import core
 
-from compose.kafka import Broker, BrokerError, free_port
-from compose.simulator import Simulator, SimulatorError, scan_data
+from compose.kafka import Broker
+from compose.kafka_jars import BrokerError
+from compose.simulator import Simulator, SimulatorError
+from compose.streamer import scan_data
+from compose.tether import free_port
 
 
 def read_to_end(connection: socket.socket) -> bytes:
@@ -86,7 +89,7 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def test_a_tethered_process_dies_with_a_killed_parent() -> None:
     program = (
-        "import sys; from compose.kafka import start_tethered; "
+        "import sys; from compose.tether import start_tethered; "
         "print(start_tethered(['sleep', '600']).pid, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:

@@ -1,0 +1,435 @@
+"""Whatever the records and their clocks, the files hold every frame once, in order, under names of their own.
+
+`MemoryArchive` is an archive without a disk and without Kafka: the pure core, driven as a recording drives it.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_sequence import A, Message, killed_ingests
+
+from archiver.layout import NameFormat, file_path, start_second
+from archiver.segmentation import (
+    LEFT_OUT,
+    Effect,
+    OpenFile,
+    Settings,
+    State,
+    Why,
+    closed,
+    closes,
+    head,
+    path,
+    step,
+)
+from archiver.sequence import Record, Seen
+from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
+
+STREAM = "crate1slot2"
+NOON = 1_546_344_000_000
+"""2019-01-01 12:00:00 UTC, in ms."""
+
+quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The runner may be a slow one; how long an example takes is no part of what is tested."""
+
+
+@dataclass
+class MemoryFile:
+    """A file: its path, the frames repeated at its head, and its own with their times."""
+
+    path: str
+    head: tuple[bytes, ...]
+    settings: Settings
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    why: Why | None = None
+
+    @property
+    def bytes(self) -> bytes:
+        """What would be on disk."""
+        return b"".join([*self.head, *(value for _, value in self.frames)])
+
+
+@dataclass
+class Base:
+    """What was so before a file's first record."""
+
+    offset: int
+    state: bytes
+    epochs: tuple[tuple[str, int], ...]
+    carried: dict[int, bytes]
+
+
+class MemoryArchive:
+    """Takes a log's messages, one after the other. disk: content by path, with what isn't ours, too."""
+
+    def __init__(self, stream: str = STREAM) -> None:
+        self.state = State(stream)
+        self.seen = Seen()
+        self.carried: dict[int, bytes] = {}
+        self.files: list[MemoryFile] = []
+        self.open: MemoryFile | None = None
+        self.base: Base | None = None
+        self.disk: dict[str, bytes] = {}
+
+    def take(self, message: Message, offset: int, chosen: Settings) -> None:
+        """As a recording does: see whether it counts, finish the file if it closes it, step it."""
+        record = self.seen.whole(*message, offset)
+        if record:
+            why = closes(self.state, record.label, record.time)
+            if why:
+                self.finish(why)
+            self.step(record, chosen)
+
+    def step(self, record: Record, chosen: Settings) -> None:
+        """Open a file, and write, if that is what the record does."""
+        label, value = record.label, b"".join(record.value)
+        state, effect = step(self.state, label, record.time, chosen)
+        if effect is Effect.OPEN_AND_WRITE:
+            assert state.acquisition
+            heads = tuple(self.carried[code] for code in head(state, label.type))
+            offset = self.seen.safe_offset(record.offset)
+            self.base = Base(offset, json(self.state), self.seen.epochs(), dict(self.carried))
+            self.open = MemoryFile(path(state), heads, state.acquisition.settings)
+        if effect is not Effect.NOTHING:
+            assert self.open
+            assert label.type is not None
+            self.open.frames.append((record.time, value))
+            self.carried[label.type] = value
+        self.state = state
+        self.seen.saw(label)
+
+    def finish(self, why: Why) -> None:
+        """Publish the open file: a name taken by the same bytes is its own, by others: the next free one."""
+        file, acquisition, opened = self.open, self.state.acquisition, self.state.file
+        assert file
+        assert acquisition
+        assert opened
+        number = opened.number
+        while self.disk.setdefault(file.path, file.bytes) != file.bytes:
+            number += 1
+            file.path = file_path(acquisition.start, acquisition.id, number, acquisition.settings.name_format)
+        file.why = why
+        self.files.append(file)
+        self.state = closed(self.state, number)
+        self.open = self.base = None
+
+    def all_files(self) -> list[MemoryFile]:
+        """The finished, and the open one."""
+        return [*self.files, *([self.open] if self.open else [])]
+
+
+def json(state: State) -> bytes:
+    """The state as it is committed."""
+    return msgspec.json.encode(state)
+
+
+def archived(log: Sequence[Message], chosen: Settings, offset: int = 0) -> MemoryArchive:
+    """What comes of a log, from that offset on."""
+    archive = MemoryArchive()
+    for at, message in enumerate(log[offset:], offset):
+        archive.take(message, at, chosen)
+    return archive
+
+
+# Records from the wild
+
+CARRIABLE = [FRAME_TYPES[name] for name in ("Observation", "Wiring", "Calibration", "Scan")]
+TYPES = [
+    FRAME_TYPES[name] for name in ("Scan", "Scan", "Observation", "Wiring", "PipelineInfo", "EndProcessing", "none")
+]
+STEPS = st.one_of(
+    st.integers(0, 2_000),
+    st.integers(0, 20_000),
+    st.sampled_from([0, 1, 9_999, 10_000, 10_001, -9_999, -10_000, -10_001, 60_000]),
+    st.integers(-20_000, 0),
+    st.integers(-20_000_000, 20_000_000),
+)
+FORWARD = st.one_of(st.integers(0, 2_000), st.integers(0, 20_000), st.sampled_from([0, 10_000, 10_001, 3_600_000]))
+KINDS = [Kind.FRAME] * 9 + [Kind.START, Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET, Kind.QUIET]
+SETTINGS = st.builds(
+    Settings,
+    time_per_file=st.sampled_from([1, 1_000, 5_000, 15_000, 60_000, 600_000]),
+    gap=st.sampled_from([0, 1_000, 10_000, 60_000]),
+    name_format=st.sampled_from(NameFormat),
+    carry=st.lists(st.sampled_from(CARRIABLE), max_size=3, unique=True).map(tuple),
+)
+BEGINNINGS = st.sampled_from([NOON, NOON, NOON, 0, -50_000, 9_999_999_990_000])
+
+
+@st.composite
+def wild_logs(draw: st.DrawFn, steps: st.SearchStrategy[int] = STEPS) -> list[Message]:
+    """The records of a stream, each with a value of its own."""
+    time = draw(BEGINNINGS)
+    log = []
+    for seq, (by, kind, code, name) in enumerate(
+        draw(
+            st.lists(
+                st.tuples(
+                    steps, st.sampled_from(KINDS), st.sampled_from(TYPES), st.sampled_from([None, None, "x1", "y2"])
+                ),
+                max_size=40,
+            )
+        )
+    ):
+        time += by
+        flow_control = kind in (Kind.START, Kind.END)
+        label = Label(
+            kind,
+            A,
+            seq,
+            code if kind is Kind.FRAME else FRAME_TYPES["none"] if flow_control else None,
+            name if flow_control or kind is Kind.FRAME else None,
+        )
+        log.append(Message(label, time, b"%d %s;" % (seq, kind.encode())))
+    return log
+
+
+def recorded(log: Sequence[Message]) -> list[Message]:
+    """The frames that belong into files."""
+    return [m for m in log if m.label.kind is Kind.FRAME and m.label.type not in LEFT_OUT]
+
+
+# The laws
+
+
+@quick
+@given(wild_logs(), SETTINGS)
+def test_no_frame_is_lost_or_doubled_and_order_holds(log: list[Message], chosen: Settings) -> None:
+    got = [frame for file in archived(log, chosen).all_files() for frame in file.frames]
+    assert got == [(message.time, message.value) for message in recorded(log)]
+
+
+@quick
+@given(wild_logs(), SETTINGS)
+def test_no_file_is_longer_than_time_per_file_nor_has_a_gap(log: list[Message], chosen: Settings) -> None:
+    for file in archived(log, chosen).all_files():
+        times = [time for time, _ in file.frames]
+        assert all(time - times[0] < chosen.time_per_file for time in times[1:])
+        assert all(abs(later - earlier) <= chosen.gap for earlier, later in pairwise(times))
+
+
+@quick
+@given(wild_logs(), SETTINGS, st.sets(st.integers(0, 20)))
+def test_every_file_has_a_name_of_its_own(log: list[Message], chosen: Settings, taken: set[int]) -> None:
+    """Even if some names are taken by files that aren't ours."""
+    alone = archived(log, chosen)
+    names = [file.path for file in alone.all_files()]
+    assert len(set(names)) == len(names)
+    foreign = {name: b"not ours" for at, name in enumerate(names) if at in taken}
+    archive = MemoryArchive()
+    archive.disk = dict(foreign)
+    for at, message in enumerate(log):
+        archive.take(message, at, chosen)
+    assert {name: archive.disk[name] for name in foreign} == foreign
+    assert len(archive.disk) == len(archive.files) + len(foreign)
+    assert [file.bytes for file in archive.files] == [file.bytes for file in alone.files]
+
+
+def order_of(name: str) -> tuple[str, int]:
+    """By what files are sorted: start, then number; whatever the format, starts have one length."""
+    start, number = name.rpartition("/")[2].removesuffix(".g3").rsplit("_", 1)
+    return start, int(number)
+
+
+@quick
+@given(wild_logs(steps=FORWARD), SETTINGS)
+def test_names_are_sorted_in_time_while_clocks_are(log: list[Message], chosen: Settings) -> None:
+    if log and not 1_000_000_000_000 <= log[0].time < 9_000_000_000_000:
+        log = [message._replace(time=message.time - log[0].time + NOON) for message in log]
+    names = [file.path for file in archived(log, chosen).all_files()]
+    assert [order_of(name) for name in names] == sorted(order_of(name) for name in names)
+
+
+@quick
+@given(wild_logs(), SETTINGS)
+def test_the_state_survives_json_at_any_point(log: list[Message], chosen: Settings) -> None:
+    uninterrupted = archived(log, chosen)
+    archive = MemoryArchive()
+    for at, message in enumerate(log):
+        archive.take(message, at, chosen)
+        again = msgspec.json.decode(json(archive.state), type=State)
+        assert again == archive.state
+        archive.state, archive.seen = again, Seen(archive.seen.epochs())
+    assert archive.all_files() == uninterrupted.all_files()
+
+
+@quick
+@given(wild_logs(), SETTINGS, st.integers(0, 3))
+def test_what_closed_a_file_does_not_close_again(log: list[Message], chosen: Settings, further: int) -> None:
+    """The closing record is stepped anew after a restart, with the file's number or the one that was free."""
+    state = State(STREAM)
+    for message in log:
+        if closes(state, message.label, message.time):
+            assert state.file
+            state = closed(state, state.file.number + further)
+            assert closes(state, message.label, message.time) is None
+            assert state.file is None
+        state, effect = step(state, message.label, message.time, chosen)
+        if message.label.kind is not Kind.FRAME:
+            assert effect is Effect.NOTHING
+            assert closes(state, message.label, message.time) is None
+            assert step(state, message.label, message.time, chosen) == (state, effect)
+
+
+@quick
+@given(wild_logs().flatmap(killed_ingests), SETTINGS, st.data())
+def test_a_file_is_made_again_from_its_first_record(killed: object, chosen: Settings, data: st.DataObject) -> None:
+    """This is how a partial that was lost is rebuilt: at any point, from the base it was opened on."""
+    log: list[Message] = killed.log  # type: ignore[attr-defined]  # a Killed
+    until = data.draw(st.integers(0, len(log)), label="damage is found after")
+    archive = archived(log[:until], chosen)
+    base = archive.base
+    if base is None:
+        return
+    again = MemoryArchive()
+    again.state = msgspec.json.decode(base.state, type=State)
+    again.seen, again.carried = Seen(base.epochs), dict(base.carried)
+    for at, message in enumerate(log[base.offset : until], base.offset):
+        again.take(message, at, chosen)
+    assert again.files == []
+    assert again.open == archive.open
+    assert again.state == archive.state
+    assert again.seen.epochs() == archive.seen.epochs()
+    assert again.seen.losses == []
+
+
+@quick
+@given(wild_logs().flatmap(killed_ingests), SETTINGS, st.data())
+def test_republished_records_give_the_same_files(killed: object, chosen: Settings, data: st.DataObject) -> None:
+    """Ingest is killed and publishes again, in chunks; the archiver is killed and goes on from any earlier commit."""
+    log: list[Message] = killed.log  # type: ignore[attr-defined]  # a Killed
+    plain: list[Message] = killed.records  # type: ignore[attr-defined]  # a Killed
+    uninterrupted = archived(plain, chosen)
+    archive, saved_at = MemoryArchive(), 0
+    saved = copy.deepcopy(archive)
+    kills = data.draw(st.lists(st.integers(0, len(log)), max_size=2), label="kills after")
+    commits = data.draw(st.sets(st.integers(0, len(log))), label="commits after")
+    for until in [*sorted(kills), len(log)]:
+        disk = archive.disk
+        archive = copy.deepcopy(saved)
+        archive.disk = disk
+        archive.seen = Seen(saved.seen.epochs())
+        for at in range(saved_at, until):
+            archive.take(log[at], at, chosen)
+            if at in commits:
+                saved, saved_at = copy.deepcopy(archive), archive.seen.safe_offset(at + 1)
+    assert archive.all_files() == uninterrupted.all_files()
+    assert archive.disk == uninterrupted.disk
+
+
+@quick
+@given(wild_logs(), st.lists(SETTINGS, min_size=2, max_size=4), st.data())
+def test_settings_take_effect_at_the_next_acquisition(
+    log: list[Message], choices: list[Settings], data: st.DataObject
+) -> None:
+    archive, acquisition_settings = MemoryArchive(), choices[0]
+    for at, message in enumerate(log):
+        chosen = data.draw(st.sampled_from(choices))
+        before = archive.state.acquisition
+        archive.take(message, at, chosen)
+        after = archive.state.acquisition
+        if after is None:
+            continue
+        ended = before is None or abs(message.time - last) > acquisition_settings.gap
+        if ended and message in recorded([message]):
+            acquisition_settings = chosen
+        last = archive.state.last
+        assert after.settings == acquisition_settings
+        assert archive.open
+        assert archive.open.settings == acquisition_settings
+        assert len(archive.open.head) <= len(acquisition_settings.carry)
+
+
+# The same table, said in another way
+
+
+def expected(log: Sequence[Message], chosen: Settings) -> list[tuple[str, list[bytes], list[bytes]]]:
+    """(path, head, frames) of each file, by looking at the whole log instead of going record by record."""
+    files: list[tuple[str, list[bytes], list[bytes]]] = []
+    used: list[tuple[int, int]] = []  # (start, number) of every file
+    for numbers in acquisitions(log, chosen):
+        first = log[numbers[0]]
+        start = start_second(first.time)
+        if used and used[-1][0] == start:
+            number = used[-1][1] + 1
+        elif all(start > earlier for earlier, _ in used):
+            number = 0
+        else:
+            number = max(earlier for _, earlier in used) + 1
+        name = first.label.id or id_of_start(log, numbers[0]) or STREAM
+        begun = first.time
+        for at in numbers:
+            message = log[at]
+            if at == numbers[0] or message.time - begun >= chosen.time_per_file:
+                begun = message.time
+                files.append((file_path(start, name, number, chosen.name_format), heads(log, at, chosen), []))
+                used.append((start, number))
+                number += 1
+            files[-1][2].append(message.value)
+    return files
+
+
+def acquisitions(log: Sequence[Message], chosen: Settings) -> list[list[int]]:
+    """The frames' places in the log, acquisition by acquisition."""
+    found: list[list[int]] = []
+    over = True
+    last = 0
+    for at, message in enumerate(log):
+        silent = abs(message.time - last) > chosen.gap
+        if message.label.kind is Kind.QUIET:
+            over = over or silent
+        elif message.label.kind is not Kind.FRAME:
+            over = True
+        elif message.label.type not in LEFT_OUT:
+            if over or silent:
+                found.append([])
+            found[-1].append(at)
+            over, last = False, message.time
+    return found
+
+
+def id_of_start(log: Sequence[Message], before: int) -> str | None:
+    """The id of the last START, if neither END nor another connection came since."""
+    for message in reversed(log[:before]):
+        if message.label.kind is Kind.START:
+            return message.label.id
+        if message.label.kind in (Kind.END, Kind.CONNECTED, Kind.LOST):
+            return None
+    return None
+
+
+def heads(log: Sequence[Message], at: int, chosen: Settings) -> list[bytes]:
+    """The last frames of the carried types before that place, since the last END, but for the type that is there."""
+    latest: dict[int, bytes] = {}
+    for message in reversed(log[:at]):
+        if message.label.kind is Kind.END:
+            break
+        code = message.label.type
+        if message.label.kind is Kind.FRAME and code in chosen.carry and code is not None:
+            latest.setdefault(code, message.value)
+    return [value for code, value in reversed(latest.items()) if code != log[at].label.type]
+
+
+@settings(quick, max_examples=300)
+@given(wild_logs(), SETTINGS)
+def test_the_table_record_by_record_is_the_table_seen_as_a_whole(log: list[Message], chosen: Settings) -> None:
+    got = [
+        (file.path, list(file.head), [value for _, value in file.frames])
+        for file in archived(log, chosen).all_files()
+    ]
+    assert got == expected(log, chosen)
+
+
+def test_an_open_file_belongs_to_an_acquisition_and_only_then() -> None:
+    """The instrument itself: what it holds open is what the state says is open."""
+    log = [Message(Label(Kind.FRAME, A, 0, FRAME_TYPES["Scan"]), NOON, b"x")]
+    archive = archived(log, Settings())
+    assert archive.state.file == OpenFile(0, NOON)
+    assert archive.open is not None
+    assert archive.open.path == "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
