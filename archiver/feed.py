@@ -13,10 +13,10 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -36,9 +36,13 @@ from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, 
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 8 << 20
+_BATCH_RECORDS = 10_000
 
 _COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
+_ASK_SECONDS = 2.0
+
+T = TypeVar("T")
 
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",  # KIP-848 took 45 s to come back, or failed for good (design)
@@ -168,7 +172,7 @@ class Feed:
             else:
                 found.append(message)
                 size += len(message)
-                if size >= BATCH_BYTES:
+                if size >= BATCH_BYTES or len(found) >= _BATCH_RECORDS:
                     break
             message = self._consumer.poll(0)
         return found
@@ -312,17 +316,29 @@ class Feed:
             consumer.pause(refused)
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        while partitions:
+        if not partitions:
+            return []
+
+        def ask() -> list[TopicPartition]:
+            found: list[TopicPartition] = consumer.committed(partitions, timeout=_ASK_SECONDS)
+            for partition in found:
+                if partition.error:
+                    raise KafkaException(partition.error)
+            return found
+
+        return self._persist(ask)
+
+    def _persist(self, ask: Callable[[], T]) -> T:
+        """Ask Kafka until it answers: in a callback of `poll` there is nothing else that can be done."""
+        while True:
             try:
-                found: list[TopicPartition] = consumer.committed(partitions, timeout=_KAFKA_SECONDS)
-                for partition in found:
-                    if partition.error:
-                        raise KafkaException(partition.error)
-                return found
+                return ask()
             except KafkaException as error:
+                final = _classified(error.args[0])
+                if not isinstance(final, KafkaException):
+                    raise final from None
                 self._complain(error.args[0].str())
-                time.sleep(0.2)  # in a callback of poll: there is nothing else to wait for
-        return []
+                time.sleep(0.2)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._recordings.revoked(self._ours(partitions))
@@ -334,7 +350,7 @@ class Feed:
         return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
 
     def _is_refused(self, consumer: Consumer, topic: str) -> bool:
-        found = consumer.list_topics(topic, timeout=_KAFKA_SECONDS).topics.get(topic)
+        found = self._persist(lambda: consumer.list_topics(topic, timeout=_ASK_SECONDS)).topics.get(topic)
         if found is not None and len(found.partitions) > 1:
             if topic not in self._refused:
                 log.error(
@@ -352,7 +368,10 @@ class Feed:
             raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
-            earliest, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_KAFKA_SECONDS)
+            partition = TopicPartition(topic, 0)
+            earliest, _ = self._persist(
+                lambda: self._consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
+            )
             self._recordings.overtaken(stream_of(topic), earliest)
             self.seek(stream_of(topic), earliest)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
@@ -360,7 +379,7 @@ class Feed:
 
     def _create_files_topic(self) -> None:
         admin = AdminClient(dict(self._common))
-        if admin.list_topics(FILES_TOPIC, timeout=_COMPLAIN_SECONDS).topics[FILES_TOPIC].error is None:
+        if admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC].error is None:
             return
         new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
         try:

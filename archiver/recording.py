@@ -23,7 +23,7 @@ from archiver.event import RecordsLost
 from archiver.feed import Commit, Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.layout import partial_name
-from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile
+from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, remove_stale
 from archiver.segmentation import Effect, Settings, State, Why, closes, head, path, step
 from archiver.sequence import Record, Seen, changes, undone
 from ingest.topic import ContractError, Label
@@ -119,6 +119,8 @@ class Recording:
         committed = self._committed
         if committed.offset is not None and committed.metadata:
             found = checkpoints.decode(committed.metadata, self.stream)
+            for name in remove_stale(self._archive.partials(self.stream), found.partial and found.partial.name):
+                log.info("%s: removed %s, begun just before a kill; it comes again", self.stream, name)
             if found.closing:
                 self._take_up(found)
                 self._finish(committed.offset, found, None)

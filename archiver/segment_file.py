@@ -204,6 +204,27 @@ def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
     raise OSError(f"no free name for {path}")
 
 
+def remove_stale(directory: Path, keep: str | None) -> list[str]:
+    """Remove the partials that no process holds, but for `keep`; gives their names. Raises OSError.
+
+    Only for a stream whose committed state is known: every byte of a partial that isn't in it will come again.
+    """
+    removed = []
+    for entry in directory.iterdir() if directory.is_dir() else ():
+        if entry.name == keep or entry.is_symlink() or not entry.is_file():
+            continue
+        fd = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            entry.unlink(missing_ok=True)
+            removed.append(entry.name)
+        except BlockingIOError:
+            pass  # a frozen process's, which finds out when it thaws
+        finally:
+            os.close(fd)
+    return removed
+
+
 def make_directory(directory: Path) -> None:
     """Make a directory and its parents, durably. Raises OSError."""
     if not directory.parent.is_dir():
