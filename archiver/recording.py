@@ -119,7 +119,9 @@ class Recording:
         committed = self._committed
         if committed.offset is not None and committed.metadata:
             found = checkpoints.decode(committed.metadata, self.stream)
-            for name in remove_stale(self._archive.partials(self.stream), found.partial and found.partial.name):
+            for name in remove_stale(
+                self._archive.partials(self.stream), found.partial.name if found.partial else None
+            ):
                 log.info("%s: removed %s, begun just before a kill; it comes again", self.stream, name)
             if found.closing:
                 self._take_up(found)
