@@ -8,15 +8,15 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from archiver.segmentation import State, Why
+from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from ingest.topic import Kind
 
 MAX_CHARACTERS: Final = 4095
 """Kafka's default offset.metadata.max.bytes, less one."""
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
-Count = Annotated[int, Meta(ge=0)]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 FilePath = Annotated[str, Meta(pattern=r"^[0-9]{5}/[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[0-9-]{1,30}_[0-9]{3,12}\.g3\Z")]
 PartialName = Annotated[str, Meta(pattern=r"^[0-9-]{1,30}_[0-9]{3,12}\.[0-9a-f]{8}\Z")]
@@ -33,7 +33,7 @@ class RecordId(Struct, frozen=True):
     offset: Count
     epoch: Epoch
     seq: Count
-    time: int
+    time: Milliseconds
     kind: Kind = Kind.FRAME
 
 
@@ -58,8 +58,8 @@ class Base(Struct, frozen=True, omit_defaults=True):
 
     offset: Count
     state: State
-    epochs: dict[Epoch, Annotated[int, Meta(ge=-1)]] = {}
-    carry: dict[int, Place] = {}
+    epochs: dict[Epoch, Used] = {}
+    carry: dict[TypeCode, Place] = {}
 
 
 class Partial(Struct, frozen=True):
@@ -73,7 +73,7 @@ class Partial(Struct, frozen=True):
     frames: Count
     first: RecordId
     last: RecordId
-    carry: tuple[int, ...]
+    carry: tuple[TypeCode, ...]
     base: Base
 
 
@@ -94,7 +94,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     state: State
     epochs: tuple[tuple[Epoch, Count], ...] = ()
     files: Count = 0
-    carry: dict[int, Place] = {}
+    carry: dict[TypeCode, Place] = {}
     partial: Partial | None = None
     closing: Closing | None = None
     v: int = 1
@@ -105,8 +105,14 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 
 
 def encode(checkpoint: Checkpoint) -> str:
-    """As commit metadata. Raises CheckpointError if Kafka would not take it."""
+    """As commit metadata. Raises CheckpointError if Kafka would not take it.
+
+    If it is too long the oldest epochs are forgotten: their records would have to come once more to matter.
+    """
     text = _ENCODER.encode(checkpoint).decode()
+    while len(text) > MAX_CHARACTERS and checkpoint.epochs:
+        checkpoint = _without_oldest_epoch(checkpoint)
+        text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
     return text
@@ -116,12 +122,26 @@ def decode(text: str, stream: str) -> Checkpoint:
     """Read commit metadata back. Raises CheckpointError if it isn't a checkpoint of that stream."""
     try:
         checkpoint = _DECODER.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise CheckpointError(f"the committed metadata is no checkpoint: {error}") from None
     if checkpoint.v != 1:
         raise CheckpointError(f"the committed checkpoint is of version {checkpoint.v}; this program reads 1")
     if checkpoint.state.stream != stream:
         raise CheckpointError(f"the committed checkpoint is of the stream {checkpoint.state.stream}")
-    if (checkpoint.state.file is None) != (checkpoint.partial is None):
-        raise CheckpointError("the committed checkpoint contradicts itself about an open file")
+    partial, state = checkpoint.partial, checkpoint.state
+    if partial is None:
+        consistent = state.file is None and checkpoint.closing is None
+    else:
+        consistent = state.file is not None and state.acquisition is not None and partial.base.state.stream == stream
+    if not consistent:
+        raise CheckpointError("the committed checkpoint contradicts itself about its open file")
     return checkpoint
+
+
+def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:
+    oldest = checkpoint.epochs[0][0]
+    partial = checkpoint.partial
+    if partial:
+        kept = {epoch: seq for epoch, seq in partial.base.epochs.items() if epoch != oldest}
+        partial = replace(partial, base=replace(partial.base, epochs=kept))
+    return replace(checkpoint, epochs=checkpoint.epochs[1:], partial=partial)

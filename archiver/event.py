@@ -44,14 +44,14 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
 
 
 class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
-    """Records are missing, or may be. records: how many, None if unknown. offset: of the record that showed it."""
+    """Records are missing, or may be. records: how many, None if unknown. offset: where it was noticed, just
+    after the record that showed it."""
 
     group: str
     stream: str
     records: int | None
     what: str
     offset: int
-    time: int
     host: str
     v: Literal[1] = 1
 

@@ -147,6 +147,8 @@ class Recording:
                         self._record = self._next_record()
                     if self._record is not None:
                         self._step(self._record)
+                    if self._seen.losses or self._seen.taking_turns:
+                        self._tell_losses()
             except ContractError as error:
                 self.stop(f"at offset {self._next}: {error}")
             self._see_to_finishing()
@@ -256,8 +258,6 @@ class Recording:
         self._state = state
         self._seen.saw(label)
         self._record = None
-        if self._seen.losses or self._seen.taking_turns:
-            self._tell_losses(record)
 
     def _open_file(self, state: State, record: Record) -> _Open:
         """Create the file, with its carry. Raises OSError, and then nothing has changed."""
@@ -293,24 +293,25 @@ class Recording:
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
-    def _tell_losses(self, record: Record) -> None:
+    def _tell_losses(self) -> None:
+        offset = self._next or 0
         for loss in self._seen.losses:
-            log.error("%s: LOST before offset %d: %s", self.stream, record.offset, loss.what)
-            self.losses.append(self._lost(loss.records, loss.what, record.offset, record.time))
+            log.error("%s: LOST before offset %d: %s", self.stream, offset, loss.what)
+            self.losses.append(self._lost(loss.records, loss.what, offset))
         self._seen.losses.clear()
         if self._seen.taking_turns:
             self._seen.taking_turns = False
             log.error("%s: two ingests publish to this stream at once; stop one of them", self.stream)
 
-    def _lost(self, records: int | None, what: str, offset: int, time: int) -> RecordsLost:
-        return RecordsLost(self._archive.group, self.stream, records, what, offset, time, self._archive.host)
+    def _lost(self, records: int | None, what: str, offset: int) -> RecordsLost:
+        return RecordsLost(self._archive.group, self.stream, records, what, offset, self._archive.host)
 
     def overtaken(self, earliest: int) -> None:
         """Retention has deleted records before they were recorded; reading goes on at `earliest`."""
         at = self._next or 0
         what = f"retention has deleted offsets {at} to {earliest - 1} before they were recorded"
         log.error("%s: LOST: %s", self.stream, what)
-        self.losses.append(self._lost(earliest - at, what, at, 0))
+        self.losses.append(self._lost(earliest - at, what, at))
 
     # From open to finished
 

@@ -47,6 +47,7 @@ class SegmentFile:
         self._crc, self._crc_at = crc, length
         self._committed = (length, crc)
         self._sha, self._sha_at, self._check = hashlib.sha256(), 0, 0
+        self._damaged = False
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -90,10 +91,12 @@ class SegmentFile:
         try:
             with source.open("rb") as old, os.fdopen(os.dup(new._fd), "wb") as copy:
                 shutil.copyfileobj(old, copy, _BLOCK)
-                copy.truncate(length)
-            if os.fstat(new._fd).st_size < length:
-                raise PartialDamagedError("it is short")
+            size = os.fstat(new._fd).st_size
+            if size < length:
+                raise PartialDamagedError(f"it has {size} bytes of {length}")
+            os.ftruncate(new._fd, length)
         except BaseException:
+            path.unlink()
             new.close()
             raise
         return cls(path, new._fd, length, crc)
@@ -160,6 +163,8 @@ class SegmentFile:
 
     def _catch_up(self, until: int) -> None:
         committed, crc = self._committed
+        if self._damaged:
+            raise PartialDamagedError(f"its first {committed} bytes have changed")
         while self._sha_at < min(until, self._crc_at):
             end = committed if self._sha_at < committed else self._crc_at
             block = self._read(self._sha_at, end)
@@ -168,6 +173,7 @@ class SegmentFile:
             if self._sha_at <= committed:
                 self._check = google_crc32c.extend(self._check, block)
                 if self._sha_at == committed and self._check != crc:
+                    self._damaged = True
                     raise PartialDamagedError(f"its first {committed} bytes have changed")
 
     def _read(self, at: int, end: int) -> bytes:
@@ -193,7 +199,7 @@ def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
         try:
             os.link(partial, target)
         except FileNotFoundError:
-            if not target.exists():
+            if not os.path.lexists(target):
                 return None
         except FileExistsError:
             pass

@@ -28,11 +28,16 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import NameFormat, file_path, start_second
+from archiver.layout import LATEST_START, NameFormat, file_path, start_second
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
 StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Start = Annotated[int, Meta(ge=0, le=LATEST_START)]
+Used = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 
 LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
 """Frames that a G3 reader or writer makes for itself; files don't hold them."""
@@ -51,36 +56,36 @@ class Why(StrEnum):
 class Settings(Struct, frozen=True, omit_defaults=True):
     """What an operator chooses. Times in ms. carry: frame type codes."""
 
-    time_per_file: int = 600_000
-    gap: int = 10_000
+    time_per_file: Count = 600_000
+    gap: Count = 10_000
     name_format: NameFormat = NameFormat.DATE
-    carry: tuple[int, ...] = (FRAME_TYPES["Observation"],)
+    carry: tuple[TypeCode, ...] = (FRAME_TYPES["Observation"],)
 
 
 class Acquisition(Struct, frozen=True, omit_defaults=True):
     """The frames from a START, or a first frame, on. start: s. other_ids: frames that named another id."""
 
-    start: int
+    start: Start
     id: StreamName
     settings: Settings
-    other_ids: int = 0
+    other_ids: Count = 0
 
 
 class OpenFile(Struct, frozen=True):
     """The acquisition's file that is being written. start: ms, its first frame's time."""
 
-    number: int
-    start: int
+    number: Count
+    start: Milliseconds
 
 
 class Names(Struct, frozen=True, omit_defaults=True):
     """What has been used for names. newest: the latest start of any acquisition, s; start, number: those of the
     last file; highest: the highest number of any file."""
 
-    newest: int = -1
-    start: int = -1
-    number: int = -1
-    highest: int = -1
+    newest: Used = -1
+    start: Used = -1
+    number: Used = -1
+    highest: Used = -1
 
 
 class State(Struct, frozen=True, omit_defaults=True):
@@ -93,8 +98,8 @@ class State(Struct, frozen=True, omit_defaults=True):
     stream: StreamName
     acquisition: Acquisition | None = None
     file: OpenFile | None = None
-    last: int = 0
-    carry: tuple[int, ...] = ()
+    last: Milliseconds = 0
+    carry: tuple[TypeCode, ...] = ()
     start_id: StreamName | None = None
     names: Names = Names()
 
@@ -160,12 +165,11 @@ def path(state: State) -> str:
 
 def head(state: State, first: int | None) -> tuple[int, ...]:
     """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
-    assert state.acquisition
-    return tuple(code for code in state.carry if code != first and code in state.acquisition.settings.carry)
+    return tuple(code for code in state.carry if code != first)
 
 
 def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
-    acquisition, file, names = state.acquisition, state.file, state.names
+    acquisition, file, names, carry = state.acquisition, state.file, state.names, state.carry
     effect = Effect.WRITE
     if file is None:
         effect = Effect.OPEN_AND_WRITE
@@ -173,6 +177,7 @@ def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[S
             start = start_second(time)
             number = _first_number(names, start)
             acquisition = Acquisition(start, label.id or state.start_id or state.stream, settings)
+            carry = tuple(code for code in carry if code in settings.carry)
         else:
             number = names.number + 1
         file = OpenFile(number, time)
@@ -180,7 +185,6 @@ def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[S
     assert acquisition
     if label.id is not None and label.id != acquisition.id:
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
-    carry = state.carry
     if label.type in acquisition.settings.carry:
         carry = (*(code for code in carry if code != label.type), label.type)
     return State(state.stream, acquisition, file, time, carry, state.start_id, names), effect

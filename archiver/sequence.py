@@ -126,7 +126,7 @@ class Seen:
             self.duplicates += 1
             return None
         if k > have + 1 or n != record.label.chunk[1]:
-            del self._incomplete[label.epoch]  # the jump in seq will tell
+            self._give_up(record)
             return None
         record.parts.append(value)
         if k < n:
@@ -135,18 +135,28 @@ class Seen:
         return Record(record.label, time, tuple(record.parts), record.offset)
 
     def _give_up_what_is_hopeless(self, label: Label, size: int) -> None:
-        """An incomplete record stays incomplete once a later one of its epoch, or a successor's, has come."""
+        """An incomplete record stays incomplete once a later one of its epoch, or a successor's first, has come."""
         for epoch, record in list(self._incomplete.items()):
-            if epoch == label.epoch and label.seq == record.label.seq:
+            seq = record.label.seq
+            if epoch == label.epoch and label.seq <= seq:
                 continue
             record.later_bytes += size
-            if epoch == label.epoch or (label.prev is not None and label.prev[0] == epoch):
-                del self._incomplete[epoch]  # the jump in seq, or the successor's `prev`, tells
-            elif record.later_bytes > GIVE_UP_BYTES:
-                del self._incomplete[epoch]
-                self._lose(1, f"{epoch}:{record.label.seq}, of which only {len(record.parts)} chunks came")
-                if epoch in self._last:
-                    self._last[epoch] = record.label.seq  # told once
+            succeeded = label.prev is not None and label.prev[0] == epoch
+            if epoch == label.epoch or succeeded or record.later_bytes > GIVE_UP_BYTES:
+                self._give_up(record)
+
+    def _give_up(self, record: _Incomplete) -> None:
+        """It is lost, with what is missing before it in its epoch; from now on it counts as seen."""
+        epoch, seq = record.label.epoch, record.label.seq
+        del self._incomplete[epoch]
+        last = self._last.get(epoch, -1 if self._last else seq - 1)
+        self._lose(
+            seq - last, f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
+        )
+        if epoch in self._last:
+            self._last[epoch] = seq
+        else:
+            self._last = {epoch: seq, **self._last}  # not as the newest: it isn't
 
     def _lose(self, records: int | None, what: str) -> None:
         self.losses.append(Loss(records, what))

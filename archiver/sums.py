@@ -8,11 +8,14 @@ from pathlib import Path
 
 from archiver.layout import SUMS
 
-_LINE = re.compile(r"([0-9a-f]{64}) [ *](\S+)")
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_OURS = re.compile(r"[0-9-]+_[0-9]{3,}\.g3")
 
 
 def add(directory: Path, name: str, sha256: str) -> None:
     """Give the file its line, and every other finished file that has none; durable when this returns.
+
+    Lines of other files stay as they are.
 
     Other archivers may do the same here at the same time, and a rename may undo a line that another has just
     added: so the directory is listed again after each, until every file has its line. Raises OSError.
@@ -20,7 +23,7 @@ def add(directory: Path, name: str, sha256: str) -> None:
     while True:
         sums = read(directory)
         lacking = [file for file in _files(directory) if file not in sums]
-        if not lacking and sums[name] == sha256:
+        if not lacking and sums.get(name) == sha256:
             return
         sums.update({file: digest(directory / file) for file in lacking if file != name})
         sums[name] = sha256
@@ -30,7 +33,7 @@ def add(directory: Path, name: str, sha256: str) -> None:
 def read(directory: Path) -> dict[str, str]:
     """SHA-256 by file name; empty if there is no SHA256SUMS. Raises OSError."""
     try:
-        text = (directory / SUMS).read_text(encoding="utf-8", errors="replace")
+        text = (directory / SUMS).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return {}
     return {match[2]: match[1] for line in text.splitlines() if (match := _LINE.fullmatch(line))}
@@ -43,14 +46,14 @@ def digest(path: Path) -> str:
 
 
 def _files(directory: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(directory) if entry.name.endswith(".g3") and entry.is_file()]
+    return [entry.name for entry in os.scandir(directory) if _OURS.fullmatch(entry.name) and entry.is_file()]
 
 
 def _replace(directory: Path, sums: dict[str, str]) -> None:
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items()))
     fd, temporary = tempfile.mkstemp(prefix=f".{SUMS}.", dir=directory)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(lines)
             file.flush()
             os.fchmod(fd, 0o644)

@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from spt3g import core
 
-from compose.kafka import KAFKA_VERSION, Broker
+from compose.kafka import Broker
+from compose.kafka_jars import KAFKA_VERSION
 from ingest.topic import CHUNK_BYTES, FRAMES_TOPIC_CONFIG, frames_topic
 
 SIZES = (20_000, 200_000, 2_000_000)

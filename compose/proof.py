@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 from spt3g import core
 
 
+class UnreadableError(Exception):
+    """spt3g doesn't read a file to its end; the message says which, and what spt3g says."""
+
+
 class FrameId(NamedTuple):
     """What tells a stream's data frames apart."""
 
@@ -102,19 +106,23 @@ def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Verdict:
 
 
 def read_back(files: Iterable[Path]) -> Iterator[RecordedFrame]:
-    """Every frame of these .g3 files, read by spt3g. Raises RuntimeError (spt3g's) on a damaged one."""
+    """Every frame of these .g3 files, read by spt3g. Raises UnreadableError."""
     for path in files:
-        for frame in core.G3File(str(path)):
-            numbered = "session_id" in frame and "frame_num" in frame
-            yield RecordedFrame(
-                frame.type == core.G3FrameType.Scan,
-                FrameId(frame["session_id"], frame["frame_num"]) if numbered else None,
-            )
+        try:
+            for frame in core.G3File(str(path)):
+                numbered = "session_id" in frame and "frame_num" in frame
+                yield RecordedFrame(
+                    frame.type == core.G3FrameType.Scan,
+                    FrameId(frame["session_id"], frame["frame_num"]) if numbered else None,
+                )
+        except RuntimeError as error:
+            raise UnreadableError(f"spt3g can't read {path}: {error}") from error
 
 
 def unsound(directory: Path) -> list[str]:
     """The names in a directory's SHA256SUMS or beside it that don't match: as `sha256sum -c`, but both ways."""
-    lines = (directory / "SHA256SUMS").read_text().splitlines()
+    sums = directory / "SHA256SUMS"
+    lines = sums.read_text().splitlines() if sums.exists() else []
     told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {}
     for path in directory.glob("*.g3"):

@@ -4,15 +4,24 @@ An example of "other consumers": it commits nothing, and neither ingest nor arch
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
 from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic, stream_of
+
+_STATE: Mapping[Kind, str] = {
+    Kind.FRAME: "frames come",
+    Kind.START: "START",
+    Kind.END: "END",
+    Kind.CONNECTED: "connected",
+    Kind.LOST: "no connection",
+    Kind.QUIET: "quiet",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,8 @@ class Watch:
         """What has happened, a line each; waits so long for the first thing. Raises KafkaException."""
         for message in self._consumer.consume(500, seconds):
             if (error := message.error()) is not None:
-                # Before its first record a stream has no topic.
-                if error.code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+                # The others librdkafka gets over by itself: before its first record a stream has no topic.
+                if error.fatal():
                     raise KafkaException(error)
             elif message.topic() == FILES_TOPIC:
                 yield self._event(json.loads(message.value() or b""))
@@ -106,7 +115,7 @@ class Watch:
         if label.kind is Kind.FRAME:
             it.frames += label.chunk[0] == 1
             it.bytes += len(message)
-        state = f"{label.kind}: {label.why}" if label.why else str(label.kind)
+        state = _STATE[label.kind] + (f": {label.why}" if label.why else "")
         if state != it.state:
             it.state = state
             yield f"{stream}: {state}"

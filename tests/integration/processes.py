@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 from spt3g import core
 
-from compose.kafka import start_tethered
+from compose.tether import start_tethered
 from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
 
 SECONDS = 30.0
@@ -123,18 +123,23 @@ class Recorder:
         self.directory = directory
         self._programs: list[Program] = []
 
-    def create_topic(self, stream: str | None = None, partitions: int = 1, **config: str) -> None:
+    def create_topic(
+        self, stream: str | None = None, partitions: int = 1, config: Mapping[str, str] | None = None
+    ) -> None:
         """Create the stream's topic before ingest does: an archiver that starts at the same time finds it at once."""
         admin = AdminClient({"bootstrap.servers": self.servers})
         topic = frames_topic(stream or self.stream)
-        new = NewTopic(topic, partitions, 1, config={**FRAMES_TOPIC_CONFIG, **config})
+        new = NewTopic(topic, partitions, -1, config={**FRAMES_TOPIC_CONFIG, **(config or {})})
         admin.create_topics([new])[topic].result(SECONDS)
 
     def ingest(self, port: int | None, *arguments: str) -> Program:
-        """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads."""
+        """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads.
+
+        It is more patient than by default with senders that are silent: so are tests on a busy machine.
+        """
         spool = ["--stream", self.stream, "--spool-dir", str(self.directory / "spool"), "--spool-size", "1GiB"]
         source = [] if port is None else ["--address", "127.0.0.1", "--port", str(port)]
-        return self.start("ingest", *spool, *source, *arguments)
+        return self.start("ingest", *spool, *source, "--timeout", str(SECONDS), *arguments)
 
     def archiver(self, *arguments: str, archive: str = "archive") -> Program:
         """Start an archiver of the stream."""
@@ -174,13 +179,14 @@ class Recorder:
     def records(self, topic: str | None = None) -> list[tuple[Label, int, bytes]]:
         """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused", "enable.auto.commit": False})
-        found = []
+        found: list[tuple[Label, int, bytes]] = []
         try:
             partition = TopicPartition(topic or frames_topic(self.stream), 0, 0)
             _, end = consumer.get_watermark_offsets(partition, SECONDS)
             consumer.assign([partition])
             while len(found) < end:
-                for message in consumer.consume(1000, SECONDS):
+                # It waits until it has as many as are asked for: no more than there are.
+                for message in consumer.consume(min(1000, end - len(found)), SECONDS):
                     assert message.error() is None
                     label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
                     found.append((label, message.timestamp()[1], message.value() or b""))
@@ -203,7 +209,7 @@ class Recorder:
 
 
 class RawSender:
-    """A sender that sends the bytes it is given and nothing else. Listens on `port`, or another given one."""
+    """A sender that sends the bytes it is given and nothing else. Listens on `port` of this host (0: a free one)."""
 
     def __init__(self, port: int = 0) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))

@@ -52,7 +52,7 @@ def watched(program: Program) -> Iterator[list[int]]:
 
 def test_frames_of_100_mb_byte_for_byte_in_little_memory(recorder: Recorder) -> None:
     noise = random.Random(3).randbytes(FRAME_BYTES)
-    frames = [scan(0), *(frame_by_hand([("d", noise), ("n", b"%d" % n)], ord("S")) for n in range(3)), scan(1)]
+    frames = [scan(0), *(frame_by_hand([("d", noise), ("n", b"%d" % n)], ord("S")) for n in range(2)), scan(1)]
     expected = hashlib.sha256(b"".join(frames)).hexdigest()
     with RawSender() as sender:
         # ingest creates the topic: with the broker's default limits, not those of the test.
@@ -72,7 +72,7 @@ def test_frames_of_100_mb_byte_for_byte_in_little_memory(recorder: Recorder) -> 
     admin = AdminClient({"bootstrap.servers": recorder.servers})
     settings = admin.describe_configs([resource])[resource].result()
     assert settings["max.message.bytes"].value == DEFAULT_MESSAGE_BYTES
-    assert max(len(value) for _, _, value in recorder.records()) == CHUNK_BYTES
+    assert max(len(value) for _, _, value in recorder.records()) <= CHUNK_BYTES < int(DEFAULT_MESSAGE_BYTES)
     print(f"anonymous memory at most: ingest {max(in_ingest) / 1e6:.0f} MB, archiver {max(in_archiver) / 1e6:.0f} MB")
     assert max(in_ingest) < MOST_MEMORY
     assert max(in_archiver) < MOST_MEMORY

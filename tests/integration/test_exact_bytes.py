@@ -52,7 +52,9 @@ def test_frames_of_all_sizes_and_kinds(recorder: Recorder, tmp_path: Path) -> No
     frames += [frame_by_hand([("x", BLOB)], code, rng.choice("<>")) for code in (0, 1, 0x41424344, 0xFFFFFFFF)]
     frames += [frame_by_hand([("f", BLOB), ("data", rng.randbytes(size))], scan_code) for size in (20_000, 2_000_000)]
     # At, and around, the size at which a record is split.
-    frames += [frame_by_hand([("d", rng.randbytes(size))], scan_code) for size in (999_965, 999_966, 999_967, 1_999_966)]
+    frames += [
+        frame_by_hand([("d", rng.randbytes(size))], scan_code) for size in (999_965, 999_966, 999_967, 1_999_966)
+    ]
     rng.shuffle(frames)
     frames.insert(len(frames) // 2, frame_by_hand([("d", rng.randbytes(30_000_000)), ("f", BLOB)], scan_code))
 

@@ -312,7 +312,7 @@ def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
     return Killed(records, log + spool[published:])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(some_messages.flatmap(killed_ingests), st.data())
 def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.DataObject) -> None:
     """Here the archiver is killed, too, and goes on from what it had committed."""
@@ -335,7 +335,7 @@ def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.D
     assert got == killed.records
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from([1, 1, 2, 3]), min_size=1, max_size=12), st.data())
 def test_whatever_the_log_lacks_is_counted_exactly(counts: list[int], data: st.DataObject) -> None:
     """Of one epoch; its first and last records are there, so that every loss is between two that are known."""
@@ -355,6 +355,7 @@ def test_whatever_the_log_lacks_is_counted_exactly(counts: list[int], data: st.D
 epoch_names = st.sampled_from([f"{n:016x}" for n in range(40)])
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(epoch_names, st.integers(1, 3))), st.lists(st.tuples(epoch_names, st.integers(1, 3))))
 def test_what_has_changed_can_be_undone(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> None:
     """But for epochs forgotten meanwhile."""

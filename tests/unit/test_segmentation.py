@@ -1,0 +1,353 @@
+"""The design's segmentation table, row by row: where files begin and end, what they are called, what heads them."""
+
+import pytest
+from test_segmentation_properties import NOON, STREAM, MemoryArchive
+from test_sequence import A, Message
+
+from archiver.layout import NameFormat
+from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
+from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
+
+SCAN, OBSERVATION, WIRING = (FRAME_TYPES[name] for name in ("Scan", "Observation", "Wiring"))
+OBSERVATION_AND_WIRING = Settings(carry=(OBSERVATION, WIRING))
+AT_NOON = "15463/crate1slot2/2019-01-01-12-00-00"
+
+
+class Story:
+    """Records one after the other. Times in s after NOON; `value` of a frame: what it is called in `contents`."""
+
+    def __init__(self, chosen: Settings | None = None) -> None:
+        self.settings = chosen or Settings()
+        self.archive = MemoryArchive()
+        self._seq = 0
+
+    def frame(self, at: float, value: str = "s", *, type: int = SCAN, id: str | None = None) -> "Story":
+        return self._take(Label(Kind.FRAME, A, self._seq, type, id), at, value)
+
+    def start(self, at: float, id: str | None = None) -> "Story":
+        return self._take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], id), at, "START")
+
+    def end(self, at: float) -> "Story":
+        return self._take(Label(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
+
+    def fact(self, kind: Kind, at: float) -> "Story":
+        return self._take(Label(kind, A, self._seq), at, "")
+
+    def _take(self, label: Label, at: float, value: str) -> "Story":
+        self.archive.take(Message(label, NOON + round(at * 1000), value.encode()), self._seq, self.settings)
+        self._seq += 1
+        return self
+
+    @property
+    def contents(self) -> list[str]:
+        """Of each file: its head in brackets, and its frames."""
+        return [
+            " ".join([*(f"[{v.decode()}]" for v in file.head), *(v.decode() for _, v in file.frames)])
+            for file in self.archive.all_files()
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        return [file.path for file in self.archive.all_files()]
+
+    @property
+    def why(self) -> list[Why | None]:
+        """Why each was closed; None: it is open."""
+        return [file.why for file in self.archive.all_files()]
+
+
+# Each row
+
+
+def test_start_closes_and_the_next_frame_begins_an_acquisition() -> None:
+    story = Story().frame(0, "a").start(1).frame(2, "b")
+    assert story.contents == ["a", "b"]
+    assert story.why == [Why.START, None]
+    assert story.names == [f"{AT_NOON}_000.g3", "15463/crate1slot2/2019-01-01-12-00-02_000.g3"]
+
+
+def test_start_alone_opens_nothing() -> None:
+    assert Story().start(0).start(1).contents == []
+
+
+def test_end_closes() -> None:
+    story = Story().start(0).frame(1, "a").end(2).frame(3, "b")
+    assert story.contents == ["a", "b"]
+    assert story.why == [Why.END, None]
+
+
+@pytest.mark.parametrize("kind", [Kind.CONNECTED, Kind.LOST])
+def test_a_connection_made_or_lost_closes(kind: Kind) -> None:
+    story = Story().frame(0, "a").fact(kind, 1).frame(2, "b")
+    assert story.contents == ["a", "b"]
+    assert story.why == [Why.LOST, None]
+    assert story.names[1] == "15463/crate1slot2/2019-01-01-12-00-02_000.g3"
+
+
+@pytest.mark.parametrize(("at", "why"), [(10, None), (10.001, Why.GAP), (-10, None), (-10.001, Why.GAP)])
+def test_quiet_closes_once_more_than_the_gap_is_over(at: float, why: Why | None) -> None:
+    story = Story().frame(0, "a").fact(Kind.QUIET, at)
+    assert story.why == [why]
+
+
+def test_after_a_quiet_gap_frames_begin_an_acquisition() -> None:
+    """Even if the clock steps back meanwhile, to where no gap would be seen."""
+    story = Story().frame(0, "a").fact(Kind.QUIET, 11).frame(1, "b")
+    assert story.contents == ["a", "b"]
+    assert story.names[1] == "15463/crate1slot2/2019-01-01-12-00-01_000.g3"
+
+
+def test_quiet_is_no_frame() -> None:
+    """It doesn't put off the gap."""
+    story = Story().frame(0)
+    for second in range(1, 11):
+        assert story.fact(Kind.QUIET, second).why == [None]
+    assert story.fact(Kind.QUIET, 10.5).why == [Why.GAP]
+
+
+@pytest.mark.parametrize("type", ["PipelineInfo", "EndProcessing"])
+def test_frames_that_g3_makes_for_itself_do_nothing(type: str) -> None:
+    assert Story().frame(0, type=FRAME_TYPES[type]).contents == [], "they open no file"
+    story = Story().frame(0, "a").frame(9, "x", type=FRAME_TYPES[type], id="other").frame(10.5, "b")
+    assert story.contents == ["a", "b"], "they aren't recorded, nor put off the gap"
+    assert story.names == [f"{AT_NOON}_000.g3", "15463/crate1slot2/2019-01-01-12-00-10_000.g3"]
+    late = Story().frame(0, "a").frame(700, "x", type=FRAME_TYPES[type])
+    assert late.why == [None], "they close none"
+
+
+@pytest.mark.parametrize(("at", "files"), [(10, 1), (10.001, 2), (-10, 1), (-10.001, 2)])
+def test_a_frame_after_more_than_the_gap_begins_an_acquisition(at: float, files: int) -> None:
+    story = Story().frame(0, "a").frame(at, "b")
+    assert len(story.contents) == files
+    assert story.why[0] == (Why.GAP if files == 2 else None)
+
+
+def test_a_frame_at_time_per_file_or_later_is_the_next_files_first() -> None:
+    story = Story(Settings(time_per_file=20_000))
+    for at in (0, 9, 18, 19.999, 20, 29, 38, 39.999, 40.5):
+        story.frame(at, str(at))
+    assert story.contents == ["0 9 18 19.999", "20 29 38 39.999", "40.5"]
+    assert story.why == [Why.TIME, Why.TIME, None]
+    assert story.names == [f"{AT_NOON}_{n:03d}.g3" for n in range(3)], "it is the same acquisition's"
+
+
+def test_a_gap_comes_before_time_per_file() -> None:
+    story = Story(Settings(time_per_file=20_000)).frame(0, "a").frame(9, "b").frame(25, "c")
+    assert story.why == [Why.GAP, None]
+    assert story.names[1].endswith("2019-01-01-12-00-25_000.g3")
+
+
+def test_a_clock_a_little_behind_keeps_the_file() -> None:
+    story = Story(Settings(time_per_file=20_000)).frame(0, "a").frame(-5, "b").frame(3, "c")
+    assert story.contents == ["a b c"]
+
+
+@pytest.mark.parametrize("kind", [Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET])
+def test_between_acquisitions_nothing_is_closed(kind: Kind) -> None:
+    label = Label(kind, A, 1, FRAME_TYPES["none"])
+    state = State(STREAM, last=NOON)
+    assert closes(state, label, NOON + 100_000) is None
+    assert step(state, label, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
+
+
+def test_settings_are_the_acquisitions() -> None:
+    story = Story(Settings(time_per_file=20_000)).frame(0, "a")
+    story.settings = Settings(time_per_file=600_000, gap=60_000, name_format=NameFormat.CTIME)
+    story.frame(9, "b").frame(18, "c").frame(20, "d").frame(31, "e").frame(60, "f").frame(119, "g")
+    assert story.contents == ["a b c", "d", "e f g"]
+    assert story.names == [f"{AT_NOON}_000.g3", f"{AT_NOON}_001.g3", "15463/crate1slot2/1546344031_000.g3"]
+
+
+# Suffixes
+
+
+def test_an_acquisition_in_the_same_second_goes_on_with_the_next_suffix() -> None:
+    story = Story().frame(0.1, "a").end(0.2).frame(0.3, "b").fact(Kind.LOST, 0.4).frame(0.9, "c").end(1).frame(1, "d")
+    assert story.names == [
+        *(f"{AT_NOON}_{n:03d}.g3" for n in range(3)),
+        "15463/crate1slot2/2019-01-01-12-00-01_000.g3",
+    ]
+
+
+def test_the_same_second_under_another_id_takes_the_next_suffix_too() -> None:
+    story = Story().frame(0, id="x").end(0.1).frame(0.2, id="y")
+    assert [name.split("/", 1)[1] for name in story.names] == [
+        "x/2019-01-01-12-00-00_000.g3",
+        "y/2019-01-01-12-00-00_001.g3",
+    ]
+
+
+def test_after_a_clock_stepped_back_suffixes_are_above_all_used() -> None:
+    story = Story(Settings(time_per_file=5_000))
+    for at in (100, 105, 110):  # 000 to 002
+        story.frame(at)
+    story.frame(50).frame(55)  # stepped back
+    story.end(56).frame(55.5).end(57).frame(100)  # and into the second of the first
+    story.end(101).frame(102)  # later than any
+    assert [(name[-12:-7], name[-6:-3]) for name in story.names] == [
+        ("01-40", "000"),
+        ("01-40", "001"),
+        ("01-40", "002"),
+        ("00-50", "003"),
+        ("00-50", "004"),
+        ("00-55", "005"),
+        ("01-40", "006"),
+        ("01-42", "000"),
+    ]
+
+
+def test_suffixes_grow_past_999() -> None:
+    story = Story(Settings(time_per_file=1_000))
+    for at in range(1_002):
+        story.frame(at)
+    assert [name.rsplit("_", 1)[1] for name in story.names[-3:]] == ["999.g3", "1000.g3", "1001.g3"]
+    assert len(set(story.names)) == 1_002
+
+
+def test_a_file_that_had_to_take_another_number_pushes_the_next_on() -> None:
+    story = Story(Settings(time_per_file=5_000))
+    story.archive.disk = {f"{AT_NOON}_000.g3": b"not ours", f"{AT_NOON}_001.g3": b"not ours"}
+    story.frame(0, "a").frame(5, "b").end(6).frame(0.5, "c")
+    assert story.names == [f"{AT_NOON}_{n:03d}.g3" for n in (2, 3, 4)]
+    assert story.archive.state.names == Names(NOON // 1000, NOON // 1000, 4, 4)
+
+
+def test_a_number_that_a_file_had_to_take_counts_after_a_clock_stepped_back() -> None:
+    story = Story()
+    story.archive.disk = {f"{AT_NOON}_000.g3": b"not ours", f"{AT_NOON}_001.g3": b"not ours"}
+    story.frame(0, "a").end(1).frame(-60, "b")
+    assert story.names == [f"{AT_NOON}_002.g3", "15463/crate1slot2/2019-01-01-11-59-00_003.g3"]
+
+
+# Ids
+
+
+@pytest.mark.parametrize(
+    ("of_frame", "of_start", "name"), [("f", "s", "f"), (None, "s", "s"), ("f", None, "f"), (None, None, STREAM)]
+)
+def test_the_id_is_the_frames_else_the_starts_else_the_streams_name(
+    of_frame: str | None, of_start: str | None, name: str
+) -> None:
+    story = Story().start(0, of_start).frame(1, id=of_frame)
+    assert story.names == [f"15463/{name}/2019-01-01-12-00-01_000.g3"]
+
+
+def test_the_starts_id_lasts_until_end_or_another_connection() -> None:
+    story = Story().start(0, "s").frame(1).frame(20).fact(Kind.QUIET, 40).frame(41)
+    assert [name.split("/")[1] for name in story.names] == ["s", "s", "s"], "over gaps"
+    assert story.archive.state.start_id == "s"
+    for over in (Kind.END, Kind.CONNECTED, Kind.LOST):
+        again = Story().start(0, "s").frame(1).fact(over, 2).frame(3)
+        assert again.names[1] == f"15463/{STREAM}/2019-01-01-12-00-03_000.g3"
+    assert Story().start(0, "s").start(1).frame(2).names[0].split("/")[1] == STREAM, "the last START's"
+
+
+def test_an_id_that_changes_stays_in_the_file_and_is_counted() -> None:
+    story = Story(Settings(time_per_file=5_000))
+    story.frame(0, "a", id="x").frame(1, "b", id="y").frame(2, "c").frame(3, "d", id="x").frame(5, "e", id="y")
+    assert story.contents == ["a b c d", "e"]
+    assert {name.split("/")[1] for name in story.names} == {"x"}
+    assert story.archive.state.acquisition
+    assert story.archive.state.acquisition.other_ids == 2
+    story.end(6).frame(7, id="y")
+    assert story.archive.state.acquisition
+    assert (story.archive.state.acquisition.id, story.archive.state.acquisition.other_ids) == ("y", 0)
+
+
+# Carry
+
+
+def test_the_last_observation_heads_every_following_file() -> None:
+    story = Story(Settings(time_per_file=5_000))
+    story.frame(0, "O1", type=OBSERVATION).frame(1, "a").frame(2, "O2", type=OBSERVATION)
+    story.frame(5, "b").frame(10, "c")
+    assert story.contents == ["O1 a O2", "[O2] b", "[O2] c"]
+
+
+def test_nothing_heads_a_file_that_begins_with_its_type() -> None:
+    story = Story(Settings(time_per_file=5_000))
+    story.frame(0, "O1", type=OBSERVATION).frame(5, "O2", type=OBSERVATION).frame(6, "a").frame(10, "b")
+    assert story.contents == ["O1", "O2 a", "[O2] b"]
+
+
+def test_end_forgets_the_carry() -> None:
+    assert Story().frame(0, "O", type=OBSERVATION).end(1).frame(2, "a").contents == ["O", "a"]
+
+
+@pytest.mark.parametrize("kind", [Kind.START, Kind.LOST, Kind.CONNECTED])
+def test_the_carry_outlives_a_start_and_a_connection(kind: Kind) -> None:
+    assert Story().frame(0, "O", type=OBSERVATION).fact(kind, 1).frame(2, "a").contents == ["O", "[O] a"]
+
+
+def test_the_carry_outlives_a_gap() -> None:
+    assert Story().frame(0, "O", type=OBSERVATION).frame(60, "a").contents == ["O", "[O] a"]
+
+
+def test_several_types_head_a_file_in_order_of_last_arrival() -> None:
+    story = Story(OBSERVATION_AND_WIRING)
+    story.frame(0, "O1", type=OBSERVATION).frame(1, "W1", type=WIRING).frame(2, "O2", type=OBSERVATION)
+    story.start(3).frame(4, "a").start(5).frame(6, "W2", type=WIRING).start(7).frame(8, "b")
+    assert story.contents == ["O1 W1 O2", "[W1] [O2] a", "[O2] W2", "[O2] [W2] b"]
+
+
+def test_only_the_acquisitions_types_head_its_files() -> None:
+    story = Story(OBSERVATION_AND_WIRING)
+    story.frame(0, "W", type=WIRING).frame(1, "O", type=OBSERVATION)
+    story.settings = Settings()
+    story.start(2).frame(3, "a")
+    assert story.contents == ["W O", "[O] a"]
+
+
+@pytest.mark.xfail(strict=True, reason="an acquisition begins with the carry of all earlier settings, too")
+def test_types_no_longer_carried_are_forgotten() -> None:
+    """Else the state grows with every change of --carry, and with it what is committed."""
+    story = Story(OBSERVATION_AND_WIRING)
+    story.frame(0, "W", type=WIRING).frame(1, "O", type=OBSERVATION)
+    story.settings = Settings()
+    story.start(2).frame(3, "O2", type=OBSERVATION)
+    assert story.archive.state.carry == (OBSERVATION,)
+
+
+def test_a_type_that_the_wire_doesnt_name_can_be_carried() -> None:
+    story = Story(Settings(carry=(2**32 - 1,))).frame(0, "?", type=2**32 - 1).frame(60, "a")
+    assert story.contents == ["?", "[?] a"]
+
+
+# Clocks
+
+
+def test_directory_and_name_stay_the_acquisitions_over_midnight_and_the_five_digits() -> None:
+    story = Story(Settings(time_per_file=600_000))
+    # 15463 becomes 15464 at 56,000 s after noon, midnight comes at 43,200 s.
+    for at in range(43_000, 57_000, 10):
+        story.frame(at)
+    assert {name.rsplit("_", 1)[0] for name in story.names} == {"15463/crate1slot2/2019-01-01-23-56-40"}
+    assert len(story.names) == 24
+
+
+@pytest.mark.parametrize(
+    ("time", "name"),
+    [
+        (-1, "00000/crate1slot2/1970-01-01-00-00-00_000.g3"),
+        (-(2**60), "00000/crate1slot2/1970-01-01-00-00-00_000.g3"),
+        (9_999_999_999_999, "99999/crate1slot2/2286-11-20-17-46-39_000.g3"),
+        (2**60, "99999/crate1slot2/2286-11-20-17-46-39_000.g3"),
+    ],
+)
+def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int, name: str) -> None:
+    label = Label(Kind.FRAME, A, 0, SCAN)
+    state, effect = step(State(STREAM), label, time, Settings())
+    assert effect is Effect.OPEN_AND_WRITE
+    assert path(state) == name
+    state, _ = step(closed(state, 0), Label(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
+    again, _ = step(state, label, time, Settings())
+    assert path(again) == name.replace("_000", "_001"), "a second acquisition there gets a name of its own"
+
+
+def test_head_names_types_in_the_states_order() -> None:
+    state, _ = step(State(STREAM), Label(Kind.FRAME, A, 0, WIRING), NOON, OBSERVATION_AND_WIRING)
+    state, _ = step(state, Label(Kind.FRAME, A, 1, OBSERVATION), NOON, OBSERVATION_AND_WIRING)
+    assert head(state, SCAN) == (WIRING, OBSERVATION)
+    assert head(state, WIRING) == (OBSERVATION,)
+    assert head(state, None) == (WIRING, OBSERVATION)
