@@ -90,6 +90,7 @@ class Archive:
                 self._restore(recording, seek=True)
             if recording in touched or (recording.busy and (tick or not recording.trouble)):
                 recording.work()
+                recording.follow()
             self._pause_or_resume(recording)
         self._see_to_commits(tick)
         if tick:

@@ -30,6 +30,7 @@ from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
 
+_FOLLOW_BYTES = 8 << 20
 BACKLOG_BYTES = 16 << 20
 """Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
 
@@ -44,8 +45,10 @@ class _Open:
     base_epochs: tuple[tuple[str, int], ...]
     carry: tuple[int, ...]
     first: RecordId
-    last: RecordId | None = None
+    last: RecordId | Record
     frames: int = 0
+    followed: int = 0  # bytes that the digests have, or will have soon
+    following: Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,17 @@ class Recording:
                 log.info("%s: writing again", self.stream)
             self.trouble = None
 
+    def follow(self) -> None:
+        """Have the digests follow what is written, on another thread, so that they are not far behind at the end."""
+        opened = self._open
+        # Not while a snapshot is made durable: its CRC must be that of its length.
+        if opened and not self.held and not self._finishing and (not opened.following or opened.following.done()):
+            written = opened.file.written
+            if written - opened.followed > _FOLLOW_BYTES:
+                opened.followed = written
+                # What it raises, `make_durable` will raise again.
+                opened.following = self._pool.submit(opened.file.follow, written)
+
     def stop(self, why: str) -> None:
         """Record no more of this stream: going on would be guessing."""
         self.stopped = True
@@ -274,6 +288,7 @@ class Recording:
             self._seen.epochs(),
             tuple(self._carry.places(head(state, record.label.type))),
             _id_of(record),
+            record,
         )
         for code in opened.carry:
             opened.file.write(self._carry.repeat(code, opened.path, opened.file.length))
@@ -289,7 +304,7 @@ class Recording:
             self._carry.keep(code, record, opened.path, opened.file.length)
         opened.file.write(record.value)
         opened.frames += 1
-        opened.last = _id_of(record)
+        opened.last = record._replace(value=())
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
@@ -361,7 +376,7 @@ class Recording:
                 0,
                 opened.frames,
                 opened.first,
-                opened.last or opened.first,
+                _id_of(opened.last),
                 opened.carry,
                 replace(opened.base, epochs=changes(opened.base_epochs, epochs)),
             )
@@ -431,6 +446,8 @@ class Recording:
         return base.offset
 
 
-def _id_of(record: Record) -> RecordId:
+def _id_of(record: Record | RecordId) -> RecordId:
+    if isinstance(record, RecordId):
+        return record
     label = record.label
     return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)

@@ -109,7 +109,8 @@ class SegmentFile:
     def write(self, parts: Sequence[bytes]) -> None:
         """Append these, at the next `flush`."""
         self._pending += parts
-        self._pending_bytes += sum(len(part) for part in parts)
+        for part in parts:
+            self._pending_bytes += len(part)
 
     def flush(self) -> None:
         """Write what is pending. Raises OSError, and then all that isn't written yet is still pending."""
@@ -117,6 +118,9 @@ class SegmentFile:
             count = os.pwritev(self._fd, self._pending[:_MOST_PARTS], self.written)
             self.written += count
             self._pending_bytes -= count
+            if not self._pending_bytes:
+                self._pending = []
+                return
             done = 0
             for part in self._pending:
                 if count < len(part):
@@ -132,8 +136,14 @@ class SegmentFile:
 
         Raises OSError, PartialDamagedError.
         """
+        os.fdatasync(self._fd)
+        self.follow(length)
+        crc: int = self._crc
+        return crc
+
+    def follow(self, length: int) -> None:
+        """Bring the digests up to the first `length` bytes, while others are written. Raises as make_durable."""
         with self._in_use:
-            os.fdatasync(self._fd)
             while self._crc_at < length:
                 block = self._read(self._crc_at, length)
                 self._crc = google_crc32c.extend(self._crc, block)
@@ -143,8 +153,6 @@ class SegmentFile:
                 self._crc_at += len(block)
             # After a restart the SHA-256, which can't be carried on, has the committed bytes to catch up with.
             self._catch_up(self._sha_at + _CATCH_UP_BYTES)
-            crc: int = self._crc
-            return crc
 
     def sha256(self) -> str:
         """The hex SHA-256 of all that was made durable, checked against what was committed before a restart.

@@ -6,6 +6,7 @@ once, in order; epoch and seq make it exactly once here. Offsets are only rememb
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ingest.topic import Label
 
@@ -14,8 +15,7 @@ GIVE_UP_BYTES = 1 << 30
 """An incomplete record is given up after that many bytes of later records."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A whole record. time: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
 
     label: Label

@@ -9,7 +9,6 @@ from pathlib import Path
 from archiver.layout import SUMS
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-_OURS = re.compile(r"[0-9-]+_[0-9]{3,}\.g3")
 
 
 def add(directory: Path, name: str, sha256: str) -> None:
@@ -46,7 +45,13 @@ def digest(path: Path) -> str:
 
 
 def _files(directory: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(directory) if _OURS.fullmatch(entry.name) and entry.is_file()]
+    return [entry.name for entry in os.scandir(directory) if _is_file(entry)]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    # `sha256sum` escapes the names that can't stand in a line as they are; none of ours is one.
+    name = entry.name
+    return name.endswith(".g3") and name.isprintable() and "\\" not in name and entry.is_file()
 
 
 def _replace(directory: Path, sums: dict[str, str]) -> None:

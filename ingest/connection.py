@@ -197,11 +197,11 @@ class Connection:
                 return f"{error.strerror or error}{_cut(splitter)}"
             if not count:
                 return f"the sender closed it{_cut(splitter)}"
-            heard = time.monotonic()
             splitter.filled(count)
             frames, garbage = _whole_frames(splitter)
             if frames and self._events.frames(frames):
                 quiet_at = time.monotonic() + QUIET_SECONDS
+            heard = time.monotonic()  # not before: what waits to be read while the spool is full has come, too
             if garbage:
                 return garbage
 

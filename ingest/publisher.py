@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from ingest.spool import Spool, Spooled
+from ingest.spool import Bundle, Spool
 from ingest.topic import (
     CHUNK_BYTES,
     FRAMES_TOPIC_CONFIG,
@@ -84,6 +84,7 @@ class Publisher:
         self._complained = 0.0
         self._rejected_ready = False
         self._ask_again = 0.0
+        self._awaited: dict[int, int] = {}  # how many records of a bundle Kafka has not acknowledged yet
         self._acknowledged: list[int] = []
         self._acknowledged_bytes = 0
         self._in_flight = 0  # bytes
@@ -104,13 +105,14 @@ class Publisher:
         self._abandon.set()
 
     def _done(self) -> bool:
-        return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.records)
+        return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.bundles)
 
     def _publish(self) -> None:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
         producer = Producer(self._config)
         self._failed = None
         self._in_flight = 0
+        self._awaited = {}
         self._acknowledged = []
         self._acknowledged_bytes = 0
         self._answered = time.monotonic()
@@ -119,10 +121,9 @@ class Publisher:
             while not self._done() and not self._failed:
                 self._wait(producer, after)
                 if self._in_flight < IN_FLIGHT_BYTES:
-                    for record in self._spool.read(after, _READ_BYTES):
-                        after = record.key
-                        if not record.rejected or self._takes_rejected():
-                            self._produce(producer, record)
+                    for bundle in self._spool.read(after, _READ_BYTES):
+                        after = bundle.key
+                        self._produce(producer, bundle)
                 self._forget_acknowledged()
         finally:
             producer.purge()
@@ -142,26 +143,33 @@ class Publisher:
         if self._in_flight and time.monotonic() - self._answered > _COMPLAIN_SECONDS:
             self._complain(f"Kafka at {self._servers} does not acknowledge ({self._last_error})")
 
-    def _produce(self, producer: Producer, record: Spooled) -> None:
+    def _produce(self, producer: Producer, bundle: Bundle) -> None:
         if not self._in_flight:
             self._answered = time.monotonic()
-        size = len(record.value) + _OVERHEAD_BYTES
-        self._in_flight += size
-        producer.produce(
-            self._topics[record.rejected],
-            record.value,
-            partition=0,
-            headers=list(record.headers),
-            timestamp=record.time,
-            on_delivery=partial(self._delivered, record.key, size),
-        )
+        self._awaited[bundle.key] = len(bundle.records)
+        for record in bundle.records:
+            if record.rejected and not self._takes_rejected():
+                continue  # so its bundle stays in the spool; the others' copies will be dropped as duplicates
+            size = len(record.value) + _OVERHEAD_BYTES
+            self._in_flight += size
+            producer.produce(
+                self._topics[record.rejected],
+                record.value,
+                partition=0,
+                headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
+                timestamp=record.time,
+                on_delivery=partial(self._delivered, bundle.key, size),
+            )
 
     def _delivered(self, key: int, size: int, error: KafkaError | None, _message: Message) -> None:
         self._in_flight -= size
         if error is None:
             self._answered = time.monotonic()
-            self._acknowledged.append(key)
             self._acknowledged_bytes += size
+            self._awaited[key] -= 1
+            if not self._awaited[key]:
+                del self._awaited[key]
+                self._acknowledged.append(key)
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._failed = self._failed or error
 
@@ -227,9 +235,8 @@ class Publisher:
             return
         self._complained = now
         log.warning(
-            "%s; %d records, %.1f MB wait in the spool; still trying%s",
+            "%s; %.1f MB wait in the spool; still trying%s",
             what,
-            self._spool.records,
             self._spool.bytes / 1e6,
             f" for {again}" if again else "",
         )

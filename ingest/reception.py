@@ -3,14 +3,13 @@
 Pure: no I/O, no clock. Every record that ingest ever publishes is made here, and numbered here.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ingest.frame import RejectedFrame, Said, read_frame
 from ingest.topic import Kind, Label
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A record to be published. time: ms since the epoch, UTC. rejected: it goes to the topic of rejected frames."""
 
     label: Label

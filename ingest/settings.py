@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,34 @@ class Flags(argparse.ArgumentParser):
         name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
+        if how.get("action") == "append":
+            how["action"] = _Collect
         if given := os.environ.get(name):
             how["required"] = False
-            if how.get("nargs") or how.get("action") == "append":
-                how["default"] = [how.get("type", str)(item) for item in given.split()]
-            else:
-                how["default"] = given
+            how["default"] = _Variable(name, given)
         self.add_argument(flag, **how)
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's; variables that no flag has replaced are checked as flags are."""
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            variable = getattr(found, action.dest, None)
+            if isinstance(variable, _Variable):
+                setattr(found, action.dest, self._value_of(action, variable))
+        return found, rest
+
+    def _value_of(self, action: argparse.Action, variable: "_Variable") -> Any:
+        several = isinstance(action, _Collect)
+        try:
+            values = []
+            for item in variable.text.split() if several else [variable.text]:
+                values.append(self._get_value(action, item))
+                self._check_value(action, values[-1])
+        except argparse.ArgumentError as error:
+            self.error(f"the environment variable {variable.name}: {error.message}")
+        return values if several else values[0]
 
     def kafka_options(self) -> None:
         """Add the options that every command which talks to Kafka has."""
@@ -73,6 +95,29 @@ class Flags(argparse.ArgumentParser):
             choices=["debug", "info", "warning", "error"],
             help="the least important lines to log",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """An option's default, from the environment, as yet unread."""
+
+    name: str
+    text: str
+
+
+class _Collect(argparse.Action):
+    """As argparse's `append`, but that the first flag replaces the default instead of adding to it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is argparse's
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """As argparse's."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
 
 def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:

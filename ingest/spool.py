@@ -9,22 +9,21 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import lmdb
 
 from ingest.reception import Entry
-from ingest.topic import CHUNK_BYTES, Headers
+from ingest.topic import CHUNK_BYTES, Label, headers_spelled
 
 STOP_AT, GO_ON_AT = 0.85, 0.75
 """Full, and no longer full, as parts of the size: LMDB needs free pages even to delete."""
 
 _KEY = struct.Struct(">Q")
-_PREFIX = struct.Struct("<BQH")  # rejected, time in ms, length of the headers that follow
+_PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
 _PAGE = 4096
 _SYNC_SECONDS = 1.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -34,15 +33,20 @@ class SpoolError(Exception):
     """The spool can't be used; the message says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
+class Spooled(NamedTuple):
     """A record, or a chunk of one, as it lies in the spool. time: ms since the epoch."""
 
-    key: int
     rejected: bool
     time: int
-    headers: Headers
+    headers: list[tuple[str, str]]
     value: bytes
+
+
+class Bundle(NamedTuple):
+    """Records that came together, kept and removed together: to LMDB one large value costs less than many small."""
+
+    key: int
+    records: list[Spooled]
 
 
 class Spool:
@@ -71,8 +75,9 @@ class Spool:
                 same_boot = txn.get(b"boot", db=self._meta) == boot
                 txn.put(b"clean", b"0", db=self._meta)
                 txn.put(b"boot", boot, db=self._meta)
-            self.bytes, self.records, self._next = self._measure()
-        except (lmdb.Error, OSError) as error:
+            self.bytes, self.bundles, self._next = self._measure()
+        except (lmdb.Error, OSError, OverflowError) as error:
+            os.close(self._lock_file)
             raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
         self.prev = _epoch_seq(last) if last else None
         self.unclean = bool(last) and not clean and not same_boot
@@ -84,20 +89,19 @@ class Spool:
     def append(self, entries: Sequence[Entry]) -> None:
         """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises (lmdb.Error)."""
         put, end = 0, self._next
-        last = None
         with self._env.begin(self._records, write=True) as txn:
-            for entry in entries:
-                for value in _values(entry):
-                    txn.put(_KEY.pack(end), value, append=True)
-                    put += _pages(len(value))
-                    end += 1
+            for bundle in _bundles(entries):
+                txn.put(_KEY.pack(end), bundle, append=True)
+                put += _pages(len(bundle))
+                end += 1
+            for entry in reversed(entries):
                 if not entry.rejected:
-                    last = entry.label
-            if last:
-                txn.put(b"last", b"%s:%d" % (last.epoch.encode(), last.seq), db=self._meta)
+                    last = b"%s:%d" % (entry.label.epoch.encode(), entry.label.seq)
+                    txn.put(b"last", last, db=self._meta)
+                    break
         with self._changed:
             self.bytes += put
-            self.records += end - self._next
+            self.bundles += end - self._next
             self._next = end
             self.full = self.full or self.bytes > self._stop_at
             self._changed.notify_all()
@@ -109,12 +113,12 @@ class Spool:
             self._changed.wait_for(lambda: not self.full or self._stopping)
 
     def wait_for_more(self, after: int, seconds: float) -> bool:
-        """Whether there is a record beyond key `after`; waits for one up to that long."""
+        """Whether there is a bundle beyond key `after`; waits for one up to that long."""
         with self._changed:
             return self._changed.wait_for(lambda: self._next > after + 1, seconds)
 
-    def read(self, after: int, max_bytes: int) -> list[Spooled]:
-        """The records beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them."""
+    def read(self, after: int, max_bytes: int) -> list[Bundle]:
+        """The bundles beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them."""
         found = []
         with (
             self._env.begin(self._records, buffers=True) as txn,
@@ -123,13 +127,13 @@ class Spool:
             here = cursor.set_range(_KEY.pack(after + 1))
             while here and max_bytes > 0:
                 value = cursor.value()
-                found.append(_spooled(_KEY.unpack(cursor.key())[0], value))
+                found.append(Bundle(_KEY.unpack(cursor.key())[0], list(_records(value))))
                 max_bytes -= len(value)
                 here = cursor.next()
         return found
 
     def remove(self, keys: Iterable[int]) -> None:
-        """Forget these: Kafka has them."""
+        """Forget these bundles: Kafka has them."""
         freed = count = 0
         with self._env.begin(self._records, write=True, buffers=True) as txn, txn.cursor() as cursor:
             for key in keys:
@@ -139,7 +143,7 @@ class Spool:
                     cursor.delete()
         with self._changed:
             self.bytes -= freed
-            self.records -= count
+            self.bundles -= count
             self.full = self.full and self.bytes > self._go_on_at
             self._changed.notify_all()
         self._dirty.set()
@@ -191,32 +195,39 @@ class Spool:
             self._env.sync(True)
 
 
-def _values(entry: Entry) -> Iterable[bytes]:
-    """What is put for an entry: its chunks, each with its headers."""
+def _bundles(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The values to put for these entries: large records in chunks, small ones together."""
+    parts: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for entry in entries:
+        for label, value in _chunks(entry):
+            if parts and size + len(value) > CHUNK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+            said = label.spelled()
+            parts += (_PREFIX.pack(entry.rejected, entry.time, len(said), len(value)), said, value)
+            size += len(value)
+    if parts:
+        yield b"".join(parts)
+
+
+def _chunks(entry: Entry) -> list[tuple[Label, bytes | bytearray | memoryview]]:
     if len(entry.value) <= CHUNK_BYTES:
-        yield _packed(entry, entry.label.headers(), entry.value)
-        return
+        return [(entry.label, entry.value)]
     count = -(-len(entry.value) // CHUNK_BYTES)
     each = -(-len(entry.value) // count)
     view = memoryview(entry.value)
-    for k in range(count):
-        label = replace(entry.label, chunk=(k + 1, count))
-        yield _packed(entry, label.headers(), view[k * each : (k + 1) * each])
+    return [(entry.label._replace(chunk=(k + 1, count)), view[k * each : (k + 1) * each]) for k in range(count)]
 
 
-def _packed(entry: Entry, headers: Headers, value: bytes | bytearray | memoryview) -> bytes:
-    said = b"\n".join([b"%s=%s" % (key.encode(), text) for key, text in headers])
-    return b"".join((_PREFIX.pack(entry.rejected, entry.time, len(said)), said, value))
-
-
-def _spooled(key: int, value: memoryview) -> Spooled:
-    rejected, stamp, length = _PREFIX.unpack_from(value)
-    end = _PREFIX.size + length
-    headers = []
-    for line in bytes(value[_PREFIX.size : end]).split(b"\n"):
-        name, _, text = line.partition(b"=")
-        headers.append((name.decode(), text))
-    return Spooled(key, bool(rejected), stamp, headers, bytes(value[end:]))
+def _records(bundle: memoryview) -> Iterator[Spooled]:
+    at = 0
+    while at < len(bundle):
+        rejected, time, said, length = _PREFIX.unpack_from(bundle, at)
+        at += _PREFIX.size
+        headers = headers_spelled(bytes(bundle[at : at + said]))
+        at += said + length
+        yield Spooled(bool(rejected), time, headers, bytes(bundle[at - length : at]))
 
 
 def _pages(length: int) -> int:

@@ -40,13 +40,13 @@ class Stream:
         self._name = name
         self._spool = spool
         self._publisher = publisher
-        if spool.records:
-            log.info("%s: %d records from before wait in the spool for Kafka", name, spool.records)
+        if spool.bundles:
+            log.info("%s: %.1f MB from before wait in the spool for Kafka", name, spool.bytes / 1e6)
         events = Events(self._connected, self._frames, self._quiet, self._lost)
         self._connection = Connection(source, timeout, max_frame_bytes, events)
         self._reception = Reception(secrets.token_hex(8), spool.prev, spool.unclean)
         self._awaiting_first = True
-        self._append([self._reception.started(_now())])
+        spool.append([self._reception.started(_now())])
 
     def run(self) -> None:
         """Record until `over`; then publish what there is, as far as Kafka takes it within seconds.
@@ -66,8 +66,8 @@ class Stream:
         for thread in (reader, writer):
             if thread.error:
                 raise thread.error
-        if self._spool.records:
-            log.warning("%s: stopped; %d records wait in the spool", self._name, self._spool.records)
+        if self._spool.bundles:
+            log.warning("%s: stopped; %.1f MB wait in the spool for Kafka", self._name, self._spool.bytes / 1e6)
         else:
             log.info("%s: stopped; everything received is published", self._name)
 

@@ -6,7 +6,7 @@ is believed only as far as the limits below, and memory grows with the bytes tha
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 FRAME_TYPES: Mapping[str, int] = {
     "Calibration": ord("C"),
@@ -142,6 +142,22 @@ def frame_type(frame: bytes | bytearray) -> int:
     """The type code (u32) of a whole frame."""
     code: int = _HEADER[frame[0]].unpack_from(frame)[3]
     return code
+
+
+def blobs(frame: bytes | bytearray, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes]:
+    """The blobs of those of a whole frame's keys that are wanted, by name. wanted: names, by their length."""
+    order = frame[0]
+    length_at = _LENGTH[order].unpack_from
+    found = {}
+    at = HEADER_BYTES
+    for _ in range(_HEADER[order].unpack_from(frame)[2]):
+        (name_bytes,) = length_at(frame, at)
+        blob_at = at + 16 + name_bytes
+        (blob_bytes,) = length_at(frame, blob_at - 8)
+        if name_bytes in wanted and (name := bytes(frame[at + 8 : blob_at - 8])) in wanted[name_bytes]:
+            found[name] = bytes(frame[blob_at : blob_at + blob_bytes])
+        at = blob_at + blob_bytes
+    return found
 
 
 def split(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:

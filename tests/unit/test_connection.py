@@ -171,12 +171,6 @@ def test_a_byte_now_and_then_keeps_a_connection(server: socket.socket, listener:
         assert listener.frames(1) == [FRAME]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="_read looks at the clock before the socket: a pause for a full spool longer than the timeout loses "
-    "the connection ('nothing came'), though bytes wait to be read",
-)
 def test_a_reader_held_up_longer_than_the_timeout_keeps_the_connection(server: socket.socket) -> None:
     held_up = threading.Event()
 

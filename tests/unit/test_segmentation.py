@@ -299,7 +299,6 @@ def test_only_the_acquisitions_types_head_its_files() -> None:
     assert story.contents == ["W O", "[O] a"]
 
 
-@pytest.mark.xfail(strict=True, reason="an acquisition begins with the carry of all earlier settings, too")
 def test_types_no_longer_carried_are_forgotten() -> None:
     """Else the state grows with every change of --carry, and with it what is committed."""
     story = Story(OBSERVATION_AND_WIRING)
