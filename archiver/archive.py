@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
-from archiver.feed import Commit, Committed, EvictedError, Feed
+from archiver.feed import BATCH_BYTES, Commit, Committed, EvictedError, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import PartialDamagedError
@@ -77,7 +77,10 @@ class Archive:
     def _once(self) -> None:
         busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
         touched = set()
-        for message in self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS):
+        messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+        # Records that wait in Kafka come first: a digest takes the time that they would be written in.
+        behind = sum(len(message) for message in messages) >= BATCH_BYTES
+        for message in messages:
             recording = self._recordings.get(stream_of(message.topic() or ""))
             if recording:
                 recording.backlog.append(message)
@@ -90,9 +93,10 @@ class Archive:
                 self._restore(recording, seek=True)
             if recording in touched or (recording.busy and (tick or not recording.trouble)):
                 recording.work()
+            if tick and not behind:
                 recording.follow()
             self._pause_or_resume(recording)
-        self._see_to_commits(tick)
+        self._see_to_commits(due=tick)
         if tick:
             self._commit_at = now + _COMMIT_SECONDS
 
@@ -121,12 +125,12 @@ class Archive:
 
     # Durable and committed, once a second
 
-    def _see_to_commits(self, tick: bool) -> None:
+    def _see_to_commits(self, due: bool) -> None:
         if self._committing and self._committing[1].done():
             snapshots, committing = self._committing
             self._committing = None
             self._committed(snapshots, committing)
-        if tick and not self._committing:
+        if due and not self._committing:
             snapshots = [found for recording in self._recordings.values() if (found := recording.snapshot())]
             if snapshots:
                 for snapshot in snapshots:
@@ -201,7 +205,7 @@ class Archive:
         recordings = [self._recordings[stream] for stream in streams]
         while time.monotonic() < until:
             self._feed.serve_commits()
-            self._see_to_commits(tick=False)
+            self._see_to_commits(due=False)
             if not self._committing and all(recording.settle() for recording in recordings):
                 break
             time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for

@@ -30,7 +30,6 @@ from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
 
-_FOLLOW_BYTES = 8 << 20
 BACKLOG_BYTES = 16 << 20
 """Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
 
@@ -47,7 +46,6 @@ class _Open:
     first: RecordId
     last: RecordId | Record
     frames: int = 0
-    followed: int = 0  # bytes that the digests have, or will have soon
     following: Future[None] | None = None
 
 
@@ -165,15 +163,11 @@ class Recording:
             self.trouble = None
 
     def follow(self) -> None:
-        """Have the digests follow what is written, on another thread, so that they are not far behind at the end."""
+        """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
         opened = self._open
-        # Not while a snapshot is made durable: its CRC must be that of its length.
-        if opened and not self.held and not self._finishing and (not opened.following or opened.following.done()):
-            written = opened.file.written
-            if written - opened.followed > _FOLLOW_BYTES:
-                opened.followed = written
-                # What it raises, `make_durable` will raise again.
-                opened.following = self._pool.submit(opened.file.follow, written)
+        if opened and not self._finishing and (not opened.following or opened.following.done()):
+            # What that raises, it raises again when the file is finished.
+            opened.following = self._pool.submit(opened.file.follow, opened.file.written)
 
     def stop(self, why: str) -> None:
         """Record no more of this stream: going on would be guessing."""

@@ -19,7 +19,7 @@ from archiver import sums
 from archiver.sums import fsync_directory
 
 _BLOCK = 4 << 20
-_CATCH_UP_BYTES = 256 << 20
+_FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
 _MOST_PARTS = 1024  # IOV_MAX
 
 
@@ -34,14 +34,14 @@ class PartialHeldError(Exception):
 class SegmentFile:
     """An open partial, locked by this process.
 
-    `write` and `flush` are for one thread, `make_durable` and `sha256` for one other, at the same time.
+    `write` and `flush` are for one thread; `make_durable`, `follow` and `sha256` for others at the same time.
     """
 
     def __init__(self, path: Path, fd: int, length: int, crc: int) -> None:
         self.path = path
         self.written = length
         self._fd = fd
-        self._in_use = threading.Lock()  # by the other thread: so that `close` waits for it
+        self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._crc, self._crc_at = crc, length
@@ -136,53 +136,51 @@ class SegmentFile:
 
         Raises OSError, PartialDamagedError.
         """
-        os.fdatasync(self._fd)
-        self.follow(length)
-        crc: int = self._crc
-        return crc
-
-    def follow(self, length: int) -> None:
-        """Bring the digests up to the first `length` bytes, while others are written. Raises as make_durable."""
-        with self._in_use:
+        with self._making_durable:
+            os.fdatasync(self._fd)
             while self._crc_at < length:
                 block = self._read(self._crc_at, length)
                 self._crc = google_crc32c.extend(self._crc, block)
-                if self._sha_at == self._crc_at:
-                    self._sha.update(block)
-                    self._sha_at += len(block)
                 self._crc_at += len(block)
-            # After a restart the SHA-256, which can't be carried on, has the committed bytes to catch up with.
-            self._catch_up(self._sha_at + _CATCH_UP_BYTES)
+            crc: int = self._crc
+            return crc
+
+    def follow(self, length: int) -> None:
+        """Bring the SHA-256 nearer to the first `length` bytes, so that it isn't far behind at the end.
+
+        After a restart it has the committed bytes to catch up with, as it can't be carried on like the CRC, and
+        checks them. Raises OSError, PartialDamagedError.
+        """
+        committed, crc = self._committed
+        with self._following:
+            until = min(length, self._sha_at + _FOLLOW_BYTES)
+            while self._sha_at < until:
+                if self._damaged:
+                    raise PartialDamagedError(f"its first {committed} bytes have changed")
+                block = self._read(self._sha_at, committed if self._sha_at < committed else until)
+                self._sha.update(block)
+                self._sha_at += len(block)
+                if self._sha_at <= committed:
+                    self._check = google_crc32c.extend(self._check, block)
+                    self._damaged = self._sha_at == committed and self._check != crc
+            if self._damaged:
+                raise PartialDamagedError(f"its first {committed} bytes have changed")
 
     def sha256(self) -> str:
         """The hex SHA-256 of all that was made durable, checked against what was committed before a restart.
 
         Raises OSError, PartialDamagedError.
         """
-        with self._in_use:
-            self._catch_up(self._crc_at)
+        self.follow(self._crc_at)
+        while self._sha_at < self._crc_at:
+            self.follow(self._crc_at)
         return self._sha.hexdigest()
 
     def close(self) -> None:
         """Let go of it, and of the lock; what is pending is dropped."""
-        with self._in_use:
+        with self._making_durable, self._following:
             fd, self._fd = self._fd, -1
             os.close(fd)
-
-    def _catch_up(self, until: int) -> None:
-        committed, crc = self._committed
-        if self._damaged:
-            raise PartialDamagedError(f"its first {committed} bytes have changed")
-        while self._sha_at < min(until, self._crc_at):
-            end = committed if self._sha_at < committed else self._crc_at
-            block = self._read(self._sha_at, end)
-            self._sha.update(block)
-            self._sha_at += len(block)
-            if self._sha_at <= committed:
-                self._check = google_crc32c.extend(self._check, block)
-                if self._sha_at == committed and self._check != crc:
-                    self._damaged = True
-                    raise PartialDamagedError(f"its first {committed} bytes have changed")
 
     def _read(self, at: int, end: int) -> bytes:
         block = os.pread(self._fd, min(_BLOCK, end - at), at)

@@ -280,7 +280,7 @@ def test_changed_bytes_are_found_before_its_digest_is_given(partial: Path, at: i
     file.close()
     again = SegmentFile.reopen(partial, 9, crc)
     with pytest.raises(PartialDamagedError, match="first 9 bytes have changed"):
-        again.make_durable(9)
+        again.follow(9)
     again.close()
 
 
