@@ -14,7 +14,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from archiver.archive import Archive
-from archiver.feed import FencedError
+from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.segmentation import Settings

@@ -14,7 +14,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
-from archiver.feed import BATCH_BYTES, Commit, Committed, EvictedError, Feed
+from archiver.commits import Commit, EvictedError
+from archiver.feed import BATCH_BYTES, Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import PartialDamagedError

@@ -1,20 +1,14 @@
 """Kafka, as the archiver needs it: which streams are ours, their records, our commits, and what we tell.
 
-confluent-kafka's Consumer may be used by one thread at a time (a second one waits while the first polls, for ever if
-it polls again at once): so the thread that calls `batch` carries out what others ask for.
-
 A member of a classic consumer group with a static id: after a restart its streams are its own again at once. What
 is committed with an offset is the state of the recording at that offset (checkpoint.py).
 """
 
-import contextlib
 import logging
-import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +24,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
+from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, encode
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
@@ -65,25 +60,6 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "message.timeout.ms": 0,
     "allow.auto.create.topics": False,
 }
-_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
-_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
-
-
-class FencedError(Exception):
-    """Another archiver with our instance id has joined the group: this one must stop."""
-
-
-class EvictedError(Exception):
-    """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """An offset of a stream, and the checkpoint to commit with it."""
-
-    stream: str
-    offset: int
-    metadata: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +104,7 @@ class Feed:
         self._servers = config["bootstrap.servers"]
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
+        self._commits = Commits()
         self._common = common
         self._consumer = Consumer(
             {
@@ -135,15 +112,12 @@ class Feed:
                 **common,
                 "group.id": group,
                 "group.instance.id": instance_id,
-                "on_commit": self._on_commit,
+                "on_commit": self._commits.answered,
             }
         )
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
-        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
-        self._in_flight: list[_Request] = []
-        self._closed = threading.Event()
         self._complained = 0.0
 
     def join(self, stopping: threading.Event) -> None:
@@ -164,7 +138,7 @@ class Feed:
 
         Raises FencedError, and what the streams' methods raise.
         """
-        self._begin_commits()
+        self._commits.begin(self._consumer)
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -180,39 +154,20 @@ class Feed:
         return found
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        """Commit these; for any thread but the one that calls `batch`, which is what carries it out.
-
-        Raises FencedError, EvictedError, KafkaException (try again).
-        """
-        request = _Request(commits, Future())
-        self._requests.put(request)
-        if self._closed.is_set():
-            self._refuse_requests()
-        request.done.result()
-
-    def serve_commits(self) -> None:
-        """Carry out what `commit` was called for, at once; for the thread that calls `batch`, where it can't."""
-        requests, self._in_flight = self._in_flight, []
-        _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # its answer won't be waited for
-        requests = self._drain()
-        if not requests:
-            return
-        outcome = None
-        try:
-            self.commit_now([commit for request in requests for commit in request.commits])
-        except (FencedError, EvictedError, KafkaException) as error:
-            outcome = error
-        _resolve(requests, outcome)
+        """Commit these; for any thread but the one that calls `batch`. Raises as Commits.commit."""
+        self._commits.commit(commits)
 
     def commit_now(self, commits: Sequence[Commit]) -> None:
-        """Commit these, waiting for the answer; for the thread that calls `batch`. Raises as `commit`."""
-        try:
-            done = self._consumer.commit(offsets=_offsets(commits), asynchronous=False) if commits else []
-        except KafkaException as error:
-            raise _classified(error.args[0]) from None
-        for partition in done or []:
-            if partition.error:
-                raise _classified(partition.error)
+        """Commit these; for the thread that calls `batch`. Raises as Commits.commit."""
+        self._commits.now(self._consumer, commits)
+
+    def serve_commits(self) -> None:
+        """Carry out what `commit` waits for; for the thread that calls `batch`, while it doesn't."""
+        self._commits.serve(self._consumer)
+
+    def refuse_commits(self) -> None:
+        """Nobody will call `batch` again: let nobody wait in `commit`."""
+        self._commits.refuse()
 
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
@@ -262,41 +217,9 @@ class Feed:
         finally:
             reader.close()
 
-    def refuse_commits(self) -> None:
-        """Nobody will call `batch` again: let nobody wait for a commit."""
-        self._closed.set()
-        self._refuse_requests()
-
     def close(self) -> None:
         """Leave. The group keeps our streams for us until the session has timed out."""
         self._consumer.close()
-
-    def _begin_commits(self) -> None:
-        """One request at a time, with all that came meanwhile: a stream's commits stay in their order."""
-        if self._in_flight or not (requests := self._drain()):
-            return
-        self._in_flight = requests
-        offsets = _offsets(commit for request in requests for commit in request.commits)
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], [])
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        requests, self._in_flight = self._in_flight, []
-        failed = error or next((p.error for p in partitions if p.error), None)
-        _resolve(requests, _classified(failed) if failed else None)
-
-    def _drain(self) -> list["_Request"]:
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._requests.get_nowait())
-        return found
-
-    def _refuse_requests(self) -> None:
-        requests, self._in_flight = self._in_flight, []
-        _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [p for p in partitions if p.partition == 0 and not self._is_refused(consumer, p.topic)]
@@ -336,7 +259,7 @@ class Feed:
             try:
                 return ask()
             except KafkaException as error:
-                final = _classified(error.args[0])
+                final = classified(error.args[0])
                 if not isinstance(final, KafkaException):
                     raise final from None
                 self._complain(error.args[0].str())
@@ -365,7 +288,7 @@ class Feed:
         return topic in self._refused
 
     def _record_error(self, message: Message, error: KafkaError) -> None:
-        final = _classified(error)
+        final = classified(error)
         if isinstance(final, FencedError):
             raise final
         topic = message.topic()
@@ -408,32 +331,3 @@ def _pattern(streams: Sequence[str] | None) -> str:
         return FRAMES_TOPIC_PATTERN
     # A pattern, so that a stream whose topic doesn't exist yet is waited for without a word.
     return f"^({'|'.join(re.escape(frames_topic(stream)) for stream in streams)})$"
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """Somebody waits for these to be committed."""
-
-    commits: Sequence[Commit]
-    done: Future[None]
-
-
-def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
-    for request in requests:
-        if error:
-            request.done.set_exception(error)
-        else:
-            request.done.set_result(None)
-
-
-def _offsets(commits: Iterable[Commit]) -> list[TopicPartition]:
-    return [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]
-
-
-def _classified(error: KafkaError) -> Exception:
-    # By code: `.fatal()` is False on these (design).
-    if error.code() in _FENCED:
-        return FencedError(error.str())
-    if error.code() in _EVICTED:
-        return EvictedError(error.str())
-    return KafkaException(error)

@@ -18,8 +18,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 
 from archiver import sums
 from archiver.checkpoint import Checkpoint, Partial, encode
+from archiver.commits import Commit
 from archiver.event import Event, FileFinished, RecordsLost
-from archiver.feed import Commit
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.segment_file import PartialDamagedError, SegmentFile, publish
 from archiver.segmentation import closed

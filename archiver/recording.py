@@ -6,7 +6,6 @@ done on other threads, by `make_durable` and `finish`, with what is frozen here 
 """
 
 import logging
-import secrets
 import threading
 from collections import deque
 from concurrent.futures import Executor, Future
@@ -18,35 +17,21 @@ from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
 from archiver.carry import Carry
-from archiver.checkpoint import Base, Checkpoint, Closing, Partial, RecordId
+from archiver.checkpoint import Base, Checkpoint, Closing
+from archiver.commits import Commit
 from archiver.event import RecordsLost
-from archiver.feed import Commit, Committed, Feed
+from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
-from archiver.layout import partial_name
-from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, remove_stale
-from archiver.segmentation import Effect, Settings, State, Why, closes, head, path, step
-from archiver.sequence import Record, Seen, changes, undone
+from archiver.growing_file import GrowingFile, id_of
+from archiver.segment_file import PartialDamagedError, SegmentFile, remove_stale
+from archiver.segmentation import Effect, Settings, State, Why, closes, step
+from archiver.sequence import Record, Seen, undone
 from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
 
 BACKLOG_BYTES = 16 << 20
 """Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """The open file: what the next checkpoint says of it."""
-
-    file: SegmentFile
-    path: str
-    base: Base
-    base_epochs: tuple[tuple[str, int], ...]
-    carry: tuple[int, ...]
-    first: RecordId
-    last: RecordId | Record
-    frames: int = 0
-    following: Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +90,7 @@ class Recording:
         self._seen = Seen()
         self._files = 0
         self._carry = Carry()
-        self._open: _Open | None = None
+        self._open: GrowingFile | None = None
         self._next: int | None = committed.offset
         self._record: Record | None = None  # whole, but not stepped yet
         self._why: Why | None = None  # the open file must be finished before it is
@@ -163,11 +148,9 @@ class Recording:
             self.trouble = None
 
     def follow(self) -> None:
-        """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
-        opened = self._open
-        if opened and not self._finishing and (not opened.following or opened.following.done()):
-            # What that raises, it raises again when the file is finished.
-            opened.following = self._pool.submit(opened.file.follow, opened.file.written)
+        """Let the SHA-256 of the open file come nearer to its end."""
+        if self._open and not self._finishing:
+            self._open.follow(self._pool)
 
     def stop(self, why: str) -> None:
         """Record no more of this stream: going on would be guessing."""
@@ -267,25 +250,11 @@ class Recording:
         self._seen.saw(label)
         self._record = None
 
-    def _open_file(self, state: State, record: Record) -> _Open:
-        """Create the file, with its carry. Raises OSError, and then nothing has changed."""
-        acquisition, file = state.acquisition, state.file
-        assert acquisition
-        assert file
-        name = partial_name(acquisition.start, file.number, acquisition.settings.name_format, secrets.token_hex(4))
-        places = self._carry.places(self._state.carry)
-        base = Base(self._seen.safe_offset(record.offset), self._state, {}, places)
-        opened = _Open(
-            SegmentFile.create(self._archive.partials(self.stream) / name),
-            path(state),
-            base,
-            self._seen.epochs(),
-            tuple(self._carry.places(head(state, record.label.type))),
-            _id_of(record),
-            record,
-        )
-        for code in opened.carry:
-            opened.file.write(self._carry.repeat(code, opened.path, opened.file.length))
+    def _open_file(self, state: State, record: Record) -> GrowingFile:
+        """Raises OSError, and then nothing has changed."""
+        base = Base(self._seen.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
+        directory = self._archive.partials(self.stream)
+        opened = GrowingFile.begin(directory, state, record, base, self._seen.epochs(), self._carry)
         log.info("%s: opened %s", self.stream, opened.path)
         return opened
 
@@ -296,9 +265,7 @@ class Recording:
         assert state.acquisition
         if code is not None and code in state.acquisition.settings.carry:
             self._carry.keep(code, record, opened.path, opened.file.length)
-        opened.file.write(record.value)
-        opened.frames += 1
-        opened.last = record._replace(value=())
+        opened.write(record)
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
@@ -332,7 +299,7 @@ class Recording:
             assert self._open
             assert self._record
             self._open.file.flush()
-            closing = Closing(self._why, "0" * 64, _id_of(self._record))
+            closing = Closing(self._why, "0" * 64, id_of(self._record))
             offset = self._seen.safe_offset(self._record.offset)
             self._finish(offset, replace(self._checkpoint(), closing=closing), self._open.file)
 
@@ -360,20 +327,8 @@ class Recording:
     # From and to what is committed
 
     def _checkpoint(self) -> Checkpoint:
-        partial = None
         epochs = self._seen.epochs()
-        if opened := self._open:
-            partial = Partial(
-                opened.file.path.name,
-                opened.path,
-                opened.file.written,
-                0,
-                opened.frames,
-                opened.first,
-                _id_of(opened.last),
-                opened.carry,
-                replace(opened.base, epochs=changes(opened.base_epochs, epochs)),
-            )
+        partial = self._open.partial(epochs) if self._open else None
         return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
     def _take_up(self, found: Checkpoint, offset: int | None = None) -> None:
@@ -407,23 +362,13 @@ class Recording:
         if partial is None:
             self._take_up(found)
             return
-        lying = self._archive.partials(self.stream) / partial.name
         try:
-            try:
-                file = SegmentFile.reopen(lying, partial.length, partial.crc)
-            except PartialHeldError:
-                stem = partial.name.rpartition(".")[0]
-                log.warning("%s: %s is held by a frozen archiver; going on in a copy", self.stream, partial.path)
-                new = lying.with_name(f"{stem}.{secrets.token_hex(4)}")
-                file = SegmentFile.copy(lying, new, partial.length, partial.crc)
+            opened = GrowingFile.go_on(self._archive.partials(self.stream), partial, found.epochs)
         except PartialDamagedError as error:
             self._go_back(found, str(error))
             return
         self._take_up(found)
-        base_epochs = undone(found.epochs, partial.base.epochs)
-        self._open = _Open(
-            file, partial.path, partial.base, base_epochs, partial.carry, partial.first, partial.last, partial.frames
-        )
+        self._open = opened
         log.info("%s: going on with %s at %.1f MB", self.stream, partial.path, partial.length / 1e6)
 
     def _go_back(self, found: Checkpoint, why: str) -> int:
@@ -438,10 +383,3 @@ class Recording:
         before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
         self._take_up(before, base.offset)
         return base.offset
-
-
-def _id_of(record: Record | RecordId) -> RecordId:
-    if isinstance(record, RecordId):
-        return record
-    label = record.label
-    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)

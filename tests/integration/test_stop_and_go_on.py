@@ -204,7 +204,7 @@ def test_what_only_the_spool_had_when_ingest_was_killed_or_stopped_is_recorded_o
             eventually(lambda: spool.stat().st_size > len(b"".join(frames)), "all frames in the spool")
             killed.kill()
         stopped = recorder.ingest(sender.port)
-        stopped.await_line(r"records from before wait in the spool")
+        stopped.await_line(r"MB from before wait in the spool")
         with sender.accept() as connection:
             connection.sendall(scan(10))
             stopped.await_line("first frame")
@@ -212,7 +212,7 @@ def test_what_only_the_spool_had_when_ingest_was_killed_or_stopped_is_recorded_o
                 program.send(signal.SIGTERM)
             for program in (archiver, stopped):
                 assert program.exit_code(10) == 0
-            stopped.await_line(r"stopped; \d+ records wait in the spool")
+            stopped.await_line(r"stopped; [0-9.]+ MB wait in the spool")
         ingest = recorder.ingest(sender.port)
         with broker, sender.accept() as connection:
             ingest.await_line("created the topic")

@@ -1,0 +1,146 @@
+"""Commits that any thread may ask for, carried out by the one thread that uses the consumer.
+
+confluent-kafka's Consumer is for one thread at a time: a second one waits while the first polls, and for ever if it
+polls again at once. So `commit` waits here until the polling thread has sent the request, and Kafka has answered it.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from ingest.topic import frames_topic
+
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
+_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+
+
+class FencedError(Exception):
+    """Another archiver with our instance id has joined the group: this one must stop."""
+
+
+class EvictedError(Exception):
+    """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An offset of a stream, and the checkpoint to commit with it."""
+
+    stream: str
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Somebody waits for these to be committed."""
+
+    commits: Sequence[Commit]
+    done: Future[None]
+
+
+class Commits:
+    """`commit` is for any thread but the polling one, all else for that one only."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._in_flight: list[_Request] = []
+        self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
+        self._refusing = threading.Event()
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
+        request = _Request(commits, Future())
+        self._requests.put(request)
+        if self._refusing.is_set():
+            self.refuse()
+        request.done.result()
+
+    def begin(self, consumer: Consumer) -> None:
+        """Send what was asked for. One request at a time, so that a stream's commits stay in their order."""
+        if self._in_flight or not (requests := self._drain()):
+            return
+        self._in_flight = requests
+        try:
+            consumer.commit(offsets=_offsets(_all(requests)), asynchronous=True)
+        except KafkaException as error:
+            self._finish(error.args[0])
+
+    def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """Kafka's answer; the consumer's `on_commit`."""
+        if self._unheeded:
+            self._unheeded -= 1
+        else:
+            self._finish(error or next((p.error for p in partitions if p.error), None))
+
+    def serve(self, consumer: Consumer) -> None:
+        """Carry out what was asked for at once, where `begin` and polling can't go on."""
+        requests, self._in_flight = self._in_flight, []
+        if requests:
+            self._unheeded += 1
+            _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # to be asked for again
+        if requests := self._drain():
+            outcome = None
+            try:
+                self.now(consumer, _all(requests))
+            except (FencedError, EvictedError, KafkaException) as error:
+                outcome = error
+            _resolve(requests, outcome)
+
+    def now(self, consumer: Consumer, commits: Sequence[Commit]) -> None:
+        """Commit these, and wait for the answer. Raises as `commit`."""
+        try:
+            done = consumer.commit(offsets=_offsets(commits), asynchronous=False) if commits else []
+        except KafkaException as error:
+            raise classified(error.args[0]) from None
+        for partition in done or []:
+            if partition.error:
+                raise classified(partition.error)
+
+    def refuse(self) -> None:
+        """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
+        self._refusing.set()
+        requests, self._in_flight = self._in_flight, []
+        _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
+
+    def _finish(self, error: KafkaError | None) -> None:
+        requests, self._in_flight = self._in_flight, []
+        _resolve(requests, classified(error) if error else None)
+
+    def _drain(self) -> list[_Request]:
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._requests.get_nowait())
+        return found
+
+
+def classified(error: KafkaError) -> Exception:
+    """What an error means to us: a FencedError, an EvictedError, else a KafkaException."""
+    # By code: `.fatal()` is False on these (design).
+    if error.code() in _FENCED:
+        return FencedError(error.str())
+    if error.code() in _EVICTED:
+        return EvictedError(error.str())
+    return KafkaException(error)
+
+
+def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
+    for request in requests:
+        if error:
+            request.done.set_exception(error)
+        else:
+            request.done.set_result(None)
+
+
+def _all(requests: Iterable[_Request]) -> list[Commit]:
+    return [commit for request in requests for commit in request.commits]
+
+
+def _offsets(commits: Iterable[Commit]) -> list[TopicPartition]:
+    return [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]

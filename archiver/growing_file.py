@@ -1,0 +1,122 @@
+"""The file that a recording has open: its partial, and all that a checkpoint says of it."""
+
+import logging
+import secrets
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Self
+
+from msgspec.structs import replace
+
+from archiver.carry import Carry
+from archiver.checkpoint import Base, Partial, RecordId
+from archiver.layout import partial_name
+from archiver.segment_file import PartialHeldError, SegmentFile
+from archiver.segmentation import State, head, path
+from archiver.sequence import Record, changes, undone
+
+log = logging.getLogger(__name__)
+
+Epochs = tuple[tuple[str, int], ...]
+
+
+class GrowingFile:
+    """A file between its first record and its last. base: from where it can be made again."""
+
+    def __init__(
+        self,
+        file: SegmentFile,
+        path: str,
+        base: Base,
+        base_epochs: Epochs,
+        carry: tuple[int, ...],
+        first: RecordId,
+        last: RecordId | Record,
+        frames: int,
+    ) -> None:
+        self.file = file
+        self.path = path
+        self._base = base
+        self._base_epochs = base_epochs
+        self._carry = carry
+        self._first = first
+        self._last = last
+        self._frames = frames
+        self._following: Future[None] | None = None
+
+    @classmethod
+    def begin(
+        cls, directory: Path, state: State, record: Record, base: Base, base_epochs: Epochs, carry: Carry
+    ) -> Self:
+        """Create the file that `state` has open, with the carry at its head; `record` will be its first.
+
+        Raises OSError, and then nothing has changed.
+        """
+        acquisition, file = state.acquisition, state.file
+        assert acquisition
+        assert file
+        name = partial_name(acquisition.start, file.number, acquisition.settings.name_format, secrets.token_hex(4))
+        codes = tuple(carry.places(head(state, record.label.type)))
+        first = id_of(record)
+        new = cls(SegmentFile.create(directory / name), path(state), base, base_epochs, codes, first, first, 0)
+        for code in codes:
+            new.file.write(carry.repeat(code, new.path, new.file.length))
+        return new
+
+    @classmethod
+    def go_on(cls, directory: Path, partial: Partial, epochs: Epochs) -> Self:
+        """Go on with what was committed; in a copy of it if a frozen process holds it.
+
+        epochs: those of the checkpoint. Raises PartialDamagedError, OSError.
+        """
+        lying = directory / partial.name
+        try:
+            file = SegmentFile.reopen(lying, partial.length, partial.crc)
+        except PartialHeldError:
+            log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
+            copy = lying.with_suffix(f".{secrets.token_hex(4)}")
+            file = SegmentFile.copy(lying, copy, partial.length, partial.crc)
+        return cls(
+            file,
+            partial.path,
+            partial.base,
+            undone(epochs, partial.base.epochs),
+            partial.carry,
+            partial.first,
+            partial.last,
+            partial.frames,
+        )
+
+    def write(self, record: Record) -> None:
+        """Append a frame, at the next flush."""
+        self.file.write(record.value)
+        self._frames += 1
+        self._last = record._replace(value=())
+
+    def partial(self, epochs: Epochs) -> Partial:
+        """What a checkpoint says of it now; its CRC is known once it has been made durable."""
+        return Partial(
+            self.file.path.name,
+            self.path,
+            self.file.written,
+            0,
+            self._frames,
+            self._first,
+            id_of(self._last),
+            self._carry,
+            replace(self._base, epochs=changes(self._base_epochs, epochs)),
+        )
+
+    def follow(self, pool: Executor) -> None:
+        """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
+        if not self._following or self._following.done():
+            # What that raises, it raises again when the file is finished.
+            self._following = pool.submit(self.file.follow, self.file.written)
+
+
+def id_of(record: Record | RecordId) -> RecordId:
+    """Which record it is."""
+    if isinstance(record, RecordId):
+        return record
+    label = record.label
+    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)
