@@ -295,8 +295,8 @@ def _rates(runs: list[Run]) -> str:
 def main() -> None:
     """As the module says."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=600, help="moved in each run (default 600)")
-    parser.add_argument("--repetitions", type=int, default=5, help="of each run (default 5)")
+    parser.add_argument("--megabytes", type=int, default=2000, help="moved in each run (default 2000)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each run (default 3)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     console = Console()
