@@ -27,7 +27,7 @@ bench: .venv/.ready  ## throughput beside a bare confluent-kafka loop
 	$(BIN)/python -m bench
 
 clean:  ## remove the environment and everything made here
-	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -14,6 +14,7 @@ from archiver.layout import partial_name
 from archiver.segment_file import PartialHeldError, SegmentFile
 from archiver.segmentation import State, head, path
 from archiver.sequence import Record, changes, undone
+from ingest.topic import Label
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class GrowingFile:
         base_epochs: Epochs,
         carry: tuple[int, ...],
         first: RecordId,
-        last: RecordId | Record,
+        last: RecordId,
         frames: int,
     ) -> None:
         self.file = file
@@ -40,7 +41,7 @@ class GrowingFile:
         self._base_epochs = base_epochs
         self._carry = carry
         self._first = first
-        self._last = last
+        self._last: RecordId | tuple[int, Label, int] = last  # a tuple is made faster, and one for every frame
         self._frames = frames
         self._following: Future[None] | None = None
 
@@ -91,7 +92,7 @@ class GrowingFile:
         """Append a frame, at the next flush."""
         self.file.write(record.value)
         self._frames += 1
-        self._last = record._replace(value=())
+        self._last = (record.offset, record.label, record.time)
 
     def partial(self, epochs: Epochs) -> Partial:
         """What a checkpoint says of it now; its CRC is known once it has been made durable."""
@@ -102,7 +103,7 @@ class GrowingFile:
             0,
             self._frames,
             self._first,
-            id_of(self._last),
+            _id(*self._last) if isinstance(self._last, tuple) else self._last,
             self._carry,
             replace(self._base, epochs=changes(self._base_epochs, epochs)),
         )
@@ -114,9 +115,10 @@ class GrowingFile:
             self._following = pool.submit(self.file.follow, self.file.written)
 
 
-def id_of(record: Record | RecordId) -> RecordId:
+def id_of(record: Record) -> RecordId:
     """Which record it is."""
-    if isinstance(record, RecordId):
-        return record
-    label = record.label
-    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)
+    return _id(record.offset, record.label, record.time)
+
+
+def _id(offset: int, label: Label, time: int) -> RecordId:
+    return RecordId(offset, label.epoch, label.seq, time, label.kind)
