@@ -165,9 +165,7 @@ class SegmentFile:
         committed, crc = self._committed
         with self._following:
             until = min(length, self._sha_at + _FOLLOW_BYTES)
-            while self._sha_at < until:
-                if self._damaged:
-                    raise PartialDamagedError(f"its first {committed} bytes have changed")
+            while self._sha_at < until and not self._damaged:
                 block = self._read(self._sha_at, committed if self._sha_at < committed else until)
                 self._sha.update(block)
                 self._sha_at += len(block)

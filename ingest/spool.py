@@ -183,7 +183,6 @@ class Spool:
                 total += _pages(len(value))
                 count += 1
                 key = _KEY.unpack(raw)[0]
-            # Keys must grow even over an empty spool: the publisher remembers where it was.
         return total, count, key + 1
 
     def _sync(self) -> None:

@@ -181,6 +181,7 @@ def rejected_topic(stream: str) -> str:
     return _REJECTED_PREFIX + stream
 
 
+@lru_cache(maxsize=1024)  # asked for every record
 def stream_of(topic: str) -> str:
     """The stream of a frames topic; raises ContractError for any other topic."""
     if not topic.startswith(_FRAMES_PREFIX):
