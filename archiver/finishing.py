@@ -70,7 +70,7 @@ def finish(
 ) -> Checkpoint:
     """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
 
-    file: of a live recording, whose checkpoint lacks the digests yet; None after a restart in the middle of this,
+    file: of a live recording, whose checkpoint lacks the digest yet; None after a restart in the middle of this,
     when the checkpoint is the one that was committed. Tries each step until it succeeds. Raises
     PartialDamagedError if the partial isn't what was committed, AbandonedError once `abandoned` is set,
     FencedError, EvictedError.
@@ -83,7 +83,7 @@ def finish(
         return _persist(f"{stream}: {what} {path}", act, abandoned)
 
     if file:
-        checkpoint = _with_digests(checkpoint, file, persist)
+        checkpoint = _with_digest(checkpoint, file, persist)
         for loss in losses:
             persist("telling a loss before", partial(ledger.tell, loss))
         closing_commit = Commit(stream, offset, encode(checkpoint))
@@ -121,14 +121,13 @@ class _Persist(Protocol):
     def __call__(self, what: str, act: Callable[[], T]) -> T: ...
 
 
-def _with_digests(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -> Checkpoint:
-    """Make the file durable; gives the checkpoint with what that came to."""
-    recorded, closing = checkpoint.partial, checkpoint.closing
-    assert recorded
+def _with_digest(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -> Checkpoint:
+    """Make the file durable; gives the checkpoint with its SHA-256."""
+    closing = checkpoint.closing
     assert closing
-    crc = persist("making durable", lambda: file.make_durable(recorded.length))
+    persist("making durable", file.make_durable)
     sha256 = persist("reading back", file.sha256)
-    return replace(checkpoint, partial=replace(recorded, crc=crc), closing=replace(closing, sha256=sha256))
+    return replace(checkpoint, closing=replace(closing, sha256=sha256))
 
 
 def _check(lying: Path, recorded: Partial, sha256: str) -> None:

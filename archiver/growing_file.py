@@ -95,12 +95,12 @@ class GrowingFile:
         self._last = (record.offset, record.label, record.time)
 
     def partial(self, epochs: Epochs) -> Partial:
-        """What a checkpoint says of it now; its CRC is known once it has been made durable."""
+        """What a checkpoint says of it now; to be committed once that is durable."""
         return Partial(
             self.file.path.name,
             self.path,
             self.file.written,
-            0,
+            self.file.crc,
             self._frames,
             self._first,
             _id(*self._last) if isinstance(self._last, tuple) else self._last,

@@ -44,7 +44,7 @@ class _Finishing:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is to be made durable and committed. The checkpoint's CRC is the file's once that is durable."""
+    """What is to be made durable and committed."""
 
     recording: "Recording"
     offset: int
@@ -53,13 +53,10 @@ class Snapshot:
     losses: tuple[RecordsLost, ...]
 
     def make_durable(self) -> Commit:
-        """On another thread. Raises OSError, PartialDamagedError."""
-        found = self.checkpoint
+        """On another thread. Raises OSError."""
         if self.file:
-            assert found.partial
-            crc = self.file.make_durable(found.partial.length)
-            found = replace(found, partial=replace(found.partial, crc=crc))
-        return Commit(found.state.stream, self.offset, checkpoints.encode(found))
+            self.file.make_durable()
+        return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))
 
 
 class Recording:

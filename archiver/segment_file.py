@@ -19,7 +19,7 @@ import google_crc32c
 from archiver import sums
 from archiver.sums import fsync_directory
 
-_BLOCK = 4 << 20
+_BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
 _MOST_PARTS = 1024  # IOV_MAX
 _WRITEBACK_BYTES = 1 << 20
@@ -40,17 +40,17 @@ class PartialHeldError(Exception):
 class SegmentFile:
     """An open partial, locked by this process.
 
-    `write` and `flush` are for one thread; `make_durable`, `follow` and `sha256` for others at the same time.
+    `write` and `flush` are for one thread; `make_durable` and `follow` for others at the same time.
+    written: bytes; crc: their CRC32C, of what was given to `write`, not of what can be read back.
     """
 
     def __init__(self, path: Path, fd: int, length: int, crc: int) -> None:
         self.path = path
-        self.written = length
+        self.written, self.crc = length, crc
         self._fd = fd
         self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._crc, self._crc_at = crc, length
         self._committed = (length, crc)
         self._sha, self._sha_at, self._check = hashlib.sha256(), 0, 0
         self._damaged = False
@@ -129,32 +129,22 @@ class SegmentFile:
             count = os.pwritev(self._fd, self._pending[:_MOST_PARTS], self.written)
             self.written += count
             self._pending_bytes -= count
-            if not self._pending_bytes:
-                self._pending = []
-                return
             done = 0
             for part in self._pending:
                 if count < len(part):
                     break
+                self.crc = google_crc32c.extend(self.crc, part)
                 count -= len(part)
                 done += 1
             del self._pending[:done]
             if count:
+                self.crc = google_crc32c.extend(self.crc, self._pending[0][:count])
                 self._pending[0] = self._pending[0][count:]
 
-    def make_durable(self, length: int) -> int:
-        """See to it that the first `length` bytes survive; gives their CRC32C. length: grows from call to call.
-
-        Raises OSError, PartialDamagedError.
-        """
+    def make_durable(self) -> None:
+        """See to it that what is written survives. Raises OSError."""
         with self._making_durable:
             os.fdatasync(self._fd)
-            while self._crc_at < length:
-                block = self._read(self._crc_at, length)
-                self._crc = google_crc32c.extend(self._crc, block)
-                self._crc_at += len(block)
-            crc: int = self._crc
-            return crc
 
     def follow(self, length: int) -> None:
         """Bring the SHA-256 nearer to the first `length` bytes, so that it isn't far behind at the end.
@@ -169,20 +159,21 @@ class SegmentFile:
                 block = self._read(self._sha_at, committed if self._sha_at < committed else until)
                 self._sha.update(block)
                 self._sha_at += len(block)
-                if self._sha_at <= committed:
-                    self._check = google_crc32c.extend(self._check, block)
-                    self._damaged = self._sha_at == committed and self._check != crc
+                self._check = google_crc32c.extend(self._check, block)
+                self._damaged = self._sha_at == committed and self._check != crc
             if self._damaged:
                 raise PartialDamagedError(f"its first {committed} bytes have changed")
 
     def sha256(self) -> str:
-        """The hex SHA-256 of all that was made durable, checked against what was committed before a restart.
+        """The hex SHA-256 of all that is written, read back and found to be what was given to `write`.
 
         Raises OSError, PartialDamagedError.
         """
-        self.follow(self._crc_at)
-        while self._sha_at < self._crc_at:
-            self.follow(self._crc_at)
+        self.follow(self.written)
+        while self._sha_at < self.written:
+            self.follow(self.written)
+        if self._check != self.crc or os.fstat(self._fd).st_size != self.written:
+            raise PartialDamagedError("its bytes aren't those that were written")
         return self._sha.hexdigest()
 
     def close(self) -> None:

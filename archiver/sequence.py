@@ -83,6 +83,9 @@ class Seen:
         """This record has been stepped: from now on it is a duplicate."""
         epoch, seq = label.epoch, label.seq
         newest = next(reversed(self._last), epoch)
+        if epoch == newest and self._last.get(epoch) == seq - 1:
+            self._last[epoch] = seq  # nearly always
+            return
         last = self._last.pop(epoch, None)
         if last is None:
             self._new_epoch(label)

@@ -122,6 +122,25 @@ class Label(NamedTuple):
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
         """Read headers back, trusting none of them. Raises ContractError; headers it doesn't know are ignored."""
+        seq_text = num_text = None
+        others = []
+        for pair in headers:
+            if pair[0] == "seq":
+                seq_text = pair[1]
+            elif pair[0] == "num":
+                num_text = pair[1]
+            else:
+                others.append(pair)
+        kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean = _of_many(tuple(others))
+        seq = _integer("seq", seq_text, 0, 2**63)
+        if seq is None:
+            raise ContractError("a record without a seq")
+        num = _integer("num", num_text, -(2**63), 2**63)
+        return cls(kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean)
+
+    @classmethod
+    def _without_numbers(cls, headers: tuple[tuple[str, bytes | None], ...]) -> "Label":
+        """All but `seq` and `num`, which differ from record to record."""
         got = dict(headers)
         if got.get("v") != _VERSION:
             raise ContractError(f"a record of contract version {got.get('v')!r}; this program reads {VERSION}")
@@ -129,20 +148,17 @@ class Label(NamedTuple):
         if kind is None:
             raise ContractError(f"a record of unknown kind {got.get('kind')!r}")
         epoch = _epoch(got.get("epoch"))
-        seq = _integer("seq", got.get("seq"), 0, 2**63)
-        if seq is None:
-            raise ContractError("a record without a seq")
         stream_id = got.get("id")
         name = None if stream_id is None else _id(stream_id)
         why = got.get("why")
         return cls(
             kind,
             epoch,
-            seq,
+            0,
             _integer("type", got.get("type"), 0, 2**32),
             name,
             _integer("session", got.get("session"), -(2**63), 2**63),
-            _integer("num", got.get("num"), -(2**63), 2**63),
+            None,
             _chunk(got.get("chunk")),
             None if why is None else why[:200].decode("ascii", "backslashreplace"),
             _prev(got.get("prev")),
@@ -158,6 +174,8 @@ def headers_spelled(text: bytes) -> list[tuple[str, str]]:
         headers.append((name, value))
     return headers
 
+
+_of_many = lru_cache(maxsize=64)(Label._without_numbers)
 
 _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
 
@@ -189,7 +207,6 @@ def stream_of(topic: str) -> str:
     return stream_name(topic.removeprefix(_FRAMES_PREFIX))
 
 
-@lru_cache(maxsize=256)
 def _epoch(text: bytes | None) -> str:
     epoch = (text or b"").decode("ascii", "replace")
     if not _EPOCH.fullmatch(epoch):
@@ -197,7 +214,6 @@ def _epoch(text: bytes | None) -> str:
     return epoch
 
 
-@lru_cache(maxsize=256)
 def _id(text: bytes) -> str:
     return stream_name(text.decode("ascii", "replace"))
 

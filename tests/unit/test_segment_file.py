@@ -42,14 +42,14 @@ def written(path: Path, *parts: bytes) -> SegmentFile:
     file = SegmentFile.create(path)
     file.write(parts)
     file.flush()
-    file.make_durable(file.written)
+    file.make_durable()
     return file
 
 
 def left(path: Path, data: bytes, more: bytes = b"") -> int:
     """A partial as a killed archiver leaves it: `data` committed, `more` written; gives the committed CRC."""
     file = written(path, data)
-    crc = file.make_durable(len(data))
+    crc = file.crc
     file.write([more])
     file.flush()
     file.close()
@@ -66,20 +66,12 @@ def test_it_holds_what_was_written_and_knows_its_digests(partial: Path) -> None:
     file.flush()
     assert (file.length, file.written) == (6, 6)
     assert partial.read_bytes() == b"onetwo"
-    assert file.make_durable(6) == crc_of(b"onetwo")
+    assert file.crc == crc_of(b"onetwo")
     file.write([b"three"])
+    assert file.crc == crc_of(b"onetwo")
     file.flush()
-    assert file.make_durable(11) == crc_of(b"onetwothree")
+    assert file.crc == crc_of(b"onetwothree")
     assert file.sha256() == sha_of(b"onetwothree")
-    file.close()
-
-
-def test_only_what_was_made_durable_counts(partial: Path) -> None:
-    file = written(partial, b"durable")
-    file.write([b" and more"])
-    file.flush()
-    assert file.make_durable(7) == crc_of(b"durable")
-    assert file.sha256() == sha_of(b"durable")
     file.close()
 
 
@@ -87,7 +79,7 @@ def test_an_empty_file_has_the_digests_of_nothing(partial: Path) -> None:
     file = SegmentFile.create(partial)
     file.write([b"", b""])
     file.flush()
-    assert (file.make_durable(0), file.sha256()) == (0, sha_of(b""))
+    assert (file.crc, file.sha256()) == (0, sha_of(b""))
     file.close()
 
 
@@ -116,13 +108,12 @@ def test_a_partial_is_never_made_over_another_nor_through_a_link(partial: Path, 
 def test_writing_and_making_durable_may_go_on_at_once(partial: Path) -> None:
     blocks = [bytes([n]) * 10_007 for n in range(200)]
     file = SegmentFile.create(partial)
-    crcs: dict[int, int] = {}
     over = threading.Event()
 
     def make_durable() -> None:
         while not over.is_set():
-            length = file.written
-            crcs[length] = file.make_durable(length)
+            file.make_durable()
+            file.follow(file.written)
 
     thread = threading.Thread(target=make_durable)
     thread.start()
@@ -132,9 +123,7 @@ def test_writing_and_making_durable_may_go_on_at_once(partial: Path) -> None:
     over.set()
     thread.join()
     data = b"".join(blocks)
-    file.make_durable(len(data))
-    assert file.sha256() == sha_of(data)
-    assert all(crc == crc_of(data[:length]) for length, crc in crcs.items())
+    assert (file.crc, file.sha256()) == (crc_of(data), sha_of(data))
     file.close()
 
 
@@ -158,12 +147,12 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
         file.flush()
         if act in "ds":
             committed, pending = committed + pending, b""
-            crc = file.make_durable(len(committed))
+            file.make_durable()
+            crc = file.crc
             assert crc == crc_of(committed)
         if act == "s":
             assert file.sha256() == sha_of(committed)
     file.flush()
-    file.make_durable(file.written)
     assert file.sha256() == sha_of(committed + pending)
     assert partial.read_bytes() == committed + pending
     file.close()
@@ -205,13 +194,12 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
                 assert full.value.errno == errno.ENOSPC
                 assert file.length == 20 * 7_001
                 assert 0 < file.written < file.length, "what found room is written"
-            crc = file.make_durable(file.written)
-            assert crc == crc_of(data[: file.written]), "and can be committed"
+            file.make_durable()
+            assert file.crc == crc_of(data[: file.written]), "and can be committed"
             file.write(parts[20:])
             other.unlink()
             file.flush()
             assert file.written == file.length == len(data)
-            file.make_durable(len(data))
             assert file.sha256() == sha_of(data)
             assert file.path.read_bytes() == data
         finally:
@@ -236,7 +224,7 @@ def test_reopened_it_is_cut_to_what_was_committed_and_goes_on(partial: Path) -> 
     assert partial.read_bytes() == b"committed"
     file.write([b" and on"])
     file.flush()
-    assert file.make_durable(16) == crc_of(b"committed and on")
+    assert file.crc == crc_of(b"committed and on")
     assert file.sha256() == sha_of(b"committed and on")
     assert partial.read_bytes() == b"committed and on"
     file.close()
@@ -250,7 +238,7 @@ def test_a_digest_is_right_over_many_blocks_and_a_restart(partial: Path, length:
     file = SegmentFile.reopen(partial, length, crc)
     file.write([data])
     file.flush()
-    assert file.make_durable(2 * length) == crc_of(data + data)
+    assert file.crc == crc_of(data + data)
     assert file.sha256() == sha_of(data + data)
     file.close()
 
@@ -296,14 +284,24 @@ def test_changed_bytes_are_found_each_time(partial: Path) -> None:
         file.close()
 
 
-def test_cut_off_under_our_hands_is_damage_not_a_wrong_digest(partial: Path) -> None:
-    file = written(partial, b"here")
-    file.write([b" and gone"])
-    file.flush()
-    os.truncate(partial, 6)
-    with pytest.raises(PartialDamagedError, match="ends at 6 bytes"):
-        file.make_durable(13)
-    file.close()
+def test_what_happens_to_it_under_our_hands_is_damage_not_a_wrong_digest(partial: Path) -> None:
+    def cut(path: Path) -> None:
+        os.truncate(path, 6)
+
+    def cut_and_written_on(path: Path) -> None:
+        os.truncate(path, 6)
+        os.truncate(path, 13)
+
+    def longer(path: Path) -> None:
+        os.truncate(path, 14)
+
+    for change in (cut, cut_and_written_on, longer):
+        file = written(partial, b"here", b" and gone")
+        change(partial)
+        with pytest.raises(PartialDamagedError, match=r"ends at 6 bytes|aren't those that were written"):
+            file.sha256()
+        file.close()
+        partial.unlink()
 
 
 # Held by another
@@ -365,7 +363,7 @@ def test_a_copy_goes_on_whatever_the_holder_does_later(partial: Path) -> None:
         assert holder.stdout.readline() == b"written\n"
         file.write([b" and on"])
         file.flush()
-        assert file.make_durable(16) == crc_of(b"committed and on")
+        assert file.crc == crc_of(b"committed and on")
         assert file.sha256() == sha_of(b"committed and on")
         assert new.read_bytes() == b"committed and on"
         with pytest.raises(PartialHeldError):
