@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 
 from archiver.archive import Archive
 from archiver.commits import FencedError
+from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.segmentation import Settings
@@ -150,16 +151,17 @@ class ClaimedError(Exception):
 
 def _claim(root: Path, instance_id: str) -> int:
     """Make the data directory, see that it can be written, and lock the instance id in it. Raises OSError."""
-    private = root / PRIVATE_DIRECTORY
-    private.mkdir(parents=True, exist_ok=True)
-    name = private / f"{instance_id}.lock"
-    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    (root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+    name = f"{instance_id}.lock"
+    with Directory(root, PRIVATE_DIRECTORY) as private:
+        lock = private.open(name, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         raise ClaimedError(
-            f"another archiver runs here with the instance id {instance_id} (it holds {name}); "
+            f"another archiver runs here with the instance id {instance_id} "
+            f"(it holds {root / PRIVATE_DIRECTORY / name}); "
             f"stop it first, or share its streams under another --instance-id"
         ) from None
     return lock

@@ -18,7 +18,7 @@ from archiver.commits import Commit, EvictedError
 from archiver.feed import BATCH_BYTES, Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.recording import Recording, Snapshot
-from archiver.segment_file import PartialDamagedError
+from archiver.segment_file import SyncError
 from archiver.segmentation import Settings
 from ingest.topic import stream_of
 
@@ -117,7 +117,7 @@ class Archive:
         except CheckpointError as error:
             recording.stop(f"{error}; nothing is recorded over it")
             return None
-        except OSError as error:
+        except (OSError, KafkaException) as error:
             recording.say_trouble(error)
             return recording.committed_offset
         if seek and offset is not None:
@@ -153,10 +153,8 @@ class Archive:
                 commit = snapshot.make_durable()
                 for loss in snapshot.losses:
                     self._feed.tell(loss)
-            except PartialDamagedError as error:
-                snapshot.recording.damage = str(error)
-            except OSError as error:
-                log.error("%s: can't make its file durable: %s; still trying", snapshot.recording.stream, error)
+            except SyncError as error:
+                snapshot.recording.unsynced = error
             else:
                 commits.append(commit)
                 done.append(snapshot)
@@ -171,7 +169,7 @@ class Archive:
         except KafkaException as error:
             log.debug("commit failed, will be made again: %s", error)
         for snapshot in snapshots:
-            snapshot.recording.see_to_damage()
+            snapshot.recording.see_to_sync()
 
     # Streams come and go: the Feed's Streams
 

@@ -6,6 +6,7 @@ their places, so after a restart they are read from the newest file or partial t
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import google_crc32c
 from msgspec.structs import replace
 
 from archiver.checkpoint import Place
+from archiver.directory import Directory
 from archiver.sequence import Record
 
 log = logging.getLogger(__name__)
@@ -35,17 +37,19 @@ class Carry:
     def load(
         cls,
         places: Mapping[int, Place],
-        lying: Callable[[str], Iterable[Path]],
+        root: Path,
+        lying: Callable[[str], Iterable[tuple[str, str]]],
         fetch: Callable[[int], tuple[bytes, ...]],
     ) -> "Carry":
-        """Find the frames at their places. What can't be found is said, and left out. Raises OSError.
+        """Find the frames at their places. What can't be found is said, and left out.
 
-        lying: the files in which the bytes of a path (as a Place has it) may be. fetch: a record's value from the
-        topic, by its offset; empty if it isn't there.
+        root: the archive's. lying: the files, as directory below it and name, in which the bytes of a path (as a
+        Place has it) may be. fetch: a record's value from the topic, by its offset; empty if it isn't there. Raises
+        OSError, and what `fetch` raises.
         """
         carry = cls()
         for code, place in places.items():
-            value = _from_disk(place, lying(place.path)) or fetch(place.offset)
+            value = _from_disk(place, root, lying(place.path)) or fetch(place.offset)
             if _crc(value) == place.crc:
                 carry._frames[code] = _Carried(value, place)
             else:
@@ -74,11 +78,14 @@ class Carry:
         return {code: self._frames[code].place for code in codes if code in self._frames}
 
 
-def _from_disk(place: Place, lying: Iterable[Path]) -> tuple[bytes, ...]:
-    for path in lying:
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            file.seek(place.at)
-            data = file.read(place.length)
+def _from_disk(place: Place, root: Path, lying: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
+    for parent, name in lying:
+        with contextlib.suppress(FileNotFoundError), Directory(root, parent) as directory:
+            if not directory.is_file(name):
+                continue
+            with os.fdopen(directory.open(name, os.O_RDONLY), "rb") as file:
+                file.seek(place.at)
+                data = file.read(place.length)
             if google_crc32c.value(data) == place.crc:
                 return (data,)
     return ()

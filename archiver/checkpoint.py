@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from archiver.layout import ID, STEM, partial_name
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from ingest.topic import Kind
 
@@ -18,8 +19,8 @@ MAX_CHARACTERS: Final = 4095
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
-FilePath = Annotated[str, Meta(pattern=r"^[0-9]{5}/[A-Za-z0-9][A-Za-z0-9_-]{0,63}/[0-9-]{1,30}_[0-9]{3,12}\.g3\Z")]
-PartialName = Annotated[str, Meta(pattern=r"^[0-9-]{1,30}_[0-9]{3,12}\.[0-9a-f]{8}\Z")]
+FilePath = Annotated[str, Meta(pattern=rf"^[0-9]{{5}}/{ID}/{STEM}\.g3\Z")]
+Random = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
@@ -63,11 +64,11 @@ class Base(Struct, frozen=True, omit_defaults=True):
 
 
 class Partial(Struct, frozen=True):
-    """The file that is being recorded: its name in the private directory, the path it will have, the bytes of it
-    that are durable with their CRC32C, and what it holds."""
+    """The file that is being recorded: the path it will have, what makes its name until then its own, the bytes of
+    it that are durable with their CRC32C, and what it holds."""
 
-    name: PartialName
     path: FilePath
+    random: Random
     length: Count
     crc: Crc
     frames: Count
@@ -75,6 +76,11 @@ class Partial(Struct, frozen=True):
     last: RecordId
     carry: tuple[TypeCode, ...]
     base: Base
+
+    @property
+    def name(self) -> str:
+        """Its name in the stream's private directory."""
+        return partial_name(self.path, self.random)
 
 
 class Closing(Struct, frozen=True):
@@ -124,6 +130,11 @@ def decode(text: str, stream: str) -> Checkpoint:
         checkpoint = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise CheckpointError(f"the committed metadata is no checkpoint: {error}") from None
+    return checked(checkpoint, stream)
+
+
+def checked(checkpoint: Checkpoint, stream: str) -> Checkpoint:
+    """The checkpoint, if it is one of that stream that we can go on from. Raises CheckpointError."""
     if checkpoint.v != 1:
         raise CheckpointError(f"the committed checkpoint is of version {checkpoint.v}; this program reads 1")
     if checkpoint.state.stream != stream:

@@ -25,7 +25,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
 from archiver.commits import Commit, Commits, FencedError, classified
-from archiver.event import Event, encode
+from archiver.event import Event, FileFinished, encode
+from archiver.history import History, LastFile
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
@@ -64,11 +65,12 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What was committed for a stream; offset None: nothing."""
+    """What was committed for a stream; offset None: nothing. last_file: what else is known, without metadata."""
 
     stream: str
     offset: int | None
     metadata: str
+    last_file: LastFile = None
 
 
 class Streams(Protocol):
@@ -84,7 +86,7 @@ class Streams(Protocol):
         """These are another member's already: let go of them, commit nothing."""
 
     def overtaken(self, stream: str, earliest: int) -> None:
-        """Retention has deleted what was to be read next; reading goes on at `earliest`."""
+        """What was to be read next has been deleted; reading goes on at `earliest`."""
 
 
 class Feed:
@@ -105,6 +107,7 @@ class Feed:
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
         self._commits = Commits()
+        self.history = History(common, group)
         self._common = common
         self._consumer = Consumer(
             {
@@ -185,6 +188,11 @@ class Feed:
         if outcome[0] is not None:
             raise KafkaException(outcome[0])
 
+    def last_file(self, stream: str) -> FileFinished | None:
+        """The event of a stream's last file, if it has one. For any thread. Raises KafkaException."""
+        found = self.history.last_files([stream])[stream]
+        return found if isinstance(found, FileFinished) else None
+
     def pause(self, stream: str) -> None:
         """Deliver no more of it until `resume`."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
@@ -197,26 +205,6 @@ class Feed:
         """Deliver it from that offset on."""
         self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
 
-    def fetch(self, stream: str, offset: int) -> list[Message]:
-        """The messages from `offset` on that make one record (its chunks), read aside. Raises KafkaException."""
-        reader = Consumer({**self._common, "group.id": "unused", "enable.auto.commit": False})
-        try:
-            reader.assign([TopicPartition(frames_topic(stream), 0, offset)])
-            found: list[Message] = []
-            until = time.monotonic() + _KAFKA_SECONDS
-            while time.monotonic() < until and len(found) < 1000:
-                message = reader.poll(0.5)
-                if message is None or message.error():
-                    continue
-                found.append(message)
-                chunk = dict(message.headers() or []).get("chunk") or b"1/1"
-                k, _, n = (chunk if isinstance(chunk, bytes) else chunk.encode()).partition(b"/")
-                if k == n:
-                    return found
-            return found
-        finally:
-            reader.close()
-
     def close(self) -> None:
         """Leave. The group keeps our streams for us until the session has timed out."""
         self._consumer.close()
@@ -224,9 +212,16 @@ class Feed:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [p for p in partitions if p.partition == 0 and not self._is_refused(consumer, p.topic)]
         committed = self._committed(consumer, ours)
+        without = [stream_of(p.topic) for p in committed if not p.metadata]
+        last_files = self._persist(lambda: self.history.last_files(without)) if without else {}
         starts = self._recordings.assigned(
             [
-                Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
+                Committed(
+                    stream_of(p.topic),
+                    None if p.offset == OFFSET_INVALID else p.offset,
+                    p.metadata or "",
+                    last_files.get(stream_of(p.topic)),
+                )
                 for p in committed
             ]
         )

@@ -5,6 +5,8 @@ Every step may be repeated, and a kill between any two of them is repaired by do
 """
 
 import logging
+import secrets
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +16,15 @@ from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_fixed
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_fixed
 
 from archiver import sums
 from archiver.checkpoint import Checkpoint, Partial, encode
 from archiver.commits import Commit
+from archiver.directory import Directory
 from archiver.event import Event, FileFinished, RecordsLost
 from archiver.layout import PRIVATE_DIRECTORY
-from archiver.segment_file import PartialDamagedError, SegmentFile, publish
+from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError, publish
 from archiver.segmentation import closed
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,9 @@ class Ledger(Protocol):
     def tell(self, event: Event) -> None:
         """As Feed.tell."""
 
+    def last_file(self, stream: str) -> FileFinished | None:
+        """As Feed.last_file."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRoot:
@@ -54,9 +60,29 @@ class ArchiveRoot:
     group: str
     host: str
 
-    def partials(self, stream: str) -> Path:
-        """The directory of a stream's partials."""
-        return self.root / PRIVATE_DIRECTORY / stream
+    def private(self, stream: str) -> Directory:
+        """The directory of a stream's partials, made if missing. Raises OSError."""
+        return Directory(self.root, f"{PRIVATE_DIRECTORY}/{stream}", make=True)
+
+    def publish(self, stream: str, partial: str, path: str, sha256: str) -> str | None:
+        """Give a partial its path, and that its line in SHA256SUMS; as segment_file.publish. Raises OSError."""
+        with self.private(stream) as private:
+            return publish(private, partial, self.root, path, sha256)
+
+    def add_sum(self, stream: str, path: str, sha256: str) -> None:
+        """Give a published file its line in SHA256SUMS. Raises OSError."""
+        parent, _, name = path.rpartition("/")
+        with self.private(stream) as private, Directory(self.root, parent) as directory:
+            sums.add(directory, name, sha256, private)
+
+    def discard(self, stream: str, partial: str) -> None:
+        """Remove a partial, or what has been put in its place. Raises OSError."""
+        with self.private(stream) as private:
+            found = private.stat(partial)
+            if found and stat.S_ISDIR(found.st_mode):
+                private.rename(partial, private, f"{partial}.{secrets.token_hex(4)}")
+            else:
+                private.unlink(partial)
 
 
 def finish(
@@ -72,8 +98,8 @@ def finish(
 
     file: of a live recording, whose checkpoint lacks the digest yet; None after a restart in the middle of this,
     when the checkpoint is the one that was committed. Tries each step until it succeeds. Raises
-    PartialDamagedError if the partial isn't what was committed, AbandonedError once `abandoned` is set,
-    FencedError, EvictedError.
+    PartialDamagedError if the partial isn't what was committed, SyncError if the disk didn't take it, AbandonedError
+    once `abandoned` is set, FencedError, EvictedError.
     """
     stream = checkpoint.state.stream
     assert checkpoint.partial
@@ -91,25 +117,27 @@ def finish(
     recorded, closing = checkpoint.partial, checkpoint.closing
     assert recorded
     assert closing
-    lying = archive.partials(stream) / recorded.name
     if not file:
-        persist("checking", lambda: _check(lying, recorded, closing.sha256))
-    name = persist("publishing", lambda: publish(lying, archive.root, path, closing.sha256))
+        persist("checking", lambda: _check(archive, stream, recorded, closing.sha256))
+    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, closing.sha256))
     if name is None:
-        raise PartialDamagedError("neither it nor the finished file is there")
-    if name != path:
-        log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
-    published = archive.root / name
-    persist("adding to SHA256SUMS", lambda: sums.add(published.parent, published.name, closing.sha256))
-    after = _after(checkpoint, recorded, name)
-    persist("telling of", lambda: ledger.tell(_event(archive, checkpoint, after, name)))
-    persist("tidying up after", lambda: lying.unlink(missing_ok=True))
+        told = persist("looking for the event of", lambda: ledger.last_file(stream))
+        if not told or told.sha256 != closing.sha256 or told.closing != closing.record:
+            raise PartialDamagedError("neither it nor the finished file is there")
+        log.error("%s: %s was finished as %s, and has been taken away since", stream, path, told.path)
+        after = _after(checkpoint, recorded, told.path)
+    else:
+        if name != path:
+            log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
+        after = _after(checkpoint, recorded, name)
+        _tell(archive, ledger, offset, checkpoint, after, name, persist)
+    persist("tidying up after", lambda: archive.discard(stream, recorded.name))
     final_commit = Commit(stream, offset, encode(after))
     persist("committing", lambda: ledger.commit([final_commit]))
     log.info(
         "%s: finished %s (%s): %d frames, %.1f MB",
         stream,
-        name,
+        name or path,
         closing.why,
         recorded.frames,
         recorded.length / 1e6,
@@ -130,14 +158,30 @@ def _with_digest(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -
     return replace(checkpoint, closing=replace(closing, sha256=sha256))
 
 
-def _check(lying: Path, recorded: Partial, sha256: str) -> None:
+def _tell(
+    archive: ArchiveRoot,
+    ledger: Ledger,
+    offset: int,
+    checkpoint: Checkpoint,
+    after: Checkpoint,
+    name: str,
+    persist: _Persist,
+) -> None:
+    event = _event(archive, offset, checkpoint, after, name)
+    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256))
+    persist("telling of", lambda: ledger.tell(event))
+
+
+def _check(archive: ArchiveRoot, stream: str, recorded: Partial, sha256: str) -> None:
     """After a restart the partial may be gone, as its last step; if it is there, it must be what was committed."""
-    try:
-        size = lying.stat().st_size
-    except FileNotFoundError:
-        return
-    if size != recorded.length or sums.digest(lying) != sha256:
-        raise PartialDamagedError(f"its {size} bytes aren't the {recorded.length} that were committed")
+    with archive.private(stream) as private:
+        found = private.stat(recorded.name)
+        if found is None:
+            return
+        if not private.is_file(recorded.name):
+            raise PartialDamagedError("it is no file")
+        if found.st_size != recorded.length or sums.digest(private, recorded.name) != sha256:
+            raise PartialDamagedError(f"its {found.st_size} bytes aren't the {recorded.length} that were committed")
 
 
 def _after(checkpoint: Checkpoint, recorded: Partial, name: str) -> Checkpoint:
@@ -156,7 +200,7 @@ def _after(checkpoint: Checkpoint, recorded: Partial, name: str) -> Checkpoint:
     )
 
 
-def _event(archive: ArchiveRoot, checkpoint: Checkpoint, after: Checkpoint, name: str) -> FileFinished:
+def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Checkpoint, name: str) -> FileFinished:
     acquisition, recorded, closing = checkpoint.state.acquisition, checkpoint.partial, checkpoint.closing
     assert acquisition
     assert recorded
@@ -178,6 +222,7 @@ def _event(archive: ArchiveRoot, checkpoint: Checkpoint, after: Checkpoint, name
         first=recorded.first,
         last=recorded.last,
         closing=closing.record,
+        offset=offset,
         checkpoint=after,
         host=archive.host,
     )
@@ -194,7 +239,8 @@ def _persist(what: str, act: Callable[[], T], abandoned: threading.Event) -> T:
     if abandoned.is_set():
         raise AbandonedError(what)
     retrying = Retrying(
-        retry=retry_if_exception_type((OSError, KafkaException)),
+        retry=retry_if_exception(lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)),
+        reraise=True,
         wait=wait_fixed(_RETRY_SECONDS),
         sleep=sleep_using_event(abandoned),
         before_sleep=say,

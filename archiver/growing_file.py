@@ -3,13 +3,13 @@
 import logging
 import secrets
 from concurrent.futures import Executor, Future
-from pathlib import Path
 from typing import Self
 
 from msgspec.structs import replace
 
 from archiver.carry import Carry
 from archiver.checkpoint import Base, Partial, RecordId
+from archiver.directory import Directory
 from archiver.layout import partial_name
 from archiver.segment_file import PartialHeldError, SegmentFile
 from archiver.segmentation import State, head, path
@@ -28,6 +28,7 @@ class GrowingFile:
         self,
         file: SegmentFile,
         path: str,
+        random: str,
         base: Base,
         base_epochs: Epochs,
         carry: tuple[int, ...],
@@ -37,6 +38,7 @@ class GrowingFile:
     ) -> None:
         self.file = file
         self.path = path
+        self._random = random
         self._base = base
         self._base_epochs = base_epochs
         self._carry = carry
@@ -47,39 +49,39 @@ class GrowingFile:
 
     @classmethod
     def begin(
-        cls, directory: Path, state: State, record: Record, base: Base, base_epochs: Epochs, carry: Carry
+        cls, directory: Directory, state: State, record: Record, base: Base, base_epochs: Epochs, carry: Carry
     ) -> Self:
         """Create the file that `state` has open, with the carry at its head; `record` will be its first.
 
         Raises OSError, and then nothing has changed.
         """
-        acquisition, file = state.acquisition, state.file
-        assert acquisition
-        assert file
-        name = partial_name(acquisition.start, file.number, acquisition.settings.name_format, secrets.token_hex(4))
+        random = secrets.token_hex(4)
         codes = tuple(carry.places(head(state, record.label.type)))
         first = id_of(record)
-        new = cls(SegmentFile.create(directory / name), path(state), base, base_epochs, codes, first, first, 0)
+        file = SegmentFile.create(directory, partial_name(path(state), random))
+        new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
         for code in codes:
             new.file.write(carry.repeat(code, new.path, new.file.length))
         return new
 
     @classmethod
-    def go_on(cls, directory: Path, partial: Partial, epochs: Epochs) -> Self:
+    def go_on(cls, directory: Directory, partial: Partial, epochs: Epochs) -> Self:
         """Go on with what was committed; in a copy of it if a frozen process holds it.
 
         epochs: those of the checkpoint. Raises PartialDamagedError, OSError.
         """
-        lying = directory / partial.name
+        random = partial.random
         try:
-            file = SegmentFile.reopen(lying, partial.length, partial.crc)
+            file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc)
         except PartialHeldError:
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
-            copy = lying.with_suffix(f".{secrets.token_hex(4)}")
-            file = SegmentFile.copy(lying, copy, partial.length, partial.crc)
+            random = secrets.token_hex(4)
+            copy = partial_name(partial.path, random)
+            file = SegmentFile.copy(directory, partial.name, copy, partial.length, partial.crc)
         return cls(
             file,
             partial.path,
+            random,
             partial.base,
             undone(epochs, partial.base.epochs),
             partial.carry,
@@ -97,8 +99,8 @@ class GrowingFile:
     def partial(self, epochs: Epochs) -> Partial:
         """What a checkpoint says of it now; to be committed once that is durable."""
         return Partial(
-            self.file.path.name,
             self.path,
+            self._random,
             self.file.written,
             self.file.crc,
             self._frames,

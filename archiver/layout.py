@@ -1,14 +1,17 @@
 """Where files lie and what they are called. Pure: names from values, no directory is looked at.
 
 <data-dir>/<first 5 of the 10 digits of the acquisition's start>/<id>/<start>_<NNN>.g3
-<data-dir>/.archiver/<stream>/<start>_<NNN>.<random>            a file that is being recorded
+<data-dir>/.archiver/<stream>/<5 digits>.<id>.<start>_<NNN>.<random>    a file that is being recorded
 """
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 
 PRIVATE_DIRECTORY = ".archiver"
 SUMS = "SHA256SUMS"
+ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+STEM = r"[0-9-]{1,30}_[0-9]{3,12}"
 LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
 
@@ -30,12 +33,30 @@ def file_path(start: int, stream_id: str, number: int, name_format: NameFormat) 
     return f"{start:010d}"[:5] + f"/{stream_id}/{_stem(start, number, name_format)}.g3"
 
 
-def partial_name(start: int, number: int, name_format: NameFormat, random: str) -> str:
-    """The name that the file has while it is being recorded."""
-    return f"{_stem(start, number, name_format)}.{random}"
+def partial_name(path: str, random: str) -> str:
+    """The name of the file of that path while it is being recorded. random: 8 hex digits."""
+    return path.removesuffix(".g3").replace("/", ".") + f".{random}"
+
+
+def path_of(partial_name: str) -> str | None:
+    """The path that a partial would get; None if that is no partial's name."""
+    match = _PARTIAL.fullmatch(partial_name)
+    return f"{match[1]}/{match[2]}/{match[3]}.g3" if match else None
+
+
+def start_and_number(path: str) -> tuple[int, int]:
+    """The acquisition's start, in s, and the number that a file's path says. Raises ValueError if it says none."""
+    said, _, number = path.rpartition("/")[2].removesuffix(".g3").rpartition("_")
+    if "-" in said:
+        return int(datetime.strptime(said, _DATE).replace(tzinfo=UTC).timestamp()), int(number)
+    return int(said), int(number)
 
 
 def _stem(start: int, number: int, name_format: NameFormat) -> str:
     if name_format is NameFormat.CTIME:
         return f"{start}_{number:03d}"
-    return f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d-%H-%M-%S}_{number:03d}"
+    return f"{datetime.fromtimestamp(start, UTC):{_DATE}}_{number:03d}"
+
+
+_DATE = "%Y-%m-%d-%H-%M-%S"
+_PARTIAL = re.compile(rf"([0-9]{{5}})\.({ID})\.({STEM})\.[0-9a-f]{{8}}")

@@ -7,10 +7,10 @@ done on other threads, by `make_durable` and `finish`, with what is frozen here 
 
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from pathlib import Path
 
 from confluent_kafka import KafkaException, Message
 from msgspec.structs import replace
@@ -23,21 +23,26 @@ from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
-from archiver.segment_file import PartialDamagedError, SegmentFile, remove_stale
+from archiver.layout import PRIVATE_DIRECTORY
+from archiver.losses import Losses
+from archiver.resume import Resumed, rebuild, resume
+from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, step
-from archiver.sequence import Record, Seen, undone
-from ingest.topic import ContractError, Label
+from archiver.sequence import Record, Seen
+from ingest.topic import ContractError, Kind, Label
 
 log = logging.getLogger(__name__)
 
+_SAY_AGAIN_SECONDS = 60.0
 BACKLOG_BYTES = 16 << 20
 """Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Finishing:
-    """A file that is being finished on another thread, and the checkpoint that holds it."""
+    """A file that is being finished on another thread, and the checkpoint that holds it, committed at `offset`."""
 
+    offset: int
     of: Checkpoint
     done: Future[Checkpoint]
 
@@ -53,7 +58,7 @@ class Snapshot:
     losses: tuple[RecordsLost, ...]
 
     def make_durable(self) -> Commit:
-        """On another thread. Raises OSError."""
+        """On another thread. Raises SyncError."""
         if self.file:
             self.file.make_durable()
         return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))
@@ -76,8 +81,8 @@ class Recording:
         self.restored = False
         self.stopped = False  # for good, by what can't be understood
         self.trouble: str | None = None  # of the disk; it will pass
-        self.damage: str | None = None  # of the partial, seen by whoever made it durable
-        self.losses: list[RecordsLost] = []
+        self.unsynced: SyncError | None = None  # seen by whoever made it durable
+        self.losses = Losses(archive, committed.stream)
         self._settings = settings
         self._archive = archive
         self._feed = feed
@@ -93,28 +98,22 @@ class Recording:
         self._why: Why | None = None  # the open file must be finished before it is
         self._finishing: _Finishing | None = None
         self._abandoned = threading.Event()
+        self._begins_anywhere = False  # in the midst of an acquisition, perhaps
+        self._tell_after_next = False  # whatever the next record shows
+        self._time = 0  # of the last message, ms
+        self._since: int | None = None  # of the last recorded frame before it
+        self._syncs_fail = False
+        self._say_trouble_at = 0.0
         self._saved: tuple[int | None, int] = (committed.offset, -1)
 
     # What is asked of a recording by the loop
 
     def restore(self) -> int | None:
-        """Take up what was committed; gives the offset to read from, None for the earliest. Raises OSError."""
-        committed = self._committed
-        if committed.offset is not None and committed.metadata:
-            found = checkpoints.decode(committed.metadata, self.stream)
-            for name in remove_stale(
-                self._archive.partials(self.stream), found.partial.name if found.partial else None
-            ):
-                log.info("%s: removed %s, begun just before a kill; it comes again", self.stream, name)
-            if found.closing:
-                self._take_up(found)
-                self._finish(committed.offset, found, None)
-            else:
-                self._reopen(found)
-        elif committed.offset is not None:
-            log.error(
-                "%s: offset %d was committed without a state; starting afresh there", self.stream, committed.offset
-            )
+        """Take up what was committed; gives the offset to read from, None for the earliest.
+
+        Raises CheckpointError, OSError, KafkaException.
+        """
+        self._take_up(resume(self._archive, self._feed, self._committed))
         self.restored = True
         return self._next
 
@@ -137,7 +136,7 @@ class Recording:
             self._see_to_finishing()
             if self._open:
                 self._open.file.flush()
-        except OSError as error:
+        except (OSError, KafkaException) as error:
             self.say_trouble(error)
         else:
             if self.trouble is not None:
@@ -154,9 +153,11 @@ class Recording:
         self.stopped = True
         log.error("%s: STOPPED %s", self.stream, why)
 
-    def say_trouble(self, error: OSError) -> None:
+    def say_trouble(self, error: OSError | KafkaException) -> None:
         """The disk can't be used now; what is to be written waits, here and in Kafka."""
-        if self.trouble is None:
+        now = time.monotonic()
+        if self.trouble is None or now >= self._say_trouble_at:
+            self._say_trouble_at = now + _SAY_AGAIN_SECONDS
             log.error("%s: can't write: %s; records wait in Kafka, still trying", self.stream, error)
         self.trouble = str(error)
 
@@ -182,42 +183,52 @@ class Recording:
             return None
         offset = self._seen.safe_offset(at)
         written = self._open.file.written if self._open else 0
-        if self._saved == (offset, written) and not self.losses:
+        losses = tuple(self.losses.events)
+        if self._saved == (offset, written) and not losses:
             return None
-        return Snapshot(self, offset, self._checkpoint(), self._open.file if self._open else None, tuple(self.losses))
+        return Snapshot(self, offset, self._checkpoint(), self._open.file if self._open else None, losses)
 
     def saved(self, snapshot: Snapshot) -> None:
         """That snapshot is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
-        del self.losses[: len(snapshot.losses)]
+        del self.losses.events[: len(snapshot.losses)]
+        self._committed = Committed(self.stream, snapshot.offset, checkpoints.encode(snapshot.checkpoint))
+        if self._syncs_fail:
+            self._syncs_fail = False
+            log.info("%s: the disk takes its file again", self.stream)
 
-    def see_to_damage(self) -> None:
-        """If the partial isn't what was written, make it again, from its first record on."""
-        if self.damage is not None:
-            why, self.damage = self.damage, None
-            self._feed.seek(self.stream, self._go_back(self._checkpoint(), why))
+    def see_to_sync(self) -> None:
+        """If the disk failed to take what was written, go back to what it had taken before."""
+        if self.unsynced is not None:
+            if not self._syncs_fail:
+                log.error(
+                    "%s: the disk didn't take its file: %s; going back to what was committed, until it does",
+                    self.stream,
+                    self.unsynced,
+                )
+            self.unsynced, self._syncs_fail = None, True
+            self._let_go_of_file()
+            self.restored = False
 
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
         self._abandoned.set()
         self.restored = False
-        if self._open:
-            self._open.file.close()
-            self._open = None
+        self._let_go_of_file()
 
     def settle(self) -> bool:
         """Come to a state that can be committed; gives whether it is there, or a file is still being finished."""
-        if self._finishing:
-            if not self._finishing.done.done():
-                return False
-            self._take_over(self._finishing)
-        if self._open:
-            try:
+        if self._finishing and not self._finishing.done.done():
+            return False
+        try:
+            if self._finishing:
+                self._take_over(self._finishing)
+            if self._open:
                 self._open.file.flush()
-            except OSError as error:
-                self.say_trouble(error)
-        return True
+        except (OSError, KafkaException) as error:
+            self.say_trouble(error)
+        return not self._finishing
 
     # From message to file
 
@@ -227,7 +238,12 @@ class Recording:
         value = message.value() or b""
         offset = message.offset()
         assert offset is not None
-        record = self._seen.whole(label, message.timestamp()[1], value, offset)
+        if self._begins_anywhere:
+            self._begins_anywhere = False
+            if label.kind is Kind.FRAME:
+                log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self.stream, offset)
+        self._time = message.timestamp()[1]
+        record = self._seen.whole(label, self._time, value, offset)
         self.backlog.popleft()
         self.backlog_bytes -= len(message)
         self._next = offset + 1
@@ -235,6 +251,7 @@ class Recording:
 
     def _step(self, record: Record) -> None:
         label, time = record.label, record.time
+        self._since = self._state.last or None
         self._why = closes(self._state, label, time)
         if self._why:
             return
@@ -246,12 +263,14 @@ class Recording:
         self._state = state
         self._seen.saw(label)
         self._record = None
+        if self._tell_after_next:
+            self._tell_losses()
 
     def _open_file(self, state: State, record: Record) -> GrowingFile:
         """Raises OSError, and then nothing has changed."""
         base = Base(self._seen.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
-        directory = self._archive.partials(self.stream)
-        opened = GrowingFile.begin(directory, state, record, base, self._seen.epochs(), self._carry)
+        with self._archive.private(self.stream) as private:
+            opened = GrowingFile.begin(private, state, record, base, self._seen.epochs(), self._carry)
         log.info("%s: opened %s", self.stream, opened.path)
         return opened
 
@@ -267,24 +286,18 @@ class Recording:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
     def _tell_losses(self) -> None:
-        offset = self._next or 0
-        for loss in self._seen.losses:
-            log.error("%s: LOST before offset %d: %s", self.stream, offset, loss.what)
-            self.losses.append(self._lost(loss.records, loss.what, offset))
+        self.losses.found(self._seen.losses, self._since, self._time, self._next or 0)
         self._seen.losses.clear()
+        self._tell_after_next = False
         if self._seen.taking_turns:
             self._seen.taking_turns = False
             log.error("%s: two ingests publish to this stream at once; stop one of them", self.stream)
 
-    def _lost(self, records: int | None, what: str, offset: int) -> RecordsLost:
-        return RecordsLost(self._archive.group, self.stream, records, what, offset, self._archive.host)
-
     def overtaken(self, earliest: int) -> None:
-        """Retention has deleted records before they were recorded; reading goes on at `earliest`."""
-        at = self._next or 0
-        what = f"retention has deleted offsets {at} to {earliest - 1} before they were recorded"
-        log.error("%s: LOST: %s", self.stream, what)
-        self.losses.append(self._lost(earliest - at, what, at))
+        """Records were deleted before they were recorded; reading goes on at `earliest`."""
+        self.losses.deleted(self._next, earliest)
+        self._next = earliest
+        self._tell_after_next = True
 
     # From open to finished
 
@@ -301,25 +314,28 @@ class Recording:
             self._finish(offset, replace(self._checkpoint(), closing=closing), self._open.file)
 
     def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
-        losses, self.losses = tuple(self.losses), []
+        losses, self.losses.events = tuple(self.losses.events), []
         done = self._pool.submit(finish, self._archive, self._feed, offset, of, file, losses, self._abandoned)
-        self._finishing = _Finishing(of, done)
+        self._finishing = _Finishing(offset, of, done)
 
     def _take_over(self, finishing: _Finishing) -> None:
-        """Go on from what a finishing came to; raises what it raised, but for a damaged partial."""
+        """Go on from what a finishing came to; raises what it raised, but for what is wrong with the partial."""
         try:
             after = finishing.done.result()
         except PartialDamagedError as error:
+            self._rebuild(finishing, str(error))
+            return
+        except SyncError as error:
             self._finishing = None
-            self._feed.seek(self.stream, self._go_back(finishing.of, str(error)))
+            self.unsynced = error
+            self.see_to_sync()
             return
         self._finishing = self._why = None
-        if self._open:
-            self._open.file.close()
-            self._open = None
+        self._let_go_of_file()
         self._state = after.state
         self._files = after.files
         self._carry.moved(after.carry)
+        self._committed = Committed(self.stream, finishing.offset, checkpoints.encode(after))
 
     # From and to what is committed
 
@@ -328,55 +344,46 @@ class Recording:
         partial = self._open.partial(epochs) if self._open else None
         return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
-    def _take_up(self, found: Checkpoint, offset: int | None = None) -> None:
-        """Be as the checkpoint says; the open file apart."""
+    def _take_up(self, resumed: Resumed) -> None:
+        """Be as the checkpoint says."""
+        found = resumed.checkpoint
+        self._finishing = None
+        self._let_go_of_file()
         self._state = found.state
         self._seen = Seen(found.epochs)
         self._files = found.files
         self._record = self._why = None
         self.backlog.clear()
         self.backlog_bytes = 0
-        if offset is not None:
-            self._next = offset
+        self._next = resumed.offset
+        self._begins_anywhere = not resumed.known
+        self._carry = self._carry_of(found)
+        self._open = resumed.file
+        if found.closing:
+            assert resumed.offset is not None
+            self._finish(resumed.offset, found, None)
 
-        def lying(path: str) -> list[Path]:
-            places = [self._archive.root / path]
+    def _carry_of(self, found: Checkpoint) -> Carry:
+        def lying(path: str) -> list[tuple[str, str]]:
+            parent, _, name = path.rpartition("/")
+            places = [(parent, name)]
             if found.partial and found.partial.path == path:
-                places.insert(0, self._archive.partials(self.stream) / found.partial.name)
+                places.insert(0, (f"{PRIVATE_DIRECTORY}/{self.stream}", found.partial.name))
             return places
 
-        self._carry = Carry.load(found.carry, lying, self._fetch)
+        return Carry.load(
+            found.carry, self._archive.root, lying, lambda offset: self._feed.history.value(self.stream, offset)
+        )
 
-    def _fetch(self, offset: int) -> tuple[bytes, ...]:
-        try:
-            return tuple(message.value() or b"" for message in self._feed.fetch(self.stream, offset))
-        except KafkaException as error:
-            log.warning("%s: offset %d can't be read again: %s", self.stream, offset, error)
-            return ()
+    def _rebuild(self, finishing: _Finishing, why: str) -> None:
+        """Make the file again whose finishing found its partial damaged. Raises OSError, KafkaException."""
+        self._let_go_of_file()
+        resumed = rebuild(self._archive, self._feed, finishing.of, finishing.offset, why)
+        self._take_up(resumed)
+        assert resumed.offset is not None
+        self._feed.seek(self.stream, resumed.offset)
 
-    def _reopen(self, found: Checkpoint) -> None:
-        partial = found.partial
-        if partial is None:
-            self._take_up(found)
-            return
-        try:
-            opened = GrowingFile.go_on(self._archive.partials(self.stream), partial, found.epochs)
-        except PartialDamagedError as error:
-            self._go_back(found, str(error))
-            return
-        self._take_up(found)
-        self._open = opened
-        log.info("%s: going on with %s at %.1f MB", self.stream, partial.path, partial.length / 1e6)
-
-    def _go_back(self, found: Checkpoint, why: str) -> int:
-        """To before the open file's first record; gives its offset."""
-        assert found.partial
-        log.error("%s: %s has to be made again from the topic: %s", self.stream, found.partial.path, why)
-        base = found.partial.base
+    def _let_go_of_file(self) -> None:
         if self._open:
             self._open.file.close()
             self._open = None
-        (self._archive.partials(self.stream) / found.partial.name).unlink(missing_ok=True)
-        before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
-        self._take_up(before, base.offset)
-        return base.offset

@@ -17,10 +17,12 @@ from typing import Self
 import google_crc32c
 
 from archiver import sums
-from archiver.sums import fsync_directory
+from archiver.directory import Directory
+from archiver.layout import path_of
 
 _BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
+_MOST_SUFFIXES = 100_000
 _MOST_PARTS = 1024  # IOV_MAX
 _WRITEBACK_BYTES = 1 << 20
 _SYNC_FILE_RANGE_WRITE = 2
@@ -37,6 +39,10 @@ class PartialHeldError(Exception):
     """Another process has the partial open: one that is frozen, and will find out when it thaws."""
 
 
+class SyncError(OSError):
+    """The disk failed to take what was written. Asking again proves nothing: the kernel may have dropped it."""
+
+
 class SegmentFile:
     """An open partial, locked by this process.
 
@@ -44,8 +50,7 @@ class SegmentFile:
     written: bytes; crc: their CRC32C, of what was given to `write`, not of what can be read back.
     """
 
-    def __init__(self, path: Path, fd: int, length: int, crc: int) -> None:
-        self.path = path
+    def __init__(self, fd: int, length: int, crc: int) -> None:
         self.written, self.crc = length, crc
         self._fd = fd
         self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
@@ -56,26 +61,23 @@ class SegmentFile:
         self._damaged = False
 
     @classmethod
-    def create(cls, path: Path) -> Self:
-        """Begin a new one; its directory is made if need be. Raises OSError."""
-        if not path.parent.is_dir():
-            make_directory(path.parent)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    def create(cls, directory: Directory, name: str) -> Self:
+        """Begin a new one. Raises OSError."""
+        fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fsync_directory(path.parent)
-        return cls(path, fd, 0, 0)
+        directory.sync()
+        return cls(fd, 0, 0)
 
     @classmethod
-    def reopen(cls, path: Path, length: int, crc: int) -> Self:
+    def reopen(cls, directory: Directory, name: str, length: int, crc: int) -> Self:
         """Go on with one of which `length` bytes, with that CRC32C, were committed; what follows them is cut off.
 
-        The bytes are checked later, before `sha256` returns. Raises PartialDamagedError if it is missing or short,
-        PartialHeldError, OSError.
+        The bytes are checked later, before `sha256` returns. Raises PartialDamagedError if it is missing, short or
+        no file, PartialHeldError, OSError.
         """
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise PartialDamagedError("it is missing") from None
+        if not directory.is_file(name):
+            raise PartialDamagedError("it is missing" if directory.stat(name) is None else "it is no file")
+        fd = directory.open(name, os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = os.fstat(fd).st_size
@@ -84,28 +86,31 @@ class SegmentFile:
             os.ftruncate(fd, length)
         except BlockingIOError:
             os.close(fd)
-            raise PartialHeldError(str(path)) from None
+            raise PartialHeldError(name) from None
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd, length, crc)
+        return cls(fd, length, crc)
 
     @classmethod
-    def copy(cls, source: Path, path: Path, length: int, crc: int) -> Self:
+    def copy(cls, directory: Directory, name: str, copy: str, length: int, crc: int) -> Self:
         """Go on in a copy of a partial that another process holds. Raises as `reopen` does."""
-        new = cls.create(path)
+        new = cls.create(directory, copy)
         try:
-            with source.open("rb") as old, os.fdopen(os.dup(new._fd), "wb") as copy:
-                shutil.copyfileobj(old, copy, _BLOCK)
+            with (
+                os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
+                os.fdopen(os.dup(new._fd), "wb") as into,
+            ):
+                shutil.copyfileobj(old, into, _BLOCK)
             size = os.fstat(new._fd).st_size
             if size < length:
                 raise PartialDamagedError(f"it has {size} bytes of {length}")
             os.ftruncate(new._fd, length)
         except BaseException:
-            path.unlink()
+            directory.unlink(copy)
             new.close()
             raise
-        return cls(path, new._fd, length, crc)
+        return cls(new._fd, length, crc)
 
     @property
     def length(self) -> int:
@@ -142,9 +147,12 @@ class SegmentFile:
                 self._pending[0] = self._pending[0][count:]
 
     def make_durable(self) -> None:
-        """See to it that what is written survives. Raises OSError."""
+        """See to it that what is written survives. Raises SyncError: go back to what was durable before."""
         with self._making_durable:
-            os.fdatasync(self._fd)
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                raise SyncError(error.errno, error.strerror) from error
 
     def follow(self, length: int) -> None:
         """Bring the SHA-256 nearer to the first `length` bytes, so that it isn't far behind at the end.
@@ -200,74 +208,55 @@ def _begin_writeback(fd: int, at: int, count: int) -> None:
         _sync_file_range(fd, at, count, _SYNC_FILE_RANGE_WRITE)
 
 
-def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
-    """Give the partial its name, without replacing anything; gives the path that it has got.
+def publish(partials: Directory, name: str, root: Path, path: str, sha256: str) -> str | None:
+    """Give a partial its path below the root, without replacing anything; gives the path that it has got.
 
-    That is `path`, or, where another file has that name, the one with the next free number. A name taken by the
-    same bytes is this file, published before. None if neither the partial nor such a file is there. Durable when
-    this returns. Raises OSError.
+    That is `path`, or, where another file has it, the one with the next free number. A path taken by the same
+    bytes is this file, published before. None if neither the partial nor such a file is there. Durable when this
+    returns. Raises OSError.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
-    for suffix in range(int(number), int(number) + 100_000):
-        name = f"{stem}_{suffix:03d}.g3"
-        target = root / name
-        if not target.parent.is_dir():
-            make_directory(target.parent)
-        try:
-            os.link(partial, target)
-        except FileNotFoundError:
-            if not os.path.lexists(target):
-                return None
-        except FileExistsError:
-            pass
-        if _same(target, partial, sha256):
-            _fsync(target)
-            fsync_directory(target.parent)
-            return name
+    with Directory(root, str(Path(path).parent), make=True) as directory:
+        for suffix in range(int(number), int(number) + _MOST_SUFFIXES):
+            path = f"{stem}_{suffix:03d}.g3"
+            final = Path(path).name
+            try:
+                partials.link(name, directory, final)
+            except FileNotFoundError:
+                if directory.stat(final) is None:
+                    return None
+            except FileExistsError:
+                pass
+            if _same(partials.stat(name), directory, final, sha256):
+                fd = directory.open(final, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                directory.sync()
+                return path
     raise OSError(f"no free name for {path}")
 
 
-def remove_stale(directory: Path, keep: str | None) -> list[str]:
-    """Remove the partials that no process holds, but for `keep`; gives their names. Raises OSError.
-
-    Only for a stream whose committed state is known: every byte of a partial that isn't in it will come again.
-    """
-    removed = []
-    for entry in directory.iterdir() if directory.is_dir() else ():
-        if entry.name == keep or entry.is_symlink() or not entry.is_file():
+def unheld(partials: Directory) -> list[str]:
+    """The names of the partials that no process holds. Raises OSError."""
+    found = []
+    for name in sorted(partials.names()):
+        if path_of(name) is None or not partials.is_file(name):
             continue
-        fd = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = partials.open(name, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            entry.unlink(missing_ok=True)
-            removed.append(entry.name)
+            found.append(name)
         except BlockingIOError:
             pass  # a frozen process's, which finds out when it thaws
         finally:
             os.close(fd)
-    return removed
+    return found
 
 
-def make_directory(directory: Path) -> None:
-    """Make a directory and its parents, durably. Raises OSError."""
-    if not directory.parent.is_dir():
-        make_directory(directory.parent)
-    directory.mkdir(exist_ok=True)
-    fsync_directory(directory.parent)
-
-
-def _same(target: Path, partial: Path, sha256: str) -> bool:
-    try:
-        if os.path.samestat(target.lstat(), partial.lstat()):
-            return True
-    except FileNotFoundError:
-        pass
-    return target.is_file() and not target.is_symlink() and sums.digest(target) == sha256
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _same(partial: os.stat_result | None, directory: Directory, name: str, sha256: str) -> bool:
+    found = directory.stat(name)
+    if found and partial and os.path.samestat(found, partial):
+        return True
+    return directory.is_file(name) and sums.digest(directory, name) == sha256

@@ -3,77 +3,63 @@
 import hashlib
 import os
 import re
-import tempfile
-from pathlib import Path
+import secrets
 
+from archiver.directory import Directory
 from archiver.layout import SUMS
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
-def add(directory: Path, name: str, sha256: str) -> None:
+def add(directory: Directory, name: str, sha256: str, private: Directory) -> None:
     """Give the file its line, and every other finished file that has none; durable when this returns.
 
-    Lines of other files stay as they are.
+    Lines of other files stay as they are. private: where the new SHA256SUMS is written.
 
     Other archivers may do the same here at the same time, and a rename may undo a line that another has just
     added: so the directory is listed again after each, until every file has its line. Raises OSError.
     """
     while True:
         sums = read(directory)
-        lacking = [file for file in _files(directory) if file not in sums]
+        lacking = [file for file in directory.names() if file not in sums and _is_ours(directory, file)]
         if not lacking and sums.get(name) == sha256:
             return
-        sums.update({file: digest(directory / file) for file in lacking if file != name})
+        sums.update({file: digest(directory, file) for file in lacking if file != name})
         sums[name] = sha256
-        _replace(directory, sums)
+        _replace(directory, sums, private)
 
 
-def read(directory: Path) -> dict[str, str]:
+def read(directory: Directory) -> dict[str, str]:
     """SHA-256 by file name; empty if there is no SHA256SUMS. Raises OSError."""
     try:
-        text = (directory / SUMS).read_text(encoding="utf-8", errors="surrogateescape")
+        text = directory.read(SUMS).decode(errors="surrogateescape")
     except FileNotFoundError:
         return {}
     return {match[2]: match[1] for line in text.splitlines() if (match := _LINE.fullmatch(line))}
 
 
-def digest(path: Path) -> str:
+def digest(directory: Directory, name: str) -> str:
     """A file's SHA-256, in hex. Raises OSError."""
-    with path.open("rb") as file:
+    with os.fdopen(directory.open(name, os.O_RDONLY), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(directory: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(directory) if _is_file(entry)]
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_ours(directory: Directory, name: str) -> bool:
     # `sha256sum` escapes the names that can't stand in a line as they are; none of ours is one.
-    name = entry.name
-    return name.endswith(".g3") and name.isprintable() and "\\" not in name and entry.is_file()
+    return name.endswith(".g3") and name.isprintable() and "\\" not in name and directory.is_file(name)
 
 
-def _replace(directory: Path, sums: dict[str, str]) -> None:
+def _replace(directory: Directory, sums: dict[str, str], private: Directory) -> None:
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items()))
-    fd, temporary = tempfile.mkstemp(prefix=f".{SUMS}.", dir=directory)
+    temporary = f"{SUMS}.{secrets.token_hex(4)}"
+    fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(lines)
             file.flush()
-            os.fchmod(fd, 0o644)
-            os.fsync(fd)
-        Path(temporary).rename(directory / SUMS)
+            os.fsync(file.fileno())
+        private.rename(temporary, directory, SUMS)
     except OSError:
-        Path(temporary).unlink()
+        private.unlink(temporary)
         raise
-    fsync_directory(directory)
-
-
-def fsync_directory(directory: Path) -> None:
-    """Make the directory's entries durable. Raises OSError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    directory.sync()

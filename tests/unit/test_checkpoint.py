@@ -25,7 +25,7 @@ from archiver.checkpoint import (
     decode,
     encode,
 )
-from archiver.layout import LATEST_START, NameFormat, file_path, partial_name
+from archiver.layout import LATEST_START, NameFormat, file_path
 from archiver.segmentation import Acquisition, Names, OpenFile, Settings, State, Why, path
 from archiver.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
 from ingest.topic import Kind, Label
@@ -39,14 +39,12 @@ def checkpoint_of(archive: MemoryArchive) -> Checkpoint:
     state, file, base = archive.state, archive.open, archive.base
     places = {code: Place(archive.all_files()[-1].path, code, 9, 7, 3) for code in state.carry}
     partial = None
-    if file and base and state.acquisition and state.file:
-        acquisition = state.acquisition
-        name = partial_name(acquisition.start, state.file.number, acquisition.settings.name_format, "0123abcd")
+    if file and base and state.file:
         first = RecordId(base.offset, "a" * 16, 0, state.file.start)
         changed = changes(base.epochs, archive.seen.epochs())
         before = msgspec.json.decode(base.state, type=State)
         partial = Partial(
-            name, path(state), len(file.bytes), 7, len(file.frames), first, first, state.carry,
+            path(state), "0123abcd", len(file.bytes), 7, len(file.frames), first, first, state.carry,
             Base(base.offset, before, changed, {code: places[code] for code in before.carry if code in places}),
         )  # fmt: skip
     return Checkpoint(state, archive.seen.epochs(), len(archive.files), places, partial)
@@ -122,8 +120,7 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
     last = RecordId(big.offset, epochs[0][0], big.seq, big.time, Kind.CONNECTED)
     changed = {epoch: seq - 1 for epoch, seq in epochs[: big.changed_epochs]}
     base = Base(big.offset, replace(state, file=None), changed, places)
-    name = partial_name(LATEST_START, big.number, name_format, "0123abcd")
-    partial = Partial(name, file, big.length, 2**32 - 1, big.frames, last, last, types[:3], base)
+    partial = Partial(file, "0123abcd", big.length, 2**32 - 1, big.frames, last, last, types[:3], base)
     return Checkpoint(state, epochs, big.frames, places, partial, Closing(Why.START, "0" * 64, last))
 
 
@@ -243,9 +240,9 @@ def test_what_is_no_checkpoint_is_refused(text: str) -> None:
         ("carry.79.at", -1),
         ("carry.x", {}),
         ("partial", None),
-        ("partial.name", "../2019-01-01-12-00-00_000.0123abcd"),
-        ("partial.name", "2019-01-01-12-00-00_000.0123abcd/x"),
-        ("partial.name", "2019-01-01-12-00-00_000.0123abcg"),
+        ("partial.random", "../23abc"),
+        ("partial.random", "0123abcd/x"),
+        ("partial.random", "0123abcg"),
         ("partial.path", "15463/x/../../../etc_000.g3"),
         ("partial.length", -1),
         ("partial.base.state", None),

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.layout import LATEST_START, NameFormat, file_path, partial_name, start_second
+from archiver.layout import (
+    ID,
+    LATEST_START,
+    NameFormat,
+    file_path,
+    partial_name,
+    path_of,
+    start_and_number,
+    start_second,
+)
 
 NOON = 1_546_344_000
 STARTS = st.integers(0, LATEST_START)
@@ -18,8 +27,24 @@ def test_a_file_lies_where_the_recorder_this_replaces_puts_it() -> None:
 
 
 def test_a_partial_is_named_for_its_file() -> None:
-    assert partial_name(NOON, 12, NameFormat.DATE, "0123abcd") == "2019-01-01-12-00-00_012.0123abcd"
-    assert partial_name(NOON, 12, NameFormat.CTIME, "0123abcd") == "1546344000_012.0123abcd"
+    path = "15463/crate1slot2/2019-01-01-12-00-00_012.g3"
+    assert partial_name(path, "0123abcd") == "15463.crate1slot2.2019-01-01-12-00-00_012.0123abcd"
+
+
+@given(STARTS, st.from_regex(ID, fullmatch=True), st.integers(0, 10**6), st.sampled_from(NameFormat))
+def test_a_partial_knows_its_file_and_that_its_start(
+    start: int, stream_id: str, number: int, name_format: NameFormat
+) -> None:
+    path = file_path(start, stream_id, number, name_format)
+    assert path_of(partial_name(path, "0123abcd")) == path
+    assert start_and_number(path) == (start, number)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", "15463.x.1546344000_012", "15463.x/..y.1546344000_012.0123abcd", "a.b.c.d"]
+)
+def test_other_names_are_no_partials(name: str) -> None:
+    assert path_of(name) is None
 
 
 @pytest.mark.parametrize(

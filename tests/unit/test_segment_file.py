@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, make_directory, publish
-from archiver.sums import digest
+from archiver import segment_file
+from archiver.directory import Directory
+from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, unheld
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
 
@@ -34,12 +35,38 @@ def sha_of(data: bytes) -> str:
 @pytest.fixture
 def partial(tmp_path: Path) -> Path:
     """Where a partial may be made."""
-    return tmp_path / ".archiver" / "crate1slot2" / "2019-01-01-12-00-00_000.0123abcd"
+    directory = tmp_path / ".archiver" / "crate1slot2"
+    directory.mkdir(parents=True)
+    return directory / "15463.crate1slot2.2019-01-01-12-00-00_000.0123abcd"
+
+
+def create(path: Path) -> SegmentFile:
+    """A new partial."""
+    with Directory(path.parent, "") as directory:
+        return SegmentFile.create(directory, path.name)
+
+
+def reopen(path: Path, length: int, crc: int) -> SegmentFile:
+    """One that a killed archiver has left."""
+    with Directory(path.parent, "") as directory:
+        return SegmentFile.reopen(directory, path.name, length, crc)
+
+
+def copy(path: Path, new: Path, length: int, crc: int) -> SegmentFile:
+    """A copy of one that is held."""
+    with Directory(path.parent, "") as directory:
+        return SegmentFile.copy(directory, path.name, new.name, length, crc)
+
+
+def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
+    """The path that it has got."""
+    with Directory(partial.parent, "") as directory:
+        return segment_file.publish(directory, partial.name, root, path, sha256)
 
 
 def written(path: Path, *parts: bytes) -> SegmentFile:
     """A new partial with these, durable."""
-    file = SegmentFile.create(path)
+    file = create(path)
     file.write(parts)
     file.flush()
     file.make_durable()
@@ -60,7 +87,7 @@ def left(path: Path, data: bytes, more: bytes = b"") -> int:
 
 
 def test_it_holds_what_was_written_and_knows_its_digests(partial: Path) -> None:
-    file = SegmentFile.create(partial)
+    file = create(partial)
     file.write([b"one", b"", b"two"])
     assert (file.length, file.written) == (6, 0)
     file.flush()
@@ -76,7 +103,7 @@ def test_it_holds_what_was_written_and_knows_its_digests(partial: Path) -> None:
 
 
 def test_an_empty_file_has_the_digests_of_nothing(partial: Path) -> None:
-    file = SegmentFile.create(partial)
+    file = create(partial)
     file.write([b"", b""])
     file.flush()
     assert (file.crc, file.sha256()) == (0, sha_of(b""))
@@ -94,20 +121,20 @@ def test_more_parts_than_one_call_takes_are_written_in_order(partial: Path) -> N
 def test_a_partial_is_never_made_over_another_nor_through_a_link(partial: Path, tmp_path: Path) -> None:
     written(partial, b"first").close()
     with pytest.raises(FileExistsError):
-        SegmentFile.create(partial)
+        create(partial)
     assert partial.read_bytes() == b"first"
     link = partial.with_name("link")
     link.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="link"):
-        SegmentFile.create(link)
-    with pytest.raises(OSError, match="link"):
-        SegmentFile.reopen(link, 0, 0)
+        create(link)
+    with pytest.raises(PartialDamagedError, match="no file"):
+        reopen(link, 0, 0)
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_writing_and_making_durable_may_go_on_at_once(partial: Path) -> None:
     blocks = [bytes([n]) * 10_007 for n in range(200)]
-    file = SegmentFile.create(partial)
+    file = create(partial)
     over = threading.Event()
 
     def make_durable() -> None:
@@ -134,7 +161,7 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
 ) -> None:
     """f: flush. d: make durable. s: and give the digest. r: killed after a commit, and reopened."""
     partial = tmp_path_factory.mktemp("any") / "x_000.0123abcd"
-    file, committed, crc = SegmentFile.create(partial), b"", 0
+    file, committed, crc = create(partial), b"", 0
     pending = b""
     for parts, act in acts:
         file.write(parts)
@@ -142,7 +169,7 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
         assert file.length == len(committed) + len(pending)
         if act == "r":
             file.close()
-            file, pending = SegmentFile.reopen(partial, len(committed), crc), b""
+            file, pending = reopen(partial, len(committed), crc), b""
             continue
         file.flush()
         if act in "ds":
@@ -185,7 +212,7 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
     with small_disk(tmp_path / "disk") as disk:
         other = disk / "other"
         other.write_bytes(bytes(150_000))
-        file = SegmentFile.create(disk / "x_000.0123abcd")
+        file = create(disk / "x_000.0123abcd")
         try:
             file.write(parts[:20])
             for _ in range(3):
@@ -201,7 +228,7 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
             file.flush()
             assert file.written == file.length == len(data)
             assert file.sha256() == sha_of(data)
-            assert file.path.read_bytes() == data
+            assert (disk / "x_000.0123abcd").read_bytes() == data
         finally:
             file.close()
 
@@ -211,7 +238,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_nothing_behind(tmp_path: Path)
         crc = left(disk / "x_000.0123abcd", bytes(150_000))
         new = disk / "x_000.89ab4567"
         with pytest.raises(OSError, match="No space"):
-            SegmentFile.copy(disk / "x_000.0123abcd", new, 150_000, crc)
+            copy(disk / "x_000.0123abcd", new, 150_000, crc)
         assert not new.exists()
 
 
@@ -220,7 +247,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_nothing_behind(tmp_path: Path)
 
 def test_reopened_it_is_cut_to_what_was_committed_and_goes_on(partial: Path) -> None:
     crc = left(partial, b"committed", b" and torn")
-    file = SegmentFile.reopen(partial, 9, crc)
+    file = reopen(partial, 9, crc)
     assert partial.read_bytes() == b"committed"
     file.write([b" and on"])
     file.flush()
@@ -235,7 +262,7 @@ def test_a_digest_is_right_over_many_blocks_and_a_restart(partial: Path, length:
     data = os.urandom(1 << 10) * (length // (1 << 10)) + b"x" * (length % (1 << 10))
     crc = left(partial, data)
     assert crc == crc_of(data)
-    file = SegmentFile.reopen(partial, length, crc)
+    file = reopen(partial, length, crc)
     file.write([data])
     file.flush()
     assert file.crc == crc_of(data + data)
@@ -245,13 +272,13 @@ def test_a_digest_is_right_over_many_blocks_and_a_restart(partial: Path, length:
 
 def test_missing_or_short_it_cannot_be_reopened(partial: Path) -> None:
     with pytest.raises(PartialDamagedError, match="missing"):
-        SegmentFile.reopen(partial, 0, 0)
+        reopen(partial, 0, 0)
     crc = left(partial, b"committed")
     os.truncate(partial, 8)
     with pytest.raises(PartialDamagedError, match="8 bytes of 9"):
-        SegmentFile.reopen(partial, 9, crc)
+        reopen(partial, 9, crc)
     assert partial.read_bytes() == b"committe"
-    SegmentFile.reopen(partial, 8, crc_of(b"committe")).close()  # it isn't held any longer
+    reopen(partial, 8, crc_of(b"committe")).close()  # it isn't held any longer
 
 
 @pytest.mark.parametrize("at", [0, 5, 8])
@@ -260,13 +287,13 @@ def test_changed_bytes_are_found_before_its_digest_is_given(partial: Path, at: i
     with partial.open("r+b") as damaged:
         damaged.seek(at)
         damaged.write(b"X")
-    file = SegmentFile.reopen(partial, 9, crc)
+    file = reopen(partial, 9, crc)
     file.write([b" and on"])
     file.flush()
     with pytest.raises(PartialDamagedError, match="first 9 bytes have changed"):
         file.sha256()
     file.close()
-    again = SegmentFile.reopen(partial, 9, crc)
+    again = reopen(partial, 9, crc)
     with pytest.raises(PartialDamagedError, match="first 9 bytes have changed"):
         again.follow(9)
     again.close()
@@ -275,7 +302,7 @@ def test_changed_bytes_are_found_before_its_digest_is_given(partial: Path, at: i
 def test_changed_bytes_are_found_each_time(partial: Path) -> None:
     crc = left(partial, b"committed")
     partial.write_bytes(b"Xommitted")
-    file = SegmentFile.reopen(partial, 9, crc)
+    file = reopen(partial, 9, crc)
     try:
         for _ in range(2):
             with pytest.raises(PartialDamagedError):
@@ -338,24 +365,24 @@ def test_what_another_process_holds_cannot_be_reopened_and_stays_as_it_is(partia
     crc = left(partial, b"committed", b" and its own")
     with held(partial):
         with pytest.raises(PartialHeldError):
-            SegmentFile.reopen(partial, 9, crc)
+            reopen(partial, 9, crc)
         assert partial.read_bytes() == b"committed and its own"
-    SegmentFile.reopen(partial, 9, crc).close()  # a lock ends with its process
+    reopen(partial, 9, crc).close()  # a lock ends with its process
 
 
 def test_an_open_one_is_held(partial: Path) -> None:
     file = written(partial, b"x")
     with pytest.raises(PartialHeldError):
-        SegmentFile.reopen(partial, 1, crc_of(b"x"))
+        reopen(partial, 1, crc_of(b"x"))
     file.close()
-    SegmentFile.reopen(partial, 1, crc_of(b"x")).close()
+    reopen(partial, 1, crc_of(b"x")).close()
 
 
 def test_a_copy_goes_on_whatever_the_holder_does_later(partial: Path) -> None:
     crc = left(partial, b"committed", b" and its own")
     new = partial.with_name("2019-01-01-12-00-00_000.89ab4567")
     with held(partial, writes_at=3) as holder:
-        file = SegmentFile.copy(partial, new, 9, crc)
+        file = copy(partial, new, 9, crc)
         assert holder.stdin
         assert holder.stdout
         holder.stdin.write(b"\n")
@@ -367,14 +394,14 @@ def test_a_copy_goes_on_whatever_the_holder_does_later(partial: Path) -> None:
         assert file.sha256() == sha_of(b"committed and on")
         assert new.read_bytes() == b"committed and on"
         with pytest.raises(PartialHeldError):
-            SegmentFile.reopen(new, 9, crc)
+            reopen(new, 9, crc)
         file.close()
 
 
 def test_a_copy_of_changed_bytes_is_found_out(partial: Path) -> None:
     crc = left(partial, b"committed")
     partial.write_bytes(b"Xommitted")
-    file = SegmentFile.copy(partial, partial.with_name("x_000.89ab4567"), 9, crc)
+    file = copy(partial, partial.with_name("x_000.89ab4567"), 9, crc)
     with pytest.raises(PartialDamagedError, match="have changed"):
         file.sha256()
     file.close()
@@ -383,7 +410,7 @@ def test_a_copy_of_changed_bytes_is_found_out(partial: Path) -> None:
 def test_what_is_short_cannot_be_copied(partial: Path) -> None:
     left(partial, b"short")
     with pytest.raises(PartialDamagedError):
-        SegmentFile.copy(partial, partial.with_name("x_000.89ab4567"), 9, 0)
+        copy(partial, partial.with_name("x_000.89ab4567"), 9, 0)
 
 
 # Published
@@ -440,7 +467,7 @@ def test_a_name_taken_by_others_is_left_and_the_next_free_one_taken(partial: Pat
     partial.unlink()
     assert publish(partial, tmp_path, PATH, sha) == free
     assert (tmp_path / PATH).read_bytes() == b"not ours"
-    assert digest(tmp_path / free) == sha
+    assert sha_of((tmp_path / free).read_bytes()) == sha
 
 
 def test_a_link_to_nothing_is_a_taken_name(partial: Path, tmp_path: Path) -> None:
@@ -468,7 +495,26 @@ def test_a_file_where_a_directory_should_be_is_an_oserror(partial: Path, tmp_pat
         publish(partial, tmp_path, PATH, sha)
 
 
-def test_directories_are_made_with_their_parents_and_may_be_there(tmp_path: Path) -> None:
-    for _ in range(2):
-        make_directory(tmp_path / "a" / "b" / "c")
-    assert (tmp_path / "a" / "b" / "c").is_dir()
+def test_nothing_is_published_through_a_link(partial: Path, tmp_path: Path) -> None:
+    sha = finished(partial, b"ours")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "15463").mkdir()
+    (tmp_path / "15463" / "crate1slot2").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="a link or a file is where a directory should be"):
+        publish(partial, tmp_path, PATH, sha)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_those_that_nobody_holds(partial: Path) -> None:
+    finished(partial, b"x")
+    other = partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_001.0123abcd")
+    finished(other, b"x")
+    for name in ("notes", "15463.crate1slot2.2019-01-01-12-00-00_001.0123abcd.damaged"):
+        partial.with_name(name).write_bytes(b"")
+    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_002.0123abcd").symlink_to(partial)
+    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_003.0123abcd").mkdir()
+    with Directory(partial.parent, "") as directory:
+        assert unheld(directory) == [partial.name, other.name]
+        with held(partial):
+            assert unheld(directory) == [other.name]

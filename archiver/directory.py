@@ -1,0 +1,113 @@
+"""A directory of the archive, reached from its root without following a link.
+
+What lies below the data directory may have been put there by others. So nothing is opened by a path: from the root
+on, each directory is opened in the one before it (openat(2), O_NOFOLLOW), and files by their names in those.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from archiver.layout import PRIVATE_DIRECTORY
+
+
+class Directory:
+    """An open directory; a context manager that closes it. below: its path from the root, "" for the root itself.
+
+    make: make what is missing on the way, durably. A root without `.archiver`, which is made once when an archiver
+    starts, is an empty mount point: nothing is made there. Raises OSError, with the whole path.
+    """
+
+    def __init__(self, root: Path, below: str, *, make: bool = False) -> None:
+        self.path = root / below
+        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if make and self.stat(PRIVATE_DIRECTORY) is None:
+                raise OSError(errno.ENODEV, f"no {PRIVATE_DIRECTORY} in it: is its disk mounted?", str(root))
+            for name in filter(None, below.split("/")):
+                self._enter(name, make)
+        except OSError as error:
+            os.close(self._fd)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise OSError(
+                    error.errno, "a link or a file is where a directory should be", str(self.path)
+                ) from None
+            raise
+
+    def open(self, name: str, flags: int) -> int:
+        """Open, or create, a file in it; gives the descriptor. Raises OSError."""
+        try:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from None
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes. Raises OSError."""
+        if self.stat(name) and not self.is_file(name):
+            raise OSError(errno.EINVAL, "no file", str(self.path / name))
+        with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
+            return file.read()
+
+    def names(self) -> list[str]:
+        """What is in it. Raises OSError."""
+        return os.listdir(self._fd)  # noqa: PTH208 - a Path has no descriptor
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """What that name is, a link itself if it is one; None if there is none. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        return None
+
+    def is_file(self, name: str) -> bool:
+        """Whether that is a file, and no link. Raises OSError."""
+        found = self.stat(name)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def link(self, name: str, to: "Directory", new: str) -> None:
+        """Give a file another name, in `to`, without replacing anything there. Raises OSError."""
+        os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False)
+
+    def rename(self, name: str, to: "Directory", new: str) -> None:
+        """Move a file to `to`; one that has the new name there is replaced. Raises OSError."""
+        os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file, if it is there. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sync(self) -> None:
+        """Make its names durable. Raises OSError."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _enter(self, name: str, make: bool) -> None:
+        try:
+            new = self._subdirectory(name)
+        except FileNotFoundError:
+            if not make:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path)) from None
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._fd)
+            os.fsync(self._fd)
+            new = self._subdirectory(name)
+        os.close(self._fd)
+        self._fd = new
+
+    def _subdirectory(self, name: str) -> int:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)

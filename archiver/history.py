@@ -1,0 +1,136 @@
+"""What the topics hold, read aside from the recording: one record, a log's ends, the newest event of a stream.
+
+Each answer has a consumer of its own, outside the group, so that any thread may ask.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from archiver.checkpoint import CheckpointError, RecordId
+from archiver.event import FileFinished, decode
+from ingest.topic import FILES_TOPIC, ContractError, Label, frames_topic
+
+_KAFKA_SECONDS = 10.0
+_MOST_CHUNKS = 2000
+_BLOCK_RECORDS = 5000
+
+LastFile = FileFinished | CheckpointError | None
+"""The event of a stream's last file; why it can't be understood; or None: it has none."""
+
+
+class History:
+    """Reads for one group. config: librdkafka's settings, without those of a group. All raise KafkaException."""
+
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        self._config = {**config, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "error"}
+        self._group = group
+
+    def span(self, stream: str) -> tuple[int, int]:
+        """The first offset that a stream's topic still has, and the one after its last."""
+        with self._consumer() as consumer:
+            return _span(consumer, frames_topic(stream))
+
+    def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
+        """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
+        found: list[bytes] = []
+        for message in self._from(frames_topic(stream), offset):
+            label = _label(message)
+            if label is None or label.chunk[0] != len(found) + 1:
+                break
+            found.append(message.value() or b"")
+            if label.chunk[0] == label.chunk[1]:
+                return tuple(found)
+            if len(found) == _MOST_CHUNKS:
+                break
+        return ()
+
+    def holds(self, stream: str, record: RecordId) -> bool:
+        """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
+        message = next(self._from(frames_topic(stream), record.offset), None)
+        label = message and _label(message)
+        return bool(label and (label.epoch, label.seq) == (record.epoch, record.seq))
+
+    def time(self, stream: str, offset: int | None = None) -> int | None:
+        """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
+        topic = frames_topic(stream)
+        message = next(self._from(topic, offset), None)
+        return message.timestamp()[1] if message else None
+
+    def last_files(self, streams: Sequence[str]) -> Mapping[str, LastFile]:
+        """The newest FileFinished on g3.files of each, in this group."""
+        wanted = {f"{self._group}/{stream}/": stream for stream in streams}
+        found: dict[str, LastFile] = {}
+        with self._consumer() as consumer:
+            first, end = _span(consumer, FILES_TOPIC)
+            while end > first and len(found) < len(wanted):
+                start = max(first, end - _BLOCK_RECORDS)
+                newest: dict[str, LastFile] = {}
+                for message in _records(consumer, FILES_TOPIC, start, end):
+                    key = (message.key() or b"").decode(errors="replace")
+                    stream = wanted.get("/".join([*key.split("/")[:2], ""]))
+                    event = _file_finished(message) if stream else None
+                    if stream and event:
+                        newest[stream] = event
+                found = {**newest, **found}
+                end = start
+        return {stream: found.get(stream) for stream in streams}
+
+    def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
+        with self._consumer() as consumer:
+            first, end = _span(consumer, topic)
+            if offset is None or first <= offset < end:
+                yield from _records(consumer, topic, first if offset is None else offset, end)
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        with closing(Consumer(self._config)) as consumer:
+            yield consumer
+
+
+def _span(consumer: Consumer, topic: str) -> tuple[int, int]:
+    span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_KAFKA_SECONDS)
+    if span is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
+    return span[0], span[1]
+
+
+def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
+    """The records from `start` to before `end`. Raises KafkaException if they don't come."""
+    if start >= end:
+        return
+    consumer.assign([TopicPartition(topic, 0, start)])
+    heard = time.monotonic()
+    while True:
+        message = consumer.poll(0.5)
+        if message is None:
+            if time.monotonic() - heard > _KAFKA_SECONDS:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
+            continue
+        if error := message.error():
+            raise KafkaException(error)
+        heard = time.monotonic()
+        offset = message.offset()
+        assert offset is not None
+        if offset < end:
+            yield message
+        if offset >= end - 1:
+            return
+
+
+def _label(message: Message) -> Label | None:
+    try:
+        return Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # values are bytes or None
+    except ContractError:
+        return None
+
+
+def _file_finished(message: Message) -> LastFile:
+    try:
+        event = decode(message.value() or b"")
+    except CheckpointError as error:
+        return error
+    return event if isinstance(event, FileFinished) else None

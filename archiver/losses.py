@@ -1,0 +1,61 @@
+"""Losses of a stream, said where an operator looks: in the log at once, on g3.files with the next commit (law 5)."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from archiver.event import RecordsLost
+from archiver.finishing import ArchiveRoot
+from archiver.sequence import Loss
+
+log = logging.getLogger(__name__)
+
+
+class Losses:
+    """`events` are those that are still to be told on g3.files."""
+
+    def __init__(self, archive: ArchiveRoot, stream: str) -> None:
+        self.events: list[RecordsLost] = []
+        self._archive = archive
+        self._stream = stream
+        self._cause = ""
+
+    def deleted(self, at: int | None, earliest: int) -> None:
+        """The topic hasn't the offset any more at which recording was to go on; it goes on at `earliest`.
+
+        How many records are lost, if any, is for the next one's seq to show.
+        """
+        self._cause = f"offsets {at} to {earliest - 1} were deleted from the topic before they were recorded"
+        if at is not None and at > earliest:
+            self._cause = f"the topic ends before offset {at}, where recording was to go on: it has been made anew"
+        log.error("%s: %s; going on at offset %d", self._stream, self._cause, earliest)
+
+    def found(self, losses: Sequence[Loss], since: int | None, until: int, offset: int) -> None:
+        """A record showed these; none, if nothing is missing before it.
+
+        since, until: ms, of the last record before, if known, and of that one. offset: after it.
+        """
+        cause, self._cause = self._cause, ""
+        for loss in losses:
+            what = f"{loss.what} ({cause})" if cause else loss.what
+            log.error(
+                "%s: LOST between %s and %s, before offset %d: %s",
+                self._stream,
+                "?" if since is None else _moment(since),
+                _moment(until),
+                offset,
+                what,
+            )
+            self.events.append(
+                RecordsLost(
+                    self._archive.group, self._stream, loss.records, what, offset, since, until, self._archive.host
+                )
+            )
+
+
+def _moment(time: int) -> str:
+    """A time in ms, as people write it; one that no calendar has, as it is."""
+    try:
+        return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{time} ms"

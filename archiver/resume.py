@@ -1,0 +1,140 @@
+"""Where the recording of a stream goes on: after its last commit, else after its last file, else at the first record.
+
+And what becomes of the partials that lie there: the open file is gone on with, made again from the topic, or, if the
+topic can't give it again, published as it is (salvage.py).
+"""
+
+import logging
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from archiver import checkpoint as checkpoints
+from archiver.checkpoint import Checkpoint, CheckpointError
+from archiver.event import RecordsLost
+from archiver.feed import Committed, Feed
+from archiver.finishing import ArchiveRoot
+from archiver.growing_file import GrowingFile
+from archiver.layout import SUMS, path_of, start_and_number
+from archiver.salvage import salvage
+from archiver.segment_file import PartialDamagedError, unheld
+from archiver.segmentation import State, closed
+from archiver.sequence import undone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """From where to go on. offset: the next record to read, None for the topic's first. file: the open one, if any;
+    with `checkpoint.closing` there is none, and it is to be finished first. known: whether there was a state."""
+
+    checkpoint: Checkpoint
+    offset: int | None
+    file: GrowingFile | None = None
+    known: bool = True
+
+
+def resume(archive: ArchiveRoot, feed: Feed, committed: Committed) -> Resumed:
+    """Go on from what Kafka knows of the stream, and see to its partials.
+
+    Raises CheckpointError if what Kafka knows can't be understood, OSError, KafkaException.
+    """
+    stream = committed.stream
+    start = _known(feed, committed)
+    found = start.checkpoint
+    if found.partial and not found.closing:
+        try:
+            with archive.private(stream) as private:
+                file = GrowingFile.go_on(private, found.partial, found.epochs)
+        except PartialDamagedError as error:
+            start = rebuild(archive, feed, found, start.offset, str(error))
+        else:
+            log.info("%s: going on with %s at %.1f MB", stream, file.path, file.file.length / 1e6)
+            start = Resumed(found, start.offset, file)
+    return _without_orphans(archive, feed, start)
+
+
+def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | None, why: str) -> Resumed:
+    """Go on without the checkpoint's open file, whose partial isn't what was committed: make it again.
+
+    offset: where the checkpoint goes on. Raises OSError, KafkaException.
+    """
+    stream, partial = found.state.stream, found.partial
+    assert partial
+    first, _ = feed.history.span(stream)
+    if first <= partial.base.offset:
+        log.error("%s: %s has to be made again from the topic: %s", stream, partial.path, why)
+        archive.discard(stream, partial.name)
+        base = partial.base
+        before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
+        return Resumed(before, base.offset)
+    what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
+    saved = salvage(archive, feed, stream, partial.name, what)
+    missing = partial.frames + len(partial.carry) - (saved.frames if saved else 0)
+    last = partial.last
+    loss = RecordsLost(
+        archive.group, stream, max(0, missing), what, offset or 0, partial.first.time, last.time, archive.host
+    )
+    log.error("%s: LOST %d frames of %s", stream, missing, what)
+    feed.tell(loss)
+    number = start_and_number(saved.path)[1] if saved else start_and_number(partial.path)[1]
+    after = replace(found, state=closed(found.state, number), partial=None, closing=None)
+    return Resumed(after, offset)
+
+
+def _known(feed: Feed, committed: Committed) -> Resumed:
+    stream, offset, last = committed.stream, committed.offset, committed.last_file
+    if offset is not None and committed.metadata:
+        return Resumed(checkpoints.decode(committed.metadata, stream), offset)
+    if isinstance(last, CheckpointError):
+        raise last
+    if last is not None:
+        if feed.history.holds(stream, last.closing):
+            log.error("%s: no state is committed; going on after its last file, %s", stream, last.path)
+            return Resumed(last.checkpoint, last.offset)
+        log.error(
+            "%s: no state is committed, and the topic hasn't the record any more that ended its last file, %s; "
+            "going on from the topic's first record",
+            stream,
+            last.path,
+        )
+        return Resumed(last.checkpoint, None)
+    if offset is not None:
+        log.error("%s: offset %d was committed without a state; starting afresh there", stream, offset)
+    return Resumed(Checkpoint(State(stream)), offset, known=False)
+
+
+def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resumed:
+    """See to the partials that no state tells of: begun just before a kill, or all that is left of a lost state."""
+    found = start.checkpoint
+    stream = found.state.stream
+    keep = {found.partial.name} if found.partial else set()
+    with archive.private(stream) as private:
+        for name in private.names():
+            if name.startswith(f"{SUMS}."):
+                private.unlink(name)
+        orphans = [name for name in unheld(private) if name not in keep]
+    if not orphans:
+        return start
+    names = found.state.names
+    for name in orphans:
+        path = path_of(name)
+        assert path
+        if (found.partial and found.partial.path == path) or _comes_again(feed, start, path):
+            archive.discard(stream, name)
+            log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
+        elif saved := salvage(archive, feed, stream, name, "its state is lost, and the topic can't give it again"):
+            begin, number = start_and_number(saved.path)
+            names = replace(names, newest=max(names.newest, begin), highest=max(names.highest, number))
+    found = replace(found, state=replace(found.state, names=names))
+    return Resumed(found, start.offset, start.file, start.known)
+
+
+def _comes_again(feed: Feed, start: Resumed, path: str) -> bool:
+    """Whether the topic will give us all records of that partial again."""
+    stream = start.checkpoint.state.stream
+    if start.offset is not None:
+        return start.known and feed.history.span(stream)[0] <= start.offset
+    first = feed.history.time(stream)
+    return first is not None and first <= start_and_number(path)[0] * 1000
