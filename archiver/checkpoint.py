@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import ID, STEM, partial_name
+from archiver.layout import ID, STEM, PartialName
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from ingest.topic import Kind
 
@@ -80,7 +80,7 @@ class Partial(Struct, frozen=True):
     @property
     def name(self) -> str:
         """Its name in the stream's private directory."""
-        return partial_name(self.path, self.random)
+        return str(PartialName(self.path, self.first.time, self.random))
 
 
 class Closing(Struct, frozen=True):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from archiver.carry import Carry
 from archiver.checkpoint import Base, Partial, RecordId
 from archiver.directory import Directory
-from archiver.layout import partial_name
+from archiver.layout import PartialName
 from archiver.segment_file import PartialHeldError, SegmentFile
 from archiver.segmentation import State, head, path
 from archiver.sequence import Record, changes, undone
@@ -58,7 +58,7 @@ class GrowingFile:
         random = secrets.token_hex(4)
         codes = tuple(carry.places(head(state, record.label.type)))
         first = id_of(record)
-        file = SegmentFile.create(directory, partial_name(path(state), random))
+        file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)))
         new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
         for code in codes:
             new.file.write(carry.repeat(code, new.path, new.file.length))
@@ -76,7 +76,7 @@ class GrowingFile:
         except PartialHeldError:
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
             random = secrets.token_hex(4)
-            copy = partial_name(partial.path, random)
+            copy = str(PartialName(partial.path, partial.first.time, random))
             file = SegmentFile.copy(directory, partial.name, copy, partial.length, partial.crc)
         return cls(
             file,

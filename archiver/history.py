@@ -51,14 +51,14 @@ class History:
     def holds(self, stream: str, record: RecordId) -> bool:
         """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
         message = next(self._from(frames_topic(stream), record.offset), None)
-        label = message and _label(message)
+        label = None if message is None else _label(message)
         return bool(label and (label.epoch, label.seq) == (record.epoch, record.seq))
 
     def time(self, stream: str, offset: int | None = None) -> int | None:
         """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
         topic = frames_topic(stream)
         message = next(self._from(topic, offset), None)
-        return message.timestamp()[1] if message else None
+        return None if message is None else message.timestamp()[1]  # (an empty one is false)
 
     def last_files(self, streams: Sequence[str]) -> Mapping[str, LastFile]:
         """The newest FileFinished on g3.files of each, in this group."""

@@ -1,12 +1,13 @@
 """Where files lie and what they are called. Pure: names from values, no directory is looked at.
 
 <data-dir>/<first 5 of the 10 digits of the acquisition's start>/<id>/<start>_<NNN>.g3
-<data-dir>/.archiver/<stream>/<5 digits>.<id>.<start>_<NNN>.<random>    a file that is being recorded
+<data-dir>/.archiver/<stream>/<5 digits>.<id>.<start>_<NNN>.<first>.<random>    while it is recorded
 """
 
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 PRIVATE_DIRECTORY = ".archiver"
 SUMS = "SHA256SUMS"
@@ -33,15 +34,24 @@ def file_path(start: int, stream_id: str, number: int, name_format: NameFormat) 
     return f"{start:010d}"[:5] + f"/{stream_id}/{_stem(start, number, name_format)}.g3"
 
 
-def partial_name(path: str, random: str) -> str:
-    """The name of the file of that path while it is being recorded. random: 8 hex digits."""
-    return path.removesuffix(".g3").replace("/", ".") + f".{random}"
+class PartialName(NamedTuple):
+    """The name of a file while it is being recorded: all that is left of it to know, if its state is lost.
 
+    path: the one that it will have. first: ms, its first frame's time. random: 8 hex digits.
+    """
 
-def path_of(partial_name: str) -> str | None:
-    """The path that a partial would get; None if that is no partial's name."""
-    match = _PARTIAL.fullmatch(partial_name)
-    return f"{match[1]}/{match[2]}/{match[3]}.g3" if match else None
+    path: str
+    first: int
+    random: str
+
+    def __str__(self) -> str:
+        return self.path.removesuffix(".g3").replace("/", ".") + f".{self.first}.{self.random}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The name, if it is a partial's."""
+        match = _PARTIAL.fullmatch(name)
+        return cls(f"{match[1]}/{match[2]}/{match[3]}.g3", int(match[4]), match[5]) if match else None
 
 
 def start_and_number(path: str) -> tuple[int, int]:
@@ -59,4 +69,4 @@ def _stem(start: int, number: int, name_format: NameFormat) -> str:
 
 
 _DATE = "%Y-%m-%d-%H-%M-%S"
-_PARTIAL = re.compile(rf"([0-9]{{5}})\.({ID})\.({STEM})\.[0-9a-f]{{8}}")
+_PARTIAL = re.compile(rf"([0-9]{{5}})\.({ID})\.({STEM})\.(-?[0-9]{{1,19}})\.([0-9a-f]{{8}})")

@@ -15,7 +15,7 @@ from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.growing_file import GrowingFile
-from archiver.layout import SUMS, path_of, start_and_number
+from archiver.layout import SUMS, PartialName, start_and_number
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError, unheld
 from archiver.segmentation import State, closed
@@ -119,9 +119,9 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resume
         return start
     names = found.state.names
     for name in orphans:
-        path = path_of(name)
-        assert path
-        if (found.partial and found.partial.path == path) or _comes_again(feed, start, path):
+        orphan = PartialName.parse(name)
+        assert orphan
+        if (found.partial and found.partial.path == orphan.path) or _comes_again(feed, start, orphan):
             archive.discard(stream, name)
             log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
         elif saved := salvage(archive, feed, stream, name, "its state is lost, and the topic can't give it again"):
@@ -131,10 +131,10 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resume
     return Resumed(found, start.offset, start.file, start.known)
 
 
-def _comes_again(feed: Feed, start: Resumed, path: str) -> bool:
+def _comes_again(feed: Feed, start: Resumed, orphan: PartialName) -> bool:
     """Whether the topic will give us all records of that partial again."""
     stream = start.checkpoint.state.stream
     if start.offset is not None:
         return start.known and feed.history.span(stream)[0] <= start.offset
     first = feed.history.time(stream)
-    return first is not None and first <= start_and_number(path)[0] * 1000
+    return first is not None and first <= orphan.first

@@ -14,7 +14,7 @@ from typing import Protocol
 from archiver.directory import Directory
 from archiver.event import Event, FileSalvaged
 from archiver.finishing import ArchiveRoot
-from archiver.layout import partial_name, path_of
+from archiver.layout import PartialName
 from archiver.sums import digest
 from ingest.wire import Splitter, WireError, crc_is_right
 
@@ -48,20 +48,20 @@ def salvage(archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why
 
     May be repeated after a kill at any point. Raises OSError, KafkaException.
     """
-    path = path_of(partial)
-    assert path
+    name = PartialName.parse(partial)
+    assert name
     with archive.private(stream) as private:
         if not private.is_file(partial):
             return None
         whole = whole_frames(private, partial)
         piece = partial
         if 0 < whole.bytes < whole.size:
-            piece = partial_name(path, secrets.token_hex(4))
+            piece = str(name._replace(random=secrets.token_hex(4)))
             _copy(private, partial, piece, whole.bytes)
         sha256 = digest(private, piece)
     event = None
     if whole.frames:
-        published = archive.publish(stream, piece, path, sha256)
+        published = archive.publish(stream, piece, name.path, sha256)
         assert published
         archive.add_sum(stream, published, sha256)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)

@@ -18,7 +18,7 @@ import google_crc32c
 
 from archiver import sums
 from archiver.directory import Directory
-from archiver.layout import path_of
+from archiver.layout import PartialName
 
 _BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
@@ -242,7 +242,7 @@ def unheld(partials: Directory) -> list[str]:
     """The names of the partials that no process holds. Raises OSError."""
     found = []
     for name in sorted(partials.names()):
-        if path_of(name) is None or not partials.is_file(name):
+        if PartialName.parse(name) is None or not partials.is_file(name):
             continue
         fd = partials.open(name, os.O_RDONLY)
         try:

@@ -10,9 +10,8 @@ from archiver.layout import (
     ID,
     LATEST_START,
     NameFormat,
+    PartialName,
     file_path,
-    partial_name,
-    path_of,
     start_and_number,
     start_second,
 )
@@ -28,23 +27,31 @@ def test_a_file_lies_where_the_recorder_this_replaces_puts_it() -> None:
 
 def test_a_partial_is_named_for_its_file() -> None:
     path = "15463/crate1slot2/2019-01-01-12-00-00_012.g3"
-    assert partial_name(path, "0123abcd") == "15463.crate1slot2.2019-01-01-12-00-00_012.0123abcd"
+    partial = PartialName(path, 1546344000123, "0123abcd")
+    assert str(partial) == "15463.crate1slot2.2019-01-01-12-00-00_012.1546344000123.0123abcd"
 
 
-@given(STARTS, st.from_regex(ID, fullmatch=True), st.integers(0, 10**6), st.sampled_from(NameFormat))
+@given(
+    STARTS,
+    st.from_regex(ID, fullmatch=True),
+    st.integers(0, 10**6),
+    st.sampled_from(NameFormat),
+    st.integers(-(2**63), 2**63 - 1),
+)
 def test_a_partial_knows_its_file_and_that_its_start(
-    start: int, stream_id: str, number: int, name_format: NameFormat
+    start: int, stream_id: str, number: int, name_format: NameFormat, first: int
 ) -> None:
     path = file_path(start, stream_id, number, name_format)
-    assert path_of(partial_name(path, "0123abcd")) == path
+    partial = PartialName(path, first, "0123abcd")
+    assert PartialName.parse(str(partial)) == partial
     assert start_and_number(path) == (start, number)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "x", "15463.x.1546344000_012", "15463.x/..y.1546344000_012.0123abcd", "a.b.c.d"]
+    "name", ["", "x", "15463.x.1546344000_012.0123abcd", "15463.x/y.1546344000_012.1.0123abcd", "a.b.c.1.d"]
 )
 def test_other_names_are_no_partials(name: str) -> None:
-    assert path_of(name) is None
+    assert PartialName.parse(name) is None
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def partial(tmp_path: Path) -> Path:
     """Where a partial may be made."""
     directory = tmp_path / ".archiver" / "crate1slot2"
     directory.mkdir(parents=True)
-    return directory / "15463.crate1slot2.2019-01-01-12-00-00_000.0123abcd"
+    return directory / "15463.crate1slot2.2019-01-01-12-00-00_000.1546344000123.0123abcd"
 
 
 def create(path: Path) -> SegmentFile:
@@ -160,7 +160,7 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[list[bytes], str]]
 ) -> None:
     """f: flush. d: make durable. s: and give the digest. r: killed after a commit, and reopened."""
-    partial = tmp_path_factory.mktemp("any") / "x_000.0123abcd"
+    partial = tmp_path_factory.mktemp("any") / "x_000.1546344000123.0123abcd"
     file, committed, crc = create(partial), b"", 0
     pending = b""
     for parts, act in acts:
@@ -212,7 +212,7 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
     with small_disk(tmp_path / "disk") as disk:
         other = disk / "other"
         other.write_bytes(bytes(150_000))
-        file = create(disk / "x_000.0123abcd")
+        file = create(disk / "x_000.1546344000123.0123abcd")
         try:
             file.write(parts[:20])
             for _ in range(3):
@@ -228,17 +228,17 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
             file.flush()
             assert file.written == file.length == len(data)
             assert file.sha256() == sha_of(data)
-            assert (disk / "x_000.0123abcd").read_bytes() == data
+            assert (disk / "x_000.1546344000123.0123abcd").read_bytes() == data
         finally:
             file.close()
 
 
 def test_a_copy_for_which_there_is_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        crc = left(disk / "x_000.0123abcd", bytes(150_000))
+        crc = left(disk / "x_000.1546344000123.0123abcd", bytes(150_000))
         new = disk / "x_000.89ab4567"
         with pytest.raises(OSError, match="No space"):
-            copy(disk / "x_000.0123abcd", new, 150_000, crc)
+            copy(disk / "x_000.1546344000123.0123abcd", new, 150_000, crc)
         assert not new.exists()
 
 
@@ -508,12 +508,12 @@ def test_nothing_is_published_through_a_link(partial: Path, tmp_path: Path) -> N
 
 def test_those_that_nobody_holds(partial: Path) -> None:
     finished(partial, b"x")
-    other = partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_001.0123abcd")
+    other = partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_001.1546344000123.0123abcd")
     finished(other, b"x")
-    for name in ("notes", "15463.crate1slot2.2019-01-01-12-00-00_001.0123abcd.damaged"):
+    for name in ("notes", "15463.crate1slot2.2019-01-01-12-00-00_001.1546344000123.0123abcd.damaged"):
         partial.with_name(name).write_bytes(b"")
-    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_002.0123abcd").symlink_to(partial)
-    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_003.0123abcd").mkdir()
+    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_002.1546344000123.0123abcd").symlink_to(partial)
+    partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_003.1546344000123.0123abcd").mkdir()
     with Directory(partial.parent, "") as directory:
         assert unheld(directory) == [partial.name, other.name]
         with held(partial):

@@ -1,0 +1,192 @@
+"""What is committed may be lost: offsets expire, topics are made anew, clusters are replaced."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+
+from compose.kafka import Broker
+from ingest.topic import FILES_TOPIC, frames_topic
+
+QUICK_SESSION = "session.timeout.ms=6000"
+"""The shortest that a broker takes by default: a group can be deleted when its last session has ended."""
+
+
+@pytest.fixture
+def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
+    with Recorder(kafka, stream, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> tuple[str, str]:
+    """Flags of an archiver with a short session."""
+    config = tmp_path / "client.properties"
+    config.write_text(QUICK_SESSION)
+    return "--kafka-config", str(config)
+
+
+def forget_group(recorder: Recorder, archive: str = "archive") -> None:
+    """Delete what an archiver has committed, once its session has ended."""
+    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    group = f"{recorder.stream}.{archive}"
+
+    def deleted() -> bool:
+        try:
+            admin.delete_consumer_groups([group])[group].result()
+        except KafkaException:
+            return False
+        return True
+
+    eventually(deleted, "an empty group")
+
+
+def make_topic_anew(recorder: Recorder) -> None:
+    """Delete the stream's topic, with all that is in it, and create it."""
+    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    topic = frames_topic(recorder.stream)
+    admin.delete_topics([topic])[topic].result()
+    eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
+    recorder.create_topic()
+
+
+def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
+    """What an archive has told on g3.files."""
+    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
+    try:
+        partition = TopicPartition(FILES_TOPIC, 0, 0)
+        _, end = consumer.get_watermark_offsets(partition, SECONDS)
+        consumer.assign([partition])
+        found = [message for _ in range(end) if (message := consumer.poll(SECONDS))]
+    finally:
+        consumer.close()
+    key = f"{recorder.stream}.{archive}/".encode()
+    return [json.loads(message.value() or b"") for message in found if (message.key() or b"").startswith(key)]
+
+
+def recorded(recorder: Recorder) -> list[bytes]:
+    return [file.read_bytes() for file in recorder.files()]
+
+
+@pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
+def test_without_a_commit_it_goes_on_after_the_last_file(
+    recorder: Recorder, quick: tuple[str, str], files: int
+) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        untouched = recorder.archiver(archive="untouched")
+        archiver = recorder.archiver(*quick)
+        with sender.accept() as connection:
+            connection.sendall(b"".join(flow(1) + scan(n) + flow(2) for n in range(files)) + flow(1) + scan(10))
+            archiver.await_line("opened", count=files + 1)
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            archiver.stop(signal.SIGKILL)
+            connection.sendall(scan(11))
+            forget_group(recorder)
+            archiver = recorder.archiver(*quick)
+            if files:
+                archiver.await_line("no state is committed; going on after its last file")
+            archiver.await_line("opened")
+            connection.sendall(scan(12) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+            untouched.await_line(r"finished .* \(end\)", count=files + 1)
+    assert recorder.tree() == recorder.tree("untouched")
+    assert len(recorder.files()) == files + 1
+    assert not list((recorder.data() / ".archiver" / recorder.stream).iterdir())
+    assert [event["number"] for event in events(recorder) if event["event"] == "file"] == list(range(1, files + 2))
+
+
+@pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
+def test_what_a_topic_made_anew_cannot_give_again_is_published(
+    recorder: Recorder, quick: tuple[str, str], files: int
+) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        ingest = recorder.ingest(sender.port)
+        archiver = recorder.archiver(*quick)
+        with sender.accept() as connection:
+            connection.sendall(b"".join(flow(1) + scan(n) + flow(2) for n in range(files)))
+            connection.sendall(flow(1) + scan(10) + scan(11))
+            opened = archiver.await_line(r"opened (\S+)", count=files + 1)[1]
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            archiver.stop(signal.SIGKILL)
+            ingest.stop()
+        before = recorder.tree()
+        (partial,) = (recorder.data() / ".archiver" / recorder.stream).iterdir()
+        with partial.open("ab") as torn:
+            torn.write(scan(12)[:100])  # as a kill in mid-write leaves it
+        make_topic_anew(recorder)
+        recorder.ingest(sender.port)
+        archiver = recorder.archiver(*quick)
+        archiver.await_line(rf"published the 2 frames that could be saved as {opened}")
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(20) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+    assert before.items() <= {**recorder.tree(), **{k: v for k, v in before.items() if k.endswith("SUMS")}}.items()
+    assert recorded(recorder) == [*(scan(n) for n in range(files)), scan(10) + scan(11), scan(20)]
+    told = [event for event in events(recorder) if event["event"] == "salvaged"]
+    assert [(event["path"], event["frames"]) for event in told] == [(opened, 2)]
+    assert not list((recorder.data() / ".archiver" / recorder.stream).iterdir())
+
+
+def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: Path) -> None:
+    with Broker(tmp_path / "one") as one, Recorder(one.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        with RawSender() as sender:
+            ingest, archiver = recorder.ingest(sender.port), recorder.archiver()
+            with sender.accept() as connection:
+                connection.sendall(flow(1) + scan(0) + flow(2) + flow(1) + scan(1))
+                archiver.await_line("opened", count=2)
+                eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+                archiver.kill()
+                ingest.stop()
+    before = recorder.tree()
+    with Broker(tmp_path / "two") as two, Recorder(two.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        with RawSender() as sender:
+            archiver = recorder.archiver()
+            archiver.await_line("published the 1 frames that could be saved")
+            recorder.ingest(sender.port)
+            with sender.accept() as connection:
+                connection.sendall(flow(1) + scan(2) + flow(2))
+                archiver.await_line(r"finished .* \(end\)")
+    assert recorded(recorder) == [scan(0), scan(1), scan(2)]
+    assert all(recorder.tree()[name] == data for name, data in before.items() if name.endswith(".g3"))
+
+
+def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_is_good(recorder: Recorder) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        archiver = recorder.archiver()
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0) + scan(1) + scan(2))
+            opened = archiver.await_line(r"opened (\S+)")[1]
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            archiver.kill()
+            (partial,) = (recorder.data() / ".archiver" / recorder.stream).iterdir()
+            data = bytearray(partial.read_bytes())
+            data[len(scan(0)) + len(scan(1)) // 2] ^= 1
+            partial.write_bytes(data)
+            connection.sendall(scan(3))
+            eventually(lambda: len(recorder.records()) == recorder.committed() + 1, "the last frame published")
+            admin = AdminClient({"bootstrap.servers": recorder.servers})
+            delete = TopicPartition(frames_topic(recorder.stream), 0, recorder.committed() - 1)
+            admin.delete_records([delete])[delete].result()
+            archiver = recorder.archiver()
+            connection.sendall(flow(2))
+            # scan(3) came after them; but with what went before it in its file it counts as recorded.
+            archiver.await_line(rf"LOST 3 frames of {opened}")
+            connection.sendall(flow(1) + scan(4) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+    assert recorded(recorder) == [scan(0), scan(4)]
+    (kept,) = (recorder.data() / ".archiver" / recorder.stream).iterdir()
+    assert kept.read_bytes().startswith(data), "the damaged one is kept"
+    assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [3]
