@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+SOAK ?= 5m
+.PHONY: help demo test soak lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -13,6 +14,9 @@ demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, ar
 
 test: .venv/.ready  ## the whole test suite, on a real broker
 	$(BIN)/python -m pytest $(PYTEST)
+
+soak: .venv/.ready  ## random faults one after another, for as long as is told: make soak SOAK=30m
+	@PYTHONPATH=tests/integration $(BIN)/python tests/faults/soak.py --for $(SOAK)
 
 lint: .venv/.ready  ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .
