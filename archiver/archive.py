@@ -202,13 +202,13 @@ class Archive:
         """Leave these durable and committed, as far as that can be done in a few seconds."""
         until = time.monotonic() + _LET_GO_SECONDS
         recordings = [self._recordings[stream] for stream in streams]
-        while time.monotonic() < until:
-            self._feed.serve_commits()
-            self._see_to_commits(due=False)
-            if not self._committing and all(recording.settle() for recording in recordings):
-                break
-            time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
         try:
+            while time.monotonic() < until:
+                self._feed.serve_commits()
+                self._see_to_commits(due=False)
+                if not self._committing and all(recording.settle() for recording in recordings):
+                    break
+                time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
             snapshots = [found for recording in recordings if (found := recording.snapshot())]
             commits, done = self._make_durable(snapshots)
             self._feed.commit_now(commits)
