@@ -12,10 +12,14 @@ log = logging.getLogger(__name__)
 
 
 class Losses:
-    """`events` are those that are still to be told on g3.files."""
+    """`events` are those that are still to be told on g3.files.
+
+    records: how many are known to be lost, times: how often any were, since this archiver took the stream.
+    """
 
     def __init__(self, archive: ArchiveRoot, stream: str) -> None:
         self.events: list[RecordsLost] = []
+        self.records = self.times = 0
         self._archive = archive
         self._stream = stream
         self._cause = ""
@@ -37,6 +41,8 @@ class Losses:
         """
         cause, self._cause = self._cause, ""
         for loss in losses:
+            self.times += 1
+            self.records += loss.records or 0
             what = f"{loss.what} ({cause})" if cause else loss.what
             log.error(
                 "%s: LOST between %s and %s, before offset %d: %s",
