@@ -195,6 +195,7 @@ class Archive:
 
     def overtaken(self, stream: str, earliest: int) -> None:
         """Retention was faster than we."""
+        self._paused.discard(stream)  # to be assigned anew is to be resumed
         if stream in self._recordings:
             self._recordings[stream].overtaken(earliest)
 

@@ -27,6 +27,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished, encode
 from archiver.history import History, LastFile
+from ingest.outage import Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 << 10,
@@ -118,9 +120,11 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
+        self._admin = AdminClient(dict(common))
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._outage = Outage()
         self._complained = 0.0
 
     def join(self, stopping: threading.Event) -> None:
@@ -130,7 +134,7 @@ class Feed:
                 self._create_files_topic()
                 break
             except KafkaException as error:
-                self._complain(error.args[0].str())
+                self._complain(self._outage.why(error.args[0]))
                 stopping.wait(0.5)
         self._consumer.subscribe(
             [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -210,7 +214,7 @@ class Feed:
         self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [p for p in partitions if p.partition == 0 and not self._is_refused(consumer, p.topic)]
+        ours = [p for p in partitions if p.partition == 0 and not self._is_refused(p.topic)]
         committed = self._committed(consumer, ours)
         without = [stream_of(p.topic) for p in committed if not p.metadata]
         last_files = self._persist(lambda: self.history.last_files(without)) if without else {}
@@ -257,7 +261,7 @@ class Feed:
                 final = classified(error.args[0])
                 if not isinstance(final, KafkaException):
                     raise final from None
-                self._complain(error.args[0].str())
+                self._complain(self._outage.why(error.args[0]))
                 time.sleep(0.2)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -269,8 +273,9 @@ class Feed:
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
         return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
 
-    def _is_refused(self, consumer: Consumer, topic: str) -> bool:
-        found = self._persist(lambda: consumer.list_topics(topic, timeout=_ASK_SECONDS)).topics.get(topic)
+    def _is_refused(self, topic: str) -> bool:
+        # Not of the consumer: after its list_topics in a callback, the next callback of the same poll aborts us.
+        found = self._persist(lambda: self._admin.list_topics(topic, timeout=_ASK_SECONDS)).topics.get(topic)
         if found is not None and len(found.partitions) > 1:
             if topic not in self._refused:
                 log.error(
@@ -293,17 +298,22 @@ class Feed:
                 lambda: self._consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
             )
             self._recordings.overtaken(stream_of(topic), earliest)
-            self.seek(stream_of(topic), earliest)
+            # After this error librdkafka has stopped fetching, and refuses to seek.
+            self._consumer.incremental_unassign([partition])
+            self._consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
-            self._complain(error.str())
+            self._complain(self._outage.why(error))
 
     def _create_files_topic(self) -> None:
-        admin = AdminClient(dict(self._common))
-        if admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC].error is None:
+        try:
+            found = self._admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC]
+        finally:
+            self._admin.poll(0)  # what `_client_error` is to hear waits for this
+        if found.error is None:
             return
         new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
         try:
-            admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[FILES_TOPIC].result()
+            self._admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[FILES_TOPIC].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
@@ -311,8 +321,9 @@ class Feed:
             log.info("created the topic %s", FILES_TOPIC)
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._complain(error.str())
+        self._outage.heard(error)
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._complain(self._outage.why(error))
 
     def _complain(self, what: str) -> None:
         now = time.monotonic()

@@ -47,7 +47,8 @@ _PROPERTIES: Mapping[str, str] = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,"
+    + ",".join(f"{protocol}:{protocol}" for protocol in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     # One broker: one replica of everything, and no more partitions of internal topics than needed.
@@ -76,13 +77,22 @@ class Broker:
     directory: everything it writes, made if missing: `data/`, `kafka.log`, its settings.
     port: where it listens on 127.0.0.1; 0 takes a free one, which it keeps over restarts.
     properties: broker settings that add to, or replace, those given here.
+    listeners: ports for further listeners, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL); `properties` says
+    how those are to be secured. `bootstrap_servers` stays the plain one.
     Not safe to use from two threads at once. It dies with this process.
     """
 
-    def __init__(self, directory: Path, port: int = 0, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, int] | None = None,
+    ) -> None:
         self._directory = directory.absolute()
         self._port = port or free_port()
         self._properties = dict(properties or {})
+        self._listeners = {"PLAINTEXT": self._port, **(listeners or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -168,10 +178,11 @@ class Broker:
 
     def _write_settings(self, data: str = "data") -> Path:
         controller = free_port()
+        listeners = ",".join(f"{protocol}://{HOST}:{port}" for protocol, port in self._listeners.items())
         settings = {
             **_PROPERTIES,
-            "listeners": f"PLAINTEXT://{HOST}:{self._port},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self._port}",
+            "listeners": f"{listeners},CONTROLLER://{HOST}:{controller}",
+            "advertised.listeners": listeners,
             "controller.quorum.voters": f"1@{HOST}:{controller}",
             "log.dirs": str(self._directory / data),
             **self._properties,

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from ingest.outage import Outage
 from ingest.spool import Bundle, Spool
 from ingest.topic import (
     CHUNK_BYTES,
@@ -35,6 +36,7 @@ _COMPLAIN_SECONDS = 5.0
 _HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
 _OVERHEAD_BYTES = 300  # the same, usually; what a record without a value takes
 _ASK_SECONDS = 2.0
+_NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.idempotence": True,
@@ -45,6 +47,7 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "queue.buffering.max.kbytes": 2 * IN_FLIGHT_BYTES // 1024,
     "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
     "linger.ms": 2,
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
 }
 
@@ -80,7 +83,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._failed: KafkaError | None = None
-        self._last_error = "no answer"
+        self._outage = Outage()
         self._complained = 0.0
         self._rejected_ready = False
         self._ask_again = 0.0
@@ -141,7 +144,7 @@ class Publisher:
             producer.poll(0.005 if self._in_flight else 0)
         producer.poll(0)
         if self._in_flight and time.monotonic() - self._answered > _COMPLAIN_SECONDS:
-            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._last_error})")
+            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
 
     def _produce(self, producer: Producer, bundle: Bundle) -> None:
         if not self._in_flight:
@@ -205,7 +208,8 @@ class Publisher:
             reason = error.args[0]
             if reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
                 raise TopicRefused(f"Kafka won't create the topic {name}: {reason.str()}") from None
-            self._complain(f"Kafka at {self._servers} can't be used yet ({reason.str()})", again=name)
+            admin.poll(0)  # what `_client_error` is to hear waits for this
+            self._complain(f"Kafka at {self._servers} can't be used yet ({self._outage.why(reason)})", again=name)
             self._abandon.wait(0.5)
             return False
         return True
@@ -225,7 +229,7 @@ class Publisher:
         log.info("created the topic %s", name)
 
     def _client_error(self, error: KafkaError) -> None:
-        self._last_error = error.str()
+        self._outage.heard(error)
         if error.fatal():
             self._failed = self._failed or error
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ingest.client_properties import ClientPropertiesError, read_client_properties
 from ingest.topic import ContractError, stream_name
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
@@ -85,7 +86,7 @@ class Flags(argparse.ArgumentParser):
             type=client_properties,
             default={},
             metavar="FILE",
-            help="client.properties for TLS, SASL and anything else that librdkafka knows, a key=value a line",
+            help="client.properties for TLS, SASL and what else librdkafka knows, as Kafka's own tools take it",
         )
         self.option(
             "--log-level",
@@ -133,22 +134,11 @@ def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | boo
 
 
 def client_properties(path: str) -> dict[str, str]:
-    """Read a file of Kafka client properties: key=value lines, # and ! begin comments."""
+    """Type of a flag: a file of Kafka client properties; gives librdkafka's settings."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
-    properties = {}
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if not line or line[0] in "#!":
-            continue
-        key, equals, value = line.partition("=")
-        if not equals or not key.strip():
-            # The line may hold a secret: say where it is, not what it says.
-            raise argparse.ArgumentTypeError(f"{path}, line {number}: not key=value")
-        properties[key.strip()] = value.strip()
-    return properties
+        return read_client_properties(Path(path))
+    except ClientPropertiesError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def log_to_stderr(level: str) -> None:

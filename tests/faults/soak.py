@@ -180,6 +180,8 @@ class Soak:
         for path in partials:
             how = self._random.choice(["flipped", "cut", "deleted", "longer"])
             size = path.stat().st_size
+            if path.stat().st_nlink > 1:
+                continue  # it is the finished file already
             if how == "deleted":
                 path.unlink()
             elif how == "longer":

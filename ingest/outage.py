@@ -1,0 +1,24 @@
+"""Why Kafka can't be used: a client's `error_cb` hears more of it than the request that failed."""
+
+from confluent_kafka import KafkaError
+
+_UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
+
+
+class Outage:
+    """What is known of why no broker answers. For any thread."""
+
+    def __init__(self) -> None:
+        self._cause = ""
+
+    def heard(self, error: KafkaError) -> None:
+        """What `error_cb` was given."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._cause = error.str()
+        elif not self._cause:
+            # A listener for TLS or SASL says nothing to a client that speaks neither, and librdkafka nothing to us.
+            self._cause = "no broker keeps a connection open; if they want TLS or SASL, --kafka-config must say so"
+
+    def why(self, error: KafkaError) -> str:
+        """Why a request failed: its error, or, if no broker answered, the cause of that."""
+        return self._cause if self._cause and error.code() in _UNANSWERED else error.str()
