@@ -16,7 +16,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ingest.topic import frames_topic
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
-_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+# Not ILLEGAL_GENERATION: that is a rebalance going on, in which most streams stay ours (cooperative); it is asked for
+# again, and what is not ours any more is said by on_revoke or on_lost.
+_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID,)
 
 
 class FencedError(Exception):
@@ -52,6 +54,9 @@ class Commits:
         self._in_flight: list[_Request] = []
         self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
         self._refusing = threading.Event()
+        self.ours: set[str] = set()
+        """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
+        between the loss of our streams and the next join is answered as if another had our instance id."""
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
@@ -113,10 +118,15 @@ class Commits:
         _resolve(requests, classified(error) if error else None)
 
     def _drain(self) -> list[_Request]:
-        found = []
+        found: list[_Request] = []
         with contextlib.suppress(queue.Empty):
             while True:
-                found.append(self._requests.get_nowait())
+                request = self._requests.get_nowait()
+                if all(commit.stream in self.ours for commit in request.commits):
+                    found.append(request)
+                else:
+                    given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
+                    _resolve([request], KafkaException(given_away))
         return found
 
 

@@ -236,6 +236,7 @@ class Feed:
         consumer.incremental_assign(
             [TopicPartition(p.topic, p.partition, offsets.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
         )
+        self._commits.ours.update(starts)
         if refused:
             consumer.pause(refused)
 
@@ -266,8 +267,10 @@ class Feed:
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._recordings.revoked(self._ours(partitions))
+        self._commits.ours.difference_update(self._ours(partitions))
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commits.ours.difference_update(self._ours(partitions))
         self._recordings.lost(self._ours(partitions))
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:

@@ -29,7 +29,7 @@ SECONDS = 30.0
 
 
 class Program:
-    """A running `ingest` or `archiver`, with its log as it is written."""
+    """A running `ingest` or `archiver`, with its log as it is written. module: a module, or the path of a script."""
 
     def __init__(self, module: str, arguments: Sequence[str], servers: str) -> None:
         # What the tests' own environment says to these commands isn't what the tests say.
@@ -40,7 +40,7 @@ class Program:
         self._more = threading.Condition()
         self._ended = False
         self._process = start_tethered(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
             stderr=subprocess.PIPE,
             env={**clean, "KAFKA_BOOTSTRAP_SERVERS": servers},
         )
@@ -152,6 +152,11 @@ class Recorder:
         self._programs.append(program)
         return program
 
+    def kill(self) -> None:
+        """kill -9 to every program that still runs."""
+        for program in self._programs:
+            program.kill()
+
     def data(self, archive: str = "archive") -> Path:
         """An archive's data directory."""
         return self.directory / archive
@@ -200,8 +205,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.kill()
         for program in self._programs:
-            program.kill()
             print(f"--- log of {program.name}, {program.pid}\n{program.log}")
         if error is None:
             for program in self._programs:

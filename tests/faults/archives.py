@@ -1,0 +1,151 @@
+"""Archives of one topic: one made in peace, and others, made by archivers to which something happens."""
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from processes import SECONDS, Program, RawSender, Recorder, flow, frame, scan
+from spt3g import core
+
+from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic
+from ingest.wire import frame_type
+
+STOPPED_AT = str(Path(__file__).with_name("stopped_at.py"))
+
+FULL = os.environ.get("FAULTS") == "all"
+"""Whether every combination is to be tried, not only the sample that `make test` has time for."""
+
+ONLY_IN_FULL = pytest.mark.skipif(not FULL, reason="only with FAULTS=all")
+
+SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1 << 32))
+"""Of what is left to chance. A test that uses it prints it."""
+
+SPLIT_AT = ("--time-per-file", "1")
+"""The archiver's settings for `publish_night`."""
+
+
+def publish_night(recorder: Recorder) -> list[str]:
+    """Send a small night through a real ingest: three files of two acquisitions, a frame to be carried, a record of
+    three chunks. Records it in an archive `undisturbed`; gives its files' paths below the data directory."""
+    recorder.create_topic()
+    observation = frame(core.G3FrameType.Observation, stream_placement="start", frame_num=0)
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        archiver = recorder.archiver(*SPLIT_AT, archive="undisturbed")
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + observation + b"".join(scan(n) for n in range(1, 30)))
+            archiver.await_line("opened")
+            time.sleep(1.1)  # the next record belongs into the next file
+            connection.sendall(scan(30, 2_500_000) + b"".join(scan(n) for n in range(31, 60)) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+            connection.sendall(flow(1) + scan(60) + scan(61) + flow(2))
+            archiver.await_line(r"finished .* \(end\)", count=2)
+    assert archiver.stop() == 0
+    return peaceful(recorder)
+
+
+def peaceful(recorder: Recorder, archive: str = "undisturbed") -> list[str]:
+    """Its files, after having seen that their SHA256SUMS is right."""
+    root = recorder.data(archive)
+    for directory in {file.parent for file in recorder.files(archive)}:
+        lines = [line.split("  ") for line in (directory / "SHA256SUMS").read_text().splitlines()]
+        found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob("*.g3")}
+        assert {name: digest for digest, name in lines} == found
+    return [str(file.relative_to(root)) for file in recorder.files(archive)]
+
+
+def disturbed(recorder: Recorder, what: list[str], *arguments: str, archive: str) -> Program:
+    """Start an archiver to which that happens (as stopped_at.py takes it)."""
+    group, data = ["--group", f"{recorder.stream}.{archive}"], ["--data-dir", str(recorder.data(archive))]
+    return recorder.start(STOPPED_AT, *what, "--", *data, *group, "--stream", recorder.stream, *arguments)
+
+
+def assert_same_tree(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
+    """Fails if they differ, and says where, without printing megabytes."""
+    assert sorted(found) == sorted(expected)
+    for name, data in expected.items():
+        assert found[name] == data, f"{name}: {len(found[name])} bytes, not the {len(data)} that are expected"
+
+
+def left_behind(recorder: Recorder, archive: str) -> list[str]:
+    """What lies in its private directory, but for locks."""
+    private = recorder.data(archive) / ".archiver"
+    return [
+        str(path.relative_to(private)) for path in private.rglob("*") if path.is_file() and path.suffix != ".lock"
+    ]
+
+
+class Source:
+    """Publishes a stream's records as an ingest does, but fast, and at times of its own: `now`, ms."""
+
+    def __init__(self, servers: str, stream: str) -> None:
+        self.stream = stream
+        self.now = int(time.time() * 1000)
+        self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 1})
+        self._epoch, self._seq = secrets.token_hex(8), 0
+
+    @property
+    def sent(self) -> int:
+        """How many records."""
+        return self._seq
+
+    def start(self) -> None:
+        """START, and an Observation frame."""
+        self._publish(Kind.START, flow(1))
+        self._publish(Kind.FRAME, frame(core.G3FrameType.Observation, stream_placement="start", frame_num=self._seq))
+        self._flush()
+
+    def scans(self, count: int, size: int = 1000, every: int = 1) -> None:
+        """So many data frames of `size` bytes, `every` ms."""
+        for _ in range(count):
+            self.now += every
+            self._publish(Kind.FRAME, scan(self._seq, size))
+        self._flush()
+
+    def end(self) -> None:
+        """END."""
+        self._publish(Kind.END, flow(2))
+        self._flush()
+
+    def _publish(self, kind: Kind, value: bytes) -> None:
+        label = Label(kind, self._epoch, self._seq, type=frame_type(value))
+        topic = frames_topic(self.stream)
+        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        self._producer.produce(topic, value, headers=headers, timestamp=self.now, partition=0)
+        self._seq += 1
+
+    def _flush(self) -> None:
+        assert self._producer.flush(SECONDS) == 0
+
+
+class FileEvents:
+    """What comes on g3.files from now on."""
+
+    def __init__(self, servers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused", "enable.auto.commit": False})
+        partition = TopicPartition(FILES_TOPIC, 0)
+        _, end = self._consumer.get_watermark_offsets(partition, SECONDS)
+        self._consumer.assign([TopicPartition(FILES_TOPIC, 0, end)])
+        self._next = end
+        self._found: list[tuple[str, dict[str, Any]]] = []
+
+    def of(self, group: str) -> list[tuple[str, dict[str, Any]]]:
+        """Those of a group so far: key and value."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), SECONDS)
+        while self._next < end:
+            message = self._consumer.poll(SECONDS)
+            assert message is not None
+            assert message.error() is None
+            self._next = (message.offset() or 0) + 1
+            self._found.append(((message.key() or b"").decode(), json.loads(message.value() or b"")))
+        return [(key, value) for key, value in self._found if value["group"] == group]
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
