@@ -19,7 +19,8 @@ from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.segmentation import Settings
-from ingest.settings import Flags, kafka_client, log_to_stderr, seconds, stream_flag
+from ingest.log import log_to_stderr
+from ingest.settings import Flags, kafka_client, seconds, stream_flag
 from ingest.wire import FRAME_TYPES
 
 log = logging.getLogger("archiver")

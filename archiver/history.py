@@ -124,7 +124,7 @@ def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[M
 def _label(message: Message) -> Label | None:
     try:
         return Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # values are bytes or None
-    except ContractError:
+    except (ContractError, SystemError):  # confluent-kafka raises that one for a name that isn't UTF-8
         return None
 
 

@@ -209,6 +209,9 @@ class Recording:
                 )
             self.unsynced, self._syncs_fail = None, True
             self._let_go_of_file()
+            self._record = self._why = None
+            self.backlog.clear()
+            self.backlog_bytes = 0
             self.restored = False
 
     def abandon(self) -> None:
@@ -234,7 +237,11 @@ class Recording:
 
     def _next_record(self) -> Record | None:
         message = self.backlog[0]
-        label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]
+        try:
+            headers = message.headers() or ()
+        except SystemError:  # confluent-kafka has no better one for a header's name that isn't UTF-8
+            raise ContractError("a record with a header that can't be read") from None
+        label = Label.from_headers(headers)  # type: ignore[arg-type]
         value = message.value() or b""
         offset = message.offset()
         assert offset is not None

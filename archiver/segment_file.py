@@ -64,8 +64,13 @@ class SegmentFile:
     def create(cls, directory: Directory, name: str) -> Self:
         """Begin a new one. Raises OSError."""
         fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        directory.sync()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.sync()
+        except BaseException:
+            os.close(fd)
+            directory.unlink(name)
+            raise
         return cls(fd, 0, 0)
 
     @classmethod

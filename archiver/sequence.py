@@ -12,7 +12,10 @@ from ingest.topic import Label
 
 EPOCHS_REMEMBERED = 32
 GIVE_UP_BYTES = 1 << 30
-"""An incomplete record is given up after that many bytes of later records."""
+"""An incomplete record is given up after that many bytes of later records, or of its own."""
+MOST_INCOMPLETE = 32
+"""Killed ingests leave one each; if there are more, the oldest is given up."""
+_CHUNK_OVERHEAD = 100  # bytes that a part takes besides its value, about: empty ones take memory, too
 
 
 class Record(NamedTuple):
@@ -42,6 +45,7 @@ class _Incomplete:
     label: Label
     offset: int
     parts: list[bytes] = field(default_factory=list)
+    bytes: int = 0
     later_bytes: int = 0
 
 
@@ -123,6 +127,8 @@ class Seen:
         if record is None or record.label.seq != label.seq:
             if k > 1:
                 return None  # its first chunks are gone; the jump in seq tells
+            if len(self._incomplete) >= MOST_INCOMPLETE:
+                self._give_up(next(iter(self._incomplete.values())))
             record = self._incomplete[label.epoch] = _Incomplete(label, offset)
         have = len(record.parts)
         if k <= have:
@@ -132,7 +138,10 @@ class Seen:
             self._give_up(record)
             return None
         record.parts.append(value)
+        record.bytes += len(value) + _CHUNK_OVERHEAD
         if k < n:
+            if record.bytes > GIVE_UP_BYTES:
+                self._give_up(record)
             return None
         del self._incomplete[label.epoch]
         return Record(record.label, time, tuple(record.parts), record.offset)

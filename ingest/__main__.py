@@ -11,8 +11,9 @@ import lmdb
 from confluent_kafka import KafkaException, Producer
 
 from ingest.connection import ConnectTo, ListenError, ListenOn
+from ingest.log import log_to_stderr
 from ingest.publisher import PRODUCER_CONFIG, Publisher, TopicRefused
-from ingest.settings import Flags, kafka_client, log_to_stderr, port, seconds, size, stream_flag
+from ingest.settings import Flags, kafka_client, port, seconds, size, stream_flag
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream
 

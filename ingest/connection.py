@@ -116,12 +116,14 @@ class Connection:
 
     def _accept(self) -> socket.socket:
         assert self._listener
+        self._pause_between_attempts()
         while True:
             self._await(self._listener, select.POLLIN, None)
             try:
                 client, _ = self._listener.accept()
             except OSError:  # it has gone again
                 continue
+            self._attempted = time.monotonic()
             client.setblocking(False)
             return client
 
@@ -137,8 +139,7 @@ class Connection:
         return retrying(self._connect)
 
     def _connect(self) -> socket.socket:
-        # A sender that accepts and closes at once must not be asked more often either.
-        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - time.monotonic())
+        self._pause_between_attempts()
         self._attempted = time.monotonic()
         assert isinstance(self._where, ConnectTo)
         error: OSError = ConnectionError("it has no address")
@@ -231,6 +232,10 @@ class Connection:
         with second:
             log.warning("refused a second client, %s, on %s: one is connected", _peer(second), self._where)
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+    def _pause_between_attempts(self) -> None:
+        """A peer that closes, or sends garbage, at once must not fill the log and the topic with that."""
+        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - time.monotonic())
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(max(0.0, seconds)):

@@ -34,7 +34,7 @@ _READ_BYTES = 8 << 20
 _REMOVE_BYTES = 8 << 20
 _COMPLAIN_SECONDS = 5.0
 _HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
-_OVERHEAD_BYTES = 300  # the same, usually; what a record without a value takes
+_OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
 _ASK_SECONDS = 2.0
 _NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
@@ -76,7 +76,8 @@ class Publisher:
         self._topics = {False: frames_topic(stream), True: rejected_topic(stream)}
         self._topic_configs = {
             False: {**FRAMES_TOPIC_CONFIG, **topic_config},
-            True: {**REJECTED_TOPIC_CONFIG, **topic_config},
+            # Made for the frames, a setting may make bad ones fill the broker: theirs stay bounded.
+            True: {**topic_config, **REJECTED_TOPIC_CONFIG},
         }
         self._replication_factor = replication_factor
         self._servers = config["bootstrap.servers"]
@@ -86,6 +87,7 @@ class Publisher:
         self._outage = Outage()
         self._complained = 0.0
         self._rejected_ready = False
+        self._passed_over = False  # rejected frames, as there was no topic for them
         self._ask_again = 0.0
         self._awaited: dict[int, int] = {}  # how many records of a bundle Kafka has not acknowledged yet
         self._acknowledged: list[int] = []
@@ -114,6 +116,7 @@ class Publisher:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
         producer = Producer(self._config)
         self._failed = None
+        self._passed_over = False
         self._in_flight = 0
         self._awaited = {}
         self._acknowledged = []
@@ -122,6 +125,8 @@ class Publisher:
         after = -1
         try:
             while not self._done() and not self._failed:
+                if self._passed_over and self._takes_rejected():
+                    break  # and begin again with the spool's first
                 self._wait(producer, after)
                 if self._in_flight < IN_FLIGHT_BYTES:
                     for bundle in self._spool.read(after, _READ_BYTES):
@@ -152,6 +157,7 @@ class Publisher:
         self._awaited[bundle.key] = len(bundle.records)
         for record in bundle.records:
             if record.rejected and not self._takes_rejected():
+                self._passed_over = True
                 continue  # so its bundle stays in the spool; the others' copies will be dropped as duplicates
             size = len(record.value) + _OVERHEAD_BYTES
             self._in_flight += size
@@ -206,11 +212,18 @@ class Publisher:
                 _check(admin, name, len(topic.partitions))
         except KafkaException as error:
             reason = error.args[0]
-            if reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
+            if not rejected and reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
                 raise TopicRefused(f"Kafka won't create the topic {name}: {reason.str()}") from None
             admin.poll(0)  # what `_client_error` is to hear waits for this
             self._complain(f"Kafka at {self._servers} can't be used yet ({self._outage.why(reason)})", again=name)
-            self._abandon.wait(0.5)
+            if not rejected:
+                self._abandon.wait(0.5)
+            return False
+        except TopicRefused as refused:
+            if not rejected:
+                raise
+            # What one flipped bit on the wire calls for must not end a stream.
+            self._complain(f"rejected frames can't be published: {refused}")
             return False
         return True
 

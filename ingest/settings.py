@@ -5,8 +5,6 @@ import importlib.metadata
 import logging
 import os
 import re
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,17 +137,6 @@ def client_properties(path: str) -> dict[str, str]:
         return read_client_properties(Path(path))
     except ClientPropertiesError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def log_to_stderr(level: str) -> None:
-    """Log lines of `level` and above to stderr, each with its time in UTC."""
-    logging.Formatter.converter = staticmethod(time.gmtime)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
 
 
 def stream_flag(text: str) -> str:

@@ -23,6 +23,9 @@ _STREAM_NAME = re.compile(_STREAM)
 _EPOCH = re.compile(r"[0-9a-f]{16}")
 _EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
 _CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
+_SHORT = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev"})
+"""Headers that are refused if they are long."""
+_LONGEST_WHY = 200
 
 FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
 """For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
@@ -125,12 +128,16 @@ class Label(NamedTuple):
         seq_text = num_text = None
         others = []
         for pair in headers:
-            if pair[0] == "seq":
+            name = pair[0]
+            if name == "seq":
                 seq_text = pair[1]
-            elif pair[0] == "num":
+            elif name == "num":
                 num_text = pair[1]
-            else:
+            elif name in _SHORT:
                 others.append(pair)
+            elif name in ("why", "unclean"):
+                # As they are remembered for the next records, they must not be as long as it pleases a stranger.
+                others.append((name, pair[1] and pair[1][:_LONGEST_WHY]))
         kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean = _of_many(tuple(others))
         seq = _integer("seq", seq_text, 0, 2**63)
         if seq is None:
@@ -142,11 +149,16 @@ class Label(NamedTuple):
     def _without_numbers(cls, headers: tuple[tuple[str, bytes | None], ...]) -> "Label":
         """All but `seq` and `num`, which differ from record to record."""
         got = dict(headers)
-        if got.get("v") != _VERSION:
-            raise ContractError(f"a record of contract version {got.get('v')!r}; this program reads {VERSION}")
-        kind = _KINDS.get(got.get("kind"))
+        if len(got) < len(headers):
+            raise ContractError("a record with two headers of one name")
+        version, kind_text = got.get("v"), got.get("kind")
+        if version != _VERSION:
+            raise ContractError(
+                f"a record of contract version {version and version[:30]!r}; this program reads {VERSION}"
+            )
+        kind = _KINDS.get(kind_text)
         if kind is None:
-            raise ContractError(f"a record of unknown kind {got.get('kind')!r}")
+            raise ContractError(f"a record of unknown kind {kind_text and kind_text[:30]!r}")
         epoch = _epoch(got.get("epoch"))
         stream_id = got.get("id")
         name = None if stream_id is None else _id(stream_id)
@@ -160,7 +172,7 @@ class Label(NamedTuple):
             _integer("session", got.get("session"), -(2**63), 2**63),
             None,
             _chunk(got.get("chunk")),
-            None if why is None else why[:200].decode("ascii", "backslashreplace"),
+            None if why is None else why[:_LONGEST_WHY].decode("ascii", "backslashreplace"),
             _prev(got.get("prev")),
             got.get("unclean") == b"1",
         )

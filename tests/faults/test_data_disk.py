@@ -188,7 +188,6 @@ def test_gone_for_a_while_nothing_is_written_where_it_was(recorder: Recorder) ->
                 unmount(data)
 
 
-SYNC_BUG = "after a failed sync of a file that is to be finished, work() goes on to finish it, though it has none"
 FAILING = {
     "a-write": ("EIO", r"pwritev "),
     "a-write-to-a-disk-that-turns-read-only": ("EROFS", r"pwritev "),
@@ -201,7 +200,6 @@ FAILING = {
 }
 
 
-@pytest.mark.xfail(reason=f"BUG: {SYNC_BUG}; a partial whose directory can't be synced stays, a new one a try")
 def test_an_error_of_the_disk_is_said_once_and_tried_again(recorder: Recorder) -> None:
     # All at the same time, as most of it is waiting.
     source = Source(recorder.servers, recorder.stream)
@@ -228,7 +226,7 @@ def test_an_error_of_the_disk_is_said_once_and_tried_again(recorder: Recorder) -
     "pace",
     [
         pytest.param(["--pace", "0.05"], id="in-mid-file"),
-        pytest.param([], id="at-the-end", marks=pytest.mark.xfail(reason=f"BUG: {SYNC_BUG}")),
+        pytest.param([], id="at-the-end"),
     ],
 )
 def test_what_a_failed_sync_may_have_lost_is_written_again(recorder: Recorder, pace: list[str]) -> None:

@@ -122,10 +122,6 @@ def test_the_streams_of_a_killed_archiver_move_to_the_other(recorder: Recorder) 
     assert "LOST" not in pair.b.log
 
 
-@pytest.mark.xfail(
-    reason="BUG: a commit sent between the loss of the streams and the next join fences the archiver itself; "
-    "ILLEGAL_GENERATION in a rebalance makes it drop streams that stay its own"
-)
 @pytest.mark.parametrize(
     ("call", "ended"),
     [
@@ -162,9 +158,6 @@ def test_an_archiver_frozen_past_its_session_does_no_harm_when_it_thaws(
     eventually(lambda: left_behind(recorder, "archive") == [], "nothing left behind")
 
 
-@pytest.mark.xfail(
-    reason="BUG: ILLEGAL_GENERATION in a rebalance makes an archiver drop streams that stay its own, for good"
-)
 def test_a_second_archiver_may_join_while_files_are_finished_all_the_time(recorder: Recorder) -> None:
     streams = [recorder.stream, f"{recorder.stream}-2", f"{recorder.stream}-3"]
     flags = ["--time-per-file", "1", *(flag for stream in streams[1:] for flag in ("--stream", stream))]

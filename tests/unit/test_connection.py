@@ -306,6 +306,20 @@ def test_a_silent_client_makes_room_for_another(listener: Listener) -> None:
             listener.next("connected")
 
 
+def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second_at_most(listener: Listener) -> None:
+    port = free_port()
+    with running(ListenOn(HOST, port), listener):
+        heard = []
+        for _ in range(3):
+            with socket.create_connection((HOST, port), SOON) as client:
+                client.sendall(b"garbage instead of a frame")
+                listener.next("connected")
+                heard.append(time.monotonic())
+                assert listener.why().startswith("garbage")
+    intervals = [later - earlier for earlier, later in pairwise(heard)]
+    assert all(0.95 <= interval < 3 for interval in intervals), intervals
+
+
 def test_a_port_that_is_taken_is_told_at_once(server: socket.socket, listener: Listener) -> None:
     port = server.getsockname()[1]
     with pytest.raises(ListenError, match=f"{HOST}:{port}"):
