@@ -120,7 +120,7 @@ class Archive:
         except (OSError, KafkaException) as error:
             recording.say_trouble(error)
             return recording.committed_offset
-        if seek and offset is not None:
+        if seek:
             self._feed.seek(recording.stream, offset)
         return offset
 

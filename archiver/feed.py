@@ -205,9 +205,9 @@ class Feed:
         """Deliver it again."""
         self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
 
-    def seek(self, stream: str, offset: int) -> None:
-        """Deliver it from that offset on."""
-        self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
+    def seek(self, stream: str, offset: int | None) -> None:
+        """Deliver it from that offset on; None: from its first record."""
+        self._consumer.seek(TopicPartition(frames_topic(stream), 0, OFFSET_BEGINNING if offset is None else offset))
 
     def close(self) -> None:
         """Leave. The group keeps our streams for us until the session has timed out."""
