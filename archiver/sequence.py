@@ -118,6 +118,11 @@ class Seen:
                 self._lose(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}")
             elif last < seen:
                 self._lose(None, f"ingest's spool had gone back to {epoch}:{last}; {epoch}:{seen} is known here")
+            elif epoch != (newest := next(reversed(self._last))):
+                # An older copy of the spool, of a time between two epochs.
+                self._lose(
+                    None, f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
+                )
         if label.unclean:
             self._lose(None, "the ingest host went down unasked; records of its last second may be lost")
 

@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import lmdb
 from confluent_kafka import KafkaException, Producer
 
 from ingest.connection import ConnectTo, ListenError, ListenOn
@@ -90,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=size,
         default="16GiB",
         metavar="SIZE",
-        help="the most that the spool may take; reading stops when 85%% of it are full",
+        help="the most that the spool may take, at least 1MiB; reading stops when 85%% of it are full",
     )
     return flags
 
@@ -105,8 +104,6 @@ def main(args: list[str] | None = None) -> int:
         log.error("%s", error)
     except KafkaException as error:  # a client setting that librdkafka doesn't take
         log.error("Kafka settings: %s", error.args[0].str())
-    except lmdb.Error as error:
-        log.error("the spool in %s can't be written: %s", options.spool_dir / options.stream, error)
     return 1
 
 

@@ -15,8 +15,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from ingest.bundle import Bundle
 from ingest.outage import Outage
-from ingest.spool import Bundle, Spool
+from ingest.spool import Spool
 from ingest.topic import (
     CHUNK_BYTES,
     FRAMES_TOPIC_CONFIG,

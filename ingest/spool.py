@@ -1,110 +1,94 @@
 """What was read from the socket and Kafka has not acknowledged yet, on disk.
 
-Every record goes through here, in order, so reading never waits for Kafka, and a killed ingest loses nothing
-that it had received. LMDB survives a kill of the process as it is; a power cut may take it back to the last
-sync, which follows each write by about a second.
+Every record goes through here, in order, so reading never waits for Kafka, and a killed ingest loses nothing that it
+had received. It lies in files that are only ever appended to, and removed when Kafka has all of their records: so a
+full disk or a damaged file harms nothing but what was to be written, or can't be read. A power cut may take it back
+to the last sync, which follows each write by about a second.
 """
 
+import bisect
+import contextlib
 import fcntl
+import logging
 import os
-import struct
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-import lmdb
-
+from ingest.bundle import Bundle, bundled, records
 from ingest.reception import Entry
-from ingest.topic import CHUNK_BYTES, Label, headers_spelled
+from ingest.spool_file import SpoolFileWriter
+from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
+from ingest.spool_state import SpoolState, StateFile, boot_id
+
+log = logging.getLogger(__name__)
 
 STOP_AT, GO_ON_AT = 0.85, 0.75
-"""Full, and no longer full, as parts of the size: LMDB needs free pages even to delete."""
+"""Full, and no longer full, as parts of the size; what was read when it became full is put in on top."""
 
-_KEY = struct.Struct(">Q")
-_PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
-_PAGE = 4096
+LEAST_BYTES = 1 << 20
+
+_FILE_BYTES = 64 << 20
 _SYNC_SECONDS = 1.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SpoolError(Exception):
-    """The spool can't be used; the message says why and what to do."""
-
-
-class Spooled(NamedTuple):
-    """A record, or a chunk of one, as it lies in the spool. time: ms since the epoch."""
-
-    rejected: bool
-    time: int
-    headers: list[tuple[str, str]]
-    value: bytes
-
-
-class Bundle(NamedTuple):
-    """Records that came together, kept and removed together: to LMDB one large value costs less than many small."""
-
-    key: int
-    records: list[Spooled]
+    """The spool can't be used, or not written now; the message says why and what to do."""
 
 
 class Spool:
-    """A stream's spool in a directory of its own, at most `size` bytes of it.
+    """A stream's spool in a directory of its own, about `size` bytes of it at most.
 
     `prev` is the epoch and the last seq that an earlier ingest put here; `unclean` says that the host has been
-    started anew since then without that ingest's clean exit. Raises SpoolError.
+    started anew since then without that ingest's clean exit. `bundles` and `bytes` wait; `unreadable` counts the
+    bundles that were given up as damaged. One thread appends, one reads and removes. Raises SpoolError.
     """
 
     def __init__(self, directory: Path, size: int) -> None:
+        if size < LEAST_BYTES:
+            raise SpoolError(f"a spool of {size} bytes is too small; --spool-size must be at least 1MiB")
+        self._stop_at, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
+        self._file_bytes = min(_FILE_BYTES, size // 32)
+        self._root, self._directory = directory, directory / "spool"
         self._lock_file = _lock(directory)
         self._changed = threading.Condition()
-        self._stopping = False
-        self._closed = threading.Event()
+        self._writing = threading.Lock()  # taken before _changed, if both are
+        self._stopping = self._starved = self.full = False
+        self.bytes = self.bundles = self.unreadable = 0
+        self._used = 0  # of the disk
+        self._writer: SpoolFileWriter | None = None  # of the last of the files
+        self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # no longer written
+        self._lengths: dict[int, int] = {}  # of what was read and not removed yet
         try:
-            # Without WRITEMAP: with it a full disk is a SIGBUS. Without sync: the thread below does that.
-            self._env = lmdb.open(
-                str(directory / "spool"), map_size=size, max_dbs=2, sync=False, metasync=False, max_readers=8
-            )
-            self._records = self._env.open_db(b"records")
-            self._meta = self._env.open_db(b"meta")
-            boot = _BOOT_ID.read_bytes().strip()
-            with self._env.begin(write=True) as txn:
-                last = txn.get(b"last", db=self._meta)
-                clean = txn.get(b"clean", db=self._meta) == b"1"
-                same_boot = txn.get(b"boot", db=self._meta) == boot
-                txn.put(b"clean", b"0", db=self._meta)
-                txn.put(b"boot", boot, db=self._meta)
-            self.bytes, self.bundles, self._next = self._measure()
-        except (lmdb.Error, OSError, OverflowError) as error:
+            self._state_file, state = self._open_state()
+            self._files = self._open_files(state)
+            self._open_for_use(state)
+        except OSError as error:
             os.close(self._lock_file)
             raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
-        self.prev = _epoch_seq(last) if last else None
-        self.unclean = bool(last) and not clean and not same_boot
-        self._stop_at, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
-        self.full = False
-        self._dirty = threading.Event()
-        threading.Thread(target=self._sync, name="spool-sync", daemon=True).start()
+        self._cursor = Cursor()
+        self._dirty, self._closed = threading.Event(), threading.Event()
+        self._syncing = threading.Thread(target=self._sync_again_and_again, name="spool-sync", daemon=True)
+        self._syncing.start()
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises (lmdb.Error)."""
-        put, end = 0, self._next
-        with self._env.begin(self._records, write=True) as txn:
-            for bundle in _bundles(entries):
-                txn.put(_KEY.pack(end), bundle, append=True)
-                put += _pages(len(bundle))
-                end += 1
-            for entry in reversed(entries):
-                if not entry.rejected:
-                    last = b"%s:%d" % (entry.label.epoch.encode(), entry.label.seq)
-                    txn.put(b"last", last, db=self._meta)
-                    break
-        with self._changed:
-            self.bytes += put
-            self.bundles += end - self._next
-            self._next = end
-            self.full = self.full or self.bytes > self._stop_at
-            self._changed.notify_all()
+        """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises SpoolError."""
+        if not entries:
+            return
+        labels = [entry.label for entry in entries if not entry.rejected]
+        with self._writing:
+            try:
+                writer = self._writer_with_room()
+                before = writer.size
+                count = writer.append(self._next, bundled(entries))
+                with self._changed:
+                    self._appended(count, writer, before, (labels[-1].epoch, labels[-1].seq) if labels else None)
+            except OSError as error:
+                self._starved = True
+                raise SpoolError(f"the spool in {self._root} can't be written: {error}") from error
+            self._starved = False
         self._dirty.set()
 
     def wait_for_room(self) -> None:
@@ -112,40 +96,52 @@ class Spool:
         with self._changed:
             self._changed.wait_for(lambda: not self.full or self._stopping)
 
+    def wait_for_removal(self, seconds: float) -> None:
+        """Return when something was removed, `stop` was called, or that time has passed."""
+        with self._changed:
+            self._changed.wait(seconds)
+
     def wait_for_more(self, after: int, seconds: float) -> bool:
         """Whether there is a bundle beyond key `after`; waits for one up to that long."""
+        least = self._cursor.least(after)
         with self._changed:
-            return self._changed.wait_for(lambda: self._next > after + 1, seconds)
+            return self._changed.wait_for(lambda: self._next > least, seconds)
 
     def read(self, after: int, max_bytes: int) -> list[Bundle]:
-        """The bundles beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them."""
+        """The bundles beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them.
+
+        What can't be read is told, counted, and passed over.
+        """
         found = []
-        with (
-            self._env.begin(self._records, buffers=True) as txn,
-            txn.cursor() as cursor,
-        ):
-            here = cursor.set_range(_KEY.pack(after + 1))
-            while here and max_bytes > 0:
-                value = cursor.value()
-                found.append(Bundle(_KEY.unpack(cursor.key())[0], list(_records(value))))
-                max_bytes -= len(value)
-                here = cursor.next()
+        while max_bytes > 0:
+            with self._changed:
+                files, end = list(self._files), self._next
+            got, damaged = self._cursor.read(files, after, end)
+            for file, first, beyond in damaged:
+                self._give_up(file, first, beyond)
+            if got is None:
+                break
+            after, value = got
+            self._lengths[after] = len(value)
+            found.append(Bundle(after, list(records(value))))
+            max_bytes -= len(value)
         return found
 
     def remove(self, keys: Iterable[int]) -> None:
         """Forget these bundles: Kafka has them."""
-        freed = count = 0
-        with self._env.begin(self._records, write=True, buffers=True) as txn, txn.cursor() as cursor:
-            for key in keys:
-                if cursor.set_key(_KEY.pack(key)):
-                    freed += _pages(len(cursor.value()))
-                    count += 1
-                    cursor.delete()
         with self._changed:
-            self.bytes -= freed
-            self.bundles -= count
-            self.full = self.full and self.bytes > self._go_on_at
-            self._changed.notify_all()
+            for key in keys:
+                at = bisect.bisect_right(self._files, key, key=lambda file: file.name.first) - 1
+                if at >= 0 and self._files[at].forget(key, self._next):
+                    self.bundles -= 1
+                    self.bytes -= self._lengths.pop(key, 0)
+            self._removed()
+            in_the_way = self._last_is_in_the_way()
+        if in_the_way:
+            with self._writing, self._changed:
+                if self._last_is_in_the_way():
+                    self._retire()
+                    self._removed()
         self._dirty.set()
 
     def stop(self) -> None:
@@ -155,88 +151,231 @@ class Spool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Leave it as a clean exit does: all of it on disk."""
+        """Leave it as a clean exit does: all of it on disk. Raises SpoolError."""
         self._closed.set()
         self._dirty.set()
-        with self._env.begin(self._meta, write=True) as txn:
-            txn.put(b"clean", b"1")
-        self._env.sync(True)
-        self._env.close()
-        os.close(self._lock_file)
+        self._syncing.join()
+        try:
+            with self._writing, self._changed:
+                self._retire()
+                self._removed()
+                self._clean = True
+                self._state_file.write(self._state())
+            self._sync()
+        except OSError as error:
+            raise SpoolError(f"the spool in {self._root} can't be closed as it should: {error}") from error
+        finally:
+            self._cursor.close()
+            self._state_file.close()
+            os.close(self._lock_file)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
-    def _measure(self) -> tuple[int, int, int]:
-        total = count = 0
-        key = -1
-        with self._env.begin(self._records, buffers=True) as txn, txn.cursor() as cursor:
-            for raw, value in cursor:
-                total += _pages(len(value))
-                count += 1
-                key = _KEY.unpack(raw)[0]
-        return total, count, key + 1
+    # -- opening
 
-    def _sync(self) -> None:
+    def _open_state(self) -> tuple[StateFile, SpoolState | None]:
+        self._directory.mkdir(exist_ok=True)
+        path = self._root / "state"
+        new = not os.path.lexists(path) and not any(find_files(self._directory))
+        file = state = None
+        with contextlib.suppress(IsADirectoryError):
+            file = StateFile(path)
+            state = file.read()
+        if not new and state is None:
+            log.error("the spool's %s is damaged; set aside: %s", path, set_aside(path, self._root))
+        if file is None or (not new and state is None):
+            if file:
+                file.close()
+            file = StateFile(path)
+        return file, state
+
+    def _open_files(self, state: SpoolState | None) -> list[SpoolFile]:
+        files = find_files(self._directory)
+        for n, file in enumerate(files):
+            if file.end is None:
+                # The last one, as a rule: it was written to when ingest was killed.
+                file.end = files[n + 1].name.first if n + 1 < len(files) else end_of_last(file, state)
+            file.start_at(state.low if state else 0)
+        if state and state.low < state.next and not files:
+            log.error(
+                "%d bundles are missing in the spool in %s; their records are lost",
+                state.next - state.low,
+                self._directory,
+            )
+        return files
+
+    def _open_for_use(self, state: SpoolState | None) -> None:
+        known = state.next if state else 0
+        self._next = max([known, *(file.end or 0 for file in self._files)])
+        self.prev = state.last if state else None
+        if self._next > known:  # killed between a write and its entry in the state
+            self.prev = last_record(self._files, known) or self.prev
+        self._boot = boot_id()
+        lost_track = state is None and bool(self._files)
+        self.unclean = lost_track or (
+            state is not None and state.last is not None and not state.clean and state.boot != self._boot
+        )
+        self._clean = False
+        self._last = self.prev
+        self._used = sum(file.size for file in self._files)
+        self.bytes = sum(file.waiting_bytes for file in self._files)
+        self.bundles = sum(file.waiting(self._next) for file in self._files)
+        self._low = self._next
+        with self._changed:
+            self._removed()
+        # Before anything is appended: so that a start after a power cut can see that there was one.
+        self._state_file.write(self._state())
+        self._state_file.sync()
+        for path in (self._directory, self._root, self._root.parent):
+            sync_directory(path)
+        self._names_changed = False
+
+    # -- with _writing held
+
+    def _writer_with_room(self) -> SpoolFileWriter:
+        if self._writer and self._writer.size >= self._file_bytes:
+            with self._changed:
+                self._retire()
+        if self._writer is None:
+            file = SpoolFile.new(self._directory, self._next)
+            self._writer = SpoolFileWriter(self._directory, file.name)
+            with self._changed:
+                self._files.append(file)
+                self._names_changed = True
+        return self._writer
+
+    def _appended(self, count: int, writer: SpoolFileWriter, before: int, last: tuple[str, int] | None) -> None:
+        known = self._next, self._last
+        self._next, self._last = self._next + count, last or self._last
+        try:
+            self._state_file.write(self._state())
+        except OSError:
+            self._next, self._last = known
+            writer.cut(before)
+            raise
+        put = writer.size - before
+        self._files[-1].size = writer.size
+        self._used += put
+        self.bytes += put
+        self.bundles += count
+        self.full = self.full or self._used > self._stop_at
+        self._changed.notify_all()
+
+    def _retire(self) -> None:
+        """The last file is written no longer. With _changed held, too."""
+        if self._writer is None:
+            return
+        file = self._files[-1]
+        file.end = self._next
+        # The name matters only if a later file is lost.
+        with contextlib.suppress(OSError):
+            file.rename_with_end()
+        self._unsynced.append((self._writer, file))
+        self._writer = None
+        self._names_changed = True
+
+    # -- with _changed held
+
+    def _state(self) -> SpoolState:
+        return SpoolState(self._low, self._next, self._clean, self._boot, self._last)
+
+    def _removed(self) -> None:
+        """Remove files that nothing waits in, and remember from where on something does."""
+        done = [file for file in self._files if file.end is not None and not file.waiting(self._next)]
+        self._low = min((file.low for file in self._files if file.waiting(self._next)), default=self._next)
+        # If it can't be written, Kafka gets some records again after a restart: no harm, and `append` will tell.
+        with contextlib.suppress(OSError):
+            self._state_file.write(self._state())
+        for file in done:
+            self._files.remove(file)
+            self._drop(file)
+        if not self.bundles:
+            self.bytes = 0
+        self.full = self.full and self._used > self._go_on_at
+        self._changed.notify_all()
+
+    def _drop(self, file: SpoolFile) -> None:
+        self._names_changed = file.dropped = True
+        self._used -= file.size
+        try:
+            if file.damaged:
+                log.error("a damaged file of the spool is set aside: %s", set_aside(file.path, self._root))
+            else:
+                os.truncate(file.path, 0)  # it may be open still, and would keep its room
+                file.path.unlink()
+        except OSError as error:
+            log.error("%s can't be removed: %s", file.path, error)
+
+    def _last_is_in_the_way(self) -> bool:
+        """Whether the last file takes room that is needed, and nothing waits in it."""
+        if self._writer is None or self._files[-1].waiting(self._next):
+            return False
+        size = self._files[-1].size
+        return size >= self._file_bytes or (size > 0 and (self.full or self._starved))
+
+    def _give_up(self, file: SpoolFile, first: int, beyond: int) -> None:
+        with self._changed:
+            count = sum(file.forget(key, self._next) for key in range(first, beyond))
+            if not count:
+                return  # they had been removed
+            file.damaged = True
+            self.bundles -= count
+            self.unreadable += count
+            log.error(
+                "%s is damaged: %d bundles of records (%d to %d) can't be read; the others are published",
+                file.path,
+                count,
+                first,
+                beyond - 1,
+            )
+            self._removed()
+
+    # -- syncing
+
+    def _sync_again_and_again(self) -> None:
+        failing = False
         while not self._closed.is_set():
             self._dirty.wait()
-            self._dirty.clear()
             if self._closed.wait(_SYNC_SECONDS):
                 return
-            self._env.sync(True)
+            self._dirty.clear()
+            try:
+                self._sync()
+            except OSError as error:
+                if not failing:
+                    log.error("the spool in %s can't be made durable (%s); still trying", self._root, error)
+                failing = True
+                self._dirty.set()
+            else:
+                failing = False
 
-
-def _bundles(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The values to put for these entries: large records in chunks, small ones together."""
-    parts: list[bytes | bytearray | memoryview] = []
-    size = 0
-    for entry in entries:
-        for label, value in _chunks(entry):
-            if parts and size + len(value) > CHUNK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-            said = label.spelled()
-            parts += (_PREFIX.pack(entry.rejected, entry.time, len(said), len(value)), said, value)
-            size += len(value)
-    if parts:
-        yield b"".join(parts)
-
-
-def _chunks(entry: Entry) -> list[tuple[Label, bytes | bytearray | memoryview]]:
-    if len(entry.value) <= CHUNK_BYTES:
-        return [(entry.label, entry.value)]
-    count = -(-len(entry.value) // CHUNK_BYTES)
-    each = -(-len(entry.value) // count)
-    view = memoryview(entry.value)
-    return [(entry.label._replace(chunk=(k + 1, count)), view[k * each : (k + 1) * each]) for k in range(count)]
-
-
-def _records(bundle: memoryview) -> Iterator[Spooled]:
-    at = 0
-    while at < len(bundle):
-        rejected, time, said, length = _PREFIX.unpack_from(bundle, at)
-        at += _PREFIX.size
-        headers = headers_spelled(bytes(bundle[at : at + said]))
-        at += said + length
-        yield Spooled(bool(rejected), time, headers, bytes(bundle[at - length : at]))
-
-
-def _pages(length: int) -> int:
-    """About what a value of that many bytes takes of the map."""
-    return -(-(length + 64) // _PAGE) * _PAGE
-
-
-def _epoch_seq(text: bytes) -> tuple[str, int]:
-    epoch, _, seq = text.partition(b":")
-    return epoch.decode(), int(seq)
+    def _sync(self) -> None:
+        """All that was written until now. Raises OSError."""
+        with self._changed:
+            writer, unsynced, names = self._writer, list(self._unsynced), self._names_changed
+            self._names_changed = False
+        try:
+            for old, file in unsynced:
+                if not file.dropped:
+                    os.fdatasync(old.fd)
+            if writer:
+                os.fdatasync(writer.fd)
+            if names:
+                sync_directory(self._directory)
+            self._state_file.sync()
+        except OSError:
+            self._names_changed = self._names_changed or names
+            raise
+        with self._changed:
+            del self._unsynced[: len(unsynced)]
+        for old, _ in unsynced:
+            os.close(old.fd)
 
 
 def _lock(directory: Path) -> int:

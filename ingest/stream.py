@@ -6,25 +6,27 @@ import threading
 import time
 from collections.abc import Callable
 
-import lmdb
-
 from ingest.connection import Connection, ConnectTo, Events, ListenOn
 from ingest.publisher import Publisher
 from ingest.reception import Entry, Reception
-from ingest.spool import Spool
+from ingest.spool import Spool, SpoolError
 from ingest.topic import Kind
 
 log = logging.getLogger(__name__)
 
 _SPOOL_RETRY_SECONDS = 1.0
+_SAY_AGAIN_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 """How long a stop waits for Kafka before it leaves the rest in the spool."""
+_LAST_TRIES_SECONDS = 2.0
+"""How long a stop waits, within that, for room on a full disk."""
 
 
 class Stream:
     """A running stream. `over` may be set by anyone, in a signal's handler too, to stop it.
 
-    timeout: seconds, max_frame_bytes: as Connection takes them. Raises ListenError, lmdb.Error.
+    timeout: seconds, max_frame_bytes: as Connection takes them. `stalls` counts how often reading had to stop, as the
+    spool was full or couldn't be written. Raises ListenError.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Stream:
         publisher: Publisher,
     ) -> None:
         self.over = threading.Event()
+        self.stalls = 0
         self._name = name
         self._spool = spool
         self._publisher = publisher
@@ -46,14 +49,13 @@ class Stream:
         self._connection = Connection(source, timeout, max_frame_bytes, events)
         self._reception = Reception(secrets.token_hex(8), spool.prev, spool.unclean)
         self._awaiting_first = True
-        spool.append([self._reception.started(_now())])
 
     def run(self) -> None:
         """Record until `over`; then publish what there is, as far as Kafka takes it within seconds.
 
-        Raises TopicRefused, or what else ended one of the two threads.
+        Raises TopicRefused, SpoolError, or what else ended one of the two threads.
         """
-        reader = _Thread("connection", self._connection.run, self.over)
+        reader = _Thread("connection", self._read, self.over)
         writer = _Thread("publisher", self._publisher.run, self.over)
         self.over.wait()
         self._connection.stop()
@@ -70,6 +72,11 @@ class Stream:
             log.warning("%s: stopped; %.1f MB wait in the spool for Kafka", self._name, self._spool.bytes / 1e6)
         else:
             log.info("%s: stopped; everything received is published", self._name)
+
+    def _read(self) -> None:
+        # Here, not before: on a full disk it must wait until the publisher has made room.
+        self._append([self._reception.started(_now())])
+        self._connection.run()
 
     def _connected(self, peer: str) -> None:
         log.info("%s: connected to %s", self._name, peer)
@@ -104,19 +111,29 @@ class Stream:
         self._append([self._reception.lost(_now(), why)])
 
     def _append(self, entries: list[Entry]) -> None:
-        """Into the spool, however long that takes: meanwhile nothing is read. Raises lmdb.Error when stopped."""
-        said = False
+        """Into the spool, however long that takes: meanwhile nothing is read. Raises SpoolError when stopped."""
+        said = give_up_at = None
         while True:
             try:
                 self._spool.append(entries)
                 break
-            except lmdb.Error as error:
-                if not said:
-                    log.error("%s: the spool can't be written (%s); reading stops until it can", self._name, error)
-                said = True
-                if self.over.wait(_SPOOL_RETRY_SECONDS):
-                    raise
+            except SpoolError as error:
+                now = time.monotonic()
+                if said is None:
+                    self.stalls += 1
+                if said is None or now - said > _SAY_AGAIN_SECONDS:
+                    said = now
+                    log.error("%s: %s; reading stops until it can", self._name, error)
+                if self.over.is_set():
+                    give_up_at = give_up_at or now + _LAST_TRIES_SECONDS
+                    if now > give_up_at:
+                        log.error("%s: stopped before it could; what was read last is lost", self._name)
+                        raise
+                self._spool.wait_for_removal(_SPOOL_RETRY_SECONDS)
+        if said is not None:
+            log.info("%s: the spool can be written again", self._name)
         if self._spool.full:
+            self.stalls += 1
             log.error("%s: the spool is full; reading stops until Kafka takes records", self._name)
             self._spool.wait_for_room()
             log.info("%s: the spool has room again", self._name)

@@ -1,0 +1,73 @@
+"""What the spool remembers beside its files: where it begins and ends, and the last record ever put into it."""
+
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import google_crc32c
+
+_MAGIC = b"g3spool1"
+_STATE = struct.Struct(">8sQQ?36s16sq")  # magic, then as SpoolState; an empty epoch: none
+_CRC = struct.Struct(">I")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class SpoolState(NamedTuple):
+    """low: the key of the first bundle that waits. next: that of the next one to come.
+
+    clean: ingest exited as it should. boot: the start of the host that it ran in. last: the epoch and seq of the
+    last record. It outlives that record: the next epoch names it as its predecessor's.
+    """
+
+    low: int
+    next: int
+    clean: bool
+    boot: bytes
+    last: tuple[str, int] | None
+
+    def packed(self) -> bytes:
+        """As it lies in its file. A constant length, below a sector's: it is never half written."""
+        epoch, seq = self.last or ("", 0)
+        state = _STATE.pack(_MAGIC, self.low, self.next, self.clean, self.boot, epoch.encode(), seq)
+        return state + _CRC.pack(google_crc32c.value(state))
+
+
+class StateFile:
+    """The file that it lies in, made if need be, written over in place: on a full disk, too. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+
+    def read(self) -> SpoolState | None:
+        """None if it is empty, or not what was written."""
+        try:
+            data = os.pread(self._fd, 4096, 0)
+        except OSError:  # a bad sector
+            return None
+        state = data[: _STATE.size]
+        if len(data) != _STATE.size + _CRC.size or _CRC.unpack_from(data, _STATE.size)[0] != google_crc32c.value(
+            state
+        ):
+            return None
+        magic, low, end, clean, boot, epoch, seq = _STATE.unpack(state)
+        if magic != _MAGIC:
+            return None
+        return SpoolState(low, end, clean, boot, (epoch.decode("ascii"), seq) if epoch.strip(b"\0") else None)
+
+    def write(self, state: SpoolState) -> None:
+        """Replace what is there."""
+        os.pwrite(self._fd, state.packed(), 0)
+
+    def sync(self) -> None:
+        """Return when it is on disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+
+def boot_id() -> bytes:
+    """Another one after each start of the host, 36 bytes."""
+    return _BOOT_ID.read_bytes().strip()

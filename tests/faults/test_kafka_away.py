@@ -1,0 +1,100 @@
+"""Kafka is away while a stream runs at full speed: ingest reads on in little memory, and all of it arrives."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from processes import SECONDS, Program, RawSender, Recorder, flow, scan
+
+from compose.kafka import Broker
+from ingest.topic import Kind, Label, frames_topic
+
+FRAMES = 500
+FRAME_BYTES = 2_000_000
+ANONYMOUS_BYTES = 150e6
+
+
+class Memory(threading.Thread):
+    """The most anonymous memory that a process had, in bytes, asked for all the time."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self._status = Path(f"/proc/{program.pid}/status")
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                match = re.search(r"RssAnon:\s+(\d+) kB", self._status.read_text())
+            except OSError:
+                return  # it has ended
+            self.most = max(self.most, int(match[1]) * 1024 if match else 0)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
+    """All whole frames up to END, in order, as they come: time in ms, bytes."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(frames_topic(stream), 0, 0)])
+        parts: list[bytes] = []
+        while True:
+            message = consumer.poll(SECONDS)
+            assert message is not None
+            assert message.error() is None
+            label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
+            if label.kind is Kind.END:
+                return
+            if label.kind is Kind.FRAME:
+                parts.append(message.value() or b"")
+                assert label.chunk[0] == len(parts), "each chunk once, in order"
+                if label.chunk[0] == label.chunk[1]:
+                    yield message.timestamp()[1], b"".join(parts)
+                    parts = []
+    finally:
+        consumer.close()
+
+
+def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestamps(
+    stream: str, tmp_path: Path
+) -> None:
+    broker = Broker(tmp_path / "kafka")  # which isn't running yet
+    frames = [scan(number, FRAME_BYTES) for number in range(FRAMES)]
+    sent: list[float] = []
+    with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, RawSender() as sender:
+        ingest = recorder.ingest(sender.port, "--spool-size", "2GiB")
+        memory = Memory(ingest)
+        with sender.accept() as connection:
+            for number, frame in enumerate(frames):
+                if number == FRAMES // 2:
+                    time.sleep(2)  # so that the times of receipt can be told from any other
+                sent.append(time.time())
+                connection.sendall(frame)
+            connection.sendall(flow(2))
+            ingest.await_line("END")
+            read_at = time.time()
+            took = read_at - sent[0] - 2
+            print(f"read {FRAMES * FRAME_BYTES / took / 1e6:.0f} MB/s with Kafka away")
+            with broker:
+                ingest.await_line("created the topic")
+                times = []
+                for number, (at, data) in enumerate(frames_to_end(broker.bootstrap_servers, stream)):
+                    assert data == frames[number]
+                    times.append(at / 1000)
+                assert ingest.stop() == 0
+                memory.stop()
+                ingest.await_line("everything received is published")
+    assert len(times) == FRAMES
+    assert times == sorted(times)
+    assert all(begun - 0.01 < at < read_at for begun, at in zip(sent, times, strict=True))
+    assert times[FRAMES // 2] - times[FRAMES // 2 - 1] > 1, "the pause is where it was"
+    print(f"at most {memory.most / 1e6:.0f} MB of anonymous memory")
+    assert memory.most < ANONYMOUS_BYTES
