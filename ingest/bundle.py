@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ingest.reception import Entry
-from ingest.topic import CHUNK_BYTES, Label, headers_spelled
+from ingest.topic import CHUNK_BYTES, Label, read_spelled, spelled
 
 _PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
 
@@ -26,20 +26,26 @@ class Bundle(NamedTuple):
     records: list[Spooled]
 
 
-def bundled(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """These entries as bundles of about CHUNK_BYTES at most: large records in chunks, small ones together."""
-    parts: list[bytes | bytearray | memoryview] = []
+def bundled(entries: Iterable[Entry]) -> Iterator[tuple[bytes, list[Spooled]]]:
+    """These entries as bundles of about CHUNK_BYTES at most: large records in chunks, small ones together.
+
+    Each as it is to be spooled, and as `records` would give it back.
+    """
+    parts: list[bytes] = []
+    spooled: list[Spooled] = []
     size = 0
     for entry in entries:
         for label, value in _chunks(entry):
             if parts and size + len(value) > CHUNK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-            said = label.spelled()
+                yield b"".join(parts), spooled
+                parts, spooled, size = [], [], 0
+            headers = label.spelled()
+            said = spelled(headers)
             parts += (_PREFIX.pack(entry.rejected, entry.time, len(said), len(value)), said, value)
+            spooled.append(Spooled(entry.rejected, entry.time, headers, value))
             size += len(value)
     if parts:
-        yield b"".join(parts)
+        yield b"".join(parts), spooled
 
 
 def records(bundle: bytes) -> Iterator[Spooled]:
@@ -48,15 +54,17 @@ def records(bundle: bytes) -> Iterator[Spooled]:
     while at < len(bundle):
         rejected, time, said, length = _PREFIX.unpack_from(bundle, at)
         at += _PREFIX.size
-        headers = headers_spelled(bundle[at : at + said])
+        headers = read_spelled(bundle[at : at + said])
         at += said + length
         yield Spooled(bool(rejected), time, headers, bundle[at - length : at])
 
 
-def _chunks(entry: Entry) -> list[tuple[Label, bytes | bytearray | memoryview]]:
+def _chunks(entry: Entry) -> Iterator[tuple[Label, bytes]]:
     if len(entry.value) <= CHUNK_BYTES:
-        return [(entry.label, entry.value)]
+        yield entry.label, bytes(entry.value)
+        return
     count = -(-len(entry.value) // CHUNK_BYTES)
     each = -(-len(entry.value) // count)
-    view = memoryview(entry.value)
-    return [(entry.label._replace(chunk=(k + 1, count)), view[k * each : (k + 1) * each]) for k in range(count)]
+    with memoryview(entry.value) as view:
+        for k in range(count):
+            yield entry.label._replace(chunk=(k + 1, count)), bytes(view[k * each : (k + 1) * each])

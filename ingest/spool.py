@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ingest.bundle import Bundle, bundled, records
+from ingest.fresh import Fresh
 from ingest.reception import Entry
 from ingest.spool_file import SpoolFileWriter
 from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
@@ -61,6 +62,7 @@ class Spool:
         self._writer: SpoolFileWriter | None = None  # of the last of the files
         self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # no longer written
         self._lengths: dict[int, int] = {}  # of what was read and not removed yet
+        self._fresh = Fresh()
         try:
             self._state_file, state = self._open_state()
             self._files = self._open_files(state)
@@ -82,9 +84,11 @@ class Spool:
             try:
                 writer = self._writer_with_room()
                 before = writer.size
-                count = writer.append(self._next, bundled(entries))
+                count = writer.append(self._next, self._fresh.keeping(bundled(entries)))
                 with self._changed:
+                    first = self._next
                     self._appended(count, writer, before, (labels[-1].epoch, labels[-1].seq) if labels else None)
+                    self._fresh.spooled(first)
             except OSError as error:
                 self._starved = True
                 raise SpoolError(f"the spool in {self._root} can't be written: {error}") from error
@@ -115,6 +119,12 @@ class Spool:
         found = []
         while max_bytes > 0:
             with self._changed:
+                if fresh := self._fresh.take(after + 1):
+                    after += 1
+                    self._lengths[after] = fresh.bytes
+                    found.append(Bundle(after, fresh.records))
+                    max_bytes -= fresh.bytes
+                    continue
                 files, end = list(self._files), self._next
             got, damaged = self._cursor.read(files, after, end)
             for file, first, beyond in damaged:
@@ -122,6 +132,8 @@ class Spool:
             if got is None:
                 break
             after, value = got
+            with self._changed:
+                self._fresh.take(after)
             self._lengths[after] = len(value)
             found.append(Bundle(after, list(records(value))))
             max_bytes -= len(value)
@@ -244,8 +256,9 @@ class Spool:
                 self._retire()
         if self._writer is None:
             file = SpoolFile.new(self._directory, self._next)
-            self._writer = SpoolFileWriter(self._directory, file.name)
+            writer = SpoolFileWriter(self._directory, file.name)
             with self._changed:
+                self._writer = writer
                 self._files.append(file)
                 self._names_changed = True
         return self._writer

@@ -15,7 +15,8 @@ FILES_TOPIC = "g3.files"
 CHUNK_BYTES = 1_000_000
 """The largest value of a record. With its headers it fits a broker's default message.max.bytes (1,048,588)."""
 
-_VERSION = b"%d" % VERSION
+_V = str(VERSION)
+_VERSION = _V.encode()
 _FRAMES_PREFIX = "g3.frames."
 _REJECTED_PREFIX = "g3.rejected."
 _STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
@@ -98,29 +99,29 @@ class Label(NamedTuple):
 
     def headers(self) -> Headers:
         """The Kafka headers that say this; `from_headers` reads them back."""
-        return [(name, text.encode()) for name, text in headers_spelled(self.spelled())]
+        return [(name, text.encode()) for name, text in self.spelled()]
 
-    def spelled(self) -> bytes:
-        """The same as one line of NAME=VALUE for each, for the spool."""
+    def spelled(self) -> list[tuple[str, str]]:
+        """The same, as text, which a Kafka producer takes too: ASCII, of one line each."""
         kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean = self
-        text = f"v={VERSION}\nkind={kind}\nepoch={epoch}\nseq={seq}"
+        headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
         if code is not None:
-            text += f"\ntype={code}"
+            headers.append(("type", str(code)))
         if stream_id is not None:
-            text += f"\nid={stream_id}"
+            headers.append(("id", stream_id))
         if session is not None:
-            text += f"\nsession={session}"
+            headers.append(("session", str(session)))
         if num is not None:
-            text += f"\nnum={num}"
+            headers.append(("num", str(num)))
         if chunk != (1, 1):
-            text += f"\nchunk={chunk[0]}/{chunk[1]}"
+            headers.append(("chunk", f"{chunk[0]}/{chunk[1]}"))
         if why is not None:
-            text += "\nwhy=" + why.replace("\n", " ")
+            headers.append(("why", _one_line(why)))
         if prev is not None:
-            text += f"\nprev={prev[0]}:{prev[1]}"
+            headers.append(("prev", f"{prev[0]}:{prev[1]}"))
         if unclean:
-            text += "\nunclean=1"
-        return text.encode("ascii", "backslashreplace")
+            headers.append(("unclean", "1"))
+        return headers
 
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
@@ -178,13 +179,22 @@ class Label(NamedTuple):
         )
 
 
-def headers_spelled(text: bytes) -> list[tuple[str, str]]:
-    """What `Label.spelled` gave, as headers for a Kafka producer."""
+def spelled(headers: Iterable[tuple[str, str]]) -> bytes:
+    """What `Label.spelled` gave, as one line of NAME=VALUE for each, for the spool."""
+    return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
+
+
+def read_spelled(text: bytes) -> list[tuple[str, str]]:
+    """The headers back."""
     headers = []
     for line in text.decode("ascii").split("\n"):
         name, _, value = line.partition("=")
         headers.append((name, value))
     return headers
+
+
+def _one_line(why: str) -> str:
+    return why.replace("\n", " ").encode("ascii", "backslashreplace").decode()
 
 
 _of_many = lru_cache(maxsize=64)(Label._without_numbers)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,29 @@ def test_waiting_for_more_ends_with_the_next_record(tmp_path: Path) -> None:
         later.join()
         (only,) = spool.read(-1, ALL)
         assert not spool.wait_for_more(only.key, 0.01)
+
+
+def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Path) -> None:
+    count = 3000
+    seen: list[int] = []
+    with Spool(tmp_path, LEAST_BYTES) as spool:  # its files are small: one is begun, or removed, all the time
+
+        def drain() -> None:
+            after = -1
+            while len(seen) < count:
+                assert spool.wait_for_more(after, 10)
+                found = spool.read(after, 100_000)
+                seen.extend(label.seq for bundle in found for label in labels(bundle.records))
+                spool.remove([bundle.key for bundle in found])
+                after = found[-1].key
+
+        with ThreadPoolExecutor(1) as pool:
+            draining = pool.submit(drain)
+            for n in range(count):
+                spool.append([entry(n, bytes(20_000))])
+                spool.wait_for_room()
+            draining.result(60)
+    assert seen == list(range(count))
 
 
 # -- reopening ------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""The bundles that were just spooled: a publisher that keeps up need not read them from the disk."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ingest.bundle import Spooled
+
+_MOST_BYTES = 8 << 20
+
+
+class FreshBundle(NamedTuple):
+    """bytes: of the bundle, as it was spooled."""
+
+    bytes: int
+    records: list[Spooled]
+
+
+class Fresh:
+    """A few of the bundles in the spool, by their keys. `spooled` and `take` are for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._coming: list[FreshBundle] = []
+        self._bundles: dict[int, FreshBundle] = {}
+        self._bytes = 0
+
+    def keeping(self, bundles: Iterable[tuple[bytes, list[Spooled]]]) -> Iterator[bytes]:
+        """The bundles' bytes, to be spooled; and keep the first of them, as far as there is room."""
+        self._coming = []
+        room = _MOST_BYTES - self._bytes
+        for value, records in bundles:
+            room -= len(value)
+            if room > 0:
+                self._coming.append(FreshBundle(len(value), records))
+            yield value
+            if room <= 0:
+                yield from (later for later, _ in bundles)
+
+    def spooled(self, first: int) -> None:
+        """They are in the spool, with the keys from `first` on."""
+        self._bundles.update(enumerate(self._coming, first))
+        self._bytes += sum(bundle.bytes for bundle in self._coming)
+        self._coming = []
+
+    def take(self, key: int) -> FreshBundle | None:
+        """The bundle with that key, if it is here; from now on it is not."""
+        found = self._bundles.pop(key, None)
+        if found:
+            self._bytes -= found.bytes
+        return found
