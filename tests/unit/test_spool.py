@@ -138,12 +138,15 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
 
         def drain() -> None:
             after = -1
-            while len(seen) < count:
-                assert spool.wait_for_more(after, 10)
-                found = spool.read(after, 100_000)
-                seen.extend(label.seq for bundle in found for label in labels(bundle.records))
-                spool.remove([bundle.key for bundle in found])
-                after = found[-1].key
+            try:
+                while len(seen) < count:
+                    assert spool.wait_for_more(after, 10)
+                    found = spool.read(after, 100_000)
+                    seen.extend(label.seq for bundle in found for label in labels(bundle.records))
+                    spool.remove([bundle.key for bundle in found])
+                    after = found[-1].key
+            finally:
+                spool.stop()
 
         with ThreadPoolExecutor(1) as pool:
             draining = pool.submit(drain)
