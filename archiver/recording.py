@@ -100,6 +100,7 @@ class Recording:
         self._abandoned = threading.Event()
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
         self._tell_after_next = False  # whatever the next record shows
+        self._turns_told = 0
         self._time = 0  # of the last message, ms
         self._since: int | None = None  # of the last recorded frame before it
         self._syncs_fail = False
@@ -129,7 +130,7 @@ class Recording:
                         self._record = self._next_record()
                     if self._record is not None:
                         self._step(self._record)
-                    if self._seen.losses or self._seen.taking_turns:
+                    if self._seen.losses or self._seen.turns > self._turns_told:
                         self._tell_losses()
             except ContractError as error:
                 self.stop(f"at offset {self._next}: {error}")
@@ -296,9 +297,13 @@ class Recording:
         self.losses.found(self._seen.losses, self._since, self._time, self._next or 0)
         self._seen.losses.clear()
         self._tell_after_next = False
-        if self._seen.taking_turns:
-            self._seen.taking_turns = False
-            log.error("%s: two ingests publish to this stream at once; stop one of them", self.stream)
+        if self._seen.turns > self._turns_told:
+            self._turns_told = self._seen.turns
+            log.error(
+                "%s: two ingests publish to this stream at once (they took turns %d times); stop one of them",
+                self.stream,
+                self._turns_told,
+            )
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were recorded; reading goes on at `earliest`."""
@@ -357,7 +362,7 @@ class Recording:
         self._finishing = None
         self._let_go_of_file()
         self._state = found.state
-        self._seen = Seen(found.epochs)
+        self._seen, self._turns_told = Seen(found.epochs), 0
         self._files = found.files
         self._record = self._why = None
         self.backlog.clear()

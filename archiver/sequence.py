@@ -54,14 +54,14 @@ class Seen:
 
     `whole` gives a record that is complete and new; once it has been stepped, `saw` marks it, so that a state
     taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
-    to tell and clear.
+    to tell and clear. turns: how often an epoch went on after a later one had begun, as with two ingests at once.
     """
 
     def __init__(self, epochs: Sequence[tuple[str, int]] = ()) -> None:
         self._last = dict(epochs)  # in the order of their latest records
         self._incomplete: dict[str, _Incomplete] = {}
         self.losses: list[Loss] = []
-        self.taking_turns = False
+        self.turns = 0
         self.duplicates = 0
 
     def epochs(self) -> tuple[tuple[str, int], ...]:
@@ -97,7 +97,7 @@ class Seen:
             if seq > last + 1:
                 self._lose(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}")
             # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
-            self.taking_turns = self.taking_turns or newest != epoch
+            self.turns += newest != epoch
         self._last[epoch] = seq
         if len(self._last) > EPOCHS_REMEMBERED:
             del self._last[next(iter(self._last))]

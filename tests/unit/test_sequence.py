@@ -112,18 +112,18 @@ def test_two_ingests_taking_turns_are_noticed_a_restarted_one_is_not() -> None:
     restarted = Seen([(A, 3)])
     for label in (record(A, 4), record(B, 0, prev=(A, 4)), record(B, 1), record(C, 0, prev=(B, 1))):
         restarted.saw(label)
-    assert not restarted.taking_turns
+    assert restarted.turns == 0
     two = Seen([(A, 3)])
     for label in (record(B, 0, prev=(A, 3)), record(A, 4)):
         two.saw(label)
-    assert two.taking_turns
+    assert two.turns == 1
 
 
 def test_an_older_epochs_duplicates_are_not_two_ingests() -> None:
     seen = Seen([(A, 4), (B, 1)])
     log = [Message(record(epoch, seq), 0, b"x") for epoch, seq in ((A, 3), (A, 4), (B, 0), (B, 1), (B, 2))]
     assert [found.label.seq for found in stepped(seen, log)] == [2]
-    assert not seen.taking_turns
+    assert seen.turns == 0
 
 
 def test_the_32_epochs_with_the_latest_records_are_remembered() -> None:
@@ -326,7 +326,7 @@ def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.D
             if at in commits:
                 saved = (seen.safe_offset(at + 1), seen.epochs(), len(got))
         assert seen.losses == []
-        assert not seen.taking_turns
+        assert seen.turns == 0
     assert got == killed.records
 
 
