@@ -65,7 +65,12 @@ class History:
         wanted = {f"{self._group}/{stream}/": stream for stream in streams}
         found: dict[str, LastFile] = {}
         with self._consumer() as consumer:
-            first, end = _span(consumer, FILES_TOPIC)
+            try:
+                first, end = _span(consumer, FILES_TOPIC)
+            except KafkaException as error:
+                if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+                    raise
+                first = end = 0  # there is no such topic any more
             while end > first and len(found) < len(wanted):
                 start = max(first, end - _BLOCK_RECORDS)
                 newest: dict[str, LastFile] = {}

@@ -67,6 +67,7 @@ with socket.socket(fileno=int(sys.argv[1])) as connection:
 
 def killed(connection: socket.socket, data: bytes, sent: Callable[[], None]) -> None:
     """Let a process send this, and kill -9 it."""
+    connection.setblocking(True)  # of the socket itself, so the process has it, too
     sender = subprocess.Popen(
         [sys.executable, "-c", _SENDER, str(connection.fileno())],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[connection.fileno()],
