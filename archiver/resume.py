@@ -40,19 +40,17 @@ def resume(archive: ArchiveRoot, feed: Feed, committed: Committed) -> Resumed:
 
     Raises CheckpointError if what Kafka knows can't be understood, OSError, KafkaException.
     """
-    stream = committed.stream
-    start = _known(feed, committed)
+    start = _without_orphans(archive, feed, _known(feed, committed))
     found = start.checkpoint
-    if found.partial and not found.closing:
-        try:
-            with archive.private(stream) as private:
-                file = GrowingFile.go_on(private, found.partial, found.epochs)
-        except PartialDamagedError as error:
-            start = rebuild(archive, feed, found, start.offset, str(error))
-        else:
-            log.info("%s: going on with %s at %.1f MB", stream, file.path, file.file.length / 1e6)
-            start = Resumed(found, start.offset, file)
-    return _without_orphans(archive, feed, start)
+    if found.partial is None or found.closing:
+        return start
+    try:
+        with archive.private(committed.stream) as private:
+            file = GrowingFile.go_on(private, found.partial, found.epochs)
+    except PartialDamagedError as error:
+        return rebuild(archive, feed, found, start.offset, str(error))
+    log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length / 1e6)
+    return Resumed(found, start.offset, file)
 
 
 def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | None, why: str) -> Resumed:
@@ -128,7 +126,7 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resume
             begin, number = start_and_number(saved.path)
             names = replace(names, newest=max(names.newest, begin), highest=max(names.highest, number))
     found = replace(found, state=replace(found.state, names=names))
-    return Resumed(found, start.offset, start.file, start.known)
+    return Resumed(found, start.offset, known=start.known)
 
 
 def _comes_again(feed: Feed, start: Resumed, orphan: PartialName) -> bool:
