@@ -67,6 +67,9 @@ class Archive:
                     self._once()
                 except EvictedError as error:
                     self._abandon(list(self._recordings), f"the group has given them away ({error})")
+                except KafkaException:
+                    if not self.stopping.is_set():
+                        raise
             self._let_go(list(self._recordings))
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
@@ -90,7 +93,7 @@ class Archive:
         now = time.monotonic()
         tick = now >= self._commit_at
         for recording in list(self._recordings.values()):
-            if tick and not recording.restored:
+            if tick and not recording.restored and not recording.stopped:
                 self._restore(recording, seek=True)
             if recording in touched or (recording.busy and (tick or not recording.trouble)):
                 recording.work()
@@ -113,16 +116,13 @@ class Archive:
     def _restore(self, recording: Recording, seek: bool) -> int | None:
         """The offset to read from. A disk that can't be used now is tried again at every tick."""
         try:
-            offset = recording.restore()
+            return recording.restore(seek=seek)
         except CheckpointError as error:
             recording.stop(f"{error}; nothing is recorded over it")
             return None
         except (OSError, KafkaException) as error:
             recording.say_trouble(error)
             return recording.committed_offset
-        if seek:
-            self._feed.seek(recording.stream, offset)
-        return offset
 
     # Durable and committed, once a second
 
@@ -168,6 +168,10 @@ class Archive:
                 snapshot.recording.saved(snapshot)
         except KafkaException as error:
             log.debug("commit failed, will be made again: %s", error)
+        except EvictedError as error:  # the answer may come late: what was assigned anew since isn't meant
+            recordings = self._recordings
+            meant = [s.recording.stream for s in snapshots if recordings.get(s.recording.stream) is s.recording]
+            self._abandon(meant, f"the group has given them away ({error})")
         for snapshot in snapshots:
             snapshot.recording.see_to_sync()
 

@@ -60,7 +60,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.idempotence": True,
     "acks": "all",
-    "message.timeout.ms": 0,
+    "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
     "allow.auto.create.topics": False,
 }
 
@@ -124,11 +124,13 @@ class Feed:
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
 
     def join(self, stopping: threading.Event) -> None:
         """Wait for Kafka, see to it that g3.files exists, and join the group."""
+        self._stopping = stopping
         while not stopping.is_set():
             try:
                 self._create_files_topic()
@@ -179,13 +181,16 @@ class Feed:
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
         outcome: list[KafkaError | None] = []
-        self._producer.produce(
-            FILES_TOPIC,
-            encode(event),
-            event.key.encode(),
-            partition=0,
-            on_delivery=lambda error, _: outcome.append(error),
-        )
+        try:
+            self._producer.produce(
+                FILES_TOPIC,
+                encode(event),
+                event.key.encode(),
+                partition=0,
+                on_delivery=lambda error, _: outcome.append(error),
+            )
+        except BufferError:
+            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
         self._producer.flush(_KAFKA_SECONDS)
         if not outcome:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
@@ -263,7 +268,8 @@ class Feed:
                 if not isinstance(final, KafkaException):
                     raise final from None
                 self._complain(self._outage.why(error.args[0]))
-                time.sleep(0.2)
+                if self._stopping.wait(0.2):
+                    raise
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._recordings.revoked(self._ours(partitions))

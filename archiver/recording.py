@@ -109,12 +109,12 @@ class Recording:
 
     # What is asked of a recording by the loop
 
-    def restore(self) -> int | None:
-        """Take up what was committed; gives the offset to read from, None for the earliest.
+    def restore(self, *, seek: bool) -> int | None:
+        """Take up what was committed; gives the offset to read from, None for the earliest. seek: read from there.
 
-        Raises CheckpointError, OSError, KafkaException.
+        Raises CheckpointError, OSError, KafkaException, and then nothing has changed.
         """
-        self._take_up(resume(self._archive, self._feed, self._committed))
+        self._take_up(resume(self._archive, self._feed, self._committed), seek=seek)
         self.restored = True
         return self._next
 
@@ -356,9 +356,17 @@ class Recording:
         partial = self._open.partial(epochs) if self._open else None
         return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
-    def _take_up(self, resumed: Resumed) -> None:
-        """Be as the checkpoint says."""
+    def _take_up(self, resumed: Resumed, *, seek: bool) -> None:
+        """Be as the checkpoint says. If it raises, nothing has changed."""
         found = resumed.checkpoint
+        try:
+            carry = self._carry_of(found)
+            if seek:
+                self._feed.seek(self.stream, resumed.offset)
+        except BaseException:
+            if resumed.file:
+                resumed.file.file.close()
+            raise
         self._finishing = None
         self._let_go_of_file()
         self._state = found.state
@@ -369,7 +377,7 @@ class Recording:
         self.backlog_bytes = 0
         self._next = resumed.offset
         self._begins_anywhere = not resumed.known
-        self._carry = self._carry_of(found)
+        self._carry = carry
         self._open = resumed.file
         if found.closing:
             assert resumed.offset is not None
@@ -390,10 +398,7 @@ class Recording:
     def _rebuild(self, finishing: _Finishing, why: str) -> None:
         """Make the file again whose finishing found its partial damaged. Raises OSError, KafkaException."""
         self._let_go_of_file()
-        resumed = rebuild(self._archive, self._feed, finishing.of, finishing.offset, why)
-        self._take_up(resumed)
-        assert resumed.offset is not None
-        self._feed.seek(self.stream, resumed.offset)
+        self._take_up(rebuild(self._archive, self._feed, finishing.of, finishing.offset, why), seek=True)
 
     def _let_go_of_file(self) -> None:
         if self._open:

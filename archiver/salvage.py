@@ -6,7 +6,6 @@ name that it was to have; if it was damaged, it is kept beside, for whoever want
 
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,7 +55,8 @@ def salvage(archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why
         whole = whole_frames(private, partial)
         piece = partial
         if 0 < whole.bytes < whole.size:
-            piece = str(name._replace(random=secrets.token_hex(4)))
+            piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
+            private.unlink(piece)
             _copy(private, partial, piece, whole.bytes)
         sha256 = digest(private, piece)
     event = None

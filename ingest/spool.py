@@ -70,7 +70,7 @@ class Spool:
         except OSError as error:
             os.close(self._lock_file)
             raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
-        self._cursor = Cursor()
+        self._cursor = Cursor(self._changed)
         self._dirty, self._closed = threading.Event(), threading.Event()
         self._syncing = threading.Thread(target=self._sync_again_and_again, name="spool-sync", daemon=True)
         self._syncing.start()
@@ -213,6 +213,8 @@ class Spool:
             if file.end is None:
                 # The last one, as a rule: it was written to when ingest was killed.
                 file.end = files[n + 1].name.first if n + 1 < len(files) else end_of_last(file, state)
+                with contextlib.suppress(OSError):
+                    file.rename_with_end()  # a later start can't tell it any more
             file.start_at(state.low if state else 0)
         if state and state.low < state.next and not files:
             log.error(

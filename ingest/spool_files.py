@@ -1,7 +1,9 @@
 """The spool's files as they lie in their directory, which of their bundles still wait, and reading through them."""
 
+import errno
 import os
 import secrets
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +80,8 @@ class SpoolFile:
 class Cursor:
     """A place in the files, from which reading goes on: one file is open at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: threading.Condition) -> None:
+        self._names = names  # held by whoever renames a file
         self._after = -1
         self._least = 0
         self._file: SpoolFile | None = None
@@ -141,8 +144,12 @@ class Cursor:
                 # Bundles between two files are in a file that was removed, when all of them were.
                 self._file, self._least = file, max(self._least, file.name.first)
                 try:
-                    self._reader = SpoolFileReader(file.path, file.name)
-                except OSError:
+                    with self._names:
+                        self._reader = SpoolFileReader(file.path, file.name)
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                        self._file = None
+                        return False  # it isn't the file's fault: to be tried again
                     _note(damaged, file, self._least, beyond)
                     self._least = beyond
                     self._file = None
