@@ -123,17 +123,23 @@ def main(args: list[str] | None = None) -> int:
         log.error("%s", error)
         return 1
     try:
-        archive = Archive(
-            ArchiveRoot(root, options.group, socket.gethostname()),
-            settings,
-            kafka_client(options, {}),
-            instance_id,
-            options.stream or None,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: archive.stopping.set())
-        log.info("recording to %s, in the group %s as %s", root, options.group, instance_id)
-        archive.run()
+        while True:
+            archive = Archive(
+                ArchiveRoot(root, options.group, socket.gethostname()),
+                settings,
+                kafka_client(options, {}),
+                instance_id,
+                options.stream or None,
+            )
+            _stop_on_signals(archive)
+            log.info("recording to %s, in the group %s as %s", root, options.group, instance_id)
+            try:
+                archive.run()
+                break
+            except FencedError:
+                if not archive.fenced_itself or archive.stopping.is_set():
+                    raise
+                log.warning("a commit from before an outage came too late; joining the group anew")
     except KafkaException as error:
         log.error("Kafka: %s", error.args[0].str())
         return 1
@@ -144,6 +150,11 @@ def main(args: list[str] | None = None) -> int:
         os.close(lock)
     log.info("stopped; everything recorded is durable and committed")
     return 0
+
+
+def _stop_on_signals(archive: Archive) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: archive.stopping.set())
 
 
 class ClaimedError(Exception):

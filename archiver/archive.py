@@ -78,6 +78,11 @@ class Archive:
             self._durable_pool.shutdown()
             self._feed.close()
 
+    @property
+    def fenced_itself(self) -> bool:
+        """Whether a FencedError may be of our own making: another Archive in our place would go on."""
+        return self._feed.fenced_itself
+
     def _once(self) -> None:
         busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
         touched = set()

@@ -54,6 +54,9 @@ class Commits:
         self._in_flight: list[_Request] = []
         self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
         self._refusing = threading.Event()
+        self.late = False
+        """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
+        takes it for another's who has our instance id, and fences us."""
         self.ours: set[str] = set()
         """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
         between the loss of our streams and the next join is answered as if another had our instance id."""
@@ -65,6 +68,11 @@ class Commits:
         if self._refusing.is_set():
             self.refuse()
         request.done.result()
+
+    def lost(self, streams: Iterable[str]) -> None:
+        """These are another member's already."""
+        self.ours.difference_update(streams)
+        self.late = self.late or bool(self._in_flight)
 
     def begin(self, consumer: Consumer) -> None:
         """Send what was asked for. One request at a time, so that a stream's commits stay in their order."""

@@ -214,6 +214,11 @@ class Feed:
         """Deliver it from that offset on; None: from its first record."""
         self._consumer.seek(TopicPartition(frames_topic(stream), 0, OFFSET_BEGINNING if offset is None else offset))
 
+    @property
+    def fenced_itself(self) -> bool:
+        """Whether a FencedError may come of a late commit of our own, and joining again helps."""
+        return self._commits.late
+
     def close(self) -> None:
         """Leave. The group keeps our streams for us until the session has timed out."""
         self._consumer.close()
@@ -276,7 +281,7 @@ class Feed:
         self._commits.ours.difference_update(self._ours(partitions))
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commits.ours.difference_update(self._ours(partitions))
+        self._commits.lost(self._ours(partitions))
         self._recordings.lost(self._ours(partitions))
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
