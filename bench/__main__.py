@@ -172,7 +172,7 @@ class Bench:
     def _await_bytes(self, data: Path, count: int) -> float:
         """When the one file below the directory has so many bytes, synced: by us, as the bare loop does itself."""
         while True:
-            for path in data.rglob("20*"):
+            for path in data.rglob("*_[0-9]*"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.is_file() and path.stat().st_size >= count:
                         with path.open("rb") as file:
