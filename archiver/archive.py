@@ -87,14 +87,17 @@ class Archive:
         busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
         touched = set()
         messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
-        # Records that wait in Kafka come first: a digest takes the time that they would be written in.
-        behind = sum(len(message) for message in messages) >= BATCH_BYTES
+        size = 0
         for message in messages:
+            length = len(message)
+            size += length
             recording = self._recordings.get(stream_of(message.topic() or ""))
             if recording:
                 recording.backlog.append(message)
-                recording.backlog_bytes += len(message)
+                recording.backlog_bytes += length
                 touched.add(recording)
+        # Records that wait in Kafka come first: a digest takes the time that they would be written in.
+        behind = size >= BATCH_BYTES
         now = time.monotonic()
         tick = now >= self._commit_at
         for recording in list(self._recordings.values()):

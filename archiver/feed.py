@@ -110,7 +110,6 @@ class Feed:
         self._recordings = recordings
         self._commits = Commits()
         self.history = History(common, group)
-        self._common = common
         self._consumer = Consumer(
             {
                 **CONSUMER_CONFIG,

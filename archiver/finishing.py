@@ -65,7 +65,7 @@ class ArchiveRoot:
         return Directory(self.root, f"{PRIVATE_DIRECTORY}/{stream}", make=True)
 
     def publish(self, stream: str, partial: str, path: str, sha256: str) -> str | None:
-        """Give a partial its path, and that its line in SHA256SUMS; as segment_file.publish. Raises OSError."""
+        """Give a partial its path; as segment_file.publish. Raises OSError."""
         with self.private(stream) as private:
             return publish(private, partial, self.root, path, sha256)
 

@@ -126,10 +126,19 @@ def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[M
             return
 
 
+def label_of(message: Message) -> Label:
+    """What the headers of a record say. Raises ContractError."""
+    try:
+        headers = message.headers() or ()
+    except SystemError:  # confluent-kafka has no better one for a header's name that isn't UTF-8
+        raise ContractError("a record with a header that can't be read") from None
+    return Label.from_headers(headers)  # type: ignore[arg-type]  # values are bytes or None
+
+
 def _label(message: Message) -> Label | None:
     try:
-        return Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # values are bytes or None
-    except (ContractError, SystemError):  # confluent-kafka raises that one for a name that isn't UTF-8
+        return label_of(message)
+    except ContractError:
         return None
 
 

@@ -23,13 +23,14 @@ from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
+from archiver.history import label_of
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.losses import Losses
 from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, step
 from archiver.sequence import Record, Seen
-from ingest.topic import ContractError, Kind, Label
+from ingest.topic import ContractError, Kind
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Recording:
         self._feed = feed
         self._pool = pool
         self._committed = committed
+        self._last_commit: tuple[int, Checkpoint] | None = None  # since then
         self._state = State(self.stream)
         self._seen = Seen()
         self._files = 0
@@ -194,7 +196,7 @@ class Recording:
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
         del self.losses.events[: len(snapshot.losses)]
-        self._committed = Committed(self.stream, snapshot.offset, checkpoints.encode(snapshot.checkpoint))
+        self._last_commit = snapshot.offset, snapshot.checkpoint
         if self._syncs_fail:
             self._syncs_fail = False
             log.info("%s: the disk takes its file again", self.stream)
@@ -209,6 +211,9 @@ class Recording:
                     self.unsynced,
                 )
             self.unsynced, self._syncs_fail = None, True
+            if self._last_commit:
+                offset, checkpoint = self._last_commit
+                self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
             self._let_go_of_file()
             self._record = self._why = None
             self.backlog.clear()
@@ -238,11 +243,7 @@ class Recording:
 
     def _next_record(self) -> Record | None:
         message = self.backlog[0]
-        try:
-            headers = message.headers() or ()
-        except SystemError:  # confluent-kafka has no better one for a header's name that isn't UTF-8
-            raise ContractError("a record with a header that can't be read") from None
-        label = Label.from_headers(headers)  # type: ignore[arg-type]
+        label = label_of(message)
         value = message.value() or b""
         offset = message.offset()
         assert offset is not None
@@ -347,7 +348,7 @@ class Recording:
         self._state = after.state
         self._files = after.files
         self._carry.moved(after.carry)
-        self._committed = Committed(self.stream, finishing.offset, checkpoints.encode(after))
+        self._last_commit = finishing.offset, after
 
     # From and to what is committed
 

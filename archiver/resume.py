@@ -76,7 +76,7 @@ def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | N
     )
     log.error("%s: LOST %d frames of %s", stream, missing, what)
     feed.tell(loss)
-    number = start_and_number(saved.path)[1] if saved else start_and_number(partial.path)[1]
+    _, number = start_and_number(saved.path if saved else partial.path)
     after = replace(found, state=closed(found.state, number), partial=None, closing=None)
     return Resumed(after, offset)
 

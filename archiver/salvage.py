@@ -58,7 +58,7 @@ def salvage(archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why
             piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
             private.unlink(piece)
             _copy(private, partial, piece, whole.bytes)
-        sha256 = digest(private, piece)
+        sha256 = digest(private, piece) if whole.frames else ""
     event = None
     if whole.frames:
         published = archive.publish(stream, piece, name.path, sha256)

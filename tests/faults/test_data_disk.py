@@ -1,8 +1,5 @@
 """The disk of the data directory is full, read-only, gone, or fails: work pauses, and goes on by itself."""
 
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from archives import Source, assert_same_tree, disturbed, left_behind
+from disk import mount, small_disk, unmount
 from processes import Program, Recorder, eventually
 
+SIZE = "8m"
 SECONDS_OF_TROUBLE = 3.0
 TROUBLE = "ERROR|WARN"
 
@@ -23,38 +22,10 @@ def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
         yield started
 
 
-def mount(*arguments: str) -> None:
-    """As in a shell; skips the test where that can't be done."""
-    command = shutil.which("mount")
-    if os.geteuid() != 0 or not command:
-        pytest.skip("only root can mount a small disk")
-    done = subprocess.run([command, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small disk can't be mounted: {done.stderr.strip()}")
-
-
-def unmount(directory: Path) -> None:
-    """At once, though there are open files."""
-    command = shutil.which("umount")
-    assert command
-    subprocess.run([command, "-l", str(directory)], check=True)
-
-
 @contextmanager
-def disk(directory: Path, size: str = "8m") -> Iterator[Path]:
-    """A small file system of its own there."""
-    directory.mkdir(parents=True)
-    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
-    try:
-        yield directory
-    finally:
-        unmount(directory)
-
-
-@contextmanager
-def small_disk(recorder: Recorder) -> Iterator[Path]:
+def data_disk(recorder: Recorder) -> Iterator[Path]:
     """The data directory is one, until the recorder's programs are gone."""
-    with disk(recorder.data()) as directory:
+    with small_disk(recorder.data(), SIZE, in_use=True) as directory:
         try:
             yield directory
         finally:
@@ -97,7 +68,7 @@ def trouble() -> None:
 
 def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> None:
     source = Source(recorder.servers, recorder.stream)
-    with small_disk(recorder) as directory:
+    with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
         source.start()
         source.scans(10, 200_000)
@@ -116,7 +87,7 @@ def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> N
 
 def test_full_while_a_file_is_finished_it_is_finished_when_there_is_room(recorder: Recorder) -> None:
     source = Source(recorder.servers, recorder.stream)
-    with small_disk(recorder) as directory:
+    with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
         source.start()
         source.scans(10, 200_000)
@@ -136,7 +107,7 @@ def test_full_while_a_file_is_finished_it_is_finished_when_there_is_room(recorde
 
 def test_read_only_for_a_while_nothing_is_skipped(recorder: Recorder) -> None:
     source, data = Source(recorder.servers, recorder.stream), recorder.data()
-    with small_disk(recorder):
+    with data_disk(recorder):
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
         source.start()
         source.scans(5)
@@ -152,14 +123,14 @@ def test_read_only_for_a_while_nothing_is_skipped(recorder: Recorder) -> None:
             archiver.await_line("can't write: .*Read-only file system")
             trouble()
         finally:
-            unmount(data)
+            unmount(data, in_use=True)
         archiver.await_line("writing again")
         assert_same(recorder, undisturbed, archiver, 2)
 
 
 def test_gone_for_a_while_nothing_is_written_where_it_was(recorder: Recorder) -> None:
     source, data = Source(recorder.servers, recorder.stream), recorder.data()
-    with disk(recorder.directory / "disk") as kept:
+    with small_disk(recorder.directory / "disk", SIZE, in_use=True) as kept:
         data.mkdir()
         mount("--bind", str(kept), str(data))
         mounted = True
@@ -169,7 +140,7 @@ def test_gone_for_a_while_nothing_is_written_where_it_was(recorder: Recorder) ->
             source.scans(10)
             archiver.await_line("opened")
             eventually(lambda: recorder.committed() >= source.sent, "a commit")
-            unmount(data)
+            unmount(data, in_use=True)
             mounted = False
             source.end()
             source.now += 1000
@@ -185,7 +156,7 @@ def test_gone_for_a_while_nothing_is_written_where_it_was(recorder: Recorder) ->
         finally:
             recorder.kill()
             if mounted:
-                unmount(data)
+                unmount(data, in_use=True)
 
 
 FAILING = {

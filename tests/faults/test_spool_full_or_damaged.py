@@ -6,13 +6,12 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from disk import small_disk
 from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 
 from compose.kafka import Broker
@@ -104,28 +103,11 @@ def test_a_spool_too_small_is_refused(alone: Recorder) -> None:
     ingest.await_line("ERROR .*--spool-size must be at least 1MiB")
 
 
-@contextmanager
-def small_disk(directory: Path, size: str) -> Iterator[Path]:
-    """A file system of that size; skips the test where none can be mounted."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or not mount or not umount:
-        pytest.skip("a small disk can only be mounted by root")
-    directory.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
-    mounted = subprocess.run([mount, *options], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run([umount, "--lazy", str(directory)], check=True)
-
-
 def test_on_a_full_disk_reading_stops_and_goes_on_and_nothing_is_lost_or_doubled(
     alone: Recorder, broker: Broker, tmp_path: Path
 ) -> None:
     frames = [scan(number, 100_000) for number in range(500)]
-    with small_disk(tmp_path / "disk", "24m") as disk, RawSender() as sender:
+    with small_disk(tmp_path / "disk", "24m", in_use=True) as disk, RawSender() as sender:
         other = disk / "other"
         other.write_bytes(bytes(12 << 20))
         ingest = alone.ingest(sender.port, "--spool-dir", str(disk))
@@ -152,7 +134,7 @@ def test_killed_and_started_again_on_a_full_disk_it_publishes_what_fills_it(
     recorder: Recorder, tmp_path: Path
 ) -> None:
     frames = [scan(number, 100_000) for number in range(500)]
-    with small_disk(tmp_path / "disk", "16m") as disk, RawSender() as sender:
+    with small_disk(tmp_path / "disk", "16m", in_use=True) as disk, RawSender() as sender:
         there = ("--spool-dir", str(disk))
         ingest = recorder.ingest(sender.port, *there, *NO_KAFKA)
         with sender.accept() as connection:
@@ -184,7 +166,7 @@ def fill(fd: int) -> None:
 def test_a_stop_on_a_full_disk_ends_in_seconds_and_says_what_it_could_not_keep(
     alone: Recorder, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", "4m") as disk, RawSender() as sender:
+    with small_disk(tmp_path / "disk", "4m", in_use=True) as disk, RawSender() as sender:
         ingest = alone.ingest(sender.port, "--spool-dir", str(disk))
         with sender.accept() as connection:
             Sending(connection, [scan(number, 100_000) for number in range(100)])

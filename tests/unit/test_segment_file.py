@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from disk import small_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,28 +188,10 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
 # A full disk
 
 
-@contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """A file system of 256 kB; skips the test where none can be mounted."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or not mount or not umount:
-        pytest.skip("a small disk can only be mounted by root")
-    directory.mkdir()
-    mounted = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run([umount, str(directory)], check=True)
-
-
 def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
     parts = [bytes([n]) * 7_001 for n in range(30)]
     data = b"".join(parts)
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", "256k") as disk:
         other = disk / "other"
         other.write_bytes(bytes(150_000))
         file = create(disk / "x_000.1546344000123.0123abcd")
@@ -234,7 +216,7 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
 
 
 def test_a_copy_for_which_there_is_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
+    with small_disk(tmp_path / "disk", "256k") as disk:
         crc = left(disk / "x_000.1546344000123.0123abcd", bytes(150_000))
         new = disk / "x_000.89ab4567"
         with pytest.raises(OSError, match="No space"):

@@ -6,11 +6,11 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from disk import small_disk
 
 from ingest.bundle import Bundle
 from ingest.reception import Entry
@@ -58,13 +58,13 @@ def leave(directory: Path, first: int, beyond: int) -> None:
     code = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from test_spool_damaged import SIZE, Spool, put
 put(Spool(Path(sys.argv[2]), SIZE), int(sys.argv[3]), int(sys.argv[4]))
 os._exit(0)
 """
-    here = str(Path(__file__).parent)
-    subprocess.run([sys.executable, "-c", code, here, str(directory), str(first), str(beyond)], check=True)
+    path = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", code, path, str(directory), str(first), str(beyond)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -245,23 +245,6 @@ def test_what_was_written_but_not_yet_in_the_state_is_there(left: Path) -> None:
 
 
 # -- a full disk, and one that fails --------------------------------------------------------------------------
-
-
-@contextmanager
-def small_disk(directory: Path, size: str) -> Iterator[Path]:
-    """A file system of that size; skips the test where none can be mounted."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or not mount or not umount:
-        pytest.skip("a small disk can only be mounted by root")
-    directory.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
-    mounted = subprocess.run([mount, *options], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted: {mounted.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run([umount, str(directory)], check=True)
 
 
 def fill(spool: Spool, first: int) -> int:
