@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import hashlib
+import importlib
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from archiver.archive import Archive
+from archiver.command import group
 from archiver.commits import FencedError
 from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
@@ -26,7 +28,16 @@ from ingest.wire import FRAME_TYPES
 log = logging.getLogger("archiver")
 
 _MOST_CARRIED_TYPES = 3  # their places must fit into the commit's metadata
-_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+COMMANDS = {
+    "replay": "rebuild files from the topics",
+    "verify": "prove that an archive is whole and right",
+    "repair": "rebuild what verify finds broken",
+    "files": "list what was recorded",
+    "status": "show how the streams are now",
+    "close": "end an acquisition whose ingest died",
+}
+"""Besides recording, which is what `archiver` without a command does; each is a module of that name."""
 
 _DESCRIPTION = """\
 Record the streams that ingest publishes to Kafka as .g3 files:
@@ -45,12 +56,16 @@ examples:
 Run more of them with the same --group and --data-dir to share the streams; a second archive of the same streams is
 another --group with another --data-dir. Changed settings take effect with the next acquisition.
 
+commands, each with a --help of its own:
+{commands}
+
 exit codes: 0 stopped as asked; 1 can't go on, and says why; 2 wrong usage."""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver", _DESCRIPTION, _EXAMPLES)
+    commands = "\n".join(f"  archiver {name:8} {what}" for name, what in COMMANDS.items())
+    flags = Flags("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
     flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
     flags.option(
         "--time-per-file",
@@ -91,11 +106,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="record this stream; may be repeated; every stream, new ones as they appear, if never given",
     )
     flags.option(
-        "--group", type=_group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
+        "--group", type=group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
     )
     flags.option(
         "--instance-id",
-        type=_group,
+        type=group,
         metavar="NAME",
         help="who this is in the group; by default the host's name and a digest of the data dir",
     )
@@ -105,7 +120,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
+    args = sys.argv[1:] if args is None else args
+    if args and args[0] in COMMANDS:
+        command = importlib.import_module(f"archiver.{args[0]}")  # only that one: each has much to import
+        code: int = command.main(args[1:])
+        return code
     parser = make_parser()
+    if args and not args[0].startswith("-"):
+        parser.error(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
     carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
     if len(carry) > _MOST_CARRIED_TYPES:
@@ -183,12 +205,6 @@ def _instance_id(root: Path) -> str:
     """The same at every start on this host for this data directory."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:150]
     return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
-
-
-def _group(text: str) -> str:
-    if not _GROUP.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: 1 to 200 of A-Z a-z 0-9 . _ - are allowed")
-    return text
 
 
 if __name__ == "__main__":

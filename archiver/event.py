@@ -14,8 +14,8 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
 
     number: the how-many-th file of this group and stream. start: s, of the acquisition. bytes with the carry,
     frames without. carry: type codes of the frames repeated at its head. first, last: of its frames; closing: the
-    record that closed it; `checkpoint` goes on at `offset`, with that record or what it needs before. host: where
-    it was written.
+    record that closed it; `checkpoint` goes on at `offset`, with that record or what it needs before. missing: how
+    many frames before or between these were never received, as jumps of frame_num say. host: where it was written.
     """
 
     group: str
@@ -37,6 +37,7 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     offset: Count
     checkpoint: Checkpoint
     host: str
+    missing: Count = 0
     v: Literal[1] = 1
 
     @property

@@ -4,7 +4,10 @@ Every step may be repeated, and a kill between any two of them is repaired by do
 `closing` is made before the first that others can see, the one without it after the last.
 """
 
+import errno
+import fcntl
 import logging
+import os
 import secrets
 import stat
 import threading
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LOCK = "claim.lock"
 _RETRY_SECONDS = 1.0
 _SAY_AGAIN_ATTEMPTS = 60
 
@@ -63,6 +67,23 @@ class ArchiveRoot:
     def private(self, stream: str) -> Directory:
         """The directory of a stream's partials, made if missing. Raises OSError."""
         return Directory(self.root, f"{PRIVATE_DIRECTORY}/{stream}", make=True)
+
+    def claim(self, stream: str, *, alone: bool) -> int:
+        """Claim a stream's files: those who record it share it, who rebuilds it has it alone. Gives the descriptor of
+        a lock that lasts until that is closed. Raises OSError, also if it is claimed otherwise."""
+        with self.private(stream) as private:
+            lock = private.open(_LOCK, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(lock)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                by = "it is being recorded, or rebuilt by another replay," if alone else "it is being rebuilt"
+                raise OSError(
+                    errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)
+                ) from None
+        return lock
 
     def publish(self, stream: str, partial: str, path: str, sha256: str) -> str | None:
         """Give a partial its path; as segment_file.publish. Raises OSError."""
@@ -225,6 +246,7 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
         offset=offset,
         checkpoint=after,
         host=archive.host,
+        missing=checkpoint.state.file.missing if checkpoint.state.file else 0,
     )
 
 

@@ -3,6 +3,7 @@
 Each answer has a consumer of its own, outside the group, so that any thread may ask.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -11,8 +12,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from archiver.checkpoint import CheckpointError, RecordId
-from archiver.event import FileFinished, decode
-from ingest.topic import FILES_TOPIC, ContractError, Label, frames_topic
+from archiver.event import Event, FileFinished, decode
+from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 
 _KAFKA_SECONDS = 10.0
 _MOST_CHUNKS = 2000
@@ -65,12 +66,7 @@ class History:
         wanted = {f"{self._group}/{stream}/": stream for stream in streams}
         found: dict[str, LastFile] = {}
         with self._consumer() as consumer:
-            try:
-                first, end = _span(consumer, FILES_TOPIC)
-            except KafkaException as error:
-                if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
-                    raise
-                first = end = 0  # there is no such topic any more
+            first, end = _files_span(consumer)
             while end > first and len(found) < len(wanted):
                 start = max(first, end - _BLOCK_RECORDS)
                 newest: dict[str, LastFile] = {}
@@ -84,6 +80,23 @@ class History:
                 end = start
         return {stream: found.get(stream) for stream in streams}
 
+    def events(self) -> Iterator[Event | CheckpointError]:
+        """All that the group has told on g3.files, in order; of an event that can't be understood, why."""
+        with self._consumer() as consumer:
+            for message in _records(consumer, FILES_TOPIC, *_files_span(consumer)):
+                if (message.key() or b"").startswith(f"{self._group}/".encode()):
+                    try:
+                        yield decode(message.value() or b"")
+                    except CheckpointError as error:
+                        yield error
+
+    def streams(self) -> list[str]:
+        """Those that have a topic."""
+        with self._consumer() as consumer:
+            topics = consumer.list_topics(timeout=_KAFKA_SECONDS).topics
+        pattern = re.compile(FRAMES_TOPIC_PATTERN)
+        return sorted(stream_of(topic) for topic in topics if pattern.match(topic))
+
     def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
         with self._consumer() as consumer:
             first, end = _span(consumer, topic)
@@ -93,7 +106,11 @@ class History:
     @contextmanager
     def _consumer(self) -> Iterator[Consumer]:
         with closing(Consumer(self._config)) as consumer:
-            yield consumer
+            try:
+                yield consumer
+            except KafkaException:
+                consumer.poll(0)  # what an `error_cb` is to hear of the cause waits for this
+                raise
 
 
 def _span(consumer: Consumer, topic: str) -> tuple[int, int]:
@@ -101,6 +118,15 @@ def _span(consumer: Consumer, topic: str) -> tuple[int, int]:
     if span is None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
     return span[0], span[1]
+
+
+def _files_span(consumer: Consumer) -> tuple[int, int]:
+    try:
+        return _span(consumer, FILES_TOPIC)
+    except KafkaException as error:
+        if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+            raise
+        return 0, 0  # there is no such topic any more
 
 
 def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:

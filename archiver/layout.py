@@ -13,6 +13,8 @@ PRIVATE_DIRECTORY = ".archiver"
 SUMS = "SHA256SUMS"
 ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 STEM = r"[0-9-]{1,30}_[0-9]{3,12}"
+GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
+"""What a consumer group may be called; so that it may be a file's name."""
 LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
 

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from archiver.event import RecordsLost
 from archiver.finishing import ArchiveRoot
 from archiver.sequence import Loss
+from archiver.times import moment
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class Losses:
             log.error(
                 "%s: LOST between %s and %s, before offset %d: %s",
                 self._stream,
-                "?" if since is None else _moment(since),
-                _moment(until),
+                "?" if since is None else moment(since),
+                moment(until),
                 offset,
                 what,
             )
@@ -57,11 +57,3 @@ class Losses:
                     self._archive.group, self._stream, loss.records, what, offset, since, until, self._archive.host
                 )
             )
-
-
-def _moment(time: int) -> str:
-    """A time in ms, as people write it; one that no calendar has, as it is."""
-    try:
-        return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return f"{time} ms"

@@ -6,6 +6,7 @@ done on other threads, by `make_durable` and `finish`, with what is frozen here 
 """
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -100,6 +101,7 @@ class Recording:
         self._why: Why | None = None  # the open file must be finished before it is
         self._finishing: _Finishing | None = None
         self._abandoned = threading.Event()
+        self._claim: int | None = None
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
         self._tell_after_next = False  # whatever the next record shows
         self._turns_told = 0
@@ -116,6 +118,8 @@ class Recording:
 
         Raises CheckpointError, OSError, KafkaException, and then nothing has changed.
         """
+        if self._claim is None:
+            self._claim = self._archive.claim(self.stream, alone=False)
         self._take_up(resume(self._archive, self._feed, self._committed), seek=seek)
         self.restored = True
         return self._next
@@ -225,6 +229,9 @@ class Recording:
         self._abandoned.set()
         self.restored = False
         self._let_go_of_file()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     def settle(self) -> bool:
         """Come to a state that can be committed; gives whether it is there, or a file is still being finished."""

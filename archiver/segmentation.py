@@ -36,6 +36,7 @@ StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Start = Annotated[int, Meta(ge=0, le=LATEST_START)]
 Used = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 
@@ -71,11 +72,13 @@ class Acquisition(Struct, frozen=True, omit_defaults=True):
     other_ids: Count = 0
 
 
-class OpenFile(Struct, frozen=True):
-    """The acquisition's file that is being written. start: ms, its first frame's time."""
+class OpenFile(Struct, frozen=True, omit_defaults=True):
+    """The acquisition's file that is being written. start: ms, its first frame's time. missing: how many frames were
+    never received, as jumps of `frame_num` in the newest session say."""
 
     number: Count
     start: Milliseconds
+    missing: Count = 0
 
 
 class Names(Struct, frozen=True, omit_defaults=True):
@@ -92,7 +95,8 @@ class State(Struct, frozen=True, omit_defaults=True):
     """All that decides what the next record does. last: ms, the last recorded frame's time.
 
     start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
-    the next file, in order of last arrival.
+    the next file, in order of last arrival. session, num: the newest session_id that a frame named, and the highest
+    frame_num in it; these decide nothing, but what is missing is counted with them.
     """
 
     stream: StreamName
@@ -102,6 +106,8 @@ class State(Struct, frozen=True, omit_defaults=True):
     carry: tuple[TypeCode, ...] = ()
     start_id: StreamName | None = None
     names: Names = Names()
+    session: Integer | None = None
+    num: Integer = 0
 
 
 class Effect(Enum):
@@ -187,7 +193,24 @@ def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[S
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
     if label.type in acquisition.settings.carry:
         carry = (*(code for code in carry if code != label.type), label.type)
-    return State(state.stream, acquisition, file, time, carry, state.start_id, names), effect
+    session, num, missing = _numbered(state, label)
+    if missing:
+        file = replace(file, missing=min(file.missing + missing, _MOST))
+    return State(state.stream, acquisition, file, time, carry, state.start_id, names, session, num), effect
+
+
+def _numbered(state: State, label: Label) -> tuple[int | None, int, int]:
+    """The newest session, its highest frame_num, and how many frames are missing between that and this one.
+
+    A sender that is connected to anew sends old frames again: those, and older sessions, change nothing. What of a
+    session was sent before its first frame here isn't ours to miss.
+    """
+    session, num = label.session, label.num
+    if session is None or num is None or (state.session is not None and session < state.session):
+        return state.session, state.num, 0
+    if session != state.session:
+        return session, num, 0
+    return session, max(num, state.num), max(0, num - state.num - 1)
 
 
 def _first_number(names: Names, start: int) -> int:
@@ -197,4 +220,5 @@ def _first_number(names: Names, start: int) -> int:
     return 0 if start > names.newest else names.highest + 1
 
 
+_MOST = 2**63 - 1
 _CLOSING_KINDS = {Kind.START: Why.START, Kind.END: Why.END, Kind.CONNECTED: Why.LOST, Kind.LOST: Why.LOST}

@@ -94,7 +94,7 @@ class Watch:
         for column in table.columns[2:5]:
             column.justify = "right"
         for stream, it in self._streams.items():
-            partials = sorted(path.name for path in (self._data_dir / ".archiver" / stream).glob("*"))
+            partials = sorted(path.name for path in (self._data_dir / ".archiver" / stream).glob("*_*"))
             current = partials[-1] if partials else ""
             table.add_row(stream, it.state, str(it.frames), f"{it.bytes / 1e6:.1f}", str(len(it.files)), current)
         return table

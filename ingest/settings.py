@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ingest.client_properties import ClientPropertiesError, read_client_properti
 from ingest.topic import ContractError, stream_name
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
+_NEGATIVE = re.compile(r"-[0-9]")
 _UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}}
 _UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
 
@@ -39,7 +41,7 @@ class Flags(argparse.ArgumentParser):
 
     def option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
         """Add an option. env: its variable, if it isn't PROG_FLAG. how: as add_argument takes it."""
-        name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_")
+        name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
         if how.get("action") == "append":
@@ -52,8 +54,11 @@ class Flags(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's; variables that no flag has replaced are checked as flags are."""
-        found, rest = super().parse_known_args(args, namespace)
+        """As argparse's; variables that no flag has replaced are checked as flags are.
+
+        What follows a flag and looks like a time before now, `--since -2h`, is its value: we have no flag like that.
+        """
+        found, rest = super().parse_known_args(_joined(sys.argv[1:] if args is None else args), namespace)
         for action in self._actions:
             variable = getattr(found, action.dest, None)
             if isinstance(variable, _Variable):
@@ -117,6 +122,16 @@ class _Collect(argparse.Action):
         """As argparse's."""
         before = getattr(namespace, self.dest)
         setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+
+
+def _joined(args: Sequence[str]) -> list[str]:
+    joined: list[str] = []
+    for arg in args:
+        if joined and _NEGATIVE.match(arg) and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={arg}"
+        else:
+            joined.append(arg)
+    return joined
 
 
 def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:

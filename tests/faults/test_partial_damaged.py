@@ -85,7 +85,7 @@ def test_a_damaged_partial_is_made_again(
     with Recorder(peace.servers, STREAM, tmp_path) as recorder:
         first = disturbed(recorder, killed, archive=archive)
         assert first.exit_code() == -9
-        [partial] = recorder.data(archive).glob(f".archiver/{STREAM}/*")
+        [partial] = recorder.data(archive).glob(f".archiver/{STREAM}/*_*")
         assert partial.stat().st_size > 1_000_000
         damage(partial)
         elsewhere = tmp_path / "elsewhere"

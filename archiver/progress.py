@@ -1,0 +1,88 @@
+"""How far long work has come: a bar for each piece of it on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from archiver.times import duration, size
+
+_LINE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Piece:
+    total: int
+    begun: float
+    task: TaskID
+    done: int = 0
+    bytes: int = 0
+
+
+class Progress:
+    """A context manager; it writes to stderr. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Bytes(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._pieces: dict[str, _Piece] = {}
+        self._line_at = 0.0
+
+    def begin(self, name: str, total: int) -> None:
+        """A piece of work begins. total: how much of it there is, in whatever unit."""
+        self._pieces[name] = _Piece(total, time.monotonic(), self._bars.add_task(name, total=total, bytes=0))
+        self._line_at = time.monotonic() + _LINE_SECONDS
+
+    def at(self, name: str, done: int, bytes: int) -> None:
+        """So much of it is done, with so many bytes."""
+        piece = self._pieces[name]
+        piece.done, piece.bytes = done, bytes
+        self._bars.update(piece.task, completed=done, bytes=bytes)
+        now = time.monotonic()
+        if self._bars.disable and now >= self._line_at:
+            self._line_at = now + _LINE_SECONDS
+            self.say(_line(name, piece, now - piece.begun))
+
+    def end(self, name: str) -> None:
+        """The piece is done."""
+        piece = self._pieces[name]
+        self._bars.update(piece.task, completed=piece.total, bytes=piece.bytes)
+
+    def say(self, line: str) -> None:
+        """Write a line, above the bars."""
+        if self._bars.disable:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._console.print(line, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+class _Bytes(ProgressColumn):
+    """So many bytes, at such a rate."""
+
+    def render(self, task: Task) -> Text:
+        count = task.fields["bytes"]
+        seconds = task.finished_time or task.elapsed or 0
+        return Text(size(count) + (f", {size(round(count / seconds))}/s" if seconds else ""))
+
+
+def _line(name: str, piece: _Piece, seconds: float) -> str:
+    percent = 100 * piece.done // max(1, piece.total)
+    left = seconds * (piece.total - piece.done) / max(1, piece.done)
+    rate = size(round(piece.bytes / max(seconds, 0.001)))
+    return f"{name}: {percent} %, {size(piece.bytes)}, {rate}/s, {duration(round(left * 1000))} left"

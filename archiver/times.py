@@ -1,0 +1,69 @@
+"""Times as operators say and read them. Pure: now is a parameter."""
+
+import re
+from datetime import UTC, datetime
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGO = re.compile(r"-(\d{1,9}(?:\.\d{1,3})?)([smhdw])")
+_UNIX = re.compile(r"\d{9,10}(?:\.\d{1,6})?")
+
+
+def parse_time(text: str, now: int) -> int:
+    """The time that an operator means, in ms since the epoch. now: in ms.
+
+    ISO 8601 (2026-11-22T21:30:00Z, with an offset, or without: UTC), a date (its first moment, UTC), Unix seconds, a
+    time before now (-2h; s, m, h, d, w), or as a file's name has it (2026-11-22-21-30-00). Raises ValueError, whose
+    message says what may be said.
+    """
+    if ago := _AGO.fullmatch(text):
+        return now - round(float(ago[1]) * _UNITS[ago[2]] * 1000)
+    if _UNIX.fullmatch(text):
+        return round(float(text) * 1000)
+    try:
+        moment = (
+            datetime.strptime(text, "%Y-%m-%d-%H-%M-%S") if text.count("-") == 5 else datetime.fromisoformat(text)
+        )
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time; say 2026-11-22T21:30:00, 2026-11-22 (all in UTC), 1795383000 or -2h"
+        ) from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def moment(time: int) -> str:
+    """A time in ms, as people write it; one that no calendar has, as it is."""
+    try:
+        return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{time} ms"
+
+
+def duration(time: int) -> str:
+    """How long, from ms: 0.4 s, 12 s, 5 min 3 s, 2 h 5 min, 3 d 4 h."""
+    if time < 0:
+        return f"-{duration(-time)}"
+    whole = round(time / 1000)
+    if whole < 10:
+        return f"{time / 1000:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two(whole, 60, "min", 1, "s")
+    if whole < 86400:
+        return _two(whole, 3600, "h", 60, "min")
+    return _two(whole, 86400, "d", 3600, "h")
+
+
+def size(count: int) -> str:
+    """So many bytes: 512 B, 20.0 kB, 1.5 MB."""
+    if count < 1000:
+        return f"{count} B"
+    for exponent, unit in enumerate(("kB", "MB", "GB"), 1):
+        if count < 999.95 * 1000**exponent:
+            return f"{count / 1000**exponent:.1f} {unit}"
+    return f"{count / 1000**4:.1f} TB"
+
+
+def _two(seconds: int, large: int, name: str, small: int, small_name: str) -> str:
+    rest = seconds % large // small
+    return f"{seconds // large} {name}" + (f" {rest} {small_name}" if rest else "")
