@@ -15,8 +15,9 @@ from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.commits import Commit, EvictedError
-from archiver.feed import BATCH_BYTES, Committed, Feed
+from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
+from archiver.history import BATCH_BYTES
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import SyncError
 from archiver.segmentation import Settings

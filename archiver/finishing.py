@@ -90,6 +90,11 @@ class ArchiveRoot:
         with self.private(stream) as private:
             return publish(private, partial, self.root, path, sha256)
 
+    def publish_exactly(self, stream: str, partial: str, path: str, sha256: str) -> None:
+        """Give a partial that path and no other. Raises FileExistsError, OSError."""
+        with self.private(stream) as private:
+            publish(private, partial, self.root, path, sha256, most=1)
+
     def add_sum(self, stream: str, path: str, sha256: str) -> None:
         """Give a published file its line in SHA256SUMS. Raises OSError."""
         parent, _, name = path.rpartition("/")

@@ -11,6 +11,8 @@ from typing import NamedTuple, Self
 
 PRIVATE_DIRECTORY = ".archiver"
 SUMS = "SHA256SUMS"
+REBUILT = ".replay"
+"""What a replay's partials end with, so that no archiver takes them for its own."""
 ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 STEM = r"[0-9-]{1,30}_[0-9]{3,12}"
 GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")

@@ -5,6 +5,7 @@ reported durable survives; a finished file appears whole, once, and is never ove
 """
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -213,16 +214,18 @@ def _begin_writeback(fd: int, at: int, count: int) -> None:
         _sync_file_range(fd, at, count, _SYNC_FILE_RANGE_WRITE)
 
 
-def publish(partials: Directory, name: str, root: Path, path: str, sha256: str) -> str | None:
+def publish(
+    partials: Directory, name: str, root: Path, path: str, sha256: str, most: int = _MOST_SUFFIXES
+) -> str | None:
     """Give a partial its path below the root, without replacing anything; gives the path that it has got.
 
-    That is `path`, or, where another file has it, the one with the next free number. A path taken by the same
-    bytes is this file, published before. None if neither the partial nor such a file is there. Durable when this
-    returns. Raises OSError.
+    That is `path`, or, where another file has it, the one with the next free number, of `most` that are tried. A path
+    taken by the same bytes is this file, published before. None if neither the partial nor such a file is there.
+    Durable when this returns. Raises OSError.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
     with Directory(root, str(Path(path).parent), make=True) as directory:
-        for suffix in range(int(number), int(number) + _MOST_SUFFIXES):
+        for suffix in range(int(number), int(number) + most):
             path = f"{stem}_{suffix:03d}.g3"
             final = Path(path).name
             try:
@@ -240,7 +243,7 @@ def publish(partials: Directory, name: str, root: Path, path: str, sha256: str) 
                     os.close(fd)
                 directory.sync()
                 return path
-    raise OSError(f"no free name for {path}")
+    raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
 
 def unheld(partials: Directory) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from archiver.feed import BATCH_BYTES, CONSUMER_CONFIG
+from archiver.feed import CONSUMER_CONFIG
+from archiver.history import BATCH_BYTES
 from ingest.publisher import PRODUCER_CONFIG
 from ingest.topic import CHUNK_BYTES
 

@@ -113,8 +113,13 @@ class Source:
         self._publish(Kind.END, flow(2))
         self._flush()
 
+    def lost(self) -> None:
+        """The connection was lost."""
+        self._publish(Kind.LOST, b"")
+        self._flush()
+
     def _publish(self, kind: Kind, value: bytes) -> None:
-        label = Label(kind, self._epoch, self._seq, type=frame_type(value))
+        label = Label(kind, self._epoch, self._seq, type=frame_type(value) if value else None)
         topic = frames_topic(self.stream)
         headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
         self._producer.produce(topic, value, headers=headers, timestamp=self.now, partition=0)

@@ -32,8 +32,6 @@ class Program:
     """A running `ingest` or `archiver`, with its log as it is written. module: a module, or the path of a script."""
 
     def __init__(self, module: str, arguments: Sequence[str], servers: str) -> None:
-        # What the tests' own environment says to these commands isn't what the tests say.
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "ARCHIVER_", "LOGLEVEL"))}
         self.name = module
         self.lines: list[tuple[float, str]] = []
         """Its log: when each line came (time.time()), and the line."""
@@ -42,7 +40,7 @@ class Program:
         self._process = start_tethered(
             [sys.executable, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
             stderr=subprocess.PIPE,
-            env={**clean, "KAFKA_BOOTSTRAP_SERVERS": servers},
+            env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -152,6 +150,26 @@ class Recorder:
         self._programs.append(program)
         return program
 
+    def command(
+        self, name: str, *arguments: str, archive: str = "archive", into: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run one of archiver's commands on an archive to its end; gives what it printed, and its exit code.
+
+        into: a data directory, if not the archive's own.
+        """
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "archiver", name, "--bootstrap-servers", self.servers),
+                *("--group", f"{self.stream}.{archive}", "--stream", self.stream),
+                *(() if name in ("files", "status", "close") else ("--data-dir", str(into or self.data(archive)))),
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=4 * SECONDS,
+            env=_environment(),
+        )
+
     def kill(self) -> None:
         """kill -9 to every program that still runs."""
         for program in self._programs:
@@ -211,6 +229,11 @@ class Recorder:
         if error is None:
             for program in self._programs:
                 assert "Traceback" not in program.log
+
+
+def _environment() -> dict[str, str]:
+    """What the tests' own environment says to these commands isn't what the tests say."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "ARCHIVER_", "LOGLEVEL"))}
 
 
 class RawSender:

@@ -1,0 +1,338 @@
+"""One stream's records → its files again, as the live archive has them.
+
+The same laws decide (sequence.py, segmentation.py). What is known at the start differs: not a commit, but what
+the archive told of its files (account.py). From there come the settings of each acquisition, the names where a file
+couldn't have its own, and the digest that a rebuilt file must have. No I/O here: a `Target` takes what files hold.
+"""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from confluent_kafka import Message
+from msgspec.structs import replace
+
+from archiver.carry import Carry
+from archiver.checkpoint import Checkpoint, Place
+from archiver.event import FileFinished
+from archiver.history import label_of
+from archiver.layout import NameFormat, start_and_number
+from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
+from archiver.sequence import Record, Seen
+from ingest.topic import Kind
+
+_FOR_EVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What an operator wants otherwise than it was recorded. Times in ms; None: as recorded."""
+
+    time_per_file: int | None = None
+    gap: int | None = None
+    name_format: NameFormat | None = None
+    carry: tuple[int, ...] | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is: then names, cuts and bytes aren't those of the live archive."""
+        return self != Choice()
+
+    def over(self, recorded: Settings) -> Settings:
+        """The settings that result."""
+        return Settings(
+            recorded.time_per_file if self.time_per_file is None else self.time_per_file,
+            recorded.gap if self.gap is None else self.gap,
+            self.name_format or recorded.name_format,
+            recorded.carry if self.carry is None else self.carry,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which files: those of acquisitions that overlap `since` to `until` (ms), and of these only the paths in `only`,
+    if it has any."""
+
+    since: int | None = None
+    until: int | None = None
+    only: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where reading begins. offset: None for the topic's first record. before: what was so there, None if that isn't
+    known; then `cut` says whether the topic once had records before it."""
+
+    offset: int | None
+    before: Checkpoint | None
+    cut: bool
+
+
+class Content(Protocol):
+    """What a file is made of, in whatever form the target wants it. length: bytes so far."""
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Append these."""
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """A file that is rebuilt, or would be. first, last: ms. told: its event, if there is one and it shall be as that.
+
+    content: None if it isn't wanted, or can't be rebuilt; then `lacking` says why. why: None while it isn't closed.
+    """
+
+    stream: str
+    path: str
+    first: int
+    content: Content | None
+    told: FileFinished | None
+    lacking: str = ""
+    frames: int = 0
+    last: int = 0
+    why: Why | None = None
+
+
+class Target(Protocol):
+    """Where rebuilt files go."""
+
+    def begin(self, stream: str, path: str, first: int) -> Content:
+        """A file begins; first: ms. Raises OSError."""
+
+    def finish(self, file: Rebuilt) -> None:
+        """It is whole. Raises OSError."""
+
+    def drop(self, file: Rebuilt) -> None:
+        """It isn't wanted after all. Raises OSError."""
+
+
+class Rebuilding:
+    """Rebuilds from `start`. told: this stream's files, in order. load: finds the frames of a carry at their places.
+    through: the last file that is wanted, if that is known.
+
+    After each batch of messages look at `file` (the open one), `left_out` and `over` (nothing wanted comes any
+    more). lost: how many records the topic lacks, as their sequence shows.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        start: Start,
+        told: Sequence[FileFinished],
+        choice: Choice,
+        wanted: Wanted,
+        target: Target,
+        load: Callable[[Mapping[int, Place]], Carry],
+        through: FileFinished | None = None,
+    ) -> None:
+        self.file: Rebuilt | None = None
+        self.left_out: list[Rebuilt] = []
+        self.over = False
+        self.lost = 0
+        self._stream, self._told_files, self._choice, self._wanted = stream, told, choice, wanted
+        self._target, self._load, self._through = target, load, through
+        before = start.before
+        self._state = before.state if before else State(stream)
+        self._seen = Seen(before.epochs if before else ())
+        self._carry = load(before.carry) if before else Carry()
+        self._cut = start.cut  # what the next frame belongs to isn't known, as its beginning isn't
+        self._carry_known = not start.cut
+        self._held: list[Rebuilt] = []  # of an acquisition that may end before `since`
+        self._reached = wanted.since is None
+        self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
+        recorded = self._state.acquisition.settings if self._state.acquisition else None
+        self._recorded = recorded or (told[0].settings if told else Settings())
+        until = wanted.until
+        self._last_wanted = max(
+            (event.closing.offset for event in told if until is None or event.first.time <= until), default=-1
+        )
+
+    def take(self, message: Message) -> None:
+        """The next message of the topic. Raises ContractError, and what the target raises."""
+        offset = message.offset()
+        assert offset is not None
+        time = message.timestamp()[1]
+        record = self._seen.whole(label_of(message), time, message.value() or b"", offset)
+        if record is None:
+            return
+        self._step(record)
+        self._seen.saw(record.label)
+        if self._seen.losses:
+            self.lost += sum(loss.records or 0 for loss in self._seen.losses)
+            self._seen.losses.clear()
+
+    def end(self) -> None:
+        """The log is at its end: what is open stays open, if it is wanted."""
+        self._drop_held()
+        if self.file and not self._reached:
+            self._target.drop(self.file)
+            self.file = None
+
+    def _step(self, record: Record) -> None:
+        label, time = record.label, record.time
+        event = self._told(record) if self._cut and label.kind is Kind.FRAME else None
+        if event is not None:
+            self._adopt(event)
+        while why := closes(self._state, label, time):
+            self._close(why)
+        if self.over:
+            return
+        settings = self._settings(record) if self._state.file is None else self._recorded
+        state, effect = step(self._state, label, time, settings)
+        if effect is Effect.OPEN_AND_WRITE:
+            self._open(state, record)
+            if self.over:
+                return
+        if effect is not Effect.NOTHING:
+            self._write(state, record)
+        if label.kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
+            self._cut = False
+            self._carry_known = self._carry_known or label.kind is Kind.END
+        self._state = state
+
+    def _told(self, record: Record) -> FileFinished | None:
+        number = self._by_first.get((record.label.epoch, record.label.seq))
+        return None if number is None else self._told_files[number]
+
+    def _settings(self, record: Record) -> Settings:
+        if event := self._told(record):
+            self._recorded = event.settings
+        settings = self._choice.over(self._recorded)
+        # Where a file begins that began before the topic does, only what was told can say.
+        return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
+
+    def _adopt(self, event: FileFinished) -> None:
+        """In the midst of what isn't known, this record begins a file that was told of: go on as its archive did."""
+        number = self._by_first[event.first.epoch, event.first.seq]
+        before = self._told_files[number - 1] if number else None
+        rotated = before is not None and before.why is Why.TIME
+        if rotated and self._choice.given:
+            return  # the live archive's cut, not ours
+        self._close_cut()
+        state = before.checkpoint.state if before else State(self._stream)
+        if not rotated:
+            state = replace(state, acquisition=None, start_id=event.id)
+        self._state = replace(state, carry=event.carry)
+        places = before.checkpoint.carry if before else {}
+        self._carry = self._load({code: place for code, place in places.items() if code in event.carry})
+        self._cut, self._carry_known = False, True
+
+    def _open(self, state: State, record: Record) -> None:
+        label, time = record.label, record.time
+        event = None if self._choice.given else self._told(record)
+        name = event.path if event else path(state)
+        begins = (
+            self._state.acquisition is None or abs(time - self._state.last) > self._state.acquisition.settings.gap
+        )
+        if begins and self._is_over(record):
+            self.over = True
+            return
+        file = Rebuilt(self._stream, name, time, None, event)
+        codes = head(state, label.type)
+        assert state.acquisition
+        if self._cut:
+            file.lacking = "its beginning has left the topic"
+        elif lacking := self._lacking(codes, label.type, state.acquisition.settings, event):
+            file.lacking = f"its head repeats a frame of type {chr(lacking)!r} that can't be found any more"
+        elif not self._wanted.only or name in self._wanted.only:
+            file.content = self._target.begin(self._stream, name, time)
+        self.file = file
+        if file.content:
+            for code in codes:
+                file.content.write(self._carry.repeat(code, name, file.content.length))
+
+    def _lacking(
+        self, codes: tuple[int, ...], first: int | None, settings: Settings, event: FileFinished | None
+    ) -> int:
+        """The type of a frame that the file's head needs and that isn't here; 0 if there is none."""
+        here = self._carry.places(codes)
+        needed = list(event.carry) if event else list(codes)
+        if not event and not self._carry_known:
+            needed += [code for code in settings.carry if code != first]
+        return next((code for code in needed if code not in here), 0)
+
+    def _is_over(self, record: Record) -> bool:
+        until = self._wanted.until
+        return until is not None and record.time > until and record.offset > self._last_wanted
+
+    def _write(self, state: State, record: Record) -> None:
+        file, code = self.file, record.label.type
+        assert file
+        assert state.acquisition
+        if code is not None and code in state.acquisition.settings.carry:
+            self._carry.keep(code, record, file.path, file.content.length if file.content else 0)
+        if file.content:
+            file.content.write(record.value)
+        file.frames += 1
+        file.last = record.time
+        if not self._reached and self._wanted.since is not None and record.time >= self._wanted.since:
+            self._reached = True
+            for held in self._held:
+                self._target.finish(held)
+            self._held.clear()
+
+    def _close(self, why: Why) -> None:
+        if self._cut:
+            self._close_cut()
+            self._state = replace(self._state, file=None, acquisition=None, names=Names())
+            self._cut = False
+            return
+        file = self.file
+        assert file
+        assert self._state.file
+        self.file, file.why = None, why
+        _, number = start_and_number(file.path)
+        self._state = closed(self._state, number)
+        self.over = file.told is not None and file.told is self._through
+        if file.lacking:
+            self.left_out.append(file)
+        elif file.content and self._reached:
+            self._target.finish(file)
+        elif file.content:
+            self._held.append(file)
+        if why is not Why.TIME:
+            self._drop_held()
+            self._reached = self._wanted.since is None
+
+    def _drop_held(self) -> None:
+        for held in self._held:
+            self._target.drop(held)
+        self._held.clear()
+
+    def _close_cut(self) -> None:
+        if self.file:
+            self.left_out.append(self.file)
+            self.file = None
+
+
+def starts(
+    told: Sequence[FileFinished], wanted: Wanted, boundaries: Container[Why]
+) -> list[tuple[FileFinished | None, FileFinished | None]]:
+    """Where to read, in pieces: after which file told of (None: from the topic's first record), to the end of which
+    (None: to the end, or until nothing that is wanted comes any more). told: of one stream, in order.
+
+    boundaries: the reasons for which a file was closed that end an acquisition.
+    """
+    if wanted.only:
+        pieces: list[tuple[FileFinished | None, FileFinished | None]] = []
+        for number, event in enumerate(told):
+            if event.path in wanted.only:
+                before = told[number - 1] if number else None
+                if pieces and before is not None and pieces[-1][1] is before:
+                    pieces[-1] = pieces[-1][0], event
+                else:
+                    pieces.append((before, event))
+        return pieces
+    if wanted.since is None:
+        return [(None, None)]
+    last = None
+    for event in told:
+        if event.last.time >= wanted.since:
+            break
+        if event.why in boundaries:
+            last = event
+    return [(last, None)]

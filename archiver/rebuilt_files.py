@@ -1,0 +1,222 @@
+"""Where rebuilt files go: into a directory, beside what is there, or nowhere."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from archiver import sums
+from archiver.directory import Directory
+from archiver.finishing import ArchiveRoot
+from archiver.layout import REBUILT, PartialName
+from archiver.rebuilding import Content, Rebuilt
+from archiver.segment_file import SegmentFile
+
+
+class Outcome(StrEnum):
+    """What became of a rebuilt file."""
+
+    WRITTEN = "written"
+    THERE = "already there"
+    OTHER = "another file has its name; it was left"
+    CHANGED = "not what was recorded, so not written"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file that was rebuilt, and what became of it."""
+
+    file: Rebuilt
+    bytes: int
+    outcome: Outcome | None
+
+
+class Sized:
+    """A file of which only the size is wanted."""
+
+    def __init__(self) -> None:
+        self.length = 0
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Count these."""
+        self.length += sum(map(len, parts))
+
+
+class Compared(Sized):
+    """A file whose name is taken: only its digest is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sha = hashlib.sha256()
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Digest these."""
+        super().write(parts)
+        for part in parts:
+            self.sha.update(part)
+
+
+class New:
+    """A file that is written: a partial of a name that no archiver takes for one of its own."""
+
+    def __init__(self, archive: ArchiveRoot, stream: str, name: str) -> None:
+        self.name = name
+        with archive.private(stream) as private:
+            self.file = SegmentFile.create(private, name)
+        self.following: Future[None] | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return self.file.length
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        """Append these, at the next flush."""
+        self.file.write(parts)
+
+
+class DryRun:
+    """A target that writes nothing."""
+
+    def __init__(self) -> None:
+        self.done: list[Done] = []
+
+    def begin(self, stream: str, path: str, first: int) -> Content:  # noqa: ARG002 - a Target's signature
+        """A file of which only the size is wanted."""
+        return Sized()
+
+    def finish(self, file: Rebuilt) -> None:
+        """It would be written."""
+        assert file.content
+        self.done.append(Done(file, file.content.length, None))
+
+    def drop(self, file: Rebuilt) -> None:
+        """It wouldn't."""
+
+    def flush(self, file: Rebuilt | None) -> None:
+        """Nothing is pending."""
+
+    def leave(self, file: Rebuilt) -> str:  # noqa: ARG002
+        """Nothing is left."""
+        return ""
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+
+
+class IntoDirectory:
+    """A target that publishes files as an archiver does, but replaces no file and takes no other name than its own.
+
+    Finishing goes on on a thread of its own; `wait` raises what it raised.
+    """
+
+    def __init__(self, archive: ArchiveRoot) -> None:
+        self.done: list[Done] = []
+        self._archive = archive
+        self._finisher = ThreadPoolExecutor(1, "finishing")
+        self._follower = ThreadPoolExecutor(1, "digest")
+        self._finishing: list[Future[Done]] = []
+
+    def begin(self, stream: str, path: str, first: int) -> Content:
+        """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
+        if exists(self._archive.root, path):
+            return Compared()
+        return New(self._archive, stream, f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}")
+
+    def finish(self, file: Rebuilt) -> None:
+        """Publish or compare it, in its turn. Raises OSError."""
+        self.flush(file)
+        self._finishing.append(self._finisher.submit(self._finish, file))
+
+    def drop(self, file: Rebuilt) -> None:
+        """Remove it. Raises OSError."""
+        if isinstance(file.content, New):
+            file.content.file.close()
+            self._archive.discard(file.stream, file.content.name)
+
+    def flush(self, file: Rebuilt | None) -> None:
+        """Write what is pending of the open file, and let its digest follow. Raises OSError."""
+        if file and isinstance(new := file.content, New):
+            new.file.flush()
+            if new.following is None or new.following.done():
+                new.following = self._follower.submit(new.file.follow, new.file.written)
+        while self._finishing and self._finishing[0].done():
+            self.done.append(self._finishing.pop(0).result())
+
+    def leave(self, file: Rebuilt) -> str:
+        """Leave the open file as a partial; gives its path. Raises OSError."""
+        if not isinstance(new := file.content, New):
+            return ""
+        new.file.flush()
+        new.file.make_durable()
+        new.file.close()
+        with self._archive.private(file.stream) as private:
+            return str(private.path / new.name)
+
+    def wait(self) -> None:
+        """Until all that was begun is finished. Raises OSError, PartialDamagedError."""
+        for finishing in self._finishing:
+            self.done.append(finishing.result())
+        self._finishing.clear()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._finisher.shutdown(cancel_futures=True)
+        self._follower.shutdown(cancel_futures=True)
+
+    def _finish(self, file: Rebuilt) -> Done:
+        content = file.content
+        assert isinstance(content, New | Compared)
+        sha256 = self._digest(content)
+        length = content.length
+        if file.told and file.told.sha256 != sha256:
+            outcome = Outcome.CHANGED
+        elif isinstance(content, New):
+            outcome = self._publish(file, content, sha256)
+        else:
+            outcome = self._compare(file, sha256)
+        self.drop(file)
+        return Done(file, length, outcome)
+
+    def _digest(self, content: New | Compared) -> str:
+        if isinstance(content, Compared):
+            return content.sha.hexdigest()
+        content.file.make_durable()
+        return content.file.sha256()
+
+    def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
+        try:
+            self._archive.publish_exactly(file.stream, new.name, file.path, sha256)
+        except FileExistsError:
+            return Outcome.OTHER
+        self._archive.add_sum(file.stream, file.path, sha256)
+        return Outcome.WRITTEN
+
+    def _compare(self, file: Rebuilt, sha256: str) -> Outcome:
+        parent, _, name = file.path.rpartition("/")
+        with Directory(self._archive.root, parent) as directory:
+            if not directory.is_file(name) or sums.digest(directory, name) != sha256:
+                return Outcome.OTHER
+        self._archive.add_sum(file.stream, file.path, sha256)
+        return Outcome.THERE
+
+
+def exists(root: Path, path: str) -> bool:
+    """Whether something has that path below the root. Raises OSError."""
+    parent, _, name = path.rpartition("/")
+    try:
+        with Directory(root, parent) as directory:
+            return directory.stat(name) is not None
+    except FileNotFoundError:
+        return False
+
+
+def tidy(archive: ArchiveRoot, stream: str) -> None:
+    """Remove what an earlier replay left behind; for who has claimed the stream alone. Raises OSError."""
+    with archive.private(stream) as private:
+        for name in private.names():
+            if name.endswith(REBUILT):
+                private.unlink(name)

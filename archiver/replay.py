@@ -1,0 +1,302 @@
+"""The command `archiver replay`: read the topics once more, and make the files that they give."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from archiver.account import Account
+from archiver.carry import Carry
+from archiver.checkpoint import Place
+from archiver.command import EXIT_CODES, group_option, run, streams_option, table, time_option
+from archiver.event import FileFinished
+from archiver.finishing import ArchiveRoot
+from archiver.history import History
+from archiver.layout import PRIVATE_DIRECTORY, NameFormat
+from archiver.progress import Progress
+from archiver.rebuilding import Choice, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
+from archiver.segment_file import PartialDamagedError
+from archiver.segmentation import Why
+from archiver.times import duration, moment, size
+from ingest.settings import Flags, seconds
+from ingest.topic import ContractError
+from ingest.wire import FRAME_TYPES
+
+_DESCRIPTION = """\
+Rebuild files from the topics: the same files, byte for byte and name for name, as a live archive has.
+
+It reads by itself (no consumer group is touched, a live archiver isn't disturbed), to the end of the topics as they
+are now, and ends. How acquisitions were cut and named is taken from the events on g3.files of --group, unless flags
+say otherwise. Files that are there with the same bytes are counted and left; a file with other bytes is reported, and
+never overwritten. What is still being recorded is left as a partial below DIR/.archiver.
+
+A directory whose stream is being recorded is refused."""
+
+_EXAMPLES = """\
+examples:
+  archiver replay --data-dir /rebuilt                             all that the topics still have
+  archiver replay --data-dir /rebuilt --since -2h --dry-run       what would be rebuilt of the last two hours
+  archiver replay --data-dir /rebuilt --stream crate1slot2 --since 2026-11-21 --until 2026-11-22T06:00
+  archiver replay --data-dir /rebuilt --only 17953/crate1slot2/2026-11-22-21-30-00_003.g3
+  archiver replay --data-dir /short --time-per-file 60            the same frames in shorter files
+
+With --since and --until whole acquisitions are rebuilt, also those that begin before or end after.
+
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    codes = EXIT_CODES.format(
+        fine="all that was asked for and is in the topics is there now",
+        wrong="files differ, or can't be rebuilt, or it can't be done, and it says which and why",
+    )
+    flags = Flags("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
+    flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
+    streams_option(flags)
+    time_option(flags, "--since", "only acquisitions that end at or after this time")
+    time_option(flags, "--until", "only acquisitions that begin at or before this time")
+    flags.add_argument(
+        "--only", action="append", default=[], metavar="PATH", help="only this file (below DIR); may be repeated"
+    )
+    flags.add_argument("--dry-run", action="store_true", help="write nothing; print names, cuts and sizes")
+    again = "instead of as recorded"
+    flags.add_argument("--time-per-file", type=seconds, metavar="SECONDS", help=f"cut files so, {again}")
+    flags.add_argument("--gap", type=seconds, metavar="SECONDS", help=f"end acquisitions so, {again}")
+    flags.add_argument(
+        "--name-format", type=NameFormat, choices=list(NameFormat), metavar="date|ctime", help=f"name so, {again}"
+    )
+    flags.add_argument(
+        "--carry",
+        action="append",
+        choices=sorted(FRAME_TYPES),
+        metavar="TYPE",
+        help=f"repeat the last frame of this type at files' heads, {again}; may be repeated",
+    )
+    group_option(flags)
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(args)
+    if options.since is not None and options.until is not None and options.since > options.until:
+        parser.error("--since is after --until")
+    choice = Choice(
+        None if options.time_per_file is None else round(options.time_per_file * 1000),
+        None if options.gap is None else round(options.gap * 1000),
+        options.name_format,
+        None if options.carry is None else tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry)),
+    )
+    wanted = Wanted(options.since, options.until, frozenset(path.lstrip("/") for path in options.only))
+    archive = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
+
+    def act(history: History) -> int:
+        streams = options.stream or history.streams()
+        if not streams:
+            print("there are no streams: no topic is called g3.frames.…")
+            return 0
+        with Progress() as progress:
+            return Replay(history, archive, choice, wanted, progress, options.dry_run).run(streams)
+
+    return run(options, parser.prog, act)
+
+
+class Replay:
+    """One run over several streams, one after the other."""
+
+    def __init__(
+        self,
+        history: History,
+        archive: ArchiveRoot,
+        choice: Choice,
+        wanted: Wanted,
+        progress: Progress,
+        dry_run: bool,
+    ) -> None:
+        self._history = history
+        self._archive = archive
+        self._choice = choice
+        self._wanted = wanted
+        self._progress = progress
+        self._dry_run = dry_run
+        self._wrong = False
+
+    def run(self, streams: Sequence[str]) -> int:
+        """Rebuild their files; gives the exit code. Raises OSError, KafkaException."""
+        account = Account.of(self._history.events())
+        for unreadable in account.unreadable:
+            self._complain(unreadable)
+        told = {event.path for files in account.files.values() for event in files}
+        everything = self._choice.given or not self._wanted.only <= told
+        found: set[str] = set()
+        with ExitStack() as claims:
+            spans = {stream: self._history.span(stream) for stream in streams}
+            for stream, (first, end) in spans.items():
+                if not self._dry_run:
+                    (self._archive.root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+                    claims.callback(os.close, self._archive.claim(stream, alone=True))
+                    tidy(self._archive, stream)
+                self._progress.begin(stream, end - first)
+            for stream, span in spans.items():
+                found |= self._stream(stream, account.files.get(stream, ()), span, everything)
+        for path in sorted(self._wanted.only - found):
+            self._complain(f"{path}: the topics don't give this file")
+        return int(self._wrong)
+
+    def _stream(self, stream: str, told: Sequence[FileFinished], span: tuple[int, int], everything: bool) -> set[str]:
+        """Gives the paths that were rebuilt, or of which it was said why not."""
+        boundaries = set(Why) - {Why.TIME} - ({Why.GAP} if self._choice.given else set())
+        pieces = starts(told, Wanted() if self._wanted.only and everything else self._wanted, boundaries)
+        target = DryRun() if self._dry_run else IntoDirectory(self._archive)
+        found: set[str] = set()
+        try:
+            for after, through in pieces:
+                found |= self._piece(stream, told, target, after, through, span)
+        except ContractError as error:
+            self._complain(f"{stream}: {error}; an archiver stops there, and so does this")
+        except PartialDamagedError as error:
+            raise OSError(f"{stream}: {error}") from None
+        finally:
+            if isinstance(target, IntoDirectory):
+                target.close()
+        self._progress.end(stream)
+        found |= {done.file.path for done in target.done}
+        self._report(stream, target.done, [] if self._choice.given else [e for e in told if e.path not in found])
+        return found
+
+    def _piece(
+        self,
+        stream: str,
+        told: Sequence[FileFinished],
+        target: DryRun | IntoDirectory,
+        after: FileFinished | None,
+        through: FileFinished | None,
+        span: tuple[int, int],
+    ) -> set[str]:
+        first, end = span
+        start = self._start(stream, after, first)
+        rebuilding = Rebuilding(
+            stream, start, told, self._choice, self._wanted, target, self._loader(stream), through
+        )
+        count = 0
+        try:
+            for batch in self._history.batches(stream, first if start.offset is None else start.offset, end):
+                for message in batch:
+                    rebuilding.take(message)
+                    count += len(message)
+                    if rebuilding.over:
+                        break
+                target.flush(rebuilding.file)
+                self._progress.at(stream, (batch[-1].offset() or 0) + 1 - first, count)
+                if rebuilding.over:
+                    break
+            rebuilding.end()
+            target.wait()
+        except BaseException:
+            if rebuilding.file:
+                target.drop(rebuilding.file)
+            raise
+        if rebuilding.lost:
+            self._say(f"{stream}: {rebuilding.lost} records are missing in the topic, as their numbers show")
+        for file in rebuilding.left_out:
+            self._left_out(file)
+        if rebuilding.file:
+            self._still_open(rebuilding.file, target)
+        return {file.path for file in rebuilding.left_out}
+
+    def _start(self, stream: str, after: FileFinished | None, first: int) -> Start:
+        if after is not None:
+            if first <= after.offset and self._history.holds(stream, after.closing):
+                return Start(after.offset, after.checkpoint, cut=False)
+            self._say(
+                f"{stream}: the topic, which begins at offset {first} now, hasn't the record any more that ended "
+                f"{after.path}; beginning with its first record"
+            )
+        return Start(None, None, cut=first > 0)
+
+    def _loader(self, stream: str) -> Callable[[Mapping[int, Place]], Carry]:
+        def lying(path: str) -> list[tuple[str, str]]:
+            parent, _, name = path.rpartition("/")
+            return [(parent, name)]
+
+        def load(places: Mapping[int, Place]) -> Carry:
+            return Carry.load(places, self._archive.root, lying, lambda offset: self._history.value(stream, offset))
+
+        return load
+
+    # What came of it
+
+    def _report(self, stream: str, done: Sequence[Done], gone: Sequence[FileFinished]) -> None:
+        """gone: files told of that the topic gave nothing of."""
+        by_outcome = {outcome: [it for it in done if it.outcome is outcome] for outcome in Outcome}
+        for outcome in (Outcome.OTHER, Outcome.CHANGED):
+            for it in by_outcome[outcome]:
+                self._complain(f"{it.file.path}: {outcome}")
+        since, until = self._wanted.since, self._wanted.until
+        if since is not None or until is not None:
+            gone = [
+                event
+                for event in gone
+                if (since is None or event.last.time >= since) and (until is None or event.first.time <= until)
+            ]
+        if gone and not self._wanted.only:
+            what = f"{stream}: {len(gone)} files have left the topic, the last of them {gone[-1].path}"
+            (self._say if since is None and until is None else self._complain)(what)
+        bytes = sum(it.bytes for it in done)
+        if self._dry_run:
+            print(_planned(stream, done))
+            return
+        counts = ", ".join(f"{len(files)} {outcome}" for outcome, files in by_outcome.items() if files)
+        print(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if done else ""), flush=True)
+
+    def _left_out(self, file: Rebuilt) -> None:
+        whose = file.path if file.told else f"a file of the acquisition in which {moment(file.first)} is"
+        what = (
+            f"{whose}: left out: {file.lacking} ({file.frames} frames, {moment(file.first)} to {moment(file.last)})"
+        )
+        asked = self._wanted.since is not None or file.path in self._wanted.only
+        if asked and (self._wanted.since is None or file.last >= self._wanted.since):
+            self._complain(what)
+        elif not self._wanted.only:
+            self._say(what)
+
+    def _still_open(self, file: Rebuilt, target: DryRun | IntoDirectory) -> None:
+        left = target.leave(file)
+        if file.content:
+            where = f"; left as {left}" if left else ""
+            self._say(f"{file.path}: still being recorded: {file.frames} frames so far{where}")
+
+    def _say(self, line: str) -> None:
+        self._progress.say(line)
+
+    def _complain(self, line: str) -> None:
+        self._wrong = True
+        self._progress.say(line)
+
+
+def _planned(stream: str, done: Sequence[Done]) -> str:
+    rows = [
+        (
+            it.file.path,
+            moment(it.file.first),
+            duration(it.file.last - it.file.first),
+            str(it.file.frames),
+            size(it.bytes),
+            str(it.file.why),
+        )
+        for it in done
+    ]
+    return f"{stream}: {len(done)} files\n" + table(
+        ["file", "from", " length", " frames", " size", "closed by"], rows
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
