@@ -1,9 +1,11 @@
 """Where rebuilt files go: into a directory, beside what is there, or nowhere."""
 
+import contextlib
 import hashlib
 import os
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +15,9 @@ from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
 from archiver.rebuilding import Content, Rebuilt
-from archiver.segment_file import SegmentFile
+from archiver.segment_file import begin_writeback
+
+_BATCHES_BEHIND = 4
 
 
 class Outcome(StrEnum):
@@ -60,22 +64,58 @@ class Compared(Sized):
 
 
 class New:
-    """A file that is written: a partial of a name that no archiver takes for one of its own."""
+    """A file that is written: a partial of a name that no archiver takes for one of its own.
 
-    def __init__(self, archive: ArchiveRoot, stream: str, name: str) -> None:
+    Two threads, one that writes and one that digests, follow what is given to `write`, a few batches behind at most.
+    """
+
+    def __init__(self, archive: ArchiveRoot, stream: str, name: str, writer: Executor, digester: Executor) -> None:
         self.name = name
+        self.length = 0
         with archive.private(stream) as private:
-            self.file = SegmentFile.create(private, name)
-        self.following: Future[None] | None = None
-
-    @property
-    def length(self) -> int:
-        """Bytes so far."""
-        return self.file.length
+            self._fd = private.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._writer, self._digester = writer, digester
+        self._sha = hashlib.sha256()
+        self._pending: list[bytes] = []
+        self._under_way: deque[Future[None]] = deque()
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Append these, at the next flush."""
-        self.file.write(parts)
+        """Append these, from the next flush on."""
+        self._pending += parts
+        self.length += sum(map(len, parts))
+
+    def flush(self) -> None:
+        """Have written and digested what is pending. Raises OSError, also of earlier batches."""
+        if self._pending:
+            # In one piece: each call of a thread that is done has to wait for the interpreter.
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._under_way.append(self._writer.submit(self._write, data, self.length - len(data)))
+            self._under_way.append(self._digester.submit(self._sha.update, data))
+        self._wait(_BATCHES_BEHIND)
+
+    def finished(self) -> str:
+        """Durable; gives the hex SHA-256. Raises OSError."""
+        self._wait(0)
+        os.fsync(self._fd)
+        return self._sha.hexdigest()
+
+    def close(self) -> None:
+        """Let go of it."""
+        with contextlib.suppress(OSError):  # told already, or of a file that isn't wanted
+            self._wait(0)
+        os.close(self._fd)
+
+    def _wait(self, most: int) -> None:
+        while len(self._under_way) > most:
+            self._under_way.popleft().result()
+
+    def _write(self, data: bytes, at: int) -> None:
+        done = 0
+        with memoryview(data) as view:
+            while done < len(data):
+                done += os.pwrite(self._fd, view[done:], at + done)
+        begin_writeback(self._fd, at, done)
 
 
 class DryRun:
@@ -117,14 +157,16 @@ class IntoDirectory:
         self.done: list[Done] = []
         self._archive = archive
         self._finisher = ThreadPoolExecutor(1, "finishing")
-        self._follower = ThreadPoolExecutor(1, "digest")
+        self._writer = ThreadPoolExecutor(1, "writing")
+        self._digester = ThreadPoolExecutor(1, "digest")
         self._finishing: list[Future[Done]] = []
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
         if exists(self._archive.root, path):
             return Compared()
-        return New(self._archive, stream, f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}")
+        name = f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}"
+        return New(self._archive, stream, name, self._writer, self._digester)
 
     def finish(self, file: Rebuilt) -> None:
         """Publish or compare it, in its turn. Raises OSError."""
@@ -134,15 +176,13 @@ class IntoDirectory:
     def drop(self, file: Rebuilt) -> None:
         """Remove it. Raises OSError."""
         if isinstance(file.content, New):
-            file.content.file.close()
+            file.content.close()
             self._archive.discard(file.stream, file.content.name)
 
     def flush(self, file: Rebuilt | None) -> None:
-        """Write what is pending of the open file, and let its digest follow. Raises OSError."""
-        if file and isinstance(new := file.content, New):
-            new.file.flush()
-            if new.following is None or new.following.done():
-                new.following = self._follower.submit(new.file.follow, new.file.written)
+        """Write what is pending of the open file. Raises OSError."""
+        if file and isinstance(file.content, New):
+            file.content.flush()
         while self._finishing and self._finishing[0].done():
             self.done.append(self._finishing.pop(0).result())
 
@@ -150,22 +190,22 @@ class IntoDirectory:
         """Leave the open file as a partial; gives its path. Raises OSError."""
         if not isinstance(new := file.content, New):
             return ""
-        new.file.flush()
-        new.file.make_durable()
-        new.file.close()
+        new.flush()
+        new.finished()
+        new.close()
         with self._archive.private(file.stream) as private:
             return str(private.path / new.name)
 
     def wait(self) -> None:
-        """Until all that was begun is finished. Raises OSError, PartialDamagedError."""
+        """Until all that was begun is finished. Raises OSError."""
         for finishing in self._finishing:
             self.done.append(finishing.result())
         self._finishing.clear()
 
     def close(self) -> None:
         """End the threads."""
-        self._finisher.shutdown(cancel_futures=True)
-        self._follower.shutdown(cancel_futures=True)
+        for pool in (self._finisher, self._writer, self._digester):
+            pool.shutdown(cancel_futures=True)
 
     def _finish(self, file: Rebuilt) -> Done:
         content = file.content
@@ -182,10 +222,7 @@ class IntoDirectory:
         return Done(file, length, outcome)
 
     def _digest(self, content: New | Compared) -> str:
-        if isinstance(content, Compared):
-            return content.sha.hexdigest()
-        content.file.make_durable()
-        return content.file.sha256()
+        return content.sha.hexdigest() if isinstance(content, Compared) else content.finished()
 
     def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
         try:

@@ -19,7 +19,6 @@ from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
-from archiver.segment_file import PartialDamagedError
 from archiver.segmentation import Why
 from archiver.times import duration, moment, size
 from ingest.settings import Flags, seconds
@@ -161,8 +160,6 @@ class Replay:
                 found |= self._piece(stream, told, target, after, through, span)
         except ContractError as error:
             self._complain(f"{stream}: {error}; an archiver stops there, and so does this")
-        except PartialDamagedError as error:
-            raise OSError(f"{stream}: {error}") from None
         finally:
             if isinstance(target, IntoDirectory):
                 target.close()

@@ -133,7 +133,7 @@ class SegmentFile:
         """Write what is pending. Raises OSError, and then all that isn't written yet is still pending."""
         before = self.written
         self._write_pending()
-        _begin_writeback(self._fd, before, self.written - before)
+        begin_writeback(self._fd, before, self.written - before)
 
     def _write_pending(self) -> None:
         while self._pending:
@@ -203,7 +203,7 @@ class SegmentFile:
         return block
 
 
-def _begin_writeback(fd: int, at: int, count: int) -> None:
+def begin_writeback(fd: int, at: int, count: int) -> None:
     """Have the kernel begin to write these bytes to the disk, without waiting for it.
 
     Else all of a second's bytes wait for the sync, which holds up the writes meanwhile: 2.4 GB took 3.4 to 5.1 s

@@ -38,6 +38,7 @@ _CONTESTS = {
     "ingest": ("ingest bare", "socket → acknowledged"),
     "archiver": ("archiver bare", "topic → file, synced"),
     "archiver finished": ("archiver bare", "… and SHA-256, name, event"),
+    "replay": ("archiver bare", "topic → rebuilt file, to its end"),
 }
 _FACTS_BEFORE_FRAMES = 3  # lost (ingest started), connected, start
 
@@ -103,9 +104,9 @@ class Bench:
             found = [run, bare]
         self.bare_archiver(size, stream)  # who comes first waits for a broker that is still busy with its own disk
         if ours_first:
-            found += [*self.archiver(size, stream), self.bare_archiver(size, stream)]
+            found += [*self.archiver(size, stream), self.bare_archiver(size, stream), self.replay(size, stream)]
         else:
-            found += [self.bare_archiver(size, stream), *self.archiver(size, stream)]
+            found += [self.replay(size, stream), self.bare_archiver(size, stream), *self.archiver(size, stream)]
         self._forget(stream)
         return found
 
@@ -168,6 +169,25 @@ class Bench:
             Run("archiver", size, total, written - started, most),
             Run("archiver finished", size, total, finished - started, most),
         ]
+
+    def replay(self, size: int, stream: str) -> Run:
+        """`archiver replay`, from the first record written to its end: file synced, digested, named."""
+        data = self._directory / f"data-{self._count}"
+        self._count += 1
+        frames, frame = self._frames(size)
+        process = _start(
+            *("archiver", "replay", "--data-dir", str(data), "--stream", stream),
+            *("--bootstrap-servers", self._servers),
+        )
+        memory = Anonymous(process)
+        started = self._await_bytes(data, 1)
+        process.wait()
+        seconds = time.time() - started
+        (file,) = data.glob("*/*/*.g3")
+        if file.stat().st_size != frames * len(frame):
+            raise SystemExit(f"{file} has {file.stat().st_size} bytes, not {frames * len(frame)}")
+        file.unlink()
+        return Run("replay", size, frames * len(frame), seconds, memory.stop())
 
     def _await_bytes(self, data: Path, count: int) -> float:
         """When the one file below the directory has so many bytes, synced: by us, as the bare loop does itself."""

@@ -59,11 +59,9 @@ class Program:
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
         self.name = name
         self.log = log
-        # A flag that isn't given mustn't come from the user's environment.
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("INGEST_", "ARCHIVER_"))}
-        with log.open("wb") as file:
+        with log.open("ab") as file:
             self._process = start_tethered(
-                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, env=env
+                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, env=_environment()
             )
 
     def check(self) -> None:
@@ -82,14 +80,18 @@ class Program:
         if code:
             raise DemoError(f"{self.name} ended with exit code {code}")
 
+    def kill(self) -> None:
+        """kill -9, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.kill()
 
 
 class Night:
@@ -97,7 +99,7 @@ class Night:
 
     def __init__(self, directory: Path, say: Console) -> None:
         self._directory = directory
-        self._recorded = directory / "recorded"
+        self._recorded, self._replayed = directory / "recorded", directory / "replayed"
         self._logs = directory / "logs"
         self._logs.mkdir()
         self._say = say
@@ -116,8 +118,9 @@ class Night:
                 watch = Watch(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
                 stack.callback(watch.close)
                 sent = self._record(broker.bootstrap_servers, watch)
+                self._line("everything is stopped; rebuilding the files from the topics, as after a lost disk")
+                self._replay(broker.bootstrap_servers)
                 broker.stop()
-                self._line("everything is stopped; reading back")
             agree = self._prove(sent, watch)
         except (BrokerError, SimulatorError, UnreadableError, KafkaException) as error:
             raise DemoError(str(error)) from error
@@ -143,7 +146,7 @@ class Night:
                 for stream, simulator in simulators.items()
             ]
             archiver = stack.enter_context(self._archiver(servers))
-            programs = [*ingests, archiver]
+            killed = False
 
             def look() -> None:
                 for line in watch.look(_LOOK_SECONDS):
@@ -154,7 +157,12 @@ class Night:
             plays = {stream: pool.submit(_play, simulators[stream], script) for stream, script in _SCRIPTS.items()}
             while not all(play.done() for play in plays.values()):
                 look()
-                for program in programs:
+                if not killed and all(watch.files(stream) for stream in _SCRIPTS):
+                    self._line("kill -9 to the archiver, in the midst of a file of each stream; starting it again")
+                    killed = True
+                    archiver.kill()
+                    archiver = stack.enter_context(self._archiver(servers))
+                for program in (*ingests, archiver):
                     program.check()
                 _raise_failures(plays.values())
             for simulator in simulators.values():
@@ -212,10 +220,29 @@ class Night:
             f"these don't match SHA256SUMS: {', '.join(damaged)}" if damaged else "every file matches SHA256SUMS"
         )
         agree = agree and not damaged
+        agree = self._compare_with_replay() and agree
         self._print(f"{frames} frames sent, {recorded} recorded: {'they agree' if agree else 'THEY DO NOT AGREE'}")
         if agree:
             self._print(_what_now(files[0]))
         return agree
+
+    def _replay(self, servers: str) -> None:
+        """Rebuild the files from the topics, into a directory of their own. Raises DemoError."""
+        command = ["archiver", "replay", "--data-dir", str(self._replayed), "--bootstrap-servers", servers]
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=_environment())
+        for line in done.stdout.splitlines():
+            self._line(f"replay: {line}")
+        if done.returncode:
+            raise DemoError(f"replay ended with exit code {done.returncode}: {done.stderr.strip()}")
+
+    def _compare_with_replay(self) -> bool:
+        command = ["diff", "-r", "-x", ".archiver", str(self._recorded), str(self._replayed)]
+        differences = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
+        ).stdout
+        self._print(f"{' '.join(command)}\n{differences}".rstrip())
+        self._print("replay: THE FILES DIFFER" if differences else "no difference: the replay gave the same files")
+        return not differences
 
     def _show_tree(self, files: Sequence[Path], watch: Watch) -> None:
         finished = {file.path: file for stream in _SCRIPTS for file in watch.files(stream)}
@@ -236,6 +263,11 @@ class Night:
     def _print(self, text: str) -> None:
         # Names and what the network says aren't markup.
         self._say.print(text, markup=False, soft_wrap=True)
+
+
+def _environment() -> dict[str, str]:
+    """A flag that isn't given mustn't come from the user's environment."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("INGEST_", "ARCHIVER_"))}
 
 
 def _play(simulator: Simulator, script: Sequence[str]) -> Sent:
