@@ -9,17 +9,15 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from confluent_kafka import Message
 from msgspec.structs import replace
 
 from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, Place
 from archiver.event import FileFinished
-from archiver.history import label_of
 from archiver.layout import NameFormat, start_and_number
 from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
 from archiver.sequence import Record, Seen
-from ingest.topic import Kind
+from ingest.topic import Kind, Label
 
 _FOR_EVER = 2**62
 
@@ -139,10 +137,11 @@ class Rebuilding:
         self._state = before.state if before else State(stream)
         self._seen = Seen(before.epochs if before else ())
         self._carry = load(before.carry) if before else Carry()
-        self._cut = start.cut  # what the next frame belongs to isn't known, as its beginning isn't
-        self._carry_known = not start.cut
+        self._known = self._carry_known = not start.cut  # names, duplicates; and what heads the next files
+        self._cut = start.cut  # the next frame may be in the midst of a file that began before the topic does
         self._held: list[Rebuilt] = []  # of an acquisition that may end before `since`
-        self._reached = wanted.since is None
+        self._reached = wanted.since is None  # by this acquisition
+        self._too_late = False  # this acquisition is
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
         recorded = self._state.acquisition.settings if self._state.acquisition else None
         self._recorded = recorded or (told[0].settings if told else Settings())
@@ -151,12 +150,9 @@ class Rebuilding:
             (event.closing.offset for event in told if until is None or event.first.time <= until), default=-1
         )
 
-    def take(self, message: Message) -> None:
-        """The next message of the topic. Raises ContractError, and what the target raises."""
-        offset = message.offset()
-        assert offset is not None
-        time = message.timestamp()[1]
-        record = self._seen.whole(label_of(message), time, message.value() or b"", offset)
+    def take(self, label: Label, time: int, value: bytes, offset: int) -> None:
+        """The topic's next message, its time in ms. Raises what the target raises."""
+        record = self._seen.whole(label, time, value, offset)
         if record is None:
             return
         self._step(record)
@@ -174,8 +170,7 @@ class Rebuilding:
 
     def _step(self, record: Record) -> None:
         label, time = record.label, record.time
-        event = self._told(record) if self._cut and label.kind is Kind.FRAME else None
-        if event is not None:
+        if not self._known and label.kind is Kind.FRAME and (event := self._told(record)):
             self._adopt(event)
         while why := closes(self._state, label, time):
             self._close(why)
@@ -206,20 +201,21 @@ class Rebuilding:
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
 
     def _adopt(self, event: FileFinished) -> None:
-        """In the midst of what isn't known, this record begins a file that was told of: go on as its archive did."""
+        """Not knowing what was before, we come to the first record of a file told of: go on as its archive did."""
         number = self._by_first[event.first.epoch, event.first.seq]
         before = self._told_files[number - 1] if number else None
         rotated = before is not None and before.why is Why.TIME
         if rotated and self._choice.given:
             return  # the live archive's cut, not ours
-        self._close_cut()
+        self._leave_out()
         state = before.checkpoint.state if before else State(self._stream)
         if not rotated:
             state = replace(state, acquisition=None, start_id=event.id)
         self._state = replace(state, carry=event.carry)
         places = before.checkpoint.carry if before else {}
         self._carry = self._load({code: place for code, place in places.items() if code in event.carry})
-        self._cut, self._carry_known = False, True
+        self._seen.also(before.checkpoint.epochs if before else ())
+        self._known, self._carry_known, self._cut = True, True, False
 
     def _open(self, state: State, record: Record) -> None:
         label, time = record.label, record.time
@@ -228,9 +224,11 @@ class Rebuilding:
         begins = (
             self._state.acquisition is None or abs(time - self._state.last) > self._state.acquisition.settings.gap
         )
-        if begins and self._is_over(record):
-            self.over = True
-            return
+        if begins and self._wanted.until is not None:
+            self._too_late = time > self._wanted.until
+            if self._too_late and record.offset > self._last_wanted:
+                self.over = True
+                return
         file = Rebuilt(self._stream, name, time, None, event)
         codes = head(state, label.type)
         assert state.acquisition
@@ -238,7 +236,7 @@ class Rebuilding:
             file.lacking = "its beginning has left the topic"
         elif lacking := self._lacking(codes, label.type, state.acquisition.settings, event):
             file.lacking = f"its head repeats a frame of type {chr(lacking)!r} that can't be found any more"
-        elif not self._wanted.only or name in self._wanted.only:
+        elif not self._too_late and (not self._wanted.only or name in self._wanted.only):
             file.content = self._target.begin(self._stream, name, time)
         self.file = file
         if file.content:
@@ -254,10 +252,6 @@ class Rebuilding:
         if not event and not self._carry_known:
             needed += [code for code in settings.carry if code != first]
         return next((code for code in needed if code not in here), 0)
-
-    def _is_over(self, record: Record) -> bool:
-        until = self._wanted.until
-        return until is not None and record.time > until and record.offset > self._last_wanted
 
     def _write(self, state: State, record: Record) -> None:
         file, code = self.file, record.label.type
@@ -277,7 +271,7 @@ class Rebuilding:
 
     def _close(self, why: Why) -> None:
         if self._cut:
-            self._close_cut()
+            self._leave_out()
             self._state = replace(self._state, file=None, acquisition=None, names=Names())
             self._cut = False
             return
@@ -303,8 +297,9 @@ class Rebuilding:
             self._target.drop(held)
         self._held.clear()
 
-    def _close_cut(self) -> None:
+    def _leave_out(self) -> None:
         if self.file:
+            self._target.drop(self.file)
             self.left_out.append(self.file)
             self.file = None
 

@@ -14,7 +14,7 @@ from archiver.checkpoint import Place
 from archiver.command import EXIT_CODES, group_option, run, streams_option, table, time_option
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
-from archiver.history import History
+from archiver.history import History, label_of
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilding, Rebuilt, Start, Wanted, starts
@@ -186,7 +186,8 @@ class Replay:
         try:
             for batch in self._history.batches(stream, first if start.offset is None else start.offset, end):
                 for message in batch:
-                    rebuilding.take(message)
+                    value, offset = message.value() or b"", message.offset() or 0
+                    rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
                     count += len(message)
                     if rebuilding.over:
                         break

@@ -68,6 +68,12 @@ class Seen:
         """What the constructor takes to go on from here."""
         return tuple(self._last.items())
 
+    def also(self, epochs: Sequence[tuple[str, int]]) -> None:
+        """These records had been seen, too, before the first that was given to `whole` here."""
+        since, self._last = self._last, dict(epochs)
+        for epoch, seq in since.items():  # in the order of their latest records
+            self._last[epoch] = max(seq, self._last.pop(epoch, -1))
+
     def safe_offset(self, offset: int) -> int:
         """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
         return min([offset, *(record.offset for record in self._incomplete.values())])

@@ -1,0 +1,253 @@
+"""Wherever the topic was cut, and whatever is asked for: what is rebuilt is what was recorded, or it isn't there.
+
+`Telling` is a live archive that tells of its files as a real one does; the pure rebuilding is given its log, or what
+retention has left of that.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import google_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+from test_segmentation_properties import FORWARD, SETTINGS, STREAM, MemoryArchive, quick, wild_logs
+from test_sequence import Killed, Message, killed_ingests
+
+from archiver.carry import Carry
+from archiver.checkpoint import Checkpoint, Place, RecordId
+from archiver.event import FileFinished
+from archiver.rebuilding import Choice, Content, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.segmentation import Settings, Why, closes
+from archiver.sequence import Record
+
+LOGS = wild_logs().flatmap(killed_ingests)
+FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
+BOUNDARIES = set(Why) - {Why.TIME}
+
+
+class Telling(MemoryArchive):
+    """Its events are in `told`."""
+
+    def __init__(self, log: Sequence[Message], chosen: Settings) -> None:
+        super().__init__()
+        self.told: list[FileFinished] = []
+        self._ids: list[RecordId] = []
+        self._brought: dict[bytes, tuple[int, int]] = {}  # by value: its type, and the offset of its record
+        for at, message in enumerate(log):
+            self.take(message, at, chosen)
+
+    def take(self, message: Message, offset: int, chosen: Settings) -> None:
+        record = self.seen.whole(*message, offset)
+        if not record:
+            return
+        why = closes(self.state, record.label, record.time)
+        if why:
+            opened, before = self.open, self.state
+            self.finish(why)
+            assert opened
+            assert before.acquisition
+            self._tell(why, record, before.acquisition.id, before.acquisition.start, before.acquisition.settings)
+        was, count = self.open, len(self.open.frames) if self.open else 0
+        self.step(record, chosen)
+        if self.open is not was:
+            self._ids, count = [], 0
+        if self.open and len(self.open.frames) > count:
+            self._ids.append(_id(record))
+            assert record.label.type is not None
+            self._brought[b"".join(record.value)] = record.label.type, record.offset
+
+    def _tell(self, why: Why, closing: Record, id: str, start: int, chosen: Settings) -> None:
+        file = self.files[-1]
+        data = file.bytes
+        event = FileFinished(
+            group="g",
+            stream=STREAM,
+            path=file.path,
+            number=len(self.files),
+            id=id,
+            start=start,
+            suffix=self.state.names.number,
+            settings=chosen,
+            why=why,
+            frames=len(file.frames),
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            carry=tuple(self._brought[value][0] for value in file.head),
+            first=self._ids[0],
+            last=self._ids[-1],
+            closing=_id(closing),
+            offset=self.seen.safe_offset(closing.offset),
+            checkpoint=Checkpoint(
+                self.state,
+                self.seen.epochs(),
+                len(self.files),
+                {code: self._place(self.carried[code]) for code in self.state.carry},
+            ),
+            host="here",
+        )
+        self.told.append(event)
+
+    def _place(self, value: bytes) -> Place:
+        crc = google_crc32c.value(value)
+        return Place("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
+
+    def acquisitions(self) -> list[list[FileFinished]]:
+        """Those that have ended, with their files."""
+        found: list[list[FileFinished]] = [[]]
+        for event in self.told:
+            found[-1].append(event)
+            if event.why is not Why.TIME:
+                found.append([])
+        return found[:-1]
+
+
+def _id(record: Record) -> RecordId:
+    label = record.label
+    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)
+
+
+@dataclass
+class MemoryContent:
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            self.data += part
+
+
+class MemoryTarget:
+    """disk: what was finished, by path, unless it isn't what was told; changed: the paths of that."""
+
+    def __init__(self) -> None:
+        self.disk: dict[str, bytes] = {}
+        self.changed: list[str] = []
+
+    def begin(self, stream: str, path: str, first: int) -> Content:
+        del stream, path, first
+        return MemoryContent()
+
+    def finish(self, file: Rebuilt) -> None:
+        assert isinstance(file.content, MemoryContent)
+        data = bytes(file.content.data)
+        if file.told and file.told.sha256 != hashlib.sha256(data).hexdigest():
+            self.changed.append(file.path)
+        else:
+            assert file.path not in self.disk
+            self.disk[file.path] = data
+
+    def drop(self, file: Rebuilt) -> None:
+        del file
+
+
+def rebuild(
+    log: Sequence[Message],
+    told: Sequence[FileFinished],
+    wanted: Wanted,
+    cut: int = 0,
+    settings: Settings | None = None,
+) -> MemoryTarget:
+    """What comes of the log from the offset `cut` on. settings: to use, and not those told."""
+    target = MemoryTarget()
+
+    def fetch(offset: int) -> tuple[bytes, ...]:
+        parts: list[bytes] = []
+        for label, _, value in log[offset:] if offset >= cut else ():
+            if label.chunk[0] != len(parts) + 1:
+                break
+            parts.append(value)
+            if label.chunk[0] == label.chunk[1]:
+                return tuple(parts)
+        return ()
+
+    def load(places: Mapping[int, Place]) -> Carry:
+        return Carry.load(places, Path("/nowhere"), lambda _: [], fetch)
+
+    choice = Choice()
+    if settings:
+        choice = Choice(settings.time_per_file, settings.gap, settings.name_format, settings.carry)
+    for after, through in starts(told, wanted, BOUNDARIES):
+        start = Start(None, None, cut=cut > 0)
+        if after and after.offset >= cut:
+            start = Start(after.offset, after.checkpoint, cut=False)
+        rebuilding = Rebuilding(STREAM, start, told, choice, wanted, target, load, through)
+        begin = cut if start.offset is None else start.offset
+        for at, (label, time, value) in enumerate(log[begin:], begin):
+            rebuilding.take(label, time, value, at)
+            if rebuilding.over:
+                break
+        rebuilding.end()
+    return target
+
+
+def whole(archive: Telling, cut: int) -> set[str]:
+    """The files of which the log still has all, from the record that ended the one before, and what heads them."""
+    found = set()
+    for before, event in zip([None, *archive.told], archive.told, strict=False):
+        begin = before.offset if before else 0
+        carry = before.checkpoint.carry if before else {}
+        if begin >= cut and all(carry[code].offset >= cut for code in event.carry):
+            found.add(event.path)
+    return found
+
+
+@quick
+@given(LOGS, SETTINGS)
+def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
+    archive = Telling(killed.log, chosen)
+    for told, settings in ((archive.told, None), ([], chosen)):
+        target = rebuild(killed.log, told, Wanted(), settings=settings)
+        assert target.disk == archive.disk
+        assert target.changed == []
+
+
+@quick
+@given(LOGS, SETTINGS, st.data())
+def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    archive = Telling(killed.log, chosen)
+    cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
+    target = rebuild(killed.log, archive.told, Wanted(), cut)
+    assert target.disk.items() <= archive.disk.items()
+    assert whole(archive, cut) <= target.disk.keys()
+
+
+@quick
+@given(LOGS, SETTINGS, st.data())
+def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    archive = Telling(killed.log, chosen)
+    cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
+    only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
+    target = rebuild(killed.log, archive.told, Wanted(only=only), cut)
+    if only:
+        assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
+        assert whole(archive, cut) & only <= target.disk.keys()
+
+
+@quick
+@given(FORWARD_LOGS, SETTINGS, st.data())
+def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    """Whole acquisitions; with or without what was told."""
+    archive = Telling(killed.log, chosen)
+    times = sorted({message.time for message in killed.log}) or [0]
+    since, until = sorted(data.draw(st.tuples(*[st.sampled_from(times)] * 2), label="span"))
+    expected = {
+        event.path
+        for files in archive.acquisitions()
+        if files[-1].last.time >= since and files[0].first.time <= until
+        for event in files
+    }
+    # Without an end of its acquisition in the log, a file that was cut by time is told of, too.
+    open_files = [event for event in archive.told if not any(event in files for files in archive.acquisitions())]
+    if open_files and archive.open:
+        last = archive.open.frames[-1][0]
+        if last >= since and open_files[0].first.time <= until:
+            expected |= {event.path for event in open_files}
+    for told, settings in ((archive.told, None), ([], chosen)):
+        target = rebuild(killed.log, told, Wanted(since, until), settings=settings)
+        assert target.disk == {path: archive.disk[path] for path in expected}
+        assert target.changed == []
