@@ -1,4 +1,4 @@
-"""What a Kafka broker runs on: Java, and Apache Kafka's jars, fetched once from Maven Central."""
+"""What Kafka's programs run on: Java, and Apache Kafka's jars, fetched once from Maven Central."""
 
 import os
 import re
@@ -13,12 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 KAFKA_VERSION = "4.1.1"
-_COORDINATES = (
-    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-    # What Kafka's own download has beside it; without it the broker logs nothing at all.
-    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"),
-)
 _OLDEST_JAVA = 17
+# What Kafka's own download has beside its programs; without it they log nothing at all.
+_LOG4J = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3")
 
 _JVM_FLAGS = (
     "-Xmx512m",
@@ -35,11 +32,36 @@ class BrokerError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
-    """What runs a broker: a `java` and the jars.
+class Program:
+    """A program of Apache Kafka, and what it needs of Maven Central.
 
-    archive: of the classes that this Java has loaded from them, which halves the time to start. Missing: not made
-    yet; empty: this Java can't make one.
+    directory: where its jars lie in the cache. megabytes: that are fetched. coordinates: group, artifact, version.
+    """
+
+    title: str
+    directory: str
+    megabytes: int
+    coordinates: tuple[tuple[str, str, str], ...]
+
+
+BROKER = Program(
+    "Apache Kafka", f"kafka-{KAFKA_VERSION}", 40, (("org.apache.kafka", "kafka_2.13", KAFKA_VERSION), _LOG4J)
+)
+# A directory of its own, though they share some jars: a broker needs, and waits for, none of the others.
+MIRROR_MAKER = Program(
+    "Kafka's MirrorMaker",
+    f"mirror-maker-{KAFKA_VERSION}",
+    36,
+    (("org.apache.kafka", "connect-mirror", KAFKA_VERSION), _LOG4J),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs a program: a `java` and the jars.
+
+    archive: of the classes that this Java has loaded from them, which halves a broker's time to start. Missing: not
+    made yet; empty: this Java can't make one.
     """
 
     java: Path
@@ -54,15 +76,15 @@ class Installation:
         return [str(self.java), *_JVM_FLAGS, *archive, *flags, "-cp", class_path, main, *arguments]
 
 
-def installation() -> Installation:
-    """Find Java and Apache Kafka, fetching Kafka if this user hasn't got it yet; says so on stderr.
+def installation(program: Program = BROKER) -> Installation:
+    """Find Java and the program, fetching it if this user hasn't got it yet; says so on stderr.
 
-    Kafka stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises BrokerError.
+    It stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises BrokerError.
     """
     java, version = _java()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
-    home = cache / f"kafka-{KAFKA_VERSION}"
-    return Installation(java, _jars(home) or _fetch(home), home / f"java-{version}.jsa")
+    home = cache / program.directory
+    return Installation(java, _jars(home) or _fetch(program, home), home / f"java-{version}.jsa")
 
 
 def _java() -> tuple[Path, str]:
@@ -103,16 +125,17 @@ def _jars(home: Path) -> tuple[Path, ...] | None:
     return jars if all(jar.exists() for jar in jars) else None
 
 
-def _fetch(home: Path) -> tuple[Path, ...]:
-    """Fetch the jars into `home`, which appears whole or not at all."""
+def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
+    """Fetch its jars into `home`, which appears whole or not at all."""
+    release = f"{program.title} {KAFKA_VERSION}"
     try:
         # Only here: the resolver and its HTTP client take a third of a second to import.
         from jgo.maven import Dependency, MavenContext, PythonResolver
     except ImportError:
-        raise BrokerError("fetching Apache Kafka needs jgo: pip install 'g3-recorder[demo]'") from None
+        raise BrokerError(f"fetching {program.title} needs jgo: pip install 'g3-recorder[demo]'") from None
     home.parent.mkdir(parents=True, exist_ok=True)
     say = Console(stderr=True, highlight=False)
-    say.print(f"Fetching Apache Kafka {KAFKA_VERSION} from Maven Central, once (40 MB)", soft_wrap=True)
+    say.print(f"Fetching {release} from Maven Central, once ({program.megabytes} MB)", soft_wrap=True)
     # A repository of its own: jgo takes a jar that an interrupted download left behind for a whole one.
     with (
         tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch,
@@ -124,7 +147,7 @@ def _fetch(home: Path) -> tuple[Path, ...]:
             # raw: they are no bills of materials; log4j's would replace Kafka's own versions.
             wanted = [
                 Dependency(maven.project(group, name).at_version(version).artifact(), raw=True)
-                for group, name, version in _COORDINATES
+                for group, name, version in program.coordinates
             ]
             inputs, needed = resolver.resolve(wanted)
             artifacts = [
@@ -142,7 +165,7 @@ def _fetch(home: Path) -> tuple[Path, ...]:
                 jar.rename(staged / jar.name)
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
-            raise BrokerError(f"can't fetch Apache Kafka {KAFKA_VERSION} from Maven Central: {error}") from error
+            raise BrokerError(f"can't fetch {release} from Maven Central: {error}") from error
         names = sorted(path.name for path in staged.iterdir())
         (staged / "jars.txt").write_text("\n".join(names) + "\n")
         # Anything there lacks a jar, unless another process was faster; its jars are the same.
