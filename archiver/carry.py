@@ -5,7 +5,6 @@ their places, so after a restart they are read from the newest file or partial t
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from msgspec.structs import replace
 from archiver.checkpoint import Place
 from archiver.directory import Directory
 from archiver.sequence import Record
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Carry:
         lying: Callable[[str], Iterable[tuple[str, str]]],
         fetch: Callable[[int], tuple[bytes, ...]],
     ) -> "Carry":
-        """Find the frames at their places. What can't be found is said, and left out.
+        """Find the frames at their places. What can't be found is left out.
 
         root: the archive's. lying: the files, as directory below it and name, in which the bytes of a path (as a
         Place has it) may be. fetch: a record's value from the topic, by its offset; empty if it isn't there. Raises
@@ -52,8 +49,6 @@ class Carry:
             value = _from_disk(place, root, lying(place.path)) or fetch(place.offset)
             if _crc(value) == place.crc:
                 carry._frames[code] = _Carried(value, place)
-            else:
-                log.error("the frame of type %r that should head the next files is lost: %s", chr(code), place)
         return carry
 
     def keep(self, code: int, record: Record, path: str, at: int) -> None:

@@ -110,7 +110,7 @@ class Target(Protocol):
 
 class Rebuilding:
     """Rebuilds from `start`. told: this stream's files, in order. load: finds the frames of a carry at their places.
-    through: the last file that is wanted, if that is known.
+    newest: settings of acquisitions after the last file told of. through: the last file that is wanted, if known.
 
     After each batch of messages look at `file` (the open one), `left_out` and `over` (nothing wanted comes any
     more). lost: how many records the topic lacks, as their sequence shows.
@@ -125,6 +125,7 @@ class Rebuilding:
         wanted: Wanted,
         target: Target,
         load: Callable[[Mapping[int, Place]], Carry],
+        newest: Settings,
         through: FileFinished | None = None,
     ) -> None:
         self.file: Rebuilt | None = None
@@ -143,8 +144,8 @@ class Rebuilding:
         self._reached = wanted.since is None  # by this acquisition
         self._too_late = False  # this acquisition is
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
-        recorded = self._state.acquisition.settings if self._state.acquisition else None
-        self._recorded = recorded or (told[0].settings if told else Settings())
+        self._newest, self._told_until = newest, told[-1].closing.offset if told else -1
+        self._recorded = told[0].settings if told else newest
         until = wanted.until
         self._last_wanted = max(
             (event.closing.offset for event in told if until is None or event.first.time <= until), default=-1
@@ -170,6 +171,9 @@ class Rebuilding:
 
     def _step(self, record: Record) -> None:
         label, time = record.label, record.time
+        if self._through and record.offset > self._through.closing.offset:
+            self.over = True
+            return
         if not self._known and label.kind is Kind.FRAME and (event := self._told(record)):
             self._adopt(event)
         while why := closes(self._state, label, time):
@@ -196,6 +200,8 @@ class Rebuilding:
     def _settings(self, record: Record) -> Settings:
         if event := self._told(record):
             self._recorded = event.settings
+        elif record.offset >= self._told_until:
+            self._recorded = self._newest
         settings = self._choice.over(self._recorded)
         # Where a file begins that began before the topic does, only what was told can say.
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings

@@ -399,9 +399,12 @@ class Recording:
                 places.insert(0, (f"{PRIVATE_DIRECTORY}/{self.stream}", found.partial.name))
             return places
 
-        return Carry.load(
+        carry = Carry.load(
             found.carry, self._archive.root, lying, lambda offset: self._feed.history.value(self.stream, offset)
         )
+        for code in found.carry.keys() - carry.places(found.carry).keys():
+            log.error("%s: the frame of type %r that should head its next files is lost", self.stream, chr(code))
+        return carry
 
     def _rebuild(self, finishing: _Finishing, why: str) -> None:
         """Make the file again whose finishing found its partial damaged. Raises OSError, KafkaException."""

@@ -19,7 +19,7 @@ from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
-from archiver.segmentation import Why
+from archiver.segmentation import Settings, Why
 from archiver.times import duration, moment, size
 from ingest.settings import Flags, seconds
 from ingest.topic import ContractError
@@ -180,7 +180,7 @@ class Replay:
         first, end = span
         start = self._start(stream, after, first)
         rebuilding = Rebuilding(
-            stream, start, told, self._choice, self._wanted, target, self._loader(stream), through
+            stream, start, told, self._choice, self._wanted, target, self._loader(stream), Settings(), through
         )
         count = 0
         try:

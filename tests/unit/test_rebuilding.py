@@ -149,10 +149,11 @@ def rebuild(
     log: Sequence[Message],
     told: Sequence[FileFinished],
     wanted: Wanted,
+    newest: Settings,
     cut: int = 0,
-    settings: Settings | None = None,
+    choice: Choice = Choice(),
 ) -> MemoryTarget:
-    """What comes of the log from the offset `cut` on. settings: to use, and not those told."""
+    """What comes of the log from the offset `cut` on."""
     target = MemoryTarget()
 
     def fetch(offset: int) -> tuple[bytes, ...]:
@@ -168,14 +169,13 @@ def rebuild(
     def load(places: Mapping[int, Place]) -> Carry:
         return Carry.load(places, Path("/nowhere"), lambda _: [], fetch)
 
-    choice = Choice()
-    if settings:
-        choice = Choice(settings.time_per_file, settings.gap, settings.name_format, settings.carry)
     for after, through in starts(told, wanted, BOUNDARIES):
         start = Start(None, None, cut=cut > 0)
         if after and after.offset >= cut:
             start = Start(after.offset, after.checkpoint, cut=False)
-        rebuilding = Rebuilding(STREAM, start, told, choice, wanted, target, load, through)
+        if wanted.only:
+            wanted = Wanted(only=wanted.only - target.disk.keys() | {"another"})
+        rebuilding = Rebuilding(STREAM, start, told, choice, wanted, target, load, newest, through)
         begin = cut if start.offset is None else start.offset
         for at, (label, time, value) in enumerate(log[begin:], begin):
             rebuilding.take(label, time, value, at)
@@ -183,6 +183,12 @@ def rebuild(
                 break
         rebuilding.end()
     return target
+
+
+def ways(archive: Telling, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Choice]]:
+    """To the same files: by what was told; without; by flags that say the same."""
+    same = Choice(chosen.time_per_file, chosen.gap, chosen.name_format, chosen.carry)
+    return [(archive.told, chosen, Choice()), ([], chosen, Choice()), (archive.told, Settings(), same)]
 
 
 def whole(archive: Telling, cut: int) -> set[str]:
@@ -200,8 +206,8 @@ def whole(archive: Telling, cut: int) -> set[str]:
 @given(LOGS, SETTINGS)
 def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
     archive = Telling(killed.log, chosen)
-    for told, settings in ((archive.told, None), ([], chosen)):
-        target = rebuild(killed.log, told, Wanted(), settings=settings)
+    for told, newest, choice in ways(archive, chosen):
+        target = rebuild(killed.log, told, Wanted(), newest, choice=choice)
         assert target.disk == archive.disk
         assert target.changed == []
 
@@ -211,7 +217,7 @@ def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
 def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
-    target = rebuild(killed.log, archive.told, Wanted(), cut)
+    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut)
     assert target.disk.items() <= archive.disk.items()
     assert whole(archive, cut) <= target.disk.keys()
 
@@ -222,7 +228,7 @@ def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) 
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
-    target = rebuild(killed.log, archive.told, Wanted(only=only), cut)
+    target = rebuild(killed.log, archive.told, Wanted(only=only), chosen, cut)
     if only:
         assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
         assert whole(archive, cut) & only <= target.disk.keys()
@@ -247,7 +253,7 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
         last = archive.open.frames[-1][0]
         if last >= since and open_files[0].first.time <= until:
             expected |= {event.path for event in open_files}
-    for told, settings in ((archive.told, None), ([], chosen)):
-        target = rebuild(killed.log, told, Wanted(since, until), settings=settings)
+    for told, newest, choice in ways(archive, chosen):
+        target = rebuild(killed.log, told, Wanted(since, until), newest, choice=choice)
         assert target.disk == {path: archive.disk[path] for path in expected}
         assert target.changed == []
