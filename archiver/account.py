@@ -19,14 +19,15 @@ class Account:
 
     @classmethod
     def of(cls, events: Iterable[Event | CheckpointError]) -> "Account":
-        """Of events in their order. An event that comes again (they are told at least once) replaces the first."""
-        found: dict[str, Event] = {}
+        """Of events in their order. One that comes again (at least once is the promise) replaces the first."""
+        # Not by the key alone: what was salvaged may have been found to be a file that was told of already.
+        found: dict[tuple[type[Event], str], Event] = {}
         unreadable = []
         for event in events:
             if isinstance(event, CheckpointError):
                 unreadable.append(str(event))
             else:
-                found[event.key] = event
+                found[type(event), event.key] = event
         files: dict[str, list[FileFinished]] = {}
         for event in found.values():
             if isinstance(event, FileFinished):

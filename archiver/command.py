@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
 
@@ -70,11 +71,18 @@ def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -
 
     options: with those of `kafka_options`, and `group`.
     """
+    return run_client(options, prog, lambda config: act(History(config, options.group)))
+
+
+def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
+    """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
     log_to_stderr(options.log_level)
     outage = Outage()
     config = kafka_client(options, {"error_cb": outage.heard})  # type: ignore[dict-item]  # librdkafka's one callback
     try:
-        return act(History(config, options.group))
+        code = act(config)
+        sys.stdout.flush()  # a pipe may be closed; here, where that is seen to
+        return code
     except KafkaException as error:
         why = f"Kafka at {config['bootstrap.servers']}: {outage.why(error.args[0])}"
     except CheckpointError as error:

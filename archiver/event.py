@@ -1,36 +1,49 @@
-"""What the archiver tells the world on the topic g3.files: a file is finished, or records were lost."""
+"""What the archiver tells the world on the topic g3.files: a file is finished, or records were lost.
 
-from typing import Literal
+docs/g3.files.md says it for those who read the topic, docs/g3.files.schema.json for their programs. After a change of
+a class here:
+
+    python -m archiver.event > docs/g3.files.schema.json
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from archiver.checkpoint import Checkpoint, CheckpointError, RecordId, checked
-from archiver.segmentation import Count, Settings, Why
+from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, checked
+from archiver.layout import GROUP
+from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
+
+Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
 
 
 class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     """A file is durable under its name, and will never change.
 
-    number: the how-many-th file of this group and stream. start: s, of the acquisition. bytes with the carry,
-    frames without. carry: type codes of the frames repeated at its head. first, last: of its frames; closing: the
-    record that closed it; `checkpoint` goes on at `offset`, with that record or what it needs before. missing: how
-    many frames before or between these were never received, as jumps of frame_num say. host: where it was written.
+    path: below the data directory. number: the how-many-th file of this group and stream. id: the stream id, a part
+    of the path. start: s, of the acquisition. suffix: the number at the end of the name. bytes: with the carry;
+    frames: without. carry: type codes of the frames repeated at its head. first, last: of its frames; closing: the
+    record that closed it; `checkpoint`, the state after the file, goes on at `offset`, with that record or what it
+    needs before. missing: how many frames before or between these were never received, as jumps of frame_num say.
+    host: where it was written. v: the version of this event.
     """
 
-    group: str
-    stream: str
-    path: str
-    number: int
-    id: str
-    start: int
-    suffix: int
+    group: Group
+    stream: StreamName
+    path: FilePath
+    number: Count
+    id: StreamName
+    start: Start
+    suffix: Count
     settings: Settings
     why: Why
-    frames: int
-    bytes: int
-    sha256: str
-    carry: tuple[int, ...]
+    frames: Count
+    bytes: Count
+    sha256: Sha256
+    carry: tuple[TypeCode, ...]
     first: RecordId
     last: RecordId
     closing: RecordId
@@ -47,38 +60,44 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
 
 
 class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
-    """Records are missing, or may be. records: how many, None if unknown. offset: where it was noticed, just
-    after the record that showed it. since, until: ms, the times of the last record before the loss, if known, and of
-    that record."""
+    """Records are missing, or may be.
 
-    group: str
-    stream: str
-    records: int | None
+    records: how many, null if unknown. what: which, as far as is known, and how it shows. offset: where it was
+    noticed, just after the record that showed it. since, until: ms, the times of the last record before the loss, if
+    known, and of that record. host: who noticed it. v: the version of this event.
+    """
+
+    group: Group
+    stream: StreamName
+    records: Count | None
     what: str
-    offset: int
-    since: int | None
-    until: int
+    offset: Count
+    since: Milliseconds | None
+    until: Milliseconds
     host: str
     v: Literal[1] = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for the same loss."""
-        return f"{self.group}/{self.stream}/loss/{self.offset}"
+        """The Kafka key: the same for the same loss. One record may show several; and offsets come again in a topic
+        that is made anew."""
+        which = hashlib.sha256(f"{self.until} {self.what}".encode(errors="replace")).hexdigest()[:8]
+        return f"{self.group}/{self.stream}/loss/{self.offset}/{which}"
 
 
 class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
     """What a partial held that the topic can't give again has been published, up to its last whole frame.
 
-    frames: with the carry. what: why it could not be gone on with, and what is missing.
+    path, bytes, sha256, host, v: as of a finished file. frames: with the carry. what: why it could not be gone on
+    with, and what is missing.
     """
 
-    group: str
-    stream: str
-    path: str
-    frames: int
-    bytes: int
-    sha256: str
+    group: Group
+    stream: StreamName
+    path: FilePath
+    frames: Count
+    bytes: Count
+    sha256: Sha256
     what: str
     host: str
     v: Literal[1] = 1
@@ -109,3 +128,34 @@ def decode(value: bytes) -> Event:
     if isinstance(event, FileFinished):
         checked(event.checkpoint, event.stream)
     return event
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an event."""
+    found: dict[str, Any] = _portable(msgspec.json.schema(Event))
+    found.pop("discriminator")  # OpenAPI's; the constant `event` of each says the same
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:g3-recorder:g3.files:1",
+        "title": "An event on the topic g3.files",
+        **found,
+    }
+
+
+def _portable(part: Any) -> Any:
+    """For readers in any language: the end of a string is $ in their patterns, and \\Z in Python's only. Descriptions
+    without the line breaks of this file."""
+    if isinstance(part, list):
+        return [_portable(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    made = {name: _portable(inner) for name, inner in part.items()}
+    if isinstance(pattern := made.get("pattern"), str):
+        made["pattern"] = pattern.removesuffix(r"\Z") + "$"
+    if isinstance(text := made.get("description"), str):
+        made["description"] = " ".join(text.split())
+    return made
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1))

@@ -55,6 +55,11 @@ class Seen:
     `whole` gives a record that is complete and new; once it has been stepped, `saw` marks it, so that a state
     taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
     to tell and clear. turns: how often an epoch went on after a later one had begun, as with two ingests at once.
+
+    An operator's record passes through without a trace, so that what is said of the ingests before and after it is
+    the same without it: its epoch isn't remembered, what is incomplete may still be completed, and it is no
+    duplicate. It is taken only as long as nothing later than its `prev` has been seen. What makes that enough, where
+    it is read once more after a restart, or mirrored twice: until something later comes, it changes nothing more.
     """
 
     def __init__(self, epochs: Sequence[tuple[str, int]] = ()) -> None:
@@ -80,9 +85,12 @@ class Seen:
 
     def whole(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
         """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
-        if label.seq <= self._last.get(label.epoch, -1):
+        last = self._last.get(label.epoch, -1)
+        if label.seq <= last:
             self.duplicates += 1
             return None
+        if last < 0 and label.operator:
+            return None if self._is_late(label) else Record(label, time, (value,), offset)
         if self._incomplete:
             self._give_up_what_is_hopeless(label, len(value))
         if label.chunk == (1, 1):
@@ -98,6 +106,8 @@ class Seen:
             return
         last = self._last.pop(epoch, None)
         if last is None:
+            if label.operator:
+                return
             self._new_epoch(label)
         else:
             if seq > last + 1:
@@ -107,6 +117,13 @@ class Seen:
         self._last[epoch] = seq
         if len(self._last) > EPOCHS_REMEMBERED:
             del self._last[next(iter(self._last))]
+
+    def _is_late(self, label: Label) -> bool:
+        """Whether something later has been seen than the record that an operator's follows."""
+        assert label.prev
+        epoch, seq = label.prev
+        last = self._last.get(epoch)
+        return last is not None and (last > seq or epoch != next(reversed(self._last)))
 
     def _new_epoch(self, label: Label) -> None:
         if not self._last:
@@ -173,6 +190,8 @@ class Seen:
         epoch, seq = record.label.epoch, record.label.seq
         del self._incomplete[epoch]
         last = self._last.get(epoch, -1 if self._last else seq - 1)
+        if last >= seq:
+            return  # it has come whole, too: no ingest of ours splits a record now, and then not
         self._lose(
             seq - last, f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
         )

@@ -1,11 +1,12 @@
 """Times as operators say and read them. Pure: now is a parameter."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGO = re.compile(r"-(\d{1,9}(?:\.\d{1,3})?)([smhdw])")
-_UNIX = re.compile(r"\d{9,10}(?:\.\d{1,6})?")
+_AGO = re.compile(r"-([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX = re.compile(r"[0-9]{9,10}(?:\.[0-9]{1,6})?")
 
 
 def parse_time(text: str, now: int) -> int:
@@ -36,6 +37,14 @@ def moment(time: int) -> str:
         return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
         return f"{time} ms"
+
+
+def iso(time: int) -> str | None:
+    """A time in ms, as ISO 8601 in UTC with its ms: 2026-11-22T21:30:00.250Z; None for one that no calendar has."""
+    try:
+        return (_EPOCH + timedelta(milliseconds=time)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError:
+        return None
 
 
 def duration(time: int) -> str:

@@ -2,6 +2,13 @@
 
 Topic names, the record's headers, chunks, and the settings that topics are created with. The publisher
 owns this schema; the archiver imports it. It needs nothing but the standard library, and does no I/O.
+
+Besides ingest, an operator may publish one kind of record (`archiver close`): a `lost` that ends an acquisition whose
+ingest died without a word. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
+`prev=<epoch>:<seq>`: the last record before it, after which the connection was lost. It takes no part in the chain of
+epochs: nobody remembers its epoch, and the next ingest's `prev` names another. It counts only where it stands, as
+long as no later record than `prev` has been seen: so it can't cut what an ingest that lives after all has gone on
+with, nor what comes after it where it is read or mirrored once more.
 """
 
 import re
@@ -24,9 +31,10 @@ _STREAM_NAME = re.compile(_STREAM)
 _EPOCH = re.compile(r"[0-9a-f]{16}")
 _EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
 _CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
-_SHORT = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev"})
+_SHORT = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev", "by"})
 """Headers that are refused if they are long."""
 _LONGEST_WHY = 200
+_OPERATOR = "operator"
 
 FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
 """For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
@@ -82,7 +90,8 @@ class Label(NamedTuple):
     type: G3 frame type code (u32). id: the frame's sostream_id, if valid. session, num: its session_id and
     frame_num, if integers. chunk: (k, n), the k-th (from 1) of n parts of a split record.
     why: of a fact, one line. prev: (epoch, last seq) of the predecessor, on an epoch's first record, which
-    also says `unclean` if the host went down without a clean exit of ingest.
+    also says `unclean` if the host went down without a clean exit of ingest. operator: not ingest has published it,
+    but an operator; a `lost`, whose `prev` is the record that it follows.
     """
 
     kind: Kind
@@ -96,6 +105,7 @@ class Label(NamedTuple):
     why: str | None = None
     prev: tuple[str, int] | None = None
     unclean: bool = False
+    operator: bool = False
 
     def headers(self) -> Headers:
         """The Kafka headers that say this; `from_headers` reads them back."""
@@ -103,7 +113,7 @@ class Label(NamedTuple):
 
     def spelled(self) -> list[tuple[str, str]]:
         """The same, as text, which a Kafka producer takes too: ASCII, of one line each."""
-        kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean = self
+        kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
         headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
         if code is not None:
             headers.append(("type", str(code)))
@@ -121,6 +131,8 @@ class Label(NamedTuple):
             headers.append(("prev", f"{prev[0]}:{prev[1]}"))
         if unclean:
             headers.append(("unclean", "1"))
+        if operator:
+            headers.append(("by", _OPERATOR))
         return headers
 
     @classmethod
@@ -139,12 +151,12 @@ class Label(NamedTuple):
             elif name in ("why", "unclean"):
                 # As they are remembered for the next records, they must not be as long as it pleases a stranger.
                 others.append((name, pair[1] and pair[1][:_LONGEST_WHY]))
-        kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean = _of_many(tuple(others))
+        kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean, operator = _of_many(tuple(others))
         seq = _integer("seq", seq_text, 0, 2**63)
         if seq is None:
             raise ContractError("a record without a seq")
         num = _integer("num", num_text, -(2**63), 2**63)
-        return cls(kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean)
+        return cls(kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator)
 
     @classmethod
     def _without_numbers(cls, headers: tuple[tuple[str, bytes | None], ...]) -> "Label":
@@ -164,6 +176,10 @@ class Label(NamedTuple):
         stream_id = got.get("id")
         name = None if stream_id is None else _id(stream_id)
         why = got.get("why")
+        chunk, prev = _chunk(got.get("chunk")), _prev(got.get("prev"))
+        operator = _operator(got.get("by"))
+        if operator and (kind is not Kind.LOST or chunk != (1, 1) or prev is None):
+            raise ContractError("a record by an operator that is no lost, is split, or has no prev")
         return cls(
             kind,
             epoch,
@@ -172,10 +188,11 @@ class Label(NamedTuple):
             name,
             _integer("session", got.get("session"), -(2**63), 2**63),
             None,
-            _chunk(got.get("chunk")),
+            chunk,
             None if why is None else why[:_LONGEST_WHY].decode("ascii", "backslashreplace"),
-            _prev(got.get("prev")),
+            prev,
             got.get("unclean") == b"1",
+            operator,
         )
 
 
@@ -270,3 +287,9 @@ def _prev(text: bytes | None) -> tuple[str, int] | None:
     if match is None:
         raise ContractError(f"a record whose prev is {text[:60]!r}, not epoch:seq")
     return (match[1].decode(), int(match[2]))
+
+
+def _operator(text: bytes | None) -> bool:
+    if text is not None and text != _OPERATOR.encode():
+        raise ContractError(f"a record by {text[:30]!r}; only ingest, which doesn't say so, and operator are known")
+    return text is not None

@@ -88,6 +88,7 @@ class Big(NamedTuple):
     frames: int
     number: int
     code: int
+    session: int = 2**63 - 1  # whatever a frame says
     carried: int = 3
     changed_epochs: int = 1  # since the file was begun
 
@@ -113,7 +114,8 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
     chosen = Settings(86_400_000 - 1, 86_400_000 - 1, name_format, types[:3])
     acquisition = Acquisition(LATEST_START, long, chosen, big.frames)
     names = Names(LATEST_START, LATEST_START, big.number, big.number)
-    state = State(long, acquisition, OpenFile(big.number, big.time), big.time, types, long, names)
+    file_now = OpenFile(big.number, big.time, big.seq)
+    state = State(long, acquisition, file_now, big.time, types, long, names, -big.session, -big.session)
     file = file_path(LATEST_START, long, big.number, name_format)
     places = {code: Place(file, big.length, big.length, 2**32 - 1, big.offset) for code in types}
     epochs = tuple((f"{2**64 - 1 - n:016x}", big.seq) for n in range(EPOCHS_REMEMBERED))

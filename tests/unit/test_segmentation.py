@@ -25,6 +25,12 @@ class Story:
     def frame(self, at: float, value: str = "s", *, type: int = SCAN, id: str | None = None) -> "Story":
         return self._take(Label(Kind.FRAME, A, self._seq, type, id), at, value)
 
+    def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
+        """Frames that say these frame_nums, one after the other."""
+        for num in nums:
+            self._take(Label(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
+        return self
+
     def start(self, at: float, id: str | None = None) -> "Story":
         return self._take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], id), at, "START")
 
@@ -350,3 +356,69 @@ def test_head_names_types_in_the_states_order() -> None:
     assert head(state, SCAN) == (WIRING, OBSERVATION)
     assert head(state, WIRING) == (OBSERVATION,)
     assert head(state, None) == (WIRING, OBSERVATION)
+
+
+# What is missing by frame_num
+
+
+def missing(story: Story) -> int:
+    """Of the file that is open."""
+    file = story.archive.state.file
+    assert file
+    return file.missing
+
+
+MISSING = [
+    pytest.param([(1, 5), (1, 6), (1, 7)], 0, id="one after the other"),
+    pytest.param([(1, 5), (1, 9)], 3, id="a gap"),
+    pytest.param([(1, 5), (1, 7), (1, 8), (1, 10)], 2, id="two gaps"),
+    pytest.param([(1, 1000)], 0, id="a session that we joined late"),
+    pytest.param([(1, 5), (1, 3), (1, 4), (1, 5), (1, 6)], 0, id="old frames sent again"),
+    pytest.param([(1, 5), (1, 2), (1, 7)], 1, id="old frames sent again, and a gap"),
+    pytest.param([(1, 5), (2, 0), (2, 1)], 0, id="a new session"),
+    pytest.param([(1, 5), (2, 3), (2, 5)], 1, id="what came before a session's first frame is not ours to miss"),
+    pytest.param([(2, 5), (1, 90), (2, 6)], 0, id="an older session's frame, sent again"),
+    pytest.param([(1, 5), (None, 9), (1, None), (None, None), (1, 6)], 0, id="frames without numbers"),
+    pytest.param([(1, -5), (1, -3)], 1, id="negative numbers"),
+    pytest.param([(-(2**63), -(2**63)), (-(2**63), 2**63 - 1)], 2**63 - 1, id="the largest gap, as far as it counts"),
+]
+
+
+@pytest.mark.parametrize(("frames", "count"), MISSING)
+def test_frames_that_were_never_received_are_counted(frames: list[tuple[int | None, int | None]], count: int) -> None:
+    story = Story()
+    for session, num in frames:
+        story.numbered(0, num, session=session)
+    assert missing(story) == count
+
+
+def test_what_is_missing_between_two_files_is_the_later_ones() -> None:
+    story = Story(Settings(time_per_file=20_000)).numbered(0, 1, 3).numbered(9, 4)
+    assert missing(story) == 1
+    story.numbered(18, 5).numbered(25, 8)
+    assert story.why == [Why.TIME, None]
+    assert missing(story) == 2
+
+
+def test_what_is_missing_is_counted_over_acquisitions_and_lost_connections() -> None:
+    """A session goes on while nothing is recorded: what it sent meanwhile was never received."""
+    story = Story().numbered(0, 1, 2).end(1).start(2).numbered(3, 6)
+    assert missing(story) == 3
+    story.fact(Kind.LOST, 4).fact(Kind.CONNECTED, 5).numbered(6, 7, 9)
+    assert missing(story) == 1
+
+
+def test_frames_that_arent_recorded_say_nothing_of_what_is_missing() -> None:
+    story = Story().numbered(0, 1)
+    story._take(Label(Kind.FRAME, A, 1, FRAME_TYPES["PipelineInfo"], None, 1, 50), 0, "x")
+    assert missing(story.numbered(0, 2)) == 0
+
+
+def test_numbers_decide_no_boundary() -> None:
+    with_them = Story(Settings(time_per_file=20_000))
+    without = Story(Settings(time_per_file=20_000))
+    for at in range(0, 60, 9):
+        with_them.numbered(at, at * 7, session=at)
+        without.frame(at)
+    assert with_them.names == without.names
+    assert with_them.why == without.why

@@ -208,6 +208,12 @@ def test_what_stays_incomplete_is_given_up_and_told_once(labels: list[Label], re
     assert found.losses == [1]
 
 
+def test_what_came_whole_after_all_is_no_loss() -> None:
+    """An ingest of another version, with another size of chunks."""
+    labels = [chunk(A, 5, 1, 3), record(A, 5), record(A, 6)]
+    assert told(labels, [(A, 4)]) == ([(A, 5), (A, 6)], [])
+
+
 def test_what_is_given_up_holds_no_offset_back() -> None:
     seen = Seen([(A, 4)])
     list(stepped(seen, [Message(chunk(A, 5, 1, 3), 0, b"x"), Message(chunk(A, 5, 3, 3), 0, b"x")]))
@@ -345,6 +351,77 @@ def test_whatever_the_log_lacks_is_counted_exactly(counts: list[int], data: st.D
     assert len(found) + sum(loss.records or 0 for loss in seen.losses) == len(counts) + 2
     assert [b"".join(r.value) for r in found[1:-1]] == [b"abcdef"] * (len(found) - 2)
     assert seen.safe_offset(len(log)) == len(log)
+
+
+# An operator's record
+
+
+def operators(epoch: str, prev: tuple[str, int]) -> Label:
+    """What `archiver close` publishes after a record."""
+    return Label(Kind.LOST, epoch, 0, why="closed", prev=prev, operator=True)
+
+
+def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
+    log = [record(A, 5), operators(C, (A, 5)), record(B, 0, prev=(A, 5)), record(B, 1)]
+    assert told(log, [(A, 4)]) == ([(A, 5), (C, 0), (B, 0), (B, 1)], [])
+    seen = Seen([(A, 4)])
+    list(stepped(seen, [Message(label, 0, b"") for label in log]))
+    assert seen.epochs() == ((A, 5), (B, 1))
+    assert (seen.turns, seen.duplicates) == (0, 0)
+
+
+LATER = [
+    pytest.param([record(A, 6)], id="the same ingest goes on"),
+    pytest.param([record(B, 0, prev=(A, 5))], id="another ingest has begun"),
+    pytest.param([record(B, 0), record(A, 6), record(B, 1)], id="two ingests"),
+]
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_an_operators_record_that_comes_too_late_or_again_ends_nothing_later(later: list[Label]) -> None:
+    """An ingest that was alive after all; a restart that reads it again; a mirror that copies a piece twice."""
+    late = operators(C, (A, 5))
+    log = [record(A, 5), *later]
+    assert told([*log, late], [(A, 4)]).records == told(log, [(A, 4)]).records
+    assert told([record(A, 5), late, *later, late], [(A, 4)]).records == [(A, 5), (C, 0)] + [
+        (label.epoch, label.seq) for label in later
+    ]
+
+
+def test_what_is_incomplete_at_an_operators_record_may_still_come() -> None:
+    """The next ingest has it in its spool: giving it up would make its record a duplicate, and lose it."""
+    begun, done = chunks(Message(record(A, 5), 0, b"abcdef"), 2)
+    log = [begun, Message(operators(C, (A, 4)), 0, b""), begun, done]
+    seen = Seen([(A, 4)])
+    assert [found.label.epoch for found in stepped(seen, log)] == [C, A]
+    assert seen.losses == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(some_messages.flatmap(killed_ingests), st.data())
+def test_with_and_without_an_operators_records_the_same_is_found(killed: Killed, data: st.DataObject) -> None:
+    """Wherever they stand, and whatever is missing of the rest."""
+    gone = data.draw(st.sets(st.integers(0, max(0, len(killed.log) - 1)), max_size=3), label="gone")
+    log = [message for at, message in enumerate(killed.log) if at not in gone]
+    places = data.draw(st.lists(st.integers(0, len(log)), max_size=3), label="an operator's before")
+    between: list[Message] = []
+    for at in range(len(log) + 1):
+        for _ in range(places.count(at)):
+            before = Seen()
+            list(stepped(before, log[:at]))
+            prev = (before.epochs() or ((A, 0),))[-1]
+            between.append(Message(operators(f"{2**63 + len(between):016x}", prev), 0, b""))
+        between += log[at : at + 1]
+    without, with_them = Seen(), Seen()
+    expected = [found.label for found in stepped(without, log)]
+    found = [found.label for found in stepped(with_them, between)]
+    assert [label for label in found if not label.operator] == expected
+    assert sum(label.operator for label in found) == len(places), "each stands where nothing later was seen"
+    assert [(loss.records, loss.what) for loss in with_them.losses] == [
+        (loss.records, loss.what) for loss in without.losses
+    ]
+    assert with_them.epochs() == without.epochs()
+    assert (with_them.turns, with_them.duplicates) == (without.turns, without.duplicates)
 
 
 epoch_names = st.sampled_from([f"{n:016x}" for n in range(40)])

@@ -99,6 +99,32 @@ def test_any_text_is_a_value_or_refused(text: str, kind: Callable[[str], object]
         assert kind(text)
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--since", "-2h"], "-2h"),
+        (["--since=-2h"], "-2h"),
+        (["--since", "-1.5d", "--name", "b"], "-1.5d"),
+        (["--since", "2026-11-22"], "2026-11-22"),
+    ],
+)
+def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> None:
+    """argparse alone takes it for another flag."""
+    made = Flags("tool", "what it does", "examples: none")
+    made.add_argument("--since")
+    made.add_argument("--name")
+    assert made.parse_args(args).since == expected
+
+
+@pytest.mark.parametrize("args", [["--since"], ["--since", "--name", "b"], ["--since", "-h2"], ["-2h"]])
+def test_what_is_no_time_before_now_is_no_flags_value(args: list[str]) -> None:
+    made = Flags("tool", "what it does", "examples: none")
+    made.add_argument("--since")
+    made.add_argument("--name")
+    with pytest.raises(SystemExit):
+        made.parse_args(args)
+
+
 # -- flag, variable, default ----------------------------------------------------------------------------------
 
 

@@ -40,6 +40,9 @@ LABELS = st.builds(
     why=st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200),
     prev=st.none() | st.tuples(EPOCHS, st.integers(0, 10**18 - 1)),
     unclean=st.booleans(),
+    operator=st.just(False),
+) | st.tuples(EPOCHS, EPOCHS).map(
+    lambda epochs: Label(Kind.LOST, epochs[0], 0, why="closed", prev=(epochs[1], 7), operator=True)
 )
 GOOD = {"v": b"1", "kind": b"frame", "epoch": b"0123456789abcdef", "seq": b"5"}
 
@@ -107,6 +110,7 @@ HOSTILE: dict[str, list[bytes]] = {
     "session": [b"", b"--1", b"%d" % 2**63, b"-%d" % (2**63 + 1), b"1e3", b"nan"],
     "num": [b"", b"1-", b"%d" % 2**63, b"None"],
     "chunk": [b"", b"1", b"0/1", b"2/1", b"1/0", b"-1/2", b"1/2/3", b" 1/2", b"1/2\n", b"01/2", b"1/9999999999"],
+    "by": [b"", b"Operator", b"operator\n", b"ingest", b"\xff"],
     "prev": [b"", b"0:1", b"0" * 16, b"0" * 16 + b":", b"0" * 16 + b":-1", b"0" * 16 + b":1\n", b"g" * 16 + b":1"],
 }
 
@@ -119,11 +123,29 @@ def test_a_hostile_header_is_refused_without_quoting_it_raw(name: str, text: byt
     assert len(str(refused.value)) < 250
 
 
+OPERATORS = {**GOOD, "kind": b"lost", "seq": b"0", "by": b"operator", "prev": b"0123456789abcdef:7"}
+
+
+def test_an_operators_record_says_so() -> None:
+    read = Label.from_headers(OPERATORS.items())
+    assert (read.operator, read.kind, read.prev) == (True, Kind.LOST, ("0123456789abcdef", 7))
+    assert not Label.from_headers(GOOD.items()).operator
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": b"frame"}, {"kind": b"end"}, {"chunk": b"1/2"}, {"prev": None}], ids=lambda wrong: str(wrong)
+)
+def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follows(wrong: dict[str, bytes]) -> None:
+    headers = {name: text for name, text in {**OPERATORS, **wrong}.items() if text is not None}
+    with pytest.raises(ContractError, match="by an operator"):
+        Label.from_headers(headers.items())
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([*GOOD, "type", "id", "session", "num", "chunk", "why", "prev", "unclean", "?"]),
+            st.sampled_from([*GOOD, "type", "id", "session", "num", "chunk", "why", "prev", "unclean", "by", "?"]),
             st.none()
             | st.binary(max_size=30)
             | st.sampled_from([text for texts in HOSTILE.values() for text in texts]),

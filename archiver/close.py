@@ -1,0 +1,184 @@
+"""`archiver close`: an operator ends an acquisition whose ingest died without a word.
+
+What is published is a record of the stream like any other (ingest/topic.py says which), so that every archiver, and
+every replay, closes the same file at the same place.
+"""
+
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from archiver.command import EXIT_CODES, run_client
+from archiver.segmentation import LEFT_OUT
+from archiver.sequence import Seen
+from archiver.tail import Entry, Tails
+from archiver.times import duration, moment
+from ingest.settings import Flags, stream_flag
+from ingest.topic import Kind, Label, frames_topic
+
+_PROG = "archiver close"
+_ALIVE_MS = 10_000
+_WATCH_SECONDS = 3.0
+"""While connected ingest publishes something every second. This is for hosts whose clocks are not ours."""
+_KAFKA_SECONDS = 10.0
+_ENOUGH_RECORDS = 1000
+"""To be read back: more than a killed ingest's successor publishes once more, usually."""
+
+_DESCRIPTION = """\
+End a stream's acquisition whose ingest died without a word: its host is gone, and won't come back soon.
+
+An acquisition ends when its sender says so, when the connection is lost, or when no frames come for a while (--gap);
+each of these is said by ingest. An ingest that was killed says nothing: then the open file waits for the next record,
+which says that it is over. This publishes that record in its place: every archiver of the stream finishes the file,
+and so does every replay. Frames that come later begin a new acquisition.
+
+Nothing is done while an ingest is alive, or if the acquisition is over already. Ages are the differences between the
+records' times (of the ingest's host) and this host's clock."""
+
+_EXAMPLES = f"""\
+examples:
+  archiver status                                              which file is open, and how old the last record is
+  archiver close --stream crate1slot2
+  archiver close --stream crate1slot2 --why 'smurf-srv12 lost power'
+
+{EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed, and says why")}"""
+
+
+def make_parser() -> Flags:
+    """The command's flags."""
+    flags = Flags(_PROG, _DESCRIPTION, _EXAMPLES)
+    flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
+    flags.add_argument(
+        "--why",
+        default=f"closed by an operator on {socket.gethostname()}",
+        metavar="TEXT",
+        help="what the record says (ASCII, 200 characters); by default: closed by an operator on this host",
+    )
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    options = make_parser().parse_args(args)
+    return run_client(options, _PROG, lambda config: _close(config, options.stream, " ".join(options.why.split())))
+
+
+def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
+    with Tails(config, "unused") as tails:
+        streams = tails.streams()
+        if stream not in streams:
+            return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+        if streams[stream] != 1:
+            return _refuse(f"the topic of {stream} has {streams[stream]} partitions; it isn't recorded")
+        spans = tails.spans([stream])
+        entries = tails.back(spans, _is_enough)[stream]
+        found = situation(entries)
+        decisive = found.decisive
+        if decisive and decisive.label is None:
+            return _refuse(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
+        if decisive is None or found.last is None or (decisive.label and decisive.label.kind is not Kind.FRAME):
+            print(f"{stream}: nothing to close: {_none_is_on(decisive)}")
+            return 0
+        newest = entries[-1].time
+        age = _now() - newest
+        if abs(age) < _ALIVE_MS:
+            return _refuse(
+                f"an ingest of {stream} is alive: its last record is {duration(age)} old. Stop it; wait "
+                f"{_ALIVE_MS // 1000} s if it is stopped already"
+            )
+        if tails.comes(stream, spans[stream][1], _WATCH_SECONDS):
+            return _refuse(
+                f"an ingest of {stream} is alive: a record has just come (the last one before says "
+                f"{moment(newest)} UTC; do the clocks agree?)"
+            )
+    label = Label(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
+    offset = _publish(config, stream, label)
+    if offset != spans[stream][1]:
+        return _refuse(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
+    print(
+        f"{stream}: closed after its last record, of {moment(newest)} UTC ({duration(age)} ago): published `lost` at "
+        f"offset {offset} of {frames_topic(stream)}: {why}\n"
+        "Its archivers finish the open file now, or as soon as they run (why: lost), if it isn't finished already. "
+        "The next frame begins a new acquisition."
+    )
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What an archiver knows at a stream's end.
+
+    decisive: the last record that says whether an acquisition is on: a frame, or a fact but `quiet` (that ends one,
+    too, but after a gap that each archiver's settings say). last: epoch and seq of the last record that it has seen.
+    """
+
+    decisive: Entry | None = None
+    last: tuple[str, int] | None = None
+
+
+def situation(entries: Sequence[Entry]) -> Situation:
+    """At the end of these records. What archivers drop says nothing: duplicates, an operator's that came too late."""
+    seen = Seen()
+    decisive = None
+    for entry in entries:
+        label = entry.label
+        if label is None:
+            decisive = entry
+        elif record := seen.whole(label, entry.time, b"", entry.offset):
+            seen.saw(record.label)
+            if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in LEFT_OUT)):
+                decisive = entry
+    return Situation(decisive, next(reversed(seen.epochs()), None))
+
+
+def _is_enough(entries: Sequence[Entry]) -> bool:
+    return len(entries) >= _ENOUGH_RECORDS and situation(entries).decisive is not None
+
+
+def _none_is_on(last: Entry | None) -> str:
+    if last is None or last.label is None:
+        return "it has no frames"
+    why = f" ({last.label.why})" if last.label.why else ""
+    return f"no acquisition is on since {last.label.kind}{why}, {duration(_now() - last.time)} ago"
+
+
+def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
+    """Gives the record's offset, once Kafka has it. Raises KafkaException."""
+    outcome: list[KafkaError | None] = []
+    offsets: list[int] = []
+
+    def acknowledged(error: KafkaError | None, message: Message) -> None:
+        outcome.append(error)
+        offsets.append(message.offset() or 0)
+
+    ours = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
+    producer = Producer({**config, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
+    producer.produce(
+        frames_topic(stream),
+        b"",
+        partition=0,
+        headers=label.spelled(),  # type: ignore[arg-type]  # str is one of str | bytes | None
+        timestamp=_now(),
+        on_delivery=acknowledged,
+    )
+    producer.flush(_KAFKA_SECONDS + 1)
+    error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
+    if error is not None:
+        raise KafkaException(error)
+    return offsets[0]
+
+
+def _refuse(why: str) -> int:
+    print(f"{_PROG}: error: {why}", file=sys.stderr)
+    return 1
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

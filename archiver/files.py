@@ -1,0 +1,339 @@
+"""`archiver files`: what was recorded, from g3.files alone: acquisitions, their files, and what is missing."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from archiver.account import Account
+from archiver.command import EXIT_CODES, group_option, run, streams_option, table, time_option
+from archiver.event import FileFinished, FileSalvaged, RecordsLost
+from archiver.history import History
+from archiver.layout import start_and_number
+from archiver.segmentation import Why
+from archiver.times import duration, iso, moment, size
+from ingest.settings import Flags
+
+_PROG = "archiver files"
+
+_DESCRIPTION = """\
+List what an archive (--group) has recorded, from the topic g3.files alone: the data directory needn't be here.
+
+Acquisitions by time, the latest last, next to the prompt; of all streams together, as what has happened in a night
+has mostly happened to several of them. Below each its files:
+
+  start    of the first frame (UTC)      length   from the first frame to the last
+  frames   without those repeated at the head     size   with them
+  missing  frames that were never received, as jumps of frame_num say: they were lost before ingest
+  lost     records that were lost after that: a number, ? where it can't be known; each is told in a line of its own
+  closed   why: end, start (of the next), gap, lost (the connection), time (the next file goes on)
+
+SALVAGED: what was left of a file that could not be recorded to its end. A loss that hits none of the files shown is
+shown on its own. What is being recorded now isn't listed: see archiver status."""
+
+_EXAMPLES = f"""\
+examples:
+  archiver files --since -12h
+  archiver files --stream crate1slot2 --since 2026-11-22 --until 2026-11-23
+  archiver files --json | jq -r 'select(.kind == "acquisition") | .files[].path'
+
+--since, --until: acquisitions that have at least a frame between these times are listed, whole.
+
+--json: a line for each entry, an object with `kind`:
+  acquisition  stream, group, id, start (as its directory and names say it), first_frame, last_frame, frames, missing,
+               bytes, lost_records (null: can't be known), over (false: its next file is being recorded), why, and
+               files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses
+  salvaged     stream, group, path, start, frames, bytes, sha256, what, host
+  loss         stream, group, records (null: unknown), what, since, until, offset, host. Those of an acquisition stand
+               in its files' losses, and only there
+  unreadable   what: an event that this program doesn't understand
+Times are ISO 8601 in UTC, sizes in bytes.
+
+{EXIT_CODES.format(fine="listed", wrong="Kafka can't be asked")}"""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file, and the losses noticed while it was recorded."""
+
+    event: FileFinished
+    losses: tuple[RecordsLost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """Its files, in order; over: whether it has ended. Times in ms."""
+
+    files: tuple[ListedFile, ...]
+    over: bool
+
+    @property
+    def time(self) -> int:
+        """Of its first frame."""
+        return self.files[0].event.first.time
+
+    @property
+    def until(self) -> int:
+        """Of its last frame."""
+        return self.files[-1].event.last.time
+
+    @property
+    def losses(self) -> tuple[RecordsLost, ...]:
+        """Of all its files."""
+        return tuple(loss for file in self.files for loss in file.losses)
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What belongs to no acquisition: a loss, or what was salvaged. Times in ms."""
+
+    event: RecordsLost | FileSalvaged
+    time: int
+    until: int
+
+
+Entry = Acquisition | Alone
+
+
+def entries(account: Account, since: int | None = None, until: int | None = None) -> list[Entry]:
+    """All that is to be listed, by time. since, until: ms; of acquisitions that were recorded between, and what else
+    happened there. Pure."""
+    found: list[Entry] = []
+    for stream, files in account.files.items():
+        losses = [loss for loss in account.losses if loss.stream == stream]
+        listed = _with_losses(sorted(files, key=lambda file: file.number), losses)
+        found += _acquisitions(listed)
+    placed = {id(loss) for entry in found if isinstance(entry, Acquisition) for loss in entry.losses}
+    for loss in account.losses:
+        if id(loss) not in placed:
+            found.append(Alone(loss, loss.until if loss.since is None else loss.since, loss.until))
+    for salvaged in account.salvaged:
+        within = start_and_number(salvaged.path)[0] * 1000 + 999  # somewhere in that second, after its other files
+        found.append(Alone(salvaged, within, within))
+    return sorted(
+        (
+            entry
+            for entry in found
+            if (since is None or entry.until >= since) and (until is None or entry.time <= until)
+        ),
+        key=lambda entry: entry.time,
+    )
+
+
+def _acquisitions(files: Sequence[ListedFile]) -> list[Acquisition]:
+    """Of a stream's files in order. In the same second there may be several, of the same start and id."""
+    found: list[Acquisition] = []
+    begun: list[ListedFile] = []
+    for file in files:
+        last = begun[-1].event if begun else None
+        if last and (last.why is not Why.TIME or (last.start, last.id) != (file.event.start, file.event.id)):
+            found.append(Acquisition(tuple(begun), over=True))
+            begun = []
+        begun.append(file)
+    if begun:
+        found.append(Acquisition(tuple(begun), over=begun[-1].event.why is not Why.TIME))
+    return found
+
+
+def _with_losses(files: Iterable[FileFinished], losses: Sequence[RecordsLost]) -> list[ListedFile]:
+    """Each loss with the first file in which it was noticed, from its first record to the one that closed it.
+
+    By time, as offsets come again in a topic made anew. What was noticed later was lost after the file's end.
+    """
+    left = list(losses)
+    listed = []
+    for file in files:
+        hits = [loss for loss in left if file.first.time <= loss.until <= file.closing.time]
+        if hits:
+            left = [loss for loss in left if loss not in hits]
+        listed.append(ListedFile(file, tuple(hits)))
+    return listed
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    flags = Flags(_PROG, _DESCRIPTION, _EXAMPLES)
+    streams_option(flags)
+    time_option(flags, "--since", "only what was recorded after this")
+    time_option(flags, "--until", "only what was recorded before this")
+    group_option(flags)
+    flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    options = make_parser().parse_args(args)
+    return run(options, _PROG, lambda history: _list(history, options))
+
+
+def _list(history: History, options: argparse.Namespace) -> int:
+    wanted = set(options.stream)
+    told = (e for e in history.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
+    account = Account.of(told)
+    found = entries(account, options.since, options.until)
+    if options.json:
+        for entry in found:
+            print(json.dumps(as_json(entry)))
+        for what in account.unreadable:
+            print(json.dumps({"kind": "unreadable", "what": what}))
+        return 0
+    for what in account.unreadable:
+        print(f"{_PROG}: an event of {options.group} can't be understood, and isn't listed: {what}", file=sys.stderr)
+    if found:
+        print(as_table(found))
+    else:
+        which = f" of {', '.join(sorted(wanted))}" if wanted else ""
+        when = "" if options.since is None and options.until is None else " in that time"
+        print(f"the group {options.group} has finished no file{which}{when}", file=sys.stderr)
+    return 0
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    """By the names that --help promises."""
+    if isinstance(entry, Alone):
+        event = entry.event
+        if isinstance(event, RecordsLost):
+            return {"kind": "loss", "stream": event.stream, "group": event.group, **_loss(event)}
+        told = msgspec.to_builtins(event)
+        names = ("stream", "group", "path", "frames", "bytes", "sha256", "what", "host")
+        return {
+            "kind": "salvaged",
+            "start": iso(start_and_number(event.path)[0] * 1000),
+            **{name: told[name] for name in names},
+        }
+    first = entry.files[0].event
+    return {
+        "kind": "acquisition",
+        "stream": first.stream,
+        "group": first.group,
+        "id": first.id,
+        "start": iso(first.start * 1000),
+        "first_frame": iso(entry.time),
+        "last_frame": iso(entry.until),
+        "frames": sum(file.event.frames for file in entry.files),
+        "missing": sum(file.event.missing for file in entry.files),
+        "bytes": sum(file.event.bytes for file in entry.files),
+        "lost_records": _known_sum(entry.losses),
+        "over": entry.over,
+        "why": str(entry.files[-1].event.why),
+        "files": [_file(file) for file in entry.files],
+    }
+
+
+def _file(file: ListedFile) -> dict[str, Any]:
+    told = msgspec.to_builtins(file.event)
+    return {
+        "first_frame": iso(file.event.first.time),
+        "last_frame": iso(file.event.last.time),
+        **{n: told[n] for n in ("path", "number", "frames", "missing", "bytes", "sha256", "why", "host")},
+        "losses": [_loss(loss) for loss in file.losses],
+    }
+
+
+def _loss(loss: RecordsLost) -> dict[str, Any]:
+    since = None if loss.since is None else iso(loss.since)
+    told = {name: getattr(loss, name) for name in ("records", "what", "offset", "host")}
+    return {**told, "since": since, "until": iso(loss.until)}
+
+
+def _known_sum(losses: Iterable[RecordsLost]) -> int | None:
+    total = 0
+    for loss in losses:
+        if loss.records is None:
+            return None
+        total += loss.records
+    return total
+
+
+_HEAD = ("start (UTC)", "stream", " length", " frames", " missing", " lost", " size", "closed", "file")
+
+
+def as_table(found: Sequence[Entry]) -> str:
+    """For people, with a line of sums at the end."""
+    rows: list[tuple[str, ...]] = []
+    for entry in found:
+        rows += _rows(entry)
+    acquisitions = [entry for entry in found if isinstance(entry, Acquisition)]
+    files = [file for acquisition in acquisitions for file in acquisition.files]
+    alone = [entry.event for entry in found if isinstance(entry, Alone)]
+    salvaged = [event for event in alone if isinstance(event, FileSalvaged)]
+    losses = [loss for acquisition in acquisitions for loss in acquisition.losses]
+    losses += [event for event in alone if isinstance(event, RecordsLost)]
+    said = [_many(len(acquisitions), "acquisition"), _many(len(files), "file")]
+    said.append(size(sum(file.event.bytes for file in files) + sum(event.bytes for event in salvaged)))
+    said.append(_many(sum(file.event.frames for file in files) + sum(event.frames for event in salvaged), "frame"))
+    if salvaged:
+        said.append(f"{_many(len(salvaged), 'file')} SALVAGED")
+    said.append(f"{sum(file.event.missing for file in files):,} missing")
+    said.append(f"LOST: {_lost(losses)} records, {_many(len(losses), 'time')}" if losses else "nothing lost")
+    return f"{table(_HEAD, rows)}\n{', '.join(said)}"
+
+
+def _rows(entry: Entry) -> list[tuple[str, ...]]:
+    if isinstance(entry, Alone):
+        if isinstance(entry.event, RecordsLost):
+            return [_lost_row("! ", entry.event)]
+        return _salvaged_rows(entry.event)
+    rows: list[tuple[str, ...]] = []
+    first = entry.files[0].event
+    of_several = len(entry.files) > 1
+    if of_several:
+        total = _figures(
+            entry.until - entry.time,
+            sum(file.event.frames for file in entry.files),
+            sum(file.event.missing for file in entry.files),
+            entry.losses,
+            sum(file.event.bytes for file in entry.files),
+        )
+        why = str(entry.files[-1].event.why) if entry.over else "goes on"
+        rows.append((moment(entry.time), first.stream, *total, why, f"{len(entry.files)} files"))
+    for file in entry.files:
+        event = file.event
+        figures = _figures(event.last.time - event.first.time, event.frames, event.missing, file.losses, event.bytes)
+        begun = ("  " if of_several else "") + moment(event.first.time)
+        rows.append((begun, event.stream, *figures, str(event.why), event.path))
+        rows += [_lost_row("  ! ", loss) for loss in file.losses]
+    return rows
+
+
+def _figures(
+    length: int, frames: int, missing: int, losses: Sequence[RecordsLost], bytes: int
+) -> tuple[str, str, str, str, str]:
+    return (
+        duration(length),
+        f"{frames:,}",
+        f"{missing:,}" if missing else "",
+        _lost(losses) if losses else "",
+        size(bytes),
+    )
+
+
+def _lost(losses: Sequence[RecordsLost]) -> str:
+    """5; ?: some, nobody knows how many; 5+?: these, and some."""
+    known = sum(loss.records or 0 for loss in losses)
+    unknown = any(loss.records is None for loss in losses)
+    return f"{known:,}" * bool(known or not unknown) + "+" * bool(known and unknown) + "?" * unknown
+
+
+def _lost_row(mark: str, loss: RecordsLost) -> tuple[str, ...]:
+    begun = mark + moment(loss.until if loss.since is None else loss.since)
+    length = "" if loss.since is None else duration(loss.until - loss.since)
+    return begun, loss.stream, length, "", "", _lost([loss]), "", "LOST", loss.what
+
+
+def _salvaged_rows(event: FileSalvaged) -> list[tuple[str, ...]]:
+    begun = moment(start_and_number(event.path)[0] * 1000)
+    return [
+        (begun, event.stream, "", f"{event.frames:,}", "", "", size(event.bytes), "SALVAGED", event.path),
+        ("  !", event.stream, *[""] * 6, event.what),
+    ]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)

@@ -1,0 +1,227 @@
+"""`archiver status`: how the streams are now: what comes, which file is open, and how far behind its archive is."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from archiver.checkpoint import Checkpoint, CheckpointError, decode
+from archiver.command import EXIT_CODES, group_option, run_client, streams_option, table
+from archiver.tail import Commit, Entry, Tails
+from archiver.times import duration, iso, size
+from ingest.settings import Flags
+from ingest.topic import Kind, Label
+
+_PROG = "archiver status"
+
+_DESCRIPTION = """\
+Show for each stream what comes, and what its archive (--group) makes of it:
+
+  last record  how old the topic's last record is. While an ingest is connected there is one at least each second
+  last fact    what was last said besides frames: start, end, connected, lost (why), quiet (connected, but another
+               second without frames); and how long ago. It is looked for in the last records (20,000, or 8 MB)
+  lag          how many records aren't recorded (durable, committed) yet, and how old the first of these is. While
+               data comes, a second's worth is usual
+  open file    the path that it will have; how old it is, and how much of it is durable
+
+Ages are the differences between the records' times (of the ingest's host) and this host's clock: no more right than
+the two agree. No group is joined, and nothing is changed."""
+
+_EXAMPLES = f"""\
+examples:
+  archiver status
+  archiver status --stream crate1slot2 --group second-site
+  archiver status --json | jq -r 'select(.lag > 10000) | .stream'
+
+--json: a line for each stream, an object: stream, group, problem (null, or what is wrong in words), records (in the
+topic now), last_record (when, UTC), fact (its kind), fact_why, fact_time, frames_since (when only frames were found:
+the first of them), offset (committed), lag (records), lag_since (time of the first that isn't recorded), file,
+file_start, file_bytes, file_frames, closing (why the file is being finished). Times: ISO 8601, UTC. What isn't known,
+or isn't so, is null.
+
+{EXIT_CODES.format(fine="shown, whatever it is", wrong="Kafka can't be asked")}"""
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """How a stream is. Times in ms; what isn't known, or isn't so, is None. --help says what each is."""
+
+    stream: str
+    group: str
+    problem: str | None = None
+    records: int = 0
+    last_record: int | None = None
+    fact: Kind | None = None
+    fact_why: str | None = None
+    fact_time: int | None = None
+    frames_since: int | None = None
+    offset: int | None = None
+    lag: int | None = None
+    lag_since: int | None = None
+    file: str | None = None
+    file_start: int | None = None
+    file_bytes: int | None = None
+    file_frames: int | None = None
+    closing: str | None = None
+
+
+_TIMES = ("last_record", "fact_time", "frames_since", "lag_since", "file_start")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    flags = Flags(_PROG, _DESCRIPTION, _EXAMPLES)
+    streams_option(flags)
+    group_option(flags)
+    flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    options = make_parser().parse_args(args)
+    return run_client(options, _PROG, lambda config: _show(config, options))
+
+
+def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
+    with Tails(config, options.group) as tails:
+        found = statuses(tails, options.group, options.stream)
+    now = time.time_ns() // 1_000_000
+    if options.json:
+        for status in found:
+            print(json.dumps(as_json(status)))
+    elif found:
+        print(as_table(found, now))
+    else:
+        print("no stream has a topic yet: ingest makes them", file=sys.stderr)
+    return 0
+
+
+def statuses(tails: Tails, group: str, wanted: Sequence[str]) -> list[Status]:
+    """How these are; all, if none are named. Raises KafkaException."""
+    topics = tails.streams()
+    good = [stream for stream, partitions in topics.items() if partitions == 1 and (not wanted or stream in wanted)]
+    spans, commits = tails.spans(good), tails.committed(good)
+    entries = tails.back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
+    behind = {}  # of each that isn't at its end: the first record that isn't recorded
+    for stream, commit in commits.items():
+        first, end = spans[stream]
+        if max(first, commit.offset) < end:
+            behind[stream] = max(first, commit.offset), max(first, commit.offset) + 1
+    next_entries = tails.read(behind)
+    found = []
+    for stream in sorted(set(wanted)) or topics:
+        if stream not in topics:
+            found.append(Status(stream=stream, group=group, problem="it has no topic: no ingest has published yet"))
+        elif topics[stream] != 1:
+            problem = f"its topic has {topics[stream]} partitions; it isn't recorded"
+            found.append(Status(stream=stream, group=group, problem=problem))
+        else:
+            lately, next_ones = entries[stream], next_entries.get(stream, ())
+            found.append(status_of(stream, group, spans[stream], lately, commits.get(stream), next_ones))
+    return found
+
+
+def status_of(
+    stream: str,
+    group: str,
+    span: tuple[int, int],
+    lately: Sequence[Entry],
+    commit: Commit | None,
+    next_ones: Sequence[Entry],
+) -> Status:
+    """How a stream is: pure. span: its first offset, and the one after its last. lately: its last records.
+    next_ones: the record at the committed offset, if there is one."""
+    first, end = span
+    problem, state = _understood(stream, commit, span)
+    fact = next((entry for entry in reversed(lately) if not _is_frame(entry.label)), None)
+    if fact and fact.label is None:
+        problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
+    frames_since = None
+    if fact is None and lately:
+        # What the state says reaches further back than we can read.
+        before = state.state.acquisition if state and commit and commit.offset >= lately[0].offset else None
+        frames_since = min(lately[0].time, before.start * 1000 if before else lately[0].time)
+    partial = state.partial if state else None
+    return Status(
+        stream=stream,
+        group=group,
+        problem=problem,
+        records=end - first,
+        last_record=lately[-1].time if lately else None,
+        fact=fact.label.kind if fact and fact.label else None,
+        fact_why=fact.label.why if fact and fact.label else None,
+        fact_time=fact.time if fact else None,
+        frames_since=frames_since,
+        offset=commit.offset if commit else None,
+        lag=max(0, end - commit.offset) if commit else None,
+        lag_since=next_ones[0].time if next_ones else None,
+        file=partial.path if partial else None,
+        file_start=partial.first.time if partial else None,
+        file_bytes=partial.length if partial else None,
+        file_frames=partial.frames if partial else None,
+        closing=str(state.closing.why) if state and state.closing else None,
+    )
+
+
+def _understood(stream: str, commit: Commit | None, span: tuple[int, int]) -> tuple[str | None, Checkpoint | None]:
+    """What is wrong with what the group has committed, if anything is, and the state in it."""
+    if commit is None:
+        return "not recorded by this group", None
+    try:
+        state = decode(commit.metadata, stream) if commit.metadata else None
+    except CheckpointError as error:
+        return str(error), None
+    first, end = span
+    if state is None:
+        return "the group has committed an offset, but no state with it", None
+    if commit.offset < first:
+        return f"{first - commit.offset} records were deleted before this group had recorded them", state
+    if commit.offset > end:
+        return f"the topic ends at offset {end}, before what is committed: it has been made anew", state
+    return None, state
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """By the names that --help promises."""
+    found: dict[str, Any] = msgspec.to_builtins(status)
+    return {name: iso(value) if name in _TIMES and value is not None else value for name, value in found.items()}
+
+
+def as_table(statuses: Sequence[Status], now: int) -> str:
+    """For people. now: ms."""
+    head = ("stream", " last record", "last fact", " lag", "open file", " age", " size")
+    return table(head, [_row(status, now) for status in statuses])
+
+
+def _row(status: Status, now: int) -> tuple[str, ...]:
+    def ago(time: int | None) -> str:
+        return "" if time is None else f"{duration(now - time)} ago"
+
+    if status.fact:
+        why = f": {status.fact_why}" if status.fact_why else ""
+        fact = f"{status.fact}, {ago(status.fact_time)}{why}"
+    elif status.frames_since is not None:
+        fact = f"frames for over {duration(now - status.frames_since)}"
+    else:
+        fact = "-"
+    lag = "" if status.lag is None else f"{status.lag:,}"
+    if status.lag and status.lag_since is not None:
+        lag += f", {duration(now - status.lag_since)}"
+    file = status.file or "-"
+    if status.closing:
+        file += f" (being finished: {status.closing})"
+    if status.problem:
+        file = status.problem if status.file is None else f"{file} ({status.problem})"
+    age = "" if status.file_start is None else duration(now - status.file_start)
+    bytes = "" if status.file_bytes is None else size(status.file_bytes)
+    return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, bytes)
+
+
+def _is_frame(label: Label | None) -> bool:
+    return label is not None and label.kind is Kind.FRAME

@@ -1,0 +1,182 @@
+"""The ends of the streams' logs, of many at once: their last records, and what a group has committed.
+
+Read aside from the recording: no group is joined, nothing is committed.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
+
+from archiver.history import label_of
+from ingest.topic import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+
+_KAFKA_SECONDS = 10.0
+MOST_RECORDS = 20_000
+MOST_BYTES = 8 << 20
+"""So much of a stream is read back at the most."""
+_FIRST_RECORDS = 8  # of unknown size: each may be a megabyte
+_NEXT_RECORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message without its value. label: None if it breaks the contract. time: ms. bytes: of its value."""
+
+    offset: int
+    label: Label | None
+    time: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a group has committed for a stream."""
+
+    offset: int
+    metadata: str
+
+
+class Tails:
+    """A context manager. config: librdkafka's settings, group: whose commits are asked for.
+
+    All raise KafkaException.
+    """
+
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        self._config = {
+            **config,
+            "group.id": group,  # to ask for its commits; without `subscribe` it isn't joined
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "queued.max.messages.kbytes": 16 << 10,
+            "fetch.wait.max.ms": 100,
+        }
+        self._admin = AdminClient(dict(config))
+        self._consumer = Consumer(self._config)
+
+    def streams(self) -> Mapping[str, int]:
+        """Those that have a topic, sorted, each with how many partitions that has: one, if all is well."""
+        topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
+        pattern = re.compile(FRAMES_TOPIC_PATTERN)
+        return {stream_of(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
+
+    def spans(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+        """Of each: the first offset that its topic still has, and the one after its last."""
+        partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        if not partitions:
+            return {}
+        firsts, ends = (
+            self._admin.list_offsets({p: spec for p in partitions}, request_timeout=_KAFKA_SECONDS)
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
+        )
+        return {stream_of(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+
+    def committed(self, streams: Iterable[str]) -> Mapping[str, Commit]:
+        """What the group has committed; without those streams of which it has nothing."""
+        partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        found: dict[str, Commit] = {}
+        for partition in self._consumer.committed(partitions, timeout=_KAFKA_SECONDS) if partitions else ():
+            if partition.error:
+                raise KafkaException(partition.error)
+            if partition.offset != OFFSET_INVALID:
+                found[stream_of(partition.topic)] = Commit(partition.offset, partition.metadata or "")
+        return found
+
+    def back(
+        self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[Entry]], bool]
+    ) -> Mapping[str, Sequence[Entry]]:
+        """The last records of each, in order, read back in ever larger blocks until that is enough, all, or
+        MOST_RECORDS or MOST_BYTES."""
+        found: dict[str, list[Entry]] = {stream: [] for stream in spans}
+        starts = {stream: end for stream, (_, end) in spans.items()}
+        for records in (_FIRST_RECORDS, _NEXT_RECORDS, MOST_RECORDS):
+            blocks = {}
+            for stream, (first, _) in spans.items():
+                count = min(records, _room(found[stream]), starts[stream] - first)
+                if count > 0 and not enough(found[stream]):
+                    blocks[stream] = starts[stream] - count, starts[stream]
+                    starts[stream] -= count
+            for stream, entries in self.read(blocks).items():
+                found[stream] = entries + found[stream]
+        return found
+
+    def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[Entry]]:
+        """The records of each that are from the first offset to before the second."""
+        found: dict[str, list[Entry]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
+        awaited = set(found)
+        self._consumer.assign([TopicPartition(frames_topic(stream), 0, blocks[stream][0]) for stream in awaited])
+        heard = time.monotonic()
+        while awaited:
+            message = self._consumer.poll(0.5)
+            if message is None:
+                if time.monotonic() - heard > _KAFKA_SECONDS:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records come"))
+                continue
+            heard = time.monotonic()
+            stream = stream_of(message.topic() or "")
+            if stream not in awaited:
+                continue
+            end = blocks[stream][1]
+            if error := message.error():
+                # Their end, before which there may be marks of transactions; or retention was faster than we.
+                if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
+                    raise KafkaException(error)
+                awaited.discard(stream)
+                continue
+            entry = _entry(message)
+            if entry.offset < end:
+                found[stream].append(entry)
+            if entry.offset >= end - 1:
+                awaited.discard(stream)
+        self._consumer.unassign()
+        return found
+
+    def comes(self, stream: str, offset: int, seconds: float) -> bool:
+        """Whether a record comes there, or after, within the time."""
+        self._consumer.assign([TopicPartition(frames_topic(stream), 0, offset)])
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._consumer.poll(left)
+            if message is not None and not message.error():
+                return True
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(KafkaException):
+            # What an `error_cb` is to hear of the cause waits for these.
+            self._admin.poll(0)
+            self._consumer.poll(0)
+        self._consumer.close()
+
+
+def _room(entries: Sequence[Entry]) -> int:
+    """How many more records like these may be read."""
+    if not entries:
+        return MOST_RECORDS
+    size = sum(entry.bytes for entry in entries)
+    records = min(MOST_RECORDS - len(entries), (MOST_BYTES - size) * len(entries) // max(1, size))
+    return max(0, records)
+
+
+def _entry(message: Message) -> Entry:
+    offset = message.offset()
+    assert offset is not None
+    try:
+        label = label_of(message)
+    except ContractError:
+        label = None
+    return Entry(offset, label, message.timestamp()[1], len(message.value() or b""))

@@ -1,0 +1,101 @@
+"""Every event on g3.files is of the committed JSON Schema, and a doubled one can be told from two."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from commands import archiver
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+
+from ingest.topic import FILES_TOPIC, frames_topic
+
+ROOT = Path(__file__).parents[2]
+STOPPED_AT = str(ROOT / "tests" / "faults" / "stopped_at.py")
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "g3.files.schema.json").read_text()))
+
+
+@pytest.fixture
+def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
+    with Recorder(kafka, stream, tmp_path) as started:
+        yield started
+
+
+def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:
+    """What the archive has told: keys and values, each of the schema."""
+    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
+    try:
+        partition = TopicPartition(FILES_TOPIC, 0, 0)
+        _, end = consumer.get_watermark_offsets(partition, SECONDS)
+        consumer.assign([partition])
+        found = [message for _ in range(end) if (message := consumer.poll(SECONDS))]
+    finally:
+        consumer.close()
+    told = [((message.key() or b"").decode(), json.loads(message.value() or b"")) for message in found]
+    ours = [(key, value) for key, value in told if value["group"] == f"{recorder.stream}.archive"]
+    for key, value in ours:
+        SCHEMA.validate(value)
+        assert key.startswith(f"{value['group']}/{recorder.stream}/")
+    return ours
+
+
+def test_an_archiver_killed_once_it_has_told_of_a_file_tells_the_same_again(recorder: Recorder) -> None:
+    recorder.create_topic()
+    data = ["--data-dir", str(recorder.data()), "--group", f"{recorder.stream}.archive", "--stream", recorder.stream]
+    told = ["kill", "after", "flush", "--since", "produce g3.files .*_000"]
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        killed = recorder.start(STOPPED_AT, *told, "--", *data, "--carry", "Scan")
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0, session_id=1) + scan(2, session_id=1) + flow(2))
+            assert killed.exit_code() == -signal.SIGKILL
+            (first,) = events(recorder)
+            recorder.archiver("--carry", "Scan").await_line(r"finished .* \(end\)")
+    assert events(recorder) == [first, first]
+    key, value = first
+    (file,) = recorder.files()
+    assert key == f"{value['group']}/{recorder.stream}/{file.relative_to(recorder.data())}"
+    assert (value["number"], value["missing"], value["bytes"], value["why"]) == (1, 1, file.stat().st_size, "end")
+    assert (value["first"]["seq"] + 1, value["closing"]["kind"]) == (value["last"]["seq"], "end")
+    group = ("--group", f"{recorder.stream}.archive")
+    (acquisition,) = archiver(recorder, "files", "--json", *group).stdout.splitlines()
+    assert len(json.loads(acquisition)["files"]) == 1, "told twice, it is one file"
+
+
+def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder: Recorder) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        ingest, recording = recorder.ingest(sender.port), recorder.archiver("--time-per-file", "1")
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0) + flow(2) + flow(1) + scan(1))
+            recording.await_line("opened", count=2)
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            recording.kill()
+            ingest.kill()
+        for file in (recorder.directory / "spool").rglob("*"):
+            if file.is_file():
+                file.unlink()
+        admin, topic = AdminClient({"bootstrap.servers": recorder.servers}), frames_topic(recorder.stream)
+        admin.delete_topics([topic])[topic].result()
+        eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
+        recorder.create_topic()
+        recorder.ingest(sender.port)
+        recording = recorder.archiver("--time-per-file", "1")
+        recording.await_line("published the 1 frames that could be saved")
+        with sender.accept() as connection:
+            connection.sendall(scan(2) + flow(2))
+            recording.await_line(r"finished .* \(end\)")
+            eventually(lambda: len(events(recorder)) >= 4, "the loss told")
+    told = [value["event"] for _, value in events(recorder)]
+    assert sorted(set(told)) == ["file", "loss", "salvaged"]
+    assert told.count("file") == 2
+    group = ("--group", f"{recorder.stream}.archive")
+    table = archiver(recorder, "files", *group).stdout
+    for _, value in events(recorder):
+        assert str(value.get("path", value.get("what"))) in table
+    assert archiver(recorder, "files", *group, "--since", "-2h").stdout == table

@@ -1,0 +1,75 @@
+"""What an archive has told counts once, however often it was told; nothing that was told is left out."""
+
+from msgspec.structs import replace
+
+from archiver.account import Account
+from archiver.checkpoint import Checkpoint, CheckpointError, RecordId
+from archiver.event import FileFinished, FileSalvaged, RecordsLost
+from archiver.segmentation import Settings, State, Why
+
+STREAM = "crate1slot2"
+FIRST = RecordId(5, "a" * 16, 5, 1_546_344_000_000)
+
+
+def finished(number: int, **changed: object) -> FileFinished:
+    """The number-th file of a stream, of 10 s."""
+    first = RecordId(5 + 10 * number, "a" * 16, 5 + 10 * number, FIRST.time + 10_000 * number)
+    last = replace(first, offset=first.offset + 9, seq=first.seq + 9, time=first.time + 9_000)
+    closing = replace(last, offset=last.offset + 1, seq=last.seq + 1, time=last.time + 1_000)
+    path = f"15463/{STREAM}/2019-01-01-12-00-00_{number:03d}.g3"
+    made = FileFinished(
+        "archiver", STREAM, path, number + 1, STREAM, 1_546_344_000, number, Settings(), Why.TIME, 10, 1000, "0" * 64,
+        (), first, last, closing, closing.offset, Checkpoint(State(STREAM)), "host",
+    )  # fmt: skip
+    return replace(made, **changed)
+
+
+def lost(offset: int, until: int, what: str = "a:1 to a:3", **changed: object) -> RecordsLost:
+    """A loss of three records."""
+    return replace(RecordsLost("archiver", STREAM, 3, what, offset, until - 500, until, "host"), **changed)
+
+
+SALVAGED = FileSalvaged(
+    "archiver", STREAM, f"15463/{STREAM}/2019-01-01-13-00-00_000.g3", 7, 700, "1" * 64, "gone", "h"
+)
+
+
+def test_what_is_told_twice_counts_once_in_its_first_place() -> None:
+    files = [finished(0), finished(1), finished(0), finished(2), finished(1)]
+    assert Account.of(files).files == {STREAM: (finished(0), finished(1), finished(2))}
+    loss = lost(7, FIRST.time)
+    assert Account.of([loss, SALVAGED, loss, SALVAGED]) == Account({}, (SALVAGED,), (loss,))
+
+
+def test_what_is_told_last_of_a_file_counts() -> None:
+    """Told again by another host, after the first was killed."""
+    again = finished(0, host="other")
+    assert Account.of([finished(0), finished(1), again]).files == {STREAM: (again, finished(1))}
+
+
+def test_two_losses_that_one_record_shows_are_two() -> None:
+    """As when an ingest's host went down, and its predecessor's records are missing besides."""
+    both = (lost(7, FIRST.time), lost(7, FIRST.time, "the ingest host went down unasked", records=None))
+    assert Account.of(both).losses == both
+
+
+def test_losses_at_the_same_offset_of_a_topic_made_anew_are_two() -> None:
+    both = (lost(7, FIRST.time), lost(7, FIRST.time + 86_400_000))
+    assert Account.of(both).losses == both
+
+
+def test_what_was_salvaged_hides_no_finished_file_of_that_name() -> None:
+    file = finished(0)
+    salvaged = replace(SALVAGED, path=file.path)
+    assert Account.of([file, salvaged]) == Account({STREAM: (file,)}, (salvaged,), ())
+
+
+def test_streams_are_apart() -> None:
+    other = finished(0, stream="other")
+    assert Account.of([finished(0), other]).files == {STREAM: (finished(0),), "other": (other,)}
+
+
+def test_what_cannot_be_understood_is_kept_in_words() -> None:
+    found = Account.of([CheckpointError("a record of g3.files is no event: x"), finished(0)])
+    assert found.unreadable == ("a record of g3.files is no event: x",)
+    assert found.files == {STREAM: (finished(0),)}

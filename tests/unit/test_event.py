@@ -1,0 +1,99 @@
+"""What is told on g3.files, and its JSON Schema, which others check it with."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from msgspec.structs import replace
+from test_account import FIRST, SALVAGED, finished, lost
+from test_checkpoint import AS_TYPES_ALLOW, largest
+
+from archiver.checkpoint import CheckpointError
+from archiver.event import Event, FileFinished, FileSalvaged, RecordsLost, decode, encode, schema
+from archiver.layout import NameFormat
+from archiver.segmentation import Settings
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "g3.files.schema.json"
+OTHERWISE = Settings(1, 1, NameFormat.CTIME, (87, 79, 83))
+EVENTS = [
+    pytest.param(finished(0), id="file"),
+    pytest.param(finished(3, settings=OTHERWISE, carry=(79, 87), missing=7), id="file of other settings"),
+    pytest.param(
+        finished(0, stream="x" * 64, checkpoint=largest(AS_TYPES_ALLOW, NameFormat.DATE)),
+        id="file, the largest state",
+    ),
+    pytest.param(lost(7, FIRST.time), id="loss"),
+    pytest.param(lost(0, -1, records=None, since=None), id="loss of which little is known"),
+    pytest.param(SALVAGED, id="salvaged"),
+]
+
+
+@pytest.fixture
+def validator() -> Any:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+
+def test_the_committed_schema_is_that_of_the_classes(validator: Any) -> None:
+    assert SCHEMA.read_text() == json.dumps(schema(), indent=1) + "\n", (
+        "python -m archiver.event > docs/g3.files.schema.json"
+    )
+    validator.check_schema(validator.schema)
+    assert "\\Z" not in SCHEMA.read_text(), "other languages' patterns don't know it"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_is_read_back_and_is_of_the_schema(event: Event, validator: Any) -> None:
+    assert decode(encode(event)) == event
+    validator.validate(json.loads(encode(event)))
+
+
+def test_the_examples_in_the_documentation_are_events(validator: Any) -> None:
+    examples = re.findall(r"```json\n(.*?)```", SCHEMA.with_name("g3.files.md").read_text(), re.DOTALL)
+    told = [decode(example.encode()) for example in examples]
+    assert {type(event) for event in told} == {FileFinished, RecordsLost, FileSalvaged}
+    for example in examples:
+        validator.validate(json.loads(example))
+        assert set(json.loads(example)) == set(msgspec.to_builtins(decode(example.encode()))), "every field is shown"
+
+
+WRONG: list[tuple[str, object]] = [
+    ("event", "other"),
+    ("v", 2),
+    ("path", "../../etc/passwd"),
+    ("path", "15463/../x/1_000.g3"),
+    ("path", "/15463/x/2019-01-01-12-00-00_000.g3"),
+    ("stream", "a/b"),
+    ("id", ".."),
+    ("group", "a/b"),
+    ("sha256", "0" * 63),
+    ("sha256", "G" * 64),
+    ("number", -1),
+    ("start", 10**10),
+    ("frames", 1.5),
+    ("bytes", -1),
+    ("why", "bored"),
+    ("carry", [2**32]),
+    ("first", None),
+    ("settings", {"name_format": "iso"}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_what_is_no_event_is_refused_by_us_and_by_the_schema(name: str, value: object, validator: Any) -> None:
+    """Kafka is network: the paths become files' names."""
+    document = {**msgspec.to_builtins(finished(0)), name: value}
+    with pytest.raises(CheckpointError):
+        decode(json.dumps(document).encode())
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(document)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_the_key_is_the_same_for_the_same_and_begins_with_group_and_stream(event: Event) -> None:
+    assert decode(encode(event)).key == event.key
+    assert event.key.startswith(f"{event.group}/{event.stream}/")
+    assert replace(event, host="another").key == event.key, "told again by whoever went on"
