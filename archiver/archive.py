@@ -192,7 +192,7 @@ class Archive:
         for found in committed:
             recording = Recording(found, self._settings, self._root, self._feed, self._pool)
             self._recordings[found.stream] = recording
-            self._paused.discard(found.stream)
+            self._paused.discard(found.stream)  # the Feed has resumed it
             starts[found.stream] = self._restore(recording, seek=False)
         if starts:
             log.info("recording %s", ", ".join(sorted(starts)))
@@ -208,7 +208,7 @@ class Archive:
 
     def overtaken(self, stream: str, earliest: int) -> None:
         """Retention was faster than we."""
-        self._paused.discard(stream)  # to be assigned anew is to be resumed
+        self._paused.discard(stream)  # the Feed has resumed it
         if stream in self._recordings:
             self._recordings[stream].overtaken(earliest)
 

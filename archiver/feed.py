@@ -195,7 +195,8 @@ class Feed:
         return found if isinstance(found, FileFinished) else None
 
     def pause(self, stream: str) -> None:
-        """Deliver no more of it until `resume`."""
+        """Deliver no more of it until `resume`, or until it is assigned to us again: librdkafka itself would go on
+        pausing it then."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
 
     def resume(self, stream: str) -> None:
@@ -239,6 +240,7 @@ class Feed:
             [TopicPartition(p.topic, p.partition, offsets.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
         )
         self._commits.ours.update(starts)
+        consumer.resume([TopicPartition(frames_topic(stream), 0) for stream in starts])  # see `pause`
         if refused:
             consumer.pause(refused)
 
@@ -307,6 +309,7 @@ class Feed:
             # After this error librdkafka has stopped fetching, and refuses to seek.
             self._consumer.incremental_unassign([partition])
             self._consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
+            self._consumer.resume([partition])
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             self._complain(self._outage.why(error))
 

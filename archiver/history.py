@@ -7,12 +7,14 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from archiver.checkpoint import CheckpointError, RecordId
 from archiver.event import Event, FileFinished, decode
+from archiver.sequence import first_whole
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 
 FETCH_CONFIG: Mapping[str, str | int | bool] = {
@@ -27,6 +29,8 @@ MOST_RECORDS = 10_000
 """Of a batch: what is taken at once when there is much to take."""
 
 _KAFKA_SECONDS = 10.0
+_TOLD_BEFORE = 86_400_000
+"""ms. Events are told after what they are about, by the clock of another host."""
 _MOST_CHUNKS = 2000
 _BLOCK_RECORDS = 5000
 
@@ -44,6 +48,7 @@ class History:
             "group.id": "unused",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
+            "enable.partition.eof": True,
         }
         self._group = group
 
@@ -68,17 +73,11 @@ class History:
 
     def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
         """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
-        found: list[bytes] = []
-        for message in self._from(frames_topic(stream), offset):
-            label = _label(message)
-            if label is None or label.chunk[0] != len(found) + 1:
-                break
-            found.append(message.value() or b"")
-            if label.chunk[0] == label.chunk[1]:
-                return tuple(found)
-            if len(found) == _MOST_CHUNKS:
-                break
-        return ()
+        return first_whole(
+            (label, message.value() or b"")
+            for message in islice(self._from(frames_topic(stream), offset), _MOST_CHUNKS)
+            if (label := _label(message))
+        )
 
     def holds(self, stream: str, record: RecordId) -> bool:
         """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
@@ -111,10 +110,18 @@ class History:
                 end = start
         return {stream: found.get(stream) for stream in streams}
 
-    def events(self) -> Iterator[Event | CheckpointError]:
-        """All that the group has told on g3.files, in order; of an event that can't be understood, why."""
+    def events(self, since: int | None = None) -> Iterator[Event | CheckpointError]:
+        """All that the group has told on g3.files, in order; of an event that can't be understood, why.
+
+        since: without most of what is about records before that time, in ms: what was told a day before it, and more.
+        """
         with self._consumer() as consumer:
-            for message in _records(consumer, FILES_TOPIC, *_files_span(consumer)):
+            start, end = _files_span(consumer)
+            if since is not None and start < end:
+                asked = TopicPartition(FILES_TOPIC, 0, max(0, since - _TOLD_BEFORE))
+                (found,) = consumer.offsets_for_times([asked], timeout=_KAFKA_SECONDS)
+                start = end if found.offset < 0 else max(start, found.offset)
+            for message in _records(consumer, FILES_TOPIC, start, end):
                 if (message.key() or b"").startswith(f"{self._group}/".encode()):
                     try:
                         yield decode(message.value() or b"")
@@ -173,6 +180,10 @@ def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[M
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
             continue
         if error := message.error():
+            if (
+                error.code() == KafkaError._PARTITION_EOF
+            ):  # marks of transactions may be all that is left before `end`
+                return
             raise KafkaException(error)
         heard = time.monotonic()
         offset = message.offset()

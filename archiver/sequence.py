@@ -4,7 +4,7 @@ Pure: no I/O, no clock. The rules are the design's ("Identity", "Chunks"). inges
 once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -202,6 +202,20 @@ class Seen:
 
     def _lose(self, records: int | None, what: str) -> None:
         self.losses.append(Loss(records, what))
+
+
+def first_whole(messages: Iterable[tuple[Label, bytes]]) -> tuple[bytes, ...]:
+    """The value of the record that begins with the first of these messages, in its parts; empty if it isn't whole.
+
+    Among its chunks may be others, and its own again, as after a kill of ingest.
+    """
+    seen, first = Seen(), None
+    for label, value in messages:
+        first = first or label
+        record = seen.whole(label, 0, value, 0)
+        if record and (label.epoch, label.seq) == (first.epoch, first.seq):
+            return record.value if first.chunk[0] == 1 else ()
+    return ()
 
 
 def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:

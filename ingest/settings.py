@@ -86,6 +86,7 @@ class Flags(argparse.ArgumentParser):
         )
         self.option(
             "--kafka-config",
+            env=f"{self.prog.split()[0]}_kafka_config".upper(),  # of a command, too: it is where the recorder's is
             type=client_properties,
             default={},
             metavar="FILE",

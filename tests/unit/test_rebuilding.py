@@ -20,10 +20,11 @@ from archiver.checkpoint import Checkpoint, Place, RecordId
 from archiver.event import FileFinished
 from archiver.rebuilding import Choice, Content, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.segmentation import Settings, Why, closes
-from archiver.sequence import Record
+from archiver.sequence import Record, first_whole
 
 LOGS = wild_logs().flatmap(killed_ingests)
 FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
+AS_RECORDED = Choice()
 BOUNDARIES = set(Why) - {Why.TIME}
 
 
@@ -151,20 +152,13 @@ def rebuild(
     wanted: Wanted,
     newest: Settings,
     cut: int = 0,
-    choice: Choice = Choice(),
+    choice: Choice = AS_RECORDED,
 ) -> MemoryTarget:
     """What comes of the log from the offset `cut` on."""
     target = MemoryTarget()
 
     def fetch(offset: int) -> tuple[bytes, ...]:
-        parts: list[bytes] = []
-        for label, _, value in log[offset:] if offset >= cut else ():
-            if label.chunk[0] != len(parts) + 1:
-                break
-            parts.append(value)
-            if label.chunk[0] == label.chunk[1]:
-                return tuple(parts)
-        return ()
+        return first_whole((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
 
     def load(places: Mapping[int, Place]) -> Carry:
         return Carry.load(places, Path("/nowhere"), lambda _: [], fetch)
