@@ -1,5 +1,6 @@
 """The disk of the data directory is full, read-only, gone, or fails: work pauses, and goes on by itself."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from processes import Program, Recorder, eventually
 
 SIZE = "8m"
 SECONDS_OF_TROUBLE = 3.0
+PAST_ITS_SESSION = 12.0
+"""Seconds; the group expires a member after 10."""
 TROUBLE = "ERROR|WARN"
 
 
@@ -82,6 +85,28 @@ def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> N
         assert archiver.pid
         filler.unlink()
         archiver.await_line("writing again")
+        assert_same(recorder, undisturbed, archiver, 1)
+
+
+def test_full_while_the_stream_is_given_away_and_back_it_goes_on(recorder: Recorder) -> None:
+    """The archiver is frozen past its session; what it had paused must come again."""
+    source = Source(recorder.servers, recorder.stream)
+    with data_disk(recorder) as directory:
+        undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
+        source.start()
+        source.scans(10, 200_000)
+        archiver.await_line("opened")
+        eventually(lambda: recorder.committed() >= source.sent, "a commit")
+        filler = fill(directory)
+        source.scans(10, 200_000)
+        archiver.await_line("can't write: .*No space left on device")
+        archiver.send(signal.SIGSTOP)
+        time.sleep(PAST_ITS_SESSION)
+        archiver.send(signal.SIGCONT)
+        archiver.await_line("let go of")
+        archiver.await_line(f"recording {recorder.stream}", count=2)
+        source.end()
+        filler.unlink()
         assert_same(recorder, undisturbed, archiver, 1)
 
 
