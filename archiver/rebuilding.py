@@ -66,6 +66,15 @@ class Start:
     cut: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far the archive is. offset: all files that were closed before it are told of. settings: of acquisitions that
+    no file is told of."""
+
+    offset: int
+    settings: Settings
+
+
 class Content(Protocol):
     """What a file is made of, in whatever form the target wants it. length: bytes so far."""
 
@@ -110,7 +119,7 @@ class Target(Protocol):
 
 class Rebuilding:
     """Rebuilds from `start`. told: this stream's files, in order. load: finds the frames of a carry at their places.
-    newest: settings of acquisitions after the last file told of. through: the last file that is wanted, if known.
+    through: the last file that is wanted, if that is known.
 
     After each batch of messages look at `file` (the open one), `left_out` and `over` (nothing wanted comes any
     more). lost: how many records the topic lacks, as their sequence shows.
@@ -125,7 +134,7 @@ class Rebuilding:
         wanted: Wanted,
         target: Target,
         load: Callable[[Mapping[int, Place]], Carry],
-        newest: Settings,
+        reached: Reached,
         through: FileFinished | None = None,
     ) -> None:
         self.file: Rebuilt | None = None
@@ -144,8 +153,10 @@ class Rebuilding:
         self._reached = wanted.since is None  # by this acquisition
         self._too_late = False  # this acquisition is
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
-        self._newest, self._told_until = newest, told[-1].closing.offset if told else -1
-        self._recorded = told[0].settings if told else newest
+        self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in told}
+        self._newest, self._last_told = reached.settings, told[-1].closing.offset if told else -1
+        self._told_until = max(reached.offset, self._last_told)
+        self._recorded = told[0].settings if told else reached.settings
         until = wanted.until
         self._last_wanted = max(
             (event.closing.offset for event in told if until is None or event.first.time <= until), default=-1
@@ -174,8 +185,8 @@ class Rebuilding:
         if self._through and record.offset > self._through.closing.offset:
             self.over = True
             return
-        if not self._known and label.kind is Kind.FRAME and (event := self._told(record)):
-            self._adopt(event)
+        if not self._known:
+            self._find_where(record)
         while why := closes(self._state, label, time):
             self._close(why)
         if self.over:
@@ -200,27 +211,36 @@ class Rebuilding:
     def _settings(self, record: Record) -> Settings:
         if event := self._told(record):
             self._recorded = event.settings
-        elif record.offset >= self._told_until:
+        elif record.offset >= self._last_told:
             self._recorded = self._newest
         settings = self._choice.over(self._recorded)
         # Where a file begins that began before the topic does, only what was told can say.
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
 
-    def _adopt(self, event: FileFinished) -> None:
-        """Not knowing what was before, we come to the first record of a file told of: go on as its archive did."""
-        number = self._by_first[event.first.epoch, event.first.seq]
-        before = self._told_files[number - 1] if number else None
-        rotated = before is not None and before.why is Why.TIME
-        if rotated and self._choice.given:
-            return  # the live archive's cut, not ours
+    def _find_where(self, record: Record) -> None:
+        """Not knowing what was before: if this record closed a file told of, or began one, go on as the archive did."""
+        identity = record.label.epoch, record.label.seq
+        closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
+        if closed_file and not self._is_only_their_cut(closed_file):
+            self._adopt(closed_file, closed_file.checkpoint.state)
+        elif number is not None:
+            event = self._told_files[number]
+            before = self._told_files[number - 1] if number else None
+            if before is None or not self._is_only_their_cut(before):
+                state = before.checkpoint.state if before else State(self._stream)
+                if before is None or before.why is not Why.TIME:
+                    state = replace(state, acquisition=None, start_id=event.id)
+                self._adopt(before, replace(state, carry=event.carry))
+
+    def _is_only_their_cut(self, event: FileFinished) -> bool:
+        return event.why is Why.TIME and self._choice.given
+
+    def _adopt(self, after: FileFinished | None, state: State) -> None:
         self._leave_out()
-        state = before.checkpoint.state if before else State(self._stream)
-        if not rotated:
-            state = replace(state, acquisition=None, start_id=event.id)
-        self._state = replace(state, carry=event.carry)
-        places = before.checkpoint.carry if before else {}
-        self._carry = self._load({code: place for code, place in places.items() if code in event.carry})
-        self._seen.also(before.checkpoint.epochs if before else ())
+        self._state = state
+        places = after.checkpoint.carry if after else {}
+        self._carry = self._load({code: place for code, place in places.items() if code in state.carry})
+        self._seen.also(after.checkpoint.epochs if after else ())
         self._known, self._carry_known, self._cut = True, True, False
 
     def _open(self, state: State, record: Record) -> None:
@@ -240,6 +260,9 @@ class Rebuilding:
         assert state.acquisition
         if self._cut:
             file.lacking = "its beginning has left the topic"
+        elif not self._known and event is None and record.offset < self._told_until:
+            # What begins here was recorded before, perhaps: a killed ingest publishes again what it doesn't know of.
+            file.lacking = "no file is told of that begins so"
         elif lacking := self._lacking(codes, label.type, state.acquisition.settings, event):
             file.lacking = f"its head repeats a frame of type {chr(lacking)!r} that can't be found any more"
         elif not self._too_late and (not self._wanted.only or name in self._wanted.only):

@@ -7,19 +7,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from archiver.account import Account
 from archiver.carry import Carry
-from archiver.checkpoint import Place
-from archiver.command import EXIT_CODES, group_option, run, streams_option, table, time_option
+from archiver.checkpoint import Place, decode
+from archiver.command import EXIT_CODES, group_option, run_client, streams_option, table, time_option
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
 from archiver.history import History, label_of
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
-from archiver.rebuilding import Choice, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
 from archiver.segmentation import Settings, Why
+from archiver.tail import Commit, Tails
 from archiver.times import duration, moment, size
 from ingest.settings import Flags, seconds
 from ingest.topic import ContractError
@@ -96,15 +98,11 @@ def main(args: list[str]) -> int:
     wanted = Wanted(options.since, options.until, frozenset(path.lstrip("/") for path in options.only))
     archive = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
 
-    def act(history: History) -> int:
-        streams = options.stream or history.streams()
-        if not streams:
-            print("there are no streams: no topic is called g3.frames.…")
-            return 0
+    def act(config: Mapping[str, Any]) -> int:
         with Progress() as progress:
-            return Replay(history, archive, choice, wanted, progress, options.dry_run).run(streams)
+            return Replay(config, archive, choice, wanted, progress, options.dry_run).run(options.stream)
 
-    return run(options, parser.prog, act)
+    return run_client(options, parser.prog, act)
 
 
 class Replay:
@@ -112,30 +110,43 @@ class Replay:
 
     def __init__(
         self,
-        history: History,
+        config: Mapping[str, Any],
         archive: ArchiveRoot,
         choice: Choice,
         wanted: Wanted,
         progress: Progress,
         dry_run: bool,
     ) -> None:
-        self._history = history
+        self._config = config
+        self._history = History(config, archive.group)
         self._archive = archive
         self._choice = choice
         self._wanted = wanted
         self._progress = progress
         self._dry_run = dry_run
+        self._commits: Mapping[str, Commit] = {}
         self._wrong = False
 
     def run(self, streams: Sequence[str]) -> int:
-        """Rebuild their files; gives the exit code. Raises OSError, KafkaException."""
-        account = Account.of(self._history.events())
+        """Rebuild the files of these streams, of all if none are named; gives the exit code.
+
+        Raises OSError, KafkaException, CheckpointError.
+        """
+        there = self._history.streams()
+        for stream in sorted(set(streams) - set(there)):
+            self._complain(f"{stream}: there is no such stream; there are {', '.join(there) or 'none yet'}")
+        streams = [stream for stream in there if stream in streams or not streams]
+        if not streams:
+            self._say("there is nothing to rebuild: no stream has a topic")
+        account = Account.of(self._history.events(self._wanted.since))
         for unreadable in account.unreadable:
             self._complain(unreadable)
         told = {event.path for files in account.files.values() for event in files}
         everything = self._choice.given or not self._wanted.only <= told
         found: set[str] = set()
         with ExitStack() as claims:
+            with Tails(self._config, self._archive.group) as tails:
+                self._commits = tails.committed(streams)
             spans = {stream: self._history.span(stream) for stream in streams}
             for stream, (first, end) in spans.items():
                 if not self._dry_run:
@@ -180,7 +191,15 @@ class Replay:
         first, end = span
         start = self._start(stream, after, first)
         rebuilding = Rebuilding(
-            stream, start, told, self._choice, self._wanted, target, self._loader(stream), Settings(), through
+            stream,
+            start,
+            told,
+            self._choice,
+            self._wanted,
+            target,
+            self._loader(stream),
+            self._reached(stream),
+            through,
         )
         count = 0
         try:
@@ -218,6 +237,14 @@ class Replay:
                 f"{after.path}; beginning with its first record"
             )
         return Start(None, None, cut=first > 0)
+
+    def _reached(self, stream: str) -> Reached:
+        commit = self._commits.get(stream)
+        if commit is None:
+            return Reached(0, Settings())
+        state = decode(commit.metadata, stream).state if commit.metadata else None
+        acquisition = state.acquisition if state else None
+        return Reached(commit.offset, acquisition.settings if acquisition else Settings())
 
     def _loader(self, stream: str) -> Callable[[Mapping[int, Place]], Carry]:
         def lying(path: str) -> list[tuple[str, str]]:

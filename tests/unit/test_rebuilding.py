@@ -18,7 +18,7 @@ from test_sequence import Killed, Message, killed_ingests
 from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, Place, RecordId
 from archiver.event import FileFinished
-from archiver.rebuilding import Choice, Content, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilding import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.segmentation import Settings, Why, closes
 from archiver.sequence import Record, first_whole
 
@@ -152,6 +152,7 @@ def rebuild(
     wanted: Wanted,
     newest: Settings,
     cut: int = 0,
+    told_until: int = 0,
     choice: Choice = AS_RECORDED,
 ) -> MemoryTarget:
     """What comes of the log from the offset `cut` on."""
@@ -169,7 +170,9 @@ def rebuild(
             start = Start(after.offset, after.checkpoint, cut=False)
         if wanted.only:
             wanted = Wanted(only=wanted.only - target.disk.keys() | {"another"})
-        rebuilding = Rebuilding(STREAM, start, told, choice, wanted, target, load, newest, through)
+        rebuilding = Rebuilding(
+            STREAM, start, told, choice, wanted, target, load, Reached(told_until, newest), through
+        )
         begin = cut if start.offset is None else start.offset
         for at, (label, time, value) in enumerate(log[begin:], begin):
             rebuilding.take(label, time, value, at)
@@ -211,7 +214,7 @@ def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
 def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
-    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut)
+    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut, len(killed.log))
     assert target.disk.items() <= archive.disk.items()
     assert whole(archive, cut) <= target.disk.keys()
 
@@ -222,7 +225,7 @@ def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) 
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
-    target = rebuild(killed.log, archive.told, Wanted(only=only), chosen, cut)
+    target = rebuild(killed.log, archive.told, Wanted(only=only), chosen, cut, len(killed.log))
     if only:
         assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
         assert whole(archive, cut) & only <= target.disk.keys()
