@@ -68,8 +68,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far the archive is. offset: all files that were closed before it are told of. settings: of acquisitions that
-    no file is told of."""
+    """How far the archive is. offset: what was closed before it is told of. settings: of what isn't told of yet."""
 
     offset: int
     settings: Settings
@@ -218,7 +217,7 @@ class Rebuilding:
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
 
     def _find_where(self, record: Record) -> None:
-        """Not knowing what was before: if this record closed a file told of, or began one, go on as the archive did."""
+        """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
         identity = record.label.epoch, record.label.seq
         closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
         if closed_file and not self._is_only_their_cut(closed_file):

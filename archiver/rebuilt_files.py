@@ -146,6 +146,9 @@ class DryRun:
     def wait(self) -> None:
         """Nothing is under way."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class IntoDirectory:
     """A target that publishes files as an archiver does, but replaces no file and takes no other name than its own.

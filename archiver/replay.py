@@ -4,27 +4,24 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from archiver.account import Account
-from archiver.carry import Carry
-from archiver.checkpoint import Place, decode
 from archiver.command import EXIT_CODES, group_option, run_client, streams_option, table, time_option
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
-from archiver.history import History, label_of
+from archiver.history import History
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
-from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
-from archiver.segmentation import Settings, Why
+from archiver.rereading import Came, Rereading
 from archiver.tail import Commit, Tails
 from archiver.times import duration, moment, size
 from ingest.settings import Flags, seconds
-from ingest.topic import ContractError
 from ingest.wire import FRAME_TYPES
 
 _DESCRIPTION = """\
@@ -162,101 +159,31 @@ class Replay:
 
     def _stream(self, stream: str, told: Sequence[FileFinished], span: tuple[int, int], everything: bool) -> set[str]:
         """Gives the paths that were rebuilt, or of which it was said why not."""
-        boundaries = set(Why) - {Why.TIME} - ({Why.GAP} if self._choice.given else set())
-        pieces = starts(told, Wanted() if self._wanted.only and everything else self._wanted, boundaries)
         target = DryRun() if self._dry_run else IntoDirectory(self._archive)
-        found: set[str] = set()
+        rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.root)
         try:
-            for after, through in pieces:
-                found |= self._piece(stream, told, target, after, through, span)
-        except ContractError as error:
-            self._complain(f"{stream}: {error}; an archiver stops there, and so does this")
+            came = rereading.into(target, self._choice, self._wanted, self._progress, all_of_it=everything)
+            self._progress.end(stream)
+            self._tell(stream, came, target)
         finally:
-            if isinstance(target, IntoDirectory):
-                target.close()
-        self._progress.end(stream)
-        found |= {done.file.path for done in target.done}
+            target.close()
+        found = {file.path for file in came.left_out} | {done.file.path for done in target.done}
         self._report(stream, target.done, [] if self._choice.given else [e for e in told if e.path not in found])
         return found
 
-    def _piece(
-        self,
-        stream: str,
-        told: Sequence[FileFinished],
-        target: DryRun | IntoDirectory,
-        after: FileFinished | None,
-        through: FileFinished | None,
-        span: tuple[int, int],
-    ) -> set[str]:
-        first, end = span
-        start = self._start(stream, after, first)
-        rebuilding = Rebuilding(
-            stream,
-            start,
-            told,
-            self._choice,
-            self._wanted,
-            target,
-            self._loader(stream),
-            self._reached(stream),
-            through,
-        )
-        count = 0
-        try:
-            for batch in self._history.batches(stream, first if start.offset is None else start.offset, end):
-                for message in batch:
-                    value, offset = message.value() or b"", message.offset() or 0
-                    rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
-                    count += len(message)
-                    if rebuilding.over:
-                        break
-                target.flush(rebuilding.file)
-                self._progress.at(stream, (batch[-1].offset() or 0) + 1 - first, count)
-                if rebuilding.over:
-                    break
-            rebuilding.end()
-            target.wait()
-        except BaseException:
-            if rebuilding.file:
-                target.drop(rebuilding.file)
-            raise
-        if rebuilding.lost:
-            self._say(f"{stream}: {rebuilding.lost} records are missing in the topic, as their numbers show")
-        for file in rebuilding.left_out:
-            self._left_out(file)
-        if rebuilding.file:
-            self._still_open(rebuilding.file, target)
-        return {file.path for file in rebuilding.left_out}
-
-    def _start(self, stream: str, after: FileFinished | None, first: int) -> Start:
-        if after is not None:
-            if first <= after.offset and self._history.holds(stream, after.closing):
-                return Start(after.offset, after.checkpoint, cut=False)
-            self._say(
-                f"{stream}: the topic, which begins at offset {first} now, hasn't the record any more that ended "
-                f"{after.path}; beginning with its first record"
-            )
-        return Start(None, None, cut=first > 0)
-
-    def _reached(self, stream: str) -> Reached:
-        commit = self._commits.get(stream)
-        if commit is None:
-            return Reached(0, Settings())
-        state = decode(commit.metadata, stream).state if commit.metadata else None
-        acquisition = state.acquisition if state else None
-        return Reached(commit.offset, acquisition.settings if acquisition else Settings())
-
-    def _loader(self, stream: str) -> Callable[[Mapping[int, Place]], Carry]:
-        def lying(path: str) -> list[tuple[str, str]]:
-            parent, _, name = path.rpartition("/")
-            return [(parent, name)]
-
-        def load(places: Mapping[int, Place]) -> Carry:
-            return Carry.load(places, self._archive.root, lying, lambda offset: self._history.value(stream, offset))
-
-        return load
-
     # What came of it
+
+    def _tell(self, stream: str, came: Came, target: DryRun | IntoDirectory) -> None:
+        for note in came.notes:
+            self._say(f"{stream}: {note}")
+        if came.lost:
+            self._say(f"{stream}: {came.lost} records are missing in the topic, as their numbers show")
+        for file in came.left_out:
+            self._left_out(file)
+        if came.open:
+            self._still_open(came.open, target)
+        if came.stopped:
+            self._complain(f"{stream}: {came.stopped}; an archiver stops there, and so does this")
 
     def _report(self, stream: str, done: Sequence[Done], gone: Sequence[FileFinished]) -> None:
         """gone: files told of that the topic gave nothing of."""

@@ -1,0 +1,126 @@
+"""A stream's topic read once more, by itself, and what it gives taken to a target."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archiver.carry import Carry
+from archiver.checkpoint import Place, decode
+from archiver.event import FileFinished
+from archiver.history import History, label_of
+from archiver.progress import Progress
+from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilt_files import DryRun, IntoDirectory
+from archiver.segmentation import Settings, Why
+from archiver.tail import Commit
+from ingest.topic import ContractError
+
+
+@dataclass(slots=True)
+class Came:
+    """What came of it, besides what the target has done. open: the file that the topic's end left open, if wanted.
+    lost: how many records the topic lacks. notes: what an operator should know; stopped: by what can't be understood.
+    """
+
+    left_out: list[Rebuilt] = field(default_factory=list)
+    open: Rebuilt | None = None
+    lost: int = 0
+    notes: list[str] = field(default_factory=list)
+    stopped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rereading:
+    """Of one stream, to the end of its topic as it was at the start. told: its files, in order. span: of its topic.
+
+    commit: the archive's. root: where frames to be repeated are looked for, before the topic.
+    """
+
+    history: History
+    stream: str
+    told: Sequence[FileFinished]
+    span: tuple[int, int]
+    commit: Commit | None
+    root: Path
+
+    def into(
+        self, target: DryRun | IntoDirectory, choice: Choice, wanted: Wanted, progress: Progress, *, all_of_it: bool
+    ) -> Came:
+        """Rebuild what is wanted. all_of_it: read the whole topic, as what is told doesn't say where that begins.
+
+        Raises OSError, KafkaException, CheckpointError.
+        """
+        boundaries = set(Why) - {Why.TIME} - ({Why.GAP} if choice.given else set())
+        came = Came()
+        try:
+            for after, through in [(None, None)] if all_of_it else starts(self.told, wanted, boundaries):
+                start = self._start(after, came)
+                rebuilding = Rebuilding(
+                    *(self.stream, start, self.told, choice, wanted),
+                    *(target, self._load, self._reached(), through),
+                )
+                self._read(rebuilding, start, target, progress, came)
+        except ContractError as error:
+            came.stopped = str(error)
+        return came
+
+    def _read(
+        self,
+        rebuilding: Rebuilding,
+        start: Start,
+        target: DryRun | IntoDirectory,
+        progress: Progress,
+        came: Came,
+    ) -> None:
+        first, end = self.span
+        count = 0
+        try:
+            for batch in self.history.batches(self.stream, first if start.offset is None else start.offset, end):
+                for message in batch:
+                    value, offset = message.value() or b"", message.offset() or 0
+                    rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
+                    count += len(message)
+                    if rebuilding.over:
+                        break
+                target.flush(rebuilding.file)
+                progress.at(self.stream, (batch[-1].offset() or 0) + 1 - first, count)
+                if rebuilding.over:
+                    break
+            rebuilding.end()
+            target.wait()
+        except BaseException:
+            if rebuilding.file:
+                target.drop(rebuilding.file)
+            raise
+        came.lost += rebuilding.lost
+        came.left_out += rebuilding.left_out
+        came.open = rebuilding.file
+
+    def _start(self, after: FileFinished | None, came: Came) -> Start:
+        first, _ = self.span
+        if after is not None:
+            if first <= after.offset and self.history.holds(self.stream, after.closing):
+                return Start(after.offset, after.checkpoint, cut=False)
+            came.notes.append(
+                f"the topic, which begins at offset {first} now, hasn't the record any more that ended {after.path}; "
+                "reading from its first record on"
+            )
+        return Start(None, None, cut=first > 0)
+
+    def _reached(self) -> Reached:
+        if self.commit is None:
+            return Reached(0, Settings())
+        state = decode(self.commit.metadata, self.stream).state if self.commit.metadata else None
+        acquisition = state.acquisition if state else None
+        return Reached(self.commit.offset, acquisition.settings if acquisition else Settings())
+
+    def _load(self, places: Mapping[int, Place]) -> Carry:
+        return Carry.load(places, self.root, _in_files, self._fetch)
+
+    def _fetch(self, offset: int) -> tuple[bytes, ...]:
+        return self.history.value(self.stream, offset)
+
+
+def _in_files(path: str) -> list[tuple[str, str]]:
+    parent, _, name = path.rpartition("/")
+    return [(parent, name)]
