@@ -45,12 +45,26 @@ class History:
         self._config = {
             **FETCH_CONFIG,
             **config,
-            "group.id": "unused",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
         }
         self._group = group
+
+    @property
+    def group(self) -> str:
+        """The consumer group whose archive this is about."""
+        return self._group
+
+    def committed(self, streams: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        """What the group has committed of these, without joining it: offset and metadata; not of those without."""
+        with self._consumer(group=self._group) as consumer:
+            asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+            answered = consumer.committed(asked, timeout=_KAFKA_SECONDS) if asked else []
+        for partition in answered:
+            if partition.error:
+                raise KafkaException(partition.error)
+        return {stream_of(p.topic): (p.offset, p.metadata or "") for p in answered if p.offset >= 0}
 
     def span(self, stream: str) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
@@ -142,8 +156,8 @@ class History:
                 yield from _records(consumer, topic, first if offset is None else offset, end)
 
     @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
-        with closing(Consumer(self._config)) as consumer:
+    def _consumer(self, group: str = "unused") -> Iterator[Consumer]:
+        with closing(Consumer({**self._config, "group.id": group})) as consumer:
             try:
                 yield consumer
             except KafkaException:

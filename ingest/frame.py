@@ -1,16 +1,15 @@
 """What a frame says of itself: flow control, its stream, its number.
 
-spt3g checks its CRC; its bytes stay as they came. The few values that matter here are read from their blobs by exact
-comparison with what spt3g writes, and spt3g is asked for none: told to, it believes what a blob says of itself, and
-an 86-byte frame took gigabytes, a deeply nested one the process (SIGSEGV). Nor is a frame ever printed.
+spt3g checks its CRC; its bytes stay as they came. The few values that matter here are read from their blobs without
+it (scalars.py). Nor is a frame ever printed.
 """
 
-import struct
 from enum import IntEnum
 from typing import NamedTuple
 
 from spt3g import core
 
+from ingest.scalars import integer, string
 from ingest.topic import ContractError, Kind, stream_name
 from ingest.wire import blobs, frame_type
 
@@ -67,15 +66,15 @@ def read_frame(data: bytes | bytearray) -> Said:
     said = blobs(data, _WANTED)
     kind: Kind | None = Kind.FRAME
     if _FLOW in said:
-        kind = _flow(_integer(said[_FLOW]))
+        kind = _flow(integer(said[_FLOW]))
     stream_id, bad_id = None, False
     if _ID in said:
         try:
-            stream_id = stream_name(_string(said[_ID]))
+            stream_id = stream_name(string(said[_ID]))
         except ContractError:
             bad_id = True
-    session = _integer(said[_SESSION]) if _SESSION in said else None
-    num = _integer(said[_NUM]) if _NUM in said else None
+    session = integer(said[_SESSION]) if _SESSION in said else None
+    num = integer(said[_NUM]) if _NUM in said else None
     return Said(kind, frame_type(data), stream_id, session, num, bad_id)
 
 
@@ -86,40 +85,6 @@ def _flow(value: int | None) -> Kind | None:
         return _KIND_OF[FlowControl(value)]
     except ValueError:
         raise RejectedFrame(f"its sostream_flowcontrol is {value}") from None
-
-
-def _before_value(order: str, class_name: bytes) -> bytes:
-    """What precedes the value in the blob of a scalar: spt3g 1.0's cereal archive of a polymorphic pointer.
-
-    u8 byte order · u32 new class · u64 length, class name · u32 new pointer · u32 version · u32 base's version.
-    """
-    return struct.pack(
-        f"{order}BIQ{len(class_name)}sIII", order == "<", 1 << 31 | 1, len(class_name), class_name, 1 << 31 | 1, 1, 1
-    )
-
-
-_INTEGER = {_before_value(order, b"G3Int"): struct.Struct(f"{order}q") for order in "<>"}
-_STRING = {_before_value(order, b"G3String"): struct.Struct(f"{order}Q") for order in "<>"}
-_INTEGER_AT = len(_before_value("<", b"G3Int"))
-_STRING_AT = len(_before_value("<", b"G3String"))
-
-
-def _integer(blob: bytes) -> int | None:
-    """The value of a G3Int's blob; None if it is no G3Int."""
-    value = _INTEGER.get(blob[:_INTEGER_AT])
-    if value is None or len(blob) != _INTEGER_AT + value.size:
-        return None
-    number: int = value.unpack_from(blob, _INTEGER_AT)[0]
-    return number
-
-
-def _string(blob: bytes) -> str:
-    """The value of a G3String's blob; empty if it is no G3String."""
-    length = _STRING.get(blob[:_STRING_AT])
-    text = blob[_STRING_AT + 8 :]
-    if length is None or len(blob) < _STRING_AT + 8 or length.unpack_from(blob, _STRING_AT)[0] != len(text):
-        return ""
-    return text.decode("ascii", "replace")
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ is believed only as far as the limits below, and memory grows with the bytes tha
 
 import struct
 from collections.abc import Container, Iterator, Mapping
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -37,6 +38,8 @@ MAX_NAME_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
 _GROW_BYTES = 16 << 20
 _HAND_OVER_BYTES = 4 << 20
+_LONGEST_WANTED = 64
+_JOIN_BYTES = 1 << 16
 _LENGTH = {1: struct.Struct("<Q"), 0: struct.Struct(">Q")}
 _CRC = {1: struct.Struct("<I"), 0: struct.Struct(">I")}
 _HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
@@ -44,6 +47,10 @@ _HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
 
 class WireError(ValueError):
     """What came is no G3 frame, or a larger one than is allowed: nothing after it can be trusted."""
+
+
+class CutError(WireError):
+    """What came is the beginning of a frame, and no more than that is there."""
 
 
 class Splitter:
@@ -139,6 +146,135 @@ class Splitter:
         self._buffer[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
         return frame
+
+
+class Passed(NamedTuple):
+    """A whole frame that has passed by. code: its type code. blobs: those that are wanted, by name. end: where in all
+    that passes by it ends, bytes."""
+
+    code: int
+    blobs: dict[bytes, bytes]
+    end: int
+
+
+class Walk:
+    """Looks at frames while their bytes pass by, and keeps none: where each ends, its CRC, a few short blobs.
+
+    For files, of which there may be many and large ones. size: how many bytes there are in all; a frame that says it
+    is longer is no frame. wanted: names, by their length; of a blob of more than 64 bytes nothing is given.
+    """
+
+    def __init__(self, size: int, wanted: Mapping[int, Container[bytes]]) -> None:
+        self.frames = 0
+        """How many have passed by, whole and with right CRCs."""
+        self.begin = 0
+        """Where the first frame begins that hasn't, bytes."""
+        self._size = size
+        self._wanted = wanted
+        self._passed = 0  # bytes
+        self._rest = b""  # of a block: less than what must be seen at once
+        self._order = 1
+        self._keys = -1  # still to come of this frame; -1: its header is
+        self._blob_left = 0  # bytes still to come
+        self._crc = 0
+        self._code = 0
+        self._found: dict[bytes, bytes] = {}
+
+    def frames_of(self, block: bytes) -> Iterator[Passed]:
+        """The frames that end in the next block. Take them all. Raises WireError, which says where, at the first byte
+        that makes no sense, or frame whose CRC is wrong."""
+        if self._rest:
+            block = self._rest + block
+        origin = self._passed - len(self._rest)  # of `block` in all that passes by
+        self._passed = origin + len(block)
+        self._rest = b""
+        end, at = len(block), 0
+        while at < end:
+            if self._blob_left:
+                piece = block[at : at + self._blob_left]
+                self._crc = google_crc32c.extend(self._crc, piece)
+                self._blob_left -= len(piece)
+                at += len(piece)
+            elif self._keys < 0:
+                if end - at < HEADER_BYTES:
+                    break
+                self._header(block, at)
+                at += HEADER_BYTES
+            elif self._keys:
+                after = self._keys_from(block, at, origin)
+                if after == at:
+                    break
+                at = after
+            else:
+                if end - at < 4:
+                    break
+                if _CRC[self._order].unpack_from(block, at)[0] != self._crc ^ 0xFFFFFFFF:
+                    raise WireError(self._at("its CRC is wrong"))
+                at += 4
+                self.frames += 1
+                self.begin = origin + at
+                self._keys = -1
+                yield Passed(self._code, self._found, self.begin)
+        self._rest = block[at:]
+
+    def finish(self) -> None:
+        """That was all. Raises WireError if a frame has only begun."""
+        if self.begin < self._size:
+            raise CutError(self._at("it is cut off"))
+
+    def _header(self, block: bytes, at: int) -> None:
+        self._order = block[at]
+        if self._order not in _HEADER:
+            raise WireError(self._at(f"no G3 frame, its byte order is {self._order}, not 0 or 1"))
+        _, version, self._keys, self._code = _HEADER[self._order].unpack_from(block, at)
+        if version != 1:
+            raise WireError(self._at(f"no G3 frame, its class version is {version}, not 1"))
+        if not 0 <= self._keys <= MAX_KEYS:
+            raise WireError(self._at(f"no G3 frame, it would have {self._keys} keys"))
+        self._crc = 0xFFFFFFFF
+        self._found = {}
+
+    def _keys_from(self, block: bytes, at: int, origin: int) -> int:
+        """Walk the keys that begin here, to the end of the block, or of one whose blob goes on in the next; gives
+        where it has come to."""
+        length_at = _LENGTH[self._order].unpack_from
+        end, last = len(block), self._size - 4 - origin
+        parts: list[bytes] = []  # one call for many short ones: each call costs as much as 8 kB
+        while self._keys:
+            if end - at < 8:
+                break
+            (name_bytes,) = length_at(block, at)
+            if name_bytes > MAX_NAME_BYTES:
+                raise WireError(self._at(f"a key's name of {name_bytes} bytes"))
+            blob_at = at + 16 + name_bytes
+            if blob_at > end:
+                break
+            (blob_bytes,) = length_at(block, blob_at - 8)
+            if blob_at + blob_bytes > last:
+                raise CutError(self._at(f"it would end beyond byte {origin + blob_at + blob_bytes}"))
+            name = block[at + 8 : blob_at - 8]
+            if name_bytes in self._wanted and name in self._wanted[name_bytes]:
+                short = blob_bytes <= _LONGEST_WANTED
+                if short and blob_at + blob_bytes > end:
+                    break
+                self._found[name] = block[blob_at : blob_at + blob_bytes] if short else b""
+            blob = block[blob_at : blob_at + blob_bytes]
+            parts.append(name)
+            if len(blob) <= _JOIN_BYTES:
+                parts.append(blob)
+            else:
+                self._crc = google_crc32c.extend(google_crc32c.extend(self._crc, b"".join(parts)), blob)
+                parts.clear()
+            at = blob_at + len(blob)
+            self._keys -= 1
+            self._blob_left = blob_bytes - len(blob)
+            if self._blob_left:
+                break
+        self._crc = google_crc32c.extend(self._crc, b"".join(parts))
+        return at
+
+    def _at(self, what: str) -> str:
+        return f"frame {self.frames + 1}, at byte {self.begin}: {what}"
 
 
 def frame_type(frame: bytes | bytearray) -> int:

@@ -1,0 +1,218 @@
+"""What lies in an archive: a survey of its directory tree, which reads every file once and believes none.
+
+Others may put anything there: links are never followed, and memory doesn't grow with what a file says of itself.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archiver import sums
+from archiver.directory import Directory
+from archiver.inspection import Contents, Run
+from archiver.layout import ID, PRIVATE_DIRECTORY, SUMS, PartialName
+from ingest.scalars import integer
+from ingest.wire import FRAME_TYPES, CutError, Walk, WireError
+
+_BLOCK = 4 << 20
+_MOST_RUNS = 100_000
+"""Of a file. A good one has a few; a hostile one shall not take our memory."""
+_LONGEST_SUMS = 64 << 20
+_SESSION, _NUM = b"session_id", b"frame_num"
+_WANTED = {len(name): (name,) for name in (_SESSION, _NUM)}
+_SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
+_OURS = re.compile(rf"[0-9]{{5}}(/{ID})?")
+
+Inode = tuple[int, int]
+
+
+class StoppedError(Exception):
+    """The survey was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name that ends with .g3. mtime: ms. inode: device and number. what: why it can't be read, empty if it can."""
+
+    path: str
+    bytes: int = 0
+    mtime: int = 0
+    inode: Inode = (0, 0)
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What was found below a root. entries: by path. summed: directories that have a SHA256SUMS. closed: those of
+    our layout that can't be looked into, and why."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    summed: set[str] = field(default_factory=set)
+    closed: dict[str, str] = field(default_factory=dict)
+
+
+def tree(root: Path) -> Tree:
+    """All files below the root, but for the private ones. Raises OSError if the root can't be listed."""
+    with Directory(root, "") as top:
+        top.names()
+    found = Tree()
+    left = [""]
+    while left:
+        below = left.pop()
+        try:
+            with Directory(root, below) as directory:
+                for name in directory.names():
+                    path = f"{below}/{name}" if below else name
+                    entry = directory.stat(name)
+                    if entry is None or path == PRIVATE_DIRECTORY:
+                        continue
+                    if name.endswith(".g3"):
+                        found.entries[path] = _entry(path, entry)
+                    elif stat.S_ISDIR(entry.st_mode):
+                        left.append(path)
+                    elif name == SUMS:
+                        found.summed.add(below)
+        except FileNotFoundError:
+            continue  # taken away meanwhile
+        except OSError as error:
+            if _OURS.fullmatch(below):  # not the lost+found of a disk's root
+                found.closed[below] = error.strerror or str(error)
+    return found
+
+
+def look(root: Path, path: str) -> Entry:
+    """What is at a path. Raises OSError, FileNotFoundError if there is nothing."""
+    parent, _, name = path.rpartition("/")
+    with Directory(root, parent) as directory:
+        found = directory.stat(name)
+    if found is None:
+        raise FileNotFoundError(path)
+    return _entry(path, found)
+
+
+def partials(root: Path) -> dict[str, dict[str, Inode]]:
+    """What lies in the private directories of the streams, by stream and name. Raises OSError."""
+    found: dict[str, dict[str, Inode]] = {}
+    try:
+        with Directory(root, PRIVATE_DIRECTORY) as private:
+            stats = {name: private.stat(name) for name in private.names() if re.fullmatch(ID, name)}
+    except FileNotFoundError:
+        return {}
+    for stream in [name for name, entry in stats.items() if entry and stat.S_ISDIR(entry.st_mode)]:
+        with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
+            entries = {name: private.stat(name) for name in private.names()}
+        found[stream] = {name: (entry.st_dev, entry.st_ino) for name, entry in entries.items() if entry}
+    return found
+
+
+def unheld(root: Path, stream: str, names: Iterable[str]) -> list[str]:
+    """Those partials that are there, and that no process holds. Raises OSError.
+
+    A shared lock, for an instant: an archiver that begins to record the same partial then would go on in a copy of
+    it; so don't ask for one that an archiver may begin with.
+    """
+    found = []
+    for name in names:
+        try:
+            with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
+                if PartialName.parse(name) is None or not private.is_file(name):
+                    continue
+                descriptor = private.open(name, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            found.append(name)
+        except BlockingIOError:
+            pass  # it is being recorded
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def lines(root: Path, parent: str) -> Mapping[str, str]:
+    """A directory's SHA256SUMS, as sums.read. Raises OSError, also if it is too long to be one."""
+    with Directory(root, parent) as directory:
+        found = directory.stat(SUMS)
+        if found and found.st_size > _LONGEST_SUMS:
+            raise OSError(f"it has {found.st_size} bytes")
+        return sums.read(directory)
+
+
+def contents(root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]) -> Contents:
+    """Read a file. carry: how many frames at its head are left out of the runs. passed: is told of bytes read.
+
+    Raises OSError, StoppedError.
+    """
+    parent, _, name = path.rpartition("/")
+    with Directory(root, parent) as directory:
+        if not directory.is_file(name):
+            raise OSError("it is no file any more")
+        descriptor = directory.open(name, os.O_RDONLY)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        sha256 = hashlib.sha256()
+        numbers = _Numbers(carry)
+        walk = Walk(size, _WANTED)
+        broken, cut = None, False
+        left = size
+        while left:
+            if stopping.is_set():
+                raise StoppedError
+            block = file.read(min(_BLOCK, left))
+            if not block:
+                raise OSError("it has become shorter while it was read")
+            left -= len(block)
+            sha256.update(block)  # which lets another thread run
+            if broken is None:
+                try:
+                    for frame in walk.frames_of(block):
+                        numbers.add(frame.code, frame.blobs)
+                    if not left:
+                        walk.finish()
+                except WireError as error:
+                    broken, cut = str(error), isinstance(error, CutError)
+            passed(len(block))
+    return Contents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
+
+
+class _Numbers:
+    """The runs of a file's numbered frames."""
+
+    def __init__(self, carry: int) -> None:
+        self.runs: list[Run] = []
+        self._carry = carry
+        self._session: int | None = None
+        self._first = self._last = 0
+        self._scans = False
+
+    def add(self, code: int, blobs: Mapping[bytes, bytes]) -> None:
+        if self._carry:
+            self._carry -= 1
+            return
+        session, num = (integer(blobs.get(name, b"")) for name in (_SESSION, _NUM))
+        if session is None or num is None:
+            return
+        scans = code in _SCANS
+        if self.runs and (session, num, scans) == (self._session, self._last + 1, self._scans):
+            self._last = num
+            self.runs[-1] = Run(session, self._first, num, scans)
+        elif len(self.runs) < _MOST_RUNS:
+            self._session, self._first, self._last, self._scans = session, num, num, scans
+            self.runs.append(Run(session, num, num, scans))
+
+
+def _entry(path: str, found: os.stat_result) -> Entry:
+    mode = found.st_mode
+    what = "" if stat.S_ISREG(mode) else "it is a directory" if stat.S_ISDIR(mode) else "it is no file"
+    if stat.S_ISLNK(mode):
+        what = "it is a link; links aren't followed"
+    return Entry(
+        path, found.st_size if not what else 0, found.st_mtime_ns // 10**6, (found.st_dev, found.st_ino), what
+    )

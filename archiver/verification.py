@@ -1,0 +1,341 @@
+"""A look at a whole archive: its files, its account of itself, its topics if asked; what is wrong between them."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from archiver import inspection, survey
+from archiver.account import Account
+from archiver.against_topic import Recorded, compare
+from archiver.event import FileFinished
+from archiver.history import History
+from archiver.inspection import Contents, Fault, Finding, Seen, Told
+from archiver.known import Known, committed, going_on
+from archiver.layout import PRIVATE_DIRECTORY, SUMS, PartialName, start_and_number
+from archiver.progress import Progress
+from archiver.survey import Entry
+
+_READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
+_PROGRESS_SECONDS = 0.5
+_OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was looked at. files: told of and read, with those salvaged; bytes: read. frames: in files as told.
+    recording: files that are being recorded, or finished. never_received: frames, as told; records_lost: as told.
+
+    same: frames of the topics that are in a file, just so; unrecorded: that came after all that is committed;
+    explained: that are lost, as told.
+    """
+
+    streams: int = 0
+    files: int = 0
+    bytes: int = 0
+    frames: int = 0
+    salvaged: int = 0
+    recording: int = 0
+    never_received: int = 0
+    records_lost: int = 0
+    same: int = 0
+    unrecorded: int = 0
+    explained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it. findings: by stream and path. notes: what an operator should know that is no fault. unknown:
+    streams that were asked for, and of which there is nothing."""
+
+    counts: Counts
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    unknown: tuple[str, ...]
+    account: Account
+
+
+def inspect(
+    root: Path,
+    history: History,
+    streams: Sequence[str],
+    since: int | None,
+    progress: Progress,
+    *,
+    against_topic: bool = False,
+) -> Report:
+    """Look at the archive of the history's group at `root`. streams: none for all. since: ms, None for all.
+
+    Changes nothing. Raises KafkaException, OSError if the root or its private directory can't be read,
+    CheckpointError if the events are gone.
+    """
+    return _Inspection(root, history, frozenset(streams), since, progress).run(against_topic)
+
+
+class _Inspection:
+    """One run."""
+
+    def __init__(
+        self, root: Path, history: History, streams: frozenset[str], since: int | None, progress: Progress
+    ) -> None:
+        self._root = root
+        self._history = history
+        self._streams = streams
+        self._since = since
+        self._progress = progress
+
+    def run(self, against_topic: bool) -> Report:
+        known, findings = Known.learn(self._root, self._history)
+        account = known.account
+        told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
+        entries, absent = self._present(known.tree, told)
+        on_their_way = known.on_their_way()
+        untold = self._untold(known, on_their_way)
+        seen = self._read(known, entries, untold)
+        findings = [it for it in findings if not it.stream or self._wants(it.stream)]
+        findings += inspection.of_files(told, seen, absent, known.told)
+        findings += self._lines(known, told, entries, untold)
+        findings += [
+            Finding(Fault.UNREADABLE, known.stream_of(f"{path}/"), path, f"the directory: {why}")
+            for path, why in known.tree.closed.items()
+            if self._wants(known.stream_of(f"{path}/"))
+        ]
+        wrong = {finding.path for finding in findings if finding.fault not in _OF_LINES}
+        intact = {
+            path: one.contents for path, one in seen.items() if one.contents and path in told and path not in wrong
+        }
+        streams = self._of_interest(known)
+        for stream in streams:
+            losses = [loss for loss in account.losses if loss.stream == stream]
+            findings += inspection.of_stream(account.files.get(stream, ()), losses, told, intact)
+            stale = self._stale(stream, known)
+            on_their_way -= {name.path for name in stale}
+            findings += [inspection.stale(stream, f"{PRIVATE_DIRECTORY}/{stream}/{name}") for name in stale]
+        recording = sum(self._wants(known.stream_of(path)) for path in on_their_way)
+        counts = self._count(known, told, seen, intact, len(streams), recording)
+        notes = []
+        if not known.told and known.tree.entries:
+            notes.append(f"g3.files has no events of the group {self._history.group}; is --group right?")
+        for stream in streams if against_topic else []:
+            if stream in known.topics:
+                counts, more = self._compare(stream, known, intact, counts)
+                findings += more
+            else:
+                notes.append(f"{stream}: it has no topic any more, so its files aren't compared with that")
+        findings.sort(key=lambda it: (it.stream, it.path))
+        directories = {known.stream_of(path) for path in known.tree.entries}
+        unknown = self._streams - known.topics - set(streams) - directories
+        return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), account)
+
+    # What is to be looked at
+
+    def _wants(self, stream: str) -> bool:
+        return not self._streams or stream in self._streams
+
+    def _late(self, event: Told) -> bool:
+        if isinstance(event, FileFinished):
+            return self._since is None or event.last.time >= self._since
+        return self._since is None or _start(event.path) >= self._since
+
+    def _of_interest(self, known: Known) -> list[str]:
+        """The streams of which the archive has anything."""
+        told = {event.stream for event in known.told.values()}
+        return sorted(s for s in told | known.partials.keys() | known.committed.keys() if self._wants(s))
+
+    def _present(self, tree: survey.Tree, told: Iterable[str]) -> tuple[dict[str, Entry], dict[str, str]]:
+        """Of the files that were told, those that are there, and why the others aren't."""
+        entries, absent = {}, {}
+        for path in told:
+            try:
+                # What wasn't there yet when the tree was listed is now, as it has been told since.
+                entries[path] = tree.entries.get(path) or survey.look(self._root, path)
+            except FileNotFoundError:
+                absent[path] = "it isn't there"
+            except OSError as error:
+                entries[path] = Entry(path, what=_why(error))
+        return entries, absent
+
+    def _untold(self, known: Known, on_their_way: set[str]) -> dict[str, Entry]:
+        """The files of which nothing was told, nor will be."""
+        return {
+            path: entry
+            for path, entry in known.tree.entries.items()
+            if path not in known.told
+            and path not in on_their_way
+            and self._wants(known.stream_of(path))
+            and (self._since is None or max(entry.mtime, _start(path)) >= self._since)
+        }
+
+    # The files
+
+    def _read(self, known: Known, entries: Mapping[str, Entry], untold: Mapping[str, Entry]) -> dict[str, Seen]:
+        """Read all of these, stream by stream."""
+        jobs: dict[str, list[Entry]] = {}
+        for path, entry in (*entries.items(), *untold.items()):
+            jobs.setdefault(known.stream_of(path), []).append(entry)
+        stopping = threading.Event()
+        seen: dict[str, Seen] = {}
+        with ThreadPoolExecutor(_READERS, "reader") as pool:
+            try:
+                pieces = []
+                for stream, files in sorted(jobs.items()):
+                    done = _Sum()
+                    looks = [pool.submit(self._look, known, stream, entry, stopping, done.add) for entry in files]
+                    pieces.append((stream or "files of no stream", sum(entry.bytes for entry in files), done, looks))
+                for stream, total, done, looks in pieces:
+                    self._follow(stream, total, done, looks)
+                    seen |= {one.path: one for one in (look.result() for look in looks)}
+            except BaseException:
+                stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return seen
+
+    def _look(
+        self,
+        known: Known,
+        stream: str,
+        entry: Entry,
+        stopping: threading.Event,
+        passed: Callable[[int], None],
+    ) -> Seen:
+        if entry.what:
+            return Seen(stream, entry.path, None, entry.what)
+        event = known.told.get(entry.path)
+        carry = len(event.carry) if isinstance(event, FileFinished) else 0
+        try:
+            return Seen(stream, entry.path, survey.contents(self._root, entry.path, carry, stopping, passed))
+        except OSError as error:
+            return Seen(stream, entry.path, None, _why(error))
+
+    def _follow(self, stream: str, total: int, done: "_Sum", looks: Sequence[Future[Seen]]) -> None:
+        self._progress.begin(stream, total)
+        left: set[Future[Seen]] = set(looks)
+        while left:
+            left = wait(left, timeout=_PROGRESS_SECONDS).not_done
+            self._progress.at(stream, done.total, done.total)
+        self._progress.end(stream)
+
+    # What lies beside them
+
+    def _lines(
+        self, known: Known, told: Mapping[str, Told], entries: Mapping[str, Entry], untold: Mapping[str, Entry]
+    ) -> list[Finding]:
+        """What is wrong with SHA256SUMS; read only now, as a line is there before its event."""
+        found = []
+        lines: dict[str, Mapping[str, str]] = {}
+        only: list[tuple[str, str]] = []
+        parents = {path.rpartition("/")[0] for path in (*told, *untold)} | known.tree.summed
+        for parent in sorted(parents):
+            stream = known.stream_of(f"{parent}/")
+            if not self._wants(stream) and not any(path.startswith(f"{parent}/") for path in told):
+                continue
+            try:
+                lines[parent] = survey.lines(self._root, parent)
+                for name in lines[parent]:
+                    path = f"{parent}/{name}"
+                    if path not in known.told and self._starts_late(path) and not self._is_there(parent, name):
+                        only.append((stream, path))
+            except FileNotFoundError:
+                continue  # the directory isn't there, and so its files are missing
+            except OSError as error:
+                found.append(Finding(Fault.UNREADABLE, stream, f"{parent}/{SUMS}", _why(error)))
+        return found + inspection.of_lines(told, entries, lines, only)
+
+    def _starts_late(self, path: str) -> bool:
+        return self._since is None or _start(path) >= self._since
+
+    def _is_there(self, parent: str, name: str) -> bool:
+        if "/" in name or "\0" in name:
+            return False  # no name
+        try:
+            survey.look(self._root, f"{parent}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _stale(self, stream: str, known: Known) -> list[PartialName]:
+        """The partials that nobody records, of those that were there before all files were read."""
+        names = set(known.partials.get(stream, ())) - going_on(known.committed, stream)
+        unheld = survey.unheld(self._root, stream, sorted(names))
+        if not unheld:
+            return []
+        # Who recorded them may have stopped since, and have committed before that; or have finished them.
+        topics = {stream}.intersection(self._history.streams())
+        again, _ = committed(self._history, [*topics])
+        there = survey.unheld(self._root, stream, [name for name in unheld if name not in going_on(again, stream)])
+        # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
+        offset, _ = again.get(stream, (None, None))
+        uncommitted = self._history.time(stream, offset) if topics else None
+        return [
+            name
+            for name in map(PartialName.parse, sorted(there))
+            if name and (uncommitted is None or name.first < uncommitted)
+        ]
+
+    # The topic
+
+    def _compare(
+        self, stream: str, known: Known, intact: Mapping[str, Contents], counts: Counts
+    ) -> tuple[Counts, Sequence[Finding]]:
+        account = known.account
+        offset, checkpoint = known.committed.get(stream, (None, None))
+        losses = [loss for loss in account.losses if loss.stream == stream]
+        files = account.files.get(stream, ())
+        recorded = Recorded(stream, files, intact, losses, offset, checkpoint, self._since)
+        compared = compare(self._history, self._root, recorded, self._progress)
+        counts = replace(
+            counts,
+            same=counts.same + compared.same,
+            unrecorded=counts.unrecorded + compared.unrecorded,
+            explained=counts.explained + compared.explained,
+        )
+        return counts, compared.findings
+
+    def _count(
+        self,
+        known: Known,
+        told: Mapping[str, Told],
+        seen: Mapping[str, Seen],
+        intact: Mapping[str, Contents],
+        streams: int,
+        recording: int,
+    ) -> Counts:
+        finished = [event for event in told.values() if isinstance(event, FileFinished)]
+        losses = [loss for loss in known.account.losses if self._wants(loss.stream)]
+        return Counts(
+            streams=streams,
+            files=sum(path in told for path in seen),
+            bytes=sum(one.contents.bytes for one in seen.values() if one.contents),
+            frames=sum(told[path].frames for path in intact),
+            salvaged=len(told) - len(finished),
+            recording=recording,
+            never_received=sum(event.missing for event in finished),
+            records_lost=sum(it.records or 0 for it in losses if self._since is None or it.until >= self._since),
+        )
+
+
+class _Sum:
+    """Adds up what several threads have read."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.total += count
+
+
+def _start(path: str) -> int:
+    """When the acquisition began that a file's path says, ms; 0 if it says nothing."""
+    try:
+        return start_and_number(path)[0] * 1000
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
