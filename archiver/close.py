@@ -71,7 +71,7 @@ def main(args: list[str]) -> int:
 
 
 def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
-    with Tails(config, "unused") as tails:
+    with Tails(config) as tails:
         streams = tails.streams()
         if stream not in streams:
             return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")

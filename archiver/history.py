@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -38,6 +38,13 @@ LastFile = FileFinished | CheckpointError | None
 """The event of a stream's last file; why it can't be understood; or None: it has none."""
 
 
+class Commit(NamedTuple):
+    """What a group has committed for a stream."""
+
+    offset: int
+    metadata: str
+
+
 class History:
     """Reads for one group. config: librdkafka's settings, without those of a group. All raise KafkaException."""
 
@@ -56,15 +63,15 @@ class History:
         """The consumer group whose archive this is about."""
         return self._group
 
-    def committed(self, streams: Sequence[str]) -> Mapping[str, tuple[int, str]]:
-        """What the group has committed of these, without joining it: offset and metadata; not of those without."""
+    def committed(self, streams: Sequence[str]) -> Mapping[str, Commit]:
+        """What the group has committed of these, without joining it; not of those of which it has nothing."""
         with self._consumer(group=self._group) as consumer:
             asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
             answered = consumer.committed(asked, timeout=_KAFKA_SECONDS) if asked else []
         for partition in answered:
             if partition.error:
                 raise KafkaException(partition.error)
-        return {stream_of(p.topic): (p.offset, p.metadata or "") for p in answered if p.offset >= 0}
+        return {stream_of(p.topic): Commit(p.offset, p.metadata or "") for p in answered if p.offset >= 0}
 
     def span(self, stream: str) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""

@@ -1,7 +1,9 @@
 """Where rebuilt files go: into a directory, beside what is there, or nowhere."""
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
 from archiver.rebuilding import Content, Rebuilt
+from archiver.salvage import DAMAGED
 from archiver.segment_file import begin_writeback
 
 _BATCHES_BEHIND = 4
@@ -166,8 +169,9 @@ class IntoDirectory:
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
-        if exists(self._archive.root, path):
-            return Compared()
+        return Compared() if exists(self._archive.root, path) else self._new(stream, path, first)
+
+    def _new(self, stream: str, path: str, first: int) -> New:
         name = f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}"
         return New(self._archive, stream, name, self._writer, self._digester)
 
@@ -242,6 +246,44 @@ class IntoDirectory:
                 return Outcome.OTHER
         self._archive.add_sum(file.stream, file.path, sha256)
         return Outcome.THERE
+
+
+class IntoPlace(IntoDirectory):
+    """A target that puts files where they belong in their archive, and keeps what was there as NAME.damaged.
+
+    For files that were told of: they are read back, and must be what was told, before anything is moved.
+    """
+
+    def begin(self, stream: str, path: str, first: int) -> Content:
+        """A new file, whatever is at its path. Raises OSError."""
+        return self._new(stream, path, first)
+
+    def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
+        parent, _, name = file.path.rpartition("/")
+        with (
+            self._archive.private(file.stream) as private,
+            Directory(self._archive.root, parent, make=True) as directory,
+        ):
+            if sums.digest(private, new.name) != sha256:
+                raise OSError(
+                    errno.EIO, "the disk gives back other bytes than were written", str(private.path / new.name)
+                )
+            if directory.stat(name):
+                directory.rename(name, directory, _free(directory, f"{name}{DAMAGED}"))
+                directory.sync()
+            private.link(new.name, directory, name)
+            directory.sync()
+        self._archive.add_sum(file.stream, file.path, sha256)
+        return Outcome.WRITTEN
+
+
+def _free(directory: Directory, name: str) -> str:
+    """The name, or, if something has it, one with a number after it."""
+    numbers = itertools.count(2)
+    free = name
+    while directory.stat(free):
+        free = f"{name}.{next(numbers)}"
+    return free
 
 
 def exists(root: Path, path: str) -> bool:

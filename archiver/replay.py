@@ -7,19 +7,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from archiver.account import Account
-from archiver.command import EXIT_CODES, group_option, run_client, streams_option, table, time_option
+from archiver.command import EXIT_CODES, group_option, run, streams_option, table, time_option
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
-from archiver.history import History
+from archiver.history import Commit, History
 from archiver.layout import PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
 from archiver.rereading import Came, Rereading
-from archiver.tail import Commit, Tails
 from archiver.times import duration, moment, size
 from ingest.settings import Flags, seconds
 from ingest.wire import FRAME_TYPES
@@ -95,11 +93,11 @@ def main(args: list[str]) -> int:
     wanted = Wanted(options.since, options.until, frozenset(path.lstrip("/") for path in options.only))
     archive = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
 
-    def act(config: Mapping[str, Any]) -> int:
+    def act(history: History) -> int:
         with Progress() as progress:
-            return Replay(config, archive, choice, wanted, progress, options.dry_run).run(options.stream)
+            return Replay(history, archive, choice, wanted, progress, options.dry_run).run(options.stream)
 
-    return run_client(options, parser.prog, act)
+    return run(options, parser.prog, act)
 
 
 class Replay:
@@ -107,15 +105,14 @@ class Replay:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        history: History,
         archive: ArchiveRoot,
         choice: Choice,
         wanted: Wanted,
         progress: Progress,
         dry_run: bool,
     ) -> None:
-        self._config = config
-        self._history = History(config, archive.group)
+        self._history = history
         self._archive = archive
         self._choice = choice
         self._wanted = wanted
@@ -142,8 +139,7 @@ class Replay:
         everything = self._choice.given or not self._wanted.only <= told
         found: set[str] = set()
         with ExitStack() as claims:
-            with Tails(self._config, self._archive.group) as tails:
-                self._commits = tails.committed(streams)
+            self._commits = self._history.committed(streams)
             spans = {stream: self._history.span(stream) for stream in streams}
             for stream, (first, end) in spans.items():
                 if not self._dry_run:

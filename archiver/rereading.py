@@ -7,12 +7,11 @@ from pathlib import Path
 from archiver.carry import Carry
 from archiver.checkpoint import Place, decode
 from archiver.event import FileFinished
-from archiver.history import History, label_of
+from archiver.history import Commit, History, label_of
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
 from archiver.segmentation import Settings, Why
-from archiver.tail import Commit
 from ingest.topic import ContractError
 
 

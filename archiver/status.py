@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from archiver.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.command import EXIT_CODES, group_option, run_client, streams_option, table
-from archiver.tail import Commit, Entry, Tails
+from archiver.history import Commit, History
+from archiver.tail import Entry, Tails
 from archiver.times import duration, iso, size
 from ingest.settings import Flags
 from ingest.topic import Kind, Label
@@ -89,8 +90,8 @@ def main(args: list[str]) -> int:
 
 
 def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
-    with Tails(config, options.group) as tails:
-        found = statuses(tails, options.group, options.stream)
+    with Tails(config) as tails:
+        found = statuses(tails, History(config, options.group), options.stream)
     now = time.time_ns() // 1_000_000
     if options.json:
         for status in found:
@@ -102,11 +103,12 @@ def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     return 0
 
 
-def statuses(tails: Tails, group: str, wanted: Sequence[str]) -> list[Status]:
+def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Status]:
     """How these are; all, if none are named. Raises KafkaException."""
+    group = history.group
     topics = tails.streams()
     good = [stream for stream, partitions in topics.items() if partitions == 1 and (not wanted or stream in wanted)]
-    spans, commits = tails.spans(good), tails.committed(good)
+    spans, commits = tails.spans(good), history.committed(good)
     entries = tails.back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
     behind = {}  # of each that isn't at its end: the first record that isn't recorded
     for stream, commit in commits.items():

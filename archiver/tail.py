@@ -1,4 +1,4 @@
-"""The ends of the streams' logs, of many at once: their last records, and what a group has committed.
+"""The ends of the streams' logs, of many at once: their last records.
 
 Read aside from the recording: no group is joined, nothing is committed.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.history import label_of
@@ -35,24 +35,13 @@ class Entry:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What a group has committed for a stream."""
-
-    offset: int
-    metadata: str
-
-
 class Tails:
-    """A context manager. config: librdkafka's settings, group: whose commits are asked for.
+    """A context manager. config: librdkafka's settings. All raise KafkaException."""
 
-    All raise KafkaException.
-    """
-
-    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = {
             **config,
-            "group.id": group,  # to ask for its commits; without `subscribe` it isn't joined
+            "group.id": "unused",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
@@ -79,17 +68,6 @@ class Tails:
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
         )
         return {stream_of(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
-
-    def committed(self, streams: Iterable[str]) -> Mapping[str, Commit]:
-        """What the group has committed; without those streams of which it has nothing."""
-        partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-        found: dict[str, Commit] = {}
-        for partition in self._consumer.committed(partitions, timeout=_KAFKA_SECONDS) if partitions else ():
-            if partition.error:
-                raise KafkaException(partition.error)
-            if partition.offset != OFFSET_INVALID:
-                found[stream_of(partition.topic)] = Commit(partition.offset, partition.metadata or "")
-        return found
 
     def back(
         self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[Entry]], bool]

@@ -10,10 +10,11 @@ from test_sequence import A, record
 
 from archiver import close, files, status
 from archiver.checkpoint import Closing, encode
+from archiver.history import Commit
 from archiver.layout import NameFormat
 from archiver.segmentation import Why
 from archiver.status import Status, as_json, as_table, status_of
-from archiver.tail import Commit, Entry
+from archiver.tail import Entry
 from ingest.settings import Flags
 from ingest.topic import Kind
 

@@ -1,0 +1,137 @@
+"""The command `archiver repair`: rebuild what verify finds broken, as far as the topics still hold it."""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+
+from archiver.command import EXIT_CODES, data_dir_option, group_option, run, streams_option, time_option
+from archiver.finishing import ArchiveRoot
+from archiver.history import History
+from archiver.inspection import Fault, Finding
+from archiver.progress import Progress
+from archiver.rebuilding import Choice, Wanted
+from archiver.rebuilt_files import Done, IntoPlace, Outcome
+from archiver.rereading import Rereading
+from archiver.times import size
+from archiver.verification import Report, inspect
+from archiver.verify import as_text
+from ingest.settings import Flags
+
+_BROKEN = frozenset({Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE})
+"""What is mended by making the file again."""
+
+_DESCRIPTION = """\
+Mend an archive. It is verified first, as `archiver verify` does. Then
+
+  a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
+  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged
+  a line that is missing or wrong in SHA256SUMS is written, if its file is right
+
+All else that verify finds (copies, foreign files, stale partials, …) is left for you to look at: nothing is deleted.
+In the end it is verified once more. May be run while an archiver records."""
+
+_EXAMPLES = """\
+examples:
+  archiver repair --data-dir /data
+  archiver repair --data-dir /data --stream crate1slot2 --since -1d
+
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    codes = EXIT_CODES.format(
+        fine="nothing is wrong any more", wrong="something still is, and it says what; or it can't be done"
+    )
+    flags = Flags("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
+    data_dir_option(flags)
+    streams_option(flags)
+    time_option(flags, "--since", "only files with frames of this time or later")
+    group_option(flags)
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(args)
+    root = options.data_dir.absolute()
+    archive = ArchiveRoot(root, options.group, socket.gethostname())
+
+    def look(history: History) -> Report:
+        with Progress() as progress:
+            report = inspect(root, history, options.stream, options.since, progress)
+        if report.unknown:
+            raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {root}")
+        return report
+
+    def act(history: History) -> int:
+        report = look(history)
+        if report.findings:
+            print(as_text(report), end="\n\n")
+            with Progress() as progress:
+                mend(archive, history, report, progress)
+            report = look(history)
+        print(as_text(report))
+        return int(bool(report.findings))
+
+    return run(options, parser.prog, act)
+
+
+def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> None:
+    """Mend what can be mended, and say what was done. Raises OSError, KafkaException, CheckpointError."""
+    broken = _by_stream(finding for finding in report.findings if finding.fault in _BROKEN and finding.event)
+    lines = _by_stream(it for it in report.findings if it.fault in (Fault.NO_LINE, Fault.WRONG_LINE) and it.event)
+    topics = set(history.streams())
+    commits = history.committed(sorted(topics & broken.keys()))
+    for stream in sorted(broken.keys() | lines.keys()):
+        claim = archive.claim(stream, alone=False)  # not while a replay works on it
+        try:
+            for finding in lines.get(stream, ()):
+                assert finding.event
+                archive.add_sum(stream, finding.path, finding.event.sha256)
+                print(f"{finding.path}: its line is in SHA256SUMS now")
+            paths = frozenset(finding.path for finding in broken.get(stream, ()))
+            if not paths:
+                continue
+            if stream not in topics:
+                print(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
+                continue
+            told = report.account.files[stream]
+            span = history.span(stream)
+            rereading = Rereading(history, stream, told, span, commits.get(stream), archive.root)
+            _rebuild(archive, rereading, paths, progress)
+        finally:
+            os.close(claim)
+
+
+def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> None:
+    first, end = rereading.span
+    progress.begin(rereading.stream, end - first)
+    with closing(IntoPlace(archive)) as target:
+        came = rereading.into(target, Choice(), Wanted(only=paths), progress, all_of_it=False)
+    progress.end(rereading.stream)
+    done: Mapping[str, Done] = {it.file.path: it for it in target.done}
+    why = {file.path: file.lacking for file in came.left_out}
+    for path in sorted(paths):
+        it = done.get(path)
+        if it and it.outcome is Outcome.WRITTEN:
+            print(f"{path}: rebuilt, {size(it.bytes)}", flush=True)
+        else:
+            reason = it.outcome if it else why.get(path, came.stopped or "its records have left the topic")
+            print(f"{path}: can't be rebuilt: {reason}", flush=True)
+
+
+def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.stream, []).append(finding)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
