@@ -154,7 +154,7 @@ class Rebuilding:
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
         self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in told}
         self._newest, self._last_told = reached.settings, told[-1].closing.offset if told else -1
-        self._told_until = max(reached.offset, self._last_told)
+        self._told_until = max(reached.offset, self._last_told) if told or start.cut else 0
         self._recorded = told[0].settings if told else reached.settings
         until = wanted.until
         self._last_wanted = max(
@@ -187,7 +187,7 @@ class Rebuilding:
         if not self._known:
             self._find_where(record)
         while why := closes(self._state, label, time):
-            self._close(why)
+            self._close(why, record)
         if self.over:
             return
         settings = self._settings(record) if self._state.file is None else self._recorded
@@ -220,26 +220,28 @@ class Rebuilding:
         """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
         identity = record.label.epoch, record.label.seq
         closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
-        if closed_file and not self._is_only_their_cut(closed_file):
-            self._adopt(closed_file, closed_file.checkpoint.state)
-        elif number is not None:
+        # Where it stood then: it may come again, from a killed ingest.
+        here = closed_file and closed_file.closing.offset == record.offset
+        if closed_file and here and not self._is_only_their_cut(closed_file):
+            self._adopt(closed_file, closed_file.checkpoint.state, closed_file.checkpoint.epochs)
+        elif number is not None and self._told_files[number].first.offset == record.offset:
             event = self._told_files[number]
             before = self._told_files[number - 1] if number else None
             if before is None or not self._is_only_their_cut(before):
                 state = before.checkpoint.state if before else State(self._stream)
                 if before is None or before.why is not Why.TIME:
                     state = replace(state, acquisition=None, start_id=event.id)
-                self._adopt(before, replace(state, carry=event.carry))
+                self._adopt(before, replace(state, carry=event.carry), _seen_before(event, before))
 
     def _is_only_their_cut(self, event: FileFinished) -> bool:
         return event.why is Why.TIME and self._choice.given
 
-    def _adopt(self, after: FileFinished | None, state: State) -> None:
+    def _adopt(self, after: FileFinished | None, state: State, epochs: Sequence[tuple[str, int]]) -> None:
         self._leave_out()
         self._state = state
         places = after.checkpoint.carry if after else {}
         self._carry = self._load({code: place for code, place in places.items() if code in state.carry})
-        self._seen.also(after.checkpoint.epochs if after else ())
+        self._seen.also(epochs)
         self._known, self._carry_known, self._cut = True, True, False
 
     def _open(self, state: State, record: Record) -> None:
@@ -259,9 +261,6 @@ class Rebuilding:
         assert state.acquisition
         if self._cut:
             file.lacking = "its beginning has left the topic"
-        elif not self._known and event is None and record.offset < self._told_until:
-            # What begins here was recorded before, perhaps: a killed ingest publishes again what it doesn't know of.
-            file.lacking = "no file is told of that begins so"
         elif lacking := self._lacking(codes, label.type, state.acquisition.settings, event):
             file.lacking = f"its head repeats a frame of type {chr(lacking)!r} that can't be found any more"
         elif not self._too_late and (not self._wanted.only or name in self._wanted.only):
@@ -297,7 +296,7 @@ class Rebuilding:
                 self._target.finish(held)
             self._held.clear()
 
-    def _close(self, why: Why) -> None:
+    def _close(self, why: Why, closing: Record) -> None:
         if self._cut:
             self._leave_out()
             self._state = replace(self._state, file=None, acquisition=None, names=Names())
@@ -310,6 +309,10 @@ class Rebuilding:
         _, number = start_and_number(file.path)
         self._state = closed(self._state, number)
         self.over = file.told is not None and file.told is self._through
+        if not file.told and not self._choice.given and closing.offset < self._told_until:
+            # As when a killed ingest published again what had been recorded before the topic's first record.
+            self._target.drop(file)
+            file.lacking = file.lacking or "no file is told of that begins so"
         if file.lacking:
             self.left_out.append(file)
         elif file.content and self._reached:
@@ -330,6 +333,16 @@ class Rebuilding:
             self._target.drop(self.file)
             self.left_out.append(self.file)
             self.file = None
+
+
+def _seen_before(event: FileFinished, before: FileFinished | None) -> list[tuple[str, int]]:
+    """What had been seen before a file's first record. Between that and the end of the file before, there may have
+    been more of the older epochs than is told; an epoch ends when the next begins, so it is all of them."""
+    epochs = dict(before.checkpoint.epochs) if before else {}
+    if before:
+        epochs[before.closing.epoch] = 0
+    first = event.first
+    return [*((epoch, _FOR_EVER) for epoch in epochs if epoch != first.epoch), (first.epoch, first.seq - 1)]
 
 
 def starts(
