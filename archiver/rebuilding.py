@@ -146,6 +146,7 @@ class Rebuilding:
         self._state = before.state if before else State(stream)
         self._seen = Seen(before.epochs if before else ())
         self._carry = load(before.carry) if before else Carry()
+        self._begin = -1  # the first offset that we are given
         self._known = self._carry_known = not start.cut  # names, duplicates; and what heads the next files
         self._cut = start.cut  # the next frame may be in the midst of a file that began before the topic does
         self._held: list[Rebuilt] = []  # of an acquisition that may end before `since`
@@ -163,6 +164,8 @@ class Rebuilding:
 
     def take(self, label: Label, time: int, value: bytes, offset: int) -> None:
         """The topic's next message, its time in ms. Raises what the target raises."""
+        if self._begin < 0:
+            self._begin = offset
         record = self._seen.whole(label, time, value, offset)
         if record is None:
             return
@@ -220,11 +223,11 @@ class Rebuilding:
         """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
         identity = record.label.epoch, record.label.seq
         closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
-        # Where it stood then: it may come again, from a killed ingest.
-        here = closed_file and closed_file.closing.offset == record.offset
+        # If it stood before our first record, this is a copy, from a killed ingest.
+        here = closed_file and closed_file.closing.offset >= self._begin
         if closed_file and here and not self._is_only_their_cut(closed_file):
             self._adopt(closed_file, closed_file.checkpoint.state, closed_file.checkpoint.epochs)
-        elif number is not None and self._told_files[number].first.offset == record.offset:
+        elif number is not None and self._told_files[number].first.offset >= self._begin:
             event = self._told_files[number]
             before = self._told_files[number - 1] if number else None
             if before is None or not self._is_only_their_cut(before):
