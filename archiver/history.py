@@ -113,11 +113,12 @@ class History:
         return None if message is None else message.timestamp()[1]  # (an empty one is false)
 
     def last_files(self, streams: Sequence[str]) -> Mapping[str, LastFile]:
-        """The newest FileFinished on g3.files of each, in this group."""
+        """The newest FileFinished on g3.files of each, in this group. Raises KafkaException also if there is no such
+        topic: whoever asks has made it, and a broker that has just started may not know of it yet."""
         wanted = {f"{self._group}/{stream}/": stream for stream in streams}
         found: dict[str, LastFile] = {}
         with self._consumer() as consumer:
-            first, end = _files_span(consumer)
+            first, end = _span(consumer, FILES_TOPIC)
             while end > first and len(found) < len(wanted):
                 start = max(first, end - _BLOCK_RECORDS)
                 newest: dict[str, LastFile] = {}

@@ -39,6 +39,7 @@ _CONTESTS = {
     "archiver": ("archiver bare", "topic → file, synced"),
     "archiver finished": ("archiver bare", "… and SHA-256, name, event"),
     "replay": ("archiver bare", "topic → rebuilt file, to its end"),
+    "verify": ("sha256sum", "archiver verify, beside sha256sum"),
 }
 _FACTS_BEFORE_FRAMES = 3  # lost (ingest started), connected, start
 
@@ -163,12 +164,35 @@ class Bench:
         (file,) = data.glob("*/*/*.g3")
         if file.stat().st_size != frames * len(frame):
             raise SystemExit(f"{file} has {file.stat().st_size} bytes, not {frames * len(frame)}")
-        file.unlink()
         total = frames * len(frame)
+        verified = self.verify(size, stream, data, file)
+        file.unlink()
         return [
+            *verified,
             Run("archiver", size, total, written - started, most),
             Run("archiver finished", size, total, finished - started, most),
         ]
+
+    def verify(self, size: int, stream: str, data: Path, file: Path) -> list[Run]:
+        """`archiver verify` and `sha256sum`, on one file that lies in the page cache; start included, in turns."""
+        group = f"bench-{self._count - 1}"
+        ours = ["--data-dir", str(data), "--stream", stream, "--group", group, "--bootstrap-servers", self._servers]
+        commands = {
+            "verify": [sys.executable, "-m", "archiver", "verify", *ours],
+            "sha256sum": ["sha256sum", str(file)],
+        }
+        found = []
+        subprocess.run(commands["sha256sum"], check=True, capture_output=True)  # into the page cache
+        for what in sorted(commands, reverse=self._count % 2 == 0):
+            started = time.perf_counter()
+            process = subprocess.Popen(commands[what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            memory = Anonymous(process)
+            output, _ = process.communicate()
+            seconds = time.perf_counter() - started
+            if process.returncode:
+                raise SystemExit(f"{what}: {output}")
+            found.append(Run(what, size, file.stat().st_size, seconds, memory.stop()))
+        return found
 
     def replay(self, size: int, stream: str) -> Run:
         """`archiver replay`, from the first record written to its end: file synced, digested, named."""
@@ -306,8 +330,8 @@ def _chunks(length: int) -> int:
 
 
 def _table(runs: list[Run]) -> Table:
-    table = Table(title="medians (least to most) of interleaved runs, MB/s")
-    for heading in ("", "frame", "ours", "bare loop", "ours / bare", "ours, anonymous", "bare, anonymous"):
+    table = Table(title="medians (least to most) of interleaved runs, MB/s; anonymous memory", box=None)
+    for heading in ("", "frame", "ours", "bare", "ours / bare", "ours, memory", "bare, memory"):
         table.add_column(heading, justify="right")
     for what, (beside, meaning) in _CONTESTS.items():
         for size in SIZES:
