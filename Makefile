@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
-.PHONY: help demo test soak lint format bench clean
+.PHONY: help demo test schema soak lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, ar
 
 test: .venv/.ready  ## the whole test suite, on a real broker
 	$(BIN)/python -m pytest $(PYTEST)
+
+schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/event.py
+	$(BIN)/python -m archiver.event > docs/g3.files.schema.json
 
 soak: .venv/.ready  ## random faults one after another, for as long as is told: make soak SOAK=30m
 	@PYTHONPATH=tests/integration $(BIN)/python tests/faults/soak.py --for $(SOAK)
