@@ -108,16 +108,16 @@ def _looked_at(counts: Counts) -> str:
     parts[0] += f", {_many(counts.frames, 'frame')}"
     if counts.same:
         parts.append(f"{_many(counts.same, 'frame')} as the topics have them")
-    for count, what in (
-        (counts.salvaged, "of the files salvaged"),
-        (counts.recording, "being recorded"),
-        (counts.unrecorded, "frames in the topics not recorded yet"),
-        (counts.never_received, "frames never received, as told"),
-        (counts.records_lost, "records lost, as told"),
-        (counts.explained, "frames in the topics lost, as told"),
+    for many, what in (
+        (str(counts.salvaged), "of the files salvaged"),
+        (str(counts.recording), "being recorded"),
+        (_many(counts.unrecorded, "frame"), "in the topics not recorded yet"),
+        (_many(counts.never_received, "frame"), "never received, as told"),
+        (_many(counts.records_lost, "record"), "lost, as told"),
+        (_many(counts.explained, "frame"), "in the topics lost, as told"),
     ):
-        if count:
-            parts.append(f"{count} {what}")
+        if not many.startswith("0"):
+            parts.append(f"{many} {what}")
     return "; ".join(parts)
 
 
