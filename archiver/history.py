@@ -29,6 +29,7 @@ MOST_RECORDS = 10_000
 """Of a batch: what is taken at once when there is much to take."""
 
 _KAFKA_SECONDS = 10.0
+_POLL_SECONDS = 0.5
 _TOLD_BEFORE = 86_400_000
 """ms. Events are told after what they are about, by the clock of another host."""
 _MOST_CHUNKS = 2000
@@ -80,17 +81,21 @@ class History:
 
     def batches(self, stream: str, start: int, end: int) -> Iterator[list[Message]]:
         """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
-        batch: list[Message] = []
-        size = 0
+        topic = frames_topic(stream)
         with self._consumer() as consumer:
-            for message in _records(consumer, frames_topic(stream), start, end):
-                batch.append(message)
-                size += len(message)
-                if size >= BATCH_BYTES or len(batch) >= MOST_RECORDS:
+            consumer.assign([TopicPartition(topic, 0, start)])
+            heard, wanted = time.monotonic(), 1
+            while start < end:
+                # `consume` takes less time than a `poll` for each, but waits for as many as are asked for.
+                found = consumer.consume(min(wanted, end - start), _POLL_SECONDS)
+                batch = [message for message in found if message.error() is None]
+                if batch:
+                    heard, start = time.monotonic(), (batch[-1].offset() or 0) + 1
+                    wanted = min(MOST_RECORDS, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
                     yield batch
-                    batch, size = [], 0
-        if batch:
-            yield batch
+                if len(batch) < len(found) and _is_over(found):
+                    return
+                _has_come(topic, heard)
 
     def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
         """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
@@ -196,17 +201,12 @@ def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[M
     consumer.assign([TopicPartition(topic, 0, start)])
     heard = time.monotonic()
     while True:
-        message = consumer.poll(0.5)
+        message = consumer.poll(_POLL_SECONDS)
         if message is None:
-            if time.monotonic() - heard > _KAFKA_SECONDS:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
+            _has_come(topic, heard)
             continue
-        if error := message.error():
-            if (
-                error.code() == KafkaError._PARTITION_EOF
-            ):  # marks of transactions may be all that is left before `end`
-                return
-            raise KafkaException(error)
+        if _is_over([message]):
+            return
         heard = time.monotonic()
         offset = message.offset()
         assert offset is not None
@@ -214,6 +214,22 @@ def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[M
             yield message
         if offset >= end - 1:
             return
+
+
+def _is_over(messages: Sequence[Message]) -> bool:
+    """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
+    if they say something else that is no record."""
+    for error in filter(None, (message.error() for message in messages)):
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        return True
+    return False
+
+
+def _has_come(topic: str, heard: float) -> None:
+    """Raises KafkaException if nothing has come for long."""
+    if time.monotonic() - heard > _KAFKA_SECONDS:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
 
 
 def label_of(message: Message) -> Label:

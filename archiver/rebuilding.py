@@ -201,7 +201,7 @@ class Rebuilding:
                 return
         if effect is not Effect.NOTHING:
             self._write(state, record)
-        if label.kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
+        elif label.kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
             self._cut = False
             self._carry_known = self._carry_known or label.kind is Kind.END
         self._state = state
