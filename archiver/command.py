@@ -103,7 +103,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The rows in columns; those whose name begins with a blank are right-aligned."""
-    lines = [[name.strip() for name in head], *rows]
+    lines = [[name.strip() for name in head], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
     right = [name.startswith(" ") for name in head]
     return "\n".join(
@@ -113,6 +113,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def printable(text: str) -> str:
+    """As it is, or escaped: names of files and what Kafka tells may be anything; the terminal is the operator's."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _time(text: str) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, checked
-from archiver.layout import GROUP
+from archiver.layout import GROUP, start_and_number
 from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
 
 Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
@@ -127,6 +127,11 @@ def decode(value: bytes) -> Event:
         raise CheckpointError(f"a record of g3.files is no event: {error}") from None
     if isinstance(event, FileFinished):
         checked(event.checkpoint, event.stream)
+    if not isinstance(event, RecordsLost):
+        try:
+            start_and_number(event.path)
+        except (ValueError, OverflowError):
+            raise CheckpointError(f"a record of g3.files is no event: {event.path} says no time") from None
     return event
 
 

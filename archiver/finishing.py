@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOCK = "claim.lock"
+_REPAIR_LOCK = "repair.lock"
 _RETRY_SECONDS = 1.0
 _SAY_AGAIN_ATTEMPTS = 60
 
@@ -71,15 +72,22 @@ class ArchiveRoot:
     def claim(self, stream: str, *, alone: bool) -> int:
         """Claim a stream's files: those who record it share it, who rebuilds it has it alone. Gives the descriptor of
         a lock that lasts until that is closed. Raises OSError, also if it is claimed otherwise."""
+        by = "it is being recorded, or rebuilt by another replay," if alone else "it is being rebuilt"
+        return self._lock(stream, _LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, by)
+
+    def claim_repair(self, stream: str) -> int:
+        """Claim the repair of a stream's files, beside those who record it; as `claim`."""
+        return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
+
+    def _lock(self, stream: str, name: str, how: int, by: str) -> int:
         with self.private(stream) as private:
-            lock = private.open(_LOCK, os.O_RDWR | os.O_CREAT)
+            lock = private.open(name, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                fcntl.flock(lock, how | fcntl.LOCK_NB)
             except OSError as error:
                 os.close(lock)
                 if not isinstance(error, BlockingIOError):
                     raise
-                by = "it is being recorded, or rebuilt by another replay," if alone else "it is being rebuilt"
                 raise OSError(
                     errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)
                 ) from None

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from archiver.command import printable
 from archiver.times import duration, size
 
 _LINE_SECONDS = 10.0
@@ -26,18 +27,22 @@ class _Piece:
 
 
 class Progress:
-    """A context manager; it writes to stderr. For one thread at a time."""
+    """A context manager; it writes to stderr, but for `tell`. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Bytes(), TimeRemainingColumn())
-        self._bars = Bars(*columns, console=self._console, disable=not self._console.is_terminal)
+        # rich would take all that goes to stdout along to stderr, out of a file or a pipe.
+        self._bars = Bars(
+            *columns, console=self._console, disable=not self._console.is_terminal, redirect_stdout=False
+        )
         self._pieces: dict[str, _Piece] = {}
         self._line_at = 0.0
 
     def begin(self, name: str, total: int) -> None:
         """A piece of work begins. total: how much of it there is, in whatever unit."""
-        self._pieces[name] = _Piece(total, time.monotonic(), self._bars.add_task(name, total=total, bytes=0))
+        task = self._bars.add_task(printable(name), total=total, bytes=0)
+        self._pieces[name] = _Piece(total, time.monotonic(), task)
         self._line_at = time.monotonic() + _LINE_SECONDS
 
     def at(self, name: str, done: int, bytes: int) -> None:
@@ -57,10 +62,18 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Write a line, above the bars."""
+        line = printable(line)
         if self._bars.disable:
             print(line, file=sys.stderr, flush=True)
         else:
             self._console.print(line, soft_wrap=True)
+
+    def tell(self, text: str) -> None:
+        """Write to stdout, above the bars if that is a terminal, too."""
+        if self._bars.disable or not sys.stdout.isatty():
+            print(text, flush=True)
+        else:
+            self._console.print(text, soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._bars.start()

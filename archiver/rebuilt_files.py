@@ -7,7 +7,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -76,6 +76,7 @@ class New:
         self.name = name
         self.length = 0
         with archive.private(stream) as private:
+            self._path = private.path / name
             self._fd = private.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._writer, self._digester = writer, digester
         self._sha = hashlib.sha256()
@@ -105,19 +106,22 @@ class New:
 
     def close(self) -> None:
         """Let go of it."""
-        with contextlib.suppress(OSError):  # told already, or of a file that isn't wanted
-            self._wait(0)
+        wait(self._under_way)  # all, after an error too: what was written later would go to another file's descriptor
         os.close(self._fd)
 
     def _wait(self, most: int) -> None:
         while len(self._under_way) > most:
-            self._under_way.popleft().result()
+            self._under_way[0].result()  # it stays where `close` finds it, if this is interrupted
+            self._under_way.popleft()
 
     def _write(self, data: bytes, at: int) -> None:
         done = 0
         with memoryview(data) as view:
             while done < len(data):
-                done += os.pwrite(self._fd, view[done:], at + done)
+                try:
+                    done += os.pwrite(self._fd, view[done:], at + done)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(self._path)) from None
         begin_writeback(self._fd, at, done)
 
 
@@ -166,6 +170,7 @@ class IntoDirectory:
         self._writer = ThreadPoolExecutor(1, "writing")
         self._digester = ThreadPoolExecutor(1, "digest")
         self._finishing: list[Future[Done]] = []
+        self._begun: dict[New, str] = {}  # and their streams
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
@@ -173,7 +178,9 @@ class IntoDirectory:
 
     def _new(self, stream: str, path: str, first: int) -> New:
         name = f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}"
-        return New(self._archive, stream, name, self._writer, self._digester)
+        new = New(self._archive, stream, name, self._writer, self._digester)
+        self._begun[new] = stream
+        return new
 
     def finish(self, file: Rebuilt) -> None:
         """Publish or compare it, in its turn. Raises OSError."""
@@ -183,8 +190,8 @@ class IntoDirectory:
     def drop(self, file: Rebuilt) -> None:
         """Remove it. Raises OSError."""
         if isinstance(file.content, New):
-            file.content.close()
-            self._archive.discard(file.stream, file.content.name)
+            del self._begun[file.content]
+            self._remove(file.stream, file.content)
 
     def flush(self, file: Rebuilt | None) -> None:
         """Write what is pending of the open file. Raises OSError."""
@@ -199,6 +206,7 @@ class IntoDirectory:
             return ""
         new.flush()
         new.finished()
+        del self._begun[new]
         new.close()
         with self._archive.private(file.stream) as private:
             return str(private.path / new.name)
@@ -210,9 +218,17 @@ class IntoDirectory:
         self._finishing.clear()
 
     def close(self) -> None:
-        """End the threads."""
-        for pool in (self._finisher, self._writer, self._digester):
+        """End the threads, and remove what isn't finished, as after an error."""
+        self._finisher.shutdown(cancel_futures=True)
+        for new, stream in self._begun.items():
+            with contextlib.suppress(OSError):  # the error that has ended all this is told; `tidy` sees to what stays
+                self._remove(stream, new)
+        for pool in (self._writer, self._digester):
             pool.shutdown(cancel_futures=True)
+
+    def _remove(self, stream: str, new: New) -> None:
+        new.close()
+        self._archive.discard(stream, new.name)
 
     def _finish(self, file: Rebuilt) -> Done:
         content = file.content
@@ -268,7 +284,14 @@ class IntoPlace(IntoDirectory):
                 raise OSError(
                     errno.EIO, "the disk gives back other bytes than were written", str(private.path / new.name)
                 )
-            if directory.stat(name):
+            found = directory.stat(name)
+            if (
+                found
+                and (found.st_size == new.length and directory.is_file(name))
+                and (sums.digest(directory, name) == sha256)
+            ):
+                return self._compare(file, sha256)  # mended by another repair since it was found to be broken
+            if found:
                 directory.rename(name, directory, _free(directory, f"{name}{DAMAGED}"))
                 directory.sync()
             private.link(new.name, directory, name)
@@ -297,7 +320,7 @@ def exists(root: Path, path: str) -> bool:
 
 
 def tidy(archive: ArchiveRoot, stream: str) -> None:
-    """Remove what an earlier replay left behind; for who has claimed the stream alone. Raises OSError."""
+    """Remove what a replay or a repair left behind that was killed; for who is alone with that. Raises OSError."""
     with archive.private(stream) as private:
         for name in private.names():
             if name.endswith(REBUILT):

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from archiver.command import EXIT_CODES, data_dir_option, group_option, run, streams_option, time_option
 from archiver.finishing import ArchiveRoot
@@ -13,7 +13,7 @@ from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Wanted
-from archiver.rebuilt_files import Done, IntoPlace, Outcome
+from archiver.rebuilt_files import Done, IntoPlace, Outcome, tidy
 from archiver.rereading import Rereading
 from archiver.times import size
 from archiver.verification import Report, inspect
@@ -89,24 +89,24 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
     topics = set(history.streams())
     commits = history.committed(sorted(topics & broken.keys()))
     for stream in sorted(broken.keys() | lines.keys()):
-        claim = archive.claim(stream, alone=False)  # not while a replay works on it
-        try:
+        with ExitStack() as claims:
+            claims.callback(os.close, archive.claim(stream, alone=False))  # not while a replay works on it
+            claims.callback(os.close, archive.claim_repair(stream))
+            tidy(archive, stream)
             for finding in lines.get(stream, ()):
                 assert finding.event
                 archive.add_sum(stream, finding.path, finding.event.sha256)
-                print(f"{finding.path}: its line is in SHA256SUMS now")
+                progress.tell(f"{finding.path}: its line is in SHA256SUMS now")
             paths = frozenset(finding.path for finding in broken.get(stream, ()))
             if not paths:
                 continue
             if stream not in topics:
-                print(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
+                progress.tell(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
                 continue
             told = report.account.files[stream]
             span = history.span(stream)
             rereading = Rereading(history, stream, told, span, commits.get(stream), archive.root)
             _rebuild(archive, rereading, paths, progress)
-        finally:
-            os.close(claim)
 
 
 def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> None:
@@ -120,10 +120,12 @@ def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], 
     for path in sorted(paths):
         it = done.get(path)
         if it and it.outcome is Outcome.WRITTEN:
-            print(f"{path}: rebuilt, {size(it.bytes)}", flush=True)
+            progress.tell(f"{path}: rebuilt, {size(it.bytes)}")
+        elif it and it.outcome is Outcome.THERE:
+            progress.tell(f"{path}: it is right already")
         else:
             reason = it.outcome if it else why.get(path, came.stopped or "its records have left the topic")
-            print(f"{path}: can't be rebuilt: {reason}", flush=True)
+            progress.tell(f"{path}: can't be rebuilt: {reason}")
 
 
 def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:

@@ -132,7 +132,7 @@ class Replay:
         streams = [stream for stream in there if stream in streams or not streams]
         if not streams:
             self._say("there is nothing to rebuild: no stream has a topic")
-        account = Account.of(self._history.events(self._wanted.since))
+        account = self._account()
         for unreadable in account.unreadable:
             self._complain(unreadable)
         told = {event.path for files in account.files.values() for event in files}
@@ -140,21 +140,33 @@ class Replay:
         found: set[str] = set()
         with ExitStack() as claims:
             self._commits = self._history.committed(streams)
-            spans = {stream: self._history.span(stream) for stream in streams}
-            for stream, (first, end) in spans.items():
-                if not self._dry_run:
-                    (self._archive.root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+            ends = {stream: self._history.span(stream)[1] for stream in streams}
+            if not self._dry_run:
+                (self._archive.root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+                for stream in streams:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))
                     tidy(self._archive, stream)
-                self._progress.begin(stream, end - first)
-            for stream, span in spans.items():
+            for stream, end in ends.items():
+                # Retention may have taken records while the streams before were read.
+                span = min(self._history.span(stream)[0], end), end
                 found |= self._stream(stream, account.files.get(stream, ()), span, everything)
         for path in sorted(self._wanted.only - found):
             self._complain(f"{path}: the topics don't give this file")
         return int(self._wrong)
 
+    def _account(self) -> Account:
+        """What was told of the files that are wanted, and of all others of their acquisitions, maybe days old."""
+        since = self._wanted.since
+        account = Account.of(self._history.events(since))
+        begun = [event.start * 1000 for files in account.files.values() for event in files]
+        if since is None or min(begun, default=since) >= since:
+            return account
+        return Account.of(self._history.events(min(begun)))
+
     def _stream(self, stream: str, told: Sequence[FileFinished], span: tuple[int, int], everything: bool) -> set[str]:
         """Gives the paths that were rebuilt, or of which it was said why not."""
+        first, end = span
+        self._progress.begin(stream, end - first)
         target = DryRun() if self._dry_run else IntoDirectory(self._archive)
         rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.root)
         try:
@@ -199,10 +211,10 @@ class Replay:
             (self._say if since is None and until is None else self._complain)(what)
         bytes = sum(it.bytes for it in done)
         if self._dry_run:
-            print(_planned(stream, done))
+            self._progress.tell(_planned(stream, done))
             return
         counts = ", ".join(f"{len(files)} {outcome}" for outcome, files in by_outcome.items() if files)
-        print(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if done else ""), flush=True)
+        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if done else ""))
 
     def _left_out(self, file: Rebuilt) -> None:
         whose = file.path if file.told else f"a file of the acquisition in which {moment(file.first)} is"

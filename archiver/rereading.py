@@ -51,49 +51,39 @@ class Rereading:
         """
         boundaries = set(Why) - {Why.TIME} - ({Why.GAP} if choice.given else set())
         came = Came()
-        try:
-            for after, through in [(None, None)] if all_of_it else starts(self.told, wanted, boundaries):
-                start = self._start(after, came)
-                rebuilding = Rebuilding(
-                    *(self.stream, start, self.told, choice, wanted),
-                    *(target, self._load, self._reached(), through),
-                )
-                self._read(rebuilding, start, target, progress, came)
-        except ContractError as error:
-            came.stopped = str(error)
+        for after, through in [(None, None)] if all_of_it else starts(self.told, wanted, boundaries):
+            start = self._start(after, came)
+            rebuilding = Rebuilding(
+                *(self.stream, start, self.told, choice, wanted),
+                *(target, self._load, self._reached(), through),
+            )
+            try:
+                self._read(rebuilding, start, target, progress)
+                came.open = rebuilding.file
+            except ContractError as error:
+                came.stopped = str(error)
+            came.lost += rebuilding.lost
+            came.left_out += rebuilding.left_out
+            if came.stopped:
+                break
+        target.wait()
         return came
 
-    def _read(
-        self,
-        rebuilding: Rebuilding,
-        start: Start,
-        target: DryRun | IntoDirectory,
-        progress: Progress,
-        came: Came,
-    ) -> None:
+    def _read(self, rebuilding: Rebuilding, start: Start, target: DryRun | IntoDirectory, progress: Progress) -> None:
         first, end = self.span
         count = 0
-        try:
-            for batch in self.history.batches(self.stream, first if start.offset is None else start.offset, end):
-                for message in batch:
-                    value, offset = message.value() or b"", message.offset() or 0
-                    rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
-                    count += len(message)
-                    if rebuilding.over:
-                        break
-                target.flush(rebuilding.file)
-                progress.at(self.stream, (batch[-1].offset() or 0) + 1 - first, count)
+        for batch in self.history.batches(self.stream, first if start.offset is None else start.offset, end):
+            for message in batch:
+                value, offset = message.value() or b"", message.offset() or 0
+                rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
+                count += len(message)
                 if rebuilding.over:
                     break
-            rebuilding.end()
-            target.wait()
-        except BaseException:
-            if rebuilding.file:
-                target.drop(rebuilding.file)
-            raise
-        came.lost += rebuilding.lost
-        came.left_out += rebuilding.left_out
-        came.open = rebuilding.file
+            target.flush(rebuilding.file)
+            progress.at(self.stream, (batch[-1].offset() or 0) + 1 - first, count)
+            if rebuilding.over:
+                break
+        rebuilding.end()
 
     def _start(self, after: FileFinished | None, came: Came) -> Start:
         first, _ = self.span
@@ -107,11 +97,12 @@ class Rereading:
         return Start(None, None, cut=first > 0)
 
     def _reached(self) -> Reached:
+        last = self.told[-1].settings if self.told else Settings()
         if self.commit is None:
-            return Reached(0, Settings())
+            return Reached(0, last)
         state = decode(self.commit.metadata, self.stream).state if self.commit.metadata else None
         acquisition = state.acquisition if state else None
-        return Reached(self.commit.offset, acquisition.settings if acquisition else Settings())
+        return Reached(self.commit.offset, acquisition.settings if acquisition else last)
 
     def _load(self, places: Mapping[int, Place]) -> Carry:
         return Carry.load(places, self.root, _in_files, self._fetch)

@@ -5,7 +5,16 @@ import json
 import sys
 from dataclasses import asdict
 
-from archiver.command import EXIT_CODES, data_dir_option, group_option, run, streams_option, table, time_option
+from archiver.command import (
+    EXIT_CODES,
+    data_dir_option,
+    group_option,
+    printable,
+    run,
+    streams_option,
+    table,
+    time_option,
+)
 from archiver.history import History
 from archiver.progress import Progress
 from archiver.times import size
@@ -87,9 +96,8 @@ def as_text(report: Report) -> str:
     lines = []
     if report.findings:
         rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in report.findings]
-        shown = [[_printable(cell) for cell in row] for row in rows]
-        lines += [table(["fault", "stream", "path", "what is wrong"], shown), ""]
-    lines += [_printable(note) for note in report.notes]
+        lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
+    lines += [printable(note) for note in report.notes]
     lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings))}"]
     return "\n".join(lines)
 
@@ -127,11 +135,6 @@ def _verdict(findings: int) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def _printable(text: str) -> str:
-    """As it is, or escaped: names below the data directory may be anything, and the terminal is the operator's."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 if __name__ == "__main__":

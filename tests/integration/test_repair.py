@@ -3,6 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,25 @@ def test_while_it_is_recorded_into(kafka: str, stream: str, tmp_path: Path) -> N
                 connection.sendall(scan(4) + flow(2))
                 archiver.await_line("finished", count=2)
         assert recorder.command("verify", "--against-topic").returncode == 0
+
+
+def test_two_at_once(night: Night, copy: Path) -> None:
+    """One is refused, or finds all mended; what the other has put in place isn't moved away again."""
+    broken = [copy / path for path in night.files]
+    for path in broken:
+        path.write_bytes(b"broken")
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: night.recorder.command("repair", into=copy), range(2)))
+    assert 0 in [one.returncode for one in done]
+    assert "Traceback" not in done[0].stderr + done[1].stderr
+    kept = sorted(copy.glob("*/*/*.damaged*"))
+    assert kept == sorted(path.with_name(f"{path.name}.damaged") for path in broken)
+    assert {path.read_bytes() for path in kept} == {b"broken"}
+
+
+def test_what_a_killed_one_left_behind_is_removed(night: Night, copy: Path) -> None:
+    left = copy / ".archiver" / night.recorder.stream / "begun.replay"
+    left.write_bytes(b"half a file")
+    (copy / night.files[0]).unlink()
+    assert night.recorder.command("repair", into=copy).returncode == 0
+    assert not left.exists()

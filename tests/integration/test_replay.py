@@ -1,21 +1,29 @@
 """`archiver replay`: the files again, from the topic; the same ones, or it says why not."""
 
+import json
+import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from archives import Source, publish_night
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from disk import small_disk
 from processes import SECONDS, Recorder, eventually
 
 from archiver.times import moment
-from ingest.topic import frames_topic
+from compose.kafka import Broker
+from ingest.topic import FILES_TOPIC, frames_topic
 
 ROTATING = ("--time-per-file", "10", "--gap", "5")
+DAY = 86_400_000
+"""ms."""
 
 
 @pytest.fixture
@@ -250,3 +258,107 @@ def test_no_group_is_touched(night: Night, rebuilt: Path) -> None:
     assert night.recorder.command("replay", into=rebuilt).returncode == 0
     assert groups() == before
     assert night.recorder.committed() == committed == night.source.sent
+
+
+def test_what_is_not_recorded_yet_is_cut_as_what_was_recorded_last(recorder: Recorder) -> None:
+    """Replayed into the archive itself while its archiver is stopped: that must be able to go on."""
+    night = Night(recorder)
+    night.source.start()
+    night.source.scans(250, every=100)
+    night.source.end()
+    assert recorder.command("replay").returncode == 0
+    for archive in ("archive", "undisturbed"):
+        archiver = recorder.archiver(*ROTATING, archive=archive)
+        eventually(partial(lambda it: recorder.committed(it) == night.source.sent, archive), "all committed")
+        assert archiver.stop() == 0
+    assert_no_difference(recorder.data(), recorder.data("undisturbed"))
+
+
+def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Path) -> None:
+    """Its first files were told of days before `since`."""
+    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "days", tmp_path) as recorder:
+        recorder.create_topic()
+        source = Source(recorder.servers, recorder.stream)
+        source.now -= 3 * DAY
+        source.start()
+        source.scans(3 * 24, every=DAY // 24)
+        source.end()
+        archiver = recorder.archiver("--time-per-file", "21600", "--gap", "7200")
+        eventually(lambda: recorder.committed() == source.sent, "all committed")
+        assert archiver.stop() == 0
+        _as_told_then(recorder, "archive", "then")
+        done = recorder.command("replay", "--since", "-2h", archive="then", into=rebuilt)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_no_difference(recorder.data(), rebuilt)
+
+
+def _as_told_then(recorder: Recorder, archive: str, group: str) -> None:
+    """Tell of an archive's files as of another group's, at the times at which they were recorded; and of no other."""
+    events = [json.loads(line) for line in _values(recorder)]
+    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    partition = TopicPartition(FILES_TOPIC, 0, len(events))
+    admin.delete_records([partition])[partition].result(SECONDS)
+    producer = Producer({"bootstrap.servers": recorder.servers})
+    for event in events:
+        event["group"] = event["group"].replace(f".{archive}", f".{group}")
+        key = f"{event['group']}/{event['stream']}/{event['path']}"
+        producer.produce(FILES_TOPIC, json.dumps(event), key, partition=0, timestamp=event["last"]["time"])
+    assert producer.flush(SECONDS) == 0
+
+
+def _values(recorder: Recorder) -> list[bytes]:
+    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
+    partition = TopicPartition(FILES_TOPIC, 0, 0)
+    try:
+        _, end = consumer.get_watermark_offsets(partition, SECONDS)
+        consumer.assign([partition])
+        return [message.value() or b"" for message in consumer.consume(end, SECONDS)]
+    finally:
+        consumer.close()
+
+
+def test_a_full_disk_ends_it_and_nothing_half_done_stays(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    for _ in range(4):
+        source.start()
+        source.scans(40, size=100_000)
+        source.end()
+        source.now += 60_000
+    with small_disk(tmp_path / "small", "10m") as small:
+        for more in ((), ("--since", "-1d")):
+            done = recorder.command("replay", *more, into=small)
+            assert done.returncode == 1
+            assert "No space left" in done.stderr
+            assert not list(small.rglob("*.replay"))
+
+
+def test_on_a_terminal_the_answer_still_goes_to_the_pipe(night: Night, rebuilt: Path) -> None:
+    master, terminal = os.openpty()
+    recorder = night.recorder
+    where = ("--bootstrap-servers", recorder.servers, "--group", f"{recorder.stream}.archive")
+    command = [sys.executable, "-m", "archiver", "replay", "--dry-run", "--data-dir", str(rebuilt), *where]
+    with os.fdopen(master, "rb"):
+        done = subprocess.run(
+            [*command, "--stream", recorder.stream],
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            timeout=SECONDS,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        os.close(terminal)
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == night.files
+
+
+def test_files_before_a_record_that_nobody_understands_are_all_there(recorder: Recorder, rebuilt: Path) -> None:
+    Night(recorder)
+    producer = Producer({"bootstrap.servers": recorder.servers})
+    producer.produce(frames_topic(recorder.stream), b"?", partition=0)
+    assert producer.flush(SECONDS) == 0
+    done = recorder.command("replay", into=rebuilt)
+    assert done.returncode == 1
+    assert "an archiver stops there" in done.stderr
+    assert "9 written" in done.stdout
+    assert_no_difference(recorder.data(), rebuilt)

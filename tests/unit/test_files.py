@@ -146,3 +146,9 @@ def test_json_has_the_names_that_help_promises() -> None:
     assert document["start"] == "2019-01-01T12:00:00.000Z"
     assert file["first_frame"] == "2019-01-01T12:00:00.000Z"
     assert file["path"] == f"15463/{STREAM}/2019-01-01-12-00-00_000.g3"
+
+
+def test_what_was_told_can_not_take_over_the_terminal() -> None:
+    shown = as_table(entries(Account.of([lost(7, FIRST.time, what="\x1b[2J\nall is well")])))
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 3
