@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import ID, STEM, PartialName
+from archiver.layout import FILE, PartialName
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from ingest.topic import Kind
 
@@ -19,7 +19,7 @@ MAX_CHARACTERS: Final = 4095
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
-FilePath = Annotated[str, Meta(pattern=rf"^[0-9]{{5}}/{ID}/{STEM}\.g3\Z")]
+FilePath = Annotated[str, Meta(pattern=rf"^{FILE}\Z")]
 Random = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 

@@ -15,6 +15,8 @@ REBUILT = ".replay"
 """What a replay's partials end with, so that no archiver takes them for its own."""
 ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 STEM = r"[0-9-]{1,30}_[0-9]{3,12}"
+FILE = rf"[0-9]{{5}}/{ID}/{STEM}\.g3"
+"""A file's path below the data directory."""
 GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 """What a consumer group may be called; so that it may be a file's name."""
 LATEST_START = 9_999_999_999

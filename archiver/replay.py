@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from archiver.command import EXIT_CODES, group_option, run, streams_option, tabl
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
-from archiver.layout import PRIVATE_DIRECTORY, NameFormat
+from archiver.layout import FILE, PRIVATE_DIRECTORY, NameFormat
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
@@ -90,7 +91,12 @@ def main(args: list[str]) -> int:
         options.name_format,
         None if options.carry is None else tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry)),
     )
-    wanted = Wanted(options.since, options.until, frozenset(path.lstrip("/") for path in options.only))
+    only = frozenset(_below(options.data_dir, path) for path in options.only)
+    if wrong := [path for path in only if not re.fullmatch(FILE, path)]:
+        parser.error(
+            f"--only: {wrong[0]!r} is no file's path; say for example 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
+        )
+    wanted = Wanted(options.since, options.until, only)
     archive = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
 
     def act(history: History) -> int:
@@ -98,6 +104,13 @@ def main(args: list[str]) -> int:
             return Replay(history, archive, choice, wanted, progress, options.dry_run).run(options.stream)
 
     return run(options, parser.prog, act)
+
+
+def _below(data_dir: Path, path: str) -> str:
+    """The path below the data directory, of one that may say that, too."""
+    absolute = Path(path).absolute()
+    root = data_dir.absolute()
+    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else path
 
 
 class Replay:
@@ -137,6 +150,11 @@ class Replay:
             self._complain(unreadable)
         told = {event.path for files in account.files.values() for event in files}
         everything = self._choice.given or not self._wanted.only <= told
+        if self._wanted.only and not everything:
+            theirs = {
+                stream for stream, files in account.files.items() for it in files if it.path in self._wanted.only
+            }
+            streams = [stream for stream in streams if stream in theirs]
         found: set[str] = set()
         with ExitStack() as claims:
             self._commits = self._history.committed(streams)

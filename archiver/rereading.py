@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archiver.carry import Carry
-from archiver.checkpoint import Place, decode
+from archiver.checkpoint import CheckpointError, Place, decode
 from archiver.event import FileFinished
 from archiver.history import Commit, History, label_of
 from archiver.progress import Progress
@@ -47,7 +47,7 @@ class Rereading:
     ) -> Came:
         """Rebuild what is wanted. all_of_it: read the whole topic, as what is told doesn't say where that begins.
 
-        Raises OSError, KafkaException, CheckpointError.
+        Raises OSError, KafkaException.
         """
         boundaries = set(Why) - {Why.TIME} - ({Why.GAP} if choice.given else set())
         came = Came()
@@ -100,8 +100,10 @@ class Rereading:
         last = self.told[-1].settings if self.told else Settings()
         if self.commit is None:
             return Reached(0, last)
-        state = decode(self.commit.metadata, self.stream).state if self.commit.metadata else None
-        acquisition = state.acquisition if state else None
+        try:
+            acquisition = decode(self.commit.metadata, self.stream).state.acquisition
+        except CheckpointError:  # of a program that isn't ours, or empty
+            acquisition = None
         return Reached(self.commit.offset, acquisition.settings if acquisition else last)
 
     def _load(self, places: Mapping[int, Place]) -> Carry:
