@@ -4,13 +4,16 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
-.PHONY: help demo test schema soak lint format bench clean
+.PHONY: help demo demo-ocs test schema soak lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
 	@$(BIN)/python -m compose.demo
+
+demo-ocs: .venv/.ready  ## the recorder as OCS agents: crossbar, streams, and ocs-client-cli talking to them
+	@$(BIN)/python -m compose.demo_ocs
 
 test: .venv/.ready  ## the whole test suite, on a real broker
 	$(BIN)/python -m pytest $(PYTEST)
@@ -39,5 +42,5 @@ clean:  ## remove the environment and everything made here
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[demo,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[demo,ocs,test,lint]'
 	touch $@

@@ -1,7 +1,6 @@
 """The command `archiver`: flags, signals, and the archive that they start."""
 
 import argparse
-import fcntl
 import hashlib
 import importlib
 import logging
@@ -14,12 +13,11 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from archiver.archive import Archive
 from archiver.command import group
 from archiver.commits import FencedError
-from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
-from archiver.layout import PRIVATE_DIRECTORY, NameFormat
+from archiver.layout import NameFormat
+from archiver.member import ClaimedError, Member
 from archiver.segmentation import Settings
 from ingest.log import log_to_stderr
 from ingest.settings import Flags, kafka_client, seconds, stream_flag
@@ -136,69 +134,26 @@ def main(args: list[str] | None = None) -> int:
     log_to_stderr(options.log_level)
     root = options.data_dir.absolute()
     instance_id = options.instance_id or _instance_id(root)
+    archive = ArchiveRoot(root, options.group, socket.gethostname())
+    member = Member(archive, settings, kafka_client(options, {}), instance_id, options.stream or None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: member.stopping.set())
     try:
-        lock = _claim(root, instance_id)
+        member.run()
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
         return 1
     except ClaimedError as error:
         log.error("%s", error)
         return 1
-    try:
-        while True:
-            archive = Archive(
-                ArchiveRoot(root, options.group, socket.gethostname()),
-                settings,
-                kafka_client(options, {}),
-                instance_id,
-                options.stream or None,
-            )
-            _stop_on_signals(archive)
-            log.info("recording to %s, in the group %s as %s", root, options.group, instance_id)
-            try:
-                archive.run()
-                break
-            except FencedError:
-                if not archive.fenced_itself or archive.stopping.is_set():
-                    raise
-                log.warning("a commit from before an outage came too late; joining the group anew")
     except KafkaException as error:
         log.error("Kafka: %s", error.args[0].str())
         return 1
     except FencedError as error:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
         return 1
-    finally:
-        os.close(lock)
     log.info("stopped; everything recorded is durable and committed")
     return 0
-
-
-def _stop_on_signals(archive: Archive) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: archive.stopping.set())
-
-
-class ClaimedError(Exception):
-    """Another archiver on this host has this data directory and instance id; the message says what to do."""
-
-
-def _claim(root: Path, instance_id: str) -> int:
-    """Make the data directory, see that it can be written, and lock the instance id in it. Raises OSError."""
-    (root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
-    name = f"{instance_id}.lock"
-    with Directory(root, PRIVATE_DIRECTORY) as private:
-        lock = private.open(name, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise ClaimedError(
-            f"another archiver runs here with the instance id {instance_id} "
-            f"(it holds {root / PRIVATE_DIRECTORY / name}); "
-            f"stop it first, or share its streams under another --instance-id"
-        ) from None
-    return lock
 
 
 def _instance_id(root: Path) -> str:

@@ -7,7 +7,7 @@ files, each at its own pace, so that no stream waits for another's disk.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,9 +15,11 @@ from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.commits import Commit, EvictedError
+from archiver.event import Event
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
+from archiver.live import ArchiveStatus
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import SyncError
 from archiver.segmentation import Settings
@@ -37,7 +39,8 @@ _FINISHING_THREADS = 8
 class Archive:
     """Records streams into one data directory. streams: which, None for all there are and will be.
 
-    config: librdkafka settings. Raises KafkaException on a wrong one.
+    told: is given each event that is on g3.files now, in any thread. stopping: ends `run`. config: librdkafka
+    settings. Raises KafkaException on a wrong one.
     """
 
     def __init__(
@@ -47,13 +50,15 @@ class Archive:
         config: Mapping[str, Any],
         instance_id: str,
         streams: Sequence[str] | None,
+        told: Callable[[Event], None],
+        stopping: threading.Event,
     ) -> None:
-        self.stopping = threading.Event()
+        self.stopping = stopping
         self._root = root
         self._settings = settings
         self._recordings: dict[str, Recording] = {}
         self._paused: set[str] = set()
-        self._feed = Feed(config, root.group, instance_id, streams, self)
+        self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pool = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
         self._durable_pool = ThreadPoolExecutor(1, "durable")
         self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
@@ -78,6 +83,10 @@ class Archive:
             self._pool.shutdown()
             self._durable_pool.shutdown()
             self._feed.close()
+
+    def status(self) -> ArchiveStatus:
+        """How it is now; for any thread."""
+        return ArchiveStatus(tuple(r.status() for r in list(self._recordings.values())), self._feed.trouble)
 
     @property
     def fenced_itself(self) -> bool:
@@ -108,6 +117,8 @@ class Archive:
                 recording.work()
             if tick and not behind:
                 recording.follow()
+            if tick:
+                recording.end = self._feed.end(recording.stream)
             self._pause_or_resume(recording)
         self._see_to_commits(due=tick)
         if tick:

@@ -5,6 +5,7 @@ their places, so after a restart they are read from the newest file or partial t
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from pathlib import Path
 import google_crc32c
 from msgspec.structs import replace
 
-from archiver.checkpoint import Place
+from archiver.checkpoint import Checkpoint, Place
 from archiver.directory import Directory
+from archiver.layout import PRIVATE_DIRECTORY
 from archiver.sequence import Record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,23 @@ class Carry:
             value = _from_disk(place, root, lying(place.path)) or fetch(place.offset)
             if _crc(value) == place.crc:
                 carry._frames[code] = _Carried(value, place)
+        return carry
+
+    @classmethod
+    def of(cls, found: Checkpoint, root: Path, fetch: Callable[[int], tuple[bytes, ...]]) -> "Carry":
+        """A checkpoint's, as by `load`; what is lost is told."""
+        stream, partial = found.state.stream, found.partial
+
+        def lying(path: str) -> list[tuple[str, str]]:
+            parent, _, name = path.rpartition("/")
+            places = [(parent, name)]
+            if partial and partial.path == path:
+                places.insert(0, (f"{PRIVATE_DIRECTORY}/{stream}", partial.name))
+            return places
+
+        carry = cls.load(found.carry, root, lying, fetch)
+        for code in found.carry.keys() - carry.places(found.carry).keys():
+            log.error("%s: the frame of type %r that should head its next files is lost", stream, chr(code))
         return carry
 
     def keep(self, code: int, record: Record, path: str, at: int) -> None:

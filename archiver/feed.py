@@ -85,9 +85,11 @@ class Streams(Protocol):
 
 
 class Feed:
-    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours.
+    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
+    given each event that Kafka has, in the thread that told it.
 
-    Raises KafkaException on a setting that librdkafka doesn't take.
+    `trouble` is what was last heard of Kafka, if that wasn't good. Raises KafkaException on a setting that librdkafka
+    doesn't take.
     """
 
     def __init__(
@@ -97,7 +99,10 @@ class Feed:
         instance_id: str,
         streams: Sequence[str] | None,
         recordings: Streams,
+        told: Callable[[Event], None],
     ) -> None:
+        self.trouble: str | None = None
+        self._told = told
         self._servers = config["bootstrap.servers"]
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
@@ -147,6 +152,7 @@ class Feed:
             if error := message.error():
                 self._record_error(message, error)
             else:
+                self.trouble = None
                 found.append(message)
                 size += len(message)
                 if size >= BATCH_BYTES or len(found) >= MOST_RECORDS:
@@ -188,11 +194,17 @@ class Feed:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
         if outcome[0] is not None:
             raise KafkaException(outcome[0])
+        self._told(event)
 
     def last_file(self, stream: str) -> FileFinished | None:
         """The event of a stream's last file, if it has one. For any thread. Raises KafkaException."""
         found = self.history.last_files([stream])[stream]
         return found if isinstance(found, FileFinished) else None
+
+    def end(self, stream: str) -> int | None:
+        """The offset after its last record, as the last answer to a fetch told it; None if none has."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
+        return end if end >= 0 else None
 
     def pause(self, stream: str) -> None:
         """Deliver no more of it until `resume`, or until it is assigned to us again: librdkafka itself would go on
@@ -335,6 +347,7 @@ class Feed:
             self._complain(self._outage.why(error))
 
     def _complain(self, what: str) -> None:
+        self.trouble = what
         now = time.monotonic()
         if now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now

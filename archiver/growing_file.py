@@ -11,8 +11,9 @@ from archiver.carry import Carry
 from archiver.checkpoint import Base, Partial, RecordId
 from archiver.directory import Directory
 from archiver.layout import PartialName
+from archiver.live import OpenFile
 from archiver.segment_file import PartialHeldError, SegmentFile
-from archiver.segmentation import State, head, path
+from archiver.segmentation import State, Why, head, path
 from archiver.sequence import Record, changes, undone
 from ingest.topic import Label
 
@@ -109,6 +110,11 @@ class GrowingFile:
             self._carry,
             replace(self._base, epochs=changes(self._base_epochs, epochs)),
         )
+
+    def status(self, durable_bytes: int, closing: Why | None) -> OpenFile:
+        """How it is now; for any thread."""
+        written = self.file.written
+        return OpenFile(self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing)
 
     def follow(self, pool: Executor) -> None:
         """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""

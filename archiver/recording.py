@@ -25,7 +25,7 @@ from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
 from archiver.history import label_of
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.live import RecordingStatus
 from archiver.losses import Losses
 from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
@@ -81,7 +81,8 @@ class Recording:
         self.backlog_bytes = 0
         self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
         self.restored = False
-        self.stopped = False  # for good, by what can't be understood
+        self.stopped: str | None = None  # for good, by what can't be understood
+        self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
         self.losses = Losses(archive, committed.stream)
@@ -157,7 +158,7 @@ class Recording:
 
     def stop(self, why: str) -> None:
         """Record no more of this stream: going on would be guessing."""
-        self.stopped = True
+        self.stopped = why
         log.error("%s: STOPPED %s", self.stream, why)
 
     def say_trouble(self, error: OSError | KafkaException) -> None:
@@ -181,7 +182,31 @@ class Recording:
     @property
     def crowded(self) -> bool:
         """Whether no more records should be delivered for now."""
-        return self.stopped or not self.restored or self.backlog_bytes > BACKLOG_BYTES or bool(self.trouble)
+        waits = self.stopped or self.trouble or not self.restored
+        return bool(waits) or self.backlog_bytes > BACKLOG_BYTES
+
+    def status(self) -> RecordingStatus:
+        """How it is now; for any thread."""
+        record, opened, finishing = self._record, self._open, self._finishing
+        committed, durable_bytes = self._saved
+        file = None
+        if opened:
+            closing = finishing.of.closing if finishing else None
+            file = opened.status(max(0, durable_bytes), closing.why if closing else self._why)
+        return RecordingStatus(
+            stream=self.stream,
+            offset=record.offset if record else self._next,
+            committed=committed,
+            end=self.end,
+            time=self._time,
+            file=file,
+            losses=self.losses.times,
+            lost_records=self.losses.records,
+            duplicates=self._seen.duplicates,
+            turns=self._seen.turns,
+            trouble=self.trouble or ("the disk didn't take its file" if self._syncs_fail else None),
+            stopped=self.stopped,
+        )
 
     def snapshot(self) -> Snapshot | None:
         """What there is to commit, or None if that is committed, or can't be now."""
@@ -356,6 +381,7 @@ class Recording:
         self._files = after.files
         self._carry.moved(after.carry)
         self._last_commit = finishing.offset, after
+        self._saved = finishing.offset, 0
 
     # From and to what is committed
 
@@ -368,7 +394,7 @@ class Recording:
         """Be as the checkpoint says. If it raises, nothing has changed."""
         found = resumed.checkpoint
         try:
-            carry = self._carry_of(found)
+            carry = Carry.of(found, self._archive.root, lambda at: self._feed.history.value(self.stream, at))
             if seek:
                 self._feed.seek(self.stream, resumed.offset)
         except BaseException:
@@ -390,21 +416,6 @@ class Recording:
         if found.closing:
             assert resumed.offset is not None
             self._finish(resumed.offset, found, None)
-
-    def _carry_of(self, found: Checkpoint) -> Carry:
-        def lying(path: str) -> list[tuple[str, str]]:
-            parent, _, name = path.rpartition("/")
-            places = [(parent, name)]
-            if found.partial and found.partial.path == path:
-                places.insert(0, (f"{PRIVATE_DIRECTORY}/{self.stream}", found.partial.name))
-            return places
-
-        carry = Carry.load(
-            found.carry, self._archive.root, lying, lambda offset: self._feed.history.value(self.stream, offset)
-        )
-        for code in found.carry.keys() - carry.places(found.carry).keys():
-            log.error("%s: the frame of type %r that should head its next files is lost", self.stream, chr(code))
-        return carry
 
     def _rebuild(self, finishing: _Finishing, why: str) -> None:
         """Make the file again whose finishing found its partial damaged. Raises OSError, KafkaException."""

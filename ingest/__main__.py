@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     flags.option(
         "--spool-dir",
         type=Path,
-        default=str(_default_spool_dir()),
+        default=str(default_spool_dir()),
         metavar="DIR",
         help="where the spool lies, in a directory of the stream's name; on a local disk",
     )
@@ -139,7 +139,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _default_spool_dir() -> Path:
+def default_spool_dir() -> Path:
+    """Where this user's spools lie."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "g3-recorder" / "spool"
 

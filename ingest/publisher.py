@@ -62,6 +62,9 @@ class Publisher:
 
     config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
     default. topic_config: further settings for those. Raises nothing but TopicRefused out of `run`.
+
+    `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged; `trouble` is
+    why it takes none now, None if it does.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class Publisher:
         }
         self._replication_factor = replication_factor
         self._servers = config["bootstrap.servers"]
+        self.acknowledged: int | None = None
+        self.trouble: str | None = None
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._failed: KafkaError | None = None
@@ -171,10 +176,13 @@ class Publisher:
                 on_delivery=partial(self._delivered, bundle.key, size),
             )
 
-    def _delivered(self, key: int, size: int, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, key: int, size: int, error: KafkaError | None, message: Message) -> None:
         self._in_flight -= size
         if error is None:
             self._answered = time.monotonic()
+            self.trouble = None
+            if message.topic() == self._topics[False]:
+                self.acknowledged = message.offset()
             self._acknowledged_bytes += size
             self._awaited[key] -= 1
             if not self._awaited[key]:
@@ -226,6 +234,8 @@ class Publisher:
             # What one flipped bit on the wire calls for must not end a stream.
             self._complain(f"rejected frames can't be published: {refused}")
             return False
+        if not rejected:
+            self.trouble = None
         return True
 
     def _create(self, admin: AdminClient, name: str, config: Mapping[str, str]) -> None:
@@ -248,6 +258,7 @@ class Publisher:
             self._failed = self._failed or error
 
     def _complain(self, what: str, again: str = "") -> None:
+        self.trouble = what
         now = time.monotonic()
         if now - self._complained < _COMPLAIN_SECONDS:
             return

@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ingest.connection import Connection, ConnectTo, Events, ListenOn
 from ingest.publisher import Publisher
@@ -20,6 +21,37 @@ _STOP_SECONDS = 3.0
 """How long a stop waits for Kafka before it leaves the rest in the spool."""
 _LAST_TRIES_SECONDS = 2.0
 """How long a stop waits, within that, for room on a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """How a stream is. Times in ms since the epoch, UTC; counts since this ingest was started.
+
+    source: where its frames come from. peer: who is connected, None if nobody is; since: when that began.
+    lost_why: of the last connection that was lost. connections: that were made. frames, bytes: data frames received,
+    whole; last_frame: when the last of them came. rejected: frames that can't be trusted. bad_ids: frames with a
+    sostream_id that is no stream name. stalls: how often reading had to stop. spool_bytes: that wait for Kafka;
+    spool_full: reading waits for room; spool_unreadable: bundles of records given up as damaged. acknowledged: the
+    offset of the last record that Kafka has. trouble: why it waits for Kafka or its disk now, None if it doesn't.
+    """
+
+    stream: str
+    source: str
+    peer: str | None
+    since: int
+    lost_why: str | None
+    connections: int
+    frames: int
+    bytes: int
+    last_frame: int | None
+    rejected: int
+    bad_ids: int
+    stalls: int
+    spool_bytes: int
+    spool_full: bool
+    spool_unreadable: int
+    acknowledged: int | None
+    trouble: str | None
 
 
 class Stream:
@@ -41,6 +73,13 @@ class Stream:
         self.over = threading.Event()
         self.stalls = 0
         self._name = name
+        self._source = str(source)
+        self._peer: str | None = None
+        self._since = _now()
+        self._lost_why: str | None = None
+        self._connections = self._frames_received = self._bytes_received = self._rejected = 0
+        self._last_frame: int | None = None
+        self._cant_append: str | None = None
         self._spool = spool
         self._publisher = publisher
         if spool.bundles:
@@ -73,6 +112,29 @@ class Stream:
         else:
             log.info("%s: stopped; everything received is published", self._name)
 
+    def status(self) -> StreamStatus:
+        """How it is now; for any thread."""
+        full = "the spool is full" if self._spool.full else None
+        return StreamStatus(
+            stream=self._name,
+            source=self._source,
+            peer=self._peer,
+            since=self._since,
+            lost_why=self._lost_why,
+            connections=self._connections,
+            frames=self._frames_received,
+            bytes=self._bytes_received,
+            last_frame=self._last_frame,
+            rejected=self._rejected,
+            bad_ids=self._reception.bad_ids,
+            stalls=self.stalls,
+            spool_bytes=self._spool.bytes,
+            spool_full=self._spool.full,
+            spool_unreadable=self._spool.unreadable,
+            acknowledged=self._publisher.acknowledged,
+            trouble=self._cant_append or full or self._publisher.trouble,
+        )
+
     def _read(self) -> None:
         # Here, not before: on a full disk it must wait until the publisher has made room.
         self._append([self._reception.started(_now())])
@@ -81,7 +143,9 @@ class Stream:
     def _connected(self, peer: str) -> None:
         log.info("%s: connected to %s", self._name, peer)
         self._awaiting_first = True
-        self._append([self._reception.connected(_now(), peer)])
+        self._peer, self._since = peer, _now()
+        self._connections += 1
+        self._append([self._reception.connected(self._since, peer)])
 
     def _frames(self, frames: list[bytes | bytearray]) -> bool:
         now = _now()
@@ -94,13 +158,18 @@ class Stream:
         data = False
         for entry in entries:
             if entry.rejected:
+                self._rejected += 1
                 log.warning("%s: rejected a frame of %d bytes: %s", self._name, len(entry.value), entry.label.why)
             elif entry.label.kind is not Kind.FRAME:
                 log.info("%s: %s", self._name, entry.label.kind.upper())
-            elif self._awaiting_first:
-                self._awaiting_first = False
-                log.info("%s: first frame, %d bytes", self._name, len(entry.value))
-            data = data or (entry.label.kind is Kind.FRAME and not entry.rejected)
+            else:
+                self._frames_received += 1
+                self._bytes_received += len(entry.value)
+                self._last_frame = now
+                data = True
+                if self._awaiting_first:
+                    self._awaiting_first = False
+                    log.info("%s: first frame, %d bytes", self._name, len(entry.value))
         return data
 
     def _quiet(self) -> None:
@@ -108,7 +177,8 @@ class Stream:
 
     def _lost(self, why: str) -> None:
         log.warning("%s: connection lost: %s", self._name, why)
-        self._append([self._reception.lost(_now(), why)])
+        self._peer, self._since, self._lost_why = None, _now(), why
+        self._append([self._reception.lost(self._since, why)])
 
     def _append(self, entries: list[Entry]) -> None:
         """Into the spool, however long that takes: meanwhile nothing is read. Raises SpoolError when stopped."""
@@ -119,6 +189,7 @@ class Stream:
                 break
             except SpoolError as error:
                 now = time.monotonic()
+                self._cant_append = str(error)
                 if said is None:
                     self.stalls += 1
                 if said is None or now - said > _SAY_AGAIN_SECONDS:
@@ -131,6 +202,7 @@ class Stream:
                         raise
                 self._spool.wait_for_removal(_SPOOL_RETRY_SECONDS)
         if said is not None:
+            self._cant_append = None
             log.info("%s: the spool can be written again", self._name)
         if self._spool.full:
             self.stalls += 1

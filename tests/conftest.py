@@ -5,14 +5,21 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from compose.crossbar import Crossbar, CrossbarError, executable
 from compose.kafka import Broker
 from compose.kafka_jars import KAFKA_VERSION
 from compose.tether import free_port
+
+if TYPE_CHECKING:
+    from agents import Observatory  # which needs the package ocs: tests without OCS run without
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER = 9092
@@ -49,6 +56,37 @@ def stream(request: pytest.FixtureRequest) -> str:
     name = f"{base or 'test'}-{secrets.token_hex(4)}"
     print(f"stream {name}")
     return name
+
+
+@pytest.fixture(scope="session")
+def crossbar_program() -> Path:
+    """The crossbar that the OCS agents' tests use; installed once, which takes minutes."""
+    try:
+        return executable()
+    except CrossbarError as why:
+        pytest.skip(f"no crossbar: {why}")
+
+
+@pytest.fixture(scope="session")
+def router(crossbar_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crossbar]:
+    """A crossbar that stays, for tests that don't harm it."""
+    assert crossbar_program
+    with Crossbar(tmp_path_factory.mktemp("crossbar")) as crossbar:
+        yield crossbar
+
+
+@pytest.fixture
+def observatory(
+    router: Crossbar, kafka: str, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[Observatory]":
+    """A site of OCS agents on that router; they end with the test."""
+    from agents import Observatory
+
+    if not entry_points(group="ocs.plugins", name="g3-recorder"):
+        pytest.fail("this environment knows nothing of our OCS plugin yet: pip install --editable .", pytrace=False)
+    with Observatory(router, kafka, stream, tmp_path) as site:
+        monkeypatch.setenv("OCS_CONFIG_DIR", str(site.config))
+        yield site
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

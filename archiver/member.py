@@ -1,0 +1,108 @@
+"""An archiver's place among others: its claim on a data directory, and its membership in the group, taken up anew."""
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archiver.archive import Archive
+from archiver.commits import FencedError
+from archiver.directory import Directory
+from archiver.event import Event
+from archiver.finishing import ArchiveRoot
+from archiver.layout import PRIVATE_DIRECTORY
+from archiver.live import ArchiveStatus
+from archiver.segmentation import Settings
+
+log = logging.getLogger(__name__)
+
+
+class ClaimedError(Exception):
+    """Another archiver on this host has this data directory and instance id; the message says what to do."""
+
+
+class Member:
+    """A member of the group `archive.group`, which records into `archive.root`. `stopping` may be set by anyone.
+
+    instance_id: who this is in the group; the rest as for Archive.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveRoot,
+        settings: Settings,
+        config: Mapping[str, Any],
+        instance_id: str,
+        streams: Sequence[str] | None,
+        told: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self.stopping = threading.Event()
+        self._root = archive
+        self._settings = settings
+        self._config = config
+        self._instance_id = instance_id
+        self._streams = streams
+        self._told = told
+        self._archive: Archive | None = None
+
+    def run(self) -> None:
+        """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
+        FencedError if another has taken over, KafkaException on a wrong setting."""
+        with closing(_Claim.of(self._root.root, self._instance_id)):
+            while True:
+                self._archive = Archive(
+                    self._root,
+                    self._settings,
+                    self._config,
+                    self._instance_id,
+                    self._streams,
+                    self._told,
+                    self.stopping,
+                )
+                root, group = self._root.root, self._root.group
+                log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
+                try:
+                    self._archive.run()
+                    break
+                except FencedError:
+                    if not self._archive.fenced_itself or self.stopping.is_set():
+                        raise
+                    log.warning("a commit from before an outage came too late; joining the group anew")
+
+    def status(self) -> ArchiveStatus | None:
+        """How its archive is now, None before there is one; for any thread."""
+        return self._archive.status() if self._archive else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A lock on an instance id in a data directory."""
+
+    fd: int
+
+    @classmethod
+    def of(cls, root: Path, instance_id: str) -> "_Claim":
+        """Make the data directory, see that it can be written, and take the lock. Raises OSError, ClaimedError."""
+        (root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+        name = f"{instance_id}.lock"
+        with Directory(root, PRIVATE_DIRECTORY) as private:
+            lock = private.open(name, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ClaimedError(
+                f"another archiver runs here with the instance id {instance_id} "
+                f"(it holds {root / PRIVATE_DIRECTORY / name}); "
+                f"stop it first, or share its streams under another --instance-id"
+            ) from None
+        return cls(lock)
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self.fd)

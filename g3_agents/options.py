@@ -1,0 +1,189 @@
+"""The agents' options: those of the SmurfRecorder that observatories have, and what Kafka adds.
+
+They come from a site file as a list of strings, in which an option may stand but once: so one that takes several
+values takes them all at once (`--carry Observation Wiring`).
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from archiver.command import group
+from archiver.layout import NameFormat
+from archiver.segmentation import Settings
+from ingest.connection import ListenOn
+from ingest.settings import client_properties, port, seconds, size, stream_flag
+from ingest.wire import FRAME_TYPES
+
+LOG_LEVELS = {"trace": "debug", "warn": "warning"}
+"""What OCS calls the levels that Python's logging calls otherwise, or hasn't."""
+
+_MOST_CARRIED_TYPES = 3  # their places must fit into the commit's metadata
+
+
+def agent_options(parser: argparse.ArgumentParser, what: str) -> "argparse._ArgumentGroup":
+    """Add --auto-start, and give the group that the agent's own options belong to. what: it starts."""
+    options = parser.add_argument_group("Agent Options")
+    options.add_argument(
+        "--auto-start",
+        type=_truth,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help=f"Start {what} when the agent starts, crossbar there or not.",
+    )
+    return options
+
+
+def sender_options(options: "argparse._ArgumentGroup") -> None:
+    """Add where the frames come from."""
+    options.add_argument("--address", default="localhost", help="Host of the G3NetworkSender.")
+    options.add_argument("--port", type=port, default=50000, help="Its TCP port.")
+    options.add_argument(
+        "--stream-id",
+        type=stream_flag,
+        help="Name of the stream: of its Kafka topic, and of its files' directory if its frames bear no sostream_id. "
+        "No two senders may have the same. By default the instance id.",
+    )
+
+
+def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
+    """Add what ingest needs besides. spool: where it lies by default, as --help says it."""
+    options = parser.add_argument_group("Ingest Options")
+    options.add_argument(
+        "--listen",
+        type=_listen_on,
+        metavar="[HOST:]PORT",
+        help="Wait for the sender to connect to us, instead of connecting to --address and --port.",
+    )
+    options.add_argument(
+        "--timeout",
+        type=seconds,
+        default=5.0,
+        help="Close a connection on which nothing came for so many seconds, and connect anew.",
+    )
+    options.add_argument(
+        "--max-frame-size", type=size, default=256 << 20, help="Drop a connection that announces a larger frame."
+    )
+    options.add_argument(
+        "--spool-dir",
+        type=Path,
+        help="Where frames lie on disk until Kafka has them, in a directory of the stream's name. "
+        f"By default {spool}.",
+    )
+    options.add_argument(
+        "--spool-size", type=size, default=16 << 30, help="The most that the spool may take, such as 16GiB."
+    )
+    options.add_argument(
+        "--replication-factor",
+        type=_positive,
+        help="Of the topic, if it is created; by default the broker's.",
+    )
+    options.add_argument(
+        "--topic-config",
+        type=_key_value,
+        nargs="+",
+        default=[],
+        metavar="K=V",
+        help="Settings for the stream's topic, if it is created.",
+    )
+
+
+def file_options(options: "argparse._ArgumentGroup") -> None:
+    """Add where the files go, and how they are cut."""
+    options.add_argument("--data-dir", type=Path, default=Path("/data/"), help="Where the files go.")
+    options.add_argument("--time-per-file", type=seconds, default=600.0, help="The most that a file may span, s.")
+
+
+def archiver_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the archiver needs besides."""
+    options = parser.add_argument_group("Archiver Options")
+    options.add_argument(
+        "--gap", type=seconds, default=10.0, help="So many seconds without frames end an acquisition."
+    )
+    options.add_argument(
+        "--name-format",
+        type=NameFormat,
+        choices=list(NameFormat),
+        default=NameFormat.DATE,
+        metavar="date|ctime",
+        help="2019-01-01-12-00-00_000.g3 or 1546344000_000.g3.",
+    )
+    options.add_argument(
+        "--carry",
+        nargs="+",
+        default=["Observation"],
+        choices=sorted(FRAME_TYPES),
+        action=_Carry,
+        metavar="TYPE",
+        help=f"Frame types (up to {_MOST_CARRIED_TYPES}) whose last frame heads every following file.",
+    )
+    options.add_argument(
+        "--group", type=group, default="archiver", help="The Kafka consumer group of the archive in the data dir."
+    )
+
+
+def kafka_options(parser: argparse.ArgumentParser) -> None:
+    """Add which Kafka."""
+    options = parser.add_argument_group("Kafka Options")
+    options.add_argument(
+        "--bootstrap-servers",
+        default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
+        metavar="HOST:PORT,…",
+        help="The brokers to begin with. By default the environment's KAFKA_BOOTSTRAP_SERVERS, else localhost:9092.",
+    )
+    options.add_argument(
+        "--kafka-config",
+        type=client_properties,
+        default={},
+        metavar="FILE",
+        help="A client.properties for TLS, SASL and what else librdkafka knows.",
+    )
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """How files are cut, from the options."""
+    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry))
+    return Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+
+
+class _Carry(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is argparse's
+        namespace: argparse.Namespace,
+        values: str | Sequence[str] | None,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        if len(set(values or ())) > _MOST_CARRIED_TYPES:
+            raise argparse.ArgumentError(self, f"at most {_MOST_CARRIED_TYPES} types")
+        setattr(namespace, self.dest, values)
+
+
+def _truth(text: str) -> bool:
+    # The agents before this took any text, "False" too, as true.
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0", "none"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _listen_on(text: str) -> ListenOn:
+    host, _, number = text.rpartition(":")
+    return ListenOn(host.strip("[]"), port(number))
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 32768):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    return key, value

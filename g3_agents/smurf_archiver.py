@@ -1,0 +1,97 @@
+"""SmurfArchiver: the half of a SmurfRecorder that writes what is in Kafka to files, for any number of streams."""
+
+import argparse
+from typing import Any
+
+from g3_agents.halves import Archiving
+from g3_agents.options import agent_options, archiver_options, file_options, kafka_options
+from g3_agents.recorder import Recorder
+from g3_agents.running import address, parse, run
+from ingest.settings import stream_flag
+
+
+class SmurfArchiver:
+    """Archiver of the G3 data streams in Kafka.
+
+    Parameters
+    ----------
+    agent : OCSAgent
+        OCSAgent object which forms this Agent
+    recorder : g3_agents.ocs_process.Link
+        The archiver, in the process that started this one
+    """
+
+    def __init__(self, agent: Any, recorder: Any) -> None:
+        self.agent = agent
+        self.recorder = recorder
+
+    def start_archive(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
+        """start_archive()
+
+        **Process** - Write the streams to files. With ``--auto-start`` it runs from the Agent's start on, also while
+        the crossbar server can't be reached. Once it is started again, it goes on with the same files.
+
+        Notes
+        -----
+        The session is degraded while ``problems`` isn't empty. The data, updated each second, are those of
+        SmurfRecorder's ``record`` that tell of the files, for each stream::
+
+            >>> response.session['data']
+            {'timestamp': 1753651835.2,
+             'state': 'recording',      # a file is open; or waiting, stopping, stopped
+             'problems': [],
+             'streams': {'crate1slot2': {'file': {'path': '17536/crate1slot2/2025-07-27-21-30-00_000.g3',
+                                                  'since': 1753651800.1,
+                                                  'bytes': 70202113,
+                                                  'durable_bytes': 69802113,
+                                                  'frames': 350,
+                                                  'closing': None},
+                                         'lag_records': 1,
+                                         'lag_seconds': 0.1,
+                                         'losses': 0,
+                                         'lost_records': 0,
+                                         'duplicates': 0,
+                                         'two_ingests': 0}},
+             'finished': 12,
+             'last_files': [],          # as SmurfRecorder's
+             'last_errors': []}
+        """
+        return self.recorder.follow(session)
+
+    def _stop_archive(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002
+        """Stop the archive process: what was written is made durable; open files stay open for the next start."""
+        return self.recorder.stop(session)
+
+
+def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """Build the argument parser for the Agent. Allows sphinx to automatically build documentation based on this
+    function."""
+    parser = parser or argparse.ArgumentParser()
+    options = agent_options(parser, "writing")
+    file_options(options)
+    options.add_argument(
+        "--stream-id",
+        type=stream_flag,
+        nargs="+",
+        default=[],
+        help="The streams to write; by default every stream, new ones as they appear.",
+    )
+    archiver_options(parser)
+    kafka_options(parser)
+    return parser
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the Agent. args: the command line without the program's name."""
+    options = parse("SmurfArchiver", make_parser(), args)
+    run(
+        options,
+        "g3_agents.smurf_archiver",
+        "archive",
+        lambda told: Recorder(None, Archiving(options, address(options), options.stream_id or None, told)),
+        by_stream=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""SmurfRecorder: records the stream of one SMuRF slot."""
+
+import argparse
+import logging
+from typing import Any
+
+from g3_agents.halves import Archiving, Ingesting
+from g3_agents.options import (
+    agent_options,
+    archiver_options,
+    file_options,
+    ingest_options,
+    kafka_options,
+    sender_options,
+)
+from g3_agents.recorder import Recorder
+from g3_agents.running import address, parse, run
+
+log = logging.getLogger(__name__)
+
+SPOOL = ".spool"
+"""Where the spool lies by default, in the data dir."""
+
+
+class SmurfRecorder:
+    """Recorder for G3 data streams sent over a G3NetworkSender.
+
+    Parameters
+    ----------
+    agent : OCSAgent
+        OCSAgent object which forms this Agent
+    recorder : g3_agents.ocs_process.Link
+        The recorder, in the process that started this one
+
+    Attributes
+    ----------
+    agent : OCSAgent
+        OCSAgent object which forms this Agent
+    recorder : g3_agents.ocs_process.Link
+        The recorder, in the process that started this one
+    """
+
+    def __init__(self, agent: Any, recorder: Any) -> None:
+        self.agent = agent
+        self.recorder = recorder
+
+    def start_record(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
+        """start_record()
+
+        **Process** - Record the stream. With ``--auto-start`` it runs from the Agent's start on, also while the
+        crossbar server can't be reached.
+
+        Notes
+        -----
+        The session is degraded while ``problems`` isn't empty. The data, updated each second, look like this (times
+        in s since the epoch, UTC; counts since the process was started)::
+
+            >>> response.session['data']
+            {'timestamp': 1753651835.2,
+             'stream': 'crate1slot2',
+             'state': 'recording',      # or receiving, connected, not connected, stopping, stopped
+             'problems': [],            # else in words: 'no connection to smurf-stream-sim:50000', …
+             'connection': {'source': 'smurf-stream-sim:50000',
+                            'peer': '10.0.0.12:50000',      # None: not connected
+                            'since': 1753651800.0,          # of either
+                            'connections': 1,
+                            'lost_why': None},              # of the last that was lost
+             'frames': 351,             # that were received
+             'bytes': 70402113,
+             'frames_per_second': 10.0, # over the last 10 s
+             'bytes_per_second': 2003410.5,
+             'last_frame': 1753651835.1,
+             'rejected': 0,             # frames with a bad CRC, or unreadable
+             'bad_ids': 0,              # frames with a sostream_id that is no stream name
+             'spool': {'bytes': 0,      # received, and not in Kafka yet
+                       'full': False,
+                       'stalls': 0,     # how often reading had to wait for it
+                       'unreadable': 0},
+             'file': {'path': '17536/crate1slot2/2025-07-27-21-30-00_000.g3',   # below the data dir; None: none open
+                      'since': 1753651800.1,
+                      'bytes': 70202113,
+                      'durable_bytes': 69802113,
+                      'frames': 350,
+                      'closing': None}, # or why it is being finished
+             'lag_records': 1,          # in Kafka, and not in a file yet
+             'lag_seconds': 0.1,
+             'losses': 0,               # how often records were lost
+             'lost_records': 0,         # how many, as far as is known
+             'duplicates': 0,           # records that came again, and were dropped
+             'two_ingests': 0,          # how often two ingests for this stream took turns
+             'finished': 12,            # files, since the Agent's start
+             'last_files': [{'timestamp': 1753651799.9,
+                             'stream': 'crate1slot2',
+                             'path': '17536/crate1slot2/2025-07-27-21-10-00_001.g3',
+                             'frames': 6000,
+                             'bytes': 1203432123,
+                             'why': 'end',
+                             'sha256': '9f86d081884c…',
+                             'missing': 0}],                # frames, as jumps of frame_num say
+             'last_errors': [[1753648023.123, 'warning', 'crate1slot2: connection lost: …']]}
+        """
+        return self.recorder.follow(session)
+
+    def _stop_record(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002
+        """Stop the record process: the connection is closed, and the open file finished."""
+        return self.recorder.stop(session)
+
+
+def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """Build the argument parser for the Agent. Allows sphinx to automatically build documentation based on this
+    function."""
+    parser = parser or argparse.ArgumentParser()
+    options = agent_options(parser, "recording")
+    file_options(options)
+    sender_options(options)
+    options.add_argument(
+        "--target-rate", help="Of monitored channels, as other recorders have it; without effect: none are published."
+    )
+    ingest_options(parser, "in the data dir")
+    archiver_options(parser)
+    kafka_options(parser)
+    return parser
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the Agent. args: the command line without the program's name."""
+    options = parse("SmurfRecorder", make_parser(), args)
+    options.stream_id = options.stream_id or options.instance_id
+    if options.target_rate is not None:
+        log.warning("--target-rate has no effect: no channel's data is published to OCS")
+    spool = options.spool_dir or options.data_dir / SPOOL
+    run(
+        options,
+        "g3_agents.smurf_recorder",
+        "record",
+        lambda told: Recorder(
+            Ingesting(options, spool), Archiving(options, address(options), [options.stream_id], told)
+        ),
+        by_stream=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a site file and the command line may say, and what is said of what they may not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
+
+from archiver.layout import NameFormat
+from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
+from g3_agents.options import settings
+from g3_agents.running import address, parse
+
+_SITE = """
+hub: {wamp_server: "ws://127.0.0.1:1/ws", wamp_http: "http://127.0.0.1:1/call", wamp_realm: r, address_root: obs}
+hosts:
+  localhost:
+    agent-instances:
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    """Parses as an agent of that class with these arguments in the site file does."""
+
+    def parsed(agent_class: str, arguments: list[Any], *line: str) -> Any:
+        path = tmp_path / "site.yaml"
+        block = {"agent-class": agent_class, "instance-id": "slot-2", "arguments": arguments}
+        path.write_text(f"{_SITE}      - {block!r}\n".replace("True", "true").replace("False", "false"))
+        modules = {"SmurfRecorder": smurf_recorder, "SmurfIngest": smurf_ingest, "SmurfArchiver": smurf_archiver}
+        return parse(agent_class, modules[agent_class].make_parser(), ["--site-file", str(path), *line])
+
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [["--auto-start", True], ["--time-per-file", "60"], ["--port", "50001"]],
+        [["--auto-start"], ["--time-per-file", 60], ["--port", 50001]],
+        ["--auto-start", "true", "--time-per-file", "60", "--port", 50001],
+    ],
+)
+def test_strings_and_numbers_nested_and_flat(site: Any, arguments: list[Any]) -> None:
+    options = site("SmurfRecorder", arguments)
+    assert (options.auto_start, options.time_per_file, options.port) == (True, 60.0, 50001)
+    assert options.data_dir == Path("/data/")
+    assert address(options) == "obs.slot-2"
+
+
+def test_the_command_line_wins_over_the_site_file(site: Any) -> None:
+    options = site("SmurfIngest", ["--port", 50001, "--stream-id", "a"], "--port", "50002")
+    assert (options.port, options.stream_id) == (50002, "a")
+
+
+def test_auto_start_false_is_false(site: Any) -> None:
+    assert site("SmurfRecorder", [["--auto-start", False]]).auto_start is False
+    assert site("SmurfRecorder", []).auto_start is False
+
+
+def test_options_that_other_recorders_have_are_taken(site: Any) -> None:
+    assert site("SmurfRecorder", [["--target-rate", 10]]).target_rate == "10"
+
+
+def test_several_values(site: Any) -> None:
+    options = site(
+        "SmurfArchiver",
+        [["--carry", "Observation", "Wiring"], ["--stream-id", "a", "b"], ["--name-format", "ctime"]],
+    )
+    assert options.stream_id == ["a", "b"]
+    assert settings(options).carry == (ord("O"), ord("W"))
+    assert settings(options).name_format is NameFormat.CTIME
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "many"], "argument --port: 'many' is no port"),
+        (["--time-per-file", "-1"], "argument --time-per-file: '-1' is no time"),
+        (["--auto-start", "perhaps"], "argument --auto-start: 'perhaps' is neither true nor false"),
+        (["--stream-id", "../etc"], "argument --stream-id:"),
+        (["--kafka-config", "/nowhere/client.properties"], "argument --kafka-config:"),
+        (["--carry", "Observation", "Wiring", "Scan", "Calibration"], "argument --carry: at most 3 types"),
+        (["--no-such-option", 1], "unrecognized arguments: --no-such-option 1"),
+    ],
+)
+def test_bad_arguments_are_usage_errors(
+    site: Any, capsys: pytest.CaptureFixture[str], arguments: list[Any], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        site("SmurfRecorder", arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage:")
+    assert said in error
+
+
+def test_a_wrong_loglevel_is_a_usage_error(
+    site: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGLEVEL", "loud")
+    with pytest.raises(SystemExit):
+        site("SmurfRecorder", [])
+    assert "LOGLEVEL: 'loud'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["trace", "debug", "info", "warn", "error", "critical"])
+def test_ocs_levels(site: Any, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setenv("LOGLEVEL", level)
+    site("SmurfRecorder", [])

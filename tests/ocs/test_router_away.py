@@ -1,0 +1,96 @@
+"""Recording doesn't depend on crossbar, nor on the process that speaks OCS."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agents import Observatory, data, ocs
+from processes import eventually
+
+from compose.crossbar import Crossbar
+from compose.simulator import Simulator
+
+
+@pytest.fixture
+def router(crossbar_program: Path, tmp_path: Path) -> Iterator[Crossbar]:
+    """One of the test's own, which isn't started yet."""
+    assert crossbar_program
+    crossbar = Crossbar(tmp_path / "crossbar")
+    yield crossbar
+    crossbar.kill()
+
+
+def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again(observatory: Observatory) -> None:
+    crossbar = observatory.crossbar
+    observatory.create_topic()
+    with Simulator(stream_id=observatory.stream, alive=True) as simulator:
+        sent = 0
+
+        def frames() -> None:
+            nonlocal sent
+            sent = simulator.command("frames 20 --rate 40")["last"]
+
+        agent = observatory.recorder(simulator.port)
+        agent.await_line("no OCS router answers")
+        simulator.command("wait")
+        simulator.command("start")
+        frames()
+        agent.await_line(": opened ")
+
+        crossbar.start()
+        client = observatory.client("recorder")
+        eventually(lambda: client.record.status().session.get("status") == "running", "it shows that it records")
+        frames()
+        assert client.record.status().session["status"] == "running"
+
+        crossbar.kill()
+        frames()
+        agent.await_line("the process that speaks OCS has ended")
+        frames()
+        crossbar.start()
+        client = observatory.client("recorder")
+        frames()
+        eventually(lambda: data(client.record).get("frames") == sent + 1, "what came meanwhile is counted")
+
+        crossbar.stop()  # with a good-bye
+        agent.await_line("the process that speaks OCS has ended", count=2)
+        crossbar.start()
+        frames()
+        client = observatory.client("recorder")
+
+        # As OCS says who it is: whoever stops that process doesn't stop the recording.
+        os.kill(client._api["instance_pid"], signal.SIGTERM)
+        agent.await_line("the process that speaks OCS has ended", count=3)
+        frames()
+        client = observatory.client("recorder")
+        eventually(lambda: client.record.status().session.get("status") == "running", "it goes on showing")
+
+        assert client.record.stop().status == ocs.OK
+        assert client.record.wait(timeout=10).session["success"] is True
+        assert len(agent.times_of("connected to")) == len(observatory.files()) == 1
+        assert observatory.recorded() == list(range(sent + 1))
+        assert agent.stop() == 0
+        assert len(agent.times_of("connection lost")) == 1
+
+
+def test_a_file_that_is_finished_while_the_router_is_away_is_told_of_later(observatory: Observatory) -> None:
+    observatory.create_topic()
+    with Simulator(stream_id=observatory.stream, alive=True) as simulator:
+        agent = observatory.recorder(simulator.port)
+        simulator.command("wait")
+        simulator.command("start")
+        simulator.command("frames 5")
+        simulator.command("end")
+        agent.await_line(": finished ")
+        agent.send(signal.SIGSTOP)  # so that we listen before it joins
+        observatory.crossbar.start()
+        with observatory.listening("recorder") as feeds:
+            agent.send(signal.SIGCONT)
+            message = feeds.await_message("files")
+            (file,) = observatory.files()
+            assert message["path"] == str(file.relative_to(observatory.data()))
+            assert message["bytes"] == file.stat().st_size
+            assert message["frames"] == 8
+        assert agent.stop() == 0
