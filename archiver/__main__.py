@@ -152,7 +152,6 @@ def main(args: list[str] | None = None) -> int:
     except FencedError as error:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
         return 1
-    log.info("stopped; everything recorded is durable and committed")
     return 0
 
 

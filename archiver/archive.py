@@ -76,13 +76,14 @@ class Archive:
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
-            self._let_go(list(self._recordings))
+            committed = self._let_go(list(self._recordings))
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
             self._feed.refuse_commits()
             self._pool.shutdown()
             self._durable_pool.shutdown()
             self._feed.close()
+        log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
@@ -223,8 +224,9 @@ class Archive:
         if stream in self._recordings:
             self._recordings[stream].overtaken(earliest)
 
-    def _let_go(self, streams: Sequence[str]) -> None:
-        """Leave these durable and committed, as far as that can be done in a few seconds."""
+    def _let_go(self, streams: Sequence[str]) -> bool:
+        """Leave these durable and committed, as far as that can be done in a few seconds; gives whether it was."""
+        committed = True
         until = time.monotonic() + _LET_GO_SECONDS
         recordings = [self._recordings[stream] for stream in streams]
         try:
@@ -240,9 +242,11 @@ class Archive:
             for snapshot in done:
                 snapshot.recording.saved(snapshot)
         except (KafkaException, EvictedError) as error:
-            log.warning("the last commit failed (%s): a second's records will be written again", error)
+            log.warning("the last commit failed (%s): what came since the one before will be written again", error)
+            committed = False
         for stream in streams:
             self._recordings.pop(stream).abandon()
+        return committed
 
     def _abandon(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:

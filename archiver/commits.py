@@ -91,16 +91,17 @@ class Commits:
         else:
             self._finish(error or next((p.error for p in partitions if p.error), None))
 
-    def serve(self, consumer: Consumer) -> None:
-        """Carry out what was asked for at once, where `begin` and polling can't go on."""
+    def serve(self, consumer: Consumer, away: KafkaException | None) -> None:
+        """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be."""
         requests, self._in_flight = self._in_flight, []
         if requests:
             self._unheeded += 1
             _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # to be asked for again
         if requests := self._drain():
-            outcome = None
+            outcome: Exception | None = away
             try:
-                self.now(consumer, _all(requests))
+                if not away:
+                    self.now(consumer, _all(requests))
             except (FencedError, EvictedError, KafkaException) as error:
                 outcome = error
             _resolve(requests, outcome)

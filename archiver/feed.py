@@ -165,12 +165,14 @@ class Feed:
         self._commits.commit(commits)
 
     def commit_now(self, commits: Sequence[Commit]) -> None:
-        """Commit these; for the thread that calls `batch`. Raises as Commits.commit."""
+        """Commit these; for the thread that calls `batch`. Raises as Commits.commit, at once if Kafka is away."""
+        if commits and (away := self._away()):
+            raise away
         self._commits.now(self._consumer, commits)
 
     def serve_commits(self) -> None:
         """Carry out what `commit` waits for; for the thread that calls `batch`, while it doesn't."""
-        self._commits.serve(self._consumer)
+        self._commits.serve(self._consumer, self._away())
 
     def refuse_commits(self) -> None:
         """Nobody will call `batch` again: let nobody wait in `commit`."""
@@ -345,6 +347,10 @@ class Feed:
         self._outage.heard(error)
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
             self._complain(self._outage.why(error))
+
+    def _away(self) -> KafkaException | None:
+        # A commit that waits for its answer would wait for Kafka for 10 s then.
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, self.trouble)) if self.trouble else None
 
     def _complain(self, what: str) -> None:
         self.trouble = what
