@@ -129,6 +129,21 @@ class Source:
         assert self._producer.flush(SECONDS) == 0
 
 
+def told(recorder: Recorder, archive: str = "archive") -> list[tuple[str, dict[str, Any]]]:
+    """All that an archive has told on g3.files: keys and values."""
+    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
+    try:
+        partition = TopicPartition(FILES_TOPIC, 0, 0)
+        _, end = consumer.get_watermark_offsets(partition, SECONDS)
+        consumer.assign([partition])
+        found = [message for _ in range(end) if (message := consumer.poll(SECONDS))]
+    finally:
+        consumer.close()
+    pairs = [((message.key() or b"").decode(), message.value() or b"") for message in found]
+    group = f"{recorder.stream}.{archive}"
+    return [(key, json.loads(value)) for key, value in pairs if key.startswith(f"{group}/")]
+
+
 class FileEvents:
     """What comes on g3.files from now on."""
 

@@ -1,18 +1,18 @@
 """What is committed may be lost: offsets expire, topics are made anew, clusters are replaced."""
 
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from archives import told
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 
 from compose.kafka import Broker
-from ingest.topic import FILES_TOPIC, frames_topic
+from ingest.topic import frames_topic
 
 QUICK_SESSION = "session.timeout.ms=6000"
 """The shortest that a broker takes by default: a group can be deleted when its last session has ended."""
@@ -58,16 +58,7 @@ def make_topic_anew(recorder: Recorder) -> None:
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
     """What an archive has told on g3.files."""
-    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
-    try:
-        partition = TopicPartition(FILES_TOPIC, 0, 0)
-        _, end = consumer.get_watermark_offsets(partition, SECONDS)
-        consumer.assign([partition])
-        found = [message for _ in range(end) if (message := consumer.poll(SECONDS))]
-    finally:
-        consumer.close()
-    key = f"{recorder.stream}.{archive}/".encode()
-    return [json.loads(message.value() or b"") for message in found if (message.key() or b"").startswith(key)]
+    return [value for _, value in told(recorder, archive)]
 
 
 def recorded(recorder: Recorder) -> list[bytes]:

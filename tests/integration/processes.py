@@ -153,22 +153,13 @@ class Recorder:
     def command(
         self, name: str, *arguments: str, archive: str = "archive", into: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run one of archiver's commands on an archive to its end; gives what it printed, and its exit code.
+        """Run one of archiver's commands on an archive's files to its end; gives what it printed, and its exit code.
 
         into: a data directory, if not the archive's own.
         """
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "archiver", name, "--bootstrap-servers", self.servers),
-                *("--group", f"{self.stream}.{archive}", "--stream", self.stream),
-                *(() if name in ("files", "status", "close") else ("--data-dir", str(into or self.data(archive)))),
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=4 * SECONDS,
-            env=_environment(),
-        )
+        where = ("--data-dir", str(into or self.data(archive)))
+        whose = ("--group", f"{self.stream}.{archive}", "--stream", self.stream)
+        return run_archiver(self.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS)
 
     def kill(self) -> None:
         """kill -9 to every program that still runs."""
@@ -229,6 +220,21 @@ class Recorder:
         if error is None:
             for program in self._programs:
                 assert "Traceback" not in program.log
+
+
+def run_archiver(servers: str, *arguments: str, seconds: float = SECONDS) -> "subprocess.CompletedProcess[str]":
+    """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure."""
+    done = subprocess.run(
+        [sys.executable, "-m", "archiver", *arguments],
+        env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    print(f"$ archiver {' '.join(arguments)}\n{done.stdout}{done.stderr}exit code {done.returncode}")
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def _environment() -> dict[str, str]:

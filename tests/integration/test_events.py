@@ -8,12 +8,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+from archives import told
 from commands import archiver
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 
-from ingest.topic import FILES_TOPIC, frames_topic
+from ingest.topic import frames_topic
 
 ROOT = Path(__file__).parents[2]
 STOPPED_AT = str(ROOT / "tests" / "faults" / "stopped_at.py")
@@ -28,16 +28,7 @@ def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
 
 def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:
     """What the archive has told: keys and values, each of the schema."""
-    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
-    try:
-        partition = TopicPartition(FILES_TOPIC, 0, 0)
-        _, end = consumer.get_watermark_offsets(partition, SECONDS)
-        consumer.assign([partition])
-        found = [message for _ in range(end) if (message := consumer.poll(SECONDS))]
-    finally:
-        consumer.close()
-    told = [((message.key() or b"").decode(), json.loads(message.value() or b"")) for message in found]
-    ours = [(key, value) for key, value in told if value["group"] == f"{recorder.stream}.archive"]
+    ours = told(recorder)
     for key, value in ours:
         SCHEMA.validate(value)
         assert key.startswith(f"{value['group']}/{recorder.stream}/")
