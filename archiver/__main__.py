@@ -9,6 +9,9 @@ import re
 import signal
 import socket
 import sys
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -19,6 +22,8 @@ from archiver.finishing import ArchiveRoot
 from archiver.layout import NameFormat
 from archiver.member import ClaimedError, Member
 from archiver.segmentation import Settings
+from archiver.told import Told
+from ingest.connection import ListenError
 from ingest.log import log_to_stderr
 from ingest.settings import Flags, kafka_client, seconds, stream_flag
 from ingest.wire import FRAME_TYPES
@@ -113,6 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="who this is in the group; by default the host's name and a digest of the data dir",
     )
     flags.kafka_options()
+    flags.http_option()
     return flags
 
 
@@ -131,15 +137,21 @@ def main(args: list[str] | None = None) -> int:
     if len(carry) > _MOST_CARRIED_TYPES:
         parser.error(f"--carry: at most {_MOST_CARRIED_TYPES} types")
     settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
-    log_to_stderr(options.log_level)
-    root = options.data_dir.absolute()
+    log_to_stderr(options.log_level, options.log_format)
+    root: Path = options.data_dir.absolute()
+    told = Told()
     instance_id = options.instance_id or _instance_id(root)
     archive = ArchiveRoot(root, options.group, socket.gethostname())
-    member = Member(archive, settings, kafka_client(options, {}), instance_id, options.stream or None)
+    streams = options.stream or None
+    member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: member.stopping.set())
     try:
-        member.run()
+        with _http(options, member, told):
+            member.run()
+    except ListenError as error:
+        log.error("%s", error)
+        return 1
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
         return 1
@@ -153,6 +165,21 @@ def main(args: list[str] | None = None) -> int:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
         return 1
     return 0
+
+
+def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractContextManager[object]:
+    """Raises ListenError."""
+    if not options.http:
+        return nullcontext()
+    # Here, so that without it nothing is imported for it.
+    from archiver.metrics import metrics
+    from ingest.http import HttpServer
+
+    def problems() -> Iterable[str]:
+        status = member.status()
+        return status.problems(time.time()) if status else ["it hasn't begun yet"]
+
+    return HttpServer(options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems)
 
 
 def _instance_id(root: Path) -> str:

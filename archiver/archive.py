@@ -23,6 +23,7 @@ from archiver.live import ArchiveStatus
 from archiver.recording import Recording, Snapshot
 from archiver.segment_file import SyncError
 from archiver.segmentation import Settings
+from ingest.latency import Latency
 from ingest.topic import stream_of
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,15 @@ class Archive:
         self._durable_pool = ThreadPoolExecutor(1, "durable")
         self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
         self._commit_at = 0.0
+        self._turned = time.monotonic()
+        self._commits, self._syncs = Latency(), Latency()
 
     def run(self) -> None:
         """Record until `stopping` is set; then leave every open file durable and committed. Raises FencedError."""
         try:
             self._feed.join(self.stopping)
             while not self.stopping.is_set():
+                self._turned = time.monotonic()
                 try:
                     self._once()
                 except EvictedError as error:
@@ -87,7 +91,13 @@ class Archive:
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
-        return ArchiveStatus(tuple(r.status() for r in list(self._recordings.values())), self._feed.trouble)
+        return ArchiveStatus(
+            streams=tuple(r.status() for r in list(self._recordings.values())),
+            trouble=self._feed.trouble,
+            turning=time.monotonic() - self._turned,
+            commits=self._commits.counts(),
+            syncs=self._syncs.counts(),
+        )
 
     @property
     def fenced_itself(self) -> bool:
@@ -163,7 +173,9 @@ class Archive:
         """Make durable, and commit; gives those for which that is done. Raises as Feed.commit."""
         commits, done = self._make_durable(snapshots)
         if commits:
+            begun = time.monotonic()
             self._feed.commit(commits)
+            self._commits.observe(time.monotonic() - begun)
         return done
 
     def _make_durable(self, snapshots: Sequence[Snapshot]) -> tuple[list[Commit], list[Snapshot]]:
@@ -171,7 +183,10 @@ class Archive:
         commits, done = [], []
         for snapshot in snapshots:
             try:
+                begun = time.monotonic()
                 commit = snapshot.make_durable()
+                if snapshot.file:
+                    self._syncs.observe(time.monotonic() - begun)
                 for loss in snapshot.losses:
                     self._feed.tell(loss)
             except SyncError as error:

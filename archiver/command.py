@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -
 
 def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
     """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     outage = Outage()
     config = kafka_client(options, {"error_cb": outage.heard})  # type: ignore[dict-item]  # librdkafka's one callback
     try:

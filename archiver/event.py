@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, checked
 from archiver.layout import GROUP, start_and_number
 from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
+from archiver.sequence import Cause
 
 Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
 
@@ -64,7 +65,8 @@ class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
 
     records: how many, null if unknown. what: which, as far as is known, and how it shows. offset: where it was
     noticed, just after the record that showed it. since, until: ms, the times of the last record before the loss, if
-    known, and of that record. host: who noticed it. v: the version of this event.
+    known, and of that record. host: who noticed it. cause: what took them away, null in events that were told before
+    it was told. v: the version of this event.
     """
 
     group: Group
@@ -75,6 +77,7 @@ class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
     since: Milliseconds | None
     until: Milliseconds
     host: str
+    cause: Cause | None = None
     v: Literal[1] = 1
 
     @property

@@ -140,7 +140,7 @@ def finish(
     path = checkpoint.partial.path
 
     def persist(what: str, act: Callable[[], T]) -> T:
-        return _persist(f"{stream}: {what} {path}", act, abandoned)
+        return _persist(stream, f"{what} {path}", act, abandoned)
 
     if file:
         checkpoint = _with_digest(checkpoint, file, persist)
@@ -263,16 +263,16 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
     )
 
 
-def _persist(what: str, act: Callable[[], T], abandoned: threading.Event) -> T:
+def _persist(stream: str, what: str, act: Callable[[], T], abandoned: threading.Event) -> T:
     def say(state: RetryCallState) -> None:
         assert state.outcome
         if state.attempt_number % _SAY_AGAIN_ATTEMPTS == 1:
-            log.error("%s: %s; still trying", what, state.outcome.exception())
+            log.error("%s: %s: %s; still trying", stream, what, state.outcome.exception())
         if abandoned.is_set():
-            raise AbandonedError(what)
+            raise AbandonedError(f"{stream}: {what}")
 
     if abandoned.is_set():
-        raise AbandonedError(what)
+        raise AbandonedError(f"{stream}: {what}")
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)),
         reraise=True,

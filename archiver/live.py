@@ -1,8 +1,13 @@
 """How a running archive is at this moment, as its own process sees it; `archiver status` sees it from outside."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archiver.segmentation import Why
+from ingest.latency import LatencyCounts
+
+LATE_SECONDS = 30.0
+"""An archiver that is so far behind is a problem, and so is one whose loop takes so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,10 @@ class RecordingStatus:
     """How the recording of a stream is. Counts since this archiver took the stream.
 
     offset: of the next record to be recorded; committed: up to it everything is durable; end: after the topic's last
-    record, as far as Kafka has told. None: not known. time: ms, of the last record taken, 0 if none was. losses: how
-    often records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how
-    often two ingests took turns. trouble: why it can't write now; stopped: why it has stopped for good.
+    record, as far as Kafka has told. None: not known. time: ms, of the last record taken, 0 if none was. frames,
+    bytes: data frames that are durable and committed; latency: of these, from ingest's receipt on. losses: how often
+    records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how often
+    two ingests took turns. trouble: why it can't write now; stopped: why it has stopped for good.
     """
 
     stream: str
@@ -36,6 +42,9 @@ class RecordingStatus:
     committed: int | None
     end: int | None
     time: int
+    frames: int
+    bytes: int
+    latency: LatencyCounts
     file: OpenFile | None
     losses: int
     lost_records: int
@@ -49,10 +58,36 @@ class RecordingStatus:
         """How many records aren't recorded yet, as far as is known."""
         return max(0, self.end - self.offset) if self.end is not None and self.offset is not None else 0
 
+    def lag_seconds(self, now: float) -> float:
+        """How long ago the last record was taken, if there are others. now: s since the epoch."""
+        return round(max(0.0, now - self.time / 1000), 3) if self.lag and self.time else 0.0
+
+    def problems(self, now: float) -> Iterator[str]:
+        """What is wrong, in words. now: s since the epoch."""
+        if self.stopped:
+            yield f"{self.stream}: stopped {self.stopped}"
+        if self.trouble:
+            yield f"{self.stream}: can't write: {self.trouble}"
+        if (lag := self.lag_seconds(now)) > LATE_SECONDS:
+            yield f"{self.stream}: {lag:.0f} s behind"
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """How an archive is. trouble: of Kafka, as last heard; None once it answers."""
+    """How an archive is. trouble: of Kafka, as last heard; None once it answers. turning: s, for which its loop has
+    been at what it does now. commits: how long they took, of all streams together; syncs: of each open file."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
+    turning: float
+    commits: LatencyCounts
+    syncs: LatencyCounts
+
+    def problems(self, now: float) -> Iterator[str]:
+        """What is wrong, in words. now: s since the epoch."""
+        if self.trouble:
+            yield f"Kafka: {self.trouble}"
+        if self.turning > LATE_SECONDS:
+            yield f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
+        for recording in self.streams:
+            yield from recording.problems(now)

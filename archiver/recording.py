@@ -27,6 +27,7 @@ from archiver.growing_file import GrowingFile, id_of
 from archiver.history import label_of
 from archiver.live import RecordingStatus
 from archiver.losses import Losses
+from archiver.recorded import Recorded
 from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, step
@@ -58,6 +59,7 @@ class Snapshot:
     checkpoint: Checkpoint
     file: SegmentFile | None
     losses: tuple[RecordsLost, ...]
+    mark: int  # of what is recorded by then
 
     def make_durable(self) -> Commit:
         """On another thread. Raises SyncError."""
@@ -86,6 +88,7 @@ class Recording:
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
         self.losses = Losses(archive, committed.stream)
+        self.recorded = Recorded()
         self._settings = settings
         self._archive = archive
         self._feed = feed
@@ -199,6 +202,9 @@ class Recording:
             committed=committed,
             end=self.end,
             time=self._time,
+            frames=self.recorded.frames,
+            bytes=self.recorded.bytes,
+            latency=self.recorded.latency.counts(),
             file=file,
             losses=self.losses.times,
             lost_records=self.losses.records,
@@ -218,13 +224,15 @@ class Recording:
         losses = tuple(self.losses.events)
         if self._saved == (offset, written) and not losses:
             return None
-        return Snapshot(self, offset, self._checkpoint(), self._open.file if self._open else None, losses)
+        file = self._open.file if self._open else None
+        return Snapshot(self, offset, self._checkpoint(), file, losses, self.recorded.mark())
 
     def saved(self, snapshot: Snapshot) -> None:
         """That snapshot is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
         del self.losses.events[: len(snapshot.losses)]
+        self.recorded.durable(snapshot.mark, _now())
         self._last_commit = snapshot.offset, snapshot.checkpoint
         if self._syncs_fail:
             self._syncs_fail = False
@@ -244,6 +252,7 @@ class Recording:
                 offset, checkpoint = self._last_commit
                 self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
             self._let_go_of_file()
+            self.recorded.undone()
             self._record = self._why = None
             self.backlog.clear()
             self.backlog_bytes = 0
@@ -322,7 +331,9 @@ class Recording:
         assert state.acquisition
         if code is not None and code in state.acquisition.settings.carry:
             self._carry.keep(code, record, opened.path, opened.file.length)
+        before = opened.file.length
         opened.write(record)
+        self.recorded.wrote(record.time, opened.file.length - before)
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
@@ -382,6 +393,7 @@ class Recording:
         self._carry.moved(after.carry)
         self._last_commit = finishing.offset, after
         self._saved = finishing.offset, 0
+        self.recorded.durable(self.recorded.mark(), _now())
 
     # From and to what is committed
 
@@ -403,6 +415,7 @@ class Recording:
             raise
         self._finishing = None
         self._let_go_of_file()
+        self.recorded.undone()
         self._state = found.state
         self._seen, self._turns_told = Seen(found.epochs), 0
         self._files = found.files
@@ -426,3 +439,8 @@ class Recording:
         if self._open:
             self._open.file.close()
             self._open = None
+
+
+def _now() -> int:
+    """Ms since the epoch, UTC."""
+    return time.time_ns() // 1_000_000

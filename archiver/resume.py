@@ -19,7 +19,7 @@ from archiver.layout import SUMS, PartialName, start_and_number
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError, unheld
 from archiver.segmentation import State, closed
-from archiver.sequence import undone
+from archiver.sequence import Cause, undone
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,15 @@ def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | N
     missing = partial.frames + len(partial.carry) - (saved.frames if saved else 0)
     last = partial.last
     loss = RecordsLost(
-        archive.group, stream, max(0, missing), what, offset or 0, partial.first.time, last.time, archive.host
+        archive.group,
+        stream,
+        max(0, missing),
+        what,
+        offset or 0,
+        partial.first.time,
+        last.time,
+        archive.host,
+        Cause.DISK,
     )
     log.error("%s: LOST %d frames of %s", stream, missing, what)
     feed.tell(loss)

@@ -6,6 +6,7 @@ once, in order; epoch and seq make it exactly once here. Offsets are only rememb
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from ingest.topic import Label
@@ -32,12 +33,30 @@ class Record(NamedTuple):
         return sum(len(part) for part in self.value)
 
 
+class Cause(StrEnum):
+    """What took records away."""
+
+    MISSING = "missing"
+    """They never came: ingest's spool, or its host's disk, didn't give them back."""
+    INCOMPLETE = "incomplete"
+    """Some of a record's chunks came."""
+    SPOOL = "spool"
+    """ingest's spool was new, or an older copy."""
+    HOST = "host"
+    """ingest's host went down unasked."""
+    DELETED = "deleted"
+    """The topic's retention was faster than the archiver, or the topic was made anew."""
+    DISK = "disk"
+    """The archiver's lost what it had taken, and the topic can't give it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Records that are missing, or may be. records: how many; None if that can't be known."""
 
     records: int | None
     what: str
+    cause: Cause
 
 
 @dataclass(slots=True)
@@ -111,7 +130,7 @@ class Seen:
             self._new_epoch(label)
         else:
             if seq > last + 1:
-                self._lose(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}")
+                self._lose(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}", Cause.MISSING)
             # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
             self.turns += newest != epoch
         self._last[epoch] = seq
@@ -129,25 +148,29 @@ class Seen:
         if not self._last:
             return  # the first that is known of this stream
         if label.seq > 0:
-            self._lose(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}")
+            self._lose(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}", Cause.MISSING)
         elif label.prev is None:
-            self._lose(None, f"epoch {label.epoch} names no predecessor: its spool was new; a tail may be lost")
+            what = f"epoch {label.epoch} names no predecessor: its spool was new; a tail may be lost"
+            self._lose(None, what, Cause.SPOOL)
         else:
             epoch, last = label.prev
             seen = self._last.get(epoch)
             if seen is None:
-                self._lose(None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here")
+                self._lose(
+                    None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here", Cause.MISSING
+                )
             elif last > seen:
-                self._lose(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}")
+                self._lose(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}", Cause.MISSING)
             elif last < seen:
-                self._lose(None, f"ingest's spool had gone back to {epoch}:{last}; {epoch}:{seen} is known here")
+                what = f"ingest's spool had gone back to {epoch}:{last}; {epoch}:{seen} is known here"
+                self._lose(None, what, Cause.SPOOL)
             elif epoch != (newest := next(reversed(self._last))):
                 # An older copy of the spool, of a time between two epochs.
-                self._lose(
-                    None, f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
-                )
+                what = f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
+                self._lose(None, what, Cause.SPOOL)
         if label.unclean:
-            self._lose(None, "the ingest host went down unasked; records of its last second may be lost")
+            what = "the ingest host went down unasked; records of its last second may be lost"
+            self._lose(None, what, Cause.HOST)
 
     def _chunk(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
         k, n = label.chunk
@@ -192,16 +215,15 @@ class Seen:
         last = self._last.get(epoch, -1 if self._last else seq - 1)
         if last >= seq:
             return  # it has come whole, too: no ingest of ours splits a record now, and then not
-        self._lose(
-            seq - last, f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
-        )
+        what = f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
+        self._lose(seq - last, what, Cause.INCOMPLETE)
         if epoch in self._last:
             self._last[epoch] = seq
         else:
             self._last = {epoch: seq, **self._last}  # not as the newest: it isn't
 
-    def _lose(self, records: int | None, what: str) -> None:
-        self.losses.append(Loss(records, what))
+    def _lose(self, records: int | None, what: str, cause: Cause) -> None:
+        self.losses.append(Loss(records, what, cause))
 
 
 def first_whole(messages: Iterable[tuple[Label, bytes]]) -> tuple[bytes, ...]:

@@ -74,7 +74,7 @@ class Half(ABC):
                 self._work()
             except _EXPECTED as error:
                 self.error = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-                log.error("%s: %s", self.name, self.error)
+                log.error("%s has ended: %s", self.name, self.error)
             except Exception as error:  # whatever it is, the night goes on
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("%s failed", self.name)

@@ -19,8 +19,6 @@ KEPT = 10
 """So many of the last finished files, and of the last errors, are in session.data."""
 RATE_SECONDS = 10.0
 """Rates are means over so long."""
-LATE_SECONDS = 30.0
-"""An archiver that is so far behind is a problem."""
 _LATELY_MS = 2000
 
 Data = dict[str, Any]
@@ -81,7 +79,7 @@ class Report:
             numbers.append((stream.stream, "ingest", {**numbers_received(stream), **rates}))
         recordings = archive.streams if archive else ()
         if recorder.ingest and recorder.archiver:
-            data.update(recorded(_NONE_YET, now))
+            data.update(_NONE_YET)
         numbers += [(r.stream, "archive", numbers_recorded(r, now)) for r in recordings]
         if recorder.archiver and self._by_stream:
             data["streams"] = {r.stream: recorded(r, now) for r in recordings}
@@ -110,14 +108,11 @@ class Report:
             if half and half.error
         ]
         if stream:
-            found += [f"ingest: {stream.trouble}"] if stream.trouble else []
-            why = f" (lost: {stream.lost_why})" if stream.lost_why else ""
-            found += [] if stream.peer else [f"no connection to {stream.source}{why}"]
+            found += stream.problems()
         elif recorder.ingest:
             found.append("ingest hasn't begun yet")
         if archive:
-            found += [f"archiver: Kafka: {archive.trouble}"] if archive.trouble else []
-            found += [problem for r in archive.streams for problem in _problems_of(r, now)]
+            found += [f"archiver: {problem}" for problem in archive.problems(now)]
         if recorder.archiver and not self._by_stream and not (archive and archive.streams):
             found.append("archiver: the stream isn't its own yet")
         return found
@@ -137,7 +132,16 @@ class Report:
         }
 
 
-_NONE_YET = RecordingStatus("", None, None, None, 0, None, 0, 0, 0, 0, None, None)
+_NONE_YET = {
+    "file": None,
+    "lag_records": 0,
+    "lag_seconds": 0.0,
+    "losses": 0,
+    "lost_records": 0,
+    "duplicates": 0,
+    "two_ingests": 0,
+}
+"""What `recorded` gives of a stream of which nothing is known."""
 _OF_A_FILE = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
 _OF_NO_USE = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
 
@@ -199,7 +203,7 @@ def recorded(recording: RecordingStatus, now: float) -> Data:
             "closing": file.closing and str(file.closing),
         },
         "lag_records": recording.lag,
-        "lag_seconds": _lag_seconds(recording, now),
+        "lag_seconds": recording.lag_seconds(now),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
         "duplicates": recording.duplicates,
@@ -214,7 +218,7 @@ def numbers_recorded(recording: RecordingStatus, now: float) -> Data:
         "recording": int(file is not None),
         "file_bytes": file.bytes if file else 0,
         "lag_records": recording.lag,
-        "lag_seconds": _lag_seconds(recording, now),
+        "lag_seconds": recording.lag_seconds(now),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
     }
@@ -252,20 +256,6 @@ def _state(state: State, stream: StreamStatus | None, archive: ArchiveStatus | N
         return "not connected"
     lately = stream.last_frame is not None and now * 1000 - stream.last_frame < _LATELY_MS
     return "receiving" if lately else "connected"
-
-
-def _problems_of(recording: RecordingStatus, now: float) -> Iterable[str]:
-    name = recording.stream
-    if recording.stopped:
-        yield f"archiver: {name}: stopped {recording.stopped}"
-    if recording.trouble:
-        yield f"archiver: {name}: can't write: {recording.trouble}"
-    if (lag := _lag_seconds(recording, now)) > LATE_SECONDS:
-        yield f"archiver: {name}: {lag:.0f} s behind"
-
-
-def _lag_seconds(recording: RecordingStatus, now: float) -> float:
-    return round(max(0.0, now - recording.time / 1000), 3) if recording.lag and recording.time else 0.0
 
 
 def _s(ms: int | None) -> float | None:

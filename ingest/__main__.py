@@ -5,14 +5,16 @@ import logging
 import os
 import signal
 import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from confluent_kafka import KafkaException, Producer
 
-from ingest.connection import ConnectTo, ListenError, ListenOn
+from ingest.connection import ConnectTo, ListenError
 from ingest.log import log_to_stderr
 from ingest.publisher import PRODUCER_CONFIG, Publisher, TopicRefused
-from ingest.settings import Flags, kafka_client, port, seconds, size, stream_flag
+from ingest.settings import Flags, kafka_client, listen_on, port, seconds, size, stream_flag
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream
 
@@ -44,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     flags.option("--port", type=port, default="50000", help="the sender's TCP port")
     flags.option(
         "--listen",
-        type=_listen_on,
+        type=listen_on,
         metavar="[HOST:]PORT",
         help="wait for the sender to connect to us, instead of connecting to it",
     )
@@ -91,13 +93,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SIZE",
         help="the most that the spool may take, at least 1MiB; reading stops when 85%% of it are full",
     )
+    flags.http_option()
     return flags
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     try:
         return _run(options)
     except (SpoolError, TopicRefused, ListenError) as error:
@@ -117,13 +120,25 @@ def _run(options: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stream.over.set())
         log.info("%s: from %s to Kafka at %s", options.stream, source, config["bootstrap.servers"])
-        stream.run()
+        with _http(options, stream):
+            stream.run()
     return 0
 
 
-def _listen_on(text: str) -> ListenOn:
-    host, _, number = text.rpartition(":")
-    return ListenOn(host.strip("[]"), port(number))
+def _http(options: argparse.Namespace, stream: Stream) -> AbstractContextManager[object]:
+    """Raises ListenError."""
+    if not options.http:
+        return nullcontext()
+    # Here, so that without it nothing is imported for it.
+    from ingest.http import HttpServer
+    from ingest.metrics import metrics
+
+    spool = options.spool_dir / options.stream
+    return HttpServer(
+        options.http,
+        lambda: metrics(stream.status(), spool, time.time()),
+        lambda: stream.status().problems(),
+    )
 
 
 def _key_value(text: str) -> tuple[str, str]:

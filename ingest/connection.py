@@ -83,7 +83,7 @@ class Connection:
         self._stopping = threading.Event()
         self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._attempted = -_LEAST_SECONDS_BETWEEN_ATTEMPTS
-        self._listener = _listen(where) if isinstance(where, ListenOn) else None
+        self._listener = listen(where) if isinstance(where, ListenOn) else None
 
     def run(self) -> None:
         """Connect, read, and again."""
@@ -242,7 +242,8 @@ class Connection:
             raise Stopping
 
 
-def _listen(where: ListenOn) -> socket.socket:
+def listen(where: ListenOn) -> socket.socket:
+    """A socket that listens there, and never blocks. Raises ListenError."""
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     try:
         listener = socket.create_server((where.host, where.port), family=family)

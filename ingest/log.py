@@ -1,4 +1,4 @@
-"""The log on stderr: its times in UTC, and floods of lines that are alike folded into lines with a count.
+"""The log on stderr: for people or as JSON, its times in UTC, floods of lines that are alike folded into a count.
 
 A sender gone mad gives thousands of warnings a second, a failing disk an error at every attempt. What is worth
 reading then is the first few, how many more came, and the latest.
@@ -9,6 +9,7 @@ tells of an event of its own, such as a file finished. No line goes uncounted, L
 written and the counts add up to what happened (and each loss is an event in g3.files, besides).
 """
 
+import json
 import logging
 import sys
 import threading
@@ -156,31 +157,71 @@ class FoldingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # at run
             super().emit(line)
 
 
-def log_to_stderr(level: str) -> None:
-    """Log lines of `level` and above to stderr, each with its time in UTC."""
-    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    form.converter = time.gmtime
+class _Text(logging.Formatter):
+    """A line for people: time, level, message."""
+
+    converter = time.gmtime  # type: ignore[assignment]  # typeshed misses that its argument is optional
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+
+class JsonLines(_Text):
+    """A line of JSON: `time`, `level`, `logger`, `message`; `stream` if it is about one; `count` if it stands for so
+    many that were folded; `exception`, as Python prints it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As logging's."""
+        said: dict[str, str | int] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if stream := getattr(record, "stream", _stream(record)):
+            said["stream"] = stream
+        if count := getattr(record, "count", 0):
+            said["count"] = count
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said)
+
+
+def log_to_stderr(level: str, form: str = "text") -> None:
+    """Log lines of `level` and above to stderr. form: text or json."""
     handler = FoldingHandler()
-    handler.setFormatter(form)
+    handler.setFormatter(JsonLines() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(handlers=[handler], level=level.upper())
 
 
 def _kind(record: logging.LogRecord) -> _Kind:
     template = str(record.msg)
     named = template.startswith("%s") and isinstance(record.args, tuple) and record.args
-    stream = str(named[0])[:200] if named else ""
-    return record.name, record.levelno, template, stream
+    about = str(named[0])[:200] if named else ""
+    return record.name, record.levelno, template, about
+
+
+def _stream(record: logging.LogRecord) -> str:
+    """The stream that a line is about, by this code's custom; else an empty string."""
+    named = str(record.msg).startswith("%s: ") and isinstance(record.args, tuple) and record.args
+    return str(named[0]) if named else ""
 
 
 def _counted(kind: _Kind, alike: _Alike, now: float) -> list[logging.LogRecord]:
     """The line that stands for those that were folded, if any were."""
     if not alike.count:
         return []
-    logger, level, _, _ = kind
+    logger, level, template, about = kind
     seconds = max(1, round(now - alike.since))
     text = f"… {alike.count} more like this in the last {seconds} s: {alike.latest}"
     return [
         logging.makeLogRecord(
-            {"name": logger, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
+            {
+                "name": logger,
+                "levelno": level,
+                "levelname": logging.getLevelName(level),
+                "msg": text,
+                "stream": about if template.startswith("%s: ") else "",
+                "count": alike.count,
+            }
         )
     ]

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from ingest.bundle import Bundle
+from ingest.latency import Latency
 from ingest.outage import Outage
 from ingest.spool import Spool
 from ingest.topic import (
@@ -53,6 +55,14 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 }
 
 
+@dataclass(slots=True)
+class _Awaited:
+    """A bundle of which Kafka has not acknowledged so many records yet. since: ms, when the first was received."""
+
+    records: int
+    since: int
+
+
 class TopicRefused(Exception):
     """The topic exists, and isn't one that a stream can be published to; the message says why."""
 
@@ -64,7 +74,8 @@ class Publisher:
     default. topic_config: further settings for those. Raises nothing but TopicRefused out of `run`.
 
     `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged; `trouble` is
-    why it takes none now, None if it does.
+    why it takes none now, None if it does. `oldest`: ms, when the first record that waits for Kafka was received,
+    None if none is known to; `latency`: of those that it acknowledged, from their receipt on.
     """
 
     def __init__(
@@ -87,6 +98,8 @@ class Publisher:
         self._servers = config["bootstrap.servers"]
         self.acknowledged: int | None = None
         self.trouble: str | None = None
+        self.oldest: int | None = None
+        self.latency = Latency()
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._failed: KafkaError | None = None
@@ -95,7 +108,7 @@ class Publisher:
         self._rejected_ready = False
         self._passed_over = False  # rejected frames, as there was no topic for them
         self._ask_again = 0.0
-        self._awaited: dict[int, int] = {}  # how many records of a bundle Kafka has not acknowledged yet
+        self._awaited: dict[int, _Awaited] = {}  # by key, the oldest first
         self._acknowledged: list[int] = []
         self._acknowledged_bytes = 0
         self._in_flight = 0  # bytes
@@ -106,6 +119,8 @@ class Publisher:
         while not self._done():
             if self._topic_is_there(rejected=False):
                 self._publish()
+            elif self.oldest is None and (first := self._spool.read(-1, 1)):
+                self.oldest = first[0].records[0].time
 
     def stop(self) -> None:
         """Nothing more will be spooled: publish what is there and return."""
@@ -138,6 +153,7 @@ class Publisher:
                     for bundle in self._spool.read(after, _READ_BYTES):
                         after = bundle.key
                         self._produce(producer, bundle)
+                self.oldest = next((waits.since for waits in self._awaited.values()), None)
                 self._forget_acknowledged()
         finally:
             producer.purge()
@@ -160,7 +176,7 @@ class Publisher:
     def _produce(self, producer: Producer, bundle: Bundle) -> None:
         if not self._in_flight:
             self._answered = time.monotonic()
-        self._awaited[bundle.key] = len(bundle.records)
+        self._awaited[bundle.key] = _Awaited(len(bundle.records), bundle.records[0].time)
         for record in bundle.records:
             if record.rejected and not self._takes_rejected():
                 self._passed_over = True
@@ -173,10 +189,10 @@ class Publisher:
                 partition=0,
                 headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
                 timestamp=record.time,
-                on_delivery=partial(self._delivered, bundle.key, size),
+                on_delivery=partial(self._delivered, bundle.key, size, record.time),
             )
 
-    def _delivered(self, key: int, size: int, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, key: int, size: int, received: int, error: KafkaError | None, message: Message) -> None:
         self._in_flight -= size
         if error is None:
             self._answered = time.monotonic()
@@ -184,8 +200,10 @@ class Publisher:
             if message.topic() == self._topics[False]:
                 self.acknowledged = message.offset()
             self._acknowledged_bytes += size
-            self._awaited[key] -= 1
-            if not self._awaited[key]:
+            self.latency.observe(time.time() - received / 1000)
+            waits = self._awaited[key]
+            waits.records -= 1
+            if not waits.records:
                 del self._awaited[key]
                 self._acknowledged.append(key)
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.client_properties import ClientPropertiesError, read_client_properties
+from ingest.connection import ListenOn
 from ingest.topic import ContractError, stream_name
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
@@ -100,6 +101,22 @@ class Flags(argparse.ArgumentParser):
             choices=["debug", "info", "warning", "error"],
             help="the least important lines to log",
         )
+        self.option(
+            "--log-format",
+            env=f"{self.prog.split()[0]}_log_format".upper(),
+            default="text",
+            choices=["text", "json"],
+            help="lines for people, or a JSON object each",
+        )
+
+    def http_option(self) -> None:
+        """Add the option of the commands that run on and on."""
+        self.option(
+            "--http",
+            type=http_address,
+            metavar="[HOST:]PORT",
+            help="serve /metrics for Prometheus and /healthz there; to this host only if no HOST is given",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +198,18 @@ def seconds(text: str) -> float:
     if not 0.001 <= value <= 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; say a positive number of seconds")
     return value
+
+
+def listen_on(text: str) -> ListenOn:
+    """Type of a flag: [HOST:]PORT; every interface if no host is given."""
+    host, _, number = text.rpartition(":")
+    return ListenOn(host.strip("[]"), port(number))
+
+
+def http_address(text: str) -> ListenOn:
+    """Type of a flag: [HOST:]PORT; this host only if no host is given."""
+    where = listen_on(text)
+    return ListenOn(where.host or "127.0.0.1", where.port)
 
 
 def port(text: str) -> int:

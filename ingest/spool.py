@@ -43,14 +43,15 @@ class Spool:
     """A stream's spool in a directory of its own, about `size` bytes of it at most.
 
     `prev` is the epoch and the last seq that an earlier ingest put here; `unclean` says that the host has been
-    started anew since then without that ingest's clean exit. `bundles` and `bytes` wait; `unreadable` counts the
-    bundles that were given up as damaged. One thread appends, one reads and removes. Raises SpoolError.
+    started anew since then without that ingest's clean exit. `bundles` and `bytes` wait; above `limit` bytes on disk
+    it is `full`; `unreadable` counts the bundles that were given up as damaged. One thread appends, one reads and
+    removes. Raises SpoolError.
     """
 
     def __init__(self, directory: Path, size: int) -> None:
         if size < LEAST_BYTES:
             raise SpoolError(f"a spool of {size} bytes is too small; --spool-size must be at least 1MiB")
-        self._stop_at, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
+        self.limit, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
         self._file_bytes = min(_FILE_BYTES, size // 32)
         self._root, self._directory = directory, directory / "spool"
         self._lock_file = _lock(directory)
@@ -279,7 +280,7 @@ class Spool:
         self._used += put
         self.bytes += put
         self.bundles += count
-        self.full = self.full or self._used > self._stop_at
+        self.full = self.full or self._used > self.limit
         self._changed.notify_all()
 
     def _retire(self) -> None:

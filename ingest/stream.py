@@ -4,10 +4,11 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ingest.connection import Connection, ConnectTo, Events, ListenOn
+from ingest.latency import LatencyCounts
 from ingest.publisher import Publisher
 from ingest.reception import Entry, Reception
 from ingest.spool import Spool, SpoolError
@@ -31,8 +32,10 @@ class StreamStatus:
     lost_why: of the last connection that was lost. connections: that were made. frames, bytes: data frames received,
     whole; last_frame: when the last of them came. rejected: frames that can't be trusted. bad_ids: frames with a
     sostream_id that is no stream name. stalls: how often reading had to stop. spool_bytes: that wait for Kafka;
-    spool_full: reading waits for room; spool_unreadable: bundles of records given up as damaged. acknowledged: the
-    offset of the last record that Kafka has. trouble: why it waits for Kafka or its disk now, None if it doesn't.
+    spool_full: reading waits for room; spool_limit: bytes, at which it begins to. spool_oldest: when the first record
+    that waits for Kafka was received, None if none is known to. spool_unreadable: bundles of records given up as
+    damaged. acknowledged: the offset of the last record that Kafka has; latency: of those that it acknowledged, from
+    receipt on. trouble: why it waits for Kafka or its disk now, None if it doesn't.
     """
 
     stream: str
@@ -49,9 +52,20 @@ class StreamStatus:
     stalls: int
     spool_bytes: int
     spool_full: bool
+    spool_limit: int
+    spool_oldest: int | None
     spool_unreadable: int
     acknowledged: int | None
+    latency: LatencyCounts
     trouble: str | None
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong, in words."""
+        if self.trouble:
+            yield self.trouble
+        if not self.peer:
+            why = f" (lost: {self.lost_why})" if self.lost_why else ""
+            yield f"no connection to {self.source}{why}"
 
 
 class Stream:
@@ -130,8 +144,11 @@ class Stream:
             stalls=self.stalls,
             spool_bytes=self._spool.bytes,
             spool_full=self._spool.full,
+            spool_limit=self._spool.limit,
+            spool_oldest=self._publisher.oldest,
             spool_unreadable=self._spool.unreadable,
             acknowledged=self._publisher.acknowledged,
+            latency=self._publisher.latency.counts(),
             trouble=self._cant_append or full or self._publisher.trouble,
         )
 

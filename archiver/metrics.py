@@ -1,0 +1,67 @@
+"""What an archiver tells Prometheus; docs/monitoring.md says what to make of it.
+
+It is read when it is asked for: nothing is counted here.
+"""
+
+from pathlib import Path
+
+from archiver.live import ArchiveStatus, RecordingStatus
+from archiver.segmentation import Why
+from archiver.sequence import Cause
+from archiver.told import Told
+from ingest.exposition import Exposition
+
+
+def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) -> bytes:
+    """In Prometheus' text format. status: None before there is an archive. root: the data directory. now: s since the
+    epoch."""
+    shown = Exposition("g3_archiver_")
+    healthy = status is not None and not any(status.problems(now))
+    shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
+    shown.disk("data", "the data directory", root)
+    if status:
+        text = "Until Kafka had answered a commit, of all streams together."
+        shown.latency("commit_latency_seconds", text, status.commits)
+        text = "Until the disk had taken what was written to an open file."
+        shown.latency("fsync_latency_seconds", text, status.syncs)
+    recordings = status.streams if status else ()
+    for recording in recordings:
+        _recording(shown.of(stream=recording.stream), recording, now)
+    for stream in sorted({recording.stream for recording in recordings} | told.streams()):
+        _told(shown.of(stream=stream), stream, told)
+    return shown.text()
+
+
+def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:
+    shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recording.stopped))
+    shown.gauge("lag_records", "Records in the topic that aren't recorded yet.", recording.lag)
+    text = "Time since ingest received the last record that was taken, if there are others in the topic; else 0."
+    shown.gauge("lag_seconds", text, recording.lag_seconds(now))
+    if recording.time:
+        text = "When ingest received the last record that was taken."
+        shown.gauge("last_record_timestamp_seconds", text, recording.time / 1000)
+
+    file = recording.file
+    shown.gauge("open_file_bytes", "Bytes of the file that is open; 0 if none is.", file.bytes if file else 0)
+    age = max(0.0, now - file.first / 1000) if file else 0.0
+    shown.gauge("open_file_age_seconds", "Time since its first frame; 0 if none is open.", age)
+
+    shown.counter("frames", "Data frames that are durable and committed.", recording.frames)
+    shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recording.bytes)
+    text = "Records that were dropped, as they had been recorded before."
+    shown.counter("duplicate_records", text, recording.duplicates)
+    shown.counter("two_ingests", "How often two ingests of one stream took turns.", recording.turns)
+    text = "From a data frame's receipt by ingest until it is durable and committed."
+    shown.latency("durable_latency_seconds", text, recording.latency)
+
+
+def _told(shown: Exposition, stream: str, told: Told) -> None:
+    for why in Why:
+        shown.of(why=why).counter("files_finished", "Files, by what ended them.", told.files[stream, why])
+    for cause in Cause:
+        text = "How often records were lost, or may have been, by what took them."
+        shown.of(cause=cause).counter("losses", text, told.losses[stream, cause])
+        text = "Records known to be lost, by what took them."
+        shown.of(cause=cause).counter("lost_records", text, told.lost_records[stream, cause])
+    text = "Frames that were never received, as jumps of frame_num say; counted with each file."
+    shown.counter("missing_frames", text, told.missing[stream])
