@@ -1,5 +1,6 @@
 """Floods of lines that are alike are folded into a few, and the counts add up; other lines come through."""
 
+import json
 import logging
 import random
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ingest.log import FLOOD_SECONDS, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding
+from ingest.log import FLOOD_SECONDS, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding, JsonLines
 
 REJECTED = "%s: rejected a frame of %d bytes: %s"
 
@@ -192,6 +193,46 @@ def test_data_that_an_error_holds_on_to_is_not_kept() -> None:
         assert tracemalloc.get_traced_memory()[0] < 4_000_000
     finally:
         tracemalloc.stop()
+
+
+# As JSON
+
+
+def as_json(record: logging.LogRecord) -> dict[str, Any]:
+    text = JsonLines().format(record)
+    assert "\n" not in text
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_json_line_says_when_how_grave_who_and_of_which_stream() -> None:
+    record = line("crate1slot2", 100, 'bad "CRC"\nand more')
+    record.created, record.msecs = 1_700_000_000.25, 250.0
+    assert as_json(record) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "warning",
+        "logger": "ingest.stream",
+        "message": 'crate1slot2: rejected a frame of 100 bytes: bad "CRC"\nand more',
+        "stream": "crate1slot2",
+    }
+    assert "stream" not in as_json(line("/spool/1", msg="%s is damaged")), "that is no stream"
+
+
+def test_a_json_line_for_folded_ones_has_their_stream_and_their_count_as_a_number() -> None:
+    folding = Folding()
+    for number in range(1000):
+        folding.folds(line("slot", number, "bad CRC"), 1000.0)
+    (told,) = folding.all_counts(1001.0)
+    found = as_json(told)
+    assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - WRITTEN_AT_ONCE)
+
+
+def test_a_json_line_holds_a_whole_traceback() -> None:
+    try:
+        raise OSError("the disk\nis gone")
+    except OSError:
+        record = logging.LogRecord("a", logging.ERROR, __file__, 1, "ingest failed", (), sys.exc_info())
+    assert "OSError: the disk\nis gone" in as_json(record)["exception"]
 
 
 # The handler, in a program of its own

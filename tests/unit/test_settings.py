@@ -420,7 +420,8 @@ def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("a.b=c")
     text = f"""--stream crate1slot2 --address host --port 4532 --listen 10.0.0.1:50001 --timeout 7.5
         --max-frame-size 1GiB --bootstrap-servers a:1,b:2 --kafka-config {tmp_path}/p --topic-config k=v=w
-        --topic-config l= --replication-factor 3 --spool-dir {tmp_path} --spool-size 2GiB --log-level DEBUG"""
+        --topic-config l= --replication-factor 3 --spool-dir {tmp_path} --spool-size 2GiB --log-level DEBUG
+        --log-format json --http 9101"""
     assert vars(ingest_parser().parse_args(text.split())) == {
         "stream": "crate1slot2",
         "address": "host",
@@ -435,6 +436,8 @@ def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
         "spool_dir": tmp_path,
         "spool_size": 2 << 30,
         "log_level": "debug",
+        "log_format": "json",
+        "http": ListenOn("127.0.0.1", 9101),
     }
 
 
@@ -443,6 +446,7 @@ def test_ingest_defaults() -> None:
     assert (options.address, options.port, options.listen, options.timeout) == ("localhost", 50000, None, 5)
     assert (options.max_frame_size, options.spool_size, options.log_level) == (256 << 20, 16 << 30, "info")
     assert (options.topic_config, options.replication_factor, options.kafka_config) == ([], None, {})
+    assert (options.log_format, options.http) == ("text", None)
 
 
 @pytest.mark.parametrize(
@@ -455,22 +459,27 @@ def test_ingest_defaults() -> None:
     ],
 )
 def test_listen(text: str, where: ListenOn) -> None:
-    assert ingest_parser().parse_args(["--stream", "s", "--listen", text]).listen == where
+    options = ingest_parser().parse_args(["--stream", "s", "--listen", text, "--http", text])
+    assert options.listen == where
+    assert options.http == ListenOn(where.host or "127.0.0.1", where.port), "to others only if that is said"
 
 
 def test_archiver_takes_every_documented_option() -> None:
     text = """--data-dir /data --time-per-file 60 --gap 3 --name-format ctime --carry Observation --carry Wiring
-        --stream a --stream b --group g --instance-id i --bootstrap-servers a:1 --log-level error"""
+        --stream a --stream b --group g --instance-id i --bootstrap-servers a:1 --log-level error
+        --log-format json --http 0.0.0.0:9102"""
     options = archiver_parser().parse_args(text.split())
     assert (options.data_dir, options.time_per_file, options.gap) == (Path("/data"), 60, 3)
     assert (options.name_format, options.carry, options.stream) == ("ctime", ["Observation", "Wiring"], ["a", "b"])
     assert (options.group, options.instance_id, options.log_level) == ("g", "i", "error")
+    assert (options.log_format, options.http) == ("json", ListenOn("0.0.0.0", 9102))  # noqa: S104 - as a container says it
 
 
 def test_archiver_defaults() -> None:
     options = archiver_parser().parse_args(["--data-dir", "d"])
     assert (options.time_per_file, options.gap, options.name_format, options.group) == (600, 10, "date", "archiver")
     assert (options.stream, options.carry, options.instance_id) == ([], [], None)
+    assert (options.log_format, options.http) == ("text", None)
 
 
 @pytest.mark.parametrize("command", PARSERS)

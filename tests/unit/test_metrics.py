@@ -1,0 +1,234 @@
+"""What is told to Prometheus: times counted as its histograms are read, each frame once it is durable."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from archiver.event import RecordsLost
+from archiver.live import ArchiveStatus, OpenFile, RecordingStatus
+from archiver.metrics import metrics as archiver_metrics
+from archiver.recorded import Recorded
+from archiver.sequence import Cause
+from archiver.told import Told
+from ingest.exposition import Exposition
+from ingest.latency import BOUNDS, Latency
+from ingest.metrics import metrics as ingest_metrics
+from ingest.stream import StreamStatus
+
+NOW = 1_700_000_000.0
+MS = 1_700_000_000_000
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(text: bytes) -> Samples:
+    """By name and labels; each is there once."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+# How long something takes
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10_000), st.integers(1, 5))))
+def test_a_histogram_counts_each_time_in_every_bucket_that_it_fits_in(took: list[tuple[float, int]]) -> None:
+    latency = Latency()
+    for seconds, times in took:
+        latency.observe(seconds, times)
+    shown = Exposition("t_")
+    shown.of(stream="s").latency("seconds", "…", latency.counts())
+    found = samples(shown.text())
+    all_of_them = [max(0.0, seconds) for seconds, times in took for _ in range(times)]
+    for bound in BOUNDS:
+        key = "t_seconds_bucket", (("le", str(bound)), ("stream", "s"))
+        assert found[key] == sum(seconds <= bound for seconds in all_of_them)
+    assert found["t_seconds_bucket", (("le", "+Inf"), ("stream", "s"))] == len(all_of_them)
+    assert found["t_seconds_count", (("stream", "s"),)] == len(all_of_them)
+    assert found["t_seconds_sum", (("stream", "s"),)] == pytest.approx(sum(all_of_them))
+
+
+def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> None:
+    recorded = Recorded()
+    recorded.wrote(MS, 100)
+    recorded.wrote(MS, 100)
+    mark = recorded.mark()
+    recorded.wrote(MS, 7)  # while the others are being made durable
+    recorded.wrote(MS + 500, 7)
+    assert recorded.frames == 0
+    recorded.durable(mark, MS + 1500)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (2, 200, 3.0)
+    recorded.durable(recorded.mark(), MS + 2000)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (4, 214, 3.0 + 2.0 + 1.5)
+
+
+def test_what_is_undone_isnt_counted_and_what_is_written_again_is_counted_once() -> None:
+    recorded = Recorded()
+    recorded.wrote(MS, 100)
+    recorded.mark()
+    recorded.undone()
+    recorded.wrote(MS, 100)
+    recorded.durable(recorded.mark(), MS + 1000)
+    recorded.durable(recorded.mark(), MS + 9000)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (1, 100, 1.0)
+
+
+# ingest
+
+STREAM = StreamStatus(
+    stream="slot",
+    source="smurf:4532",
+    peer="10.0.0.1:4532",
+    since=MS - 5000,
+    lost_why=None,
+    connections=3,
+    frames=10,
+    bytes=1000,
+    last_frame=MS - 500,
+    rejected=2,
+    bad_ids=0,
+    stalls=1,
+    spool_bytes=4000,
+    spool_full=False,
+    spool_limit=9000,
+    spool_oldest=MS - 2500,
+    spool_unreadable=0,
+    acknowledged=7,
+    latency=Latency().counts(),
+    trouble=None,
+)
+
+
+def of_ingest(status: StreamStatus, spool: Path = Path("/")) -> dict[str, float]:
+    found = samples(ingest_metrics(status, spool, NOW))
+    return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
+
+
+def test_ingest_tells_of_its_connection_its_frames_and_its_spool() -> None:
+    found = of_ingest(STREAM)
+    expected = {
+        "healthy": 1,
+        "connected": 1,
+        "reconnects_total": 2,
+        "frames_total": 10,
+        "frame_bytes_total": 1000,
+        "last_frame_timestamp_seconds": NOW - 0.5,
+        "rejected_frames_total": 2,
+        "stalls_total": 1,
+        "spool_bytes": 4000,
+        "spool_limit_bytes": 9000,
+        "spool_oldest_age_seconds": 2.5,
+    }
+    assert {name: found[f"g3_ingest_{name}"] for name in expected} == expected
+    assert 0 < found["g3_ingest_spool_disk_free_bytes"] < found["g3_ingest_spool_disk_size_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (replace(STREAM, peer=None, lost_why="reset"), "no connection to smurf:4532 (lost: reset)"),
+        (replace(STREAM, trouble="the spool is full"), "the spool is full"),
+    ],
+)
+def test_an_ingest_with_a_problem_isnt_healthy_and_says_which(status: StreamStatus, problem: str) -> None:
+    assert list(status.problems()) == [problem]
+    assert of_ingest(status)["g3_ingest_healthy"] == 0
+
+
+def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_nevertheless(tmp_path: Path) -> None:
+    found = of_ingest(replace(STREAM, last_frame=None, spool_bytes=0), tmp_path / "gone")
+    assert "g3_ingest_last_frame_timestamp_seconds" not in found, "1970 would be wrong"
+    assert "g3_ingest_spool_disk_free_bytes" not in found
+    assert found["g3_ingest_spool_oldest_age_seconds"] == 0
+    assert found["g3_ingest_connected"] == 1
+
+
+# archiver
+
+RECORDING = RecordingStatus(
+    stream="slot",
+    offset=100,
+    committed=90,
+    end=130,
+    time=MS - 4000,
+    frames=80,
+    bytes=8000,
+    latency=Latency().counts(),
+    file=OpenFile("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
+    losses=0,
+    lost_records=0,
+    duplicates=3,
+    turns=1,
+    trouble=None,
+    stopped=None,
+)
+ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, Latency().counts(), Latency().counts())
+
+
+def of_archiver(status: ArchiveStatus | None, told: Told) -> Samples:
+    return samples(archiver_metrics(status, told, Path("/"), NOW))
+
+
+def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:
+    found = of_archiver(ARCHIVE, Told())
+    expected = {
+        "stopped": 0,
+        "lag_records": 30,
+        "lag_seconds": 4,
+        "last_record_timestamp_seconds": NOW - 4,
+        "open_file_bytes": 500,
+        "open_file_age_seconds": 60,
+        "frames_total": 80,
+        "frame_bytes_total": 8000,
+        "duplicate_records_total": 3,
+        "two_ingests_total": 1,
+        "missing_frames_total": 0,
+    }
+    assert {name: found[f"g3_archiver_{name}", (("stream", "slot"),)] for name in expected} == expected
+    assert found["g3_archiver_healthy", ()] == 1
+    assert found["g3_archiver_data_free_bytes", ()] < found["g3_archiver_data_size_bytes", ()]
+
+
+def test_losses_are_counted_by_cause_from_nought_on_and_stay_when_the_stream_goes_to_another() -> None:
+    told = Told()
+    labels = {cause: (("cause", cause.value), ("stream", "slot")) for cause in Cause}
+    before = of_archiver(ARCHIVE, told)
+    assert [before["g3_archiver_losses_total", labels[cause]] for cause in Cause] == [0] * len(Cause)
+    for records in (5, None):
+        told.told(RecordsLost("g", "slot", records, "…", 3, None, MS, "host", Cause.DELETED))
+    found = of_archiver(replace(ARCHIVE, streams=()), told)
+    assert found["g3_archiver_losses_total", labels[Cause.DELETED]] == 2
+    assert found["g3_archiver_lost_records_total", labels[Cause.DELETED]] == 5
+    assert sum(found["g3_archiver_losses_total", labels[cause]] for cause in Cause) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (replace(ARCHIVE, trouble="no answer"), "Kafka: no answer"),
+        (replace(ARCHIVE, turning=31.0), "nothing has been recorded for 31 s: it waits for Kafka or for a disk"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, trouble="full"),)), "slot: can't write: full"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, stopped="no sense"),)), "slot: stopped no sense"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 31_000),)), "slot: 31 s behind"),
+    ],
+)
+def test_an_archiver_with_a_problem_isnt_healthy_and_says_which(status: ArchiveStatus, problem: str) -> None:
+    assert list(status.problems(NOW)) == [problem]
+    assert of_archiver(status, Told())["g3_archiver_healthy", ()] == 0
+
+
+def test_an_archiver_that_has_all_there_is_isnt_behind_however_old_that_is() -> None:
+    status = replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 3_600_000, end=100),))
+    assert list(status.problems(NOW)) == []
+
+
+def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
+    assert of_archiver(None, Told())["g3_archiver_healthy", ()] == 0
