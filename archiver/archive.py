@@ -114,8 +114,7 @@ class Archive:
             size += length
             recording = self._recordings.get(stream_of(message.topic() or ""))
             if recording:
-                recording.backlog.append(message)
-                recording.backlog_bytes += length
+                recording.incoming.add(message, length)
                 touched.add(recording)
         # Records that wait in Kafka come first: a digest takes the time that they would be written in.
         behind = size >= BATCH_BYTES
@@ -140,7 +139,7 @@ class Archive:
         if recording.crowded and stream not in self._paused:
             self._feed.pause(stream)
             self._paused.add(stream)
-        elif stream in self._paused and not recording.crowded and not recording.backlog_bytes:
+        elif stream in self._paused and not recording.crowded and not recording.incoming:
             self._feed.resume(stream)
             self._paused.remove(stream)
 
@@ -237,7 +236,7 @@ class Archive:
         """Retention was faster than we."""
         self._paused.discard(stream)  # the Feed has resumed it
         if stream in self._recordings:
-            self._recordings[stream].overtaken(earliest)
+            self._recordings[stream].incoming.overtaken(earliest)
 
     def _let_go(self, streams: Sequence[str]) -> bool:
         """Leave these durable and committed, as far as that can be done in a few seconds; gives whether it was."""

@@ -9,11 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
@@ -24,15 +23,14 @@ from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
-from archiver.history import label_of
+from archiver.incoming import Incoming
 from archiver.live import RecordingStatus
-from archiver.losses import Losses
 from archiver.recorded import Recorded
 from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, step
-from archiver.sequence import Record, Seen
-from ingest.topic import ContractError, Kind
+from archiver.sequence import Record
+from ingest.topic import ContractError
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ class Snapshot:
 class Recording:
     """Records one stream from what was committed for it. settings: for acquisitions that begin from now on.
 
-    `backlog` takes its messages; `work` does them. Raises nothing on a full disk: `trouble` says what it is, and
+    `incoming` takes its messages; `work` does them. Raises nothing on a full disk: `trouble` says what it is, and
     `work` tries again.
     """
 
@@ -79,15 +77,13 @@ class Recording:
         self, committed: Committed, settings: Settings, archive: ArchiveRoot, feed: Feed, pool: Executor
     ) -> None:
         self.stream = committed.stream
-        self.backlog: deque[Message] = deque()
-        self.backlog_bytes = 0
         self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
         self.restored = False
         self.stopped: str | None = None  # for good, by what can't be understood
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
-        self.losses = Losses(archive, committed.stream)
+        self.incoming = Incoming(archive, committed.stream, committed.offset)
         self.recorded = Recorded()
         self._settings = settings
         self._archive = archive
@@ -96,20 +92,14 @@ class Recording:
         self._committed = committed
         self._last_commit: tuple[int, Checkpoint] | None = None  # since then
         self._state = State(self.stream)
-        self._seen = Seen()
         self._files = 0
         self._carry = Carry()
         self._open: GrowingFile | None = None
-        self._next: int | None = committed.offset
         self._record: Record | None = None  # whole, but not stepped yet
         self._why: Why | None = None  # the open file must be finished before it is
         self._finishing: _Finishing | None = None
         self._abandoned = threading.Event()
         self._claim: int | None = None
-        self._begins_anywhere = False  # in the midst of an acquisition, perhaps
-        self._tell_after_next = False  # whatever the next record shows
-        self._turns_told = 0
-        self._time = 0  # of the last message, ms
         self._since: int | None = None  # of the last recorded frame before it
         self._syncs_fail = False
         self._say_trouble_at = 0.0
@@ -126,7 +116,7 @@ class Recording:
             self._claim = self._archive.claim(self.stream, alone=False)
         self._take_up(resume(self._archive, self._feed, self._committed), seek=seek)
         self.restored = True
-        return self._next
+        return self.incoming.next
 
     def work(self) -> None:
         """Do what can be done now. Raises FencedError, EvictedError."""
@@ -135,15 +125,14 @@ class Recording:
         try:
             self._see_to_finishing()
             try:
-                while not self._why and not self._finishing and (self._record or self.backlog):
+                while not self._why and not self._finishing and (self._record or self.incoming):
                     if self._record is None:
-                        self._record = self._next_record()
+                        self._record = self.incoming.record()
                     if self._record is not None:
                         self._step(self._record)
-                    if self._seen.losses or self._seen.turns > self._turns_told:
-                        self._tell_losses()
+                    self.incoming.tell_losses(self._since)
             except ContractError as error:
-                self.stop(f"at offset {self._next}: {error}")
+                self.stop(f"at offset {self.incoming.next}: {error}")
             self._see_to_finishing()
             if self._open:
                 self._open.file.flush()
@@ -186,11 +175,11 @@ class Recording:
     def crowded(self) -> bool:
         """Whether no more records should be delivered for now."""
         waits = self.stopped or self.trouble or not self.restored
-        return bool(waits) or self.backlog_bytes > BACKLOG_BYTES
+        return bool(waits) or self.incoming.bytes > BACKLOG_BYTES
 
     def status(self) -> RecordingStatus:
         """How it is now; for any thread."""
-        record, opened, finishing = self._record, self._open, self._finishing
+        record, opened, finishing, incoming = self._record, self._open, self._finishing, self.incoming
         committed, durable_bytes = self._saved
         file = None
         if opened:
@@ -198,30 +187,30 @@ class Recording:
             file = opened.status(max(0, durable_bytes), closing.why if closing else self._why)
         return RecordingStatus(
             stream=self.stream,
-            offset=record.offset if record else self._next,
+            offset=record.offset if record else incoming.next,
             committed=committed,
             end=self.end,
-            time=self._time,
+            time=incoming.time,
             frames=self.recorded.frames,
             bytes=self.recorded.bytes,
             latency=self.recorded.latency.counts(),
             file=file,
-            losses=self.losses.times,
-            lost_records=self.losses.records,
-            duplicates=self._seen.duplicates,
-            turns=self._seen.turns,
+            losses=incoming.losses.times,
+            lost_records=incoming.losses.records,
+            duplicates=incoming.seen.duplicates,
+            turns=incoming.seen.turns,
             trouble=self.trouble or ("the disk didn't take its file" if self._syncs_fail else None),
             stopped=self.stopped,
         )
 
     def snapshot(self) -> Snapshot | None:
         """What there is to commit, or None if that is committed, or can't be now."""
-        at = self._record.offset if self._record else self._next
+        at = self._record.offset if self._record else self.incoming.next
         if at is None or not self.restored or self._finishing or self.held or self.trouble:
             return None
-        offset = self._seen.safe_offset(at)
+        offset = self.incoming.seen.safe_offset(at)
         written = self._open.file.written if self._open else 0
-        losses = tuple(self.losses.events)
+        losses = tuple(self.incoming.losses.events)
         if self._saved == (offset, written) and not losses:
             return None
         file = self._open.file if self._open else None
@@ -231,7 +220,7 @@ class Recording:
         """That snapshot is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
-        del self.losses.events[: len(snapshot.losses)]
+        del self.incoming.losses.events[: len(snapshot.losses)]
         self.recorded.durable(snapshot.mark, _now())
         self._last_commit = snapshot.offset, snapshot.checkpoint
         if self._syncs_fail:
@@ -254,8 +243,7 @@ class Recording:
             self._let_go_of_file()
             self.recorded.undone()
             self._record = self._why = None
-            self.backlog.clear()
-            self.backlog_bytes = 0
+            self.incoming.clear()
             self.restored = False
 
     def abandon(self) -> None:
@@ -282,23 +270,6 @@ class Recording:
 
     # From message to file
 
-    def _next_record(self) -> Record | None:
-        message = self.backlog[0]
-        label = label_of(message)
-        value = message.value() or b""
-        offset = message.offset()
-        assert offset is not None
-        if self._begins_anywhere:
-            self._begins_anywhere = False
-            if label.kind is Kind.FRAME:
-                log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self.stream, offset)
-        self._time = message.timestamp()[1]
-        record = self._seen.whole(label, self._time, value, offset)
-        self.backlog.popleft()
-        self.backlog_bytes -= len(message)
-        self._next = offset + 1
-        return record
-
     def _step(self, record: Record) -> None:
         label, time = record.label, record.time
         self._since = self._state.last or None
@@ -311,16 +282,15 @@ class Recording:
         if effect is not Effect.NOTHING:
             self._write(state, record)
         self._state = state
-        self._seen.saw(label)
+        self.incoming.saw(record, self._since)
         self._record = None
-        if self._tell_after_next:
-            self._tell_losses()
 
     def _open_file(self, state: State, record: Record) -> GrowingFile:
         """Raises OSError, and then nothing has changed."""
-        base = Base(self._seen.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
+        seen = self.incoming.seen
+        base = Base(seen.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
         with self._archive.private(self.stream) as private:
-            opened = GrowingFile.begin(private, state, record, base, self._seen.epochs(), self._carry)
+            opened = GrowingFile.begin(private, state, record, base, seen.epochs(), self._carry)
         log.info("%s: opened %s", self.stream, opened.path)
         return opened
 
@@ -337,24 +307,6 @@ class Recording:
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 
-    def _tell_losses(self) -> None:
-        self.losses.found(self._seen.losses, self._since, self._time, self._next or 0)
-        self._seen.losses.clear()
-        self._tell_after_next = False
-        if self._seen.turns > self._turns_told:
-            self._turns_told = self._seen.turns
-            log.error(
-                "%s: two ingests publish to this stream at once (they took turns %d times); stop one of them",
-                self.stream,
-                self._turns_told,
-            )
-
-    def overtaken(self, earliest: int) -> None:
-        """Records were deleted before they were recorded; reading goes on at `earliest`."""
-        self.losses.deleted(self._next, earliest)
-        self._next = earliest
-        self._tell_after_next = True
-
     # From open to finished
 
     def _see_to_finishing(self) -> None:
@@ -366,11 +318,12 @@ class Recording:
             assert self._record
             self._open.file.flush()
             closing = Closing(self._why, "0" * 64, id_of(self._record))
-            offset = self._seen.safe_offset(self._record.offset)
+            offset = self.incoming.seen.safe_offset(self._record.offset)
             self._finish(offset, replace(self._checkpoint(), closing=closing), self._open.file)
 
     def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
-        losses, self.losses.events = tuple(self.losses.events), []
+        told = self.incoming.losses
+        losses, told.events = tuple(told.events), []
         done = self._pool.submit(finish, self._archive, self._feed, offset, of, file, losses, self._abandoned)
         self._finishing = _Finishing(offset, of, done)
 
@@ -398,7 +351,7 @@ class Recording:
     # From and to what is committed
 
     def _checkpoint(self) -> Checkpoint:
-        epochs = self._seen.epochs()
+        epochs = self.incoming.seen.epochs()
         partial = self._open.partial(epochs) if self._open else None
         return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
@@ -417,13 +370,9 @@ class Recording:
         self._let_go_of_file()
         self.recorded.undone()
         self._state = found.state
-        self._seen, self._turns_told = Seen(found.epochs), 0
         self._files = found.files
         self._record = self._why = None
-        self.backlog.clear()
-        self.backlog_bytes = 0
-        self._next = resumed.offset
-        self._begins_anywhere = not resumed.known
+        self.incoming.begin(resumed.offset, found.epochs, known=resumed.known)
         self._carry = carry
         self._open = resumed.file
         if found.closing:

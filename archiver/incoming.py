@@ -1,0 +1,105 @@
+"""A stream's messages on their way in: they wait here, become records, each once; losses that show are told."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from confluent_kafka import Message
+
+from archiver.finishing import ArchiveRoot
+from archiver.history import label_of
+from archiver.losses import Losses
+from archiver.sequence import Record, Seen
+from ingest.topic import Kind
+
+log = logging.getLogger(__name__)
+
+
+class Incoming:
+    """What the loop has read of a stream and the recording hasn't taken yet.
+
+    next: the offset after the last message taken, None if none was and nothing is committed. time: of that message,
+    ms. bytes: of the messages that wait. seen: which records have been. losses: what was told of them.
+    """
+
+    def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
+        self.next = offset
+        self.time = 0
+        self.bytes = 0
+        self.seen = Seen()
+        self.losses = Losses(archive, stream)
+        self._stream = stream
+        self._messages: deque[Message] = deque()
+        self._begins_anywhere = False  # in the midst of an acquisition, perhaps
+        self._tell_after_next = False  # whatever the next record shows
+        self._turns_told = 0
+
+    def __bool__(self) -> bool:
+        """Whether a message waits."""
+        return bool(self._messages)
+
+    def add(self, message: Message, size: int) -> None:
+        """The loop has read this; its length is known to it."""
+        self._messages.append(message)
+        self.bytes += size
+
+    def begin(self, offset: int | None, epochs: Sequence[tuple[str, int]], *, known: bool) -> None:
+        """Messages come from that offset on (None: the topic's first); these records had been seen before it.
+
+        known: what was recorded before is known, too.
+        """
+        self.clear()
+        self.next = offset
+        self.seen, self._turns_told = Seen(epochs), 0
+        self._begins_anywhere = not known
+
+    def clear(self) -> None:
+        """Forget the messages that wait."""
+        self._messages.clear()
+        self.bytes = 0
+
+    def record(self) -> Record | None:
+        """The record that the first of the messages completes, if it does. Raises ContractError, and it stays."""
+        message = self._messages[0]
+        label = label_of(message)
+        offset = message.offset()
+        assert offset is not None
+        if self._begins_anywhere:
+            self._begins_anywhere = False
+            if label.kind is Kind.FRAME:
+                log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
+        self.time = message.timestamp()[1]
+        record = self.seen.whole(label, self.time, message.value() or b"", offset)
+        self._messages.popleft()
+        self.bytes -= len(message)
+        self.next = offset + 1
+        return record
+
+    def overtaken(self, earliest: int) -> None:
+        """Records were deleted before they were read; reading goes on at `earliest`."""
+        self.losses.deleted(self.next, earliest)
+        self.next = earliest
+        self._tell_after_next = True
+
+    def saw(self, record: Record, since: int | None) -> None:
+        """That record is recorded. since: ms, of the last frame recorded before it, if known."""
+        self.seen.saw(record.label)
+        if self._tell_after_next:
+            self._tell(since)
+
+    def tell_losses(self, since: int | None) -> None:
+        """Tell what has shown until now, if anything has. since: ms, of the last frame recorded before, if known."""
+        if self.seen.losses or self.seen.turns > self._turns_told:
+            self._tell(since)
+
+    def _tell(self, since: int | None) -> None:
+        self.losses.found(self.seen.losses, since, self.time, self.next or 0)
+        self.seen.losses.clear()
+        self._tell_after_next = False
+        if self.seen.turns > self._turns_told:
+            self._turns_told = self.seen.turns
+            log.error(
+                "%s: two ingests publish to this stream at once (they took turns %d times); stop one of them",
+                self._stream,
+                self._turns_told,
+            )
