@@ -70,7 +70,8 @@ class HttpServer:
 
     def close(self) -> None:
         """Cut off whoever is connected, and free the port."""
-        self._loop.call_soon_threadsafe(self._serving.cancel)
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join(ANSWER_SECONDS)  # no longer: a disk that hangs may hold up a collection
         self._listener.close()
 
@@ -83,7 +84,7 @@ class HttpServer:
         self.close()
 
     def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.closing(self._loop), contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._serving)
 
     async def _serve(self) -> None:
