@@ -34,7 +34,8 @@ def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) ->
 
 def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:
     shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recording.stopped))
-    shown.gauge("lag_records", "Records in the topic that aren't recorded yet.", recording.lag)
+    text = "Records in the topic that aren't recorded yet; too few while a stream waits for its disk, and isn't read."
+    shown.gauge("lag_records", text, recording.lag)
     text = "Time since ingest received the last record that was taken, if there are others in the topic; else 0."
     shown.gauge("lag_seconds", text, recording.lag_seconds(now))
     if recording.time:

@@ -14,6 +14,8 @@ def metrics(status: StreamStatus, spool: Path, now: float) -> bytes:
     shown = Exposition("g3_ingest_").of(stream=status.stream)
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", not any(status.problems()))
     shown.gauge("connected", "1 if the sender is connected.", status.peer is not None)
+    text = "1 if the sender has said START, and not END since."
+    shown.gauge("acquiring", text, status.acquiring)
     shown.counter("reconnects", "Connections to the sender after the first.", max(0, status.connections - 1))
 
     shown.counter("frames", "Data frames received, whole and with a good checksum.", status.frames)

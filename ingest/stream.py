@@ -29,7 +29,8 @@ class StreamStatus:
     """How a stream is. Times in ms since the epoch, UTC; counts since this ingest was started.
 
     source: where its frames come from. peer: who is connected, None if nobody is; since: when that began.
-    lost_why: of the last connection that was lost. connections: that were made. frames, bytes: data frames received,
+    lost_why: of the last connection that was lost. acquiring: START has come, and since then neither END nor the loss
+    of the connection. connections: that were made. frames, bytes: data frames received,
     whole; last_frame: when the last of them came. rejected: frames that can't be trusted. bad_ids: frames with a
     sostream_id that is no stream name. stalls: how often reading had to stop. spool_bytes: that wait for Kafka;
     spool_full: reading waits for room; spool_limit: bytes, at which it begins to. spool_oldest: when the first record
@@ -43,6 +44,7 @@ class StreamStatus:
     peer: str | None
     since: int
     lost_why: str | None
+    acquiring: bool
     connections: int
     frames: int
     bytes: int
@@ -91,6 +93,7 @@ class Stream:
         self._peer: str | None = None
         self._since = _now()
         self._lost_why: str | None = None
+        self._acquiring = False
         self._connections = self._frames_received = self._bytes_received = self._rejected = 0
         self._last_frame: int | None = None
         self._cant_append: str | None = None
@@ -135,6 +138,7 @@ class Stream:
             peer=self._peer,
             since=self._since,
             lost_why=self._lost_why,
+            acquiring=self._acquiring,
             connections=self._connections,
             frames=self._frames_received,
             bytes=self._bytes_received,
@@ -178,6 +182,7 @@ class Stream:
                 self._rejected += 1
                 log.warning("%s: rejected a frame of %d bytes: %s", self._name, len(entry.value), entry.label.why)
             elif entry.label.kind is not Kind.FRAME:
+                self._acquiring = entry.label.kind is Kind.START
                 log.info("%s: %s", self._name, entry.label.kind.upper())
             else:
                 self._frames_received += 1
@@ -194,7 +199,7 @@ class Stream:
 
     def _lost(self, why: str) -> None:
         log.warning("%s: connection lost: %s", self._name, why)
-        self._peer, self._since, self._lost_why = None, _now(), why
+        self._peer, self._since, self._lost_why, self._acquiring = None, _now(), why, False
         self._append([self._reception.lost(self._since, why)])
 
     def _append(self, entries: list[Entry]) -> None:

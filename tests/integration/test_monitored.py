@@ -68,6 +68,7 @@ def test_metrics_tell_what_was_received_rejected_recorded_and_finished(recorder:
             expected = {
                 "connected": 1,
                 "healthy": 1,
+                "acquiring": 0,  # END has come
                 "reconnects_total": 0,
                 "frames_total": 20,
                 "frame_bytes_total": sum(map(len, frames)),
@@ -92,9 +93,11 @@ def test_metrics_tell_what_was_received_rejected_recorded_and_finished(recorder:
             assert (
                 'files_finished_total{stream="' + recorder.stream + '",why="end"} 1.0' in get(theirs, "/metrics")[1]
             )
-            connection.sendall(scan(100))
+            connection.sendall(flow(1) + scan(100))
             eventually(lambda: metrics(theirs)["g3_archiver_open_file_bytes"] == len(scan(100)), "the next is open")
             assert metrics(theirs)["g3_archiver_missing_frames_total"] == 0
+            assert metrics(ours)["g3_ingest_acquiring"] == 1
+        eventually(lambda: metrics(ours)["g3_ingest_acquiring"] == 0, "its sender is gone")
 
 
 def test_health_says_what_is_wrong_and_when_it_isnt_any_more(recorder: Recorder) -> None:

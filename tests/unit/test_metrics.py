@@ -89,6 +89,7 @@ STREAM = StreamStatus(
     peer="10.0.0.1:4532",
     since=MS - 5000,
     lost_why=None,
+    acquiring=True,
     connections=3,
     frames=10,
     bytes=1000,
@@ -117,6 +118,7 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool() -> None:
     expected = {
         "healthy": 1,
         "connected": 1,
+        "acquiring": 1,
         "reconnects_total": 2,
         "frames_total": 10,
         "frame_bytes_total": 1000,
