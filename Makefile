@@ -4,6 +4,8 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
+# Of tests, as most of them wait for something most of the time; 0: none but pytest itself.
+WORKERS ?= 3
 .PHONY: help demo demo-ocs test schema soak lint format bench clean
 
 help:  ## list the targets
@@ -16,7 +18,7 @@ demo-ocs: .venv/.ready  ## the recorder as OCS agents: crossbar, streams, and oc
 	@$(BIN)/python -m compose.demo_ocs
 
 test: .venv/.ready  ## the whole test suite, on a real broker
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/event.py
 	$(BIN)/python -m archiver.event > docs/g3.files.schema.json

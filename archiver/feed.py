@@ -9,6 +9,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 _COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
+_LEAVE_SECONDS = 3.0
 
 T = TypeVar("T")
 
@@ -227,8 +230,24 @@ class Feed:
         return self._commits.late
 
     def close(self) -> None:
-        """Leave. The group keeps our streams for us until the session has timed out."""
-        self._consumer.close()
+        """Leave; within 3 s if we stop. The group keeps our streams for us until the session has timed out.
+
+        While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
+        is right if we are to join again: a commit that comes later than the join would fence us.
+        """
+        left: Future[None] = Future()
+
+        def leave() -> None:
+            try:
+                self._consumer.close()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised below
+                left.set_exception(error)
+            else:
+                left.set_result(None)
+
+        threading.Thread(target=leave, name="leaving", daemon=True).start()
+        with suppress(TimeoutError):
+            left.result(_LEAVE_SECONDS if self._stopping.is_set() else None)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [p for p in partitions if p.partition == 0 and not self._is_refused(p.topic)]

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from runs_broker import Found, NoBrokerError, RunsBroker, ask
 
 from compose.crossbar import Crossbar, CrossbarError, executable
 from compose.kafka import Broker
@@ -23,30 +24,48 @@ if TYPE_CHECKING:
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER = 9092
-_KAFKA = pytest.StashKey[str]()
+_BROKER = pytest.StashKey[RunsBroker]()
+_ADDRESS = pytest.StashKey[str]()
+"""Of the broker, for other processes of the run."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In the first process of a run: what all of its processes share."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_BROKER] = RunsBroker(_broker)
+        # pytest-xdist wants the same tests everywhere, and some are chosen by it.
+        os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(1 << 32)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist, in the first process: another one is going to be started."""
+    config: pytest.Config = node.config
+    if _ADDRESS not in config.stash:
+        config.stash[_ADDRESS] = config.stash[_BROKER].listen()
+    node.workerinput["broker"] = config.stash[_ADDRESS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run is over."""
+    if broker := config.stash.get(_BROKER, None):
+        broker.close()
 
 
 @pytest.fixture(scope="session")
-def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The `bootstrap.servers` of the run's one broker; a test that kills brokers starts its own `Broker`.
 
     KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded one. The
     run's last lines say which.
     """
-    with ExitStack() as stack:
-        given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-        if given:
-            _await_broker(given, 10)
-            servers, which = given, "given in KAFKA_BOOTSTRAP_SERVERS"
-        else:
-            try:
-                servers = stack.enter_context(_docker_broker())
-                which = f"{_IMAGE} in Docker"
-            except _NoDockerError as reason:
-                broker = stack.enter_context(Broker(tmp_path_factory.mktemp("kafka")))
-                servers, which = broker.bootstrap_servers, f"embedded {KAFKA_VERSION} ({reason})"
-        pytestconfig.stash[_KAFKA] = f"{servers}, {which}"
-        yield servers
+    directory = tmp_path_factory.mktemp("kafka")
+    try:
+        if broker := pytestconfig.stash.get(_BROKER, None):
+            return broker.get(directory).servers
+        return ask(pytestconfig.workerinput["broker"], directory).servers  # type: ignore[attr-defined]  # xdist's
+    except NoBrokerError as why:
+        pytest.fail(str(why), pytrace=False)
 
 
 @pytest.fixture
@@ -91,9 +110,23 @@ def observatory(
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which broker the run used."""
-    used = config.stash.get(_KAFKA, None)
-    if used is not None:
-        terminalreporter.write_line(f"Kafka: {used}")
+    if found := config.stash[_BROKER].found:
+        terminalreporter.write_line(f"Kafka: {found.servers}, {found.which}")
+
+
+@contextmanager
+def _broker(directory: Path) -> Iterator[Found]:
+    with ExitStack() as stack:
+        if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            _await_broker(given, 10)
+            yield Found(given, "given in KAFKA_BOOTSTRAP_SERVERS")
+            return
+        try:
+            servers, which = stack.enter_context(_docker_broker()), f"{_IMAGE} in Docker"
+        except _NoDockerError as reason:
+            broker = stack.enter_context(Broker(directory))
+            servers, which = broker.bootstrap_servers, f"embedded {KAFKA_VERSION} ({reason})"
+        yield Found(servers, which)
 
 
 class _NoDockerError(Exception):
@@ -151,10 +184,8 @@ def _docker_broker() -> Iterator[str]:
 
 
 def _await_broker(servers: str, seconds: float) -> None:
-    """Return when a broker answers there; fail the run after that many seconds."""
+    """Return when a broker answers there. Raises NoBrokerError after that many seconds."""
     try:
         AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=seconds)
-        return
     except KafkaException as error:
-        why = str(error)
-    pytest.fail(f"no Kafka broker answers at {servers}: {why}", pytrace=False)
+        raise NoBrokerError(f"no Kafka broker answers at {servers}: {error}") from error

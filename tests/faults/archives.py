@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from processes import SECONDS, Program, RawSender, Recorder, flow, frame, scan
+from processes import PATIENT, SECONDS, Program, RawSender, Recorder, flow, frame, scan
 from spt3g import core
 
 from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic
@@ -63,7 +63,7 @@ def peaceful(recorder: Recorder, archive: str = "undisturbed") -> list[str]:
 def disturbed(recorder: Recorder, what: list[str], *arguments: str, archive: str) -> Program:
     """Start an archiver to which that happens (as stopped_at.py takes it)."""
     group, data = ["--group", f"{recorder.stream}.{archive}"], ["--data-dir", str(recorder.data(archive))]
-    return recorder.start(STOPPED_AT, *what, "--", *data, *group, "--stream", recorder.stream, *arguments)
+    return recorder.start(STOPPED_AT, *what, "--", *data, *group, "--stream", recorder.stream, *PATIENT, *arguments)
 
 
 def assert_same_tree(found: dict[str, bytes], expected: dict[str, bytes]) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     NewTopic,
     ResourceType,
 )
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
 
 from ingest.topic import rejected_topic
 
@@ -65,7 +65,7 @@ def test_a_flood_of_bad_frames_fills_nothing_and_the_good_one_after_it_is_record
         eventually(lambda: end_offset(kafka, rejected) >= 1 + COUNT, "the rejected frames are published")
         assert end_offset(kafka, rejected) == 1 + COUNT
         assert retention_bytes(kafka, rejected) == 1 << 30
-        spool = sum(file.stat().st_size for file in (tmp_path / "spool").rglob("*") if file.is_file())
+        spool = bytes_in(tmp_path / "spool")
         archiver_mib = anonymous_mib(archiver.pid)
         assert ingest.stop() == 0
         print(

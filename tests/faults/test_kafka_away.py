@@ -1,11 +1,13 @@
 """Kafka is away while a stream runs at full speed: ingest reads on in little memory, and all of it arrives."""
 
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from archives import Source
 from confluent_kafka import Consumer, TopicPartition
 from processes import SECONDS, Program, RawSender, Recorder, flow, scan
 
@@ -98,3 +100,18 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
     assert times[FRAMES // 2] - times[FRAMES // 2 - 1] > 1, "the pause is where it was"
     print(f"at most {memory.most / 1e6:.0f} MB of anonymous memory")
     assert memory.most < ANONYMOUS_BYTES
+
+
+def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stream: str, tmp_path: Path) -> None:
+    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        archiver = recorder.archiver()
+        source = Source(recorder.servers, stream)
+        source.start()
+        source.scans(20)
+        archiver.await_line("opened")
+        broker.kill()
+        time.sleep(1.5)  # each second it asks for a commit of what is durable
+        archiver.send(signal.SIGTERM)
+        assert archiver.exit_code(8) == 0
+        archiver.await_line("stopped; everything recorded is durable")

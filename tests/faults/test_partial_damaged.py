@@ -91,7 +91,7 @@ def test_a_damaged_partial_is_made_again(
         elsewhere = tmp_path / "elsewhere"
         before = elsewhere.read_bytes() if elsewhere.exists() else b""
         archiver = recorder.archiver(archive=archive)
-        archiver.await_line(r"finished .* \(end\)", 10)
+        archiver.await_line(r"finished .* \(end\)")
         assert archiver.stop() == 0
         assert_same_tree(recorder.tree(archive), peace.tree("undisturbed"))
         assert not any(file.is_symlink() for file in recorder.files(archive))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from disk import small_disk
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
 
 from compose.kafka import Broker
 from ingest.topic import Kind
@@ -70,7 +70,7 @@ def spool_of(recorder: Recorder) -> Path:
 
 
 def spooled_bytes(recorder: Recorder) -> int:
-    return sum(path.stat().st_size for path in spool_of(recorder).glob("spool/*.bundles"))
+    return bytes_in(spool_of(recorder) / "spool", "*.bundles")
 
 
 # -- full -----------------------------------------------------------------------------------------------------

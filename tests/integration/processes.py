@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +27,9 @@ from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
 
 SECONDS = 30.0
 """How long tests wait for what takes well under a second on a machine that does nothing else."""
+
+PATIENT = ("--gap", "60")
+"""Of an archiver: no acquisition is to end because a busy machine takes its time for a test's next step."""
 
 
 class Program:
@@ -140,9 +144,9 @@ class Recorder:
         return self.start("ingest", *spool, *source, "--timeout", str(SECONDS), *arguments)
 
     def archiver(self, *arguments: str, archive: str = "archive") -> Program:
-        """Start an archiver of the stream."""
+        """Start an archiver of the stream. As ingest here, it is more patient than by default."""
         group, data = ["--group", f"{self.stream}.{archive}"], ["--data-dir", str(self.data(archive))]
-        return self.start("archiver", *data, *group, "--stream", self.stream, *arguments)
+        return self.start("archiver", *data, *group, "--stream", self.stream, *PATIENT, *arguments)
 
     def start(self, module: str, *arguments: str) -> Program:
         """Start either with nothing but these arguments."""
@@ -281,6 +285,15 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = SECOND
     while not condition():
         assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
         time.sleep(0.02)
+
+
+def bytes_in(directory: Path, pattern: str = "*") -> int:
+    """How many bytes the files in it have now, while a program renames and removes some: those may be left out."""
+    found = 0
+    for path in directory.rglob(pattern):
+        with suppress(FileNotFoundError):
+            found += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 def frame(kind: Any, **values: Any) -> bytes:

@@ -184,7 +184,7 @@ def test_rate_and_silence_take_the_time_they_say(simulator: Simulator) -> None:
     for command, seconds in (("frames 11 --rate 20", 0.5), ("silence 0.4", 0.4)):
         begun = time.monotonic()
         simulator.command(command)
-        assert seconds <= time.monotonic() - begun < seconds + 1
+        assert seconds <= time.monotonic() - begun < seconds + 5  # for a busy machine
 
 
 def test_a_wrong_command_is_told_and_does_no_harm(simulator: Simulator) -> None:

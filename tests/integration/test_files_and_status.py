@@ -63,16 +63,17 @@ def test_files_and_status_tell_what_was_recorded_and_how_it_is_now(recorder: Rec
             connection.sendall(scan(4, session_id=7) + flow(2))
             recording.await_line(r"finished .* \(end\)")
             eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            eventually(lambda: status(recorder)["lag"] <= 3, "it keeps up, but for one quiet each second")
             idle = status(recorder)
             assert (idle["problem"], idle["file"]) == (None, None)
-            assert idle["lag"] <= 3, "one quiet each second"
             assert idle["fact"] in ("end", "quiet")
             connection.sendall(flow(1) + scan(5, session_id=7))
             opened = recording.await_line(r"opened (\S+)", count=3)[1]
             eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
             recording.kill()
-            connection.sendall(scan(6, session_id=7))
-            eventually(lambda: recorder.records()[-1][2] == scan(6, session_id=7), "a frame more")
+            more = scan(6, session_id=7)
+            connection.sendall(more)
+            eventually(lambda: more in [value for _, _, value in recorder.records()], "a frame more")
             behind = status(recorder)
             assert (behind["file"], behind["file_bytes"]) == (opened, len(scan(5, session_id=7)))
             assert behind["lag"] >= 1
@@ -83,7 +84,7 @@ def test_files_and_status_tell_what_was_recorded_and_how_it_is_now(recorder: Rec
             )
             shown = archiver(recorder, "status", *group(recorder), "--stream", recorder.stream).stdout
             assert opened in shown
-            assert re.search(rf"  \d+, \d+\.\d s  {opened}", shown), shown
+            assert re.search(rf"  \d+, \d+(\.\d)? s  {opened}", shown), shown
     (acquisition,) = listed(recorder, "files")
     assert [file["path"] for file in acquisition["files"]] == [
         str(path.relative_to(recorder.data())) for path in recorder.files()

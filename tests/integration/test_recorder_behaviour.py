@@ -165,7 +165,7 @@ def test_ten_seconds_without_frames_close_the_file_and_resumed_frames_begin_one(
     recorder.create_topic()
     with Simulator(alive=True) as simulator:
         ingest = recorder.ingest(simulator.port, "--timeout", "5")
-        archiver = recorder.archiver()
+        archiver = recorder.archiver("--gap", "10")
         simulator.command("wait")
         simulator.command("frames 3")
         archiver.await_line(r"finished .* \(gap\): 3 frames")

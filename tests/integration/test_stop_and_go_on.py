@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
 from spt3g import core
 
 from compose.kafka import Broker
@@ -200,9 +200,8 @@ def test_what_only_the_spool_had_when_ingest_was_killed_or_stopped_is_recorded_o
         with sender.accept() as connection:
             connection.sendall(b"".join(frames))
             # Nothing tells from outside that the last frame is in the spool, but the place that it takes there.
-            files = (tmp_path / "spool" / stream / "spool").glob
-            size = len(b"".join(frames))
-            eventually(lambda: sum(path.stat().st_size for path in files("*")) > size, "all frames in the spool")
+            spool, size = tmp_path / "spool" / stream / "spool", len(b"".join(frames))
+            eventually(lambda: bytes_in(spool) > size, "all frames in the spool")
             killed.kill()
         stopped = recorder.ingest(sender.port)
         stopped.await_line(r"MB from before wait in the spool")

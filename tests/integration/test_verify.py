@@ -171,7 +171,7 @@ def test_while_an_archiver_records_and_is_killed(kafka: str, stream: str, tmp_pa
             history = Copy(recorder, recorder.data(), []).history
             unlike: list[Finding] = []
             begun, looks = time.monotonic(), 0
-            while time.monotonic() < begun + 5:
+            while looks < 5 or time.monotonic() < begun + 5:  # with a kill, however slow this machine is
                 if looks % 4 == 3:
                     archiver.kill()
                     archiver = recorder.archiver(*SETTINGS)
@@ -184,7 +184,6 @@ def test_while_an_archiver_records_and_is_killed(kafka: str, stream: str, tmp_pa
             over.set()
             sending.join()
         assert unlike == []
-        assert looks > 4  # with a kill
         assert files > 5
         archiver.kill()
 

@@ -1,7 +1,7 @@
 """SmurfIngest and SmurfArchiver, for sites that run them on different hosts."""
 
 from agents import Observatory, data, ocs
-from processes import SECONDS, eventually
+from processes import PATIENT, SECONDS, eventually
 
 from compose.simulator import Simulator
 
@@ -27,7 +27,7 @@ def test_the_halves_record_together_and_the_archiver_goes_on_with_its_file(obser
             {
                 "agent-class": "SmurfArchiver",
                 "instance-id": "archiver",
-                "arguments": ["--auto-start", "True", "--time-per-file", 600, *where],
+                "arguments": ["--auto-start", "True", "--time-per-file", 600, *PATIENT, *where],
             }
         )
         ingest, archiver = observatory.agent("ingest"), observatory.agent("archiver")

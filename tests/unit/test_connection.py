@@ -13,11 +13,11 @@ from itertools import pairwise
 import pytest
 from frames import frame
 
+from compose.tether import HOST, free_port
 from ingest.connection import Connection, ConnectTo, Events, ListenError, ListenOn
 
 LIMIT = 1 << 20
 FRAME = frame([(b"key", b"blob")])
-HOST = "127.0.0.1"
 SOON = 10.0  # s; a test that waits so long fails
 
 Told = tuple[str, str | list[bytes] | None]
@@ -100,13 +100,6 @@ def to(server: socket.socket) -> ConnectTo:
     return ConnectTo(HOST, server.getsockname()[1])
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server((HOST, 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
 def accept(server: socket.socket) -> socket.socket:
     """The connection that was made."""
     client, _ = server.accept()
@@ -162,13 +155,15 @@ def test_a_silent_connection_is_lost_and_made_anew(server: socket.socket, listen
 
 
 def test_a_byte_now_and_then_keeps_a_connection(server: socket.socket, listener: Listener) -> None:
-    with running(to(server), listener, timeout=0.4), accept(server) as slow:
+    with running(to(server), listener, timeout=1), accept(server) as slow:
         listener.next("connected")
         for at in range(8):
             slow.sendall(FRAME[at : at + 1])
-            time.sleep(0.1)  # the sender's pace is what is tested
+            time.sleep(0.2)  # the sender's pace is what is tested
         slow.sendall(FRAME[8:])
-        assert listener.frames(1) == [FRAME]
+        while (told := listener.told.get(timeout=SOON)) == ("quiet", None):
+            pass
+        assert told == ("frames", [FRAME])
 
 
 def test_a_reader_held_up_longer_than_the_timeout_keeps_the_connection(server: socket.socket) -> None:
@@ -259,7 +254,7 @@ def test_every_second_without_data_is_told(server: socket.socket, listener: List
         start = time.monotonic()
         for second in (1, 2):
             listener.next("quiet")
-            assert second - 0.1 < time.monotonic() - start < second + 0.7
+            assert second - 0.1 < time.monotonic() - start < second + 0.9
 
 
 @pytest.mark.parametrize("data", [True, False])
@@ -269,11 +264,11 @@ def test_data_puts_quiet_off_and_other_frames_do_not(server: socket.socket, data
         listener.next("connected")
         start = time.monotonic()
         for _ in range(2):
-            time.sleep(0.3)  # the sender's pace is what is tested
+            time.sleep(0.35)  # the sender's pace is what is tested
             sender.sendall(FRAME)
             listener.frames(1)
         listener.next("quiet")
-        assert (time.monotonic() - start > 1.3) == data
+        assert (time.monotonic() - start > 1.65) == data
 
 
 # -- listening ------------------------------------------------------------------------------------------------
@@ -344,7 +339,7 @@ def promptly(connection: Connection, thread: threading.Thread) -> None:
     start = time.monotonic()
     connection.stop()
     thread.join(SOON)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 0.9, "sooner than at its next look, each second"
 
 
 def test_stop_while_nobody_answers(listener: Listener) -> None:

@@ -286,7 +286,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
         where = ConnectTo("127.0.0.1", 1)
         start = threading.Thread(target=Stream, args=("s", where, 5, 1 << 20, spool, publisher), daemon=True)
         start.start()
-        start.join(0.5)
+        start.join(5)
         hangs = start.is_alive()
         spool.stop()
         start.join(10)

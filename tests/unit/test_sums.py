@@ -164,7 +164,7 @@ def add_elsewhere(directory: Path) -> subprocess.CompletedProcess[bytes]:
         "here = archiver.directory.Directory(pathlib.Path('.'), '')\n"
         f"archiver.sums.add(here, 'a.g3', '{EMPTY}', here)"
     )
-    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, timeout=3)
+    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, timeout=30)
 
 
 def test_a_foreign_file_with_a_blank_in_its_name_holds_nothing_up(tmp_path: Path) -> None:
