@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,22 +138,22 @@ class _NoDockerError(Exception):
 def _docker_broker() -> Iterator[str]:
     # testcontainers reads this when imported: its clean-up sidecar needs an image of its own; we stop ours.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-    import docker  # type: ignore[import-untyped]  # it ships no types
-    from docker.errors import DockerException  # type: ignore[import-untyped]  # it ships no types
+    # Found at run time only: for mypy `docker` is the directory tests/docker.
+    docker, docker_errors = import_module("docker"), import_module("docker.errors")
     from testcontainers.core.container import DockerContainer
 
     try:
         client = docker.from_env(timeout=5)
         client.ping()
-    except (DockerException, OSError):
+    except (docker_errors.DockerException, OSError):
         # requests' errors, which docker lets through, are OSErrors.
         raise _NoDockerError("no Docker daemon answers") from None
     try:
         client.images.get(_IMAGE)
-    except DockerException:
+    except docker_errors.DockerException:
         try:
             client.images.pull(_IMAGE)
-        except (DockerException, OSError):
+        except (docker_errors.DockerException, OSError):
             raise _NoDockerError(f"Docker has no {_IMAGE}, and can't pull it") from None
     finally:
         client.close()

@@ -1,0 +1,189 @@
+"""`docker compose --profile sim up --build` records, tells how it is, and loses nothing to any container's death."""
+
+import json
+import time
+from bisect import bisect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+from containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
+from spt3g import core
+
+from compose.proof import FrameId, RecordedFrame, compare, unsound
+
+pytestmark = [
+    pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
+    pytest.mark.timeout(600),  # the first build installs all that the image has
+]
+
+STREAMS = ("crate1slot2", "crate1slot3")
+INGESTS = tuple(f"ingest-{stream}" for stream in STREAMS)
+OURS = (*INGESTS, "archiver")
+_CHECK = "healthcheck: {interval: 2s, timeout: 5s, retries: 2}"
+RATE = 20
+_SIMULATOR = f"python -m compose.simulator --loop --seconds 5 --rate {RATE} --bytes 20000 --pause 1 --stream-id"
+# Shorter sessions and files than by default, and sooner told how it is.
+OVERRIDE = "\n".join(
+    [
+        "services:",
+        *(f"  simulator-{stream}: {{command: {_SIMULATOR} {stream}}}" for stream in STREAMS),
+        *(f"  {ingest}: {{{_CHECK}}}" for ingest in INGESTS),
+        f"  archiver: {{environment: {{ARCHIVER_TIME_PER_FILE: 3}}, {_CHECK}}}",
+        f"  kafka: {{environment: {{{BROKER}}}, healthcheck: {{interval: 2s}}}}",
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The recorder and its simulated streams, running; each test but the last leaves it so."""
+    with Site(tmp_path_factory.mktemp("site"), OVERRIDE) as running:
+        running.up()
+        yield running
+
+
+def test_it_records_to_a_data_directory_that_wasnt_there(site: Site) -> None:
+    """What Docker made as root's is the archiver's, and the files are the user's who was named."""
+    for stream in STREAMS:
+        eventually(lambda stream=stream: len(site.files(stream)) >= 2, lambda: "two files")  # type: ignore[misc]  # mypy can't infer a lambda with a default
+    owner, group = (int(site.settings[name]) for name in ("RECORDER_UID", "RECORDER_GID"))
+    for path in (site.data, *site.data.rglob("*")):
+        found = path.stat()
+        assert (found.st_uid, found.st_gid) == (owner, group), path
+    before = len(site.files(STREAMS[0]))
+    eventually(lambda: len(site.files(STREAMS[0])) > before, lambda: "another file")
+    assert not [name for path in site.data.glob("*/*") for name in unsound(path)]
+
+
+def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:
+    for service in OURS:
+        found = docker(
+            *("inspect", site.container(service), "--format"),
+            "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}",
+        ).split()
+        user = f"{site.settings['RECORDER_UID']}:{site.settings['RECORDER_GID']}"
+        assert found == [user, "true", "[ALL]", "[no-new-privileges]"], service
+        # What the kernel says of its first process: no capabilities, none to be had.
+        status = docker("exec", site.container(service), "cat", "/proc/1/status")
+        assert {"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} <= {*status.splitlines()}
+
+
+def test_health_says_what_is_missing(site: Site) -> None:
+    """`docker inspect` has the reason."""
+    ingest = INGESTS[0]
+    site.await_health(ingest, "healthy", "^ok$")
+    docker("stop", site.container(f"simulator-{STREAMS[0]}"))
+    assert site.await_health(ingest, "unhealthy", "no connection to simulator-crate1slot2:50000")
+    assert site.health(INGESTS[1])[0] == "healthy"
+    site.start(f"simulator-{STREAMS[0]}")
+    site.await_health(ingest, "healthy")
+
+
+def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
+    """Each is killed while frames come, then all at once; what was read is recorded, and recorded once.
+
+    Not read, so not recorded, is what a simulator sent to an ingest that was dead.
+    """
+    begun = int(time.time())
+    dead: dict[str, list[_Outage]] = {stream: [] for stream in STREAMS}
+
+    def await_connection(ingest: str, killed: float) -> None:
+        eventually(lambda: bool(_connections(site, ingest, killed)), lambda: f"{ingest}: {site.log(ingest)}")
+        dead[ingest.removeprefix("ingest-")].append(_Outage(killed, _connections(site, ingest, killed)[0]))
+
+    for service in ("kafka", *OURS):
+        killed = time.time()
+        site.kill(service)
+        assert not site.state(service)["Running"], "Docker has restarted what its operator killed"
+        if service == "kafka":
+            for waiting in OURS:
+                site.await_health(waiting, "unhealthy", "Kafka")
+        site.start(service)
+        if service in INGESTS:
+            await_connection(service, killed)
+        else:
+            for well in ("kafka", *OURS):
+                site.await_health(well, "healthy")
+    killed = time.time()
+    site.crash("kafka", *OURS)
+    for ingest in INGESTS:
+        await_connection(ingest, killed)
+    for service in ("kafka", *OURS):
+        site.await_health(service, "healthy")
+
+    assert len(dead[STREAMS[0]]) == 2
+    for stream in STREAMS:
+        # What a simulator sent at first, while nobody was connected, is nobody's loss.
+        sessions = {number: last for number, last in site.await_whole_session(stream).items() if number > begun}
+        assert len(sessions) > 3
+        last = max(FrameId(*item) for item in sessions.items())
+        eventually(lambda stream=stream, last=last: last in _recorded(site, stream)[1], lambda: "the last frame")  # type: ignore[misc]  # mypy can't infer a lambda with defaults
+        frames, times = _recorded(site, stream)
+        # Of sessions that a stopped simulator didn't finish it hasn't said what it sent.
+        verdict = compare(sent(sessions), [frame for frame in frames if frame.id and frame.id.session in sessions])
+        assert verdict.recorded > 100
+        assert not verdict.doubled
+        assert not verdict.unknown
+        unexplained = _unexplained(verdict.lost, times, dead[stream])
+        assert not unexplained, (
+            f"{stream}: lost {verdict.lost[0]} to {verdict.lost[-1]}, not while ingest was dead ({dead[stream]}): "
+            f"{unexplained[0]} to {unexplained[-1]}\n{site.log(f'ingest-{stream}')}"
+        )
+        print(f"{stream}: {verdict.sent} sent, {verdict.recorded} recorded, {len(verdict.lost)} to a dead ingest")
+    assert not [name for path in site.data.glob("*/*") for name in unsound(path)]
+    assert not [line for service in OURS for line in site.log(service).splitlines() if "LOST" in line]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outage:
+    """An ingest was dead, s since the epoch."""
+
+    begin: float
+    end: float
+
+
+def _connections(site: Site, ingest: str, since: float) -> list[float]:
+    """When an ingest connected after that, as its log says."""
+    lines = [json.loads(line) for line in site.log(ingest).splitlines()]
+    times = [datetime.fromisoformat(line["time"]) for line in lines if ": connected to" in line["message"]]
+    return [at for time in times if (at := time.timestamp()) > since]
+
+
+def _recorded(site: Site, stream: str) -> tuple[list[RecordedFrame], dict[FrameId, float]]:
+    """All frames in a stream's files, and when each was sent, s since the epoch."""
+    frames, times = [], {}
+    for path in site.files(stream):
+        for frame in core.G3File(str(path)):
+            id = FrameId(frame["session_id"], frame["frame_num"])
+            frames.append(RecordedFrame(frame.type == core.G3FrameType.Scan, id))
+            times[id] = frame["time"].time / core.G3Units.s
+    return frames, times
+
+
+def _unexplained(lost: tuple[FrameId, ...], recorded: Mapping[FrameId, float], dead: list[_Outage]) -> list[FrameId]:
+    """Those of the lost frames that weren't sent while an ingest was dead.
+
+    When one was sent at the earliest, its session's number and its own say; and it was after the frame before it.
+    """
+    known = sorted(recorded)
+    found = []
+    for id in lost:
+        sent_at = id.session + max(0, id.num - 2) / RATE
+        before = known[bisect(known, id) - 1]
+        after = recorded[before] if before.session == id.session else sent_at + 1.0
+        if not any(outage.begin - 0.5 <= after and sent_at <= outage.end + 1.0 for outage in dead):
+            found.append(id)
+    return found
+
+
+def test_at_last_it_stops_in_order_and_leaves_nothing_behind(site: Site) -> None:
+    begun = time.monotonic()
+    site.compose("--profile", "sim", "stop")
+    assert time.monotonic() - begun < 30
+    for service in OURS:
+        assert (site.state(service)["ExitCode"], site.state(service)["OOMKilled"]) == (0, False), service
+        assert "Traceback" not in site.log(service)
+    site.down()
+    assert not [*left_behind(site.name)]
