@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished, encode
 from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History, LastFile
-from ingest.outage import Outage
+from ingest.outage import UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,8 @@ class Feed:
         self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
+        self._may_be_back = False  # a broker's answer, to whatever, would be the end of the trouble
+        self._asked: Future[object] | None = None
 
     def join(self, stopping: threading.Event) -> None:
         """Wait for Kafka, see to it that g3.files exists, and join the group."""
@@ -148,6 +150,9 @@ class Feed:
         Raises FencedError, and what the streams' methods raise.
         """
         self._commits.begin(self._consumer)
+        self._producer.poll(0)  # so that what it tells of brokers isn't old
+        if self.trouble and self._may_be_back:
+            self._see_whether_it_is_back()
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -345,6 +350,7 @@ class Feed:
             self._consumer.resume([partition])
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             self._complain(self._outage.why(error))
+            self._may_be_back = error.code() in UNANSWERED
 
     def _create_files_topic(self) -> None:
         try:
@@ -367,12 +373,21 @@ class Feed:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
             self._complain(self._outage.why(error))
 
+    def _see_whether_it_is_back(self) -> None:
+        """librdkafka tells only of what goes wrong; and it may be long until a record comes."""
+        if self._asked is None:
+            self._asked = self._admin.describe_cluster(request_timeout=_ASK_SECONDS)
+        elif self._asked.done():
+            error, self._asked = self._asked.exception(), None
+            if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
+                self.trouble = None
+
     def _away(self) -> KafkaException | None:
         # A commit that waits for its answer would wait for Kafka for 10 s then.
         return KafkaException(KafkaError(KafkaError._TRANSPORT, self.trouble)) if self.trouble else None
 
     def _complain(self, what: str) -> None:
-        self.trouble = what
+        self.trouble, self._may_be_back = what, True
         now = time.monotonic()
         if now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now

@@ -232,7 +232,7 @@ def _answer(content: dict[str, Any]) -> None:
 def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: float) -> None:
     """Sessions for ever: START, frames for some seconds, END, and ALIVE in the pause."""
     while True:
-        if streamer.host != "*" and not streamer.connected():
+        if not streamer.connected():
             streamer.wait(math.inf)
         streamer.start()
         streamer.observation("start")

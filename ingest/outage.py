@@ -2,7 +2,8 @@
 
 from confluent_kafka import KafkaError
 
-_UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
+UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
+"""Errors of a request that no broker has answered."""
 
 
 class Outage:
@@ -21,4 +22,4 @@ class Outage:
 
     def why(self, error: KafkaError) -> str:
         """Why a request failed: its error, or, if no broker answered, the cause of that."""
-        return self._cause if self._cause and error.code() in _UNANSWERED else error.str()
+        return self._cause if self._cause and error.code() in UNANSWERED else error.str()

@@ -15,6 +15,7 @@ import pytest
 from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, scan
 from prometheus_client.parser import text_string_to_metric_families
 
+from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import Kind
 
@@ -123,6 +124,23 @@ def test_without_kafka_both_say_so_and_the_spools_age_grows(recorder: Recorder) 
             eventually(lambda: metrics(ours)["g3_ingest_spool_oldest_age_seconds"] > 1, "what waits is a second old")
             assert metrics(ours)["g3_ingest_spool_bytes"] > len(scan(0))
             assert metrics(ours)["g3_ingest_connected"] == 1
+
+
+def test_an_archiver_that_has_nothing_to_record_hears_that_kafka_is_back(stream: str, tmp_path: Path) -> None:
+    port = free_port()
+    broker = Broker(tmp_path / "kafka")
+    with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        archiver = recorder.archiver("--http", str(port))
+        archiver.await_line("health at")
+        try:
+            for _ in range(2):
+                eventually(lambda: "Kafka: " in get(port, "/healthz")[1], "it isn't there")
+                broker.start()
+                eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "it is there")
+                broker.kill()
+        finally:
+            broker.stop()
+        assert archiver.stop() == 0
 
 
 def test_by_default_nothing_listens_and_if_asked_only_for_this_host(recorder: Recorder) -> None:
