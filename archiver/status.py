@@ -108,7 +108,9 @@ def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Stat
     group = history.group
     topics = tails.streams()
     good = [stream for stream, partitions in topics.items() if partitions == 1 and (not wanted or stream in wanted)]
-    spans, commits = tails.spans(good), history.committed(good)
+    # In this order: records come and are committed meanwhile, and none is before it is in the topic.
+    commits = history.committed(good)
+    spans = tails.spans(good)
     entries = tails.back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
     behind = {}  # of each that isn't at its end: the first record that isn't recorded
     for stream, commit in commits.items():

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 from archives import ONLY_IN_FULL, Source, assert_same_tree, disturbed, left_behind
-from confluent_kafka import Consumer, TopicPartition
-from processes import SECONDS, Program, Recorder, eventually
-
-from ingest.topic import frames_topic
+from processes import Program, Recorder, committed, eventually
 
 CLIENT = "session.timeout.ms=6000\nheartbeat.interval.ms=500\n"
 """The shortest session that a broker allows, unless told otherwise; and members that hear of each other soon."""
@@ -68,13 +65,7 @@ class Pair:
 
     def committed(self) -> bool:
         """Whether all that was sent so far is committed."""
-        group = f"{self.recorder.stream}.archive"
-        consumer = Consumer({"bootstrap.servers": self.recorder.servers, "group.id": group})
-        try:
-            asked = [TopicPartition(frames_topic(source.stream), 0) for source in self.sources]
-            found = [partition.offset for partition in consumer.committed(asked, SECONDS)]
-        finally:
-            consumer.close()
+        found = committed(self.recorder.servers, f"{self.recorder.stream}.archive", *self.streams)
         return all(offset >= source.sent for offset, source in zip(found, self.sources, strict=True))
 
     def go_on(self) -> None:

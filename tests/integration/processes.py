@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import google_crc32c
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 from spt3g import core
 
@@ -30,6 +30,8 @@ SECONDS = 30.0
 
 PATIENT = ("--gap", "60")
 """Of an archiver: no acquisition is to end because a busy machine takes its time for a test's next step."""
+
+_NOT_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
 class Program:
@@ -187,12 +189,8 @@ class Recorder:
 
     def committed(self, archive: str = "archive") -> int:
         """The offset that an archive has committed, -1 if none."""
-        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": f"{self.stream}.{archive}"})
-        try:
-            offset: int = consumer.committed([TopicPartition(frames_topic(self.stream), 0)], SECONDS)[0].offset
-        finally:
-            consumer.close()
-        return max(-1, offset)
+        [offset] = committed(self.servers, f"{self.stream}.{archive}", self.stream)
+        return offset
 
     def records(self, topic: str | None = None) -> list[tuple[Label, int, bytes]]:
         """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""
@@ -224,6 +222,24 @@ class Recorder:
         if error is None:
             for program in self._programs:
                 assert "Traceback" not in program.log
+
+
+def committed(servers: str, group: str, *streams: str) -> list[int]:
+    """The offset that a group has committed for each of the streams, -1 if none."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
+    asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+    deadline = time.monotonic() + SECONDS
+    try:
+        while True:
+            try:
+                return [max(-1, partition.offset) for partition in consumer.committed(asked, SECONDS)]
+            except KafkaException as error:
+                # As long as a broker that was just started is loading what it knows of groups.
+                if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+    finally:
+        consumer.close()
 
 
 def run_archiver(servers: str, *arguments: str, seconds: float = SECONDS) -> "subprocess.CompletedProcess[str]":

@@ -79,7 +79,7 @@ def received(pieces: list[bytes], limit: int) -> Reading:
 
 def cut(stream: bytes, dice: random.Random) -> list[bytes]:
     """As TCP may bring it."""
-    cuts = sorted(dice.sample(range(len(stream) + 1), dice.randrange(4)))
+    cuts = sorted(dice.sample(range(len(stream) + 1), min(dice.randrange(4), len(stream) + 1)))
     return [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
 
 
