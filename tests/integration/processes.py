@@ -1,5 +1,6 @@
 """The recorder as an operator runs it: real `ingest` and `archiver` processes, and what their tests ask of them."""
 
+import http.client
 import os
 import re
 import select
@@ -293,6 +294,17 @@ def closed_by_peer(connection: socket.socket, seconds: float = SECONDS) -> bool:
         return not connection.recv(1)
     except ConnectionError:
         return True
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status and text of an HTTP answer from that port of this host. Raises OSError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:

@@ -1,7 +1,6 @@
 """--http on the real programs: what they tell is so, and whoever asks doesn't disturb the recording."""
 
 import contextlib
-import http.client
 import json
 import socket
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, get, scan
 from prometheus_client.parser import text_string_to_metric_families
 
 from compose.kafka import Broker
@@ -27,16 +26,6 @@ LATE_SECONDS = 1.0
 def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
     with Recorder(kafka, stream, tmp_path) as started:
         yield started
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
 
 
 def metrics(port: int) -> dict[str, float]:

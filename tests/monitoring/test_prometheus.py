@@ -1,6 +1,5 @@
 """Real programs, watched by a real Prometheus: what it asks for is there, fills the dashboard, tells of a fault."""
 
-import http.client
 import json
 import re
 import secrets
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 from dashboard import PANELS, expressions
-from processes import RawSender, Recorder, eventually, flow, scan
+from processes import RawSender, Recorder, eventually, flow, get, scan
 from prometheus_client.parser import text_string_to_metric_families
 from promtool import prometheus_or_skip
 
@@ -181,14 +180,3 @@ def answers(port: int) -> bool:
         return get(port, "/-/ready")[0] == 200
     except OSError:
         return False
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    """Status and text of the answer. Raises OSError."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
