@@ -28,6 +28,8 @@ BATCH_BYTES = 8 << 20
 MOST_RECORDS = 10_000
 """Of a batch: what is taken at once when there is much to take."""
 
+_MOST_AT_ONCE = 100
+"""Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
 _KAFKA_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _TOLD_BEFORE = 86_400_000
@@ -91,7 +93,7 @@ class History:
                 batch = [message for message in found if message.error() is None]
                 if batch:
                     heard, start = time.monotonic(), (batch[-1].offset() or 0) + 1
-                    wanted = min(MOST_RECORDS, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
+                    wanted = min(_MOST_AT_ONCE, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
                     yield batch
                 if len(batch) < len(found) and _is_over(found):
                     return
