@@ -396,6 +396,8 @@ def main() -> int:
         Console().print(table)
     if outcome.good:
         return 0
+    for program in soak.programs:
+        (directory / f"{program.name}-{program.pid}.log").write_text(program.log)
     print(f"NOT KEPT; everything lies in {directory}; differences: {outcome.different[:20]}")
     return 1
 
