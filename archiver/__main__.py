@@ -149,9 +149,6 @@ def main(args: list[str] | None = None) -> int:
     try:
         with _http(options, member, told):
             member.run()
-    except ListenError as error:
-        log.error("%s", error)
-        return 1
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
         return 1
@@ -168,7 +165,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractContextManager[object]:
-    """Raises ListenError."""
+    """What is served of it, if anything: recording goes on without."""
     if not options.http:
         return nullcontext()
     # Here, so that without it nothing is imported for it.
@@ -179,7 +176,13 @@ def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractCo
         status = member.status()
         return status.problems(time.time()) if status else ["it hasn't begun yet"]
 
-    return HttpServer(options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems)
+    try:
+        return HttpServer(
+            options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems
+        )
+    except ListenError as error:
+        log.error("%s; recording goes on without --http", error)
+        return nullcontext()
 
 
 def _instance_id(root: Path) -> str:

@@ -350,7 +350,8 @@ class Feed:
             self._consumer.resume([partition])
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             self._complain(self._outage.why(error))
-            self._may_be_back = error.code() in UNANSWERED
+            # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
+            self._may_be_back = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
 
     def _create_files_topic(self) -> None:
         try:

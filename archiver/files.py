@@ -48,8 +48,8 @@ examples:
                bytes, lost_records (null: can't be known), over (false: its next file is being recorded), why, and
                files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses
   salvaged     stream, group, path, start, frames, bytes, sha256, what, host
-  loss         stream, group, records (null: unknown), what, since, until, offset, host. Those of an acquisition stand
-               in its files' losses, and only there
+  loss         stream, group, records (null: unknown), what, cause (null: told before there were causes),
+               since, until, offset, host. Those of an acquisition stand in its files' losses, and only there
   unreadable   what: an event that this program doesn't understand
 Times are ISO 8601 in UTC, sizes in bytes.
 
@@ -238,7 +238,7 @@ def _file(file: ListedFile) -> dict[str, Any]:
 
 def _loss(loss: RecordsLost) -> dict[str, Any]:
     since = None if loss.since is None else iso(loss.since)
-    told = {name: getattr(loss, name) for name in ("records", "what", "offset", "host")}
+    told = {name: getattr(loss, name) for name in ("records", "what", "cause", "offset", "host")}
     return {**told, "since": since, "until": iso(loss.until)}
 
 

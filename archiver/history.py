@@ -132,7 +132,9 @@ class History:
                 for message in _records(consumer, FILES_TOPIC, start, end):
                     key = (message.key() or b"").decode(errors="replace")
                     stream = wanted.get("/".join([*key.split("/")[:2], ""]))
-                    event = _file_finished(message) if stream else None
+                    # A loss is no file, also if a later version told it in a way that can't be understood here.
+                    a_loss = key.split("/")[2:3] == ["loss"]
+                    event = _file_finished(message) if stream and not a_loss else None
                     if stream and event:
                         newest[stream] = event
                 found = {**newest, **found}

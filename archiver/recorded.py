@@ -2,6 +2,9 @@
 
 from ingest.latency import Latency
 
+_MOST_WAITING = 10_000
+"""Frames whose times are remembered one by one: with no commit for hours, all of them would fill the memory."""
+
 
 class Recorded:
     """Counts the data frames of a stream that are durable and committed, since this archiver took it.
@@ -19,7 +22,7 @@ class Recorded:
     def wrote(self, time: int, size: int) -> None:
         """A frame that was received at that time (ms) is written, with so many bytes."""
         waiting = self._waiting
-        if len(waiting) > self._marked and waiting[-1][0] == time:
+        if len(waiting) > self._marked and (waiting[-1][0] == time or len(waiting) >= _MOST_WAITING):
             waiting[-1][1] += 1
             waiting[-1][2] += size
         else:

@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _http(options: argparse.Namespace, stream: Stream) -> AbstractContextManager[object]:
-    """Raises ListenError."""
+    """What is served of it, if anything: recording goes on without."""
     if not options.http:
         return nullcontext()
     # Here, so that without it nothing is imported for it.
@@ -134,11 +134,15 @@ def _http(options: argparse.Namespace, stream: Stream) -> AbstractContextManager
     from ingest.metrics import metrics
 
     spool = options.spool_dir / options.stream
-    return HttpServer(
-        options.http,
-        lambda: metrics(stream.status(), spool, time.time()),
-        lambda: stream.status().problems(),
-    )
+    try:
+        return HttpServer(
+            options.http,
+            lambda: metrics(stream.status(), spool, time.time()),
+            lambda: stream.status().problems(),
+        )
+    except ListenError as error:
+        log.error("%s; recording goes on without --http", error)
+        return nullcontext()
 
 
 def _key_value(text: str) -> tuple[str, str]:

@@ -248,7 +248,11 @@ def listen(where: ListenOn) -> socket.socket:
     try:
         listener = socket.create_server((where.host, where.port), family=family)
     except OSError as error:
-        raise ListenError(f"can't listen on {where}: {error.strerror or error}") from None
+        # Python adds the address to the text.
+        why = (error.strerror or str(error)).partition(" (while")[0]
+        raise ListenError(f"can't listen on {where}: {why}") from None
+    except (TypeError, UnicodeError):
+        raise ListenError(f"can't listen on {where}: that is no host's name") from None
     listener.setblocking(False)
     return listener
 

@@ -66,7 +66,8 @@ class HttpServer:
         self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
-        log.info("metrics at http://%s:%d/metrics, health at /healthz", where.host, self.port)
+        host = f"[{where.host}]" if ":" in where.host else where.host
+        log.info("metrics at http://%s:%d/metrics, health at /healthz", host, self.port)
 
     def close(self) -> None:
         """Cut off whoever is connected, and free the port."""

@@ -183,7 +183,8 @@ class JsonLines(_Text):
             said["count"] = count
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
-        return json.dumps(said)
+        # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
+        return json.dumps(said, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:

@@ -151,14 +151,19 @@ def test_by_default_nothing_listens_and_if_asked_only_for_this_host(recorder: Re
             assert ingest.stop() == 0
 
 
-def test_a_port_that_is_taken_is_said_and_ends_them(recorder: Recorder) -> None:
-    with RawSender() as taken:
-        for program in (
-            recorder.ingest(taken.port, "--http", str(taken.port)),
-            recorder.archiver("--http", str(taken.port)),
-        ):
-            assert program.exit_code() == 1
-            program.await_line(f"ERROR .*can't listen on 127.0.0.1:{taken.port}: Address already in use")
+def test_a_port_that_is_taken_is_said_and_keeps_nobody_from_recording(recorder: Recorder) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        taken = ("--http", str(sender.port))
+        archiver, ingest = recorder.archiver(*taken), recorder.ingest(sender.port, *taken)
+        with sender.accept() as connection:
+            for program in (ingest, archiver):
+                program.await_line(
+                    f"ERROR .*can't listen on 127.0.0.1:{sender.port}: Address already in use; recording"
+                )
+            connection.sendall(scan(0) + flow(2))
+            archiver.await_line("finished .* 1 frames")
+        assert (ingest.stop(), archiver.stop()) == (0, 0)
 
 
 def test_json_lines_are_all_of_the_log(recorder: Recorder) -> None:

@@ -173,6 +173,11 @@ def test_it_stops_at_once_with_clients_connected_and_frees_its_port() -> None:
     HttpServer(ListenOn("127.0.0.1", served.server.port), lambda: b"", list).close()
 
 
+def test_what_is_no_host_is_an_error() -> None:
+    with pytest.raises(ListenError, match="no host's name"):
+        HttpServer(ListenOn("ü..", 1), lambda: b"", list)
+
+
 def test_a_port_that_is_taken_is_an_error_that_names_it(served: Served) -> None:
     port = served.server.port
     with pytest.raises(ListenError, match=f"can't listen on 127.0.0.1:{port}: Address already in use"):

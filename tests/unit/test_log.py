@@ -227,6 +227,11 @@ def test_a_json_line_for_folded_ones_has_their_stream_and_their_count_as_a_numbe
     assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - WRITTEN_AT_ONCE)
 
 
+def test_a_json_line_is_utf_8_whatever_a_file_is_called() -> None:
+    text = JsonLines().format(line("slot", 1, "µ \udcff"))
+    assert json.loads(text.encode())["message"] == "slot: rejected a frame of 1 bytes: µ ?"
+
+
 def test_a_json_line_holds_a_whole_traceback() -> None:
     try:
         raise OSError("the disk\nis gone")

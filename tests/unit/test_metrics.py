@@ -1,5 +1,6 @@
 """What is told to Prometheus: times counted as its histograms are read, each frame once it is durable."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> N
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (2, 200, 3.0)
     recorded.durable(recorded.mark(), MS + 2000)
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (4, 214, 3.0 + 2.0 + 1.5)
+
+
+def test_without_a_commit_for_hours_the_times_of_frames_dont_fill_the_memory() -> None:
+    recorded = Recorded()
+    tracemalloc.start()
+    try:
+        for n in range(200_000):
+            recorded.wrote(5 * n, 1000)
+            if n % 200 == 0:
+                recorded.mark()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    recorded.durable(recorded.mark(), 1_000_000)
+    assert held < 4 << 20
+    assert (recorded.frames, recorded.bytes, sum(recorded.latency.counts().counts)) == (200_000, 200_000_000, 200_000)
 
 
 def test_what_is_undone_isnt_counted_and_what_is_written_again_is_counted_once() -> None:
@@ -205,11 +222,19 @@ def test_losses_are_counted_by_cause_from_nought_on_and_stay_when_the_stream_goe
     before = of_archiver(ARCHIVE, told)
     assert [before["g3_archiver_losses_total", labels[cause]] for cause in Cause] == [0] * len(Cause)
     for records in (5, None):
-        told.told(RecordsLost("g", "slot", records, "…", 3, None, MS, "host", Cause.DELETED))
+        told.told(RecordsLost("g", "slot", records, f"{records}", 3, None, MS, "host", Cause.DELETED))
     found = of_archiver(replace(ARCHIVE, streams=()), told)
     assert found["g3_archiver_losses_total", labels[Cause.DELETED]] == 2
     assert found["g3_archiver_lost_records_total", labels[Cause.DELETED]] == 5
     assert sum(found["g3_archiver_losses_total", labels[cause]] for cause in Cause) == 2
+
+
+def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> None:
+    told = Told()
+    for _ in range(3):
+        told.told(RecordsLost("g", "slot", 5, "a:1 to a:5", 7, None, MS, "host", Cause.MISSING))
+    told.told(RecordsLost("g", "slot", 2, "a:8 to a:9", 9, None, MS + 1, "host", Cause.MISSING))
+    assert (told.losses["slot", Cause.MISSING], told.lost_records["slot", Cause.MISSING]) == (2, 7)
 
 
 @pytest.mark.parametrize(
