@@ -16,6 +16,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from archiver.checkpoint import MOST_CARRIED_TYPES
 from archiver.command import group
 from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
@@ -29,8 +30,6 @@ from ingest.settings import Flags, kafka_client, seconds, stream_flag
 from ingest.wire import FRAME_TYPES
 
 log = logging.getLogger("archiver")
-
-_MOST_CARRIED_TYPES = 3  # their places must fit into the commit's metadata
 
 COMMANDS = {
     "replay": "rebuild files from the topics",
@@ -134,8 +133,8 @@ def main(args: list[str] | None = None) -> int:
         parser.error(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
     carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
-    if len(carry) > _MOST_CARRIED_TYPES:
-        parser.error(f"--carry: at most {_MOST_CARRIED_TYPES} types")
+    if len(carry) > MOST_CARRIED_TYPES:
+        parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
     settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
     log_to_stderr(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()

@@ -6,6 +6,7 @@ on, each directory is opened in the one before it (openat(2), O_NOFOLLOW), and f
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -37,6 +38,17 @@ class Directory:
                     error.errno, "a link or a file is where a directory should be", str(self.path)
                 ) from None
             raise
+
+    def lock(self, name: str, how: int) -> int:
+        """Open a file there, made if missing, and lock it without waiting. how: fcntl.LOCK_EX or LOCK_SH. Gives the
+        descriptor; closing it frees the lock. Raises BlockingIOError if it is held otherwise, OSError."""
+        fd = self.open(name, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def open(self, name: str, flags: int) -> int:
         """Open, or create, a file in it; gives the descriptor. Raises OSError."""

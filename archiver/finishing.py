@@ -7,7 +7,6 @@ Every step may be repeated, and a kill between any two of them is repaired by do
 import errno
 import fcntl
 import logging
-import os
 import secrets
 import stat
 import threading
@@ -80,18 +79,11 @@ class ArchiveRoot:
         return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
 
     def _lock(self, stream: str, name: str, how: int, by: str) -> int:
-        with self.private(stream) as private:
-            lock = private.open(name, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(lock, how | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(lock)
-                if not isinstance(error, BlockingIOError):
-                    raise
-                raise OSError(
-                    errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)
-                ) from None
-        return lock
+        try:
+            with self.private(stream) as private:
+                return private.lock(name, how)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
 
     def publish(self, stream: str, partial: str, path: str, sha256: str) -> str | None:
         """Give a partial its path; as segment_file.publish. Raises OSError."""

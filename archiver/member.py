@@ -90,18 +90,15 @@ class _Claim:
         """Make the data directory, see that it can be written, and take the lock. Raises OSError, ClaimedError."""
         (root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
         name = f"{instance_id}.lock"
-        with Directory(root, PRIVATE_DIRECTORY) as private:
-            lock = private.open(name, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with Directory(root, PRIVATE_DIRECTORY) as private:
+                return cls(private.lock(name, fcntl.LOCK_EX))
         except BlockingIOError:
-            os.close(lock)
             raise ClaimedError(
                 f"another archiver runs here with the instance id {instance_id} "
                 f"(it holds {root / PRIVATE_DIRECTORY / name}); "
                 f"stop it first, or share its streams under another --instance-id"
             ) from None
-        return cls(lock)
 
     def close(self) -> None:
         """Give it back."""

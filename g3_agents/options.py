@@ -9,17 +9,24 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from archiver.checkpoint import MOST_CARRIED_TYPES
 from archiver.command import group
 from archiver.layout import NameFormat
 from archiver.segmentation import Settings
-from ingest.connection import ListenOn
-from ingest.settings import client_properties, port, seconds, size, stream_flag
+from ingest.settings import (
+    client_properties,
+    key_value,
+    listen_on,
+    port,
+    replication_factor,
+    seconds,
+    size,
+    stream_flag,
+)
 from ingest.wire import FRAME_TYPES
 
 LOG_LEVELS = {"trace": "debug", "warn": "warning"}
 """What OCS calls the levels that Python's logging calls otherwise, or hasn't."""
-
-_MOST_CARRIED_TYPES = 3  # their places must fit into the commit's metadata
 
 
 def agent_options(parser: argparse.ArgumentParser, what: str) -> "argparse._ArgumentGroup":
@@ -54,7 +61,7 @@ def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
     options = parser.add_argument_group("Ingest Options")
     options.add_argument(
         "--listen",
-        type=_listen_on,
+        type=listen_on,
         metavar="[HOST:]PORT",
         help="Wait for the sender to connect to us, instead of connecting to --address and --port.",
     )
@@ -78,12 +85,12 @@ def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
     )
     options.add_argument(
         "--replication-factor",
-        type=_positive,
+        type=replication_factor,
         help="Of the topic, if it is created; by default the broker's.",
     )
     options.add_argument(
         "--topic-config",
-        type=_key_value,
+        type=key_value,
         nargs="+",
         default=[],
         metavar="K=V",
@@ -118,7 +125,7 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         choices=sorted(FRAME_TYPES),
         action=_Carry,
         metavar="TYPE",
-        help=f"Frame types (up to {_MOST_CARRIED_TYPES}) whose last frame heads every following file.",
+        help=f"Frame types (up to {MOST_CARRIED_TYPES}) whose last frame heads every following file.",
     )
     options.add_argument(
         "--group", type=group, default="archiver", help="The Kafka consumer group of the archive in the data dir."
@@ -157,8 +164,8 @@ class _Carry(argparse.Action):
         values: str | Sequence[str] | None,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        if len(set(values or ())) > _MOST_CARRIED_TYPES:
-            raise argparse.ArgumentError(self, f"at most {_MOST_CARRIED_TYPES} types")
+        if len(set(values or ())) > MOST_CARRIED_TYPES:
+            raise argparse.ArgumentError(self, f"at most {MOST_CARRIED_TYPES} types")
         setattr(namespace, self.dest, values)
 
 
@@ -169,21 +176,3 @@ def _truth(text: str) -> bool:
     if text.lower() in ("false", "no", "off", "0", "none"):
         return False
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-
-
-def _listen_on(text: str) -> ListenOn:
-    host, _, number = text.rpartition(":")
-    return ListenOn(host.strip("[]"), port(number))
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 32768):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
-    return int(text)
-
-
-def _key_value(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
-    return key, value

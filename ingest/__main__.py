@@ -14,7 +14,17 @@ from confluent_kafka import KafkaException, Producer
 from ingest.connection import ConnectTo, ListenError
 from ingest.log import log_to_stderr
 from ingest.publisher import PRODUCER_CONFIG, Publisher, TopicRefused
-from ingest.settings import Flags, kafka_client, listen_on, port, seconds, size, stream_flag
+from ingest.settings import (
+    Flags,
+    kafka_client,
+    key_value,
+    listen_on,
+    port,
+    replication_factor,
+    seconds,
+    size,
+    stream_flag,
+)
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream
 
@@ -67,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     flags.kafka_options()
     flags.option(
         "--topic-config",
-        type=_key_value,
+        type=key_value,
         action="append",
         default=[],
         metavar="K=V",
@@ -75,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     flags.option(
         "--replication-factor",
-        type=_positive,
+        type=replication_factor,
         metavar="N",
         help="of the topic, if this creates it; the broker's default if not given",
     )
@@ -143,19 +153,6 @@ def _http(options: argparse.Namespace, stream: Stream) -> AbstractContextManager
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)
         return nullcontext()
-
-
-def _key_value(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
-    return key, value
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 32768):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
-    return int(text)
 
 
 def default_spool_dir() -> Path:

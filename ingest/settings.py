@@ -219,6 +219,21 @@ def port(text: str) -> int:
     return int(text)
 
 
+def key_value(text: str) -> tuple[str, str]:
+    """Type of a flag: KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    return key, value
+
+
+def replication_factor(text: str) -> int:
+    """Type of a flag: how many copies of a topic there are."""
+    if not (text.isdecimal() and 0 < int(text) < 32768):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
 def _librdkafka_logger() -> logging.Logger:
     logger = logging.getLogger("kafka")
     # Its lines repeat with every retry, once per broker thread; what matters is said by our own lines.
