@@ -35,6 +35,11 @@ IN_FLIGHT_BYTES = 32 << 20
 
 _READ_BYTES = 8 << 20
 _REMOVE_BYTES = 8 << 20
+_REMOVE_SECONDS = 0.5
+"""What is acknowledged leaves the spool so late, or when that many bytes are: each time costs a write."""
+_LOOK_SECONDS = 0.1
+"""How soon acknowledgements are seen, and with them room in the spool, while nothing else is to be done."""
+_IDLE_SECONDS = 1.0
 _COMPLAIN_SECONDS = 5.0
 _HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
 _OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
@@ -49,7 +54,7 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "message.max.bytes": 1_048_588,  # a broker's default
     "queue.buffering.max.kbytes": 2 * IN_FLIGHT_BYTES // 1024,
     "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
-    "linger.ms": 2,
+    "linger.ms": 0,  # what comes while a request is on its way goes together with the next, without waiting for more
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
 }
@@ -111,6 +116,7 @@ class Publisher:
         self._awaited: dict[int, _Awaited] = {}  # by key, the oldest first
         self._acknowledged: list[int] = []
         self._acknowledged_bytes = 0
+        self._removed = 0.0  # when
         self._in_flight = 0  # bytes
         self._answered = 0.0  # when Kafka last acknowledged something
 
@@ -165,10 +171,12 @@ class Publisher:
 
     def _wait(self, producer: Producer, after: int) -> None:
         """Serve acknowledgements, until there is room for more in flight and more to send, or a moment passed."""
-        if self._in_flight >= IN_FLIGHT_BYTES:
-            producer.poll(0.1)
-        elif not self._spool.wait_for_more(after, 0.002 if self._in_flight else 0.1):
-            producer.poll(0.005 if self._in_flight else 0)
+        if self._in_flight >= IN_FLIGHT_BYTES or self._spool.stopping:
+            producer.poll(_LOOK_SECONDS)
+        else:
+            # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
+            waiting = self._in_flight or self._acknowledged
+            self._spool.wait_for_more(after, _LOOK_SECONDS if waiting else _IDLE_SECONDS)
         producer.poll(0)
         if self._in_flight and time.monotonic() - self._answered > _COMPLAIN_SECONDS:
             self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
@@ -189,10 +197,11 @@ class Publisher:
                 partition=0,
                 headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
                 timestamp=record.time,
-                on_delivery=partial(self._delivered, bundle.key, size, record.time),
+                on_delivery=partial(self._delivered, bundle.key, size, time.time() - record.time / 1000),
             )
 
-    def _delivered(self, key: int, size: int, received: int, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, key: int, size: int, age: float, error: KafkaError | None, message: Message) -> None:
+        """age: s, from its receipt until it was given to the producer."""
         self._in_flight -= size
         if error is None:
             self._answered = time.monotonic()
@@ -200,7 +209,7 @@ class Publisher:
             if message.topic() == self._topics[False]:
                 self.acknowledged = message.offset()
             self._acknowledged_bytes += size
-            self.latency.observe(time.time() - received / 1000)
+            self.latency.observe(age + (message.latency() or 0.0))
             waits = self._awaited[key]
             waits.records -= 1
             if not waits.records:
@@ -210,9 +219,11 @@ class Publisher:
             self._failed = self._failed or error
 
     def _forget_acknowledged(self, everything: bool = False) -> None:
-        """Remove from the spool, many at a time, but at once when nothing else is to be done."""
-        idle = not self._in_flight
-        if self._acknowledged and (everything or idle or self._acknowledged_bytes >= _REMOVE_BYTES):
+        """Remove from the spool, many at a time."""
+        now = time.monotonic()
+        due = self._acknowledged_bytes >= _REMOVE_BYTES or now >= self._removed + _REMOVE_SECONDS
+        if self._acknowledged and (everything or due or self._spool.stopping):
+            self._removed = now
             self._spool.remove(self._acknowledged)
             self._acknowledged = []
             self._acknowledged_bytes = 0

@@ -44,8 +44,8 @@ class Spool:
 
     `prev` is the epoch and the last seq that an earlier ingest put here; `unclean` says that the host has been
     started anew since then without that ingest's clean exit. `bundles` and `bytes` wait; above `limit` bytes on disk
-    it is `full`; `unreadable` counts the bundles that were given up as damaged. One thread appends, one reads and
-    removes. Raises SpoolError.
+    it is `full`; `stopping` after `stop`; `unreadable` counts the bundles that were given up as damaged. One thread
+    appends, one reads and removes. Raises SpoolError.
     """
 
     def __init__(self, directory: Path, size: int) -> None:
@@ -57,7 +57,7 @@ class Spool:
         self._lock_file = _lock(directory)
         self._changed = threading.Condition()
         self._writing = threading.Lock()  # taken before _changed, if both are
-        self._stopping = self._starved = self.full = False
+        self._starved = self.full = self.stopping = False
         self.bytes = self.bundles = self.unreadable = 0
         self._used = 0  # of the disk
         self._writer: SpoolFileWriter | None = None  # of the last of the files
@@ -99,7 +99,7 @@ class Spool:
     def wait_for_room(self) -> None:
         """Return when there is room for more, or when `stop` was called."""
         with self._changed:
-            self._changed.wait_for(lambda: not self.full or self._stopping)
+            self._changed.wait_for(lambda: not self.full or self.stopping)
 
     def wait_for_removal(self, seconds: float) -> None:
         """Return when something was removed, `stop` was called, or that time has passed."""
@@ -107,10 +107,11 @@ class Spool:
             self._changed.wait(seconds)
 
     def wait_for_more(self, after: int, seconds: float) -> bool:
-        """Whether there is a bundle beyond key `after`; waits for one up to that long."""
+        """Whether there is a bundle beyond key `after`; waits for one up to that long, but not after `stop`."""
         least = self._cursor.least(after)
         with self._changed:
-            return self._changed.wait_for(lambda: self._next > least, seconds)
+            self._changed.wait_for(lambda: self._next > least or self.stopping, seconds)
+            return self._next > least
 
     def read(self, after: int, max_bytes: int) -> list[Bundle]:
         """The bundles beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them.
@@ -160,7 +161,7 @@ class Spool:
     def stop(self) -> None:
         """Let nobody wait for room any longer."""
         with self._changed:
-            self._stopping = True
+            self.stopping = True
             self._changed.notify_all()
 
     def close(self) -> None:
