@@ -71,11 +71,15 @@ class Stopping(Exception):
 class Connection:
     """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
 
-    timeout: seconds without a byte after which the connection is closed. max_frame_bytes: the largest frame.
-    Raises ListenError at once.
+    stream: its name, for the log. timeout: seconds without a byte after which the connection is closed.
+    max_frame_bytes: the largest frame. Raises ListenError at once.
     """
 
-    def __init__(self, where: ConnectTo | ListenOn, timeout: float, max_frame_bytes: int, events: Events) -> None:
+    def __init__(
+        self, stream: str, where: ConnectTo | ListenOn, timeout: float, max_frame_bytes: int, events: Events
+    ) -> None:
+        self._listener = listen(where) if isinstance(where, ListenOn) else None
+        self._stream = stream
         self._where = where
         self._timeout = timeout
         self._max_frame_bytes = max_frame_bytes
@@ -83,7 +87,6 @@ class Connection:
         self._stopping = threading.Event()
         self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._attempted = -_LEAST_SECONDS_BETWEEN_ATTEMPTS
-        self._listener = listen(where) if isinstance(where, ListenOn) else None
 
     def run(self) -> None:
         """Connect, read, and again."""
@@ -108,9 +111,14 @@ class Connection:
         self._stopping.set()
         os.write(self._wake_up, b"!")
 
+    def close(self) -> None:
+        """Free what it holds, after `run` has returned."""
+        os.close(self._wake)
+        os.close(self._wake_up)
+
     def _clients(self) -> Iterator[socket.socket]:
         if self._listener:
-            log.info("waiting for the sender on %s", self._where)
+            log.info("%s: waiting for the sender on %s", self._stream, self._where)
         while True:
             yield self._accept() if self._listener else self._connect_patiently()
 
@@ -173,7 +181,9 @@ class Connection:
             assert state.outcome
             error = state.outcome.exception()
             reason = error.strerror or error if isinstance(error, OSError) else error
-            log.warning("no connection to %s (%s), attempt %d; still trying", self._where, reason, attempt)
+            log.warning(
+                "%s: no connection to %s (%s), attempt %d; still trying", self._stream, self._where, reason, attempt
+            )
 
     def _read(self, client: socket.socket) -> str:
         """Read until the connection is lost; gives why. Raises Stopping."""
@@ -230,7 +240,8 @@ class Connection:
         except OSError:
             return
         with second:
-            log.warning("refused a second client, %s, on %s: one is connected", _peer(second), self._where)
+            peer = _peer(second)
+            log.warning("%s: refused a second client, %s, on %s: one is connected", self._stream, peer, self._where)
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _pause_between_attempts(self) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ingest.bundle import Spooled
 
-_MOST_BYTES = 8 << 20
+FRESH_BYTES = 8 << 20
 
 
 class FreshBundle(NamedTuple):
@@ -16,9 +16,13 @@ class FreshBundle(NamedTuple):
 
 
 class Fresh:
-    """A few of the bundles in the spool, by their keys. `spooled` and `take` are for one thread at a time."""
+    """A few of the bundles in the spool, about `most_bytes`, by their keys.
 
-    def __init__(self) -> None:
+    `spooled` and `take` are for one thread at a time.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._coming: list[FreshBundle] = []
         self._bundles: dict[int, FreshBundle] = {}
         self._bytes = 0
@@ -26,7 +30,7 @@ class Fresh:
     def keeping(self, bundles: Iterable[tuple[bytes, list[Spooled]]]) -> Iterator[bytes]:
         """The bundles' bytes, to be spooled; and keep the first of them, as far as there is room."""
         self._coming = []
-        room = _MOST_BYTES - self._bytes
+        room = self._most_bytes - self._bytes
         for value, records in bundles:
             room -= len(value)
             if room > 0:

@@ -3,19 +3,41 @@
 It is read when it is asked for: nothing is counted here.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingest.exposition import Exposition
 from ingest.stream import StreamStatus
+from ingest.streams import Down
 
 
-def metrics(status: StreamStatus, spool: Path, now: float) -> bytes:
-    """In Prometheus' text format. spool: its directory. now: s since the epoch."""
-    shown = Exposition("g3_ingest_").of(stream=status.stream)
+def metrics(statuses: Sequence[StreamStatus | Down], spool_dir: Path, now: float) -> bytes:
+    """In Prometheus' text format. spool_dir: the streams' spools are in there. now: s since the epoch."""
+    shown = Exposition("g3_ingest_")
+    for status in statuses:
+        _stream(shown.of(stream=status.stream), status, spool_dir / status.stream, now)
+    return shown.text()
+
+
+def problems(statuses: Sequence[StreamStatus | Down]) -> Iterator[str]:
+    """What is wrong, in words; with the stream's name, if there are several."""
+    for status in statuses:
+        for problem in status.problems():
+            yield f"{status.stream}: {problem}" if len(statuses) > 1 else problem
+
+
+def _stream(shown: Exposition, status: StreamStatus | Down, spool: Path, now: float) -> None:
+    running = status if isinstance(status, StreamStatus) else None
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", not any(status.problems()))
-    shown.gauge("connected", "1 if the sender is connected.", status.peer is not None)
+    shown.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
     text = "1 if the sender has said START, and not END since."
-    shown.gauge("acquiring", text, status.acquiring)
+    shown.gauge("acquiring", text, running is not None and running.acquiring)
+    shown.disk("spool_disk", "the spool", spool)
+    if running:
+        _running(shown, running, now)
+
+
+def _running(shown: Exposition, status: StreamStatus, now: float) -> None:
     shown.counter("reconnects", "Connections to the sender after the first.", max(0, status.connections - 1))
 
     shown.counter("frames", "Data frames received, whole and with a good checksum.", status.frames)
@@ -33,10 +55,8 @@ def metrics(status: StreamStatus, spool: Path, now: float) -> bytes:
     oldest = status.spool_oldest if status.spool_bytes else None
     age = max(0.0, now - oldest / 1000) if oldest is not None else 0.0
     shown.gauge("spool_oldest_age_seconds", "Age of the oldest record that waits for Kafka; 0 if none does.", age)
-    shown.disk("spool_disk", "the spool", spool)
     text = "Bundles of records in the spool that were given up as damaged."
     shown.counter("spool_unreadable_bundles", text, status.spool_unreadable)
 
     text = "From a record's receipt until Kafka has acknowledged it."
     shown.latency("publish_latency_seconds", text, status.latency)
-    return shown.text()

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_BYTES = 32 << 20
 """How much may wait in librdkafka for its acknowledgement; the rest waits in the spool, on disk."""
 
-_READ_BYTES = 8 << 20
 _REMOVE_BYTES = 8 << 20
 _REMOVE_SECONDS = 0.5
 """What is acknowledged leaves the spool so late, or when that many bytes are: each time costs a write."""
@@ -76,7 +76,8 @@ class Publisher:
     """Publishes one stream's spool until stopped; `run` is its thread's work.
 
     config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
-    default. topic_config: further settings for those. Raises nothing but TopicRefused out of `run`.
+    default. topic_config: further settings for those. in_flight_bytes: how much may wait in librdkafka for its
+    acknowledgement. Raises nothing but TopicRefused out of `run`.
 
     `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged; `trouble` is
     why it takes none now, None if it does. `oldest`: ms, when the first record that waits for Kafka was received,
@@ -90,8 +91,11 @@ class Publisher:
         config: Mapping[str, Any],
         topic_config: Mapping[str, str],
         replication_factor: int | None,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
+        self._stream = stream
         self._spool = spool
+        self._in_flight_limit = in_flight_bytes
         self._config = {**config, "error_cb": self._client_error}
         self._topics = {False: frames_topic(stream), True: rejected_topic(stream)}
         self._topic_configs = {
@@ -151,27 +155,42 @@ class Publisher:
         self._answered = time.monotonic()
         after = -1
         try:
-            while not self._done() and not self._failed:
-                if self._passed_over and self._takes_rejected():
-                    break  # and begin again with the spool's first
-                self._wait(producer, after)
-                if self._in_flight < IN_FLIGHT_BYTES:
-                    for bundle in self._spool.read(after, _READ_BYTES):
-                        after = bundle.key
-                        self._produce(producer, bundle)
-                self.oldest = next((waits.since for waits in self._awaited.values()), None)
-                self._forget_acknowledged()
+            with self._noting_fatal_errors():
+                while not self._done() and not self._failed:
+                    if self._passed_over and self._takes_rejected():
+                        break  # and begin again with the spool's first
+                    self._wait(producer, after)
+                    if self._in_flight < self._in_flight_limit:
+                        for bundle in self._spool.read(after, self._in_flight_limit // 4):
+                            after = bundle.key
+                            self._produce(producer, bundle)
+                    self.oldest = next((waits.since for waits in self._awaited.values()), None)
+                    self._forget_acknowledged()
+                # What is in flight goes with the producer. To purge it would be a fatal error: it leaves a gap.
+                producer.poll(0)
         finally:
-            producer.purge()
-            producer.flush(1)
             self._forget_acknowledged(everything=True)
         if self._failed:
-            log.error("Kafka refused a record (%s); trying again from the spool", self._failed.str())
+            log.error(
+                "%s: Kafka refused a record (%s); trying again from the spool", self._stream, self._failed.str()
+            )
             self._abandon.wait(1)
+
+    @contextmanager
+    def _noting_fatal_errors(self) -> Iterator[None]:
+        """confluent-kafka tells `error_cb` nothing of these: it raises them from whatever serves acknowledgements,
+        and wrapped, if it has served another one since."""
+        try:
+            yield
+        except (KafkaException, SystemError) as error:
+            fatal = error if isinstance(error, KafkaException) else error.__cause__
+            if not isinstance(fatal, KafkaException):
+                raise
+            self._failed = self._failed or fatal.args[0]
 
     def _wait(self, producer: Producer, after: int) -> None:
         """Serve acknowledgements, until there is room for more in flight and more to send, or a moment passed."""
-        if self._in_flight >= IN_FLIGHT_BYTES or self._spool.stopping:
+        if self._in_flight >= self._in_flight_limit or self._spool.stopping:
             producer.poll(_LOOK_SECONDS)
         else:
             # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
@@ -215,7 +234,7 @@ class Publisher:
             if not waits.records:
                 del self._awaited[key]
                 self._acknowledged.append(key)
-        elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        else:
             self._failed = self._failed or error
 
     def _forget_acknowledged(self, everything: bool = False) -> None:
@@ -279,7 +298,7 @@ class Publisher:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-        log.info("created the topic %s", name)
+        log.info("%s: created the topic %s", self._stream, name)
 
     def _client_error(self, error: KafkaError) -> None:
         self._outage.heard(error)
@@ -292,11 +311,12 @@ class Publisher:
         if now - self._complained < _COMPLAIN_SECONDS:
             return
         self._complained = now
-        log.warning(
-            "%s; %.1f MB wait in the spool; still trying%s",
+        log.warning(  # not with the stream's name first: of many streams in a process that say so, most are folded
+            "%s; %.1f MB wait in the spool; still trying for %s",
             what,
             self._spool.bytes / 1e6,
-            f" for {again}" if again else "",
+            again or self._stream,
+            extra={"stream": self._stream},
         )
 
 

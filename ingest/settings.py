@@ -36,6 +36,7 @@ class Flags(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # a prefix that works today may be ambiguous, and fail, after an upgrade
         )
+        self._one_of: tuple[str, ...] = ()
         self.add_argument(
             "--version", action="version", version=f"%(prog)s {importlib.metadata.version('g3-recorder')}"
         )
@@ -52,6 +53,10 @@ class Flags(argparse.ArgumentParser):
             how["default"] = _Variable(name, given)
         self.add_argument(flag, **how)
 
+    def one_of(self, *flags: str) -> None:
+        """Of these options exactly one must be given; a flag wins over all of their variables."""
+        self._one_of = flags
+
     def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -60,11 +65,26 @@ class Flags(argparse.ArgumentParser):
         What follows a flag and looks like a time before now, `--since -2h`, is its value: we have no flag like that.
         """
         found, rest = super().parse_known_args(_joined(sys.argv[1:] if args is None else args), namespace)
+        self._choose(found)
         for action in self._actions:
             variable = getattr(found, action.dest, None)
             if isinstance(variable, _Variable):
                 setattr(found, action.dest, self._value_of(action, variable))
         return found, rest
+
+    def _choose(self, found: argparse.Namespace) -> None:
+        """See that of `one_of` there is one."""
+        given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._one_of}
+        given = {flag: value for flag, value in given.items() if value is not None}
+        if any(not isinstance(value, _Variable) for value in given.values()):
+            for flag in [flag for flag, value in given.items() if isinstance(value, _Variable)]:
+                setattr(found, flag.lstrip("-").replace("-", "_"), None)
+                del given[flag]
+        names = " or ".join(self._one_of)
+        if self._one_of and not given:
+            self.error(f"one of these is required: {names}")
+        if len(given) > 1:
+            self.error(f"not together: {' and '.join(given)}")
 
     def _value_of(self, action: argparse.Action, variable: "_Variable") -> Any:
         several = isinstance(action, _Collect)

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ingest.bundle import Bundle, bundled, records
-from ingest.fresh import Fresh
+from ingest.fresh import FRESH_BYTES, Fresh
 from ingest.reception import Entry
 from ingest.spool_file import SpoolFileWriter
 from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
@@ -44,11 +44,12 @@ class Spool:
 
     `prev` is the epoch and the last seq that an earlier ingest put here; `unclean` says that the host has been
     started anew since then without that ingest's clean exit. `bundles` and `bytes` wait; above `limit` bytes on disk
-    it is `full`; `stopping` after `stop`; `unreadable` counts the bundles that were given up as damaged. One thread
-    appends, one reads and removes. Raises SpoolError.
+    it is `full`; `stopping` after `stop`; `unreadable` counts the bundles that were given up as damaged. fresh_bytes:
+    how much of what was just put in is kept in memory, too. One thread appends, one reads and removes. Raises
+    SpoolError.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
+    def __init__(self, directory: Path, size: int, fresh_bytes: int = FRESH_BYTES) -> None:
         if size < LEAST_BYTES:
             raise SpoolError(f"a spool of {size} bytes is too small; --spool-size must be at least 1MiB")
         self.limit, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
@@ -63,17 +64,22 @@ class Spool:
         self._writer: SpoolFileWriter | None = None  # of the last of the files
         self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # no longer written
         self._lengths: dict[int, int] = {}  # of what was read and not removed yet
-        self._fresh = Fresh()
-        try:
-            self._state_file, state = self._open_state()
-            self._files = self._open_files(state)
-            self._open_for_use(state)
-        except OSError as error:
-            os.close(self._lock_file)
-            raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
+        self._fresh = Fresh(fresh_bytes)
+        with contextlib.ExitStack() as if_it_fails:  # one of many streams tries again and again in the same process
+            if_it_fails.callback(os.close, self._lock_file)
+            try:
+                self._state_file, state = self._open_state()
+                if_it_fails.callback(self._state_file.close)
+                self._files = self._open_files(state)
+                self._open_for_use(state)
+            except OSError as error:
+                raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
+            if_it_fails.pop_all()
         self._cursor = Cursor(self._changed)
         self._dirty, self._closed = threading.Event(), threading.Event()
-        self._syncing = threading.Thread(target=self._sync_again_and_again, name="spool-sync", daemon=True)
+        self._syncing = threading.Thread(
+            target=self._sync_again_and_again, name=f"{directory.name} spool-sync", daemon=True
+        )
         self._syncing.start()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -179,6 +185,8 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"the spool in {self._root} can't be closed as it should: {error}") from error
         finally:
+            for unsynced, _ in self._unsynced:
+                os.close(unsynced.fd)
             self._cursor.close()
             self._state_file.close()
             os.close(self._lock_file)

@@ -102,7 +102,7 @@ class Stream:
         if spool.bundles:
             log.info("%s: %.1f MB from before wait in the spool for Kafka", name, spool.bytes / 1e6)
         events = Events(self._connected, self._frames, self._quiet, self._lost)
-        self._connection = Connection(source, timeout, max_frame_bytes, events)
+        self._connection = Connection(name, source, timeout, max_frame_bytes, events)
         self._reception = Reception(secrets.token_hex(8), spool.prev, spool.unclean)
         self._awaiting_first = True
 
@@ -111,8 +111,8 @@ class Stream:
 
         Raises TopicRefused, SpoolError, or what else ended one of the two threads.
         """
-        reader = _Thread("connection", self._read, self.over)
-        writer = _Thread("publisher", self._publisher.run, self.over)
+        reader = _Thread(f"{self._name} connection", self._read, self.over)
+        writer = _Thread(f"{self._name} publisher", self._publisher.run, self.over)
         self.over.wait()
         self._connection.stop()
         self._spool.stop()
@@ -121,6 +121,8 @@ class Stream:
         writer.join(_STOP_SECONDS)
         self._publisher.abandon()
         writer.join()
+        if not reader.is_alive():  # the resolver may hang
+            self._connection.close()
         for thread in (reader, writer):
             if thread.error:
                 raise thread.error

@@ -70,7 +70,7 @@ def running(
     where: ConnectTo | ListenOn, listener: Listener, timeout: float = 5.0
 ) -> Iterator[tuple[Connection, threading.Thread]]:
     """A connection in its thread; it must stop promptly at the end."""
-    connection = Connection(where, timeout, LIMIT, listener.events())
+    connection = Connection("s", where, timeout, LIMIT, listener.events())
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()
     try:
@@ -318,7 +318,7 @@ def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second
 def test_a_port_that_is_taken_is_told_at_once(server: socket.socket, listener: Listener) -> None:
     port = server.getsockname()[1]
     with pytest.raises(ListenError, match=f"{HOST}:{port}"):
-        Connection(ListenOn(HOST, port), 5, LIMIT, listener.events())
+        Connection("s", ListenOn(HOST, port), 5, LIMIT, listener.events())
 
 
 def test_the_port_is_free_again_after_a_stop(listener: Listener) -> None:
@@ -378,7 +378,7 @@ def test_stop_while_listening(listener: Listener) -> None:
 
 
 def test_stop_before_run(server: socket.socket, listener: Listener) -> None:
-    connection = Connection(to(server), 5, LIMIT, listener.events())
+    connection = Connection("s", to(server), 5, LIMIT, listener.events())
     connection.stop()
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()

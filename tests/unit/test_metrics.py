@@ -18,7 +18,9 @@ from archiver.told import Told
 from ingest.exposition import Exposition
 from ingest.latency import BOUNDS, Latency
 from ingest.metrics import metrics as ingest_metrics
+from ingest.metrics import problems
 from ingest.stream import StreamStatus
+from ingest.streams import Down
 
 NOW = 1_700_000_000.0
 MS = 1_700_000_000_000
@@ -125,13 +127,14 @@ STREAM = StreamStatus(
 )
 
 
-def of_ingest(status: StreamStatus, spool: Path = Path("/")) -> dict[str, float]:
-    found = samples(ingest_metrics(status, spool, NOW))
+def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, float]:
+    found = samples(ingest_metrics([status], spool_dir, NOW))
     return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
 
 
-def test_ingest_tells_of_its_connection_its_frames_and_its_spool() -> None:
-    found = of_ingest(STREAM)
+def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path) -> None:
+    (tmp_path / "slot").mkdir()
+    found = of_ingest(STREAM, tmp_path)
     expected = {
         "healthy": 1,
         "connected": 1,
@@ -168,6 +171,24 @@ def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_neverthele
     assert "g3_ingest_spool_disk_free_bytes" not in found
     assert found["g3_ingest_spool_oldest_age_seconds"] == 0
     assert found["g3_ingest_connected"] == 1
+
+
+def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: Path) -> None:
+    for name in ("slot", "down"):
+        (tmp_path / name).mkdir()
+    streams: list[StreamStatus | Down] = [STREAM, Down("down", "its spool is locked")]
+    found = samples(ingest_metrics(streams, tmp_path, NOW))
+    for metric in ("healthy", "connected", "acquiring"):
+        values = [found[f"g3_ingest_{metric}", (("stream", name),)] for name in ("slot", "down")]
+        assert values == [1, 0]
+    assert found["g3_ingest_spool_disk_free_bytes", (("stream", "down"),)] > 0
+    assert ("g3_ingest_frames_total", (("stream", "down"),)) not in found, "0 would be wrong"
+    assert list(problems(streams)) == ["down: its spool is locked"]
+    assert list(problems([replace(STREAM, peer=None), *streams])) == [
+        "slot: no connection to smurf:4532",
+        "down: its spool is locked",
+    ]
+    assert list(problems([replace(STREAM, peer=None)])) == ["no connection to smurf:4532"], "there is but one"
 
 
 # archiver

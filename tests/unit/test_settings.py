@@ -424,6 +424,7 @@ def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
         --log-format json --http 9101"""
     assert vars(ingest_parser().parse_args(text.split())) == {
         "stream": "crate1slot2",
+        "streams": None,
         "address": "host",
         "port": 4532,
         "listen": ListenOn("10.0.0.1", 50001),
