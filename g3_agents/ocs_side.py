@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -134,7 +135,8 @@ class OcsSide:
             # A reader of its own: the timeout is for sending only.
             with os.fdopen(os.dup(ours.fileno()), "rb", buffering=0) as lines:
                 os.set_blocking(lines.fileno(), True)
-                self._read(lines)
+                with suppress(ConnectionResetError):  # it ended before it had read all that we told it
+                    self._read(lines)
             with self._lock:
                 self._socket = None
         return child.wait()
