@@ -41,6 +41,12 @@ _LEAVE_SECONDS = 3.0
 
 T = TypeVar("T")
 
+_SILENT_BROKER: Mapping[str, str | int | bool] = {
+    # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
+    # long as one holds a connection to it to be good, it asks that broker and no other.
+    "socket.timeout.ms": 4_000,
+}
+
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",  # KIP-848 took 45 s to come back, or failed for good (design)
     "partition.assignment.strategy": "cooperative-sticky",
@@ -51,12 +57,16 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
+    **_SILENT_BROKER,
     **FETCH_CONFIG,
 }
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.idempotence": True,
     "acks": "all",
     "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
+    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
+    **_SILENT_BROKER,
     "allow.auto.create.topics": False,
 }
 
@@ -120,7 +130,7 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
-        self._admin = AdminClient(dict(common))
+        self._admin = AdminClient({**_SILENT_BROKER, **common})
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()

@@ -56,6 +56,8 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
     "linger.ms": 0,  # what comes while a request is on its way goes together with the next, without waiting for more
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
+    "socket.timeout.ms": 4_000,  # a broker that says nothing any more (its host lost power) isn't waited for
+    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
     "allow.auto.create.topics": False,
 }
 
