@@ -35,8 +35,8 @@ format: .venv/.ready  ## let ruff order imports and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.ready  ## throughput beside a bare confluent-kafka loop
-	$(BIN)/python -m bench
+bench: .venv/.ready  ## speed, lateness, CPU, memory, beside what a user would run instead: make bench BENCH='--only both'
+	@$(BIN)/python -m bench $(BENCH)
 
 clean:  ## remove the environment and everything made here
 	rm -rf .venv .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -2,14 +2,20 @@
 
 No spool, no checks, no files cut: as little work as can move the same bytes with the same settings.
 
-  python -m bench.bare ingest SERVERS TOPIC PORT FRAME_BYTES FRAMES    socket → acknowledged
-  python -m bench.bare archiver SERVERS TOPIC BYTES FILE               topic → durable file; prints the seconds
+  python -m bench.bare ingest SERVERS TOPIC PORT LENGTHS TIMES     socket → acknowledged
+  python -m bench.bare archiver SERVERS TOPIC BYTES FILE           topic → durable file
+
+LENGTHS: of the frames that come, bytes, with commas between; TIMES: how often they come. Both print `ready` when they
+wait; in the end ingest prints `done`, the archiver a line of JSON: seconds and CPU seconds from the first record on.
+ingest begins with an empty record, before it is ready.
 """
 
+import json
 import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
@@ -20,34 +26,41 @@ from ingest.publisher import PRODUCER_CONFIG
 from ingest.topic import CHUNK_BYTES
 
 
-def ingest(servers: str, topic: str, port: int, frame_bytes: int, frames: int) -> None:
-    """Read frames of a known size from the port and produce them, the large ones in the same chunks."""
+def ingest(servers: str, topic: str, port: int, lengths: Sequence[int], times: int) -> None:
+    """Read frames of known sizes from the port and produce them, the large ones in the same chunks."""
     producer = Producer({**PRODUCER_CONFIG, "bootstrap.servers": servers})
-    chunks = -(-frame_bytes // CHUNK_BYTES)
-    part = -(-frame_bytes // chunks)
-    with socket.create_connection(("127.0.0.1", port)) as sender:
-        frame = bytearray(frame_bytes)
-        for _ in range(frames):
-            have = 0
-            with memoryview(frame) as view:
-                while have < frame_bytes:
-                    have += sender.recv_into(view[have:])
-            for at in range(0, frame_bytes, part):
-                while True:
-                    try:
-                        producer.produce(topic, bytes(frame[at : at + part]), partition=0)
-                        break
-                    except BufferError:
-                        producer.poll(0.01)
-            producer.poll(0)
+    # librdkafka takes half a second to get a producer's id; ours, too, has it when the first frame comes.
+    producer.produce(topic, b"", partition=0)
     producer.flush()
+    frames = [bytearray(length) for length in lengths]
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        print("ready", flush=True)
+        for _ in range(times):
+            for frame in frames:
+                have = 0
+                with memoryview(frame) as view:
+                    while have < len(frame):
+                        have += sender.recv_into(view[have:])
+                part = -(-len(frame) // -(-len(frame) // CHUNK_BYTES))
+                for at in range(0, len(frame), part):
+                    while True:
+                        try:
+                            producer.produce(topic, bytes(frame[at : at + part]), partition=0)
+                            break
+                        except BufferError:
+                            producer.poll(0.01)
+                producer.poll(0)
+    producer.flush()
+    print("done", flush=True)
 
 
-def archiver(servers: str, topic: str, total: int, path: Path) -> float:
-    """Write that many bytes of the topic's values into the file, syncing each batch; gives the seconds they took."""
+def archiver(servers: str, topic: str, total: int, path: Path) -> None:
+    """Write that many bytes of the topic's values into the file, syncing each batch."""
     consumer = Consumer({**CONSUMER_CONFIG, "bootstrap.servers": servers, "group.id": "bare"})
+    consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
-    started = 0.0
+    print("ready", flush=True)
+    started = cpu_before = 0.0
     written = 0
     with path.open("wb", buffering=0) as file:
         while written < total:
@@ -55,7 +68,7 @@ def archiver(servers: str, topic: str, total: int, path: Path) -> float:
             message = consumer.poll(1)
             while message is not None:
                 if not started:
-                    started = time.perf_counter()
+                    started, cpu_before = time.perf_counter(), time.process_time()
                 if error := message.error():
                     raise SystemExit(error.str())
                 values.append(message.value() or b"")
@@ -66,13 +79,13 @@ def archiver(servers: str, topic: str, total: int, path: Path) -> float:
             if values:
                 written += os.writev(file.fileno(), values)
                 os.fdatasync(file.fileno())
-    seconds = time.perf_counter() - started
+    said = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_before}
+    print(json.dumps(said), flush=True)
     consumer.close()
-    return seconds
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "ingest":
-        ingest(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]))
+        ingest(sys.argv[2], sys.argv[3], int(sys.argv[4]), list(map(int, sys.argv[5].split(","))), int(sys.argv[6]))
     else:
-        print(archiver(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5])))
+        archiver(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))

@@ -1,0 +1,175 @@
+"""A stream at its own pace, from a real G3NetworkSender: how late its frames are readable, and what that costs.
+
+A frame's latency: from when the sender hands it to spt3g until the file has its last byte. Who looks at the file is
+told by the kernel of each write, the same for all contestants. The CPU time is that of the same while.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bench.measured import ContestError, Measured
+from bench.results import BROKER, Compare, Line, Run, line, most, of
+from bench.site import Growing, Site, program, settle
+from compose.tether import free_port
+
+PART = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: frames of that size, so many a second, for so many seconds."""
+
+    size: str
+    rate: float
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.rate:g}/s of {self.size}"
+
+
+def latency_loads(seconds: float) -> list[Load]:
+    """Those that the goals of latency are about."""
+    return [Load("20kB", 200, seconds / 2), Load("2MB", 1, seconds)]
+
+
+def steady_loads(seconds: float) -> list[Load]:
+    """Those that the goal of CPU time is about, 2 MB/s."""
+    return [Load("20kB", 100, seconds), Load("2MB", 1, seconds)]
+
+
+def ours(site: Site, load: Load) -> Run:
+    """ingest and archiver."""
+    stream, data = site.stream(), site.new_path("data")
+    with ExitStack() as stack:
+        sender, port = _sender(stack, load)
+        ingest = stack.enter_context(site.ingest(stream, port))
+        archiver = stack.enter_context(site.archiver(stream, data))
+        run = _measure(site, load, "ours", sender, {"ingest": ingest, "archiver": archiver}, Growing(data, archiver))
+        archiver.end()
+    site.forget(stream)
+    return run
+
+
+def direct(site: Site, load: Load) -> Run:
+    """spt3g's reader and writer, in one process."""
+    directory = site.new_path("direct")
+    directory.mkdir()
+    with ExitStack() as stack:
+        sender, port = _sender(stack, load)
+        settle()
+        recorder = stack.enter_context(program("bench.direct", str(port), str(directory / "direct_000.g3")))
+        return _measure(site, load, "direct recorder", sender, {"direct": recorder}, Growing(directory, recorder))
+
+
+CONTESTANTS: Sequence[Callable[[Site, Load], Run]] = (ours, direct)
+
+
+def latency_lines(runs: Sequence[Run]) -> list[Line]:
+    """Median and 99th percentile have goals; the rest is shown."""
+    found = []
+    for load in latency_loads(1):
+        mine, direct = (of(runs, PART, who, load.name) for who in ("ours", "direct recorder"))
+        for name, bound in (("p50", 10.0), ("p90", None), ("p99", 30.0), ("max", None)):
+            found += line(
+                "received → readable in the partial",
+                mine,
+                direct,
+                figure=_more(name),
+                unit=f"ms, {name}",
+                against="direct recorder",
+                compare=Compare.DIFFERENCE,
+                goal=None if bound is None else most(bound),
+            )
+    return found
+
+
+def steady_lines(runs: Sequence[Run]) -> list[Line]:
+    """CPU time for a gigabyte: of both together, which has the goal; of each, and of the broker."""
+    found = []
+    for load in steady_loads(1):
+        mine, direct = (of(runs, PART, who, load.name) for who in ("ours", "direct recorder"))
+        found += line(
+            "CPU, steady: ingest + archiver",
+            mine,
+            direct,
+            figure=_cpu_of_all,
+            unit="s/GB",
+            against="direct recorder",
+            goal=most(2),
+        )
+        for who in ("ingest", "archiver", BROKER):
+            found += line(f"… {who} alone", mine, figure=_cpu_of(who), unit="s/GB")
+    return found
+
+
+def _more(name: str) -> Callable[[Run], float]:
+    return lambda run: run.more[name]
+
+
+def _cpu_of(who: str) -> Callable[[Run], float]:
+    return lambda run: run.cpu_per_gigabyte(who)
+
+
+def _cpu_of_all(run: Run) -> float:
+    return sum(map(run.cpu_per_gigabyte, run.programs))
+
+
+def _sender(stack: ExitStack, load: Load) -> tuple[Measured, int]:
+    port = free_port()
+    count = str(round(load.rate * load.seconds))
+    sender = program("bench.network_sender", str(port), load.size, count, str(load.rate), stdin=True)
+    stack.enter_context(sender)
+    sender.line()
+    return sender, port
+
+
+def _measure(
+    site: Site, load: Load, who: str, sender: Measured, processes: Mapping[str, Measured], file: Growing
+) -> Run:
+    with program("bench.watcher", str(file.path), stdin=True) as watcher:
+        watcher.line()
+        before = site.broker_cpu()
+        for process in processes.values():
+            process.begin()
+        sender.tell("go")
+        sender.line()
+        used = {name: process.used() for name, process in processes.items()}
+        if "ingest" in processes:
+            used[BROKER] = site.broker_used(before)
+        file.await_still()
+        said = json.loads(sender.last_line())
+        grown = json.loads(watcher.last_line())
+    latencies = _latencies(said["sent"], said["bytes"], grown)
+    file.path.unlink(missing_ok=True)
+    file.close()
+    total = len(said["sent"]) * said["bytes"]
+    return Run(PART, who, load.name, total, load.seconds, used, percentiles(latencies))
+
+
+def _latencies(sent: Sequence[int], length: int, grown: Sequence[tuple[int, int]]) -> list[float]:
+    """Of each frame, ms. sent: when; grown: when the file was seen to have how many bytes. Raises ContestError."""
+    sizes = [size for _, size in grown]
+    if not sizes or any(after < before for before, after in pairwise(sizes)):
+        raise ContestError("the file didn't grow, or shrank")
+    # What the file had before the first of them is known when all of them are there.
+    begin = sizes[-1] - len(sent) * length
+    if begin < 0:
+        raise ContestError(f"the file has {sizes[-1]} bytes, fewer than {len(sent)} frames of {length}")
+    found = []
+    for number, at in enumerate(sent, 1):
+        seen, _ = grown[bisect_left(sizes, begin + number * length)]
+        found.append((seen - at) / 1e6)
+    return found
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p99 and the most."""
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return {**{f"p{part}": ordered[round(last * part / 100)] for part in (50, 90, 99)}, "max": ordered[-1]}

@@ -1,0 +1,71 @@
+"""Programs that Debian packages, unpacked into the user's cache: nothing is installed, and no root is needed."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_FETCH_SECONDS = 120.0
+
+
+class FetchError(RuntimeError):
+    """The packages can't be had; the message says why."""
+
+
+def unpacked(name: str, *packages: str) -> Path:
+    """Where those packages' files lie (`usr/bin` and so on below it), fetched now if this user hasn't got them yet.
+
+    name: of the program, and of its directory in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises FetchError.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
+    home = cache / name
+    if home.exists():
+        return home
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise FetchError(f"{name} isn't on PATH, and this is no Debian to fetch it from")
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be fetching it
+        if not home.exists():
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as scratch:
+                _fetch(name, packages, Path(scratch))
+                Path(scratch, "unpacked").rename(home)  # it appears whole or not at all
+    return home
+
+
+def _fetch(name: str, packages: Sequence[str], scratch: Path) -> None:
+    """Download the packages and unpack them into `unpacked` below `scratch`."""
+    try:
+        _run(name, ["apt-get", "download", *packages], scratch)
+    except FetchError:
+        # A bare machine has no package lists, and only root may change the system's: make our own.
+        for directory in ("lists/partial", "archives/partial"):
+            (scratch / directory).mkdir(parents=True)
+        # As root apt would become another user, who may not write here.
+        ours = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}", "-oAPT::Sandbox::User="]
+        _run(name, ["apt-get", *ours, "update"], scratch)
+        _run(name, ["apt-get", *ours, "download", *packages], scratch)
+    for package in scratch.glob("*.deb"):
+        _run(name, ["dpkg-deb", "-x", str(package), "unpacked"], scratch)
+
+
+def _run(name: str, command: Sequence[str], directory: Path) -> None:
+    try:
+        subprocess.run(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_FETCH_SECONDS,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        last = error.stdout.strip().rpartition("\n")[2]
+        raise FetchError(f"{command[0]} can't fetch Debian's {name}: {last}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FetchError(f"{command[0]} can't fetch Debian's {name}: {error}") from error
