@@ -1,7 +1,7 @@
 """The loop: records from the feed to the recordings, and once a second everything durable and committed.
 
-One thread polls and writes. Another makes durable and commits, for all streams in one request; a few more finish
-files, each at its own pace, so that no stream waits for another's disk.
+One thread polls, and says what is written where. A few write, when it is much. Another makes durable and commits, for
+all streams in one request; some more finish files, each at its own pace, so that no stream waits for another's disk.
 """
 
 import logging
@@ -34,6 +34,7 @@ _BUSY_POLL_SECONDS = 0.01
 _LET_GO_SECONDS = 8.0
 """How long a stream that goes to another member may take to finish its file, before it is left as it is."""
 
+_WRITING_THREADS = 4
 _FINISHING_THREADS = 8
 
 
@@ -61,6 +62,7 @@ class Archive:
         self._paused: set[str] = set()
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pool = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
+        self._writers = ThreadPoolExecutor(_WRITING_THREADS, "writing")
         self._durable_pool = ThreadPoolExecutor(1, "durable")
         self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
         self._commit_at = 0.0
@@ -85,6 +87,7 @@ class Archive:
             self._abandon(list(self._recordings), "this archiver stops")
             self._feed.refuse_commits()
             self._pool.shutdown()
+            self._writers.shutdown()
             self._durable_pool.shutdown()
             self._feed.close()
         log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
@@ -216,7 +219,7 @@ class Archive:
         """Record these from now on."""
         starts: dict[str, int | None] = {}
         for found in committed:
-            recording = Recording(found, self._settings, self._root, self._feed, self._pool)
+            recording = Recording(found, self._settings, self._root, self._feed, self._pool, self._writers)
             self._recordings[found.stream] = recording
             self._paused.discard(found.stream)  # the Feed has resumed it
             starts[found.stream] = self._restore(recording, seek=False)

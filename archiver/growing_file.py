@@ -12,6 +12,7 @@ from archiver.checkpoint import Base, Partial, RecordId
 from archiver.directory import Directory
 from archiver.layout import PartialName
 from archiver.live import OpenFile
+from archiver.run import Run
 from archiver.segment_file import PartialHeldError, SegmentFile
 from archiver.segmentation import State, Why, head, path
 from archiver.sequence import Record, changes, undone
@@ -96,6 +97,12 @@ class GrowingFile:
         self.file.write(record.value)
         self._frames += 1
         self._last = (record.offset, record.label, record.time)
+
+    def write_run(self, run: Run) -> None:
+        """Append these frames, at the next flush."""
+        self.file.write(run.values)
+        self._frames += len(run.values)
+        self._last = (run.offset, run.label, run.times[-1])
 
     def partial(self, epochs: Epochs) -> Partial:
         """What a checkpoint says of it now; to be committed once that is durable."""

@@ -9,8 +9,10 @@ from confluent_kafka import Message
 from archiver.finishing import ArchiveRoot
 from archiver.history import label_of
 from archiver.losses import Losses
+from archiver.run import Run, take_run
+from archiver.segmentation import Room
 from archiver.sequence import Record, Seen
-from ingest.topic import Kind
+from ingest.topic import Kind, Label
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Incoming:
         self.losses = Losses(archive, stream)
         self._stream = stream
         self._messages: deque[Message] = deque()
+        self._taken: Message | None = None  # the last one
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
         self._tell_after_next = False  # whatever the next record shows
         self._turns_told = 0
@@ -71,9 +74,21 @@ class Incoming:
         self.time = message.timestamp()[1]
         record = self.seen.whole(label, self.time, message.value() or b"", offset)
         self._messages.popleft()
+        self._taken = message
         self.bytes -= len(message)
         self.next = offset + 1
         return record
+
+    def run(self, label: Label, room: Room | None) -> Run | None:
+        """Those that wait and only go on after the record given last, if any do; they count as recorded."""
+        if not self._messages or not room or label.chunk != (1, 1) or self.seen.incomplete or not self._taken:
+            return None
+        run = take_run(self._messages, self._taken, label, room)
+        if run:
+            self.seen.went_on(label.epoch, run.label.seq)
+            self.time, self.next = run.times[-1], run.offset + 1
+            self.bytes -= run.bytes
+        return run
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""

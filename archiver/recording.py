@@ -28,9 +28,9 @@ from archiver.live import RecordingStatus
 from archiver.recorded import Recorded
 from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
-from archiver.segmentation import Effect, Settings, State, Why, closes, step
+from archiver.segmentation import Effect, Settings, State, Why, closes, room, step, went_on
 from archiver.sequence import Record
-from ingest.topic import ContractError
+from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,13 @@ class Recording:
     """
 
     def __init__(
-        self, committed: Committed, settings: Settings, archive: ArchiveRoot, feed: Feed, pool: Executor
+        self,
+        committed: Committed,
+        settings: Settings,
+        archive: ArchiveRoot,
+        feed: Feed,
+        pool: Executor,
+        writers: Executor,
     ) -> None:
         self.stream = committed.stream
         self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
@@ -89,6 +95,7 @@ class Recording:
         self._archive = archive
         self._feed = feed
         self._pool = pool
+        self._writers = writers
         self._committed = committed
         self._last_commit: tuple[int, Checkpoint] | None = None  # since then
         self._state = State(self.stream)
@@ -134,8 +141,10 @@ class Recording:
             except ContractError as error:
                 self.stop(f"at offset {self.incoming.next}: {error}")
             self._see_to_finishing()
-            if self._open:
+            if self._open and self.trouble:
                 self._open.file.flush()
+            elif self._open:
+                self._open.file.begin_flush(self._writers)
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
         else:
@@ -208,6 +217,12 @@ class Recording:
         at = self._record.offset if self._record else self.incoming.next
         if at is None or not self.restored or self._finishing or self.held or self.trouble:
             return None
+        if self._open:
+            try:
+                self._open.file.flush()
+            except OSError as error:
+                self.say_trouble(error)
+                return None
         offset = self.incoming.seen.safe_offset(at)
         written = self._open.file.written if self._open else 0
         losses = tuple(self.incoming.losses.events)
@@ -284,6 +299,18 @@ class Recording:
         self._state = state
         self.incoming.saw(record, self._since)
         self._record = None
+        self._write_run(label)
+
+    def _write_run(self, label: Label) -> None:
+        """Nearly always, what waits only goes on after the record of that label."""
+        run = self.incoming.run(label, room(self._state, label))
+        if run:
+            assert self._open
+            assert run.label.num is not None
+            self._open.write_run(run)
+            for time, value in zip(run.times, run.values, strict=True):
+                self.recorded.wrote(time, len(value))
+            self._state = went_on(self._state, run.label.num, run.times[-1])
 
     def _open_file(self, state: State, record: Record) -> GrowingFile:
         """Raises OSError, and then nothing has changed."""

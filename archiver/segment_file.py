@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +27,7 @@ _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
 _MOST_SUFFIXES = 100_000
 _MOST_PARTS = 1024  # IOV_MAX
 _WRITEBACK_BYTES = 1 << 20
+_ASIDE_BYTES = 1 << 20  # that many take longer to write than another thread to wake
 _SYNC_FILE_RANGE_WRITE = 2
 
 _sync_file_range = ctypes.CDLL(None).sync_file_range
@@ -47,16 +49,18 @@ class SyncError(OSError):
 class SegmentFile:
     """An open partial, locked by this process.
 
-    `write` and `flush` are for one thread; `make_durable` and `follow` for others at the same time.
-    written: bytes; crc: their CRC32C, of what was given to `write`, not of what can be read back.
+    `write` and the flushes are for one thread; `make_durable` and `follow` for others at the same time.
+    length: bytes, with those that are still to be written; written: those that are; crc: their CRC32C, of what was
+    given to `write`, not of what can be read back.
     """
 
     def __init__(self, fd: int, length: int, crc: int) -> None:
-        self.written, self.crc = length, crc
+        self.length = self.written = length
+        self.crc = crc
         self._fd = fd
         self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
         self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self._aside: tuple[list[bytes], Future[None]] | None = None  # what another thread writes
         self._committed = (length, crc)
         self._sha, self._sha_at, self._check = hashlib.sha256(), 0, 0
         self._damaged = False
@@ -118,39 +122,52 @@ class SegmentFile:
             raise
         return cls(new._fd, length, crc)
 
-    @property
-    def length(self) -> int:
-        """Its bytes, with those that `flush` is still to write."""
-        return self.written + self._pending_bytes
-
     def write(self, parts: Sequence[bytes]) -> None:
         """Append these, at the next `flush`."""
         self._pending += parts
         for part in parts:
-            self._pending_bytes += len(part)
+            self.length += len(part)
 
     def flush(self) -> None:
         """Write what is pending. Raises OSError, and then all that isn't written yet is still pending."""
-        before = self.written
-        self._write_pending()
-        begin_writeback(self._fd, before, self.written - before)
+        self._end_flush()
+        self._write_all(self._pending)
 
-    def _write_pending(self) -> None:
-        while self._pending:
-            count = os.pwritev(self._fd, self._pending[:_MOST_PARTS], self.written)
+    def begin_flush(self, pool: Executor) -> None:
+        """The same; but if it is much, another thread does it, and what that comes to, the next flush tells."""
+        self._end_flush()
+        if self.length - self.written < _ASIDE_BYTES:
+            self._write_all(self._pending)
+        else:
+            parts, self._pending = self._pending, []
+            self._aside = parts, pool.submit(self._write_all, parts)
+
+    def _end_flush(self) -> None:
+        if self._aside:
+            (parts, done), self._aside = self._aside, None
+            try:
+                done.result()
+            finally:
+                self._pending[:0] = parts  # those that it couldn't write
+
+    def _write_all(self, parts: list[bytes]) -> None:
+        """Write these, and take from the list those that are written. Raises OSError."""
+        before = self.written
+        while parts:
+            count = os.pwritev(self._fd, parts[:_MOST_PARTS], self.written)
             self.written += count
-            self._pending_bytes -= count
             done = 0
-            for part in self._pending:
+            for part in parts:
                 if count < len(part):
                     break
                 self.crc = google_crc32c.extend(self.crc, part)
                 count -= len(part)
                 done += 1
-            del self._pending[:done]
+            del parts[:done]
             if count:
-                self.crc = google_crc32c.extend(self.crc, self._pending[0][:count])
-                self._pending[0] = self._pending[0][count:]
+                self.crc = google_crc32c.extend(self.crc, parts[0][:count])
+                parts[0] = parts[0][count:]
+        begin_writeback(self._fd, before, self.written - before)
 
     def make_durable(self) -> None:
         """See to it that what is written survives. Raises SyncError: go back to what was durable before."""
@@ -192,6 +209,8 @@ class SegmentFile:
 
     def close(self) -> None:
         """Let go of it, and of the lock; what is pending is dropped."""
+        if self._aside:
+            self._aside[1].exception()  # only to wait for it
         with self._making_durable, self._following:
             fd, self._fd = self._fd, -1
             os.close(fd)

@@ -23,7 +23,7 @@ The table is the design's ("Segmentation"); the behaviour behind it is that of t
 """
 
 from enum import Enum, StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -159,6 +159,39 @@ def step(state: State, label: Label, time: int, settings: Settings) -> tuple[Sta
             state = replace(state, acquisition=None)
         return state, Effect.NOTHING
     return replace(state, acquisition=None, start_id=None), Effect.NOTHING
+
+
+class Room(NamedTuple):
+    """Where frames go on: each at most `gap` ms from the one before, and before `until`, ms."""
+
+    gap: int
+    until: int
+
+
+def room(state: State, label: Label) -> Room | None:
+    """For frames that are like the one just written but for `num`, which is the next each time.
+
+    Within that room each closes nothing, is written, and changes the state as `went_on` says. None if they may do
+    more than that.
+    """
+    acquisition, file = state.acquisition, state.file
+    if (
+        file is None
+        or acquisition is None
+        or label.kind is not Kind.FRAME
+        or label.type in LEFT_OUT
+        or label.type in acquisition.settings.carry
+        or label.id not in (None, acquisition.id)
+        or label.session is None
+        or (label.session, label.num) != (state.session, state.num)
+    ):
+        return None
+    return Room(acquisition.settings.gap, file.start + acquisition.settings.time_per_file)
+
+
+def went_on(state: State, num: int, time: int) -> State:
+    """The state after frames within its `room`, of which the last has that num and time, ms."""
+    return replace(state, last=time, num=num)
 
 
 def path(state: State) -> str:

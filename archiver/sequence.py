@@ -137,6 +137,15 @@ class Seen:
         if len(self._last) > EPOCHS_REMEMBERED:
             del self._last[next(iter(self._last))]
 
+    def went_on(self, epoch: str, seq: int) -> None:
+        """After a record that was marked last, all up to that seq of its epoch have been stepped."""
+        self._last[epoch] = seq
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some of a record's chunks have come, and not all."""
+        return bool(self._incomplete)
+
     def _is_late(self, label: Label) -> bool:
         """Whether something later has been seen than the record that an operator's follows."""
         assert label.prev

@@ -21,7 +21,7 @@ def ours(site: Site, frames: Frames, at_least: int = 0) -> Run:
     stream, data = site.stream(), site.new_path("data")
     times = max(frames.times(site.total), at_least)
     with (
-        site.sender(frames, start_frame() + frames.unit) as (sender, port),
+        site.sender(frames, start_frame() + frames.unit, times) as (sender, port),
         site.ingest(stream, port) as ingest,
         # An acquisition must not end because the machine is busy.
         site.archiver(stream, data, "--gap", "100") as archiver,
@@ -51,7 +51,7 @@ def bare(site: Site, frames: Frames) -> Run:
     settle()
     topic, lengths = frames_topic(stream), ",".join(map(str, frames.lengths))
     with (
-        site.sender(frames, b"") as (sender, port),
+        site.sender(frames, b"", times) as (sender, port),
         program("bench.bare", "ingest", site.servers, topic, str(port), lengths, str(times)) as producing,
         program("bench.bare", "archiver", site.servers, topic, str(total), str(path)) as consuming,
     ):

@@ -25,7 +25,7 @@ def bare(site: Site, frames: Frames) -> Run:
     settle()
     lengths = ",".join(map(str, frames.lengths))
     with (
-        site.sender(frames, b"") as (sender, port),
+        site.sender(frames, b"", times) as (sender, port),
         program("bench.bare", "ingest", site.servers, frames_topic(stream), str(port), lengths, str(times)) as loop,
     ):
         loop.line()

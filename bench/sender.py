@@ -1,22 +1,51 @@
-"""A sender that costs nothing: ready bytes into a socket. `python -m bench.sender FILE [FIRST]`
+"""A sender that costs nothing: ready bytes into a socket. `python -m bench.sender FILE FIRST TIMES`
 
-Prints its port, takes one client, sends it the bytes of FIRST; then for each line from stdin, a number, those of FILE
-so many times. It closes when stdin does.
+Numbers the frames of FILE as a streamer would, TIMES times over, and keeps them ready. Prints its port, takes one
+client, sends it the bytes of FIRST; then for each line from stdin, a number, the next so many times of FILE's frames:
+the ready ones if it is TIMES, else made meanwhile. It closes when stdin does.
 """
 
 import socket
 import sys
+from itertools import count
 from pathlib import Path
 
-_SEND_BYTES = 4_000_000
+from spt3g import core
+
+from bench.frames import serialized
+from ingest.wire import split
+
+_NUMBER = "frame_num"
+
+
+class _Numbered:
+    """Frames, again and again, each with the next number."""
+
+    def __init__(self, unit: bytes) -> None:
+        self._frames = []
+        for data in split(unit):
+            frame = core.G3Frame()
+            frame._cereal_loads(data)
+            self._frames.append(frame)
+        self._numbers = count(1)
+
+    def times(self, times: int) -> bytearray:
+        """So many times all of them."""
+        made = bytearray()
+        for _ in range(times):
+            for frame in self._frames:
+                del frame[_NUMBER]
+                frame[_NUMBER] = next(self._numbers)
+                made += serialized(frame)
+        return made
 
 
 def main() -> None:
     """As the module says."""
-    unit = Path(sys.argv[1]).read_bytes()
-    first = Path(sys.argv[2]).read_bytes() if len(sys.argv) > 2 else b""
-    per_send = max(1, _SEND_BYTES // len(unit))
-    bunch = unit * per_send
+    frames = _Numbered(Path(sys.argv[1]).read_bytes())
+    first = Path(sys.argv[2]).read_bytes()
+    expected = int(sys.argv[3])
+    ready: bytearray | None = frames.times(expected)
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
         client, _ = server.accept()
@@ -24,9 +53,11 @@ def main() -> None:
             client.sendall(first)
             for line in sys.stdin:
                 times = int(line)
-                for _ in range(times // per_send):
-                    client.sendall(bunch)
-                client.sendall(unit * (times % per_send))
+                if ready is not None and times == expected:
+                    made, ready = ready, None
+                else:
+                    made = frames.times(times)
+                client.sendall(made)
 
 
 if __name__ == "__main__":

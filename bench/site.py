@@ -112,14 +112,17 @@ class Site:
         return [sys.executable, "-m", "archiver", *([name] if name else []), *archive, "--stream", stream]
 
     @contextmanager
-    def sender(self, frames: Frames, first: bytes) -> Iterator[tuple[Measured, int]]:
-        """A process that sends `first` to whom connects, and the frames N times when told N; and its port."""
+    def sender(self, frames: Frames, first: bytes, times: int = 0) -> Iterator[tuple[Measured, int]]:
+        """A process that sends `first` to whom connects, and the frames N times when told N; and its port.
+
+        times: what it will be told, so that they are ready then.
+        """
         path = self.new_path("frames")
         path.write_bytes(frames.unit)
         start = self.new_path("first")
         start.write_bytes(first)
         try:
-            with program("bench.sender", str(path), str(start), stdin=True) as sender:
+            with program("bench.sender", str(path), str(start), str(times), stdin=True) as sender:
                 yield sender, int(sender.line())
         finally:
             path.unlink()
@@ -129,7 +132,7 @@ class Site:
         """Run ours, socket → acknowledged, for `total` bytes; gives the seconds and what was used."""
         times = frames.times(total or self.total)
         with (
-            self.sender(frames, start_frame()) as (sender, port),
+            self.sender(frames, start_frame(), times) as (sender, port),
             self.ingest(stream, port) as ingest,
         ):
             self.await_records(stream, _FACTS)

@@ -23,7 +23,7 @@ def ours(site: Site, frames: Frames) -> Run:
     total = times * len(frames.unit)
     nobody = f"127.0.0.1:{free_port()}"
     with (
-        site.sender(frames, start_frame()) as (sender, port),
+        site.sender(frames, start_frame(), times) as (sender, port),
         site.ingest("bench", port, nobody, spool) as ingest,
     ):
         ingest.await_log("START")
@@ -44,7 +44,7 @@ def discarding(site: Site, frames: Frames) -> Run:
     total = times * len(frames.unit)
     settle()
     with (
-        site.sender(frames, b"") as (sender, port),
+        site.sender(frames, b"", times) as (sender, port),
         program("bench.discard", str(port), str(total)) as reader,
     ):
         reader.line()
