@@ -15,7 +15,7 @@ from archiver.event import Event, FileSalvaged
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PartialName
 from archiver.sums import digest
-from ingest.wire import Splitter, WireError, crc_is_right
+from ingest.wire import Splitter, WireError, checked
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def whole_frames(directory: Directory, name: str) -> Whole:
         splitter.filled(len(block))
         try:
             for frame in splitter.frames():
-                broken = broken or not crc_is_right(frame)
+                broken = broken or checked(frame, {}) is None
                 if not broken:
                     frames += 1
                     length += len(frame)

@@ -27,15 +27,16 @@ class Fresh:
         self._bundles: dict[int, FreshBundle] = {}
         self._bytes = 0
 
-    def keeping(self, bundles: Iterable[tuple[bytes, list[Spooled]]]) -> Iterator[bytes]:
-        """The bundles' bytes, to be spooled; and keep the first of them, as far as there is room."""
+    def keeping(self, bundles: Iterable[tuple[list[bytes], list[Spooled]]]) -> Iterator[list[bytes]]:
+        """The bundles' bytes, in pieces, to be spooled; and keep the first of them, as far as there is room."""
         self._coming = []
         room = self._most_bytes - self._bytes
-        for value, records in bundles:
-            room -= len(value)
+        for pieces, records in bundles:
+            size = sum(map(len, pieces))
+            room -= size
             if room > 0:
-                self._coming.append(FreshBundle(len(value), records))
-            yield value
+                self._coming.append(FreshBundle(size, records))
+            yield pieces
             if room <= 0:
                 yield from (later for later, _ in bundles)
 

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -66,8 +66,11 @@ class SpoolFileWriter:
         self.size = 0
         self._mark = name.mark
 
-    def append(self, key: int, values: Iterable[bytes]) -> int:
-        """Write these with the keys from `key` on: all of them, or none if it raises OSError. Gives how many."""
+    def append(self, key: int, values: Iterable[Sequence[bytes]]) -> int:
+        """Write these, each in pieces, with the keys from `key` on: all of them, or none if it raises OSError.
+
+        Gives how many.
+        """
         at, count, size = self.size, 0, 0
         pieces: list[bytes] = []
         coming = iter(values)
@@ -75,11 +78,14 @@ class SpoolFileWriter:
         try:
             while value is not None:
                 following = next(coming, None)
-                crc = google_crc32c.value(value)
-                header = _HEADER.pack(self._mark, key + count, len(value), crc, following is not None)
-                pieces += [header + _CRC.pack(google_crc32c.value(header)), value]
+                length = crc = 0
+                for piece in value:
+                    length += len(piece)
+                    crc = google_crc32c.extend(crc, piece)
+                header = _HEADER.pack(self._mark, key + count, length, crc, following is not None)
+                pieces += [header + _CRC.pack(google_crc32c.value(header)), *value]
                 count += 1
-                size += len(value)
+                size += length
                 if following is None or size >= _WRITE_BYTES or len(pieces) >= _BUFFERS:
                     at, size = _write(self.fd, pieces, at), 0
                     pieces = []
@@ -169,7 +175,7 @@ class SpoolFileReader:
 def _write(fd: int, pieces: list[bytes], at: int) -> int:
     """All of them, however little each call takes; gives the place behind them."""
     while pieces:
-        count = os.pwritev(fd, pieces, at)
+        count = os.pwritev(fd, pieces[:_BUFFERS], at)
         at += count
         while pieces and count >= len(pieces[0]):
             count -= len(pieces.pop(0))

@@ -283,35 +283,42 @@ def frame_type(frame: bytes | bytearray) -> int:
     return code
 
 
-def blobs(frame: bytes | bytearray, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes]:
-    """The blobs of those of a whole frame's keys that are wanted, by name. wanted: names, by their length."""
-    order = frame[0]
-    length_at = _LENGTH[order].unpack_from
+def checked(frame: bytes | bytearray, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
+    """Look through a whole frame: the blobs of those of its keys that are wanted, by name; None if its CRC is wrong.
+
+    Its CRC32C is that of its names and blobs, in their order, as spt3g has it. wanted: names, by their length.
+    """
     found = {}
-    at = HEADER_BYTES
-    for _ in range(_HEADER[order].unpack_from(frame)[2]):
-        (name_bytes,) = length_at(frame, at)
-        blob_at = at + 16 + name_bytes
-        (blob_bytes,) = length_at(frame, blob_at - 8)
-        if name_bytes in wanted and (name := bytes(frame[at + 8 : blob_at - 8])) in wanted[name_bytes]:
-            found[name] = bytes(frame[blob_at : blob_at + blob_bytes])
-        at = blob_at + blob_bytes
-    return found
-
-
-def crc_is_right(frame: bytes | bytearray) -> bool:
-    """Whether a whole frame's CRC32C is that of its names and blobs, in their order."""
-    order = frame[0]
-    length_at = _LENGTH[order].unpack_from
     crc = 0xFFFFFFFF  # G3's starts from 0 and isn't inverted at the end; the usual one does, and is
+    parts: list[bytes] = []  # one call for many short ones: each call costs as much as 8 kB
     at = HEADER_BYTES
-    with memoryview(frame) as view:
-        for _ in range(2 * _HEADER[order].unpack_from(frame)[2]):
-            (length,) = length_at(frame, at)
-            at += 8 + length
-            crc = google_crc32c.extend(crc, bytes(view[at - length : at]))
-    said: int = _CRC[order].unpack_from(frame, at)[0]
-    return said == crc ^ 0xFFFFFFFF
+    try:
+        order = frame[0]
+        length_at = _LENGTH[order].unpack_from
+        _, version, keys, _ = _HEADER[order].unpack_from(frame)
+        for _ in range(keys):
+            (name_bytes,) = length_at(frame, at)
+            blob_at = at + 16 + name_bytes
+            name = bytes(frame[at + 8 : blob_at - 8])
+            (blob_bytes,) = length_at(frame, blob_at - 8)
+            at = blob_at + blob_bytes
+            parts.append(name)
+            if blob_bytes > _JOIN_BYTES:
+                with memoryview(frame) as view:
+                    blob = bytes(view[blob_at:at])
+                crc = google_crc32c.extend(google_crc32c.extend(crc, b"".join(parts)), blob)
+                parts.clear()
+            else:
+                blob = bytes(frame[blob_at:at])
+                parts.append(blob)
+            if name_bytes in wanted and name in wanted[name_bytes]:
+                found[name] = blob
+        said: int = _CRC[order].unpack_from(frame, at)[0]
+    except (LookupError, struct.error):
+        return None
+    crc = google_crc32c.extend(crc, b"".join(parts))
+    whole = version == 1 and keys >= 0 and at + 4 == len(frame)
+    return found if whole and said == crc ^ 0xFFFFFFFF else None
 
 
 def split(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:

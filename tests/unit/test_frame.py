@@ -188,7 +188,7 @@ def test_a_cut_frame_is_rejected(length: int) -> None:
         read_frame(SMALL[:length])
 
 
-def test_spt3g_prints_nothing_about_a_damaged_frame(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_about_a_damaged_frame(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RejectedFrame, match=r"(?i)checksum|crc"):
         read_frame(SMALL[:-1] + bytes([SMALL[-1] ^ 1]))
     assert capfd.readouterr() == ("", "")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from ingest.scalars import integer
-from ingest.wire import CutError, Passed, Walk, WireError, blobs, frame_type
+from ingest.wire import CutError, Passed, Walk, WireError, checked, frame_type
 
 WANTED = {9: (b"frame_num",), 10: (b"session_id",)}
 NUMBERED = [
@@ -58,7 +58,8 @@ def test_any_frames_pass_by_however_they_are_cut(frames: list[bytes], draw: st.D
     ends = [len(b"".join(frames[: n + 1])) for n in range(len(frames))]
     assert [(it.code, it.end) for it in found] == list(zip(map(frame_type, frames), ends, strict=True))
     for it, whole in zip(found, frames, strict=True):
-        said = blobs(whole, WANTED)
+        said = checked(whole, WANTED)
+        assert said is not None
         assert {name: integer(it.blobs[name]) for name in it.blobs} == {name: integer(said[name]) for name in said}
 
 
