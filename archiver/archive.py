@@ -20,9 +20,10 @@ from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
-from archiver.recording import Recording, Snapshot
+from archiver.recording import Recording
 from archiver.segment_file import SyncError
 from archiver.segmentation import Settings
+from archiver.snapshot import Snapshot
 from ingest.latency import Latency
 from ingest.topic import stream_of
 

@@ -20,7 +20,7 @@ from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label
 FETCH_CONFIG: Mapping[str, str | int | bool] = {
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 << 10,
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 500,  # an idle fetch is answered when a record comes, or by then
     "max.partition.fetch.bytes": 8 << 20,  # 1.4 times as fast as the default 1 MB, when far behind
     "fetch.max.bytes": 16 << 20,
 }

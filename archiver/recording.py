@@ -18,8 +18,6 @@ from msgspec.structs import replace
 from archiver import checkpoint as checkpoints
 from archiver.carry import Carry
 from archiver.checkpoint import Base, Checkpoint, Closing
-from archiver.commits import Commit
-from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
@@ -30,6 +28,7 @@ from archiver.resume import Resumed, rebuild, resume
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, room, step, went_on
 from archiver.sequence import Record
+from archiver.snapshot import Snapshot
 from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
@@ -46,24 +45,6 @@ class _Finishing:
     offset: int
     of: Checkpoint
     done: Future[Checkpoint]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is to be made durable and committed."""
-
-    recording: "Recording"
-    offset: int
-    checkpoint: Checkpoint
-    file: SegmentFile | None
-    losses: tuple[RecordsLost, ...]
-    mark: int  # of what is recorded by then
-
-    def make_durable(self) -> Commit:
-        """On another thread. Raises SyncError."""
-        if self.file:
-            self.file.make_durable()
-        return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))
 
 
 class Recording:
@@ -163,12 +144,15 @@ class Recording:
         log.error("%s: STOPPED %s", self.stream, why)
 
     def say_trouble(self, error: OSError | KafkaException) -> None:
-        """The disk can't be used now; what is to be written waits, here and in Kafka."""
+        """The disk, or Kafka, can't be used now; what is to be written waits, here and in Kafka."""
         now = time.monotonic()
+        of_disk = isinstance(error, OSError)
+        why = str(error) if of_disk else error.args[0].str()
         if self.trouble is None or now >= self._say_trouble_at:
             self._say_trouble_at = now + _SAY_AGAIN_SECONDS
-            log.error("%s: can't write: %s; records wait in Kafka, still trying", self.stream, error)
-        self.trouble = str(error)
+            what = "can't write" if of_disk else "can't ask Kafka for what it needs"
+            log.error("%s: %s: %s; records wait in Kafka, still trying", self.stream, what, why)
+        self.trouble = why
 
     @property
     def committed_offset(self) -> int | None:

@@ -1,0 +1,31 @@
+"""What of a recording is to be made durable and committed: frozen, for another thread."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archiver import checkpoint as checkpoints
+from archiver.checkpoint import Checkpoint
+from archiver.commits import Commit
+from archiver.event import RecordsLost
+from archiver.segment_file import SegmentFile
+
+if TYPE_CHECKING:
+    from archiver.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is to be made durable and committed."""
+
+    recording: "Recording"
+    offset: int
+    checkpoint: Checkpoint
+    file: SegmentFile | None
+    losses: tuple[RecordsLost, ...]
+    mark: int  # of what is recorded by then
+
+    def make_durable(self) -> Commit:
+        """On another thread. Raises SyncError."""
+        if self.file:
+            self.file.make_durable()
+        return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))
