@@ -134,6 +134,7 @@ class Feed:
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._is_back = False
         self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
@@ -150,15 +151,19 @@ class Feed:
             except KafkaException as error:
                 self._complain(self._outage.why(error.args[0]))
                 stopping.wait(0.5)
-        self._consumer.subscribe(
-            [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
     def batch(self, seconds: float) -> list[Message]:
         """Records that have come, about BATCH_BYTES at most; waits for the first one up to that long.
 
         Raises FencedError, and what the streams' methods raise.
         """
+        if self._is_back:
+            self._is_back = False
+            self._consumer.unsubscribe()
+            self._consumer.subscribe(
+                [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
         self._commits.begin(self._consumer)
         self._producer.poll(0)  # so that what it tells of brokers isn't old
         if self.trouble and self._may_be_back:
@@ -263,6 +268,13 @@ class Feed:
         threading.Thread(target=leave, name="leaving", daemon=True).start()
         with suppress(TimeoutError):
             left.result(_LEAVE_SECONDS if self._stopping.is_set() else None)
+
+    def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Only what we had before we were away: a static member that comes back is given that without a rebalance, and
+        streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again."""
+        consumer.incremental_assign(partitions)
+        consumer.pause(partitions)
+        self._is_back = True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [p for p in partitions if p.partition == 0 and not self._is_refused(p.topic)]
