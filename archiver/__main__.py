@@ -1,35 +1,14 @@
-"""The command `archiver`: flags, signals, and the archive that they start."""
+"""The command `archiver`: its flags, and its commands. What it does without a command is in process.py."""
 
 import argparse
-import hashlib
 import importlib
-import logging
-import os
-import re
-import signal
-import socket
 import sys
-import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from confluent_kafka import KafkaException
-
-from archiver.checkpoint import MOST_CARRIED_TYPES
-from archiver.command import group
-from archiver.commits import FencedError
-from archiver.finishing import ArchiveRoot
+from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
-from archiver.member import ClaimedError, Member
-from archiver.segmentation import Settings
-from archiver.told import Told
-from ingest.connection import ListenError
-from ingest.log import log_to_stderr
-from ingest.settings import Flags, kafka_client, seconds, stream_flag
+from ingest.settings import Flags, seconds, stream_flag
 from ingest.wire import FRAME_TYPES
-
-log = logging.getLogger("archiver")
 
 COMMANDS = {
     "replay": "rebuild files from the topics",
@@ -39,7 +18,7 @@ COMMANDS = {
     "status": "show how the streams are now",
     "close": "end an acquisition whose ingest died",
 }
-"""Besides recording, which is what `archiver` without a command does; each is a module of that name."""
+"""Besides recording, which is what `archiver` without a command does; each is a module of `commands`."""
 
 _DESCRIPTION = """\
 Record the streams that ingest publishes to Kafka as .g3 files:
@@ -125,69 +104,19 @@ def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
     args = sys.argv[1:] if args is None else args
     if args and args[0] in COMMANDS:
-        command = importlib.import_module(f"archiver.{args[0]}")  # only that one: each has much to import
+        command = importlib.import_module(f"archiver.commands.{args[0]}")
         code: int = command.main(args[1:])
         return code
     parser = make_parser()
     if args and not args[0].startswith("-"):
         parser.error(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
-    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
-    if len(carry) > MOST_CARRIED_TYPES:
+    if len(set(options.carry)) > MOST_CARRIED_TYPES:
         parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
-    settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
-    log_to_stderr(options.log_level, options.log_format)
-    root: Path = options.data_dir.absolute()
-    told = Told()
-    instance_id = options.instance_id or _instance_id(root)
-    archive = ArchiveRoot(root, options.group, socket.gethostname())
-    streams = options.stream or None
-    member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: member.stopping.set())
-    try:
-        with _http(options, member, told):
-            member.run()
-    except OSError as error:
-        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
-        return 1
-    except ClaimedError as error:
-        log.error("%s", error)
-        return 1
-    except KafkaException as error:
-        log.error("Kafka: %s", error.args[0].str())
-        return 1
-    except FencedError as error:
-        log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
-        return 1
-    return 0
+    # Here, so that --help and wrong usage need not wait for all that recording takes.
+    from archiver.process import run
 
-
-def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractContextManager[object]:
-    """What is served of it, if anything: recording goes on without."""
-    if not options.http:
-        return nullcontext()
-    # Here, so that without it nothing is imported for it.
-    from archiver.metrics import metrics
-    from ingest.http import HttpServer
-
-    def problems() -> Iterable[str]:
-        status = member.status()
-        return status.problems(time.time()) if status else ["it hasn't begun yet"]
-
-    try:
-        return HttpServer(
-            options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems
-        )
-    except ListenError as error:
-        log.error("%s; recording goes on without --http", error)
-        return nullcontext()
-
-
-def _instance_id(root: Path) -> str:
-    """The same at every start on this host for this data directory."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:150]
-    return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from ingest.topic import Kind
 
 MAX_CHARACTERS: Final = 4095
 """Kafka's default offset.metadata.max.bytes, less one."""
-MOST_CARRIED_TYPES: Final = 3
-"""The places of so many carried frames fit into that."""
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]

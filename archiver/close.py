@@ -4,8 +4,8 @@ What is published is a record of the stream like any other (ingest/topic.py says
 every replay, closes the same file at the same place.
 """
 
+import argparse
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from archiver.command import EXIT_CODES, run_client
+from archiver.command import run_client
 from archiver.segmentation import LEFT_OUT
 from archiver.sequence import Seen
 from archiver.tail import Entry, Tails
 from archiver.times import duration, moment
-from ingest.settings import Flags, stream_flag
 from ingest.topic import Kind, Label, frames_topic
 
 _PROG = "archiver close"
@@ -30,43 +29,9 @@ _KAFKA_SECONDS = 10.0
 _ENOUGH_RECORDS = 1000
 """To be read back: more than a killed ingest's successor publishes once more, usually."""
 
-_DESCRIPTION = """\
-End a stream's acquisition whose ingest died without a word: its host is gone, and won't come back soon.
 
-An acquisition ends when its sender says so, when the connection is lost, or when no frames come for a while (--gap);
-each of these is said by ingest. An ingest that was killed says nothing: then the open file waits for the next record,
-which says that it is over. This publishes that record in its place: every archiver of the stream finishes the file,
-and so does every replay. Frames that come later begin a new acquisition.
-
-Nothing is done while an ingest is alive, or if the acquisition is over already. Ages are the differences between the
-records' times (of the ingest's host) and this host's clock."""
-
-_EXAMPLES = f"""\
-examples:
-  archiver status                                              which file is open, and how old the last record is
-  archiver close --stream crate1slot2
-  archiver close --stream crate1slot2 --why 'smurf-srv12 lost power'
-
-{EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed, and says why")}"""
-
-
-def make_parser() -> Flags:
-    """The command's flags."""
-    flags = Flags(_PROG, _DESCRIPTION, _EXAMPLES)
-    flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
-    flags.add_argument(
-        "--why",
-        default=f"closed by an operator on {socket.gethostname()}",
-        metavar="TEXT",
-        help="what the record says (ASCII, 200 characters); by default: closed by an operator on this host",
-    )
-    flags.kafka_options()
-    return flags
-
-
-def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
-    options = make_parser().parse_args(args)
+def close(options: argparse.Namespace) -> int:
+    """Do as the options say (commands/close.py). Gives the exit code."""
     return run_client(options, _PROG, lambda config: _close(config, options.stream, " ".join(options.why.split())))
 
 

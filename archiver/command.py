@@ -1,69 +1,19 @@
-"""What the commands that look at an archive, or rebuild it, have in common: their flags, and how they end."""
+"""What the commands that look at an archive, or rebuild it, have in common: how they end, and how they print."""
 
 import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.history import History
-from archiver.layout import GROUP
-from archiver.times import parse_time
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
-from ingest.settings import Flags, kafka_client, stream_flag
-
-EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
-
-
-def data_dir_option(flags: Flags) -> None:
-    """Add --data-dir: an archive that is there."""
-    flags.option(
-        "--data-dir", env="ARCHIVER_DATA_DIR", type=Path, required=True, metavar="DIR", help="where the archive is"
-    )
-
-
-def group_option(flags: Flags) -> None:
-    """Add --group."""
-    flags.option(
-        "--group",
-        env="ARCHIVER_GROUP",
-        type=group,
-        default="archiver",
-        metavar="NAME",
-        help="the Kafka consumer group of the archive",
-    )
-
-
-def streams_option(flags: Flags) -> None:
-    """Add --stream. (Not from the environment, where it says what an archiver records.)"""
-    flags.add_argument(
-        "--stream",
-        type=stream_flag,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only this stream; may be repeated; every stream if never given",
-    )
-
-
-def time_option(flags: Flags, flag: str, what: str) -> None:
-    """Add a flag that takes a time; gives ms."""
-    help = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
-    flags.add_argument(flag, type=_time, metavar="T", help=help)
-
-
-def group(text: str) -> str:
-    """Type of a flag: a Kafka consumer group."""
-    if not GROUP.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: 1 to 200 of A-Z a-z 0-9 . _ - are allowed")
-    return text
+from ingest.settings import kafka_client
 
 
 def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -> int:
@@ -118,10 +68,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def printable(text: str) -> str:
     """As it is, or escaped: names of files and what Kafka tells may be anything; the terminal is the operator's."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-def _time(text: str) -> int:
-    try:
-        return parse_time(text, round(time.time() * 1000))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

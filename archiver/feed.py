@@ -270,8 +270,9 @@ class Feed:
             left.result(_LEAVE_SECONDS if self._stopping.is_set() else None)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Only what we had before we were away: a static member that comes back is given that without a rebalance, and
-        streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again."""
+        """Only what we had before we were away: a static member that comes back is given that without a rebalance,
+        and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
+        """
         consumer.incremental_assign(partitions)
         consumer.pause(partitions)
         self._is_back = True

@@ -3,11 +3,10 @@
 import argparse
 import os
 import socket
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
-from archiver.command import EXIT_CODES, data_dir_option, group_option, run, streams_option, time_option
+from archiver.command import run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.inspection import Fault, Finding
@@ -18,47 +17,15 @@ from archiver.rereading import Rereading
 from archiver.times import size
 from archiver.verification import Report, inspect
 from archiver.verify import as_text
-from ingest.settings import Flags
+
+_PROG = "archiver repair"
 
 _BROKEN = frozenset({Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE})
 """What is mended by making the file again."""
 
-_DESCRIPTION = """\
-Mend an archive. It is verified first, as `archiver verify` does. Then
 
-  a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
-  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged
-  a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
-
-All else that verify finds (copies, foreign files, stale partials, …) is left for you to look at: nothing is deleted.
-In the end it is verified once more. May be run while an archiver records."""
-
-_EXAMPLES = """\
-examples:
-  archiver repair --data-dir /data
-  archiver repair --data-dir /data --stream crate1slot2 --since -1d
-
-"""
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
-    codes = EXIT_CODES.format(
-        fine="nothing is wrong any more", wrong="something still is, and it says what; or it can't be done"
-    )
-    flags = Flags("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
-    data_dir_option(flags)
-    streams_option(flags)
-    time_option(flags, "--since", "only files with frames of this time or later")
-    group_option(flags)
-    flags.kafka_options()
-    return flags
-
-
-def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(args)
+def repair(options: argparse.Namespace) -> int:
+    """Do as the options say (commands/repair.py). Gives the exit code."""
     root = options.data_dir.absolute()
     archive = ArchiveRoot(root, options.group, socket.gethostname())
 
@@ -79,7 +46,7 @@ def main(args: list[str]) -> int:
         print(as_text(report))
         return int(bool(report.findings))
 
-    return run(options, parser.prog, act)
+    return run(options, _PROG, act)
 
 
 def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> None:
@@ -133,7 +100,3 @@ def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:
     for finding in findings:
         found.setdefault(finding.stream, []).append(finding)
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -17,9 +17,10 @@ from archiver.finishing import ArchiveRoot
 from archiver.live import ArchiveStatus
 from archiver.member import ClaimedError, Member
 from g3_agents.options import settings
-from ingest.connection import ConnectTo, ListenError
+from ingest.connection import ListenError
 from ingest.publisher import PRODUCER_CONFIG, Publisher, TopicRefused
 from ingest.settings import kafka_client
+from ingest.source import ConnectTo
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 

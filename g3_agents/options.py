@@ -9,8 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.checkpoint import MOST_CARRIED_TYPES
-from archiver.command import group
+from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
 from archiver.segmentation import Settings
 from ingest.settings import (

@@ -1,38 +1,11 @@
-"""The command `ingest`: flags, signals, and the stream, or streams, that they start."""
+"""The command `ingest`: its flags. What it then does is in process.py."""
 
 import argparse
-import logging
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from confluent_kafka import KafkaException, Producer
-
-from ingest.connection import ListenError
-from ingest.log import log_to_stderr
-from ingest.publisher import PRODUCER_CONFIG, TopicRefused
-from ingest.settings import (
-    Flags,
-    kafka_client,
-    key_value,
-    listen_on,
-    port,
-    replication_factor,
-    seconds,
-    size,
-    stream_flag,
-)
-from ingest.spool import SpoolError
-from ingest.stream import StreamStatus
-from ingest.stream_settings import StreamSettings, StreamsFileError, stream_of_flags, streams_of_file
-from ingest.streams import Down, Streams, opened, say_where
-
-log = logging.getLogger("ingest")
+from ingest.settings import Flags, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
 
 _DESCRIPTION = """\
 Read the G3 frames of a stream from TCP and publish them to its Kafka topic, g3.frames.STREAM; of one stream, or of
@@ -135,69 +108,17 @@ def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
     parser = make_parser()
     options = parser.parse_args(args)
-    several = None
-    if options.streams:
-        if options.listen:
-            parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
-        try:
-            several = streams_of_file(options.streams, options)
-        except StreamsFileError as error:
-            parser.error(str(error))
-    log_to_stderr(options.log_level, options.log_format)
-    try:
-        config = kafka_client(options, PRODUCER_CONFIG)
-        Producer(config)  # raises on a wrong setting, before anything is opened
-        return _run_several(options, several, config) if several else _run_one(options, config)
-    except (SpoolError, TopicRefused, ListenError) as error:
-        log.error("%s", error)
-    except KafkaException as error:  # a client setting that librdkafka doesn't take
-        log.error("Kafka settings: %s", error.args[0].str())
-    return 1
-
-
-def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool]) -> int:
-    settings = stream_of_flags(options)
-    with opened(settings, options.spool_dir, config) as stream:
-        _stop_with(stream.over)
-        say_where(settings, config)
-        with _http(options, lambda: [stream.status()]):
-            stream.run()
-    return 0
-
-
-def _run_several(
-    options: argparse.Namespace, settings: Sequence[StreamSettings], config: dict[str, str | int | bool]
-) -> int:
-    streams = Streams(settings, options.spool_dir, config)
-    _stop_with(streams.over)
-    with _http(options, streams.status):
-        return 0 if streams.run() else 1
-
-
-def _stop_with(over: threading.Event) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-
-
-def _http(
-    options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | Down]]
-) -> AbstractContextManager[object]:
-    """What is served of them, if anything: recording goes on without."""
-    if not options.http:
-        return nullcontext()
-    # Here, so that without it nothing is imported for it.
-    from ingest.http import HttpServer
-    from ingest.metrics import metrics, problems
+    if options.streams and options.listen:
+        parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
+    # Here, so that --help and wrong usage need not wait for all that recording takes.
+    from ingest.process import run
+    from ingest.stream_settings import StreamsFileError, streams_of_file
 
     try:
-        return HttpServer(
-            options.http,
-            lambda: metrics(statuses(), options.spool_dir, time.time()),
-            lambda: problems(statuses()),
-        )
-    except ListenError as error:
-        log.error("%s; recording goes on without --http", error)
-        return nullcontext()
+        several = streams_of_file(options.streams, options) if options.streams else None
+    except StreamsFileError as error:
+        parser.error(str(error))
+    return run(options, several)
 
 
 def default_spool_dir() -> Path:

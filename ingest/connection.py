@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
+from ingest.source import ConnectTo, ListenOn
 from ingest.wire import Splitter, WireError
 
 log = logging.getLogger(__name__)
@@ -22,28 +23,6 @@ QUIET_SECONDS = 1.0
 _LEAST_SECONDS_BETWEEN_ATTEMPTS = 1.0
 _MOST_SECONDS_BETWEEN_ATTEMPTS = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectTo:
-    """The sender listens (a G3NetworkSender's usual way); we connect."""
-
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class ListenOn:
-    """The sender connects out; we listen. An empty host is every interface."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host or '*'}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

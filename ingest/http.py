@@ -19,7 +19,8 @@ from typing import Self
 
 import h11
 
-from ingest.connection import ListenOn, listen
+from ingest.connection import listen
+from ingest.source import ListenOn
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """How both commands are told what to do: flags, an environment variable for each, Kafka client properties."""
 
 import argparse
-import importlib.metadata
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.client_properties import ClientPropertiesError, read_client_properties
-from ingest.connection import ListenOn
+from ingest.source import ListenOn
 from ingest.topic import ContractError, stream_name
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
@@ -38,7 +37,12 @@ class Flags(argparse.ArgumentParser):
         )
         self._one_of: tuple[str, ...] = ()
         self.add_argument(
-            "--version", action="version", version=f"%(prog)s {importlib.metadata.version('g3-recorder')}"
+            "--version",
+            action=_Version,
+            nargs=0,
+            dest=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+            help="show program's version number and exit",
         )
 
     def option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
@@ -145,6 +149,23 @@ class _Variable:
 
     name: str
     text: str
+
+
+class _Version(argparse.Action):
+    """As argparse's `version`, but that the version is looked up only when it is asked for: that takes a while."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - the signature is argparse's
+        values: Any,  # noqa: ARG002
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """As argparse's."""
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version('g3-recorder')}")
+        parser.exit()
 
 
 class _Collect(argparse.Action):

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ingest.connection import Connection, ConnectTo, Events, ListenOn
+from ingest.connection import Connection, Events
 from ingest.latency import LatencyCounts
 from ingest.publisher import Publisher
 from ingest.reception import Entry, Reception
+from ingest.source import ConnectTo, ListenOn
 from ingest.spool import Spool, SpoolError
 from ingest.topic import Kind
 

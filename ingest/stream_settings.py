@@ -1,15 +1,14 @@
 """What a stream is to be told: by the flags of `ingest --stream`, or by a table of the file of `ingest --streams`."""
 
 import argparse
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ingest.connection import ConnectTo, ListenOn
 from ingest.settings import key_value, listen_on, port, replication_factor, seconds, size, stream_flag
+from ingest.source import ConnectTo, ListenOn
 from ingest.spool import LEAST_BYTES
 
 _EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what a file may say, not what we do
@@ -40,6 +39,8 @@ def stream_of_flags(options: argparse.Namespace) -> StreamSettings:
 
 def streams_of_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
     """The streams of a TOML file, in its order; what a table doesn't say, the flags do. Raises StreamsFileError."""
+    import tomllib  # here, as a single stream needs none
+
     try:
         with path.open("rb") as file:
             said = tomllib.load(file)

@@ -14,7 +14,8 @@ import pytest
 from frames import frame
 
 from compose.tether import HOST, free_port
-from ingest.connection import Connection, ConnectTo, Events, ListenError, ListenOn
+from ingest.connection import Connection, Events, ListenError
+from ingest.source import ConnectTo, ListenOn
 
 LIMIT = 1 << 20
 FRAME = frame([(b"key", b"blob")])

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from test_account import FIRST, SALVAGED, STREAM, finished, lost
 
 from archiver.account import Account
+from archiver.commands.files import make_parser
 from archiver.event import Event
-from archiver.files import Acquisition, Alone, as_json, as_table, entries, make_parser
+from archiver.files import Acquisition, Alone, as_json, as_table, entries
 from archiver.segmentation import Why
 
 

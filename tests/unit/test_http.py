@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.connection import ListenError, ListenOn
+from ingest.connection import ListenError
 from ingest.http import MOST_CONNECTIONS, HttpServer
+from ingest.source import ListenOn
 
 SECONDS = 30.0
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from archiver.__main__ import make_parser as archiver_parser
 from ingest.__main__ import make_parser as ingest_parser
-from ingest.connection import ListenOn
 from ingest.settings import Flags, client_properties, kafka_client, port, seconds, size, stream_flag
+from ingest.source import ListenOn
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {"ingest": ingest_parser, "archiver": archiver_parser}
 NEEDED = {"ingest": ["--stream", "s"], "archiver": ["--data-dir", "d"]}

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from processes import RawSender, eventually, scan
 
 from ingest.bundle import Spooled
-from ingest.connection import ConnectTo
 from ingest.publisher import Publisher
 from ingest.reception import Entry
+from ingest.source import ConnectTo
 from ingest.spool import GO_ON_AT, LEAST_BYTES, STOP_AT, Spool, SpoolError
 from ingest.spool_state import StateFile
 from ingest.stream import Stream

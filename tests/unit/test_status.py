@@ -8,8 +8,8 @@ from test_account import FIRST, STREAM
 from test_checkpoint import GOOD, IN_DECADES, largest
 from test_sequence import A, record
 
-from archiver import close, files, status
 from archiver.checkpoint import Closing, encode
+from archiver.commands import close, files, status
 from archiver.history import Commit
 from archiver.layout import NameFormat
 from archiver.segmentation import Why

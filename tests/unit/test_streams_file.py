@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.__main__ import main, make_parser
-from ingest.connection import ConnectTo, ListenOn
+from ingest.source import ConnectTo, ListenOn
 from ingest.stream_settings import StreamSettings, StreamsFileError, stream_of_flags, streams_of_file
 
 

@@ -1,0 +1,43 @@
+"""`archiver repair`: its flags."""
+
+from archiver.flags import EXIT_CODES, data_dir_option, group_option, streams_option, time_option
+from ingest.settings import Flags
+
+_DESCRIPTION = """\
+Mend an archive. It is verified first, as `archiver verify` does. Then
+
+  a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
+  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged
+  a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
+
+All else that verify finds (copies, foreign files, stale partials, …) is left for you to look at: nothing is deleted.
+In the end it is verified once more. May be run while an archiver records."""
+
+_EXAMPLES = """\
+examples:
+  archiver repair --data-dir /data
+  archiver repair --data-dir /data --stream crate1slot2 --since -1d
+
+"""
+
+
+def make_parser() -> Flags:
+    """The command's flags."""
+    codes = EXIT_CODES.format(
+        fine="nothing is wrong any more", wrong="something still is, and it says what; or it can't be done"
+    )
+    flags = Flags("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
+    data_dir_option(flags)
+    streams_option(flags)
+    time_option(flags, "--since", "only files with frames of this time or later")
+    group_option(flags)
+    flags.kafka_options()
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    options = make_parser().parse_args(args)
+    from archiver.repair import repair  # only now: as the package says
+
+    return repair(options)

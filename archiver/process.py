@@ -1,0 +1,85 @@
+"""The process `archiver`: the archive that it records, until a signal; what is served of it; its exit code."""
+
+import argparse
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from archiver.commits import FencedError
+from archiver.finishing import ArchiveRoot
+from archiver.member import ClaimedError, Member
+from archiver.segmentation import Settings
+from archiver.told import Told
+from ingest.connection import ListenError
+from ingest.log import log_to_stderr
+from ingest.settings import kafka_client
+from ingest.wire import FRAME_TYPES
+
+log = logging.getLogger("archiver")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Record until SIGTERM or SIGINT; gives the exit code."""
+    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
+    settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+    log_to_stderr(options.log_level, options.log_format)
+    root: Path = options.data_dir.absolute()
+    told = Told()
+    instance_id = options.instance_id or _instance_id(root)
+    archive = ArchiveRoot(root, options.group, socket.gethostname())
+    streams = options.stream or None
+    member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: member.stopping.set())
+    try:
+        with _http(options, member, told):
+            member.run()
+    except OSError as error:
+        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
+        return 1
+    except ClaimedError as error:
+        log.error("%s", error)
+        return 1
+    except KafkaException as error:
+        log.error("Kafka: %s", error.args[0].str())
+        return 1
+    except FencedError as error:
+        log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
+        return 1
+    return 0
+
+
+def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractContextManager[object]:
+    """What is served of it, if anything: recording goes on without."""
+    if not options.http:
+        return nullcontext()
+    # Here, so that without it nothing is imported for it.
+    from archiver.metrics import metrics
+    from ingest.http import HttpServer
+
+    def problems() -> Iterable[str]:
+        status = member.status()
+        return status.problems(time.time()) if status else ["it hasn't begun yet"]
+
+    try:
+        return HttpServer(
+            options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems
+        )
+    except ListenError as error:
+        log.error("%s; recording goes on without --http", error)
+        return nullcontext()
+
+
+def _instance_id(root: Path) -> str:
+    """The same at every start on this host for this data directory."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:150]
+    return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"

@@ -1,0 +1,81 @@
+"""The process `ingest`: the streams that it runs until a signal, what is served of them, and its exit code."""
+
+import argparse
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from confluent_kafka import KafkaException, Producer
+
+from ingest.connection import ListenError
+from ingest.log import log_to_stderr
+from ingest.publisher import PRODUCER_CONFIG, TopicRefused
+from ingest.settings import kafka_client
+from ingest.spool import SpoolError
+from ingest.stream import StreamStatus
+from ingest.stream_settings import StreamSettings, stream_of_flags
+from ingest.streams import Down, Streams, opened, say_where
+
+log = logging.getLogger("ingest")
+
+
+def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None) -> int:
+    """Record until SIGTERM or SIGINT; gives the exit code. several: the streams, if it isn't the one of the flags."""
+    log_to_stderr(options.log_level, options.log_format)
+    try:
+        config = kafka_client(options, PRODUCER_CONFIG)
+        Producer(config)  # raises on a wrong setting, before anything is opened
+        return _run_several(options, several, config) if several else _run_one(options, config)
+    except (SpoolError, TopicRefused, ListenError) as error:
+        log.error("%s", error)
+    except KafkaException as error:  # a client setting that librdkafka doesn't take
+        log.error("Kafka settings: %s", error.args[0].str())
+    return 1
+
+
+def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool]) -> int:
+    settings = stream_of_flags(options)
+    with opened(settings, options.spool_dir, config) as stream:
+        _stop_with(stream.over)
+        say_where(settings, config)
+        with _http(options, lambda: [stream.status()]):
+            stream.run()
+    return 0
+
+
+def _run_several(
+    options: argparse.Namespace, settings: Sequence[StreamSettings], config: dict[str, str | int | bool]
+) -> int:
+    streams = Streams(settings, options.spool_dir, config)
+    _stop_with(streams.over)
+    with _http(options, streams.status):
+        return 0 if streams.run() else 1
+
+
+def _stop_with(over: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+
+
+def _http(
+    options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | Down]]
+) -> AbstractContextManager[object]:
+    """What is served of them, if anything: recording goes on without."""
+    if not options.http:
+        return nullcontext()
+    # Here, so that without it nothing is imported for it.
+    from ingest.http import HttpServer
+    from ingest.metrics import metrics, problems
+
+    try:
+        return HttpServer(
+            options.http,
+            lambda: metrics(statuses(), options.spool_dir, time.time()),
+            lambda: problems(statuses()),
+        )
+    except ListenError as error:
+        log.error("%s; recording goes on without --http", error)
+        return nullcontext()
