@@ -6,10 +6,10 @@ BIN := .venv/bin
 SOAK ?= 5m
 # Of tests, as most of them wait for something most of the time; 0: none but pytest itself.
 WORKERS ?= 3
-.PHONY: help demo demo-ocs test schema soak lint format bench clean
+.PHONY: help demo demo-ocs test schema soak lint format bench bench-long clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
 	@$(BIN)/python -m compose.demo
@@ -37,6 +37,11 @@ format: .venv/.ready  ## let ruff order imports and format
 
 bench: .venv/.ready  ## speed, lateness, CPU, memory, beside what a user would run instead: make bench BENCH='--only both'
 	@$(BIN)/python -m bench $(BENCH)
+
+bench-long: .venv/.ready  ## how wide it goes, and how cost grows: an hour; make bench-long WIDE='--only group'
+	@$(BIN)/python -m bench.wide $(WIDE)
+	@$(BIN)/pip install --quiet --editable '.[bench]'
+	@$(BIN)/python -m bench.plots
 
 clean:  ## remove the environment and everything made here
 	rm -rf .venv .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

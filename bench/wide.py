@@ -1,0 +1,145 @@
+"""`make bench-long`: see --help."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from rich.console import Console
+
+from bench import apart, growth, width
+from bench.lags import MissingError
+from bench.many import Load, WatchedSite
+from bench.measured import ContestError
+from bench.results import RESULTS, Run, machine, table
+from bench.site import BROKER_PROPERTIES
+from bench.width import Found
+from compose.kafka import Broker
+
+_DESCRIPTION = """\
+Measure how wide this recorder goes, and how its cost grows: many streams at once, archivers that share them, one
+stream's trouble beside the others, large files, many files. Prints a line for each run and a table, and writes all
+of it to bench/results/wide-TIME-MACHINE.json; `python -m bench.plots` draws what is there.
+
+Sender, ingest, archivers and broker run on this machine together, so its cores are what limits them."""
+
+PARTS = {
+    "streams": "many streams, one ingest, one archiver, for minutes: lag, memory, CPU",
+    "doubling": "twice as many, and again, until frames are late or the machine is full",
+    "group": "2 and 4 archivers share the streams, one is killed; the files beside those of a replay",
+    "isolation": "one stream's large file is finished, verified, rebuilt, beside 10 live streams",
+    "takeover": "a large file goes from a frozen archiver to another, and from a dead one, damaged, to a third",
+    "backlog": "an archiver comes back far behind on one stream, beside 10 live ones",
+    "by-streams": "cost against the number of streams",
+    "by-frame-size": "cost against the size of frames, at 2 MB/s",
+    "by-file-length": "restart and finishing against the length of the open file",
+    "by-files": "100,000 files and their events: start, status, files, verify, finishing",
+}
+QUICK = ("by-streams", "by-frame-size")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m bench.wide`."""
+    parts = "\n".join(f"  {name:15} {what}" for name, what in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.wide",
+        description=_DESCRIPTION,
+        epilog=f"parts:\n{parts}\n\nexamples:\n"
+        "  python -m bench.wide                                     all: about an hour, and 40 GB of disk\n"
+        "  python -m bench.wide --only streams --minutes 60         one part, longer\n"
+        "  python -m bench.wide --only isolation --gigabytes 2      one part, smaller",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="these parts")
+    parser.add_argument("--streams", type=int, default=40, help="of `streams` and `group` (default: 40)")
+    parser.add_argument("--most-streams", type=int, default=1280, help="of `doubling` (default: 1280)")
+    parser.add_argument("--minutes", type=float, default=10, help="of `streams` (default: 10)")
+    parser.add_argument("--seconds", type=float, default=60, help="of each other run with live streams (default: 60)")
+    parser.add_argument("--gigabytes", type=float, default=10, help="of the largest file, or backlog (default: 10)")
+    parser.add_argument("--files", type=int, default=100_000, help="of `by-files` (default: 100000)")
+    parser.add_argument("--dir", type=Path, help="where to write meanwhile (default: as for temporaries)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and show; gives the exit code: 0, or 1 if a part failed."""
+    options = make_parser().parse_args(arguments)
+    console = Console(highlight=False)
+    about = machine()
+    console.print("  ".join(f"{name}: {value}" for name, value in about.items()), soft_wrap=True)
+    # As Ctrl-C: what lies in the temporary directory may be gigabytes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    found: list[Found] = []
+    begun = time.monotonic()
+    code = 0
+    try:
+        for part in options.only:
+            try:
+                for one in _part(part, options):
+                    found.append(one)
+                    passed = f"{time.monotonic() - begun:6.0f} s"
+                    console.print(f"{passed}  {_shown(one.run)}", soft_wrap=True, markup=False)
+            except (ContestError, MissingError, OSError, KafkaException) as error:
+                # The parts after it may tell much, and what was measured before took minutes.
+                console.print(f"{part}: error: {error}", style="red", markup=False)
+                code = 1
+    except KeyboardInterrupt:
+        console.print("interrupted: what was measured until now")
+        code = 130
+    if found:
+        lines = [one for module in (width, apart, growth) for one in module.lines([each.run for each in found])]
+        shown = table(lines)
+        shown.title = None
+        (console if console.is_terminal else Console(width=160, highlight=False)).print(shown)
+        settings = {name: str(value) for name, value in vars(options).items() if value is not None}
+        when = str(about["time"])[:19].replace(":", "").replace("T", "-")
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"wide-{when}-{about['machine']}.json"
+        runs = [{**asdict(one.run), "curves": one.curves} for one in found]
+        content = {**about, "settings": settings, "lines": [asdict(one) for one in lines], "runs": runs}
+        path.write_text(json.dumps(content) + "\n")
+        console.print(f"written to {os.path.relpath(path)}")
+    return code
+
+
+def _part(part: str, options: argparse.Namespace) -> Iterator[Found]:
+    """A part's runs, each part on a broker of its own: what one leaves behind must not slow down the next."""
+    load = Load(options.streams, width.SIZE, width.RATE)
+    gigabytes, seconds = options.gigabytes, options.seconds
+    parts: dict[str, Callable[[WatchedSite], Iterator[Found]]] = {
+        "streams": lambda site: iter([width.steady(site, load, 60 * options.minutes, "streams", "s-")]),
+        "doubling": lambda site: width.doubling(site, 2 * options.streams, options.most_streams, seconds),
+        "group": lambda site: (width.group(site, options.streams, count, f"g{count}-") for count in (2, 4)),
+        "isolation": lambda site: apart.isolation(site, gigabytes),
+        "takeover": lambda site: apart.takeover(site, gigabytes),
+        "backlog": lambda site: apart.backlog(site, gigabytes),
+        "by-streams": lambda site: growth.by_streams(site, seconds),
+        "by-frame-size": lambda site: growth.by_frame_size(site, seconds),
+        "by-file-length": lambda site: growth.by_file_length(site, gigabytes),
+        "by-files": lambda site: growth.by_files(site, options.files),
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir) as directory,
+        Broker(Path(directory) / "kafka", properties=BROKER_PROPERTIES) as broker,
+    ):
+        yield from parts[part](WatchedSite(broker, Path(directory), 0))
+
+
+def _shown(run: Run) -> str:
+    figures = {name: value for name, value in run.more.items() if value or name.startswith("lag")}
+    more = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    used = "".join(
+        f"; {who} {one.anonymous_bytes / 1e6:.0f} MB, {one.cpu_seconds:.1f} CPU s" for who, one in run.used.items()
+    )
+    return f"{run.part} {run.frames} {run.who}: {run.seconds:.1f} s; {more}{used}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
