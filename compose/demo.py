@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -55,6 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; gives the exit code."""
+    # A Ctrl-C is raised wherever Python is then; raised inside a collection of garbage, it would be ignored.
+    gc.disable()
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     options = make_parser().parse_args(arguments)

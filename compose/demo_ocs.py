@@ -5,6 +5,7 @@ killed in the middle of an acquisition; at the end what was recorded is compared
 """
 
 import argparse
+import gc
 import os
 import re
 import signal
@@ -178,6 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; gives the exit code."""
     make_parser().parse_args(arguments)
+    gc.disable()  # a Ctrl-C raised inside a collection of garbage would be ignored
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     with tempfile.TemporaryDirectory(prefix="demo-ocs-") as directory:
