@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished, encode
 from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History, LastFile
-from ingest.outage import UNANSWERED, Outage
+from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,6 @@ _LEAVE_SECONDS = 3.0
 
 T = TypeVar("T")
 
-_SILENT_BROKER: Mapping[str, str | int | bool] = {
-    # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
-    # long as one holds a connection to it to be good, it asks that broker and no other.
-    "socket.timeout.ms": 4_000,
-}
-
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",  # KIP-848 took 45 s to come back, or failed for good (design)
     "partition.assignment.strategy": "cooperative-sticky",
@@ -57,7 +51,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
-    **_SILENT_BROKER,
+    **SILENT_BROKER_CONFIG,
     **FETCH_CONFIG,
 }
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
@@ -66,7 +60,7 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
     "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **_SILENT_BROKER,
+    **SILENT_BROKER_CONFIG,
     "allow.auto.create.topics": False,
 }
 
@@ -130,7 +124,7 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
-        self._admin = AdminClient({**_SILENT_BROKER, **common})
+        self._admin = AdminClient({**SILENT_BROKER_CONFIG, **common})
         self._producer = Producer({**_PRODUCER_CONFIG, **common})
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spt3g import core
 
+from ingest.frame import FlowControl
 from ingest.topic import CHUNK_BYTES
 from ingest.wire import FRAME_TYPES, frame_type, split
 
@@ -71,8 +72,13 @@ def data_frame(size: int, number: int) -> core.G3Frame:
 
 def start_frame() -> bytes:
     """The flow control START."""
+    return flow_control(FlowControl.START)
+
+
+def flow_control(value: FlowControl) -> bytes:
+    """A frame of flow control."""
     frame = core.G3Frame(getattr(core.G3FrameType, "none"))  # noqa: B009 - none is a frame type's name
-    frame["sostream_flowcontrol"] = 1
+    frame["sostream_flowcontrol"] = int(value)
     return serialized(frame)
 
 

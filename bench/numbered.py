@@ -39,13 +39,6 @@ class Numbered:
         return b"".join((self._head, self._name, blob, self._data, struct.pack("<I", crc ^ 0xFFFFFFFF)))
 
 
-def flow_control(value: int) -> bytes:
-    """A frame of flow control: 1 START, 2 END."""
-    frame = core.G3Frame(getattr(core.G3FrameType, "none"))  # noqa: B009 - none is a frame type's name
-    frame["sostream_flowcontrol"] = value
-    return serialized(frame)
-
-
 def _blob(name: str, value: object) -> bytes:
     """How spt3g serializes a value."""
     frame = core.G3Frame(core.G3FrameType.Scan)

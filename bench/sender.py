@@ -54,10 +54,10 @@ def main() -> None:
             for line in sys.stdin:
                 times = int(line)
                 if ready is not None and times == expected:
-                    made, ready = ready, None
-                else:
-                    made = frames.times(times)
-                client.sendall(made)
+                    client.sendall(ready)
+                    ready, times = None, 0
+                for _ in range(times):  # not all at once: they may be more than the memory
+                    client.sendall(frames.times(1))
 
 
 if __name__ == "__main__":

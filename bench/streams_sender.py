@@ -16,10 +16,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from bench.numbered import Numbered, flow_control
+from bench.frames import flow_control
+from bench.numbered import Numbered
+from ingest.frame import FlowControl
 
 _BACKLOG_BYTES = 1 << 20
-_START, _END = 1, 2
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class _Sender:
             print("connected", flush=True)
         client.setblocking(False)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BACKLOG_BYTES)
-        await loop.sock_sendall(client, flow_control(_START))
+        await loop.sock_sendall(client, flow_control(FlowControl.START))
         turn = (time.monotonic() - self._begun) // self._period + 1
         while not self._over.is_set():
             due = self._begun + (turn + stream.phase) * self._period
@@ -75,7 +76,7 @@ class _Sender:
             await loop.sock_sendall(client, stream.frames.frame(len(stream.sent)))
             stream.sent.append(time.time_ns())
             turn += 1
-        await loop.sock_sendall(client, flow_control(_END))
+        await loop.sock_sendall(client, flow_control(FlowControl.END))
         self._kept.append(client)
 
 

@@ -1,7 +1,14 @@
 """Why Kafka can't be used: a client's `error_cb` hears more of it than the request that failed."""
 
+from collections.abc import Mapping
+
 from confluent_kafka import KafkaError
 
+SILENT_BROKER_CONFIG: Mapping[str, str | int | bool] = {
+    # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
+    # long as one holds a connection to it to be good, it asks that broker and no other.
+    "socket.timeout.ms": 4_000,
+}
 UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
 """Errors of a request that no broker has answered."""
 

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from ingest.bundle import Bundle
 from ingest.latency import Latency
-from ingest.outage import Outage
+from ingest.outage import SILENT_BROKER_CONFIG, Outage
 from ingest.spool import Spool
 from ingest.topic import (
     CHUNK_BYTES,
@@ -56,7 +56,7 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
     "linger.ms": 0,  # what comes while a request is on its way goes together with the next, without waiting for more
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    "socket.timeout.ms": 4_000,  # a broker that says nothing any more (its host lost power) isn't waited for
+    **SILENT_BROKER_CONFIG,
     "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
     "allow.auto.create.topics": False,
 }
