@@ -22,7 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from archiver.feed import CONSUMER_CONFIG
 from archiver.history import BATCH_BYTES
-from ingest.publisher import PRODUCER_CONFIG
+from ingest.flight import PRODUCER_CONFIG
 from ingest.topic import CHUNK_BYTES
 
 

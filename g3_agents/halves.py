@@ -18,11 +18,13 @@ from archiver.live import ArchiveStatus
 from archiver.member import ClaimedError, Member
 from g3_agents.options import settings
 from ingest.connection import ListenError
-from ingest.publisher import PRODUCER_CONFIG, Publisher, TopicRefused
+from ingest.flight import PRODUCER_CONFIG
+from ingest.publisher import Publisher
 from ingest.settings import kafka_client
 from ingest.source import ConnectTo
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
+from ingest.stream_topics import TopicRefused
 
 log = logging.getLogger(__name__)
 

@@ -104,8 +104,9 @@ class Connection:
     def _accept(self) -> socket.socket:
         assert self._listener
         self._pause_between_attempts()
+        coming = self._poll_for(self._listener, select.POLLIN)
         while True:
-            self._await(self._listener, select.POLLIN, None)
+            self._await(coming, self._listener, None)
             try:
                 client, _ = self._listener.accept()
             except OSError:  # it has gone again
@@ -137,7 +138,7 @@ class Connection:
             try:
                 client.setblocking(False)
                 client.connect_ex(address)
-                if not self._await(client, select.POLLOUT, self._timeout):
+                if not self._await(self._poll_for(client, select.POLLOUT), client, self._timeout):
                     raise TimeoutError("no answer")
                 if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(code, os.strerror(code))
@@ -167,6 +168,7 @@ class Connection:
     def _read(self, client: socket.socket) -> str:
         """Read until the connection is lost; gives why. Raises Stopping."""
         splitter = Splitter(self._max_frame_bytes)
+        more = self._poll_for(client, select.POLLIN)
         now = time.monotonic()
         heard, quiet_at = now, now + QUIET_SECONDS
         while True:
@@ -176,32 +178,29 @@ class Connection:
                 quiet_at = max(quiet_at + QUIET_SECONDS, now)
             if now >= heard + self._timeout:
                 return f"nothing came for {self._timeout:g} s{_cut(splitter)}"
-            if not self._await(client, select.POLLIN, min(quiet_at, heard + self._timeout) - now):
+            if not self._await(more, client, min(quiet_at, heard + self._timeout) - now):
                 continue
-            try:
-                with splitter.space() as space:
-                    count = client.recv_into(space)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                return f"{error.strerror or error}{_cut(splitter)}"
-            if not count:
-                return f"the sender closed it{_cut(splitter)}"
-            splitter.filled(count)
+            ended = _fill(splitter, client)
             frames, garbage = _whole_frames(splitter)
             if frames and self._events.frames(frames):
                 quiet_at = time.monotonic() + QUIET_SECONDS
             heard = time.monotonic()  # not before: what waits to be read while the spool is full has come, too
             if garbage:
                 return garbage
+            if ended:
+                return f"{ended}{_cut(splitter)}"
 
-    def _await(self, what: socket.socket, event: int, seconds: float | None) -> bool:
-        """Whether that happens within the time; refuses second clients meanwhile. Raises Stopping."""
+    def _poll_for(self, what: socket.socket, event: int) -> select.poll:
+        """What `_await` is to wait for."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(what, event)
         if self._listener and what is not self._listener:
             poll.register(self._listener, select.POLLIN)
+        return poll
+
+    def _await(self, poll: select.poll, what: socket.socket, seconds: float | None) -> bool:
+        """Whether that happens within the time; refuses second clients meanwhile. Raises Stopping."""
         happened = False
         for fd, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
             if fd == self._wake:
@@ -245,6 +244,27 @@ def listen(where: ListenOn) -> socket.socket:
         raise ListenError(f"can't listen on {where}: that is no host's name") from None
     listener.setblocking(False)
     return listener
+
+
+def _fill(splitter: Splitter, client: socket.socket) -> str | None:
+    """Put in all that has come, as far as there is space: the more at once, the less each frame costs.
+
+    Gives why nothing more will come, if so.
+    """
+    count = 0
+    try:
+        with splitter.space() as space:
+            while count < len(space):
+                if not (got := client.recv_into(space[count:])):
+                    return "the sender closed it"
+                count += got
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        splitter.filled(count)
+    return None
 
 
 def _whole_frames(splitter: Splitter) -> tuple[list[bytes | bytearray], str | None]:

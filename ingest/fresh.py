@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ingest.bundle import Spooled
 
-FRESH_BYTES = 8 << 20
+FRESH_BYTES = 32 << 20
 
 
 class FreshBundle(NamedTuple):

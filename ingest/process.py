@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from confluent_kafka import KafkaException, Producer
 
 from ingest.connection import ListenError
+from ingest.flight import PRODUCER_CONFIG
 from ingest.log import log_to_stderr
-from ingest.publisher import PRODUCER_CONFIG, TopicRefused
 from ingest.settings import kafka_client
 from ingest.spool import SpoolError
 from ingest.stream import StreamStatus
 from ingest.stream_settings import StreamSettings, stream_of_flags
+from ingest.stream_topics import TopicRefused
 from ingest.streams import Down, Streams, opened, say_where
 
 log = logging.getLogger("ingest")

@@ -3,36 +3,24 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka import KafkaError, KafkaException
 
 from ingest.bundle import Bundle
+from ingest.flight import PRODUCER_CONFIG, Flight
 from ingest.latency import Latency
-from ingest.outage import SILENT_BROKER_CONFIG, Outage
+from ingest.outage import Outage
 from ingest.spool import Spool
-from ingest.topic import (
-    CHUNK_BYTES,
-    FRAMES_TOPIC_CONFIG,
-    REJECTED_TOPIC_CONFIG,
-    frames_topic,
-    rejected_topic,
-)
+from ingest.stream_topics import TopicRefused, see_to_topic
+from ingest.topic import FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, frames_topic, rejected_topic
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT_BYTES = 32 << 20
-"""How much may wait in librdkafka for its acknowledgement; the rest waits in the spool, on disk."""
+IN_FLIGHT_BYTES = 4 << 20
+"""How much may be on its way to Kafka; the rest waits in the spool, on disk. That is a batch, and the next ones while
+it is acknowledged; of more, the bytes have left the processor's cache when they are sent."""
 
 _REMOVE_BYTES = 8 << 20
 _REMOVE_SECONDS = 0.5
@@ -41,45 +29,15 @@ _LOOK_SECONDS = 0.1
 """How soon acknowledgements are seen, and with them room in the spool, while nothing else is to be done."""
 _IDLE_SECONDS = 1.0
 _COMPLAIN_SECONDS = 5.0
-_HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
-_OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
-_ASK_SECONDS = 2.0
 _NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
-
-PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    "enable.idempotence": True,
-    "acks": "all",
-    "enable.gapless.guarantee": True,  # what follows a failed record must not overtake it
-    "message.timeout.ms": 0,  # never give a record up
-    "message.max.bytes": 1_048_588,  # a broker's default
-    "queue.buffering.max.kbytes": 2 * IN_FLIGHT_BYTES // 1024,
-    "queue.buffering.max.messages": 1_000_000,  # IN_FLIGHT_BYTES is the limit
-    "linger.ms": 0,  # what comes while a request is on its way goes together with the next, without waiting for more
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **SILENT_BROKER_CONFIG,
-    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
-    "allow.auto.create.topics": False,
-}
-
-
-@dataclass(slots=True)
-class _Awaited:
-    """A bundle of which Kafka has not acknowledged so many records yet. since: ms, when the first was received."""
-
-    records: int
-    since: int
-
-
-class TopicRefused(Exception):
-    """The topic exists, and isn't one that a stream can be published to; the message says why."""
 
 
 class Publisher:
     """Publishes one stream's spool until stopped; `run` is its thread's work.
 
     config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
-    default. topic_config: further settings for those. in_flight_bytes: how much may wait in librdkafka for its
-    acknowledgement. Raises nothing but TopicRefused out of `run`.
+    default. topic_config: further settings for those. in_flight_bytes: how much may be on its way to Kafka. Raises
+    nothing but TopicRefused out of `run`.
 
     `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged; `trouble` is
     why it takes none now, None if it does. `oldest`: ms, when the first record that waits for Kafka was received,
@@ -113,18 +71,16 @@ class Publisher:
         self.latency = Latency()
         self._stopping = threading.Event()
         self._abandon = threading.Event()
-        self._failed: KafkaError | None = None
-        self._outage = Outage()
-        self._complained = 0.0
+        self._left = threading.Event()  # something for `run` to do
+        self._turn = threading.Lock()  # of whoever uses what follows
+        self._flight: Flight | None = None
+        self._after = -1  # the key of the last bundle given to it
+        self._removed = 0.0  # when
         self._rejected_ready = False
         self._passed_over = False  # rejected frames, as there was no topic for them
         self._ask_again = 0.0
-        self._awaited: dict[int, _Awaited] = {}  # by key, the oldest first
-        self._acknowledged: list[int] = []
-        self._acknowledged_bytes = 0
-        self._removed = 0.0  # when
-        self._in_flight = 0  # bytes
-        self._answered = 0.0  # when Kafka last acknowledged something
+        self._outage = Outage()
+        self._complained = 0.0
 
     def run(self) -> None:
         """Publish until `stop`; then until the spool is empty, or `abandon`. Raises TopicRefused."""
@@ -134,120 +90,111 @@ class Publisher:
             elif self.oldest is None and (first := self._spool.read(-1, 1)):
                 self.oldest = first[0].records[0].time
 
+    def hurry(self) -> None:
+        """Publish what was just spooled, in the thread that spooled it: waking another costs more than doing it.
+
+        Waits for nothing: what Kafka can't be given at once is left for `run`.
+        """
+        if not self._turn.acquire(blocking=False):
+            self._left.set()
+            return
+        try:
+            if self._flight is None or not self._give(self._flight, from_disk=False):
+                self._left.set()
+        finally:
+            self._turn.release()
+
     def stop(self) -> None:
         """Nothing more will be spooled: publish what is there and return."""
         self._stopping.set()
+        self._left.set()
 
     def abandon(self) -> None:
         """Return now; what Kafka has not acknowledged stays in the spool."""
         self._abandon.set()
+        self._left.set()
 
     def _done(self) -> bool:
         return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.bundles)
 
     def _publish(self) -> None:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
-        producer = Producer(self._config)
-        self._failed = None
-        self._passed_over = False
-        self._in_flight = 0
-        self._awaited = {}
-        self._acknowledged = []
-        self._acknowledged_bytes = 0
-        self._answered = time.monotonic()
-        after = -1
+        flight = Flight(self._config, self._topics, self.latency)
+        with self._turn:
+            self._after, self._passed_over = -1, False
+            self._flight = flight
         try:
-            with self._noting_fatal_errors():
-                while not self._done() and not self._failed:
-                    if self._passed_over and self._takes_rejected():
-                        break  # and begin again with the spool's first
-                    self._wait(producer, after)
-                    if self._in_flight < self._in_flight_limit:
-                        for bundle in self._spool.read(after, self._in_flight_limit // 4):
-                            after = bundle.key
-                            self._produce(producer, bundle)
-                    self.oldest = next((waits.since for waits in self._awaited.values()), None)
-                    self._forget_acknowledged()
-                # What is in flight goes with the producer. To purge it would be a fatal error: it leaves a gap.
-                producer.poll(0)
+            while not self._done() and not flight.failed:
+                if self._passed_over and self._takes_rejected():
+                    break  # and begin again with the spool's first
+                self._left.clear()
+                with self._turn:
+                    given = self._give(flight, from_disk=True)
+                    if not given or self._spool.stopping:
+                        flight.serve(_LOOK_SECONDS)
+                if given and not self._spool.stopping:
+                    # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
+                    self._left.wait(_LOOK_SECONDS if self._spool.bundles else _IDLE_SECONDS)
+                self._see_whether_it_answers(flight)
         finally:
-            self._forget_acknowledged(everything=True)
-        if self._failed:
+            with self._turn:
+                self._flight = None
+                # What is in flight goes with the producer. To purge it would be a fatal error: it leaves a gap.
+                flight.serve(0)
+                self._forget(flight)
+        if flight.failed:
             log.error(
-                "%s: Kafka refused a record (%s); trying again from the spool", self._stream, self._failed.str()
+                "%s: Kafka refused a record (%s); trying again from the spool", self._stream, flight.failed.str()
             )
             self._abandon.wait(1)
 
-    @contextmanager
-    def _noting_fatal_errors(self) -> Iterator[None]:
-        """confluent-kafka tells `error_cb` nothing of these: it raises them from whatever serves acknowledgements,
-        and wrapped, if it has served another one since."""
-        try:
-            yield
-        except (KafkaException, SystemError) as error:
-            fatal = error if isinstance(error, KafkaException) else error.__cause__
-            if not isinstance(fatal, KafkaException):
-                raise
-            self._failed = self._failed or fatal.args[0]
+    def _give(self, flight: Flight, *, from_disk: bool) -> bool:
+        """Give the producer what is in the spool, as far as there is room; gives whether that was all of it.
 
-    def _wait(self, producer: Producer, after: int) -> None:
-        """Serve acknowledgements, until there is room for more in flight and more to send, or a moment passed."""
-        if self._in_flight >= self._in_flight_limit or self._spool.stopping:
-            producer.poll(_LOOK_SECONDS)
-        else:
-            # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
-            waiting = self._in_flight or self._acknowledged
-            self._spool.wait_for_more(after, _LOOK_SECONDS if waiting else _IDLE_SECONDS)
-        producer.poll(0)
-        if self._in_flight and time.monotonic() - self._answered > _COMPLAIN_SECONDS:
-            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
+        from_disk: else only what is still in memory. With the turn.
+        """
+        flight.serve(0)
+        given = False
+        while not given and not flight.failed and flight.bytes < self._in_flight_limit:
+            bundles = self._spool.read(self._after, self._in_flight_limit // 4, from_disk=from_disk)
+            for bundle in bundles:
+                if not self._send(flight, bundle, may_ask=from_disk):
+                    return False
+            given = not bundles and not self._spool.has_more(self._after)
+            if not bundles:
+                break
+        self._note(flight)
+        return given
 
-    def _produce(self, producer: Producer, bundle: Bundle) -> None:
-        if not self._in_flight:
-            self._answered = time.monotonic()
-        self._awaited[bundle.key] = _Awaited(len(bundle.records), bundle.records[0].time)
-        for record in bundle.records:
-            if record.rejected and not self._takes_rejected():
-                self._passed_over = True
-                continue  # so its bundle stays in the spool; the others' copies will be dropped as duplicates
-            size = len(record.value) + _OVERHEAD_BYTES
-            self._in_flight += size
-            producer.produce(
-                self._topics[record.rejected],
-                record.value,
-                partition=0,
-                headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
-                timestamp=record.time,
-                on_delivery=partial(self._delivered, bundle.key, size, time.time() - record.time / 1000),
-            )
+    def _send(self, flight: Flight, bundle: Bundle, *, may_ask: bool) -> bool:
+        """Whether it was given to the producer: not if Kafka must be asked first, and mustn't be now."""
+        rejected = any(record.rejected for record in bundle.records)
+        if rejected and not (self._rejected_ready or may_ask):
+            return False
+        takes_rejected = not rejected or self._takes_rejected()
+        self._passed_over = self._passed_over or not takes_rejected
+        flight.send(bundle, takes_rejected)
+        self._after = bundle.key
+        return True
 
-    def _delivered(self, key: int, size: int, age: float, error: KafkaError | None, message: Message) -> None:
-        """age: s, from its receipt until it was given to the producer."""
-        self._in_flight -= size
-        if error is None:
-            self._answered = time.monotonic()
+    def _note(self, flight: Flight) -> None:
+        """What the producer has come to; what is acknowledged leaves the spool, many at a time."""
+        self.oldest = flight.oldest
+        if flight.offset is not None and flight.offset != self.acknowledged:
+            self.acknowledged = flight.offset
             self.trouble = None
-            if message.topic() == self._topics[False]:
-                self.acknowledged = message.offset()
-            self._acknowledged_bytes += size
-            self.latency.observe(age + (message.latency() or 0.0))
-            waits = self._awaited[key]
-            waits.records -= 1
-            if not waits.records:
-                del self._awaited[key]
-                self._acknowledged.append(key)
-        else:
-            self._failed = self._failed or error
+        due = time.monotonic() >= self._removed + _REMOVE_SECONDS or self._spool.stopping
+        if flight.acknowledged_bytes >= _REMOVE_BYTES or (flight.acknowledged_bytes and due):
+            self._forget(flight)
 
-    def _forget_acknowledged(self, everything: bool = False) -> None:
-        """Remove from the spool, many at a time."""
-        now = time.monotonic()
-        due = self._acknowledged_bytes >= _REMOVE_BYTES or now >= self._removed + _REMOVE_SECONDS
-        if self._acknowledged and (everything or due or self._spool.stopping):
-            self._removed = now
-            self._spool.remove(self._acknowledged)
-            self._acknowledged = []
-            self._acknowledged_bytes = 0
+    def _forget(self, flight: Flight) -> None:
+        self._removed = time.monotonic()
+        if keys := flight.take_acknowledged():
+            self._spool.remove(keys)
+
+    def _see_whether_it_answers(self, flight: Flight) -> None:
+        if flight.bytes and time.monotonic() - flight.answered > _COMPLAIN_SECONDS:
+            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
 
     def _takes_rejected(self) -> bool:
         """Whether there is a topic for rejected frames. While not, they stay in the spool, and hold up no others."""
@@ -259,22 +206,15 @@ class Publisher:
 
     def _topic_is_there(self, rejected: bool) -> bool:
         """Whether the topic exists, created if need be; False if Kafka can't be asked now. Raises TopicRefused."""
-        name = self._topics[rejected]
-        admin = AdminClient({key: value for key, value in self._config.items() if key not in PRODUCER_CONFIG})
+        topic = self._topics[rejected]
+        config = {key: value for key, value in self._config.items() if key not in PRODUCER_CONFIG}
         try:
-            topic = admin.list_topics(name, timeout=_ASK_SECONDS).topics[name]
-            if topic.error is not None and topic.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise KafkaException(topic.error)
-            if topic.error is not None:
-                self._create(admin, name, self._topic_configs[rejected])
-            else:
-                _check(admin, name, len(topic.partitions))
+            see_to_topic(config, self._stream, topic, self._topic_configs[rejected], self._replication_factor)
         except KafkaException as error:
             reason = error.args[0]
             if not rejected and reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
-                raise TopicRefused(f"Kafka won't create the topic {name}: {reason.str()}") from None
-            admin.poll(0)  # what `_client_error` is to hear waits for this
-            self._complain(f"Kafka at {self._servers} can't be used yet ({self._outage.why(reason)})", again=name)
+                raise TopicRefused(f"Kafka won't create the topic {topic}: {reason.str()}") from None
+            self._complain(f"Kafka at {self._servers} can't be used yet ({self._outage.why(reason)})", again=topic)
             if not rejected:
                 self._abandon.wait(0.5)
             return False
@@ -288,24 +228,10 @@ class Publisher:
             self.trouble = None
         return True
 
-    def _create(self, admin: AdminClient, name: str, config: Mapping[str, str]) -> None:
-        new = NewTopic(
-            name,
-            num_partitions=1,
-            replication_factor=self._replication_factor or -1,
-            config=dict(config),
-        )
-        try:
-            admin.create_topics([new], request_timeout=10)[name].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-        log.info("%s: created the topic %s", self._stream, name)
-
     def _client_error(self, error: KafkaError) -> None:
         self._outage.heard(error)
-        if error.fatal():
-            self._failed = self._failed or error
+        if error.fatal() and self._flight:
+            self._flight.failed = self._flight.failed or error
 
     def _complain(self, what: str, again: str = "") -> None:
         self.trouble = what
@@ -319,19 +245,4 @@ class Publisher:
             self._spool.bytes / 1e6,
             again or self._stream,
             extra={"stream": self._stream},
-        )
-
-
-def _check(admin: AdminClient, name: str, partitions: int) -> None:
-    """Raises TopicRefused unless the existing topic keeps a stream's order and takes its records."""
-    if partitions != 1:
-        raise TopicRefused(
-            f"the topic {name} has {partitions} partitions; a stream needs exactly one, for its order: "
-            f"delete the topic, or choose another --stream"
-        )
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    largest = int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)
-    if largest < CHUNK_BYTES + _HEADROOM_BYTES:
-        raise TopicRefused(
-            f"the topic {name} takes messages of {largest} bytes at most; set its max.message.bytes to 1048588"
         )

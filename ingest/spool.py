@@ -1,7 +1,7 @@
 """What was read from the socket and Kafka has not acknowledged yet, on disk.
 
 Every record goes through here, in order, so reading never waits for Kafka, and a killed ingest loses nothing that it
-had received. It lies in files that are only ever appended to, and removed when Kafka has all of their records: so a
+had received. It lies in files that are only ever appended to, and let go of when Kafka has all of their records: so a
 full disk or a damaged file harms nothing but what was to be written, or can't be read. A power cut may take it back
 to the last sync, which follows each write by about a second.
 """
@@ -22,6 +22,7 @@ from ingest.fresh import FRESH_BYTES, Fresh
 from ingest.reception import Entry
 from ingest.spool_file import SpoolFileWriter
 from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
+from ingest.spool_spare import Spare
 from ingest.spool_state import SpoolState, StateFile, boot_id
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ STOP_AT, GO_ON_AT = 0.85, 0.75
 
 LEAST_BYTES = 1 << 20
 
-_FILE_BYTES = 64 << 20
+_FILE_BYTES = 16 << 20
+"""One is written, one is acknowledged, one is spare: little enough to stay in the processor's cache."""
 _SYNC_SECONDS = 1.0
 
 
@@ -71,6 +73,7 @@ class Spool:
                 self._state_file, state = self._open_state()
                 if_it_fails.callback(self._state_file.close)
                 self._files = self._open_files(state)
+                self._spare = Spare(self._directory)
                 self._open_for_use(state)
             except OSError as error:
                 raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
@@ -98,6 +101,7 @@ class Spool:
                     self._fresh.spooled(first)
             except OSError as error:
                 self._starved = True
+                self._spare.drop()
                 raise SpoolError(f"the spool in {self._root} can't be written: {error}") from error
             self._starved = False
         self._dirty.set()
@@ -112,17 +116,16 @@ class Spool:
         with self._changed:
             self._changed.wait(seconds)
 
-    def wait_for_more(self, after: int, seconds: float) -> bool:
-        """Whether there is a bundle beyond key `after`; waits for one up to that long, but not after `stop`."""
+    def has_more(self, after: int) -> bool:
+        """Whether there is a bundle beyond key `after`."""
         least = self._cursor.least(after)
         with self._changed:
-            self._changed.wait_for(lambda: self._next > least or self.stopping, seconds)
             return self._next > least
 
-    def read(self, after: int, max_bytes: int) -> list[Bundle]:
+    def read(self, after: int, max_bytes: int, *, from_disk: bool = True) -> list[Bundle]:
         """The bundles beyond key `after` (-1: from the first), in order, up to about `max_bytes` of them.
 
-        What can't be read is told, counted, and passed over.
+        What can't be read is told, counted, and passed over. from_disk: else only what is in memory still.
         """
         found = []
         while max_bytes > 0:
@@ -133,6 +136,8 @@ class Spool:
                     found.append(Bundle(after, fresh.records))
                     max_bytes -= fresh.bytes
                     continue
+                if not from_disk:
+                    break
                 files, end = list(self._files), self._next
             got, damaged = self._cursor.read(files, after, end)
             for file, first, beyond in damaged:
@@ -268,6 +273,7 @@ class Spool:
                 self._retire()
         if self._writer is None:
             file = SpoolFile.new(self._directory, self._next)
+            self._spare.become(file.path)
             writer = SpoolFileWriter(self._directory, file.name)
             with self._changed:
                 self._writer = writer
@@ -298,6 +304,7 @@ class Spool:
             return
         file = self._files[-1]
         file.end = self._next
+        self._writer.cut(self._writer.size)  # what it was before it was spare
         # The name matters only if a later file is lost.
         with contextlib.suppress(OSError):
             file.rename_with_end()
@@ -331,7 +338,7 @@ class Spool:
         try:
             if file.damaged:
                 log.error("a damaged file of the spool is set aside: %s", set_aside(file.path, self._root))
-            else:
+            elif self._starved or self.full or file.size < self._file_bytes or not self._spare.keep(file.path):
                 os.truncate(file.path, 0)  # it may be open still, and would keep its room
                 file.path.unlink()
         except OSError as error:

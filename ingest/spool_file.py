@@ -59,10 +59,10 @@ class Place(NamedTuple):
 
 
 class SpoolFileWriter:
-    """Makes a file and grows it. Raises OSError."""
+    """Makes a file, or writes over one from its beginning. Raises OSError."""
 
     def __init__(self, directory: Path, name: SpoolFileName) -> None:
-        self.fd = os.open(directory / str(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self.fd = os.open(directory / str(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.size = 0
         self._mark = name.mark
 

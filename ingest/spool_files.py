@@ -176,11 +176,16 @@ def find_files(directory: Path) -> list[SpoolFile]:
 
 
 def end_of_last(file: SpoolFile, state: SpoolState | None) -> int:
-    """The key after the last bundle of an append that was written whole; or, if it is later, what the state says."""
+    """The key after the last bundle of an append that was written whole; or, if it is later, what the state says.
+
+    What follows its bundles, from before the file was written over, doesn't count in its size any more.
+    """
     end = max(file.name.first, state.next if state else 0)
+    file.size = 0
     reader = SpoolFileReader(file.path, file.name)
     try:
         for place in reader.places():
+            file.size = place.at + place.bytes
             if not place.more:
                 end = max(end, place.key + 1)
     finally:

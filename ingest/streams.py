@@ -17,10 +17,11 @@ from confluent_kafka import KafkaException
 
 from ingest.connection import ListenError
 from ingest.fresh import FRESH_BYTES
-from ingest.publisher import IN_FLIGHT_BYTES, Publisher, TopicRefused
+from ingest.publisher import IN_FLIGHT_BYTES, Publisher
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.stream_settings import StreamSettings
+from ingest.stream_topics import TopicRefused
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """The spool keeps what was appended, in order, through reopening and kills, and says when it is full."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,28 +121,38 @@ def test_small_records_that_come_together_lie_together(tmp_path: Path) -> None:
         assert [one.seq for one in labels(records(spool))] == [*range(10), *range(20, 25)]
 
 
-def test_waiting_for_more_ends_with_the_next_record(tmp_path: Path) -> None:
+def test_it_says_whether_there_is_more(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        assert not spool.wait_for_more(-1, 0.01)
-        later = threading.Timer(0.05, spool.append, [[entry(0)]])
-        later.start()
-        assert spool.wait_for_more(-1, 10)
-        later.join()
+        assert not spool.has_more(-1)
+        spool.append([entry(0)])
+        assert spool.has_more(-1)
         (only,) = spool.read(-1, ALL)
-        assert not spool.wait_for_more(only.key, 0.01)
+        assert not spool.has_more(only.key)
+
+
+def test_what_was_just_put_in_is_read_from_memory(tmp_path: Path) -> None:
+    with Spool(tmp_path, SIZE, fresh_bytes=2500) as spool:
+        for n in range(3):
+            spool.append([entry(n, bytes(1000))])
+        found = spool.read(-1, ALL, from_disk=False)
+        assert [label.seq for label in labels(records(spool))] == [0, 1, 2]
+        assert [label.seq for bundle in found for label in labels(bundle.records)] == [0, 1]
+        assert spool.read(found[-1].key, ALL, from_disk=False) == []
 
 
 def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Path) -> None:
     count = 3000
     seen: list[int] = []
+    appended = threading.Event()
     with Spool(tmp_path, LEAST_BYTES) as spool:  # its files are small: one is begun, or removed, all the time
 
         def drain() -> None:
             after = -1
             try:
                 while len(seen) < count:
-                    assert spool.wait_for_more(after, 10)
-                    found = spool.read(after, 100_000)
+                    while not (found := spool.read(after, 100_000)):
+                        assert appended.wait(10)
+                        appended.clear()
                     seen.extend(label.seq for bundle in found for label in labels(bundle.records))
                     spool.remove([bundle.key for bundle in found])
                     after = found[-1].key
@@ -152,9 +163,29 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
             draining = pool.submit(drain)
             for n in range(count):
                 spool.append([entry(n, bytes(20_000))])
+                appended.set()
                 spool.wait_for_room()
             draining.result(60)
     assert seen == list(range(count))
+
+
+def test_files_that_are_written_over_give_only_what_was_put_in_last(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    files = set()
+    with Spool(root, LEAST_BYTES) as spool:
+        for n in range(60):
+            spool.append([entry(n, bytes([n]) * 10_000)])
+            files |= {path.stat().st_ino for path in root.rglob("*.bundles")}
+            found = spool.read(n - 3, ALL)  # bundles have the keys 0, 1, …
+            if n < 58:
+                spool.remove([bundle.key for bundle in found if bundle.key <= n - 2])
+        assert len(files) <= 3, "they are the same few files, one after the other"
+        killed = shutil.copytree(root, tmp_path / "killed")
+    with Spool(killed, LEAST_BYTES) as spool:
+        assert [label.seq for label in labels(records(spool))] == [56, 57, 58, 59]
+        assert [record.value for record in records(spool)] == [bytes([n]) * 10_000 for n in range(56, 60)]
+        assert spool.bytes < 60_000
+        assert spool.prev == (EPOCH, 59)
 
 
 # -- reopening ------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_what_is_sound_is_read_and_the_damaged_file_is_set_aside(
         assert [line.levelno for line in caplog.records if "is damaged" in line.message] == [logging.ERROR], said
         spool.remove(keys(found))
         assert (spool.bundles, spool.bytes) == (0, 0)
-        assert not spool.wait_for_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6, 0)
+        assert not spool.has_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6)
     (aside,) = (left / "damaged").iterdir()
     assert aside.name.startswith(path.name[:20])
     with Spool(left, SIZE) as spool:
@@ -151,13 +151,13 @@ def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -
     assert kept.name.startswith(path.name[:20])
 
 
-def test_a_reader_that_waits_for_more_does_not_spin_on_what_is_lost(left: Path) -> None:
+def test_there_is_no_more_where_all_is_lost(left: Path) -> None:
     empty(files(left)[-1])
     with Spool(left, SIZE) as spool:
         last = spool.read(-1, ALL)[-1].key
-        assert not spool.wait_for_more(last, 0.01)
+        assert not spool.has_more(last)
         put(spool, 300, 301)
-        assert spool.wait_for_more(last, 0)
+        assert spool.has_more(last)
         assert [record.time for bundle in spool.read(last, ALL) for record in bundle.records] == [300]
 
 

@@ -1,0 +1,149 @@
+"""One Kafka producer, and the bundles of records that it has on their way: until Kafka has acknowledged them."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ingest.bundle import Bundle, Spooled
+from ingest.latency import Latency
+from ingest.outage import SILENT_BROKER_CONFIG
+
+PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "enable.gapless.guarantee": True,  # what follows a failed record must not overtake it
+    "message.timeout.ms": 0,  # never give a record up
+    "message.max.bytes": 1_048_588,  # a broker's default
+    "queue.buffering.max.kbytes": 64 << 10,  # more than is ever in flight, which is what limits it
+    "queue.buffering.max.messages": 1_000_000,
+    # A request at a time: what comes meanwhile goes with the next. With more of them, librdkafka turns in a loop, at
+    # the cost of a core, whenever 5 records are under way and others wait (1.2 to 1.7 instead of 0.35 CPU s/GB).
+    "max.in.flight": 1,
+    "linger.ms": 0,
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
+    **SILENT_BROKER_CONFIG,
+    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
+    "allow.auto.create.topics": False,
+}
+
+_OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A bundle that isn't acknowledged yet. parts: of it that aren't; one for each of its topics. since: ms, when its
+    first record was received."""
+
+    parts: int
+    since: int
+
+
+class Flight:
+    """What one producer has been given. For one thread at a time.
+
+    config: of the producer, PRODUCER_CONFIG in it. topics: of frames, and of those that are rejected. latency: is
+    told how long records took, from receipt to acknowledgement.
+
+    `bytes` are on their way; `failed` is why no more of them will be taken: another producer must begin again from
+    the spool. `offset` is that of the last record of the frames' topic that Kafka has; `answered` when it last had
+    acknowledged something, or nothing was to be (time.monotonic()).
+    """
+
+    def __init__(self, config: Mapping[str, Any], topics: Mapping[bool, str], latency: Latency) -> None:
+        self.bytes = 0
+        self.failed: KafkaError | None = None
+        self.offset: int | None = None
+        self.answered = time.monotonic()
+        self.acknowledged_bytes = 0
+        self._producer = Producer(dict(config))
+        self._topics = topics
+        self._latency = latency
+        self._awaited: dict[int, _Awaited] = {}  # by key, the oldest first
+        self._acknowledged: list[int] = []
+
+    @property
+    def oldest(self) -> int | None:
+        """When the first record that isn't acknowledged yet was received, ms; None if all are."""
+        return next((awaited.since for awaited in self._awaited.values()), None)
+
+    def send(self, bundle: Bundle, rejected_too: bool) -> None:
+        """Give the producer a bundle's records. It won't be acknowledged, ever, if it has rejected ones that mustn't
+        be sent: so it stays in the spool, and the copies of the others will be dropped as duplicates."""
+        if not self.bytes:
+            self.answered = time.monotonic()
+        since = bundle.records[0].time
+        age = time.time() - since / 1000
+        parts: dict[bool, list[Spooled]] = {}
+        for record in bundle.records:
+            parts.setdefault(record.rejected, []).append(record)
+        self._awaited[bundle.key] = _Awaited(len(parts), since)
+        with self._noting_fatal_errors():
+            for rejected, records in parts.items():
+                if rejected and not rejected_too:
+                    continue
+                size = sum(len(record.value) + _OVERHEAD_BYTES for record in records)
+                self.bytes += size
+                # An acknowledgement comes with a copy of its record: of many it is asked for the last one only. What
+                # befalls another one is a fatal error, by the gapless guarantee, and fails the last one, too.
+                last = records.pop()
+                for record in records:
+                    self._produce(record)
+                self._produce(last, partial(self._delivered, bundle.key, len(records) + 1, size, age))
+
+    def serve(self, seconds: float) -> None:
+        """See which are acknowledged now; wait for one up to that long."""
+        with self._noting_fatal_errors():
+            self._producer.poll(seconds)
+
+    def take_acknowledged(self) -> list[int]:
+        """The keys of the bundles that Kafka has, each once."""
+        keys, self._acknowledged, self.acknowledged_bytes = self._acknowledged, [], 0
+        return keys
+
+    def _produce(
+        self, record: Spooled, on_delivery: Callable[[KafkaError | None, Message], None] | None = None
+    ) -> None:
+        self._producer.produce(
+            self._topics[record.rejected],
+            record.value,
+            partition=0,
+            headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
+            timestamp=record.time,
+            on_delivery=on_delivery,
+        )
+
+    def _delivered(
+        self, key: int, records: int, size: int, age: float, error: KafkaError | None, message: Message
+    ) -> None:
+        """age: s, from receipt until it was given to the producer."""
+        self.bytes -= size
+        if error is not None:
+            self.failed = self.failed or error
+            return
+        self.answered = time.monotonic()
+        if message.topic() == self._topics[False]:
+            self.offset = message.offset()
+        self._latency.observe(age + (message.latency() or 0.0), records)
+        awaited = self._awaited[key]
+        awaited.parts -= 1
+        if not awaited.parts:
+            del self._awaited[key]
+            self._acknowledged.append(key)
+            self.acknowledged_bytes += size
+
+    @contextmanager
+    def _noting_fatal_errors(self) -> Iterator[None]:
+        """confluent-kafka tells `error_cb` nothing of these: it raises them from whatever serves acknowledgements,
+        and wrapped, if it has served another one since."""
+        try:
+            yield
+        except (KafkaException, SystemError) as error:
+            fatal = error if isinstance(error, KafkaException) else error.__cause__
+            if not isinstance(fatal, KafkaException):
+                raise
+            self.failed = self.failed or fatal.args[0]

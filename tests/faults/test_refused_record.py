@@ -1,0 +1,48 @@
+"""Kafka refuses one record of many that came together: it, and what follows it, waits in the spool; none is lost."""
+
+from pathlib import Path
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from processes import RawSender, Recorder, eventually, flow, scan
+
+from ingest.topic import Kind, frames_topic
+
+
+def _take_at_most(servers: str, topic: str, size: int) -> None:
+    """Have the broker refuse larger batches on that topic, from now on."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.incremental_alter_configs([resource])[resource].result()
+
+
+def test_a_refused_record_among_others_is_published_once_it_is_taken(kafka: str, stream: str, tmp_path: Path) -> None:
+    sent = [scan(0), *(scan(n, 200_000 if n == 4 else 1000) for n in range(1, 10))]
+    with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
+        recorder.create_topic()
+        ingest = recorder.ingest(sender.port)
+        connection = sender.accept()
+        connection.sendall(flow(1) + sent[0])
+        eventually(lambda: len(_frames(recorder)) == 1, "its first frame is in the topic")
+        _take_at_most(kafka, frames_topic(stream), 100_000)
+        connection.sendall(b"".join(sent[1:]))  # in the midst of these is one that is refused; those after it are not
+        ingest.await_line("Kafka refused a record")
+        _take_at_most(kafka, frames_topic(stream), 1_048_588)
+        eventually(lambda: len(_frames(recorder)) == len(sent), "all of them are in the topic")
+        assert _frames(recorder) == sent
+        assert ingest.stop() == 0
+
+
+def _frames(recorder: Recorder) -> list[bytes]:
+    """The frames in the topic, each once: what was sent again after a refusal is a duplicate by its seq."""
+    found: dict[int, tuple[Kind, bytes]] = {}
+    for label, _, value in recorder.records():
+        assert label.seq <= len(found), "one is missing in between"
+        found.setdefault(label.seq, (label.kind, value))
+    return [value for kind, value in found.values() if kind is Kind.FRAME]
