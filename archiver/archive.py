@@ -60,7 +60,7 @@ class Archive:
         self._root = root
         self._settings = settings
         self._recordings: dict[str, Recording] = {}
-        self._paused: set[str] = set()
+        self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pools = Pools()
         self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
@@ -140,8 +140,9 @@ class Archive:
             self._feed.pause(stream)
             self._paused.add(stream)
         elif stream in self._paused and not recording.crowded and not recording.incoming:
-            self._feed.resume(stream)
-            self._paused.remove(stream)
+            resumed = self._feed.resume(stream, recording.incoming.next)
+            if resumed:
+                self._paused.remove(stream)
 
     # Durable and committed, once a second
 
@@ -219,9 +220,10 @@ class Archive:
 
     def overtaken(self, stream: str, earliest: int) -> None:
         """Retention was faster than we."""
-        self._paused.discard(stream)  # the Feed has resumed it
-        if stream in self._recordings:
-            self._recordings[stream].overtaken(earliest)
+        recording = self._recordings.get(stream)
+        if recording and recording.taken_up:
+            self._paused.discard(stream)  # the Feed has resumed it
+            recording.incoming.overtaken(earliest)
 
     def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""

@@ -40,7 +40,6 @@ _COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
 _LEAVE_SECONDS = 3.0
-_NOT_YET = (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS)
 
 T = TypeVar("T")
 
@@ -122,6 +121,7 @@ class Feed:
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._unread_since: dict[str, float] = {}
         self._is_back = False
         self._stopping = threading.Event()
         self._outage = Outage()
@@ -207,19 +207,21 @@ class Feed:
         """Deliver no more of it until `resume`."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
 
-    def resume(self, stream: str) -> None:
-        """Deliver it again."""
-        self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
-
-    def seek(self, stream: str, offset: int | None) -> bool:
-        """Deliver it from that offset on; None: from its first record. Gives whether that could be done: not while
-        librdkafka hasn't begun to read it, for some ms after its assignment. Raises KafkaException."""
+    def resume(self, stream: str, offset: int | None) -> bool:
+        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
+        for some ms after its assignment, while librdkafka hasn't begun to read it."""
+        topic, now = frames_topic(stream), time.monotonic()
+        self._consumer.resume([TopicPartition(topic, 0)])
         try:
-            self._consumer.seek(TopicPartition(frames_topic(stream), 0, _start(offset)))
+            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
+            # other, for up to a second.
+            self._consumer.seek(TopicPartition(topic, 0, _start(offset)))
         except KafkaException as error:
-            if error.args[0].code() in _NOT_YET:
-                return False
-            raise
+            self.pause(stream)
+            if now - self._unread_since.setdefault(stream, now) > _COMPLAIN_SECONDS:
+                self._complain(f"the stream {stream} can't be read on: {error.args[0].str()}")
+            return False
+        self._unread_since.pop(stream, None)
         return True
 
     @property

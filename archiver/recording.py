@@ -110,13 +110,6 @@ class Recording:
             if taken:
                 self._go_on(taken.resumed, taken.carry)
 
-    def overtaken(self, earliest: int) -> None:
-        """Retention was faster than we; the Feed reads on at `earliest`."""
-        if self.taken_up:
-            self.incoming.overtaken(earliest)
-        else:
-            self._taking_up.reads_elsewhere()
-
     def work(self) -> None:
         """Do what can be done now. Raises FencedError, EvictedError."""
         if not self.taken_up or self.stopped:

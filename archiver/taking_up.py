@@ -85,8 +85,6 @@ class TakingUp:
         self._claim: int | None = None  # of the attempt's thread while there is one
         self._left: SegmentFile | None = None
         self._way: _Way = partial(resume, archive, feed, committed)
-        self._reads_at = committed.offset
-        self._reads_elsewhere = False
         self._since: float | None = time.monotonic()
         self._attempt: Future[TakenUp] | None = None
         self._try()
@@ -108,7 +106,7 @@ class TakingUp:
         return self._attempt is None or self._attempt.done()
 
     def result(self, *, again: bool) -> TakenUp | None:
-        """What it has come to, once, with the Feed reading from there; None if it isn't there yet.
+        """What it has come to, once; None if it isn't there yet.
 
         again: try again if it has failed. Raises CheckpointError, OSError, KafkaException: why it failed.
         """
@@ -123,16 +121,9 @@ class TakingUp:
         except BaseException:
             self._attempt = None
             raise
-        offset = taken.resumed.offset
-        if (self._reads_elsewhere or offset != self._reads_at) and not self._feed.seek(self._stream, offset):
-            return None
         self._say_how_long()
         self._attempt = self._since = None
         return taken
-
-    def reads_elsewhere(self) -> None:
-        """The Feed doesn't read any more from where the stream was when it was assigned."""
-        self._reads_elsewhere = True
 
     def go_back(self, committed: Committed, left: SegmentFile | None) -> None:
         """Take it up again, when `result` is asked for it: from what is committed. left: the open file."""
@@ -157,7 +148,6 @@ class TakingUp:
 
     def _begin_again(self, way: _Way, left: SegmentFile | None) -> None:
         self._way, self._left = way, left
-        self._reads_elsewhere = True
         self._since = time.monotonic()
 
     def _try(self) -> None:
