@@ -81,6 +81,7 @@ class Archive:
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
+            log.info("stopping")
             committed = self._let_go(list(self._recordings), _STOP_SECONDS)
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
