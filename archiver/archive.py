@@ -106,7 +106,8 @@ class Archive:
         return self._feed.fenced_itself
 
     def _once(self) -> None:
-        busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
+        waits = self._committing is not None or not self._feed.settled
+        busy = waits or any(recording.busy for recording in self._recordings.values())
         touched = set()
         messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
         size = 0

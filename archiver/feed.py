@@ -88,8 +88,9 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble` is what was last heard of Kafka, if that wasn't good. Raises KafkaException on a setting that librdkafka
-    doesn't take.
+    `trouble` is what was last heard of Kafka, if that wasn't good. `settled`: whether the group has given us our
+    first streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
+    KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Feed:
         self._refused: set[str] = set()
         self._unread_since: dict[str, float] = {}
         self._is_back = False
+        self.settled = False
         self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
@@ -271,6 +273,7 @@ class Feed:
         consumer.pause(partitions)
         self._commits.ours.update(found.stream for found in committed)
         self._recordings.assigned(committed)
+        self.settled = True
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         if not partitions:
