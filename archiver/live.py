@@ -74,7 +74,7 @@ class RecordingStatus:
         if self.trouble:
             yield f"{self.stream}: can't write: {self.trouble}"
         elif self.taking_up and self.taking_up > _TAKING_UP_SECONDS:
-            why = "its open file is copied, made again or saved, or g3.files is looked through"
+            why = "its open file is copied or saved, or g3.files is looked through"
             yield f"{self.stream}: not recorded for {self.taking_up:.0f} s: {why}"
         if (lag := self.lag_seconds(now)) > LATE_SECONDS:
             yield f"{self.stream}: {lag:.0f} s behind"
