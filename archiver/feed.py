@@ -255,7 +255,8 @@ class Feed:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
         and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
         """
-        consumer.incremental_assign(partitions)
+        # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more.
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
         consumer.pause(partitions)
         self._is_back = True
 
@@ -334,6 +335,8 @@ class Feed:
             raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
+            if stream_of(topic) not in self._commits.ours:
+                return  # it has been given away meanwhile
             partition = TopicPartition(topic, 0)
             earliest, _ = self._persist(
                 lambda: self._consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
