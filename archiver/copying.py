@@ -36,7 +36,7 @@ def copy_bytes(source: int, target: int, length: int, going_on: Callable[[], Non
 def _copy_block(source: int, target: int, at: int, count: int) -> int:
     """Copy what the two files have in common from `at` on, `count` bytes at most; gives how many, 0 at the end."""
     try:
-        # XFS and Btrfs copy nothing then: both files have the same blocks, until one of them is written to.
+        # XFS and Btrfs need not copy anything: both files may have the same blocks, until one of them is written to.
         return os.copy_file_range(source, target, count, at, at)
     except OSError as error:
         if error.errno not in _NOT_IN_THE_KERNEL:
