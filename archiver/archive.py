@@ -1,25 +1,26 @@
 """The loop: records from the feed to the recordings, and once a second everything durable and committed.
 
 One thread polls, and says what is written where. A few write, when it is much. Another makes durable and commits, for
-all streams in one request; some more finish files, each at its own pace, so that no stream waits for another's disk.
+all streams in one request; some more take streams up and finish files, each at its own pace, so that no stream waits
+for another's disk.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaException
 
-from archiver.checkpoint import CheckpointError
 from archiver.commits import Commit, EvictedError
 from archiver.event import Event
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
+from archiver.pools import Pools
 from archiver.recording import Recording
 from archiver.segment_file import SyncError
 from archiver.segmentation import Settings
@@ -32,11 +33,10 @@ log = logging.getLogger(__name__)
 _COMMIT_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _BUSY_POLL_SECONDS = 0.01
-_LET_GO_SECONDS = 8.0
-"""How long a stream that goes to another member may take to finish its file, before it is left as it is."""
-
-_WRITING_THREADS = 4
-_FINISHING_THREADS = 8
+_STOP_SECONDS = 8.0
+_REVOKED_SECONDS = 0.5
+"""How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
+them next does it then; and while they go to another member, all that stay here wait."""
 
 
 class Archive:
@@ -60,11 +60,9 @@ class Archive:
         self._root = root
         self._settings = settings
         self._recordings: dict[str, Recording] = {}
-        self._paused: set[str] = set()
+        self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
-        self._pool = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
-        self._writers = ThreadPoolExecutor(_WRITING_THREADS, "writing")
-        self._durable_pool = ThreadPoolExecutor(1, "durable")
+        self._pools = Pools()
         self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
         self._commit_at = 0.0
         self._turned = time.monotonic()
@@ -83,13 +81,12 @@ class Archive:
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
-            committed = self._let_go(list(self._recordings))
+            log.info("stopping")
+            committed = self._let_go(list(self._recordings), _STOP_SECONDS)
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
             self._feed.refuse_commits()
-            self._pool.shutdown()
-            self._writers.shutdown()
-            self._durable_pool.shutdown()
+            self._pools.shutdown()
             self._feed.close()
         log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
@@ -109,7 +106,8 @@ class Archive:
         return self._feed.fenced_itself
 
     def _once(self) -> None:
-        busy = self._committing is not None or any(recording.busy for recording in self._recordings.values())
+        waits = self._committing is not None or not self._feed.settled
+        busy = waits or any(recording.busy for recording in self._recordings.values())
         touched = set()
         messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
         size = 0
@@ -125,8 +123,8 @@ class Archive:
         now = time.monotonic()
         tick = now >= self._commit_at
         for recording in list(self._recordings.values()):
-            if tick and not recording.restored and not recording.stopped:
-                self._restore(recording, seek=True)
+            if not recording.taken_up and not recording.stopped:
+                recording.take_up(again=tick)
             if recording in touched or (recording.busy and (tick or not recording.trouble)):
                 recording.work()
             if tick and not behind:
@@ -144,19 +142,9 @@ class Archive:
             self._feed.pause(stream)
             self._paused.add(stream)
         elif stream in self._paused and not recording.crowded and not recording.incoming:
-            self._feed.resume(stream)
-            self._paused.remove(stream)
-
-    def _restore(self, recording: Recording, seek: bool) -> int | None:
-        """The offset to read from. A disk that can't be used now is tried again at every tick."""
-        try:
-            return recording.restore(seek=seek)
-        except CheckpointError as error:
-            recording.stop(f"{error}; nothing is recorded over it")
-            return None
-        except (OSError, KafkaException) as error:
-            recording.say_trouble(error)
-            return recording.committed_offset
+            resumed = self._feed.resume(stream, recording.incoming.next)
+            if resumed:
+                self._paused.remove(stream)
 
     # Durable and committed, once a second
 
@@ -170,7 +158,7 @@ class Archive:
             if snapshots:
                 for snapshot in snapshots:
                     snapshot.recording.held = True
-                self._committing = snapshots, self._durable_pool.submit(self._commit, snapshots)
+                self._committing = snapshots, self._pools.durable.submit(self._commit, snapshots)
 
     def _commit(self, snapshots: list[Snapshot]) -> list[Snapshot]:
         """Make durable, and commit; gives those for which that is done. Raises as Feed.commit."""
@@ -216,21 +204,17 @@ class Archive:
 
     # Streams come and go: the Feed's Streams
 
-    def assigned(self, committed: Sequence[Committed]) -> Mapping[str, int | None]:
+    def assigned(self, committed: Sequence[Committed]) -> None:
         """Record these from now on."""
-        starts: dict[str, int | None] = {}
         for found in committed:
-            recording = Recording(found, self._settings, self._root, self._feed, self._pool, self._writers)
-            self._recordings[found.stream] = recording
-            self._paused.discard(found.stream)  # the Feed has resumed it
-            starts[found.stream] = self._restore(recording, seek=False)
-        if starts:
-            log.info("recording %s", ", ".join(sorted(starts)))
-        return starts
+            self._recordings[found.stream] = Recording(found, self._settings, self._root, self._feed, self._pools)
+            self._paused.add(found.stream)
+        if committed:
+            log.info("recording %s", ", ".join(sorted(found.stream for found in committed)))
 
     def revoked(self, streams: Sequence[str]) -> None:
         """Another member records these from now on."""
-        self._let_go([stream for stream in streams if stream in self._recordings])
+        self._let_go([stream for stream in streams if stream in self._recordings], _REVOKED_SECONDS)
 
     def lost(self, streams: Sequence[str]) -> None:
         """Another member records these already."""
@@ -238,20 +222,21 @@ class Archive:
 
     def overtaken(self, stream: str, earliest: int) -> None:
         """Retention was faster than we."""
-        self._paused.discard(stream)  # the Feed has resumed it
-        if stream in self._recordings:
-            self._recordings[stream].incoming.overtaken(earliest)
+        recording = self._recordings.get(stream)
+        if recording and recording.taken_up:
+            self._paused.discard(stream)  # the Feed has resumed it
+            recording.incoming.overtaken(earliest)
 
-    def _let_go(self, streams: Sequence[str]) -> bool:
-        """Leave these durable and committed, as far as that can be done in a few seconds; gives whether it was."""
+    def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
+        """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
         committed = True
-        until = time.monotonic() + _LET_GO_SECONDS
+        until = time.monotonic() + seconds
         recordings = [self._recordings[stream] for stream in streams]
         try:
             while time.monotonic() < until:
                 self._feed.serve_commits()
                 self._see_to_commits(due=False)
-                if not self._committing and all(recording.settle() for recording in recordings):
+                if not self._committing and all([recording.settle() for recording in recordings]):
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
             snapshots = [found for recording in recordings if (found := recording.snapshot())]

@@ -96,6 +96,10 @@ class Directory:
         """Make its names durable. Raises OSError."""
         os.fsync(self._fd)
 
+    def descriptor(self) -> int:
+        """One of its own for whoever is to make its names durable later, and then closes it. Raises OSError."""
+        return os.dup(self._fd)
+
     def close(self) -> None:
         """Let go of it."""
         os.close(self._fd)

@@ -21,14 +21,16 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
+from archiver.abandoned import Abandoned
 from archiver.commits import Commit, Commits, FencedError, classified
-from archiver.event import Event, FileFinished, encode
-from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History, LastFile
+from archiver.event import Event, FileFinished
+from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History
+from archiver.last_files import LastFiles
+from archiver.telling import Telling
 from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
@@ -54,32 +56,23 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     **SILENT_BROKER_CONFIG,
     **FETCH_CONFIG,
 }
-_PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    "enable.idempotence": True,
-    "acks": "all",
-    "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
-    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **SILENT_BROKER_CONFIG,
-    "allow.auto.create.topics": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What was committed for a stream; offset None: nothing. last_file: what else is known, without metadata."""
+    """What was committed for a stream; offset None: nothing."""
 
     stream: str
     offset: int | None
     metadata: str
-    last_file: LastFile = None
 
 
 class Streams(Protocol):
     """Who records the streams. Each method is called inside `Feed.batch`."""
 
-    def assigned(self, committed: Sequence[Committed]) -> Mapping[str, int | None]:
-        """These are ours now; gives the offset to read each from, None for the earliest."""
+    def assigned(self, committed: Sequence[Committed]) -> None:
+        """These are ours now. Each is read from its committed offset, else from its first record, once it is resumed;
+        until then it is paused."""
 
     def revoked(self, streams: Sequence[str]) -> None:
         """These go to another member: make them durable, commit, let go."""
@@ -95,8 +88,9 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble` is what was last heard of Kafka, if that wasn't good. Raises KafkaException on a setting that librdkafka
-    doesn't take.
+    `trouble` is what was last heard of Kafka, if that wasn't good. `settled`: whether the group has given us our
+    first streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
+    KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -109,12 +103,12 @@ class Feed:
         told: Callable[[Event], None],
     ) -> None:
         self.trouble: str | None = None
-        self._told = told
         self._servers = config["bootstrap.servers"]
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
         self._commits = Commits()
         self.history = History(common, group)
+        self.last_files = LastFiles(self.history)
         self._consumer = Consumer(
             {
                 **CONSUMER_CONFIG,
@@ -125,10 +119,12 @@ class Feed:
             }
         )
         self._admin = AdminClient({**SILENT_BROKER_CONFIG, **common})
-        self._producer = Producer({**_PRODUCER_CONFIG, **common})
+        self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
+        self._unread_since: dict[str, float] = {}
         self._is_back = False
+        self.settled = False
         self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
@@ -159,7 +155,7 @@ class Feed:
                 [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         self._commits.begin(self._consumer)
-        self._producer.poll(0)  # so that what it tells of brokers isn't old
+        self._telling.poll()
         if self.trouble and self._may_be_back:
             self._see_whether_it_is_back()
         found: list[Message] = []
@@ -197,27 +193,11 @@ class Feed:
 
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
-        outcome: list[KafkaError | None] = []
-        try:
-            self._producer.produce(
-                FILES_TOPIC,
-                encode(event),
-                event.key.encode(),
-                partition=0,
-                on_delivery=lambda error, _: outcome.append(error),
-            )
-        except BufferError:
-            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
-        self._producer.flush(_KAFKA_SECONDS)
-        if not outcome:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
-        if outcome[0] is not None:
-            raise KafkaException(outcome[0])
-        self._told(event)
+        self._telling.tell(event)
 
     def last_file(self, stream: str) -> FileFinished | None:
         """The event of a stream's last file, if it has one. For any thread. Raises KafkaException."""
-        found = self.history.last_files([stream])[stream]
+        found = self.last_files.of(stream, Abandoned())
         return found if isinstance(found, FileFinished) else None
 
     def end(self, stream: str) -> int | None:
@@ -226,17 +206,25 @@ class Feed:
         return end if end >= 0 else None
 
     def pause(self, stream: str) -> None:
-        """Deliver no more of it until `resume`, or until it is assigned to us again: librdkafka itself would go on
-        pausing it then."""
+        """Deliver no more of it until `resume`."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
 
-    def resume(self, stream: str) -> None:
-        """Deliver it again."""
-        self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
-
-    def seek(self, stream: str, offset: int | None) -> None:
-        """Deliver it from that offset on; None: from its first record."""
-        self._consumer.seek(TopicPartition(frames_topic(stream), 0, OFFSET_BEGINNING if offset is None else offset))
+    def resume(self, stream: str, offset: int | None) -> bool:
+        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
+        for some ms after its assignment, while librdkafka hasn't begun to read it."""
+        topic, now = frames_topic(stream), time.monotonic()
+        self._consumer.resume([TopicPartition(topic, 0)])
+        try:
+            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
+            # other, for up to a second.
+            self._consumer.seek(TopicPartition(topic, 0, _start(offset)))
+        except KafkaException as error:
+            self.pause(stream)
+            if now - self._unread_since.setdefault(stream, now) > _COMPLAIN_SECONDS:
+                self._complain(f"the stream {stream} can't be read on: {error.args[0].str()}")
+            return False
+        self._unread_since.pop(stream, None)
+        return True
 
     @property
     def fenced_itself(self) -> bool:
@@ -267,37 +255,26 @@ class Feed:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
         and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
         """
-        consumer.incremental_assign(partitions)
+        # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more.
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
         consumer.pause(partitions)
         self._is_back = True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [p for p in partitions if p.partition == 0 and not self._is_refused(p.topic)]
-        committed = self._committed(consumer, ours)
-        without = [stream_of(p.topic) for p in committed if not p.metadata]
-        last_files = self._persist(lambda: self.history.last_files(without)) if without else {}
-        starts = self._recordings.assigned(
-            [
-                Committed(
-                    stream_of(p.topic),
-                    None if p.offset == OFFSET_INVALID else p.offset,
-                    p.metadata or "",
-                    last_files.get(stream_of(p.topic)),
-                )
-                for p in committed
-            ]
-        )
-        offsets = {
-            frames_topic(stream): OFFSET_BEGINNING if start is None else start for stream, start in starts.items()
-        }
-        refused = [p for p in partitions if p.topic in self._refused]
+        self._refuse_split(partitions)
+        ours = [p for p in partitions if p.partition == 0 and p.topic not in self._refused]
+        committed = [
+            Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
+            for p in self._committed(consumer, ours)
+        ]
+        starts = {frames_topic(found.stream): _start(found.offset) for found in committed}
         consumer.incremental_assign(
-            [TopicPartition(p.topic, p.partition, offsets.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
+            [TopicPartition(p.topic, p.partition, starts.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
         )
-        self._commits.ours.update(starts)
-        consumer.resume([TopicPartition(frames_topic(stream), 0) for stream in starts])  # see `pause`
-        if refused:
-            consumer.pause(refused)
+        consumer.pause(partitions)
+        self._commits.ours.update(found.stream for found in committed)
+        self._recordings.assigned(committed)
+        self.settled = True
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         if not partitions:
@@ -336,19 +313,21 @@ class Feed:
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
         return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
 
-    def _is_refused(self, topic: str) -> bool:
+    def _refuse_split(self, partitions: Sequence[TopicPartition]) -> None:
+        """Find out which of these topics have more than one partition; none of those is recorded."""
+        if not partitions:
+            return
         # Not of the consumer: after its list_topics in a callback, the next callback of the same poll aborts us.
-        found = self._persist(lambda: self._admin.list_topics(topic, timeout=_ASK_SECONDS)).topics.get(topic)
-        if found is not None and len(found.partitions) > 1:
-            if topic not in self._refused:
+        known = self._persist(lambda: self._admin.list_topics(timeout=_ASK_SECONDS)).topics
+        for topic in sorted({p.topic for p in partitions} & known.keys()):
+            if len(known[topic].partitions) > 1 and topic not in self._refused:
+                self._refused.add(topic)
                 log.error(
                     "the topic %s has %d partitions, so its order is lost; it is not recorded. "
                     "Delete it; ingest creates it with one",
                     topic,
-                    len(found.partitions),
+                    len(known[topic].partitions),
                 )
-            self._refused.add(topic)
-        return topic in self._refused
 
     def _record_error(self, message: Message, error: KafkaError) -> None:
         final = classified(error)
@@ -356,6 +335,8 @@ class Feed:
             raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
+            if stream_of(topic) not in self._commits.ours:
+                return  # it has been given away meanwhile
             partition = TopicPartition(topic, 0)
             earliest, _ = self._persist(
                 lambda: self._consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
@@ -410,6 +391,10 @@ class Feed:
         if now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now
             log.warning("Kafka at %s: %s; still trying", self._servers, what)
+
+
+def _start(offset: int | None) -> int:
+    return OFFSET_BEGINNING if offset is None else offset
 
 
 def _pattern(streams: Sequence[str] | None) -> str:

@@ -9,7 +9,6 @@ import fcntl
 import logging
 import secrets
 import stat
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_fixed
 
 from archiver import sums
+from archiver.abandoned import Abandoned
 from archiver.checkpoint import Checkpoint, Partial, encode
 from archiver.commits import Commit
 from archiver.directory import Directory
@@ -37,10 +37,6 @@ _LOCK = "claim.lock"
 _REPAIR_LOCK = "repair.lock"
 _RETRY_SECONDS = 1.0
 _SAY_AGAIN_ATTEMPTS = 60
-
-
-class AbandonedError(Exception):
-    """The recording was given away while its file was being finished; the next owner goes on with that."""
 
 
 class Ledger(Protocol):
@@ -118,7 +114,7 @@ def finish(
     checkpoint: Checkpoint,
     file: SegmentFile | None,
     losses: Sequence[RecordsLost],
-    abandoned: threading.Event,
+    abandoned: Abandoned,
 ) -> Checkpoint:
     """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
 
@@ -255,16 +251,14 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
     )
 
 
-def _persist(stream: str, what: str, act: Callable[[], T], abandoned: threading.Event) -> T:
+def _persist(stream: str, what: str, act: Callable[[], T], abandoned: Abandoned) -> T:
     def say(state: RetryCallState) -> None:
         assert state.outcome
         if state.attempt_number % _SAY_AGAIN_ATTEMPTS == 1:
             log.error("%s: %s: %s; still trying", stream, what, state.outcome.exception())
-        if abandoned.is_set():
-            raise AbandonedError(f"{stream}: {what}")
+        abandoned.check(f"{stream}: {what}")
 
-    if abandoned.is_set():
-        raise AbandonedError(f"{stream}: {what}")
+    abandoned.check(f"{stream}: {what}")
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)),
         reraise=True,

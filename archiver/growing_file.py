@@ -7,6 +7,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from archiver.abandoned import Abandoned
 from archiver.carry import Carry
 from archiver.checkpoint import Base, Partial, RecordId
 from archiver.directory import Directory
@@ -67,10 +68,10 @@ class GrowingFile:
         return new
 
     @classmethod
-    def go_on(cls, directory: Directory, partial: Partial, epochs: Epochs) -> Self:
+    def go_on(cls, directory: Directory, partial: Partial, epochs: Epochs, abandoned: Abandoned) -> Self:
         """Go on with what was committed; in a copy of it if a frozen process holds it.
 
-        epochs: those of the checkpoint. Raises PartialDamagedError, OSError.
+        epochs: those of the checkpoint. Raises PartialDamagedError, OSError, AbandonedError.
         """
         random = partial.random
         try:
@@ -79,7 +80,7 @@ class GrowingFile:
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
             random = secrets.token_hex(4)
             copy = str(PartialName(partial.path, partial.first.time, random))
-            file = SegmentFile.copy(directory, partial.name, copy, partial.length, partial.crc)
+            file = SegmentFile.copy(directory, partial.name, copy, partial.length, partial.crc, abandoned)
         return cls(
             file,
             partial.path,
@@ -91,6 +92,11 @@ class GrowingFile:
             partial.last,
             partial.frames,
         )
+
+    @property
+    def name(self) -> str:
+        """Of its partial."""
+        return str(PartialName(self.path, self._first.time, self._random))
 
     def write(self, record: Record) -> None:
         """Append a frame, at the next flush."""

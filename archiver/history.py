@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from archiver.checkpoint import CheckpointError, RecordId
-from archiver.event import Event, FileFinished, decode
+from archiver.event import Event, decode
 from archiver.sequence import first_whole
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 
@@ -35,10 +35,6 @@ _POLL_SECONDS = 0.5
 _TOLD_BEFORE = 86_400_000
 """ms. Events are told after what they are about, by the clock of another host."""
 _MOST_CHUNKS = 2000
-_BLOCK_RECORDS = 5000
-
-LastFile = FileFinished | CheckpointError | None
-"""The event of a stream's last file; why it can't be understood; or None: it has none."""
 
 
 class Commit(NamedTuple):
@@ -83,7 +79,9 @@ class History:
 
     def batches(self, stream: str, start: int, end: int) -> Iterator[list[Message]]:
         """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
-        topic = frames_topic(stream)
+        return self._batches(frames_topic(stream), start, end)
+
+    def _batches(self, topic: str, start: int, end: int) -> Iterator[list[Message]]:
         with self._consumer() as consumer:
             consumer.assign([TopicPartition(topic, 0, start)])
             heard, wanted = time.monotonic(), 1
@@ -119,27 +117,15 @@ class History:
         message = next(self._from(topic, offset), None)
         return None if message is None else message.timestamp()[1]  # (an empty one is false)
 
-    def last_files(self, streams: Sequence[str]) -> Mapping[str, LastFile]:
-        """The newest FileFinished on g3.files of each, in this group. Raises KafkaException also if there is no such
-        topic: whoever asks has made it, and a broker that has just started may not know of it yet."""
-        wanted = {f"{self._group}/{stream}/": stream for stream in streams}
-        found: dict[str, LastFile] = {}
+    def files_span(self) -> tuple[int, int]:
+        """As `span`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made it, and
+        a broker that has just started may not know of it yet."""
         with self._consumer() as consumer:
-            first, end = _span(consumer, FILES_TOPIC)
-            while end > first and len(found) < len(wanted):
-                start = max(first, end - _BLOCK_RECORDS)
-                newest: dict[str, LastFile] = {}
-                for message in _records(consumer, FILES_TOPIC, start, end):
-                    key = (message.key() or b"").decode(errors="replace")
-                    stream = wanted.get("/".join([*key.split("/")[:2], ""]))
-                    # A loss is no file, also if a later version told it in a way that can't be understood here.
-                    a_loss = key.split("/")[2:3] == ["loss"]
-                    event = _file_finished(message) if stream and not a_loss else None
-                    if stream and event:
-                        newest[stream] = event
-                found = {**newest, **found}
-                end = start
-        return {stream: found.get(stream) for stream in streams}
+            return _span(consumer, FILES_TOPIC)
+
+    def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
+        """As `batches`, of g3.files."""
+        return self._batches(FILES_TOPIC, start, end)
 
     def events(self, since: int | None = None) -> Iterator[Event | CheckpointError]:
         """All that the group has told on g3.files, in order; of an event that can't be understood, why.
@@ -250,11 +236,3 @@ def _label(message: Message) -> Label | None:
         return label_of(message)
     except ContractError:
         return None
-
-
-def _file_finished(message: Message) -> LastFile:
-    try:
-        event = decode(message.value() or b"")
-    except CheckpointError as error:
-        return error
-    return event if isinstance(event, FileFinished) else None

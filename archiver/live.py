@@ -9,6 +9,9 @@ from ingest.latency import LatencyCounts
 LATE_SECONDS = 30.0
 """An archiver that is so far behind is a problem, and so is one whose loop takes so long."""
 
+_TAKING_UP_SECONDS = 5.0
+"""Nearly always a stream is taken up in less than one."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
@@ -34,7 +37,8 @@ class RecordingStatus:
     record, as far as Kafka has told. None: not known. time: ms, of the last record taken, 0 if none was. frames,
     bytes: data frames that are durable and committed; latency: of these, from ingest's receipt on. losses: how often
     records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how often
-    two ingests took turns. trouble: why it can't write now; stopped: why it has stopped for good.
+    two ingests took turns. trouble: why it can't write now; stopped: why it has stopped for good. taking_up: s, for
+    which it has been found out from where to go on; None once it is known.
     """
 
     stream: str
@@ -52,6 +56,7 @@ class RecordingStatus:
     turns: int
     trouble: str | None
     stopped: str | None
+    taking_up: float | None = None
 
     @property
     def lag(self) -> int:
@@ -68,6 +73,9 @@ class RecordingStatus:
             yield f"{self.stream}: stopped {self.stopped}"
         if self.trouble:
             yield f"{self.stream}: can't write: {self.trouble}"
+        elif self.taking_up and self.taking_up > _TAKING_UP_SECONDS:
+            why = "its open file is copied or saved, or g3.files is looked through"
+            yield f"{self.stream}: not recorded for {self.taking_up:.0f} s: {why}"
         if (lag := self.lag_seconds(now)) > LATE_SECONDS:
             yield f"{self.stream}: {lag:.0f} s behind"
 

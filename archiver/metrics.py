@@ -34,6 +34,10 @@ def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) ->
 
 def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:
     shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recording.stopped))
+    text = (
+        "For how long it has been looked at from where to go on, after the stream was assigned; 0 once it is known."
+    )
+    shown.gauge("taking_up_seconds", text, recording.taking_up or 0.0)
     text = "Records in the topic that aren't recorded yet; too few while a stream waits for its disk, and isn't read."
     shown.gauge("lag_records", text, recording.lag)
     text = "Time since ingest received the last record that was taken, if there are others in the topic; else 0."

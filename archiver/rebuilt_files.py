@@ -18,7 +18,7 @@ from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
 from archiver.rebuilding import Content, Rebuilt
 from archiver.salvage import DAMAGED
-from archiver.segment_file import begin_writeback
+from archiver.writeback import begin_writeback
 
 _BATCHES_BEHIND = 4
 

@@ -6,29 +6,30 @@ done on other threads, by `make_durable` and `finish`, with what is frozen here 
 """
 
 import logging
-import os
-import threading
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
+from archiver.abandoned import Abandoned
 from archiver.carry import Carry
-from archiver.checkpoint import Base, Checkpoint, Closing
+from archiver.checkpoint import Base, Checkpoint, CheckpointError, Closing
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.growing_file import GrowingFile, id_of
 from archiver.incoming import Incoming
 from archiver.live import RecordingStatus
+from archiver.pools import Pools
 from archiver.recorded import Recorded
-from archiver.resume import Resumed, rebuild, resume
+from archiver.resume import Resumed
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.segmentation import Effect, Settings, State, Why, closes, room, step, went_on
 from archiver.sequence import Record
 from archiver.snapshot import Snapshot
+from archiver.taking_up import TakingUp
 from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
@@ -60,12 +61,10 @@ class Recording:
         settings: Settings,
         archive: ArchiveRoot,
         feed: Feed,
-        pool: Executor,
-        writers: Executor,
+        pools: Pools,
     ) -> None:
         self.stream = committed.stream
         self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
-        self.restored = False
         self.stopped: str | None = None  # for good, by what can't be understood
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
@@ -75,8 +74,7 @@ class Recording:
         self._settings = settings
         self._archive = archive
         self._feed = feed
-        self._pool = pool
-        self._writers = writers
+        self._pools = pools
         self._committed = committed
         self._last_commit: tuple[int, Checkpoint] | None = None  # since then
         self._state = State(self.stream)
@@ -86,8 +84,8 @@ class Recording:
         self._record: Record | None = None  # whole, but not stepped yet
         self._why: Why | None = None  # the open file must be finished before it is
         self._finishing: _Finishing | None = None
-        self._abandoned = threading.Event()
-        self._claim: int | None = None
+        self._abandoned = Abandoned()
+        self._taking_up = TakingUp(archive, feed, pools.takers, committed, self._abandoned)
         self._since: int | None = None  # of the last recorded frame before it
         self._syncs_fail = False
         self._say_trouble_at = 0.0
@@ -95,20 +93,26 @@ class Recording:
 
     # What is asked of a recording by the loop
 
-    def restore(self, *, seek: bool) -> int | None:
-        """Take up what was committed; gives the offset to read from, None for the earliest. seek: read from there.
+    @property
+    def taken_up(self) -> bool:
+        """Whether it is known from where to go on; until then another thread finds out."""
+        return self._taking_up.over
 
-        Raises CheckpointError, OSError, KafkaException, and then nothing has changed.
-        """
-        if self._claim is None:
-            self._claim = self._archive.claim(self.stream, alone=False)
-        self._take_up(resume(self._archive, self._feed, self._committed), seek=seek)
-        self.restored = True
-        return self.incoming.next
+    def take_up(self, *, again: bool) -> None:
+        """Go on, once it is known from where. again: find out again, if that has failed."""
+        try:
+            taken = self._taking_up.result(again=again)
+        except CheckpointError as error:
+            self.stop(f"{error}; nothing is recorded over it")
+        except (OSError, KafkaException) as error:
+            self.say_trouble(error)
+        else:
+            if taken:
+                self._go_on(taken.resumed, taken.carry)
 
     def work(self) -> None:
         """Do what can be done now. Raises FencedError, EvictedError."""
-        if not self.restored or self.stopped:
+        if not self.taken_up or self.stopped:
             return
         try:
             self._see_to_finishing()
@@ -125,7 +129,7 @@ class Recording:
             if self._open and self.trouble:
                 self._open.file.flush()
             elif self._open:
-                self._open.file.begin_flush(self._writers)
+                self._open.file.begin_flush(self._pools.writers)
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
         else:
@@ -136,7 +140,7 @@ class Recording:
     def follow(self) -> None:
         """Let the SHA-256 of the open file come nearer to its end."""
         if self._open and not self._finishing:
-            self._open.follow(self._pool)
+            self._open.follow(self._pools.finishers)
 
     def stop(self, why: str) -> None:
         """Record no more of this stream: going on would be guessing."""
@@ -155,19 +159,15 @@ class Recording:
         self.trouble = why
 
     @property
-    def committed_offset(self) -> int | None:
-        """Where the stream stood when it was assigned."""
-        return self._committed.offset
-
-    @property
     def busy(self) -> bool:
         """Whether something here waits for another thread, or for a disk with room."""
-        return bool(self._finishing or self._why or self.trouble or not self.restored)
+        waits = self._finishing or self._why or self.trouble or not self.taken_up
+        return bool(waits) and not self.stopped
 
     @property
     def crowded(self) -> bool:
         """Whether no more records should be delivered for now."""
-        waits = self.stopped or self.trouble or not self.restored
+        waits = self.stopped or self.trouble or not self.taken_up
         return bool(waits) or self.incoming.bytes > BACKLOG_BYTES
 
     def status(self) -> RecordingStatus:
@@ -194,12 +194,13 @@ class Recording:
             turns=incoming.seen.turns,
             trouble=self.trouble or ("the disk didn't take its file" if self._syncs_fail else None),
             stopped=self.stopped,
+            taking_up=None if self.stopped else self._taking_up.seconds,
         )
 
     def snapshot(self) -> Snapshot | None:
         """What there is to commit, or None if that is committed, or can't be now."""
         at = self._record.offset if self._record else self.incoming.next
-        if at is None or not self.restored or self._finishing or self.held or self.trouble:
+        if at is None or not self.taken_up or self._finishing or self.held or self.trouble:
             return None
         if self._open:
             try:
@@ -239,23 +240,18 @@ class Recording:
             if self._last_commit:
                 offset, checkpoint = self._last_commit
                 self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
-            self._let_go_of_file()
-            self.recorded.undone()
-            self._record = self._why = None
-            self.incoming.clear()
-            self.restored = False
+            self._taking_up.go_back(self._committed, self._give_up_file())
 
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
         self._abandoned.set()
-        self.restored = False
-        self._let_go_of_file()
-        if self._claim is not None:
-            os.close(self._claim)
-            self._claim = None
+        if opened := self._give_up_file():
+            opened.close()
+        self._taking_up.abandon()
 
     def settle(self) -> bool:
-        """Come to a state that can be committed; gives whether it is there, or a file is still being finished."""
+        """Come to a state that can be committed, or in which there is nothing to commit; gives whether it is there,
+        or another thread still finishes a file or takes the stream up. To be followed by `abandon`."""
         if self._finishing and not self._finishing.done.done():
             return False
         try:
@@ -265,7 +261,9 @@ class Recording:
                 self._open.file.flush()
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
-        return not self._finishing
+        if not self.taken_up:
+            self._abandoned.set()
+        return not self._finishing and self._taking_up.at_rest
 
     # From message to file
 
@@ -335,7 +333,9 @@ class Recording:
     def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
         told = self.incoming.losses
         losses, told.events = tuple(told.events), []
-        done = self._pool.submit(finish, self._archive, self._feed, offset, of, file, losses, self._abandoned)
+        done = self._pools.finishers.submit(
+            finish, self._archive, self._feed, offset, of, file, losses, self._abandoned
+        )
         self._finishing = _Finishing(offset, of, done)
 
     def _take_over(self, finishing: _Finishing) -> None:
@@ -343,15 +343,16 @@ class Recording:
         try:
             after = finishing.done.result()
         except PartialDamagedError as error:
-            self._rebuild(finishing, str(error))
+            self._taking_up.rebuild(finishing.of, finishing.offset, str(error), self._give_up_file())
             return
         except SyncError as error:
-            self._finishing = None
             self.unsynced = error
             self.see_to_sync()
             return
         self._finishing = self._why = None
-        self._let_go_of_file()
+        if self._open:
+            self._open.file.close()
+            self._open = None
         self._state = after.state
         self._files = after.files
         self._carry.moved(after.carry)
@@ -366,23 +367,11 @@ class Recording:
         partial = self._open.partial(epochs) if self._open else None
         return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
 
-    def _take_up(self, resumed: Resumed, *, seek: bool) -> None:
-        """Be as the checkpoint says. If it raises, nothing has changed."""
+    def _go_on(self, resumed: Resumed, carry: Carry) -> None:
+        """Be as the checkpoint says."""
         found = resumed.checkpoint
-        try:
-            carry = Carry.of(found, self._archive.root, lambda at: self._feed.history.value(self.stream, at))
-            if seek:
-                self._feed.seek(self.stream, resumed.offset)
-        except BaseException:
-            if resumed.file:
-                resumed.file.file.close()
-            raise
-        self._finishing = None
-        self._let_go_of_file()
-        self.recorded.undone()
         self._state = found.state
         self._files = found.files
-        self._record = self._why = None
         self.incoming.begin(resumed.offset, found.epochs, known=resumed.known)
         self._carry = carry
         self._open = resumed.file
@@ -390,15 +379,13 @@ class Recording:
             assert resumed.offset is not None
             self._finish(resumed.offset, found, None)
 
-    def _rebuild(self, finishing: _Finishing, why: str) -> None:
-        """Make the file again whose finishing found its partial damaged. Raises OSError, KafkaException."""
-        self._let_go_of_file()
-        self._take_up(rebuild(self._archive, self._feed, finishing.of, finishing.offset, why), seek=True)
-
-    def _let_go_of_file(self) -> None:
-        if self._open:
-            self._open.file.close()
-            self._open = None
+    def _give_up_file(self) -> SegmentFile | None:
+        """Forget all that isn't committed; gives the open file, to be closed."""
+        opened, self._open = self._open, None
+        self._finishing = self._record = self._why = None
+        self.recorded.undone()
+        self.incoming.clear()
+        return opened.file if opened else None
 
 
 def _now() -> int:

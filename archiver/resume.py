@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
+from archiver.abandoned import Abandoned
 from archiver.checkpoint import Checkpoint, CheckpointError
 from archiver.event import RecordsLost
 from archiver.feed import Committed, Feed
@@ -35,28 +36,30 @@ class Resumed:
     known: bool = True
 
 
-def resume(archive: ArchiveRoot, feed: Feed, committed: Committed) -> Resumed:
-    """Go on from what Kafka knows of the stream, and see to its partials.
+def resume(archive: ArchiveRoot, feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
+    """Go on from what Kafka knows of the stream, and see to its partials. May take minutes.
 
-    Raises CheckpointError if what Kafka knows can't be understood, OSError, KafkaException.
+    Raises CheckpointError if what Kafka knows can't be understood, OSError, KafkaException, AbandonedError.
     """
-    start = _without_orphans(archive, feed, _known(feed, committed))
+    start = _without_orphans(archive, feed, _known(feed, committed, abandoned), abandoned)
     found = start.checkpoint
     if found.partial is None or found.closing:
         return start
     try:
         with archive.private(committed.stream) as private:
-            file = GrowingFile.go_on(private, found.partial, found.epochs)
+            file = GrowingFile.go_on(private, found.partial, found.epochs, abandoned)
     except PartialDamagedError as error:
-        return rebuild(archive, feed, found, start.offset, str(error))
+        return rebuild(archive, feed, found, start.offset, str(error), abandoned)
     log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length / 1e6)
     return Resumed(found, start.offset, file)
 
 
-def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | None, why: str) -> Resumed:
+def rebuild(
+    archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | None, why: str, abandoned: Abandoned
+) -> Resumed:
     """Go on without the checkpoint's open file, whose partial isn't what was committed: make it again.
 
-    offset: where the checkpoint goes on. Raises OSError, KafkaException.
+    offset: where the checkpoint goes on. May take minutes. Raises OSError, KafkaException, AbandonedError.
     """
     stream, partial = found.state.stream, found.partial
     assert partial
@@ -68,7 +71,7 @@ def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | N
         before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
         return Resumed(before, base.offset)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
-    saved = salvage(archive, feed, stream, partial.name, what)
+    saved = salvage(archive, feed, stream, partial.name, what, abandoned)
     missing = partial.frames + len(partial.carry) - (saved.frames if saved else 0)
     last = partial.last
     loss = RecordsLost(
@@ -89,10 +92,11 @@ def rebuild(archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | N
     return Resumed(after, offset)
 
 
-def _known(feed: Feed, committed: Committed) -> Resumed:
-    stream, offset, last = committed.stream, committed.offset, committed.last_file
+def _known(feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
+    stream, offset = committed.stream, committed.offset
     if offset is not None and committed.metadata:
         return Resumed(checkpoints.decode(committed.metadata, stream), offset)
+    last = feed.last_files.of(stream, abandoned)
     if isinstance(last, CheckpointError):
         raise last
     if last is not None:
@@ -111,7 +115,7 @@ def _known(feed: Feed, committed: Committed) -> Resumed:
     return Resumed(Checkpoint(State(stream)), offset, known=False)
 
 
-def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resumed:
+def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned: Abandoned) -> Resumed:
     """See to the partials that no state tells of: begun just before a kill, or all that is left of a lost state."""
     found = start.checkpoint
     stream = found.state.stream
@@ -130,7 +134,9 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed) -> Resume
         if (found.partial and found.partial.path == orphan.path) or _comes_again(feed, start, orphan):
             archive.discard(stream, name)
             log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
-        elif saved := salvage(archive, feed, stream, name, "its state is lost, and the topic can't give it again"):
+            continue
+        why = "its state is lost, and the topic can't give it again"
+        if saved := salvage(archive, feed, stream, name, why, abandoned):
             begin, number = start_and_number(saved.path)
             names = replace(names, newest=max(names.newest, begin), highest=max(names.highest, number))
     found = replace(found, state=replace(found.state, names=names))

@@ -4,17 +4,19 @@ Law 5: bytes that the log can't give again are never deleted. The partial is cut
 name that it was to have; if it was damaged, it is kept beside, for whoever wants to look.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from archiver.abandoned import Abandoned
+from archiver.copying import copy_bytes
 from archiver.directory import Directory
 from archiver.event import Event, FileSalvaged
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PartialName
-from archiver.sums import digest
 from ingest.wire import Splitter, WireError, checked
 
 log = logging.getLogger(__name__)
@@ -42,23 +44,26 @@ class Teller(Protocol):
         """As Feed.tell."""
 
 
-def salvage(archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why: str) -> FileSalvaged | None:
+def salvage(
+    archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why: str, abandoned: Abandoned
+) -> FileSalvaged | None:
     """Publish the whole frames of a partial; gives what was told of them, None if there was not one.
 
-    May be repeated after a kill at any point. Raises OSError, KafkaException.
+    May be repeated after a kill at any point. Raises OSError, KafkaException, AbandonedError before anything is
+    published.
     """
     name = PartialName.parse(partial)
     assert name
     with archive.private(stream) as private:
         if not private.is_file(partial):
             return None
-        whole = whole_frames(private, partial)
+        whole = whole_frames(private, partial, abandoned)
         piece = partial
         if 0 < whole.bytes < whole.size:
             piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
             private.unlink(piece)
-            _copy(private, partial, piece, whole.bytes)
-        sha256 = digest(private, piece) if whole.frames else ""
+            _copy(private, partial, piece, whole.bytes, abandoned)
+        sha256 = _sha256(private, piece, abandoned) if whole.frames else ""
     event = None
     if whole.frames:
         published = archive.publish(stream, piece, name.path, sha256)
@@ -78,12 +83,12 @@ def salvage(archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why
     return event
 
 
-def whole_frames(directory: Directory, name: str) -> Whole:
-    """How much of a file is whole frames with right CRCs. Raises OSError."""
+def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole:
+    """How much of a file is whole frames with right CRCs. Raises OSError, AbandonedError."""
     frames = length = size = 0
     broken = False
     splitter = Splitter(_MAX_FRAME_BYTES)
-    for block in _blocks(directory, name):
+    for block in _blocks(directory, name, abandoned):
         size += len(block)
         if broken:
             continue
@@ -101,19 +106,25 @@ def whole_frames(directory: Directory, name: str) -> Whole:
     return Whole(frames, length, size, broken)
 
 
-def _blocks(directory: Directory, name: str) -> Iterator[bytes]:
+def _sha256(directory: Directory, name: str, abandoned: Abandoned) -> str:
+    sha256 = hashlib.sha256()
+    for block in _blocks(directory, name, abandoned):
+        sha256.update(block)
+    return sha256.hexdigest()
+
+
+def _blocks(directory: Directory, name: str, abandoned: Abandoned) -> Iterator[bytes]:
     with os.fdopen(directory.open(name, os.O_RDONLY), "rb", buffering=0) as file:
         while block := file.read(_BLOCK):
+            abandoned.check(f"reading {name}")
             yield block
 
 
-def _copy(directory: Directory, name: str, new: str, length: int) -> None:
+def _copy(directory: Directory, name: str, new: str, length: int, abandoned: Abandoned) -> None:
     """The first `length` bytes of a file into a new one, durably."""
-    with os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        for block in _blocks(directory, name):
-            file.write(block[: length - file.tell()])
-            if file.tell() == length:
-                break
-        file.flush()
-        os.fsync(file.fileno())
+    with (
+        os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
+        os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
+    ):
+        copy_bytes(old.fileno(), file.fileno(), length, lambda: abandoned.check(f"copying {name}"))
     directory.sync()

@@ -4,12 +4,10 @@ The promises: bytes go to explicit positions, so a zombie that wakes up writes w
 reported durable survives; a finished file appears whole, once, and is never overwritten or changed.
 """
 
-import ctypes
 import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
@@ -19,19 +17,17 @@ from typing import Self
 import google_crc32c
 
 from archiver import sums
+from archiver.abandoned import Abandoned
+from archiver.copying import copy_bytes
 from archiver.directory import Directory
 from archiver.layout import PartialName
+from archiver.writeback import begin_writeback
 
 _BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
 _MOST_SUFFIXES = 100_000
 _MOST_PARTS = 1024  # IOV_MAX
-_WRITEBACK_BYTES = 1 << 20
 _ASIDE_BYTES = 1 << 20  # that many take longer to write than another thread to wake
-_SYNC_FILE_RANGE_WRITE = 2
-
-_sync_file_range = ctypes.CDLL(None).sync_file_range
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 class PartialDamagedError(Exception):
@@ -54,10 +50,12 @@ class SegmentFile:
     given to `write`, not of what can be read back.
     """
 
-    def __init__(self, fd: int, length: int, crc: int) -> None:
+    def __init__(self, fd: int, length: int, crc: int, new_in: int | None = None) -> None:
+        """new_in: the descriptor of the directory in which its name isn't durable yet; this closes it."""
         self.length = self.written = length
         self.crc = crc
         self._fd = fd
+        self._new_in = new_in
         self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
         self._pending: list[bytes] = []
         self._aside: tuple[list[bytes], Future[None]] | None = None  # what another thread writes
@@ -67,16 +65,15 @@ class SegmentFile:
 
     @classmethod
     def create(cls, directory: Directory, name: str) -> Self:
-        """Begin a new one. Raises OSError."""
+        """Begin a new one; its name is made durable with its first bytes. Raises OSError."""
         fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            directory.sync()
+            return cls(fd, 0, 0, directory.descriptor())
         except BaseException:
             os.close(fd)
             directory.unlink(name)
             raise
-        return cls(fd, 0, 0)
 
     @classmethod
     def reopen(cls, directory: Directory, name: str, length: int, crc: int) -> Self:
@@ -103,24 +100,30 @@ class SegmentFile:
         return cls(fd, length, crc)
 
     @classmethod
-    def copy(cls, directory: Directory, name: str, copy: str, length: int, crc: int) -> Self:
-        """Go on in a copy of a partial that another process holds. Raises as `reopen` does."""
+    def copy(cls, directory: Directory, name: str, copy: str, length: int, crc: int, abandoned: Abandoned) -> Self:
+        """Go on in a copy of a partial that another process holds, durable when this returns: gigabytes that are
+        not would have every stream's commit wait for them.
+
+        Raises as `reopen` does, and AbandonedError; and then there is no copy.
+        """
         new = cls.create(directory, copy)
         try:
-            with (
-                os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
-                os.fdopen(os.dup(new._fd), "wb") as into,
-            ):
-                shutil.copyfileobj(old, into, _BLOCK)
-            size = os.fstat(new._fd).st_size
+            old = directory.open(name, os.O_RDONLY)
+            try:
+                size = copy_bytes(old, new._fd, length, lambda: abandoned.check(f"copying {name}"))
+            finally:
+                os.close(old)
             if size < length:
                 raise PartialDamagedError(f"it has {size} bytes of {length}")
-            os.ftruncate(new._fd, length)
+            new.make_durable()
         except BaseException:
             directory.unlink(copy)
             new.close()
             raise
-        return cls(new._fd, length, crc)
+        new.length = new.written = length
+        new.crc = crc
+        new._committed = (length, crc)
+        return new
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Append these, at the next `flush`."""
@@ -173,6 +176,9 @@ class SegmentFile:
         """See to it that what is written survives. Raises SyncError: go back to what was durable before."""
         with self._making_durable:
             try:
+                if self._new_in is not None:
+                    os.fsync(self._new_in)
+                    self._forget_directory()
                 os.fdatasync(self._fd)
             except OSError as error:
                 raise SyncError(error.errno, error.strerror) from error
@@ -214,23 +220,18 @@ class SegmentFile:
         with self._making_durable, self._following:
             fd, self._fd = self._fd, -1
             os.close(fd)
+            self._forget_directory()
+
+    def _forget_directory(self) -> None:
+        if self._new_in is not None:
+            os.close(self._new_in)
+            self._new_in = None
 
     def _read(self, at: int, end: int) -> bytes:
         block = os.pread(self._fd, min(_BLOCK, end - at), at)
         if not block:
             raise PartialDamagedError(f"it ends at {at} bytes, before {end}")
         return block
-
-
-def begin_writeback(fd: int, at: int, count: int) -> None:
-    """Have the kernel begin to write these bytes to the disk, without waiting for it.
-
-    Else all of a second's bytes wait for the sync, which holds up the writes meanwhile: 2.4 GB took 3.4 to 5.1 s
-    instead of 2.9 to 3.3 s (ext4). PostgreSQL does the same (checkpoint_flush_after).
-    """
-    if count >= _WRITEBACK_BYTES:
-        # Only a hint: an error of the disk comes back from the sync.
-        _sync_file_range(fd, at, count, _SYNC_FILE_RANGE_WRITE)
 
 
 def publish(

@@ -276,8 +276,9 @@ def _owners(many: Many, stream: str, archivers: int) -> dict[str, frozenset[str]
 
 
 def _await_taken(many: Many, who: str, stream: str) -> None:
+    """Return when that archiver has the stream, and has made of its file what it goes on with."""
     until = time.monotonic() + _PATIENCE_SECONDS
-    while stream not in many.metric_of_each("lag_records").get(who, {}):
+    while many.metric_of_each("taking_up_seconds").get(who, {}).get(stream) != 0:
         if time.monotonic() > until:
             raise ContestError(f"{who} doesn't take {stream}")
         time.sleep(_LOOK_SECONDS)

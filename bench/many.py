@@ -1,5 +1,6 @@
 """Many streams at once: a sender, one `ingest --streams`, archivers of one group; how late frames are readable."""
 
+import fcntl
 import json
 import re
 import sys
@@ -207,9 +208,10 @@ class Many:
         return lags(json.loads(self.sender.last_line()), json.loads(self.watcher.last_line()))
 
     def partials(self) -> list[Path]:
-        """The files of these streams that are open now."""
+        """The files of these streams that are open now; not what a dead archiver has left, of which others go on in
+        copies."""
         found = self.data.glob(f".archiver/{self._prefix}*/*_[0-9]*")
-        return [path for path in found if path.is_file()]
+        return [path for path in found if path.is_file() and _is_held(path)]
 
     def files(self) -> dict[str, Path]:
         """The finished ones, by their paths below the data directory."""
@@ -233,3 +235,12 @@ class Many:
             "ingest": self.ingest,
             **{name: process for name, process in self.archivers.items() if name not in without},
         }
+
+
+def _is_held(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,11 +1,11 @@
-"""An archiver to which something happens at one chosen call: it is killed, frozen, or the call fails.
+"""An archiver to which something happens at one chosen call: it is killed, frozen, the call fails, or is held.
 
     python tests/faults/stopped_at.py kill before 'link .*_001\\.g3' -- --data-dir /tmp/data …
 
 The product has no hooks for this: the functions of `os` that it uses, and Kafka's clients, are wrapped here, and then
 the command `archiver` runs as always. What is chosen is found in a line that says the call:
 
-    pwritev PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO · unlink PATH
+    pwritev PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO · unlink PATH
     commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
 """
 
@@ -38,6 +38,7 @@ class Stop:
         self._since: re.Pattern[str] | None = options.since
         self._still: int = options.nth - 1
         self._times: int = options.times
+        self._gate: Path | None = options.gate
         self._counting = threading.Lock()
 
     def at(self, call: str, act: Callable[[], T], half: Callable[[], object] | None = None) -> T:
@@ -71,6 +72,10 @@ class Stop:
         os.write(2, f"stopped_at: {self._action} {self._when} {call[:300]}\n".encode())
         if self._action in ERRORS:
             raise OSError(ERRORS[self._action], os.strerror(ERRORS[self._action]))
+        if self._action == "hold":
+            assert self._gate
+            self._gate.read_bytes()  # of a named pipe: returns when somebody has opened it for writing, and closed it
+            return
         os.kill(os.getpid(), signal.SIGKILL if self._action == "kill" else signal.SIGSTOP)
 
 
@@ -115,7 +120,7 @@ class ForgetfulDisk:
 
 def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     """Let every call that could be chosen pass by `stop`, and `disk` know of what it must."""
-    pwritev, fdatasync, fsync = os.pwritev, os.fdatasync, os.fsync
+    pwritev, fdatasync, fsync, copy_file_range = os.pwritev, os.fdatasync, os.fsync, os.copy_file_range
 
     def stopped_pwritev(fd: int, buffers: Sequence[bytes], offset: int, *flags: int) -> int:
         def half() -> None:
@@ -125,6 +130,9 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
         count = stop.at(f"pwritev {_path_of(fd)}", lambda: pwritev(fd, buffers, offset, *flags), half)
         disk.wrote(fd, offset, count)
         return count
+
+    def stopped_copy_file_range(src: int, dst: int, *rest: int) -> int:
+        return stop.at(f"copy_file_range {_path_of(dst)}", lambda: copy_file_range(src, dst, *rest))
 
     def stopped_fdatasync(fd: int) -> None:
         try:
@@ -163,6 +171,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
     wrapped = {
         "pwritev": stopped_pwritev,
+        "copy_file_range": stopped_copy_file_range,
         "fdatasync": stopped_fdatasync,
         "fsync": stopped_fsync,
         "link": of_two_paths("link", "link"),
@@ -178,7 +187,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
 def wrap_kafka(stop: Stop, pace: float) -> None:
     """The same for Kafka's clients. pace: s, between two records that the consumer delivers."""
-    from archiver import feed
+    from archiver import feed, telling
 
     class Consumer(confluent_kafka.Consumer):
         def __init__(self, config: dict[str, Any]) -> None:
@@ -213,8 +222,8 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
             flush = super().flush
             return stop.at("flush", lambda: flush(*args, **kwargs))
 
-    for name, client in {"Consumer": Consumer, "Producer": Producer}.items():
-        setattr(feed, name, client)
+    setattr(feed, "Consumer", Consumer)  # noqa: B010 - mypy knows that a module's classes stay what they are
+    setattr(telling, "Producer", Producer)  # noqa: B010
 
 
 def _path_of(fd: int) -> str:
@@ -228,13 +237,16 @@ def _path(path: Any, dir_fd: int | None) -> str:
 def main() -> int:
     """Run the archiver; gives its exit code, if it comes to one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["kill", "freeze", *ERRORS])
+    parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS])
     parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a pwritev")
     parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
     parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
     parser.add_argument("--times", type=int, default=1, help="for how many of them, one after the other")
     parser.add_argument("--since", type=re.compile, help="count only after a call that this matches")
     parser.add_argument("--pace", type=float, default=0.0, metavar="SECONDS", help="between two records")
+    parser.add_argument(
+        "--gate", type=Path, help="a named pipe: `hold` holds the thread until it has been written to"
+    )
     parser.add_argument("archiver", nargs="+", help="the arguments of archiver, after --")
     options = parser.parse_args()
     # A script's own directory comes first in sys.path; the archiver to run is the one beside these tests.

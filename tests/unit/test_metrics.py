@@ -221,6 +221,7 @@ def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_r
     found = of_archiver(ARCHIVE, Told())
     expected = {
         "stopped": 0,
+        "taking_up_seconds": 0,
         "lag_records": 30,
         "lag_seconds": 4,
         "last_record_timestamp_seconds": NOW - 4,
@@ -265,12 +266,23 @@ def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> Non
         (replace(ARCHIVE, turning=31.0), "nothing has been recorded for 31 s: it waits for Kafka or for a disk"),
         (replace(ARCHIVE, streams=(replace(RECORDING, trouble="full"),)), "slot: can't write: full"),
         (replace(ARCHIVE, streams=(replace(RECORDING, stopped="no sense"),)), "slot: stopped no sense"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, trouble="full", taking_up=9.0),)), "slot: can't write: full"),
+        (
+            replace(ARCHIVE, streams=(replace(RECORDING, taking_up=76.0),)),
+            "slot: not recorded for 76 s: its open file is copied or saved, or g3.files is looked through",
+        ),
         (replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 31_000),)), "slot: 31 s behind"),
     ],
 )
 def test_an_archiver_with_a_problem_isnt_healthy_and_says_which(status: ArchiveStatus, problem: str) -> None:
     assert list(status.problems(NOW)) == [problem]
     assert of_archiver(status, Told())["g3_archiver_healthy", ()] == 0
+
+
+def test_a_stream_that_is_taken_up_quickly_is_no_problem() -> None:
+    status = replace(ARCHIVE, streams=(replace(RECORDING, taking_up=1.5),))
+    assert list(status.problems(NOW)) == []
+    assert of_archiver(status, Told())["g3_archiver_taking_up_seconds", (("stream", "slot"),)] == 1.5
 
 
 def test_an_archiver_that_has_all_there_is_isnt_behind_however_old_that_is() -> None:

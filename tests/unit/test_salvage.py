@@ -7,6 +7,7 @@ from frames import ANY_FRAME, frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.event import Event, FileSalvaged
 from archiver.finishing import ArchiveRoot
@@ -29,7 +30,7 @@ def test_it_is_whole_frames_up_to_where_it_is_cut(
     (path / "x").write_bytes(everything[:size])
     whole = [n for n in range(len(frames) + 1) if len(b"".join(frames[:n])) <= size]
     with Directory(path, "") as directory:
-        assert whole_frames(directory, "x") == Whole(
+        assert whole_frames(directory, "x", Abandoned()) == Whole(
             whole[-1], len(b"".join(frames[: whole[-1]])), size, broken=False
         )
 
@@ -40,7 +41,7 @@ def test_after_a_changed_byte_nothing_is_trusted(tmp_path: Path, at: int) -> Non
     data[2 * len(FRAMES[0]) + (at if at >= 0 else len(FRAMES[0]) - 1)] ^= 4
     (tmp_path / "x").write_bytes(data)
     with Directory(tmp_path, "") as directory:
-        found = whole_frames(directory, "x")
+        found = whole_frames(directory, "x", Abandoned())
     assert (found.frames, found.bytes, found.size) == (2, 2 * len(FRAMES[0]), len(data))
 
 
@@ -71,21 +72,21 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: bytes) -> None:
     partial, told = left(archive, b"".join(FRAMES[:3]) + torn), Told()
-    event = salvage(archive, told, "crate1slot2", PARTIAL, "why")
+    event = salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned())
     assert (archive.root / PATH).read_bytes() == b"".join(FRAMES[:3])
     assert PATH.rpartition("/")[2] in (archive.root / PATH).with_name("SHA256SUMS").read_text()
     assert told.events == [event]
     assert isinstance(event, FileSalvaged)
     assert (event.path, event.frames, event.what) == (PATH, 3, "why")
     assert list(partial.parent.iterdir()) == []
-    assert salvage(archive, told, "crate1slot2", PARTIAL, "why") is None, "there is nothing left"
+    assert salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned()) is None, "there is nothing left"
 
 
 def test_a_damaged_one_is_kept_beside(archive: ArchiveRoot) -> None:
     data = bytearray(b"".join(FRAMES))
     data[len(FRAMES[0]) + 40] ^= 1
     partial = left(archive, bytes(data))
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why")
+    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
     assert event
     assert event.frames == 1
     (kept,) = partial.parent.iterdir()
@@ -94,7 +95,7 @@ def test_a_damaged_one_is_kept_beside(archive: ArchiveRoot) -> None:
 
 def test_one_without_a_whole_frame_is_not_published(archive: ArchiveRoot) -> None:
     partial = left(archive, FRAMES[0][:-1])
-    assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why") is None
+    assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned()) is None
     assert list(partial.parent.iterdir()) == []
     assert not (archive.root / PATH).exists()
 
@@ -103,7 +104,7 @@ def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
     (archive.root / PATH).parent.mkdir(parents=True)
     (archive.root / PATH).write_bytes(b"another")
     left(archive, FRAMES[0])
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why")
+    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
     assert event
     assert event.path == PATH.replace("_000", "_001")
     assert (archive.root / PATH).read_bytes() == b"another"
@@ -122,13 +123,13 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
     partial = left(archive, b"".join(FRAMES[:3]) + FRAMES[3][:50])
     if published:
         with pytest.raises(Killed):
-            salvage(archive, Killer(), "crate1slot2", PARTIAL, "why")
+            salvage(archive, Killer(), "crate1slot2", PARTIAL, "why", Abandoned())
     assert partial.exists()
     told = Told()
-    salvage(archive, told, "crate1slot2", PARTIAL, "why")
+    salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
     assert len(told.events) == 1
     # What the kill left is no partial of anything that is lost: the next start sees to it in the same way.
     for left_over in partial.parent.iterdir():
-        salvage(archive, told, "crate1slot2", left_over.name, "why")
+        salvage(archive, told, "crate1slot2", left_over.name, "why", Abandoned())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]

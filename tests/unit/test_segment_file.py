@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver import segment_file
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, unheld
 
@@ -55,7 +56,7 @@ def reopen(path: Path, length: int, crc: int) -> SegmentFile:
 def copy(path: Path, new: Path, length: int, crc: int) -> SegmentFile:
     """A copy of one that is held."""
     with Directory(path.parent, "") as directory:
-        return SegmentFile.copy(directory, path.name, new.name, length, crc)
+        return SegmentFile.copy(directory, path.name, new.name, length, crc, Abandoned())
 
 
 def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
