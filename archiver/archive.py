@@ -21,7 +21,7 @@ from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
 from archiver.recording import Recording
-from archiver.segment_file import SyncError
+from archiver.segment_file import LetGoError, SyncError
 from archiver.segmentation import Settings
 from archiver.snapshot import Snapshot
 from ingest.latency import Latency
@@ -194,6 +194,8 @@ class Archive:
                     self._feed.tell(loss)
             except SyncError as error:
                 snapshot.recording.unsynced = error
+            except LetGoError:
+                log.debug("%s: was let go of before this was durable", snapshot.recording.stream)
             else:
                 commits.append(commit)
                 done.append(snapshot)
