@@ -1,4 +1,4 @@
-"""An archiver to which something happens at one chosen call: it is killed, frozen, or the call fails.
+"""An archiver to which something happens at one chosen call: it is killed, frozen, the call waits, or fails.
 
     python tests/faults/stopped_at.py kill before 'link .*_001\\.g3' -- --data-dir /tmp/data …
 
@@ -7,6 +7,7 @@ the command `archiver` runs as always. What is chosen is found in a line that sa
 
     pwritev PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO · unlink PATH
     commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
+    watermarks TOPIC (asked for)
 """
 
 import argparse
@@ -39,6 +40,9 @@ class Stop:
         self._still: int = options.nth - 1
         self._times: int = options.times
         self._counting = threading.Lock()
+        self._released = threading.Event()
+        if self._action == "hold":
+            signal.signal(signal.SIGUSR1, lambda *_: self._released.set())
 
     def at(self, call: str, act: Callable[[], T], half: Callable[[], object] | None = None) -> T:
         """Carry out a call, unless it is the chosen one. half: carries out half of it."""
@@ -71,6 +75,9 @@ class Stop:
         os.write(2, f"stopped_at: {self._action} {self._when} {call[:300]}\n".encode())
         if self._action in ERRORS:
             raise OSError(ERRORS[self._action], os.strerror(ERRORS[self._action]))
+        if self._action == "hold":
+            self._released.wait()
+            return
         os.kill(os.getpid(), signal.SIGKILL if self._action == "kill" else signal.SIGSTOP)
 
 
@@ -127,6 +134,8 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
         return count
 
     def stopped_fdatasync(fd: int) -> None:
+        if fd < 0:
+            fdatasync(fd)  # raises: it is nobody's call that could be chosen
         try:
             stop.at(f"fdatasync {_path_of(fd)}", lambda: fdatasync(fd))
         except OSError:
@@ -192,6 +201,12 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
             self._asked = " ".join(str(partition.metadata) for partition in kwargs["offsets"])
             return stop.at(f"commit {self._asked}", lambda: super(Consumer, self).commit(*args, **kwargs))
 
+        def get_watermark_offsets(self, partition: Any, *args: Any, **kwargs: Any) -> Any:
+            ask = super().get_watermark_offsets
+            if kwargs.get("cached"):
+                return ask(partition, *args, **kwargs)
+            return stop.at(f"watermarks {partition.topic}", lambda: ask(partition, *args, **kwargs))
+
         def poll(self, timeout: float = -1) -> Any:
             wait = self._next - time.monotonic()
             if wait > 0:
@@ -228,7 +243,7 @@ def _path(path: Any, dir_fd: int | None) -> str:
 def main() -> int:
     """Run the archiver; gives its exit code, if it comes to one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["kill", "freeze", *ERRORS])
+    parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS], help="hold: until SIGUSR1")
     parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a pwritev")
     parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
     parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
