@@ -1,4 +1,4 @@
-"""An archiver to which something happens at one chosen call: it is killed, frozen, the call waits, or fails.
+"""An archiver to which something happens at one chosen call: it is killed, frozen, the call fails, or is held.
 
     python tests/faults/stopped_at.py kill before 'link .*_001\\.g3' -- --data-dir /tmp/data …
 
@@ -39,10 +39,8 @@ class Stop:
         self._since: re.Pattern[str] | None = options.since
         self._still: int = options.nth - 1
         self._times: int = options.times
+        self._gate: Path | None = options.gate
         self._counting = threading.Lock()
-        self._released = threading.Event()
-        if self._action == "hold":
-            signal.signal(signal.SIGUSR1, lambda *_: self._released.set())
 
     def at(self, call: str, act: Callable[[], T], half: Callable[[], object] | None = None) -> T:
         """Carry out a call, unless it is the chosen one. half: carries out half of it."""
@@ -76,7 +74,8 @@ class Stop:
         if self._action in ERRORS:
             raise OSError(ERRORS[self._action], os.strerror(ERRORS[self._action]))
         if self._action == "hold":
-            self._released.wait()
+            assert self._gate
+            self._gate.read_bytes()  # of a named pipe: returns when somebody has opened it for writing, and closed it
             return
         os.kill(os.getpid(), signal.SIGKILL if self._action == "kill" else signal.SIGSTOP)
 
@@ -243,13 +242,16 @@ def _path(path: Any, dir_fd: int | None) -> str:
 def main() -> int:
     """Run the archiver; gives its exit code, if it comes to one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS], help="hold: until SIGUSR1")
+    parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS])
     parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a pwritev")
     parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
     parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
     parser.add_argument("--times", type=int, default=1, help="for how many of them, one after the other")
     parser.add_argument("--since", type=re.compile, help="count only after a call that this matches")
     parser.add_argument("--pace", type=float, default=0.0, metavar="SECONDS", help="between two records")
+    parser.add_argument(
+        "--gate", type=Path, help="a named pipe: `hold` holds the thread until it has been written to"
+    )
     parser.add_argument("archiver", nargs="+", help="the arguments of archiver, after --")
     options = parser.parse_args()
     # A script's own directory comes first in sys.path; the archiver to run is the one beside these tests.

@@ -1,6 +1,6 @@
 """A stream's topic is deleted: the other streams are recorded on, and new ones are found as soon as ever."""
 
-import signal
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Site:
         self.recorder = recorder
         base = recorder.stream[-8:]
         self.gone, self.stays, self.also_gone, self.new = (f"{n}-{base}" for n in ("a", "b", "c", "d"))
+        self._gate = recorder.directory / "gate"
         self._admin = AdminClient({"bootstrap.servers": recorder.servers})
 
     @property
@@ -62,6 +63,16 @@ class Site:
         """As retention does: those before that offset."""
         deleted = TopicPartition(frames_topic(stream), 0, before)
         self._admin.delete_records([deleted])[deleted].result(SECONDS)
+
+    def held(self, call: str, nth: int = 1) -> Program:
+        """An archiver of which the thread that makes the n-th such call (stopped_at.py) is held until `release`."""
+        os.mkfifo(self._gate)
+        what = ["hold", "before", call, "--nth", str(nth), "--gate", str(self._gate)]
+        return disturbed(self.recorder, what, *self.flags, archive="archive")
+
+    def release(self) -> None:
+        """Let the thread go on."""
+        self._gate.write_bytes(b"")
 
     def assert_recording(self, archiver: Program, source: Source) -> None:
         """That the archiver records this stream on, and finds a new one."""
@@ -105,9 +116,7 @@ def test_while_it_is_recorded(site: Site) -> None:
 def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
     """A commit is of all streams, and their files are made durable one after the other, before it."""
     stays, gone, also_gone = sources = site.begin(site.stays, site.gone, site.also_gone)
-    archiver = disturbed(
-        site.recorder, ["hold", "before", f"fdatasync .*/{site.stays}/", "--nth", "3"], *site.flags, archive="archive"
-    )
+    archiver = site.held(f"fdatasync .*/{site.stays}/", nth=3)
 
     def all_go_on() -> bool:
         for source in sources:
@@ -118,7 +127,7 @@ def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
     site.delete(site.gone, site.also_gone)
     for source in (gone, also_gone):
         archiver.await_line(f"{source.stream}: let go of")
-    archiver.send(signal.SIGUSR1)
+    site.release()
     site.assert_recording(archiver, stays)
     assert archiver.stop() == 0
 
@@ -131,10 +140,9 @@ def test_after_retention_had_overtaken_it(site: Site) -> None:
     assert archiver.stop() == 0
     gone.scans(10)
     site.delete_records(site.gone, gone.sent - 1)
-    what = ["hold", "before", f"watermarks {frames_topic(site.gone)}$"]
-    again = disturbed(site.recorder, what, *site.flags, archive="archive")
+    again = site.held(f"watermarks {frames_topic(site.gone)}$")
     again.await_line("^stopped_at: hold")
     site.delete(site.gone)
-    again.send(signal.SIGUSR1)
+    site.release()
     site.assert_recording(again, stays)
     assert again.stop() == 0
