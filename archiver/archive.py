@@ -22,7 +22,7 @@ from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
 from archiver.pools import Pools
 from archiver.recording import Recording
-from archiver.segment_file import SyncError
+from archiver.segment_file import LetGoError, SyncError
 from archiver.segmentation import Settings
 from archiver.snapshot import Snapshot
 from ingest.latency import Latency
@@ -182,6 +182,8 @@ class Archive:
                     self._feed.tell(loss)
             except SyncError as error:
                 snapshot.recording.unsynced = error
+            except LetGoError:
+                log.debug("%s: was let go of before this was durable", snapshot.recording.stream)
             else:
                 commits.append(commit)
                 done.append(snapshot)

@@ -30,6 +30,7 @@ from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished
 from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History
 from archiver.last_files import LastFiles
+from archiver.overtaken import Overtaken
 from archiver.telling import Telling
 from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
@@ -125,6 +126,7 @@ class Feed:
         self._unread_since: dict[str, float] = {}
         self._is_back = False
         self.settled = False
+        self._overtaken = Overtaken(lambda error: self._complain(self._outage.why(error)))
         self._stopping = threading.Event()
         self._outage = Outage()
         self._complained = 0.0
@@ -156,6 +158,8 @@ class Feed:
             )
         self._commits.begin(self._consumer)
         self._telling.poll()
+        for stream, earliest in self._overtaken.read_on(self._consumer):
+            self._recordings.overtaken(stream, earliest)
         if self.trouble and self._may_be_back:
             self._see_whether_it_is_back()
         found: list[Message] = []
@@ -305,9 +309,11 @@ class Feed:
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._recordings.revoked(self._ours(partitions))
         self._commits.ours.difference_update(self._ours(partitions))
+        self._overtaken.let_go(self._ours(partitions))
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._commits.lost(self._ours(partitions))
+        self._overtaken.let_go(self._ours(partitions))
         self._recordings.lost(self._ours(partitions))
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
@@ -335,17 +341,8 @@ class Feed:
             raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
-            if stream_of(topic) not in self._commits.ours:
-                return  # it has been given away meanwhile
-            partition = TopicPartition(topic, 0)
-            earliest, _ = self._persist(
-                lambda: self._consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
-            )
-            self._recordings.overtaken(stream_of(topic), earliest)
-            # After this error librdkafka has stopped fetching, and refuses to seek.
-            self._consumer.incremental_unassign([partition])
-            self._consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
-            self._consumer.resume([partition])
+            if (stream := stream_of(topic)) in self._commits.ours:  # isn't, after _on_first_assign
+                self._overtaken.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             self._complain(self._outage.why(error))
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.

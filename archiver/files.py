@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from archiver.account import Account
+from archiver.checkpoint import Checkpoint, CheckpointError
 from archiver.command import run, table
-from archiver.event import FileFinished, FileSalvaged, RecordsLost
+from archiver.event import Event, FileFinished, FileSalvaged, RecordsLost
 from archiver.history import History
 from archiver.layout import start_and_number
-from archiver.segmentation import Why
+from archiver.segmentation import State, Why
 from archiver.times import duration, iso, moment, size
 
 _PROG = "archiver files"
+_NO_STATE = Checkpoint(State(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def show(options: argparse.Namespace) -> int:
 def _list(history: History, options: argparse.Namespace) -> int:
     wanted = set(options.stream)
     told = (e for e in history.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
-    account = Account.of(told)
+    account = Account.of(map(_without_state, told))
     found = entries(account, options.since, options.until)
     if options.json:
         for entry in found:
@@ -143,6 +146,11 @@ def _list(history: History, options: argparse.Namespace) -> int:
         when = "" if options.since is None and options.until is None else " in that time"
         print(f"the group {options.group} has finished no file{which}{when}", file=sys.stderr)
     return 0
+
+
+def _without_state(event: Event | CheckpointError) -> Event | CheckpointError:
+    """All of an event that is listed. The state after each of very many files is much, and isn't."""
+    return replace(event, checkpoint=_NO_STATE) if isinstance(event, FileFinished) else event
 
 
 def as_json(entry: Entry) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class SyncError(OSError):
     """The disk failed to take what was written. Asking again proves nothing: the kernel may have dropped it."""
 
 
+class LetGoError(OSError):
+    """It was closed meanwhile: whoever has the stream next goes on from what was committed."""
+
+
 class SegmentFile:
     """An open partial, locked by this process.
 
@@ -173,8 +177,13 @@ class SegmentFile:
         begin_writeback(self._fd, before, self.written - before)
 
     def make_durable(self) -> None:
-        """See to it that what is written survives. Raises SyncError: go back to what was durable before."""
+        """See to it that what is written survives.
+
+        Raises SyncError: go back to what was durable before; LetGoError.
+        """
         with self._making_durable:
+            if self._fd < 0:
+                raise LetGoError(errno.EBADF, "it has been let go of")
             try:
                 if self._new_in is not None:
                     os.fsync(self._new_in)

@@ -25,7 +25,7 @@ class Snapshot:
     mark: int  # of what is recorded by then
 
     def make_durable(self) -> Commit:
-        """On another thread. Raises SyncError."""
+        """On another thread. Raises SyncError, LetGoError."""
         if self.file:
             self.file.make_durable()
         return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))

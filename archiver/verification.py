@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from archiver.progress import Progress
 from archiver.survey import Entry
 
 _READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
+_PORTION_BYTES = 4 << 20
+_PORTION_FILES = 100  # a job of its own for each takes longer than to read a small one
 _PROGRESS_SECONDS = 0.5
 _OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
 
@@ -182,16 +184,27 @@ class _Inspection:
                 pieces = []
                 for stream, files in sorted(jobs.items()):
                     done = _Sum()
-                    looks = [pool.submit(self._look, known, stream, entry, stopping, done.add) for entry in files]
+                    portions = _portions(files)
+                    looks = [pool.submit(self._look_at, known, stream, it, stopping, done.add) for it in portions]
                     pieces.append((stream or "files of no stream", sum(entry.bytes for entry in files), done, looks))
                 for stream, total, done, looks in pieces:
                     self._follow(stream, total, done, looks)
-                    seen |= {one.path: one for one in (look.result() for look in looks)}
+                    seen |= {one.path: one for look in looks for one in look.result()}
             except BaseException:
                 stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return seen
+
+    def _look_at(
+        self,
+        known: Known,
+        stream: str,
+        entries: Sequence[Entry],
+        stopping: threading.Event,
+        passed: Callable[[int], None],
+    ) -> list[Seen]:
+        return [self._look(known, stream, entry, stopping, passed) for entry in entries]
 
     def _look(
         self,
@@ -210,9 +223,9 @@ class _Inspection:
         except OSError as error:
             return Seen(stream, entry.path, None, _why(error))
 
-    def _follow(self, stream: str, total: int, done: "_Sum", looks: Sequence[Future[Seen]]) -> None:
+    def _follow(self, stream: str, total: int, done: "_Sum", looks: Sequence[Future[list[Seen]]]) -> None:
         self._progress.begin(stream, total)
-        left: set[Future[Seen]] = set(looks)
+        left: set[Future[list[Seen]]] = set(looks)
         while left:
             left = wait(left, timeout=_PROGRESS_SECONDS).not_done
             self._progress.at(stream, done.total, done.total)
@@ -315,6 +328,20 @@ class _Inspection:
             never_received=sum(event.missing for event in finished),
             records_lost=sum(it.records or 0 for it in losses if self._since is None or it.until >= self._since),
         )
+
+
+def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """What a thread reads at a time: one large file, or many small ones."""
+    portion: list[Entry] = []
+    size = 0
+    for entry in entries:
+        portion.append(entry)
+        size += entry.bytes
+        if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 class _Sum:

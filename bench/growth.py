@@ -131,7 +131,7 @@ def _new_stream(many: Many) -> dict[str, float]:
         sender.end(signal.SIGKILL)
         _await(lambda: not list(private.glob("*_[0-9]*")))
         finished = time.monotonic() - begun
-    # Its topic stays: an archiver that is started again when it is gone may find no new stream any more.
+    many.site.forget(stream)
     return {"new stream recorded after s": recorded, "finish s": finished}
 
 

@@ -7,6 +7,7 @@ the command `archiver` runs as always. What is chosen is found in a line that sa
 
     pwritev PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO · unlink PATH
     commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
+    watermarks TOPIC (asked for)
 """
 
 import argparse
@@ -135,6 +136,8 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
         return stop.at(f"copy_file_range {_path_of(dst)}", lambda: copy_file_range(src, dst, *rest))
 
     def stopped_fdatasync(fd: int) -> None:
+        if fd < 0:
+            fdatasync(fd)  # raises: it is nobody's call that could be chosen
         try:
             stop.at(f"fdatasync {_path_of(fd)}", lambda: fdatasync(fd))
         except OSError:
@@ -200,6 +203,12 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
         def commit(self, *args: Any, **kwargs: Any) -> Any:
             self._asked = " ".join(str(partition.metadata) for partition in kwargs["offsets"])
             return stop.at(f"commit {self._asked}", lambda: super(Consumer, self).commit(*args, **kwargs))
+
+        def get_watermark_offsets(self, partition: Any, *args: Any, **kwargs: Any) -> Any:
+            ask = super().get_watermark_offsets
+            if kwargs.get("cached"):
+                return ask(partition, *args, **kwargs)
+            return stop.at(f"watermarks {partition.topic}", lambda: ask(partition, *args, **kwargs))
 
         def poll(self, timeout: float = -1) -> Any:
             wait = self._next - time.monotonic()
