@@ -4,10 +4,13 @@ No spool, no checks, no files cut: as little work as can move the same bytes wit
 
   python -m bench.bare ingest SERVERS TOPIC PORT LENGTHS TIMES     socket → acknowledged
   python -m bench.bare archiver SERVERS TOPIC BYTES FILE           topic → durable file
+  python -m bench.bare pump SERVERS TOPIC PORT                     socket → topic, at the stream's own pace
+  python -m bench.bare pour SERVERS TOPIC FILE                     topic → file, the same
 
 LENGTHS: of the frames that come, bytes, with commas between; TIMES: how often they come. Both print `ready` when they
 wait; in the end ingest prints `done`, the archiver a line of JSON: seconds and CPU seconds from the first record on.
-ingest begins with an empty record, before it is ready.
+ingest begins with an empty record, before it is ready. pump and pour move whatever comes as soon as it has come, pump
+until the sender closes, pour until it is killed; pour makes durable once a second.
 """
 
 import json
@@ -84,8 +87,37 @@ def archiver(servers: str, topic: str, total: int, path: Path) -> None:
     consumer.close()
 
 
+def pump(servers: str, topic: str, port: int) -> None:
+    """Produce what each read brings, until the sender closes."""
+    producer = Producer({**PRODUCER_CONFIG, "bootstrap.servers": servers})
+    with socket.create_connection(("127.0.0.1", port)) as sender:
+        while data := sender.recv(CHUNK_BYTES):
+            producer.produce(topic, data, partition=0)
+            producer.poll(0)
+    producer.flush()
+
+
+def pour(servers: str, topic: str, path: Path) -> None:
+    """Write each record when it comes."""
+    consumer = Consumer({**CONSUMER_CONFIG, "bootstrap.servers": servers, "group.id": "bare"})
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    synced = time.monotonic()
+    with path.open("wb", buffering=0) as file:
+        while True:
+            message = consumer.poll(1)
+            if message is not None and message.error() is None:
+                file.write(message.value() or b"")
+            if time.monotonic() > synced + 1:
+                os.fdatasync(file.fileno())
+                synced = time.monotonic()
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "ingest":
+    if sys.argv[1] == "pump":
+        pump(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[1] == "pour":
+        pour(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    elif sys.argv[1] == "ingest":
         ingest(sys.argv[2], sys.argv[3], int(sys.argv[4]), list(map(int, sys.argv[5].split(","))), int(sys.argv[6]))
     else:
         archiver(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))

@@ -15,8 +15,10 @@ from bench.measured import ContestError, Measured
 from bench.results import BROKER, Compare, Line, Run, line, most, of
 from bench.site import Growing, Site, program, settle
 from compose.tether import free_port
+from ingest.topic import frames_topic
 
 PART = "live"
+_DIRECT, _BARE = "direct recorder", "bare loops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,33 @@ def direct(site: Site, load: Load) -> Run:
         sender, port = _sender(stack, load)
         settle()
         recorder = stack.enter_context(program("bench.direct", str(port), str(directory / "direct_000.g3")))
-        return _measure(site, load, "direct recorder", sender, {"direct": recorder}, Growing(directory, recorder))
+        return _measure(site, load, _DIRECT, sender, {"direct": recorder}, Growing(directory, recorder))
 
 
-CONTESTANTS: Sequence[Callable[[Site, Load], Run]] = (ours, direct)
+def bare(site: Site, load: Load) -> Run:
+    """The least that can be had with Kafka between: two loops that look at nothing and keep nothing."""
+    stream, data = site.stream(), site.new_path("bare")
+    data.mkdir()
+    with ExitStack() as stack:
+        sender, port = _sender(stack, load)
+        settle()
+        topic, file = frames_topic(stream), data / "bare_000.g3"
+        pump = stack.enter_context(program("bench.bare", "pump", site.servers, topic, str(port)))
+        pour = stack.enter_context(program("bench.bare", "pour", site.servers, topic, str(file)))
+        processes = {"bare ingest": pump, "bare archiver": pour}
+        run = _measure(site, load, _BARE, sender, processes, Growing(data, pour))
+    site.forget(stream)
+    return run
+
+
+CONTESTANTS: Sequence[Callable[[Site, Load], Run]] = (ours, bare, direct)
 
 
 def latency_lines(runs: Sequence[Run]) -> list[Line]:
     """Median and 99th percentile have goals; the rest is shown."""
     found = []
     for load in latency_loads(1):
-        mine, direct = (of(runs, PART, who, load.name) for who in ("ours", "direct recorder"))
+        mine, direct = (of(runs, PART, who, load.name) for who in ("ours", _DIRECT))
         for name, bound in (("p50", 10.0), ("p90", None), ("p99", 30.0), ("max", None)):
             found += line(
                 "received → readable in the partial",
@@ -82,7 +100,7 @@ def latency_lines(runs: Sequence[Run]) -> list[Line]:
                 direct,
                 figure=_more(name),
                 unit=f"ms, {name}",
-                against="direct recorder",
+                against=_DIRECT,
                 compare=Compare.DIFFERENCE,
                 goal=None if bound is None else most(bound),
             )
@@ -93,16 +111,11 @@ def steady_lines(runs: Sequence[Run]) -> list[Line]:
     """CPU time for a gigabyte: of both together, which has the goal; of each, and of the broker."""
     found = []
     for load in steady_loads(1):
-        mine, direct = (of(runs, PART, who, load.name) for who in ("ours", "direct recorder"))
-        found += line(
-            "CPU, steady: ingest + archiver",
-            mine,
-            direct,
-            figure=_cpu_of_all,
-            unit="s/GB",
-            against="direct recorder",
-            goal=most(2),
-        )
+        mine = of(runs, PART, "ours", load.name)
+        for who, goal in ((_DIRECT, most(2)), (_BARE, None)):
+            other = of(runs, PART, who, load.name)
+            what = "CPU, steady: ingest + archiver"
+            found += line(what, mine, other, figure=_cpu_of_all, unit="s/GB", against=who, goal=goal)
         for who in ("ingest", "archiver", BROKER):
             found += line(f"… {who} alone", mine, figure=_cpu_of(who), unit="s/GB")
     return found
@@ -140,7 +153,7 @@ def _measure(
         sender.tell("go")
         sender.line()
         used = {name: process.used() for name, process in processes.items()}
-        if "ingest" in processes:
+        if who != _DIRECT:
             used[BROKER] = site.broker_used(before)
         file.await_still()
         said = json.loads(sender.last_line())
