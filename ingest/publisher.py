@@ -72,6 +72,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._left = threading.Event()  # something for `run` to do
+        self._idle = False  # whether `run` waits long, as it expects no acknowledgement
         self._turn = threading.Lock()  # of whoever uses what follows
         self._flight: Flight | None = None
         self._after = -1  # the key of the last bundle given to it
@@ -99,7 +100,8 @@ class Publisher:
             self._left.set()
             return
         try:
-            if self._flight is None or not self._give(self._flight, from_disk=False):
+            given = self._flight is not None and self._give(self._flight, from_disk=False)
+            if self._idle or not given:
                 self._left.set()
         finally:
             self._turn.release()
@@ -134,7 +136,10 @@ class Publisher:
                         flight.serve(_LOOK_SECONDS)
                 if given and not self._spool.stopping:
                     # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
-                    self._left.wait(_LOOK_SECONDS if self._spool.bundles else _IDLE_SECONDS)
+                    self._idle = True  # before looking, so that what comes meanwhile ends the wait
+                    self._idle = not self._spool.bundles
+                    self._left.wait(_IDLE_SECONDS if self._idle else _LOOK_SECONDS)
+                    self._idle = False
                 self._see_whether_it_answers(flight)
         finally:
             with self._turn:

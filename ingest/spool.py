@@ -24,6 +24,7 @@ from ingest.spool_file import SpoolFileWriter
 from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
 from ingest.spool_spare import Spare
 from ingest.spool_state import SpoolState, StateFile, boot_id
+from ingest.spool_sync import GroupSync
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ LEAST_BYTES = 1 << 20
 
 _FILE_BYTES = 16 << 20
 """One is written, one is acknowledged, one is spare: little enough to stay in the processor's cache."""
-_SYNC_SECONDS = 1.0
 
 
 class SpoolError(Exception):
@@ -79,11 +79,7 @@ class Spool:
                 raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
             if_it_fails.pop_all()
         self._cursor = Cursor(self._changed)
-        self._dirty, self._closed = threading.Event(), threading.Event()
-        self._syncing = threading.Thread(
-            target=self._sync_again_and_again, name=f"{directory.name} spool-sync", daemon=True
-        )
-        self._syncing.start()
+        self._group_sync = GroupSync(directory, self._sync)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises SpoolError."""
@@ -104,7 +100,7 @@ class Spool:
                 self._spare.drop()
                 raise SpoolError(f"the spool in {self._root} can't be written: {error}") from error
             self._starved = False
-        self._dirty.set()
+        self._group_sync.due()
 
     def wait_for_room(self) -> None:
         """Return when there is room for more, or when `stop` was called."""
@@ -167,7 +163,7 @@ class Spool:
                 if self._last_is_in_the_way():
                     self._retire()
                     self._removed()
-        self._dirty.set()
+        self._group_sync.due()
 
     def stop(self) -> None:
         """Let nobody wait for room any longer."""
@@ -177,9 +173,7 @@ class Spool:
 
     def close(self) -> None:
         """Leave it as a clean exit does: all of it on disk. Raises SpoolError."""
-        self._closed.set()
-        self._dirty.set()
-        self._syncing.join()
+        self._group_sync.close()
         try:
             with self._writing, self._changed:
                 self._retire()
@@ -369,23 +363,6 @@ class Spool:
             self._removed()
 
     # -- syncing
-
-    def _sync_again_and_again(self) -> None:
-        failing = False
-        while not self._closed.is_set():
-            self._dirty.wait()
-            if self._closed.wait(_SYNC_SECONDS):
-                return
-            self._dirty.clear()
-            try:
-                self._sync()
-            except OSError as error:
-                if not failing:
-                    log.error("the spool in %s can't be made durable (%s); still trying", self._root, error)
-                failing = True
-                self._dirty.set()
-            else:
-                failing = False
 
     def _sync(self) -> None:
         """All that was written until now. Raises OSError."""

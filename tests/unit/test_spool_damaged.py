@@ -303,7 +303,7 @@ def test_a_sync_that_fails_is_said_once_and_tried_again(
             raise OSError(5, "Input/output error")
         really(fd)
 
-    monkeypatch.setattr("ingest.spool._SYNC_SECONDS", 0.01)
+    monkeypatch.setattr("ingest.spool_sync._SECONDS", 0.01)
     monkeypatch.setattr(os, "fdatasync", failing)
     with Spool(tmp_path, SIZE) as spool:
         put(spool, 0, 1)

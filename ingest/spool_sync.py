@@ -1,0 +1,48 @@
+"""The spool's group sync: about a second after a write, all that was written until then is made durable."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 1.0
+
+
+class GroupSync:
+    """A thread that does it, and tries again if it fails. sync: raises OSError. directory: the spool's."""
+
+    def __init__(self, directory: Path, sync: Callable[[], None]) -> None:
+        self._directory = directory
+        self._sync = sync
+        self._due, self._closed = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{directory.name} spool-sync", daemon=True)
+        self._thread.start()
+
+    def due(self) -> None:
+        """Something was written."""
+        self._due.set()
+
+    def close(self) -> None:
+        """Return when it does nothing any more, whatever is due."""
+        self._closed.set()
+        self._due.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        failing = False
+        while not self._closed.is_set():
+            self._due.wait()
+            if self._closed.wait(_SECONDS):
+                return
+            self._due.clear()
+            try:
+                self._sync()
+            except OSError as error:
+                if not failing:
+                    log.error("the spool in %s can't be made durable (%s); still trying", self._directory, error)
+                failing = True
+                self._due.set()
+            else:
+                failing = False
