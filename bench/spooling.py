@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench.frames import SMURF, Frames, start_frame
@@ -109,4 +110,8 @@ def _await_spooled(spool: Path, size: int) -> float:
 
 
 def _spooled(spool: Path) -> int:
-    return sum(path.stat().st_size for path in spool.rglob("*.bundles"))
+    size = 0
+    for path in spool.rglob("*.bundles"):
+        with suppress(FileNotFoundError):  # it has another name now: it is looked at again soon
+            size += path.stat().st_size
+    return size
