@@ -143,8 +143,8 @@ class Splitter:
         frame, rest = self._buffer, self._buffer[end : self._end]
         del frame[end:]
         del frame[: self._start]
-        # The next frame is as large, as a rule: to grow step by step copies it more than once.
-        self._buffer = bytearray(max(_READ_BYTES, len(frame) + _READ_BYTES, 2 * len(rest)))
+        # The next frame is as large, as a rule, and to grow step by step copies it again and again.
+        self._buffer = bytearray(max(_READ_BYTES, min(len(frame), _GROW_BYTES), 2 * len(rest)))
         self._buffer[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
         return frame
