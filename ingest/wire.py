@@ -62,6 +62,7 @@ class Splitter:
         self._buffer = bytearray(_READ_BYTES)
         self._start = 0  # of the first frame that isn't whole yet
         self._end = 0  # of what was received
+        self._large = 0  # bytes, of the last frame that was handed over
         self._walked = 0  # the first key of that frame not looked at yet; 0: nor its header
         self._keys = 0  # from there on
 
@@ -136,15 +137,17 @@ class Splitter:
             self._walked = max(0, self._walked - self._start)
             self._start, self._end = 0, left
         if len(self._buffer) - self._end < _READ_BYTES // 2:
-            self._buffer += bytes(min(_GROW_BYTES, len(self._buffer)))
+            # To what the last large frame took, as a rule: to double it again and again copies it as often.
+            size = len(self._buffer)
+            self._buffer += bytes(min(_GROW_BYTES, max(size, self._large - size)))
 
     def _hand_over(self, end: int) -> bytearray:
         """Give a large frame away in the buffer it came in: a copy of 100 MB is 100 MB."""
         frame, rest = self._buffer, self._buffer[end : self._end]
         del frame[end:]
         del frame[: self._start]
-        # The next frame is as large, as a rule, and to grow step by step copies it again and again.
-        self._buffer = bytearray(max(_READ_BYTES, min(len(frame), _GROW_BYTES), 2 * len(rest)))
+        self._large = len(frame)
+        self._buffer = bytearray(max(_READ_BYTES, 2 * len(rest)))
         self._buffer[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
         return frame
