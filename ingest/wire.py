@@ -38,6 +38,7 @@ MAX_NAME_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
 _GROW_BYTES = 16 << 20
 _HAND_OVER_BYTES = 4 << 20
+_EXPECT_BYTES = 64 << 20
 _LONGEST_WANTED = 64
 _JOIN_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 18  # a copy that stays in the processor's cache
@@ -62,7 +63,7 @@ class Splitter:
         self._buffer = bytearray(_READ_BYTES)
         self._start = 0  # of the first frame that isn't whole yet
         self._end = 0  # of what was received
-        self._large = 0  # bytes, of the last frame that was handed over
+        self._large = 0  # bytes, of the last frame that was handed over; 0: none was
         self._walked = 0  # the first key of that frame not looked at yet; 0: nor its header
         self._keys = 0  # from there on
 
@@ -137,9 +138,13 @@ class Splitter:
             self._walked = max(0, self._walked - self._start)
             self._start, self._end = 0, left
         if len(self._buffer) - self._end < _READ_BYTES // 2:
-            # To what the last large frame took, as a rule: to double it again and again copies it as often.
-            size = len(self._buffer)
-            self._buffer += bytes(min(_GROW_BYTES, max(size, self._large - size)))
+            expected = self._large and min(self._large + _READ_BYTES, _EXPECT_BYTES)
+            if expected > len(self._buffer):
+                # As for the last large frame, at once: to double it again and again copies it as often.
+                small, self._buffer = self._buffer, bytearray(expected)
+                self._buffer[: self._end] = small[: self._end]
+            else:
+                self._buffer += bytes(min(_GROW_BYTES, len(self._buffer)))
 
     def _hand_over(self, end: int) -> bytearray:
         """Give a large frame away in the buffer it came in: a copy of 100 MB is 100 MB."""
@@ -147,8 +152,7 @@ class Splitter:
         del frame[end:]
         del frame[: self._start]
         self._large = len(frame)
-        self._buffer = bytearray(max(_READ_BYTES, 2 * len(rest)))
-        self._buffer[: len(rest)] = rest
+        self._buffer = rest  # it grows when there is more, and this frame is no longer held
         self._start, self._end = 0, len(rest)
         return frame
 
