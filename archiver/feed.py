@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -131,6 +131,7 @@ class Feed:
         self._outage = Outage()
         self._complained = 0.0
         self._may_be_back = False  # a broker's answer, to whatever, would be the end of the trouble
+        self._asking = ThreadPoolExecutor(1, "asking")
         self._asked: Future[object] | None = None
 
     def join(self, stopping: threading.Event) -> None:
@@ -241,6 +242,7 @@ class Feed:
         While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
+        self._asking.shutdown(wait=False)
         left: Future[None] = Future()
 
         def leave() -> None:
@@ -372,7 +374,9 @@ class Feed:
     def _see_whether_it_is_back(self) -> None:
         """librdkafka tells only of what goes wrong; and it may be long until a record comes."""
         if self._asked is None:
-            self._asked = self._admin.describe_cluster(request_timeout=_ASK_SECONDS)
+            # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
+            # (rd_kafka_admin_response_parse: Assertion `rko_result' failed).
+            self._asked = self._asking.submit(self._admin.list_topics, FILES_TOPIC, timeout=_ASK_SECONDS)
         elif self._asked.done():
             error, self._asked = self._asked.exception(), None
             if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
