@@ -178,16 +178,22 @@ def find_files(directory: Path) -> list[SpoolFile]:
 def end_of_last(file: SpoolFile, state: SpoolState | None) -> int:
     """The key after the last bundle of an append that was written whole; or, if it is later, what the state says.
 
-    What follows its bundles, from before the file was written over, doesn't count in its size any more.
+    What follows its bundles, from before the file was written over, doesn't count in its size any more; nor does it
+    make an append whole that was cut by a kill: the file's length says nothing, only the CRCs do.
     """
-    end = max(file.name.first, state.next if state else 0)
+    known = state.next if state else 0
+    end = max(file.name.first, known)
     file.size = 0
+    whole = True
     reader = SpoolFileReader(file.path, file.name)
     try:
         for place in reader.places():
             file.size = place.at + place.bytes
+            whole = whole and (place.key < known or reader.value(place) is not None)
             if not place.more:
-                end = max(end, place.key + 1)
+                if whole:
+                    end = max(end, place.key + 1)
+                whole = True
     finally:
         reader.close()
     return end

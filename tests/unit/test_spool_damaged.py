@@ -204,9 +204,12 @@ def test_an_older_copy_gives_what_it_had(left: Path, tmp_path: Path) -> None:
 # -- killed in the midst of a write ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("beneath", [0, 4 << 20], ids=["new", "written over"])
 def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
-    left: Path, caplog: pytest.LogCaptureFixture
+    beneath: int, left: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """beneath: how many bytes the file had before it was written over."""
+    old = random.Random(2).randbytes(beneath)
     state = (left / "state").read_bytes()
     file = files(left)[-1]
     before = file.stat().st_size
@@ -221,7 +224,7 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
             shutil.copy(path, copy / "spool")
         name = files(left)[-1].name
         end = name.split(".")[0].split("-")[0]
-        (copy / "spool" / name.replace(name.split(".")[0], end)).write_bytes(written[:cut_at])
+        (copy / "spool" / name.replace(name.split(".")[0], end)).write_bytes(written[:cut_at] + old[cut_at:])
         for _ in range(2):
             with Spool(copy, SIZE) as spool:
                 assert spool.prev == (EPOCH, 299)
