@@ -22,7 +22,7 @@ _CRC = struct.Struct(">I")  # of that
 _HEADER_BYTES = _HEADER.size + _CRC.size
 _SEARCH_BYTES = 1 << 20
 _BUFFERS = 512  # for one write; the kernel takes 1024
-_WRITE_BYTES = 8 << 20  # at a time: a copy of a frame of 256 MiB is 256 MiB
+_WRITE_BYTES = 1 << 20  # at a time: for more, the kernel looks for larger pages, which it may have none of
 
 
 class SpoolFileName(NamedTuple):
