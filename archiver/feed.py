@@ -28,7 +28,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from archiver.abandoned import Abandoned
 from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished
-from archiver.history import BATCH_BYTES, FETCH_CONFIG, MOST_RECORDS, History
+from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
 from archiver.telling import Telling
@@ -119,7 +119,7 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
-        self._admin = AdminClient({**SILENT_BROKER_CONFIG, **common})
+        self._admin = AdminClient({**CONNECTED_CONFIG, **SILENT_BROKER_CONFIG, **common})
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()

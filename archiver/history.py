@@ -17,7 +17,13 @@ from archiver.event import Event, decode
 from archiver.sequence import first_whole
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 
+CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
+    # As soon as it knows of a broker: with connections only where they are needed, a client that has just begun waits
+    # for 50 ms before it makes its second one.
+    "enable.sparse.connections": False,
+}
 FETCH_CONFIG: Mapping[str, str | int | bool] = {
+    **CONNECTED_CONFIG,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 << 10,
     "fetch.wait.max.ms": 500,  # an idle fetch is answered when a record comes, or by then

@@ -2,7 +2,8 @@
 
 ingest is ready when it has connected to a sender that waits; the archiver when it has opened the file for records
 that wait in Kafka, of a stream that it records for the first time. All beside a Python that only imports what both
-build on. That ingest's first record is acknowledged is shown, too.
+build on. That ingest's first record is acknowledged is shown, too. All have their bytecode, as what is installed has:
+whoever measures may have told Python to write none.
 """
 
 import socket
@@ -29,6 +30,10 @@ class Starting:
         self._site = site
         self._stream = site.stream()
         site.fill(self._stream, frames("2MB"), total=4_000_000)
+        self._environment = environment() | {"PYTHONPYCACHEPREFIX": str(site.new_path("bytecode"))}
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        for start in self.contestants():
+            start()
 
     def contestants(self) -> list[Callable[[], list[Run]]]:
         """Each gives what it measured."""
@@ -36,22 +41,22 @@ class Starting:
 
     def imports(self) -> list[Run]:
         """What they are compared with."""
-        return [_run("imports", _to_its_end([sys.executable, "-c", _IMPORTS]))]
+        return [_run("imports", self._to_its_end("-c", _IMPORTS))]
 
     def ingest_help(self) -> list[Run]:
         """To the end of --help."""
-        return [_run("ingest --help", _to_its_end([sys.executable, "-m", "ingest", "--help"]))]
+        return [_run("ingest --help", self._to_its_end("-m", "ingest", "--help"))]
 
     def archiver_help(self) -> list[Run]:
         """To the end of --help."""
-        return [_run("archiver --help", _to_its_end([sys.executable, "-m", "archiver", "--help"]))]
+        return [_run("archiver --help", self._to_its_end("-m", "archiver", "--help"))]
 
     def ingest(self) -> list[Run]:
         """To its connection, and to its first record in Kafka."""
         stream = self._site.stream()
         with socket.create_server(("127.0.0.1", 0)) as server:
             begun = time.perf_counter()
-            with _started(self._site.ingest_command(stream, server.getsockname()[1])):
+            with self._started(self._site.ingest_command(stream, server.getsockname()[1])):
                 client, _ = server.accept()
                 connected = time.perf_counter() - begun
                 with client:
@@ -64,21 +69,25 @@ class Starting:
         """To its file."""
         data = self._site.new_path("data")
         begun = time.perf_counter()
-        with _started(self._site.archiver_command(self._stream, data)) as process:
+        with self._started(self._site.archiver_command(self._stream, data)) as process:
             assert process.stderr
             if not any(b" opened " in line for line in process.stderr):
                 raise ContestError("the archiver opened no file")
             return [_run("archiver, ready", time.perf_counter() - begun)]
 
+    def _to_its_end(self, *arguments: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, env=self._environment, check=True)
+        return time.perf_counter() - begun
 
-@contextmanager
-def _started(command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process without the sampling and the tether of the other contestants, which its start would contain."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    @contextmanager
+    def _started(self, command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
+        """A process without the sampling and the tether of the other contestants, which its start would contain."""
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environment) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
@@ -103,12 +112,6 @@ def lines(runs: Sequence[Run]) -> list[Line]:
             goal=goal,
         )
     return found
-
-
-def _to_its_end(command: Sequence[str]) -> float:
-    begun = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment(), check=True)
-    return time.perf_counter() - begun
 
 
 def _run(who: str, seconds: float) -> Run:
