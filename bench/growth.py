@@ -59,6 +59,8 @@ def by_file_length(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
             size = send(sender, sent, round(part * gigabytes * 1e9))
             file = Growing(data, archiver)
             file.await_size(size)
+            # Else it goes on in another file, if no commit names this one yet, or first writes some of it again.
+            site.await_committed(stream, data.name)
             archiver.end(signal.SIGKILL)
             there = site.records(stream)
             sender.tell("1")

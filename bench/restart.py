@@ -10,20 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
-
 from bench.frames import Frames, frames, start_frame
-from bench.measured import ContestError, Measured
+from bench.measured import Measured
 from bench.results import Line, Run, line, most, of
 from bench.site import Growing, Site, environment, settle
-from ingest.topic import frames_topic
 
 PART = "restart"
 _FRAMES = "2MB"
 _RETAINED = {"segment.bytes": str(64 << 20), "retention.bytes": str(1 << 30)}
 _PIECE_BYTES = 400_000_000  # less than is retained: retention must not overtake the archiver
-_PATIENCE_SECONDS = 60.0
-_LOOK_SECONDS = 0.05
 _STOPS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
@@ -39,7 +34,7 @@ def runs(site: Site, gigabytes: int, repetitions: int) -> Iterator[Run]:
         file = _grow(sender, sent, archiver, data, gigabytes * 1_000_000_000)
         for number in range(2 * repetitions):
             who, stop = list(_STOPS.items())[number % 2]
-            _await_committed(site, stream, data.name)
+            site.await_committed(stream, data.name)
             archiver.end(stop)
             size, there = file.size, site.records(stream)
             sender.tell("1")
@@ -66,22 +61,6 @@ def _grow(sender: Measured, sent: Frames, archiver: Measured, data: Path, total:
         size += times * len(sent.unit)
         file.await_size(size)
     return file
-
-
-def _await_committed(site: Site, stream: str, group: str) -> None:
-    """Return when the group has committed all that the stream has. Raises ContestError."""
-    consumer = Consumer({"bootstrap.servers": site.servers, "group.id": group})
-    until = time.monotonic() + _PATIENCE_SECONDS
-    try:
-        while True:
-            (found,) = consumer.committed([TopicPartition(frames_topic(stream), 0)], 10)
-            if found.offset == site.records(stream):
-                return
-            if time.monotonic() > until:
-                raise ContestError(f"{found.offset} is committed, not {site.records(stream)}")
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        consumer.close()
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:

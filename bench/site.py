@@ -77,6 +77,19 @@ class Site:
                 raise ContestError(f"only {found} of {count} records have come")
             time.sleep(_LOOK_SECONDS)
 
+    def await_committed(self, stream: str, group: str) -> None:
+        """Return when the group has committed all that the stream has. Raises ContestError."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": group, "log_level": 0})
+        with contextlib.closing(consumer):
+            while True:
+                (found,) = consumer.committed([TopicPartition(frames_topic(stream), 0)], 10)
+                if found.offset == (there := self.records(stream)):
+                    return
+                if time.monotonic() > until:
+                    raise ContestError(f"{found.offset} is committed, not {there}")
+                time.sleep(_LOOK_SECONDS)
+
     def broker_cpu(self) -> float:
         """CPU seconds that the broker has taken."""
         assert self._broker.pid
