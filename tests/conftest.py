@@ -1,4 +1,4 @@
-"""What every test may ask for: a real Kafka broker, one for the whole run, and a stream name of its own."""
+"""What every test may ask for: a real Kafka broker, one for the whole run; a stream name of its own; a recorder."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from processes import Recorder
 from runs_broker import Found, NoBrokerError, RunsBroker, ask
 
 from compose.crossbar import Crossbar, CrossbarError, executable
@@ -76,6 +77,13 @@ def stream(request: pytest.FixtureRequest) -> str:
     name = f"{base or 'test'}-{secrets.token_hex(4)}"
     print(f"stream {name}")
     return name
+
+
+@pytest.fixture
+def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
+    """That stream's recorder on that broker, in the test's directory; its programs are killed at the end."""
+    with Recorder(kafka, stream, tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ later than all before it is numbered after the highest number ever used.
 """
 
 import time
-from collections.abc import Iterator
 from itertools import count, pairwise
 from pathlib import Path
 
@@ -39,10 +38,10 @@ class Host:
 
 
 @pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Whose programs find `stepped_clock`."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
+    return recorder
 
 
 def expected_path(stream: str, start: int, earlier: list[tuple[int, int]]) -> tuple[str, int]:

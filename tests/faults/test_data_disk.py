@@ -19,10 +19,10 @@ TROUBLE = "ERROR|WARN"
 
 
 @pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        started.create_topic()
-        yield started
+def recorder(recorder: Recorder) -> Recorder:
+    """Whose stream has its topic already."""
+    recorder.create_topic()
+    return recorder
 
 
 @contextmanager

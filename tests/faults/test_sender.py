@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,12 +31,6 @@ MIB = 1 << 20
 PAUSE = 3
 """After so many s without a byte ingest drops a connection here: more than a busy machine needs to send some."""
 LARGE = scan(0, size=8 * MIB)
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 @pytest.fixture

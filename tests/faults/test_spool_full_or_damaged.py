@@ -34,12 +34,6 @@ def alone(broker: Broker, stream: str, tmp_path: Path) -> Iterator[Recorder]:
         yield started
 
 
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
-
-
 NO_KAFKA = ("--bootstrap-servers", "127.0.0.1:1")
 
 

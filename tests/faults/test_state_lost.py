@@ -1,7 +1,6 @@
 """What is committed may be lost: offsets expire, topics are made anew, clusters are replaced."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from ingest.topic import frames_topic
 
 QUICK_SESSION = "session.timeout.ms=6000"
 """The shortest that a broker takes by default: a group can be deleted when its last session has ended."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 @pytest.fixture

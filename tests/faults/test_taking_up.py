@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ OTHERS_EVENTS = 400_000
 """Of g3.files: looking through so many took 8 s, in which nothing was recorded."""
 LATE_SECONDS = 2.0
 """On a busy machine; a frame is in its file after some ms."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 class Gate:

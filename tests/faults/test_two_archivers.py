@@ -2,8 +2,6 @@
 
 import re
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from archives import ONLY_IN_FULL, Source, assert_same_tree, disturbed, left_behind
@@ -13,12 +11,6 @@ CLIENT = "session.timeout.ms=6000\nheartbeat.interval.ms=500\n"
 """The shortest session that a broker allows, unless told otherwise; and members that hear of each other soon."""
 
 FILES = 40
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 class Pair:

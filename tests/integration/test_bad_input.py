@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from ingest.topic import frames_topic, rejected_topic
 
 GARBAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEADER, LENGTH_OF_2_TO_62 = scan(1)[:13], (1 << 62).to_bytes(8, "little")
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 # --- Wrong usage ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AdminClient,
     ConfigResource,
@@ -21,12 +20,6 @@ from ingest.topic import CHUNK_BYTES, frames_topic
 FRAME_BYTES = 100_000_000
 MOST_MEMORY = 600_000_000
 DEFAULT_MESSAGE_BYTES = "1048588"
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 @contextmanager

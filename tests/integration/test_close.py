@@ -1,7 +1,6 @@
 """An ingest dies without a word: an operator ends its acquisition, in every archive, and nothing else changes."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,12 +14,6 @@ from ingest.wire import frame_type
 
 A = "a" * 16
 STEPPED_CLOCK = str(Path(__file__).parents[1] / "faults" / "stepped_clock.py")
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def publish(recorder: Recorder, *records: tuple[Kind, bytes], seconds_ago: float) -> None:

@@ -2,12 +2,10 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 from archives import told
 from commands import archiver
 from confluent_kafka.admin import AdminClient
@@ -18,12 +16,6 @@ from ingest.topic import frames_topic
 ROOT = Path(__file__).parents[2]
 STOPPED_AT = str(ROOT / "tests" / "faults" / "stopped_at.py")
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "g3.files.schema.json").read_text()))
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:

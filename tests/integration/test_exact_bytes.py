@@ -1,7 +1,6 @@
 """The bytes of a recorded frame are those that were on the wire, whatever the frame holds."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from ingest.wire import split
 
 BLOB = frame(core.G3FrameType.Scan, k=core.G3String("five"))[13 + 8 + 1 + 8 : -4]
 """A value as spt3g serializes it: what stands between a frame's header, name and lengths, and its CRC."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def record(recorder: Recorder, wire: bytes, seed: int) -> list[bytes]:

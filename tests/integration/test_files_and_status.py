@@ -3,12 +3,9 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
-from pathlib import Path
 from typing import Any
 
-import pytest
 from commands import archiver
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -18,12 +15,6 @@ from ingest.topic import Kind, Label, frames_topic
 
 SCAN = ord("S")
 SECOND = "--time-per-file", "1"
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def group(recorder: Recorder, archive: str = "archive") -> tuple[str, str]:

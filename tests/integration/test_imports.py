@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,6 @@ KAFKA = {"confluent_kafka", "asyncio", "ssl", "msgspec", "tenacity", "lmdb"}
 SIMULATOR = {"spt3g", "numpy"}
 OF_SOME = {"rich", "prometheus_client", "h11"}
 """Progress bars, and what --http takes."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

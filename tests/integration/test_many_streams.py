@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,12 +29,6 @@ LATE_SECONDS = 1.5
 """A neighbour's frame that takes so long from its sender to Kafka's consumers is late."""
 SOON_SECONDS = 10.0
 """All of them start, or stop, in the time of a single one; on a busy machine, with Kafka away, that is so long."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def start(recorder: Recorder, tables: Sequence[str], *arguments: str) -> Program:

@@ -5,12 +5,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
-import pytest
 from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, get, scan
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -20,12 +18,6 @@ from ingest.topic import Kind
 
 LATE_SECONDS = 1.0
 """A frame that ingest takes so long to receive is late; one stalled client waits for five times that."""
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def metrics(port: int) -> dict[str, float]:

@@ -2,13 +2,11 @@
 
 import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import Producer
 from processes import RawSender, Recorder, closed_by_peer, flow, frame, numbers, scan
 from spt3g import core
@@ -21,12 +19,6 @@ from ingest.topic import Kind, Label, frames_topic
 from ingest.wire import frame_type, split
 
 NAME = re.compile(r"(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)_(\d{3})\.g3")
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def start_of(file: Path) -> int:

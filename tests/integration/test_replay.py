@@ -27,12 +27,6 @@ DAY = 86_400_000
 """ms."""
 
 
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
-
-
 @pytest.fixture(scope="module")
 def night(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Night"]:
     """One for all tests that leave its topic and its archive as they are."""

@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from compose.kafka import Broker
 from compose.simulator import Simulator
 from ingest.topic import Kind
 from ingest.wire import split
-
-
-@pytest.fixture
-def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    with Recorder(kafka, stream, tmp_path) as started:
-        yield started
 
 
 def assert_sums_hold(recorder: Recorder, archive: str) -> None:
