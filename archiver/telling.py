@@ -6,18 +6,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from archiver.event import Event, encode
-from ingest.outage import SILENT_BROKER_CONFIG
+from ingest.outage import PRODUCER_OUTAGE_CONFIG
 from ingest.topic import FILES_TOPIC
 
 _KAFKA_SECONDS = 10.0
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    "enable.idempotence": True,
-    "acks": "all",
+    **PRODUCER_OUTAGE_CONFIG,
     "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
-    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **SILENT_BROKER_CONFIG,
     "allow.auto.create.topics": False,
 }
 

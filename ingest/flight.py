@@ -11,11 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ingest.bundle import Bundle, Spooled
 from ingest.latency import Latency
-from ingest.outage import SILENT_BROKER_CONFIG
+from ingest.outage import PRODUCER_OUTAGE_CONFIG
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    "enable.idempotence": True,
-    "acks": "all",
+    **PRODUCER_OUTAGE_CONFIG,
     "enable.gapless.guarantee": True,  # what follows a failed record must not overtake it
     "message.timeout.ms": 0,  # never give a record up
     "message.max.bytes": 1_048_588,  # a broker's default
@@ -25,9 +24,6 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     # the cost of a core, whenever 5 records are under way and others wait (1.2 to 1.7 instead of 0.35 CPU s/GB).
     "max.in.flight": 1,
     "linger.ms": 0,
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **SILENT_BROKER_CONFIG,
-    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
     "allow.auto.create.topics": False,
 }
 

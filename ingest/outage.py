@@ -1,4 +1,7 @@
-"""Why Kafka can't be used: a client's `error_cb` hears more of it than the request that failed."""
+"""Kafka's outages: with what settings clients bear one, and why it is one.
+
+A client's `error_cb` hears more of that than the request that failed.
+"""
 
 from collections.abc import Mapping
 
@@ -8,6 +11,14 @@ SILENT_BROKER_CONFIG: Mapping[str, str | int | bool] = {
     # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
     # long as one holds a connection to it to be good, it asks that broker and no other.
     "socket.timeout.ms": 4_000,
+}
+PRODUCER_OUTAGE_CONFIG: Mapping[str, str | int | bool] = {
+    # What a broker takes with it when it dies isn't acknowledged; and what is sent again isn't there twice.
+    "enable.idempotence": True,
+    "acks": "all",
+    "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
+    **SILENT_BROKER_CONFIG,
 }
 UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
 """Errors of a request that no broker has answered."""
