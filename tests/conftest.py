@@ -1,6 +1,7 @@
-"""What every test may ask for: a real Kafka broker, one for the whole run; a stream name of its own; a recorder."""
+"""What every test may ask for: a real Kafka broker for the run; a stream name of its own, a recorder, dice."""
 
 import os
+import random
 import re
 import secrets
 from collections.abc import Iterator
@@ -84,6 +85,14 @@ def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
     """That stream's recorder on that broker, in the test's directory; its programs are killed at the end."""
     with Recorder(kafka, stream, tmp_path) as started:
         yield started
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    """Random numbers that can be had again: FAULTS_SEED is the run's, and is printed."""
+    seed = int(os.environ["FAULTS_SEED"])
+    print(f"FAULTS_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

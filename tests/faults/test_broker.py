@@ -1,7 +1,6 @@
 """Kafka goes away, comes back, forgets: nothing is lost, doubled or reordered; what Kafka has lost is told."""
 
 import json
-import os
 import random
 import re
 import threading
@@ -20,14 +19,6 @@ from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC, Kind, frames_topic
 from ingest.wire import split
-
-
-@pytest.fixture
-def seed() -> int:
-    """Printed, and taken from FAULTS_SEED if set, so that a failure can be run again."""
-    chosen = int(os.environ.get("FAULTS_SEED") or random.randrange(2**32))
-    print(f"FAULTS_SEED={chosen}")
-    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +106,8 @@ def assert_quiet(*programs: Program) -> None:
 
 
 def test_a_broker_that_is_killed_and_comes_back(
-    broker: Broker, stream: str, tmp_path: Path, seed: int, impatient: tuple[str, str]
+    broker: Broker, stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
 ) -> None:
-    rng = random.Random(seed)
     with (
         Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder,
         RawSender() as sender,
@@ -128,10 +118,10 @@ def test_a_broker_that_is_killed_and_comes_back(
         streaming = Streaming(sender)
         archiver.await_line("opened")
         for _ in range(2):
-            time.sleep(rng.uniform(0.2, 1.5))
+            time.sleep(dice.uniform(0.2, 1.5))
             files = len(archiver.times_of("finished"))
             broker.kill()
-            time.sleep(rng.uniform(0, 1))
+            time.sleep(dice.uniform(0, 1))
             broker.start()
             archiver.await_line("finished", count=files + 1)
         sent = streaming.finish()
@@ -141,9 +131,8 @@ def test_a_broker_that_is_killed_and_comes_back(
 
 
 def test_connections_to_the_broker_that_are_cut_or_stall(
-    stream: str, tmp_path: Path, seed: int, impatient: tuple[str, str]
+    stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
 ) -> None:
-    rng = random.Random(seed)
     port = free_port()
     with (
         Proxy(port) as proxy,
@@ -157,13 +146,13 @@ def test_connections_to_the_broker_that_are_cut_or_stall(
         streaming = Streaming(sender)
         archiver.await_line("opened")
         for _ in range(8):
-            time.sleep(rng.uniform(0.1, 0.8))
-            if rng.random() < 0.6:
+            time.sleep(dice.uniform(0.1, 0.8))
+            if dice.random() < 0.6:
                 assert proxy.cut()
             else:
                 proxy.stall()
-                time.sleep(rng.uniform(0.1, 1.5))
-                if rng.random() < 0.5:
+                time.sleep(dice.uniform(0.1, 1.5))
+                if dice.random() < 0.5:
                     proxy.cut()
                 proxy.flow()
         files = len(archiver.times_of("finished"))

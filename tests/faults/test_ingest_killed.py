@@ -1,6 +1,5 @@
 """ingest is killed at any instant, Kafka comes and goes: every frame that was received is recorded, and once."""
 
-import os
 import random
 import select
 import socket
@@ -55,10 +54,9 @@ class EndlessSender(threading.Thread):
         connection.recv(1)  # until ingest closes it: an end of the connection would come too early
 
 
-def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(stream: str, tmp_path: Path) -> None:
-    seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"FAULTS_SEED={seed}")
-    dice = random.Random(seed)
+def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(
+    stream: str, tmp_path: Path, dice: random.Random
+) -> None:
     broker = Broker(tmp_path / "kafka")
     broker.start()
     killed_at = []
@@ -67,7 +65,7 @@ def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(stream: 
             recorder.create_topic()
             archiver = recorder.archiver()
             archiver.await_line(f"recording {stream}")
-            sending = EndlessSender(sender, random.Random(seed))
+            sending = EndlessSender(sender, random.Random(dice.random()))
             ingest = recorder.ingest(sender.port)
             for kill in range(KILLS):
                 eventually(lambda kill=kill: len(sending.sent) > kill, "a connection")  # type: ignore[misc]  # mypy infers no lambda with a default

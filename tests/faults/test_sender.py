@@ -4,10 +4,8 @@ The frames around each fault are known; what they come to on the other side is t
 format and nothing of ingest.
 """
 
-import os
 import random
 import re
-import secrets
 import signal
 import socket
 import struct
@@ -19,7 +17,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from frames import saying
 from processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan
 from wire_model import End, read
@@ -31,14 +28,6 @@ MIB = 1 << 20
 PAUSE = 3
 """After so many s without a byte ingest drops a connection here: more than a busy machine needs to send some."""
 LARGE = scan(0, size=8 * MIB)
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Random numbers that can be had again."""
-    seed = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
-    print(f"FAULTS_SEED={seed}")
-    return random.Random(seed)
 
 
 def anonymous_mib(program: Program) -> int:

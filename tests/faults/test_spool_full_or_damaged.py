@@ -179,10 +179,9 @@ def lost_seqs(log: str, epoch: str) -> set[int]:
     return {seq for first, last in ranges for seq in range(int(first), int(last) + 1)}
 
 
-def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(recorder: Recorder) -> None:
-    seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"FAULTS_SEED={seed}")
-    dice = random.Random(seed)
+def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(
+    recorder: Recorder, dice: random.Random
+) -> None:
     small = ("--spool-size", "16MiB")
     frames = [scan(number, 50_000) for number in range(200)]
     with RawSender() as sender:

@@ -326,10 +326,9 @@ def test_stopped_while_kafka_hangs_with_frames_in_flight_all_of_them_stay_in_the
         broker.stop()
 
 
-def test_killed_again_and_again_no_stream_of_many_loses_or_doubles_a_frame(recorder: Recorder) -> None:
-    seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"FAULTS_SEED={seed}")
-    dice = random.Random(seed)
+def test_killed_again_and_again_no_stream_of_many_loses_or_doubles_a_frame(
+    recorder: Recorder, dice: random.Random
+) -> None:
     names = names_of(recorder, 6)
     for name in names:
         recorder.create_topic(name)
@@ -341,7 +340,7 @@ def test_killed_again_and_again_no_stream_of_many_loses_or_doubles_a_frame(recor
     with ExitStack() as stack:
         senders = [stack.enter_context(RawSender()) for _ in names]
         tables = [table(name, sender.port) for name, sender in zip(names, senders, strict=True)]
-        sending = [EndlessSender(sender, random.Random(seed + n)) for n, sender in enumerate(senders)]
+        sending = [EndlessSender(sender, random.Random(dice.random())) for sender in senders]
         for kill in range(3):
             ingest = start(recorder, tables, "--http", str(http))
             ingest.await_line("first frame", count=len(names))

@@ -4,9 +4,7 @@ What is hostile is made by mutation of what is good, so that it comes far. Rando
 takes it again.
 """
 
-import os
 import random
-import secrets
 import struct
 import subprocess
 import sys
@@ -33,14 +31,6 @@ from ingest.wire import MAX_NAME_BYTES, Splitter, WireError, split
 DATA = Path(__file__).parent.parent / "data"
 LIMIT = 2048
 LENGTHS = [0, 1, 255, 2**16 - 1, 2**16, 2**20, 2**31 - 1, 2**31, 2**32, 2**62, 2**63, 2**64 - 1]
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Random numbers that can be had again."""
-    seed = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
-    print(f"FAULTS_SEED={seed}")
-    return random.Random(seed)
 
 
 # -- the stream of bytes --------------------------------------------------------------------------------------

@@ -329,10 +329,7 @@ def test_that_it_was_opened_is_known_before_anything_is_put_in(tmp_path: Path) -
 # -- anything at all ------------------------------------------------------------------------------------------
 
 
-def test_random_damage_never_stops_it(left: Path) -> None:
-    seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"FAULTS_SEED={seed}")
-    dice = random.Random(seed)
+def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
     for turn in range(30):
         copy = left.parent / f"{left.name}-{turn}"
         shutil.copytree(left, copy)
