@@ -233,8 +233,6 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool) -> None:
     recorder.create_topic()
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    topic = frames_topic(recorder.stream)
     with RawSender() as sender:
         ingest = recorder.ingest(sender.port)
         archiver = recorder.archiver()
@@ -246,9 +244,7 @@ def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool
             before = recorder.tree()
             if stopped:
                 assert archiver.stop() == 0
-            admin.delete_topics([topic])[topic].result(SECONDS)
-            eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
-            recorder.create_topic()
+            recorder.make_topic_anew()
             if stopped:
                 archiver = recorder.archiver()
             connection.sendall(b"".join(scan(number) for number in range(20, 25)) + flow(2))

@@ -8,7 +8,7 @@ import pytest
 from archives import told
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+from processes import RawSender, Recorder, eventually, flow, scan
 
 from compose.kafka import Broker
 from ingest.topic import frames_topic
@@ -38,15 +38,6 @@ def forget_group(recorder: Recorder, archive: str = "archive") -> None:
         return True
 
     eventually(deleted, "an empty group")
-
-
-def make_topic_anew(recorder: Recorder) -> None:
-    """Delete the stream's topic, with all that is in it, and create it."""
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    topic = frames_topic(recorder.stream)
-    admin.delete_topics([topic])[topic].result()
-    eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
-    recorder.create_topic()
 
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
@@ -106,7 +97,7 @@ def test_what_a_topic_made_anew_cannot_give_again_is_published(
         (partial,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
         with partial.open("ab") as torn:
             torn.write(scan(12)[:100])  # as a kill in mid-write leaves it
-        make_topic_anew(recorder)
+        recorder.make_topic_anew()
         recorder.ingest(sender.port)
         archiver = recorder.archiver(*quick)
         archiver.await_line(rf"published the 2 frames that could be saved as {opened}")

@@ -137,6 +137,14 @@ class Recorder:
         new = NewTopic(topic, partitions, -1, config={**FRAMES_TOPIC_CONFIG, **(config or {})})
         admin.create_topics([new])[topic].result(SECONDS)
 
+    def make_topic_anew(self) -> None:
+        """Delete the stream's topic, with all that is in it, and create it."""
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        topic = frames_topic(self.stream)
+        admin.delete_topics([topic])[topic].result(SECONDS)
+        eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
+        self.create_topic()
+
     def ingest(self, port: int | None, *arguments: str) -> Program:
         """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads.
 

@@ -8,10 +8,7 @@ from typing import Any
 import jsonschema
 from archives import told
 from commands import archiver
-from confluent_kafka.admin import AdminClient
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
-
-from ingest.topic import frames_topic
+from processes import RawSender, Recorder, eventually, flow, scan
 
 ROOT = Path(__file__).parents[2]
 STOPPED_AT = str(ROOT / "tests" / "faults" / "stopped_at.py")
@@ -63,10 +60,7 @@ def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder:
         for file in (recorder.directory / "spool").rglob("*"):
             if file.is_file():
                 file.unlink()
-        admin, topic = AdminClient({"bootstrap.servers": recorder.servers}), frames_topic(recorder.stream)
-        admin.delete_topics([topic])[topic].result()
-        eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
-        recorder.create_topic()
+        recorder.make_topic_anew()
         recorder.ingest(sender.port)
         recording = recorder.archiver("--time-per-file", "1")
         recording.await_line("published the 1 frames that could be saved")
