@@ -5,12 +5,13 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from processes import PATIENT, SECONDS, Program, RawSender, Recorder, flow, frame, scan
+from processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 from spt3g import core
 
 from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic
@@ -64,6 +65,30 @@ def disturbed(recorder: Recorder, what: list[str], *arguments: str, archive: str
     """Start an archiver to which that happens (as stopped_at.py takes it)."""
     group, data = ["--group", f"{recorder.stream}.{archive}"], ["--data-dir", str(recorder.data(archive))]
     return recorder.start(STOPPED_AT, *what, "--", *data, *group, "--stream", recorder.stream, *PATIENT, *arguments)
+
+
+class Gate:
+    """Holds a thread of an archiver at a call, until it is opened."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "gate"
+        os.mkfifo(self._path)
+
+    def at(self, call: str, *, nth: int = 1) -> list[str]:
+        """What is to happen, as `disturbed` takes it."""
+        return ["hold", "before", call, "--nth", str(nth), "--gate", str(self._path)]
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._path.write_bytes(b"")
+
+
+def quick_session(directory: Path) -> tuple[str, str]:
+    """Flags of archivers with the shortest session that a broker allows, unless told otherwise: their group soon
+    knows that one is dead; and that hear of each other soon."""
+    path = directory / "client.properties"
+    path.write_text("session.timeout.ms=6000\nheartbeat.interval.ms=500\n")
+    return "--kafka-config", str(path)
 
 
 def assert_same_tree(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
@@ -127,6 +152,13 @@ class Source:
 
     def _flush(self) -> None:
         assert self._producer.flush(SECONDS) == 0
+
+
+def all_committed(recorder: Recorder, sources: Sequence[Source], archive: str = "archive") -> bool:
+    """Whether all that these have sent is recorded there, and committed."""
+    streams = [source.stream for source in sources]
+    found = committed(recorder.servers, f"{recorder.stream}.{archive}", *streams)
+    return all(offset >= source.sent for offset, source in zip(found, sources, strict=True))
 
 
 def told(recorder: Recorder, archive: str = "archive") -> list[tuple[str, dict[str, Any]]]:

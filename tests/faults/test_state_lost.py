@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import told
+from archives import quick_session, told
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from processes import RawSender, Recorder, eventually, flow, scan
@@ -13,16 +13,11 @@ from processes import RawSender, Recorder, eventually, flow, scan
 from compose.kafka import Broker
 from ingest.topic import frames_topic
 
-QUICK_SESSION = "session.timeout.ms=6000"
-"""The shortest that a broker takes by default: a group can be deleted when its last session has ended."""
-
 
 @pytest.fixture
 def quick(tmp_path: Path) -> tuple[str, str]:
-    """Flags of an archiver with a short session."""
-    config = tmp_path / "client.properties"
-    config.write_text(QUICK_SESSION)
-    return "--kafka-config", str(config)
+    """Flags of an archiver with a short session: a group can be deleted when its last one has ended."""
+    return quick_session(tmp_path)
 
 
 def forget_group(recorder: Recorder, archive: str = "archive") -> None:

@@ -1,6 +1,5 @@
 """A stream whose taking up takes long, as its file is large or its disk slow, holds up no other stream."""
 
-import os
 import re
 import signal
 import time
@@ -8,36 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from archives import Source, assert_same_tree, disturbed, left_behind
+from archives import Gate, Source, all_committed, assert_same_tree, disturbed, left_behind, quick_session
 from confluent_kafka import Producer
-from processes import SECONDS, Program, Recorder, committed, eventually, get
+from processes import SECONDS, Program, Recorder, eventually, get
 
 from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC
 
-CLIENT = "session.timeout.ms=6000\nheartbeat.interval.ms=500\n"
-"""The shortest session that a broker allows, unless told otherwise; and members that hear of each other soon."""
 OTHERS_EVENTS = 400_000
 """Of g3.files: looking through so many took 8 s, in which nothing was recorded."""
 LATE_SECONDS = 2.0
 """On a busy machine; a frame is in its file after some ms."""
-
-
-class Gate:
-    """Holds a thread of an archiver at a call, until it is opened."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "gate"
-        os.mkfifo(self._path)
-
-    def at(self, call: str, *, nth: int = 1) -> list[str]:
-        """What is to happen, as `disturbed` takes it."""
-        return ["hold", "before", call, "--nth", str(nth), "--gate", str(self._path)]
-
-    def open(self) -> None:
-        """Let it go on."""
-        self._path.write_bytes(b"")
 
 
 class Two:
@@ -49,15 +30,14 @@ class Two:
         self.sources = {stream: Source(recorder.servers, stream) for stream in self.streams}
         for stream in self.streams:
             recorder.create_topic(stream)
-        self._client = recorder.directory / "client.properties"
-        self._client.write_text(CLIENT)
+        self._quick = quick_session(recorder.directory)
         self.undisturbed = self.archiver("u", archive="undisturbed")
 
     def archiver(
         self, name: str, happens: Sequence[str] = (), *, archive: str = "archive", flags: Sequence[str] = ()
     ) -> Program:
         """One that records both, by that instance id. happens: as `disturbed` takes it."""
-        identity = ["--instance-id", f"{self.recorder.stream}-{name}", "--kafka-config", str(self._client)]
+        identity = ["--instance-id", f"{self.recorder.stream}-{name}", *self._quick]
         flags = ["--stream", self.streams[1], *identity, *flags]
         if happens:
             return disturbed(self.recorder, list(happens), *flags, archive=archive)
@@ -77,12 +57,8 @@ class Two:
 
     def await_committed(self, *streams: str) -> None:
         """All that was sent on these is recorded, and committed."""
-
-        def met() -> bool:
-            found = committed(self.recorder.servers, f"{self.recorder.stream}.archive", *streams)
-            return all(at >= self.sources[stream].sent for at, stream in zip(found, streams, strict=True))
-
-        eventually(met, f"{', '.join(streams)} recorded")
+        sources = [self.sources[stream] for stream in streams]
+        eventually(lambda: all_committed(self.recorder, sources), f"{', '.join(streams)} recorded")
 
     def end(self, *archivers: Program) -> None:
         """The acquisitions end; all is finished by these, and as in peace."""

@@ -1,14 +1,13 @@
 """A stream's topic is deleted: the other streams are recorded on, and new ones are found as soon as ever."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives import Source, disturbed
+from archives import Gate, Source, all_committed, disturbed
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from processes import SECONDS, Program, Recorder, committed, eventually
+from processes import SECONDS, Program, Recorder, eventually
 
 from ingest.topic import frames_topic
 
@@ -26,7 +25,7 @@ class Site:
         self.recorder = recorder
         base = recorder.stream[-8:]
         self.gone, self.stays, self.also_gone, self.new = (f"{n}-{base}" for n in ("a", "b", "c", "d"))
-        self._gate = recorder.directory / "gate"
+        self.gate = Gate(recorder.directory)
         self._admin = AdminClient({"bootstrap.servers": recorder.servers})
 
     @property
@@ -45,13 +44,8 @@ class Site:
 
     def await_committed(self, *sources: Source, archive: str = "archive") -> None:
         """Return when all that these have sent is committed."""
-        streams = [source.stream for source in sources]
-
-        def all_is() -> bool:
-            found = committed(self.recorder.servers, f"{self.recorder.stream}.{archive}", *streams)
-            return all(offset >= source.sent for offset, source in zip(found, sources, strict=True))
-
-        eventually(all_is, f"all committed of {', '.join(streams)}")
+        streams = ", ".join(source.stream for source in sources)
+        eventually(lambda: all_committed(self.recorder, sources, archive), f"all committed of {streams}")
 
     def delete(self, *streams: str) -> None:
         """Delete their topics."""
@@ -65,14 +59,8 @@ class Site:
         self._admin.delete_records([deleted])[deleted].result(SECONDS)
 
     def held(self, call: str, nth: int = 1) -> Program:
-        """An archiver of which the thread that makes the n-th such call (stopped_at.py) is held until `release`."""
-        os.mkfifo(self._gate)
-        what = ["hold", "before", call, "--nth", str(nth), "--gate", str(self._gate)]
-        return disturbed(self.recorder, what, *self.flags, archive="archive")
-
-    def release(self) -> None:
-        """Let the thread go on."""
-        self._gate.write_bytes(b"")
+        """An archiver of which the thread that makes the n-th such call (stopped_at.py) is held at `gate`."""
+        return disturbed(self.recorder, self.gate.at(call, nth=nth), *self.flags, archive="archive")
 
     def assert_recording(self, archiver: Program, source: Source) -> None:
         """That the archiver records this stream on, and finds a new one."""
@@ -127,7 +115,7 @@ def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
     site.delete(site.gone, site.also_gone)
     for source in (gone, also_gone):
         archiver.await_line(f"{source.stream}: let go of")
-    site.release()
+    site.gate.open()
     site.assert_recording(archiver, stays)
     assert archiver.stop() == 0
 
@@ -143,6 +131,6 @@ def test_after_retention_had_overtaken_it(site: Site) -> None:
     again = site.held(f"watermarks {frames_topic(site.gone)}$")
     again.await_line("^stopped_at: hold")
     site.delete(site.gone)
-    site.release()
+    site.gate.open()
     site.assert_recording(again, stays)
     assert again.stop() == 0

@@ -4,11 +4,8 @@ import re
 import signal
 
 import pytest
-from archives import ONLY_IN_FULL, Source, assert_same_tree, disturbed, left_behind
-from processes import Program, Recorder, committed, eventually
-
-CLIENT = "session.timeout.ms=6000\nheartbeat.interval.ms=500\n"
-"""The shortest session that a broker allows, unless told otherwise; and members that hear of each other soon."""
+from archives import ONLY_IN_FULL, Source, all_committed, assert_same_tree, disturbed, left_behind, quick_session
+from processes import Program, Recorder, eventually
 
 FILES = 40
 
@@ -22,8 +19,7 @@ class Pair:
         self.sources = [Source(recorder.servers, stream) for stream in self.streams]
         for stream in self.streams:
             recorder.create_topic(stream)
-        self._session = recorder.directory / "client.properties"
-        self._session.write_text(CLIENT)
+        self._quick = quick_session(recorder.directory)
         self.undisturbed = recorder.archiver(*self._more, archive="undisturbed")
         flags = [*self._more, *self.as_member("a")]
         self.a = disturbed(recorder, of_a, *flags, archive="archive") if of_a else recorder.archiver(*flags)
@@ -41,7 +37,7 @@ class Pair:
 
     def as_member(self, name: str) -> list[str]:
         """The flags that make an archiver that member."""
-        return ["--instance-id", f"{self.recorder.stream}-{name}", "--kafka-config", str(self._session)]
+        return ["--instance-id", f"{self.recorder.stream}-{name}", *self._quick]
 
     def start(self) -> None:
         """An acquisition begins on every stream."""
@@ -57,8 +53,7 @@ class Pair:
 
     def committed(self) -> bool:
         """Whether all that was sent so far is committed."""
-        found = committed(self.recorder.servers, f"{self.recorder.stream}.archive", *self.streams)
-        return all(offset >= source.sent for offset, source in zip(found, self.sources, strict=True))
+        return all_committed(self.recorder, self.sources)
 
     def go_on(self) -> None:
         """More frames of every stream."""
