@@ -44,6 +44,15 @@ def fill(directory: Path) -> Path:
     return filler
 
 
+def fill_in_mid_file(directory: Path, recorder: Recorder, source: Source, archiver: Program) -> Path:
+    """A file that takes all that is free once an acquisition has begun, and some of it is committed."""
+    source.start()
+    source.scans(10, 200_000)
+    archiver.await_line("opened")
+    eventually(lambda: recorder.committed() >= source.sent, "a commit")
+    return fill(directory)
+
+
 def lines_of_trouble(archiver: Program) -> list[str]:
     """What it has said about it; that the group gave its stream away is another matter."""
     said = [line for _, line in archiver.lines if any(word in line for word in TROUBLE.split("|"))]
@@ -74,11 +83,7 @@ def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> N
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
-        source.start()
-        source.scans(10, 200_000)
-        archiver.await_line("opened")
-        eventually(lambda: recorder.committed() >= source.sent, "a commit")
-        filler = fill(directory)
+        filler = fill_in_mid_file(directory, recorder, source, archiver)
         source.scans(10, 200_000)
         archiver.await_line("can't write: .*No space left on device")
         source.end()
@@ -94,11 +99,7 @@ def test_full_while_the_stream_is_given_away_and_back_it_goes_on(recorder: Recor
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
-        source.start()
-        source.scans(10, 200_000)
-        archiver.await_line("opened")
-        eventually(lambda: recorder.committed() >= source.sent, "a commit")
-        filler = fill(directory)
+        filler = fill_in_mid_file(directory, recorder, source, archiver)
         source.scans(10, 200_000)
         archiver.await_line("can't write: .*No space left on device")
         archiver.send(signal.SIGSTOP)
@@ -115,11 +116,7 @@ def test_full_while_a_file_is_finished_it_is_finished_when_there_is_room(recorde
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
-        source.start()
-        source.scans(10, 200_000)
-        archiver.await_line("opened")
-        eventually(lambda: recorder.committed() >= source.sent, "a commit")
-        filler = fill(directory)
+        filler = fill_in_mid_file(directory, recorder, source, archiver)
         source.end()
         source.now += 1000
         source.start()
