@@ -101,6 +101,12 @@ class Flight:
         keys, self._acknowledged, self.acknowledged_bytes = self._acknowledged, [], 0
         return keys
 
+    def close(self) -> None:
+        """Let go of the producer, and with it of what is in flight. To purge that would be a fatal error: it leaves a
+        gap. Afterwards only what was noted may be asked for."""
+        # The callbacks that it awaits hold this, and this holds it: it would live on, and go on sending, unseen.
+        del self._producer
+
     def _produce(
         self, record: Spooled, on_delivery: Callable[[KafkaError | None, Message], None] | None = None
     ) -> None:

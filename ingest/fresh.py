@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ingest.bundle import Spooled
 
 FRESH_BYTES = 32 << 20
+_OVERHEAD_BYTES = 900  # what a record takes in memory besides its bytes, with its headers (measured)
 
 
 class FreshBundle(NamedTuple):
@@ -14,9 +15,14 @@ class FreshBundle(NamedTuple):
     bytes: int
     records: list[Spooled]
 
+    @property
+    def memory(self) -> int:
+        """About how many bytes it takes here."""
+        return self.bytes + _OVERHEAD_BYTES * len(self.records)
+
 
 class Fresh:
-    """A few of the bundles in the spool, about `most_bytes`, by their keys.
+    """A few of the bundles in the spool, in about `most_bytes` of memory, by their keys.
 
     `spooled` and `take` are for one thread at a time.
     """
@@ -32,10 +38,10 @@ class Fresh:
         self._coming = []
         room = self._most_bytes - self._bytes
         for pieces, records in bundles:
-            size = sum(map(len, pieces))
-            room -= size
+            bundle = FreshBundle(sum(map(len, pieces)), records)
+            room -= bundle.memory
             if room > 0:
-                self._coming.append(FreshBundle(size, records))
+                self._coming.append(bundle)
             yield pieces
             if room <= 0:
                 yield from (later for later, _ in bundles)
@@ -43,12 +49,12 @@ class Fresh:
     def spooled(self, first: int) -> None:
         """They are in the spool, with the keys from `first` on."""
         self._bundles.update(enumerate(self._coming, first))
-        self._bytes += sum(bundle.bytes for bundle in self._coming)
+        self._bytes += sum(bundle.memory for bundle in self._coming)
         self._coming = []
 
     def take(self, key: int) -> FreshBundle | None:
         """The bundle with that key, if it is here; from now on it is not."""
         found = self._bundles.pop(key, None)
         if found:
-            self._bytes -= found.bytes
+            self._bytes -= found.memory
         return found

@@ -144,9 +144,9 @@ class Publisher:
         finally:
             with self._turn:
                 self._flight = None
-                # What is in flight goes with the producer. To purge it would be a fatal error: it leaves a gap.
                 flight.serve(0)
                 self._forget(flight)
+                flight.close()
         if flight.failed:
             log.error(
                 "%s: Kafka refused a record (%s); trying again from the spool", self._stream, flight.failed.str()

@@ -60,7 +60,7 @@ class Spool:
         self._lock_file = _lock(directory)
         self._changed = threading.Condition()
         self._writing = threading.Lock()  # taken before _changed, if both are
-        self._starved = self.full = self.stopping = False
+        self._starved = self.full = self.stopping = self._closed = False
         self.bytes = self.bundles = self.unreadable = 0
         self._used = 0  # of the disk
         self._writer: SpoolFileWriter | None = None  # of the last of the files
@@ -77,9 +77,9 @@ class Spool:
                 self._open_for_use(state)
             except OSError as error:
                 raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
+            self._cursor = Cursor(self._changed)
+            self._group_sync = GroupSync(directory, self._sync)
             if_it_fails.pop_all()
-        self._cursor = Cursor(self._changed)
-        self._group_sync = GroupSync(directory, self._sync)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises SpoolError."""
@@ -87,6 +87,9 @@ class Spool:
             return
         labels = [entry.label for entry in entries if not entry.rejected]
         with self._writing:
+            if self._closed:
+                # By now its files may be another Spool's, and the numbers of its descriptors other files'.
+                raise SpoolError(f"the spool in {self._root} is closed")
             try:
                 writer = self._writer_with_room()
                 before = writer.size
@@ -97,7 +100,8 @@ class Spool:
                     self._fresh.spooled(first)
             except OSError as error:
                 self._starved = True
-                self._spare.drop()
+                with self._changed:
+                    self._spare.drop()
                 raise SpoolError(f"the spool in {self._root} can't be written: {error}") from error
             self._starved = False
         self._group_sync.due()
@@ -176,6 +180,7 @@ class Spool:
         self._group_sync.close()
         try:
             with self._writing, self._changed:
+                self._closed = True
                 self._retire()
                 self._removed()
                 self._clean = True
@@ -203,7 +208,7 @@ class Spool:
     def _open_state(self) -> tuple[StateFile, SpoolState | None]:
         self._directory.mkdir(exist_ok=True)
         path = self._root / "state"
-        new = not os.path.lexists(path) and not any(find_files(self._directory))
+        new = not any(find_files(self._directory)) and _never_written(path)
         file = state = None
         with contextlib.suppress(IsADirectoryError):
             file = StateFile(path)
@@ -267,8 +272,9 @@ class Spool:
                 self._retire()
         if self._writer is None:
             file = SpoolFile.new(self._directory, self._next)
-            self._spare.become(file.path)
-            writer = SpoolFileWriter(self._directory, file.name)
+            with self._changed:
+                spare = self._spare.become(file.path)
+            writer = SpoolFileWriter(self._directory, file.name, spare)
             with self._changed:
                 self._writer = writer
                 self._files.append(file)
@@ -385,6 +391,14 @@ class Spool:
             del self._unsynced[: len(unsynced)]
         for old, _ in unsynced:
             os.close(old.fd)
+
+
+def _never_written(path: Path) -> bool:
+    """Whether there is no such file, or one that a killed ingest had just made."""
+    try:
+        return os.lstat(path).st_size == 0
+    except FileNotFoundError:
+        return True
 
 
 def _lock(directory: Path) -> int:

@@ -59,10 +59,12 @@ class Place(NamedTuple):
 
 
 class SpoolFileWriter:
-    """Makes a file, or writes over one from its beginning. Raises OSError."""
+    """Makes a file, or writes over one that is open, from its beginning. Raises OSError."""
 
-    def __init__(self, directory: Path, name: SpoolFileName) -> None:
-        self.fd = os.open(directory / str(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def __init__(self, directory: Path, name: SpoolFileName, fd: int | None = None) -> None:
+        if fd is None:
+            fd = os.open(directory / str(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.fd = fd
         self.size = 0
         self._mark = name.mark
 

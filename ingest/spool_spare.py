@@ -10,7 +10,9 @@ from pathlib import Path
 
 
 class Spare:
-    """At most one such file in that directory; one that an earlier ingest left is removed. Raises OSError."""
+    """At most one such file in that directory; one that an earlier ingest left is removed. Raises OSError.
+
+    For one thread at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "spare"
@@ -26,12 +28,22 @@ class Spare:
             self._there = True
         return self._there
 
-    def become(self, path: Path) -> None:
-        """Give the file that name, if there is one. What is in it stays until it is written over."""
-        if self._there:
+    def become(self, path: Path) -> int | None:
+        """Give the file that name, and give it open, to be written, if there is one. What is in it stays until it is
+        written over. Raises OSError if it can't be opened."""
+        if not self._there:
+            return None
+        # Before it has its name: a file with a name that the spool doesn't know of would, after a kill, seem to be
+        # what the next one is, which begins with the same key.
+        fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            self._path.rename(path)
+        except OSError:
+            os.close(fd)
+            return None
+        finally:
             self._there = False
-            with contextlib.suppress(OSError):
-                self._path.rename(path)
+        return fd
 
     def drop(self) -> None:
         """Give its room back to the disk."""

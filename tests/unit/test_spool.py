@@ -131,13 +131,21 @@ def test_it_says_whether_there_is_more(tmp_path: Path) -> None:
 
 
 def test_what_was_just_put_in_is_read_from_memory(tmp_path: Path) -> None:
-    with Spool(tmp_path, SIZE, fresh_bytes=2500) as spool:
+    with Spool(tmp_path, SIZE, fresh_bytes=5000) as spool:
         for n in range(3):
             spool.append([entry(n, bytes(1000))])
         found = spool.read(-1, ALL, from_disk=False)
         assert [label.seq for label in labels(records(spool))] == [0, 1, 2]
         assert [label.seq for bundle in found for label in labels(bundle.records)] == [0, 1]
         assert spool.read(found[-1].key, ALL, from_disk=False) == []
+
+
+def test_many_tiny_records_are_not_all_kept_in_memory(tmp_path: Path) -> None:
+    with Spool(tmp_path, SIZE, fresh_bytes=1 << 20) as spool:
+        for n in range(20):
+            spool.append([entry(100 * n + k) for k in range(100)])
+        kept = sum(len(bundle.records) for bundle in spool.read(-1, ALL, from_disk=False))
+    assert 900 <= kept <= 1100, "each takes about 1 kB, with its headers, though none of it is its value"
 
 
 def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Path) -> None:

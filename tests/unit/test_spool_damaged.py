@@ -1,5 +1,6 @@
 """Whatever happened to the spool's files, it opens, gives what is sound, says what isn't, and goes on."""
 
+import errno
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ from disk import small_disk
 
 from ingest.bundle import Bundle
 from ingest.reception import Entry
-from ingest.spool import Spool, SpoolError
+from ingest.spool import LEAST_BYTES, Spool, SpoolError
 from ingest.spool_state import StateFile
 from ingest.topic import Kind, Label
 
@@ -247,6 +248,16 @@ def test_what_was_written_but_not_yet_in_the_state_is_there(left: Path) -> None:
         assert read(spool) == list(range(303))
 
 
+def test_a_first_start_that_was_killed_at_once_left_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "state").touch()
+    with Spool(tmp_path, SIZE) as spool:
+        assert (spool.prev, spool.unclean) == (None, False)
+    assert not caplog.messages
+
+
 # -- a full disk, and one that fails --------------------------------------------------------------------------
 
 
@@ -291,6 +302,40 @@ def test_a_start_on_a_full_disk_reads_what_is_there(tmp_path: Path) -> None:
             spool.remove(keys(spool.read(-1, ALL)))
             put(spool, n, n + 5)
             assert read(spool) == list(range(n, n + 5))
+
+
+def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Spool(tmp_path / "s", LEAST_BYTES) as spool:
+        spool.append([Entry(Label(Kind.FRAME, EPOCH, 0), 0, bytes(40_000))])
+        spool.remove(keys(spool.read(-1, ALL)))
+        spare = tmp_path / "s" / "spool" / "spare"
+        assert spare.exists()
+        with monkeypatch.context() as too_many:
+            too_many.setattr(os, "open", no_more)
+            with pytest.raises(SpoolError, match="Too many open files"):
+                put(spool, 1, 2)
+        put(spool, 1, 2)
+        assert len(files(tmp_path / "s")) == 1, "of two that begin with one key, a start takes one to be empty"
+        killed = shutil.copytree(tmp_path / "s", tmp_path / "killed")
+    with Spool(killed, LEAST_BYTES) as spool:
+        assert read(spool) == [1]
+
+
+def no_more(*_arguments: object) -> int:
+    """As `os.open` while the process has as many open files as it may have."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_what_comes_after_it_was_closed_is_refused(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, SIZE)
+    put(spool, 0, 1)
+    spool.close()
+    before = [(path.name, path.read_bytes()) for path in (*files(tmp_path), tmp_path / "state")]
+    with pytest.raises(SpoolError, match="is closed"):
+        put(spool, 1, 2)
+    assert [(path.name, path.read_bytes()) for path in (*files(tmp_path), tmp_path / "state")] == before
 
 
 def test_a_sync_that_fails_is_said_once_and_tried_again(

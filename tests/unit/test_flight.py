@@ -1,0 +1,27 @@
+"""A flight that is over leaves no producer behind."""
+
+import time
+from pathlib import Path
+
+from ingest.bundle import Bundle, Spooled
+from ingest.flight import PRODUCER_CONFIG, Flight
+from ingest.latency import Latency
+
+
+def threads() -> int:
+    """How many this process has, librdkafka's too."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_a_producer_is_let_go_of_with_what_is_on_its_way() -> None:
+    before = threads()
+    flight = Flight({"bootstrap.servers": "127.0.0.1:1", **PRODUCER_CONFIG}, {False: "t", True: "r"}, Latency())
+    flight.send(Bundle(0, [Spooled(False, 7, [], b"one"), Spooled(False, 8, [], b"two")]), True)
+    flight.serve(0)
+    assert flight.bytes
+    flight.close()
+    del flight
+    give_up_at = time.monotonic() + 5
+    while threads() > before:
+        assert time.monotonic() < give_up_at, "it goes on sending"
+        time.sleep(0.01)
