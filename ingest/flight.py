@@ -110,14 +110,19 @@ class Flight:
     def _produce(
         self, record: Spooled, on_delivery: Callable[[KafkaError | None, Message], None] | None = None
     ) -> None:
-        self._producer.produce(
-            self._topics[record.rejected],
-            record.value,
-            partition=0,
-            headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
-            timestamp=record.time,
-            on_delivery=on_delivery,
-        )
+        while True:
+            try:
+                self._producer.produce(
+                    self._topics[record.rejected],
+                    record.value,
+                    partition=0,
+                    headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
+                    timestamp=record.time,
+                    on_delivery=on_delivery,
+                )
+                break
+            except BufferError:  # never with our settings; with a smaller queue in --kafka-config
+                self._producer.poll(0.1)
 
     def _delivered(
         self, key: int, records: int, size: int, age: float, error: KafkaError | None, message: Message

@@ -21,9 +21,17 @@ from ingest.bundle import Bundle, bundled, records
 from ingest.fresh import FRESH_BYTES, Fresh
 from ingest.reception import Entry
 from ingest.spool_file import SpoolFileWriter
-from ingest.spool_files import Cursor, SpoolFile, end_of_last, find_files, last_record, set_aside, sync_directory
+from ingest.spool_files import (
+    Cursor,
+    SpoolFile,
+    last_record,
+    open_files,
+    open_state,
+    set_aside,
+    sync_directory,
+)
 from ingest.spool_spare import Spare
-from ingest.spool_state import SpoolState, StateFile, boot_id
+from ingest.spool_state import SpoolState, boot_id
 from ingest.spool_sync import GroupSync
 
 log = logging.getLogger(__name__)
@@ -70,9 +78,10 @@ class Spool:
         with contextlib.ExitStack() as if_it_fails:  # one of many streams tries again and again in the same process
             if_it_fails.callback(os.close, self._lock_file)
             try:
-                self._state_file, state = self._open_state()
+                self._directory.mkdir(exist_ok=True)
+                self._state_file, state = open_state(directory, self._directory)
                 if_it_fails.callback(self._state_file.close)
-                self._files = self._open_files(state)
+                self._files = open_files(self._directory, state)
                 self._spare = Spare(self._directory)
                 self._open_for_use(state)
             except OSError as error:
@@ -205,39 +214,6 @@ class Spool:
 
     # -- opening
 
-    def _open_state(self) -> tuple[StateFile, SpoolState | None]:
-        self._directory.mkdir(exist_ok=True)
-        path = self._root / "state"
-        new = not any(find_files(self._directory)) and _never_written(path)
-        file = state = None
-        with contextlib.suppress(IsADirectoryError):
-            file = StateFile(path)
-            state = file.read()
-        if not new and state is None:
-            log.error("the spool's %s is damaged; set aside: %s", path, set_aside(path, self._root))
-        if file is None or (not new and state is None):
-            if file:
-                file.close()
-            file = StateFile(path)
-        return file, state
-
-    def _open_files(self, state: SpoolState | None) -> list[SpoolFile]:
-        files = find_files(self._directory)
-        for n, file in enumerate(files):
-            if file.end is None:
-                # The last one, as a rule: it was written to when ingest was killed.
-                file.end = files[n + 1].name.first if n + 1 < len(files) else end_of_last(file, state)
-                with contextlib.suppress(OSError):
-                    file.rename_with_end()  # a later start can't tell it any more
-            file.start_at(state.low if state else 0)
-        if state and state.low < state.next and not files:
-            log.error(
-                "%d bundles are missing in the spool in %s; their records are lost",
-                state.next - state.low,
-                self._directory,
-            )
-        return files
-
     def _open_for_use(self, state: SpoolState | None) -> None:
         known = state.next if state else 0
         self._next = max([known, *(file.end or 0 for file in self._files)])
@@ -338,11 +314,15 @@ class Spool:
         try:
             if file.damaged:
                 log.error("a damaged file of the spool is set aside: %s", set_aside(file.path, self._root))
-            elif self._starved or self.full or file.size < self._file_bytes or not self._spare.keep(file.path):
+            elif not self._is_worth_keeping(file) or not self._spare.keep(file.path):
                 os.truncate(file.path, 0)  # it may be open still, and would keep its room
                 file.path.unlink()
         except OSError as error:
             log.error("%s can't be removed: %s", file.path, error)
+
+    def _is_worth_keeping(self, file: SpoolFile) -> bool:
+        """Whether to write over it: not where its room is needed, nor if a large frame made it larger than most."""
+        return not (self._starved or self.full) and self._file_bytes <= file.size <= 2 * self._file_bytes
 
     def _last_is_in_the_way(self) -> bool:
         """Whether the last file takes room that is needed, and nothing waits in it."""
@@ -373,12 +353,16 @@ class Spool:
     def _sync(self) -> None:
         """All that was written until now. Raises OSError."""
         with self._changed:
-            writer, unsynced, names = self._writer, list(self._unsynced), self._names_changed
+            done = [old for old, file in self._unsynced if file.dropped]
+            unsynced = [(old, file) for old, file in self._unsynced if not file.dropped]
+            self._unsynced = list(unsynced)
+            writer, names = self._writer, self._names_changed
             self._names_changed = False
+        for old in done:  # first, however often the sync fails
+            os.close(old.fd)
         try:
-            for old, file in unsynced:
-                if not file.dropped:
-                    os.fdatasync(old.fd)
+            for old, _ in unsynced:
+                os.fdatasync(old.fd)
             if writer:
                 os.fdatasync(writer.fd)
             if names:
@@ -391,14 +375,6 @@ class Spool:
             del self._unsynced[: len(unsynced)]
         for old, _ in unsynced:
             os.close(old.fd)
-
-
-def _never_written(path: Path) -> bool:
-    """Whether there is no such file, or one that a killed ingest had just made."""
-    try:
-        return os.lstat(path).st_size == 0
-    except FileNotFoundError:
-        return True
 
 
 def _lock(directory: Path) -> int:

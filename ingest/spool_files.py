@@ -1,6 +1,8 @@
 """The spool's files as they lie in their directory, which of their bundles still wait, and reading through them."""
 
+import contextlib
 import errno
+import logging
 import os
 import secrets
 import threading
@@ -9,8 +11,10 @@ from pathlib import Path
 
 from ingest.bundle import records
 from ingest.spool_file import SpoolFileName, SpoolFileReader
-from ingest.spool_state import SpoolState
+from ingest.spool_state import SpoolState, StateFile
 from ingest.topic import Label
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -175,7 +179,51 @@ def find_files(directory: Path) -> list[SpoolFile]:
     return sorted(found, key=lambda file: file.name.first)
 
 
-def end_of_last(file: SpoolFile, state: SpoolState | None) -> int:
+def open_state(root: Path, directory: Path) -> tuple[StateFile, SpoolState | None]:
+    """What the spool there remembers, None if it is new or that is damaged: then it is told, and set aside.
+
+    directory: of its files. Raises OSError.
+    """
+    path = root / "state"
+    new = not any(find_files(directory)) and _never_written(path)
+    file = state = None
+    with contextlib.suppress(IsADirectoryError):
+        file = StateFile(path)
+        state = file.read()
+    if not new and state is None:
+        log.error("the spool's %s is damaged; set aside: %s", path, set_aside(path, root))
+        if file:
+            file.close()
+        file = None
+    return file or StateFile(path), state
+
+
+def _never_written(path: Path) -> bool:
+    """Whether there is no such file, or one that a killed ingest had just made."""
+    try:
+        return os.lstat(path).st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def open_files(directory: Path, state: SpoolState | None) -> list[SpoolFile]:
+    """The files of the spool there, in order, with where each ends, and what of each waits. Raises OSError."""
+    files = find_files(directory)
+    for n, file in enumerate(files):
+        if file.end is None:
+            # The last one, as a rule: it was written to when ingest was killed.
+            file.end = files[n + 1].name.first if n + 1 < len(files) else _end_of_last(file, state)
+            with contextlib.suppress(OSError):
+                file.rename_with_end()  # a later start can't tell it any more
+        file.start_at(state.low if state else 0)
+    if state and state.low < state.next and not files:
+        log.error(
+            "%d bundles are missing in the spool in %s; their records are lost", state.next - state.low, directory
+        )
+    return files
+
+
+def _end_of_last(file: SpoolFile, state: SpoolState | None) -> int:
     """The key after the last bundle of an append that was written whole; or, if it is later, what the state says.
 
     What follows its bundles, from before the file was written over, doesn't count in its size any more; nor does it

@@ -138,9 +138,10 @@ class Splitter:
             self._walked = max(0, self._walked - self._start)
             self._start, self._end = 0, left
         if len(self._buffer) - self._end < _READ_BYTES // 2:
-            expected = self._large and min(self._large + _READ_BYTES, _EXPECT_BYTES)
+            # What the frame promises is believed as far as another one has kept it.
+            expected = min(self._walked - self._start, self._large, _EXPECT_BYTES) + _READ_BYTES
             if expected > len(self._buffer):
-                # As for the last large frame, at once: to double it again and again copies it as often.
+                # At once: to double it again and again copies it as often.
                 small, self._buffer = self._buffer, bytearray(expected)
                 self._buffer[: self._end] = small[: self._end]
             else:

@@ -1,4 +1,4 @@
-"""Kafka refuses one record of many that came together: it, and what follows it, waits in the spool; none is lost."""
+"""Kafka, or its client, takes not all records of many that came together: those wait in the spool; none is lost."""
 
 from pathlib import Path
 
@@ -34,6 +34,19 @@ def test_a_refused_record_among_others_is_published_once_it_is_taken(kafka: str,
         connection.sendall(b"".join(sent[1:]))  # in the midst of these is one that is refused; those after it are not
         ingest.await_line("Kafka refused a record")
         _take_at_most(kafka, frames_topic(stream), 1_048_588)
+        eventually(lambda: len(_frames(recorder)) == len(sent), "all of them are in the topic")
+        assert _frames(recorder) == sent
+        assert ingest.stop() == 0
+
+
+def test_a_client_that_holds_few_records_is_given_the_others_later(kafka: str, stream: str, tmp_path: Path) -> None:
+    config = tmp_path / "client.properties"
+    config.write_text("queue.buffering.max.messages=5\n")
+    sent = [scan(n, 1000) for n in range(100)]
+    with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
+        recorder.create_topic()
+        ingest = recorder.ingest(sender.port, "--kafka-config", str(config))
+        sender.accept().sendall(flow(1) + b"".join(sent))
         eventually(lambda: len(_frames(recorder)) == len(sent), "all of them are in the topic")
         assert _frames(recorder) == sent
         assert ingest.stop() == 0

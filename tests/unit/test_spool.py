@@ -196,6 +196,13 @@ def test_files_that_are_written_over_give_only_what_was_put_in_last(tmp_path: Pa
         assert spool.prev == (EPOCH, 59)
 
 
+def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> None:
+    with Spool(tmp_path, LEAST_BYTES) as spool:
+        spool.append([entry(0, bytes(500_000))])
+        spool.remove([bundle.key for bundle in spool.read(-1, ALL)])
+        assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
+
+
 # -- reopening ------------------------------------------------------------------------------------------------
 
 

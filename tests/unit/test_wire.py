@@ -148,6 +148,22 @@ def test_a_large_frame_is_not_held_twice() -> None:
     assert out == big
 
 
+def test_room_for_another_large_frame_is_made_at_once_but_only_for_one() -> None:
+    """Of many streams, each may send a large frame once a day."""
+
+    def room() -> int:
+        with splitter.space() as space:
+            return len(space)
+
+    splitter = Splitter(LIMIT)
+    large = frame([(b"k", bytes(24 * MIB))])
+    list(feed(splitter, large))
+    list(feed(splitter, frame([(b"k", bytes(700_000))]) * 10))
+    assert room() < 2 * MIB
+    list(feed(splitter, large[: 3 * MIB]))
+    assert room() > 20 * MIB
+
+
 # -- what is no frame -----------------------------------------------------------------------------------------
 
 GOOD = frame([(b"good", b"frame")])
