@@ -250,7 +250,10 @@ class Archive:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False
         for stream in streams:
-            self._recordings.pop(stream).abandon()
+            if recording := self._recordings.pop(stream, None):
+                recording.abandon()
+            else:  # the group had given it away: a commit's answer said so meanwhile
+                committed = False
         return committed
 
     def _abandon(self, streams: Sequence[str], why: str) -> None:

@@ -202,6 +202,8 @@ class Recording:
         at = self._record.offset if self._record else self.incoming.next
         if at is None or not self.taken_up or self._finishing or self.held or self.trouble:
             return None
+        if self._abandoned.is_set():  # without its file its state contradicts itself
+            return None
         if self._open:
             try:
                 self._open.file.flush()

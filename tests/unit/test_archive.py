@@ -1,0 +1,90 @@
+"""The loop, where what comes from Kafka and what other threads do come in an unlucky order; there is no broker here."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Message
+
+from archiver import checkpoint as checkpoints
+from archiver.archive import Archive
+from archiver.checkpoint import Checkpoint
+from archiver.commits import Commit, EvictedError
+from archiver.feed import Committed, Feed
+from archiver.finishing import ArchiveRoot
+from archiver.recording import Recording
+from archiver.segmentation import Settings, State
+from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
+
+STREAM = "crate1slot2"
+NOON = 1_546_344_000_000
+EMPTY = Committed(STREAM, 0, checkpoints.encode(Checkpoint(State(STREAM))))
+
+
+def frame(offset: int) -> Message:
+    """A frame as it comes from Kafka."""
+    label = Label(Kind.FRAME, "a" * 16, offset, FRAME_TYPES["Scan"], STREAM, 1, offset)
+    headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+    return Message(f"g3.frames.{STREAM}", 0, offset, None, b"frame", headers, None, (1, NOON + offset))
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for other threads."""
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """One whose Kafka is away."""
+    (tmp_path / ".archiver").mkdir()
+    root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    archive = Archive(root, Settings(), config, "me", None, lambda _: None, threading.Event())
+    yield archive
+    archive.stopping.set()
+    archive.run()
+
+
+def recording_of(archive: Archive) -> Recording:
+    """The stream's, once it is taken up."""
+    archive.assigned([EMPTY])
+    recording = archive._recordings[STREAM]
+
+    def taken_up() -> bool:
+        recording.take_up(again=False)
+        return recording.taken_up
+
+    until(taken_up)
+    return recording
+
+
+def record(recording: Recording, offset: int) -> None:
+    """Record a frame."""
+    message = frame(offset)
+    recording.incoming.add(message, len(message))
+    recording.work()
+
+
+def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed: list[Commit] = []
+
+    def evicted(_: Feed, commits: Sequence[Commit]) -> None:
+        raise EvictedError("unknown member")
+
+    monkeypatch.setattr(Feed, "commit", evicted)
+    monkeypatch.setattr(Feed, "commit_now", lambda _, commits: committed.extend(commits))
+    record(recording_of(archive), 0)
+    archive._see_to_commits(due=True)
+    assert archive._committing
+    archive.revoked([STREAM])
+    for commit in committed:  # what would stop the stream for good, if Kafka took it
+        checkpoints.decode(commit.metadata, STREAM)
+    assert committed == []
+    assert archive._recordings == {}
