@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from archiver import checkpoint as checkpoints
 from archiver.archive import Archive
@@ -88,3 +90,35 @@ def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
         checkpoints.decode(commit.metadata, STREAM)
     assert committed == []
     assert archive._recordings == {}
+
+
+def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_back(archive: Archive) -> None:
+    asked: list[str] = []
+
+    class Asked:
+        def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
+            asked.extend(str(partition.metadata) for partition in offsets)
+            assert asynchronous
+
+    before = recording_of(archive)
+    snapshot = before.snapshot()
+    assert snapshot
+    commits = archive._feed._commits
+    commits.ours.add(STREAM)
+    commit = snapshot.make_durable()
+    archive.lost([STREAM])
+    now = recording_of(archive).snapshot()
+    assert now
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(commits.commit, [commit])
+        until(lambda: not commits._requests.empty())
+        commits.begin(cast(Consumer, Asked()))
+        assert asked == []
+        with pytest.raises(KafkaException, match="given away"):
+            late.result(10)
+        good = pool.submit(commits.commit, [now.make_durable()])
+        until(lambda: not commits._requests.empty())
+        commits.begin(cast(Consumer, Asked()))
+        commits.answered(None, [])
+        good.result(10)
+    assert len(asked) == 1
