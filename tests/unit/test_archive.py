@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -48,6 +49,8 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
     archive = Archive(root, Settings(), config, "me", None, lambda _: None, threading.Event())
     yield archive
+    archive._feed.trouble = "away"  # so that the last commit isn't waited for
+    archive._feed.refuse_commits()
     archive.stopping.set()
     archive.run()
 
@@ -109,7 +112,8 @@ def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_ba
     archive.lost([STREAM])
     now = recording_of(archive).snapshot()
     assert now
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, ExitStack() as at_last:
+        at_last.callback(commits.refuse)  # nobody waits if this fails
         late = pool.submit(commits.commit, [commit])
         until(lambda: not commits._requests.empty())
         commits.begin(cast(Consumer, Asked()))
@@ -122,3 +126,30 @@ def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_ba
         commits.answered(None, [])
         good.result(10)
     assert len(asked) == 1
+
+
+def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes(archive: Archive) -> None:
+    asked: list[str] = []
+
+    class Leaving:
+        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+            asked.append(f"assign {partitions[0].topic}")
+
+        def pause(self, partitions: list[TopicPartition]) -> None:
+            asked.append(f"pause {partitions[0].topic}")
+
+    topic = f"g3.frames.{STREAM}"
+    archive._feed.close()
+    archive._feed._on_assign(cast(Consumer, Leaving()), [TopicPartition(topic, 0)])
+    assert asked == [f"assign {topic}", f"pause {topic}"]
+    assert archive._recordings == {}
+
+
+def test_what_is_overtaken_while_it_is_taken_up_stays_paused(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[str] = []
+    monkeypatch.setattr(Feed, "pause", lambda _, stream: paused.append(stream))
+    archive.assigned([Committed(STREAM, None, "")])  # g3.files can't be asked
+    archive.overtaken(STREAM, 7)
+    assert paused == [STREAM]
