@@ -228,6 +228,8 @@ class Archive:
         if recording and recording.taken_up:
             self._paused.discard(stream)  # the Feed has resumed it
             recording.incoming.overtaken(earliest)
+        elif recording:  # its records would only gather; it is found again where reading begins
+            self._feed.pause(stream)
 
     def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
