@@ -80,7 +80,7 @@ def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
 ) -> None:
     committed: list[Commit] = []
 
-    def evicted(_: Feed, commits: Sequence[Commit]) -> None:
+    def evicted(_: Feed, _commits: Sequence[Commit]) -> None:
         raise EvictedError("unknown member")
 
     monkeypatch.setattr(Feed, "commit", evicted)
