@@ -1,4 +1,4 @@
-"""The loop, where what comes from Kafka and what other threads do come in an unlucky order; there is no broker here."""
+"""The loop, when what comes from Kafka and what threads do meet in an unlucky order. There is no broker here."""
 
 import threading
 import time
