@@ -139,7 +139,7 @@ def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes
             asked.append(f"pause {partitions[0].topic}")
 
     topic = f"g3.frames.{STREAM}"
-    archive._feed.close()
+    archive._feed._leaving = True
     archive._feed._on_assign(cast(Consumer, Leaving()), [TopicPartition(topic, 0)])
     assert asked == [f"assign {topic}", f"pause {topic}"]
     assert archive._recordings == {}
