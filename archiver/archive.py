@@ -228,6 +228,8 @@ class Archive:
         if recording and recording.taken_up:
             self._paused.discard(stream)  # the Feed has resumed it
             recording.incoming.overtaken(earliest)
+        elif recording:  # its records would only gather; it is found again where reading begins
+            self._feed.pause(stream)
 
     def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
@@ -250,7 +252,10 @@ class Archive:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False
         for stream in streams:
-            self._recordings.pop(stream).abandon()
+            if recording := self._recordings.pop(stream, None):
+                recording.abandon()
+            else:  # the group had given it away: a commit's answer said so meanwhile
+                committed = False
         return committed
 
     def _abandon(self, streams: Sequence[str], why: str) -> None:

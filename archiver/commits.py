@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from archiver.abandoned import Abandoned
 from ingest.topic import frames_topic
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
@@ -31,11 +32,12 @@ class EvictedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """An offset of a stream, and the checkpoint to commit with it."""
+    """An offset of a stream, and the checkpoint to commit with it; of a recording that may have been let go of."""
 
     stream: str
     offset: int
     metadata: str
+    abandoned: Abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,10 @@ class Commits:
         requests, self._in_flight = self._in_flight, []
         _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
 
+    def _is_wanted(self, commit: Commit) -> bool:
+        # The stream may be ours again, and another recording further than the one that was let go of.
+        return commit.stream in self.ours and not commit.abandoned.is_set()
+
     def _finish(self, error: KafkaError | None) -> None:
         requests, self._in_flight = self._in_flight, []
         _resolve(requests, classified(error) if error else None)
@@ -131,7 +137,7 @@ class Commits:
         with contextlib.suppress(queue.Empty):
             while True:
                 request = self._requests.get_nowait()
-                if all(commit.stream in self.ours for commit in request.commits):
+                if all(self._is_wanted(commit) for commit in request.commits):
                     found.append(request)
                 else:
                     given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")

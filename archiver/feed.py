@@ -125,6 +125,7 @@ class Feed:
         self._refused: set[str] = set()
         self._unread_since: dict[str, float] = {}
         self._is_back = False
+        self._leaving = False
         self.settled = False
         self._overtaken = Overtaken(lambda error: self._complain(self._outage.why(error)))
         self._stopping = threading.Event()
@@ -242,6 +243,7 @@ class Feed:
         While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
+        self._leaving = True
         self._asking.shutdown(wait=False)
         left: Future[None] = Future()
 
@@ -261,12 +263,18 @@ class Feed:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
         and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
         """
+        self._assign_unread(consumer, partitions)
+        self._is_back = True
+
+    def _assign_unread(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more.
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
         consumer.pause(partitions)
-        self._is_back = True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._leaving or self._stopping.is_set():  # a consumer that leaves is given no answer to what it asks
+            self._assign_unread(consumer, partitions)
+            return
         self._refuse_split(partitions)
         ours = [p for p in partitions if p.partition == 0 and p.topic not in self._refused]
         committed = [

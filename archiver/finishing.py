@@ -134,7 +134,7 @@ def finish(
         checkpoint = _with_digest(checkpoint, file, persist)
         for loss in losses:
             persist("telling a loss before", partial(ledger.tell, loss))
-        closing_commit = Commit(stream, offset, encode(checkpoint))
+        closing_commit = Commit(stream, offset, encode(checkpoint), abandoned)
         persist("committing the end of", lambda: ledger.commit([closing_commit]))
     recorded, closing = checkpoint.partial, checkpoint.closing
     assert recorded
@@ -154,7 +154,7 @@ def finish(
         after = _after(checkpoint, recorded, name)
         _tell(archive, ledger, offset, checkpoint, after, name, persist)
     persist("tidying up after", lambda: archive.discard(stream, recorded.name))
-    final_commit = Commit(stream, offset, encode(after))
+    final_commit = Commit(stream, offset, encode(after), abandoned)
     persist("committing", lambda: ledger.commit([final_commit]))
     log.info(
         "%s: finished %s (%s): %d frames, %.1f MB",

@@ -69,6 +69,7 @@ class Recording:
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
+        self.abandoned = Abandoned()
         self.incoming = Incoming(archive, committed.stream, committed.offset)
         self.recorded = Recorded()
         self._settings = settings
@@ -84,8 +85,7 @@ class Recording:
         self._record: Record | None = None  # whole, but not stepped yet
         self._why: Why | None = None  # the open file must be finished before it is
         self._finishing: _Finishing | None = None
-        self._abandoned = Abandoned()
-        self._taking_up = TakingUp(archive, feed, pools.takers, committed, self._abandoned)
+        self._taking_up = TakingUp(archive, feed, pools.takers, committed, self.abandoned)
         self._since: int | None = None  # of the last recorded frame before it
         self._syncs_fail = False
         self._say_trouble_at = 0.0
@@ -202,6 +202,8 @@ class Recording:
         at = self._record.offset if self._record else self.incoming.next
         if at is None or not self.taken_up or self._finishing or self.held or self.trouble:
             return None
+        if self.abandoned.is_set():  # without its file its state contradicts itself
+            return None
         if self._open:
             try:
                 self._open.file.flush()
@@ -244,7 +246,7 @@ class Recording:
 
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
-        self._abandoned.set()
+        self.abandoned.set()
         if opened := self._give_up_file():
             opened.close()
         self._taking_up.abandon()
@@ -262,7 +264,7 @@ class Recording:
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
         if not self.taken_up:
-            self._abandoned.set()
+            self.abandoned.set()
         return not self._finishing and self._taking_up.at_rest
 
     # From message to file
@@ -334,7 +336,7 @@ class Recording:
         told = self.incoming.losses
         losses, told.events = tuple(told.events), []
         done = self._pools.finishers.submit(
-            finish, self._archive, self._feed, offset, of, file, losses, self._abandoned
+            finish, self._archive, self._feed, offset, of, file, losses, self.abandoned
         )
         self._finishing = _Finishing(offset, of, done)
 

@@ -61,6 +61,7 @@ class SegmentFile:
         self._fd = fd
         self._new_in = new_in
         self._making_durable, self._following = threading.Lock(), threading.Lock()  # `close` waits for both
+        self._let_go = False
         self._pending: list[bytes] = []
         self._aside: tuple[list[bytes], Future[None]] | None = None  # what another thread writes
         self._committed = (length, crc)
@@ -182,8 +183,7 @@ class SegmentFile:
         Raises SyncError: go back to what was durable before; LetGoError.
         """
         with self._making_durable:
-            if self._fd < 0:
-                raise LetGoError(errno.EBADF, "it has been let go of")
+            self._check_held()
             try:
                 if self._new_in is not None:
                     os.fsync(self._new_in)
@@ -196,12 +196,13 @@ class SegmentFile:
         """Bring the SHA-256 nearer to the first `length` bytes, so that it isn't far behind at the end.
 
         After a restart it has the committed bytes to catch up with, as it can't be carried on like the CRC, and
-        checks them. Raises OSError, PartialDamagedError.
+        checks them. Raises OSError, PartialDamagedError, LetGoError.
         """
         committed, crc = self._committed
         with self._following:
             until = min(length, self._sha_at + _FOLLOW_BYTES)
             while self._sha_at < until and not self._damaged:
+                self._check_held()
                 block = self._read(self._sha_at, committed if self._sha_at < committed else until)
                 self._sha.update(block)
                 self._sha_at += len(block)
@@ -213,12 +214,15 @@ class SegmentFile:
     def sha256(self) -> str:
         """The hex SHA-256 of all that is written, read back and found to be what was given to `write`.
 
-        Raises OSError, PartialDamagedError.
+        Raises OSError, PartialDamagedError, LetGoError.
         """
         self.follow(self.written)
         while self._sha_at < self.written:
             self.follow(self.written)
-        if self._check != self.crc or os.fstat(self._fd).st_size != self.written:
+        with self._following:
+            self._check_held()
+            size = os.fstat(self._fd).st_size
+        if self._check != self.crc or size != self.written:
             raise PartialDamagedError("its bytes aren't those that were written")
         return self._sha.hexdigest()
 
@@ -226,10 +230,16 @@ class SegmentFile:
         """Let go of it, and of the lock; what is pending is dropped."""
         if self._aside:
             self._aside[1].exception()  # only to wait for it
+        self._let_go = True  # whoever reads gigabytes for the digest has the lock again before we get it, else
         with self._making_durable, self._following:
             fd, self._fd = self._fd, -1
             os.close(fd)
             self._forget_directory()
+
+    def _check_held(self) -> None:
+        """Raises LetGoError once `close` has been called."""
+        if self._let_go:
+            raise LetGoError(errno.EBADF, "it has been let go of")
 
     def _forget_directory(self) -> None:
         if self._new_in is not None:

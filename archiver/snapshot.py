@@ -28,4 +28,5 @@ class Snapshot:
         """On another thread. Raises SyncError, LetGoError."""
         if self.file:
             self.file.make_durable()
-        return Commit(self.checkpoint.state.stream, self.offset, checkpoints.encode(self.checkpoint))
+        stream, metadata = self.checkpoint.state.stream, checkpoints.encode(self.checkpoint)
+        return Commit(stream, self.offset, metadata, self.recording.abandoned)

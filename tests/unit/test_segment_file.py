@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from archiver import segment_file
 from archiver.abandoned import Abandoned
 from archiver.directory import Directory
-from archiver.segment_file import PartialDamagedError, PartialHeldError, SegmentFile, unheld
+from archiver.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile, unheld
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
 
@@ -342,6 +344,34 @@ def held(path: Path, writes_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_it_is_let_go_of_within_a_block_while_its_digest_is_read(
+    partial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = 1000
+    reading = threading.Event()
+    read = SegmentFile._read
+
+    def slowly(file: SegmentFile, at: int, end: int) -> bytes:
+        reading.set()
+        time.sleep(0.002)
+        return read(file, at, end)
+
+    monkeypatch.setattr(segment_file, "_BLOCK", 16)
+    monkeypatch.setattr(segment_file, "_FOLLOW_BYTES", 16 * 100)
+    monkeypatch.setattr(SegmentFile, "_read", slowly)
+    file = create(partial)
+    file.write([bytes(16 * blocks)])
+    file.flush()
+    with ThreadPoolExecutor() as pool:
+        digest = pool.submit(file.sha256)
+        reading.wait()
+        begun = time.monotonic()
+        file.close()
+        assert time.monotonic() - begun < 0.05
+        with pytest.raises(LetGoError):
+            digest.result()
 
 
 def test_what_another_process_holds_cannot_be_reopened_and_stays_as_it_is(partial: Path) -> None:
