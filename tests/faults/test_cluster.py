@@ -16,6 +16,7 @@ from typing import Self
 
 import pytest
 from archives import ONLY_IN_FULL, SEED, assert_same_tree, peaceful, told
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AdminClient,
     AlterConfigOpType,
@@ -109,8 +110,16 @@ class Site:
         """Change how many must have a record before it is acknowledged."""
         entry = ConfigEntry("min.insync.replicas", str(copies), incremental_operation=AlterConfigOpType.SET)
         wanted = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry]) for topic in topics]
-        for done in self.admin.incremental_alter_configs(wanted).values():
-            done.result(SECONDS)
+
+        def changed() -> bool:
+            try:
+                for done in self.admin.incremental_alter_configs(wanted, request_timeout=3).values():
+                    done.result(SECONDS)
+            except KafkaException:  # it asked a broker that is dead by now
+                return False
+            return True
+
+        eventually(changed, "the topics' settings are others")
 
     def await_recorded(self, seconds: float | None = None) -> None:
         """Until all that has been sent by now can be read. Fails if it takes longer."""
