@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from archives import ONLY_IN_FULL, SEED, assert_same_tree, peaceful, told
+from archives import ONLY_IN_FULL, assert_same_tree, peaceful, told
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AdminClient,
@@ -336,22 +336,20 @@ def test_with_the_session_that_brokers_have_by_default(stream: str, tmp_path: Pa
 
 @ONLY_IN_FULL
 @pytest.mark.timeout(900)
-def test_faults_at_random(cluster: Cluster, stream: str, tmp_path: Path) -> None:
-    print(f"FAULTS_SEED={SEED}")
-    rng = random.Random(SEED)
+def test_faults_at_random(cluster: Cluster, stream: str, tmp_path: Path, dice: random.Random) -> None:
     until = time.monotonic() + RANDOM_SECONDS
     with Site(cluster, stream, tmp_path) as site:
         while time.monotonic() < until:
             # Any of them once in a while, the ordinary ones more often.
             faults: list[Callable[[], None]] = [
-                lambda: kill_and_start(site, rng.choice(sorted(VICTIMS))),
-                lambda: kill_and_start(site, rng.choice(sorted(VICTIMS))),
-                lambda: freeze_and_thaw(site, rng.choice(sorted(VICTIMS))),
-                lambda: stop_and_start(site, rng.choice([1, 2, 3])),
-                lambda: lose_two(site, rng.sample([1, 2, 3], 2)),
-                lambda: too_few_in_sync(site, rng.choice([1, 2, 3])),
+                lambda: kill_and_start(site, dice.choice(sorted(VICTIMS))),
+                lambda: kill_and_start(site, dice.choice(sorted(VICTIMS))),
+                lambda: freeze_and_thaw(site, dice.choice(sorted(VICTIMS))),
+                lambda: stop_and_start(site, dice.choice([1, 2, 3])),
+                lambda: lose_two(site, dice.sample([1, 2, 3], 2)),
+                lambda: too_few_in_sync(site, dice.choice([1, 2, 3])),
             ]
-            rng.choice(faults)()
-            time.sleep(rng.uniform(0, 4))  # at any time of a file's life
+            dice.choice(faults)()
+            time.sleep(dice.uniform(0, 4))  # at any time of a file's life
         site.finish()
         site.report()

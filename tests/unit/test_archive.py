@@ -1,8 +1,7 @@
 """The loop, when what comes from Kafka and what threads do meet in an unlucky order. There is no broker here."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from processes import eventually
 
 from archiver import checkpoint as checkpoints
 from archiver.archive import Archive
@@ -34,14 +34,6 @@ def frame(offset: int) -> Message:
     return Message(f"g3.frames.{STREAM}", 0, offset, None, b"frame", headers, None, (1, NOON + offset))
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for other threads."""
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     """One whose Kafka is away."""
@@ -64,7 +56,7 @@ def recording_of(archive: Archive) -> Recording:
         recording.take_up(again=False)
         return recording.taken_up
 
-    until(taken_up)
+    eventually(taken_up, "it is taken up", 10)
     return recording
 
 
@@ -115,13 +107,13 @@ def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_ba
     with ThreadPoolExecutor() as pool, ExitStack() as at_last:
         at_last.callback(commits.refuse)  # nobody waits if this fails
         late = pool.submit(commits.commit, [commit])
-        until(lambda: not commits._requests.empty())
+        eventually(lambda: not commits._requests.empty(), "the commit is asked for", 10)
         commits.begin(cast(Consumer, Asked()))
         assert asked == []
         with pytest.raises(KafkaException, match="given away"):
             late.result(10)
         good = pool.submit(commits.commit, [now.make_durable()])
-        until(lambda: not commits._requests.empty())
+        eventually(lambda: not commits._requests.empty(), "the commit is asked for", 10)
         commits.begin(cast(Consumer, Asked()))
         commits.answered(None, [])
         good.result(10)

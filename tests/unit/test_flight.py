@@ -1,7 +1,8 @@
 """A flight that is over leaves no producer behind."""
 
-import time
 from pathlib import Path
+
+from processes import eventually
 
 from ingest.bundle import Bundle, Spooled
 from ingest.flight import PRODUCER_CONFIG, Flight
@@ -21,7 +22,4 @@ def test_a_producer_is_let_go_of_with_what_is_on_its_way() -> None:
     assert flight.bytes
     flight.close()
     del flight
-    give_up_at = time.monotonic() + 5
-    while threads() > before:
-        assert time.monotonic() < give_up_at, "it goes on sending"
-        time.sleep(0.01)
+    eventually(lambda: threads() <= before, "its threads have ended", 5)
