@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from archiver import checkpoint as checkpoints
 from archiver.abandoned import Abandoned
-from archiver.checkpoint import Checkpoint, CheckpointError
-from archiver.event import RecordsLost
+from archiver.checkpoint import Checkpoint, CheckpointError, Partial
+from archiver.event import FileSalvaged, RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.growing_file import GrowingFile
@@ -72,6 +72,8 @@ def rebuild(
         return Resumed(before, base.offset)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
     saved = salvage(archive, feed, stream, partial.name, what, abandoned)
+    if saved is None and (saved := _saved_before(feed, stream, partial, abandoned)):
+        what = saved.what  # so that a loss which was told with it keeps its key
     missing = partial.frames + len(partial.carry) - (saved.frames if saved else 0)
     last = partial.last
     loss = RecordsLost(
@@ -90,6 +92,18 @@ def rebuild(
     _, number = start_and_number(saved.path if saved else partial.path)
     after = replace(found, state=closed(found.state, number), partial=None, closing=None)
     return Resumed(after, offset)
+
+
+def _saved_before(feed: Feed, stream: str, partial: Partial, abandoned: Abandoned) -> FileSalvaged | None:
+    """What was told of that partial, if it was salvaged already and a kill, or Kafka, kept that from being committed.
+
+    It says so only of one that got its own name.
+    """
+    for event in feed.history.events(since=partial.last.time):
+        abandoned.check(f"looking for the event of {partial.path}")
+        if isinstance(event, FileSalvaged) and (event.stream, event.path) == (stream, partial.path):
+            return event
+    return None
 
 
 def _known(feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import quick_session, told
+from archives import Source, disturbed, quick_session, told
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from processes import RawSender, Recorder, eventually, flow, scan
@@ -160,3 +160,31 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
     (kept,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
     assert kept.read_bytes().startswith(data), "the damaged one is kept"
     assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [3]
+
+
+@pytest.mark.parametrize("action", ["kill", "EIO"])
+def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, action: str) -> None:
+    """Killed, or without Kafka for a moment, between a salvage and the commit of what comes after it."""
+    recorder.create_topic()
+    source, archiver = Source(recorder.servers, recorder.stream), recorder.archiver()
+    source.start()
+    source.scans(5)
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    archiver.kill()
+    (partial,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
+    with partial.open("r+b") as file:
+        file.truncate(partial.stat().st_size - 1)
+    source.scans(1)
+    delete = TopicPartition(frames_topic(recorder.stream), 0, source.sent - 1)
+    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    admin.delete_records([delete])[delete].result()
+    archiver = disturbed(recorder, [action, "before", r"produce g3\.files .*/loss/"], archive="archive")
+    archiver.await_line("published the 5 frames that could be saved")
+    archiver.await_line(f"^stopped_at: {action}")
+    if action == "kill":
+        assert archiver.exit_code() == -9
+        archiver = recorder.archiver()
+    source.end()
+    archiver.await_line(r"finished .* \(end\)")
+    assert [event["frames"] for event in events(recorder) if event["event"] == "salvaged"] == [5]
+    assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [1]
