@@ -9,11 +9,14 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from archiver.layout import PRIVATE_DIRECTORY
+
+_BLOCK = 1 << 19
 
 
 class Directory:
@@ -63,6 +66,12 @@ class Directory:
             raise OSError(errno.EINVAL, "no file", str(self.path / name))
         with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
             return file.read()
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """A file's bytes, a block after the other. Raises OSError."""
+        with os.fdopen(self.open(name, os.O_RDONLY), "rb", buffering=0) as file:
+            while block := file.read(_BLOCK):
+                yield block
 
     def names(self) -> list[str]:
         """What is in it. Raises OSError."""

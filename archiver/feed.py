@@ -201,9 +201,9 @@ class Feed:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
         self._telling.tell(event)
 
-    def last_file(self, stream: str) -> FileFinished | None:
-        """The event of a stream's last file, if it has one. For any thread. Raises KafkaException."""
-        found = self.last_files.of(stream, Abandoned())
+    def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
+        """The event of a stream's last file, if it has one. For any thread. Raises as LastFiles.of."""
+        found = self.last_files.of(stream, abandoned)
         return found if isinstance(found, FileFinished) else None
 
     def end(self, stream: str) -> int | None:

@@ -48,7 +48,7 @@ class Ledger(Protocol):
     def tell(self, event: Event) -> None:
         """As Feed.tell."""
 
-    def last_file(self, stream: str) -> FileFinished | None:
+    def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
         """As Feed.last_file."""
 
 
@@ -81,21 +81,21 @@ class ArchiveRoot:
         except BlockingIOError:
             raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
 
-    def publish(self, stream: str, partial: str, path: str, sha256: str) -> str | None:
-        """Give a partial its path; as segment_file.publish. Raises OSError."""
+    def publish(self, stream: str, partial: str, path: str, sha256: str, abandoned: Abandoned) -> str | None:
+        """Give a partial its path; as segment_file.publish. Raises OSError, AbandonedError."""
         with self.private(stream) as private:
-            return publish(private, partial, self.root, path, sha256)
+            return publish(private, partial, self.root, path, sha256, abandoned)
 
-    def publish_exactly(self, stream: str, partial: str, path: str, sha256: str) -> None:
-        """Give a partial that path and no other. Raises FileExistsError, OSError."""
+    def publish_exactly(self, stream: str, partial: str, path: str, sha256: str, abandoned: Abandoned) -> None:
+        """Give a partial that path and no other. Raises FileExistsError, OSError, AbandonedError."""
         with self.private(stream) as private:
-            publish(private, partial, self.root, path, sha256, most=1)
+            publish(private, partial, self.root, path, sha256, abandoned, most=1)
 
-    def add_sum(self, stream: str, path: str, sha256: str) -> None:
-        """Give a published file its line in SHA256SUMS. Raises OSError."""
+    def add_sum(self, stream: str, path: str, sha256: str, abandoned: Abandoned) -> None:
+        """Give a published file its line in SHA256SUMS. Raises OSError, AbandonedError."""
         parent, _, name = path.rpartition("/")
         with self.private(stream) as private, Directory(self.root, parent) as directory:
-            sums.add(directory, name, sha256, private)
+            sums.add(directory, name, sha256, private, abandoned)
 
     def discard(self, stream: str, partial: str) -> None:
         """Remove a partial, or what has been put in its place. Raises OSError."""
@@ -140,10 +140,10 @@ def finish(
     assert recorded
     assert closing
     if not file:
-        persist("checking", lambda: _check(archive, stream, recorded, closing.sha256))
-    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, closing.sha256))
+        persist("checking", lambda: _check(archive, stream, recorded, closing.sha256, abandoned))
+    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, closing.sha256, abandoned))
     if name is None:
-        told = persist("looking for the event of", lambda: ledger.last_file(stream))
+        told = persist("looking for the event of", lambda: ledger.last_file(stream, abandoned))
         if not told or told.sha256 != closing.sha256 or told.closing != closing.record:
             raise PartialDamagedError("neither it nor the finished file is there")
         log.error("%s: %s was finished as %s, and has been taken away since", stream, path, told.path)
@@ -152,7 +152,7 @@ def finish(
         if name != path:
             log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
         after = _after(checkpoint, recorded, name)
-        _tell(archive, ledger, offset, checkpoint, after, name, persist)
+        _tell(archive, ledger, offset, checkpoint, after, name, persist, abandoned)
     persist("tidying up after", lambda: archive.discard(stream, recorded.name))
     final_commit = Commit(stream, offset, encode(after), abandoned)
     persist("committing", lambda: ledger.commit([final_commit]))
@@ -188,13 +188,14 @@ def _tell(
     after: Checkpoint,
     name: str,
     persist: _Persist,
+    abandoned: Abandoned,
 ) -> None:
     event = _event(archive, offset, checkpoint, after, name)
-    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256))
+    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256, abandoned))
     persist("telling of", lambda: ledger.tell(event))
 
 
-def _check(archive: ArchiveRoot, stream: str, recorded: Partial, sha256: str) -> None:
+def _check(archive: ArchiveRoot, stream: str, recorded: Partial, sha256: str, abandoned: Abandoned) -> None:
     """After a restart the partial may be gone, as its last step; if it is there, it must be what was committed."""
     with archive.private(stream) as private:
         found = private.stat(recorded.name)
@@ -202,7 +203,7 @@ def _check(archive: ArchiveRoot, stream: str, recorded: Partial, sha256: str) ->
             return
         if not private.is_file(recorded.name):
             raise PartialDamagedError("it is no file")
-        if found.st_size != recorded.length or sums.digest(private, recorded.name) != sha256:
+        if found.st_size != recorded.length or sums.digest(private, recorded.name, abandoned) != sha256:
             raise PartialDamagedError(f"its {found.st_size} bytes aren't the {recorded.length} that were committed")
 
 

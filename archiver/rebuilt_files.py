@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from archiver import sums
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
@@ -171,6 +172,7 @@ class IntoDirectory:
         self._digester = ThreadPoolExecutor(1, "digest")
         self._finishing: list[Future[Done]] = []
         self._begun: dict[New, str] = {}  # and their streams
+        self._abandoned = Abandoned()
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
@@ -219,6 +221,7 @@ class IntoDirectory:
 
     def close(self) -> None:
         """End the threads, and remove what isn't finished, as after an error."""
+        self._abandoned.set()
         self._finisher.shutdown(cancel_futures=True)
         for new, stream in self._begun.items():
             with contextlib.suppress(OSError):  # the error that has ended all this is told; `tidy` sees to what stays
@@ -249,18 +252,18 @@ class IntoDirectory:
 
     def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
         try:
-            self._archive.publish_exactly(file.stream, new.name, file.path, sha256)
+            self._archive.publish_exactly(file.stream, new.name, file.path, sha256, self._abandoned)
         except FileExistsError:
             return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256)
+        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
         return Outcome.WRITTEN
 
     def _compare(self, file: Rebuilt, sha256: str) -> Outcome:
         parent, _, name = file.path.rpartition("/")
         with Directory(self._archive.root, parent) as directory:
-            if not directory.is_file(name) or sums.digest(directory, name) != sha256:
+            if not directory.is_file(name) or sums.digest(directory, name, self._abandoned) != sha256:
                 return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256)
+        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
         return Outcome.THERE
 
 
@@ -280,7 +283,7 @@ class IntoPlace(IntoDirectory):
             self._archive.private(file.stream) as private,
             Directory(self._archive.root, parent, make=True) as directory,
         ):
-            if sums.digest(private, new.name) != sha256:
+            if sums.digest(private, new.name, self._abandoned) != sha256:
                 raise OSError(
                     errno.EIO, "the disk gives back other bytes than were written", str(private.path / new.name)
                 )
@@ -288,7 +291,7 @@ class IntoPlace(IntoDirectory):
             if (
                 found
                 and (found.st_size == new.length and directory.is_file(name))
-                and (sums.digest(directory, name) == sha256)
+                and (sums.digest(directory, name, self._abandoned) == sha256)
             ):
                 return self._compare(file, sha256)  # mended by another repair since it was found to be broken
             if found:
@@ -296,7 +299,7 @@ class IntoPlace(IntoDirectory):
                 directory.sync()
             private.link(new.name, directory, name)
             directory.sync()
-        self._archive.add_sum(file.stream, file.path, sha256)
+        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
         return Outcome.WRITTEN
 
 

@@ -4,13 +4,12 @@ Law 5: bytes that the log can't give again are never deleted. The partial is cut
 name that it was to have; if it was damaged, it is kept beside, for whoever wants to look.
 """
 
-import hashlib
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from archiver import sums
 from archiver.abandoned import Abandoned
 from archiver.copying import copy_bytes
 from archiver.directory import Directory
@@ -22,7 +21,6 @@ from ingest.wire import Splitter, WireError, checked
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged"
-_BLOCK = 1 << 19
 _MAX_FRAME_BYTES = 1 << 40  # whatever it was when it was received
 
 
@@ -49,8 +47,7 @@ def salvage(
 ) -> FileSalvaged | None:
     """Publish the whole frames of a partial; gives what was told of them, None if there was not one.
 
-    May be repeated after a kill at any point. Raises OSError, KafkaException, AbandonedError before anything is
-    published.
+    May be repeated after a kill, or what it raises, at any point: OSError, KafkaException, AbandonedError.
     """
     name = PartialName.parse(partial)
     assert name
@@ -63,12 +60,12 @@ def salvage(
             piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
             private.unlink(piece)
             _copy(private, partial, piece, whole.bytes, abandoned)
-        sha256 = _sha256(private, piece, abandoned) if whole.frames else ""
+        sha256 = sums.digest(private, piece, abandoned) if whole.frames else ""
     event = None
     if whole.frames:
-        published = archive.publish(stream, piece, name.path, sha256)
+        published = archive.publish(stream, piece, name.path, sha256, abandoned)
         assert published
-        archive.add_sum(stream, published, sha256)
+        archive.add_sum(stream, published, sha256, abandoned)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
         teller.tell(event)
         log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)
@@ -88,7 +85,8 @@ def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole
     frames = length = size = 0
     broken = False
     splitter = Splitter(_MAX_FRAME_BYTES)
-    for block in _blocks(directory, name, abandoned):
+    for block in directory.blocks(name):
+        abandoned.check(f"reading {name}")
         size += len(block)
         if broken:
             continue
@@ -104,20 +102,6 @@ def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole
         except WireError:
             broken = True
     return Whole(frames, length, size, broken)
-
-
-def _sha256(directory: Directory, name: str, abandoned: Abandoned) -> str:
-    sha256 = hashlib.sha256()
-    for block in _blocks(directory, name, abandoned):
-        sha256.update(block)
-    return sha256.hexdigest()
-
-
-def _blocks(directory: Directory, name: str, abandoned: Abandoned) -> Iterator[bytes]:
-    with os.fdopen(directory.open(name, os.O_RDONLY), "rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            abandoned.check(f"reading {name}")
-            yield block
 
 
 def _copy(directory: Directory, name: str, new: str, length: int, abandoned: Abandoned) -> None:

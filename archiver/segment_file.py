@@ -254,13 +254,19 @@ class SegmentFile:
 
 
 def publish(
-    partials: Directory, name: str, root: Path, path: str, sha256: str, most: int = _MOST_SUFFIXES
+    partials: Directory,
+    name: str,
+    root: Path,
+    path: str,
+    sha256: str,
+    abandoned: Abandoned,
+    most: int = _MOST_SUFFIXES,
 ) -> str | None:
     """Give a partial its path below the root, without replacing anything; gives the path that it has got.
 
     That is `path`, or, where another file has it, the one with the next free number, of `most` that are tried. A path
     taken by the same bytes is this file, published before. None if neither the partial nor such a file is there.
-    Durable when this returns. Raises OSError.
+    Durable when this returns. Raises OSError, AbandonedError.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
     with Directory(root, str(Path(path).parent), make=True) as directory:
@@ -274,7 +280,7 @@ def publish(
                     return None
             except FileExistsError:
                 pass
-            if _same(partials.stat(name), directory, final, sha256):
+            if _same(partials.stat(name), directory, final, sha256, abandoned):
                 fd = directory.open(final, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -302,8 +308,8 @@ def unheld(partials: Directory) -> list[str]:
     return found
 
 
-def _same(partial: os.stat_result | None, directory: Directory, name: str, sha256: str) -> bool:
+def _same(partial: os.stat_result | None, directory: Directory, name: str, sha256: str, abandoned: Abandoned) -> bool:
     found = directory.stat(name)
     if found and partial and os.path.samestat(found, partial):
         return True
-    return directory.is_file(name) and sums.digest(directory, name) == sha256
+    return directory.is_file(name) and sums.digest(directory, name, abandoned) == sha256

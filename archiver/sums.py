@@ -5,26 +5,28 @@ import os
 import re
 import secrets
 
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.layout import SUMS
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
-def add(directory: Directory, name: str, sha256: str, private: Directory) -> None:
+def add(directory: Directory, name: str, sha256: str, private: Directory, abandoned: Abandoned) -> None:
     """Give the file its line, and every other finished file that has none; durable when this returns.
 
     Lines of other files stay as they are. private: where the new SHA256SUMS is written.
 
     Other archivers may do the same here at the same time, and a rename may undo a line that another has just
-    added: so the directory is listed again after each, until every file has its line. Raises OSError.
+    added: so the directory is listed again after each, until every file has its line. Raises OSError,
+    AbandonedError.
     """
     while True:
         sums = read(directory)
         lacking = [file for file in directory.names() if file not in sums and _is_ours(directory, file)]
         if not lacking and sums.get(name) == sha256:
             return
-        sums.update({file: digest(directory, file) for file in lacking if file != name})
+        sums.update({file: digest(directory, file, abandoned) for file in lacking if file != name})
         sums[name] = sha256
         _replace(directory, sums, private)
 
@@ -38,10 +40,13 @@ def read(directory: Directory) -> dict[str, str]:
     return {match[2]: match[1] for line in text.splitlines() if (match := _LINE.fullmatch(line))}
 
 
-def digest(directory: Directory, name: str) -> str:
-    """A file's SHA-256, in hex. Raises OSError."""
-    with os.fdopen(directory.open(name, os.O_RDONLY), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(directory: Directory, name: str, abandoned: Abandoned) -> str:
+    """A file's SHA-256, in hex. Raises OSError, AbandonedError."""
+    sha256 = hashlib.sha256()
+    for block in directory.blocks(name):
+        abandoned.check(f"reading {name}")
+        sha256.update(block)
+    return sha256.hexdigest()
 
 
 def _is_ours(directory: Directory, name: str) -> bool:

@@ -64,7 +64,7 @@ def copy(path: Path, new: Path, length: int, crc: int) -> SegmentFile:
 def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
     """The path that it has got."""
     with Directory(partial.parent, "") as directory:
-        return segment_file.publish(directory, partial.name, root, path, sha256)
+        return segment_file.publish(directory, partial.name, root, path, sha256, Abandoned())
 
 
 def written(path: Path, *parts: bytes) -> SegmentFile:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver import sums
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.layout import SUMS
 
@@ -24,7 +25,7 @@ def put(directory: Path, name: str, content: bytes = b"") -> str:
 def add(directory: Path, name: str, sha256: str) -> None:
     """Give that file its line."""
     with Directory(directory, "") as opened:
-        sums.add(opened, name, sha256, opened)
+        sums.add(opened, name, sha256, opened, Abandoned())
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -117,6 +118,7 @@ ADDER = """
 import hashlib, sys
 from pathlib import Path
 from archiver import sums
+from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 directory, mine = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
@@ -127,7 +129,7 @@ for n in range(10):
     (directory / "whole").with_suffix(f".{mine}").write_bytes(content)
     (directory / "whole").with_suffix(f".{mine}").rename(directory / name)  # a file appears whole
     with Directory(directory, "") as opened:
-        sums.add(opened, name, hashlib.sha256(content).hexdigest(), opened)
+        sums.add(opened, name, hashlib.sha256(content).hexdigest(), opened, Abandoned())
 """
 
 
@@ -160,9 +162,9 @@ def test_two_archivers_at_once_leave_every_file_with_its_line(tmp_path: Path) ->
 def add_elsewhere(directory: Path) -> subprocess.CompletedProcess[bytes]:
     """Add an empty a.g3 in another process, so that one which never ends can be ended."""
     script = (
-        "import pathlib, archiver.sums, archiver.directory\n"
+        "import pathlib, archiver.abandoned, archiver.directory, archiver.sums\n"
         "here = archiver.directory.Directory(pathlib.Path('.'), '')\n"
-        f"archiver.sums.add(here, 'a.g3', '{EMPTY}', here)"
+        f"archiver.sums.add(here, 'a.g3', '{EMPTY}', here, archiver.abandoned.Abandoned())"
     )
     return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, timeout=30)
 
