@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from archiver.layout import PRIVATE_DIRECTORY
+from archiver.times import size
 
 _BLOCK = 1 << 19
 
@@ -100,6 +101,15 @@ class Directory:
         """Remove a file, if it is there. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
+
+    def check_room(self, count: int, name: str) -> None:
+        """Whether a copy of that file, of `count` bytes, has room: one that doesn't would fill the disk for all who
+        write there. Raises OSError (ENOSPC)."""
+        disk = os.fstatvfs(self._fd)
+        free = disk.f_bavail * disk.f_frsize
+        if free < count:
+            needs = f"a copy of it needs {size(count)}, {size(free)} are free"
+            raise OSError(errno.ENOSPC, needs, str(self.path / name))
 
     def sync(self) -> None:
         """Make its names durable. Raises OSError."""

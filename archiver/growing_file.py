@@ -77,6 +77,7 @@ class GrowingFile:
         try:
             file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc)
         except PartialHeldError:
+            directory.check_room(partial.length, partial.name)
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
             random = secrets.token_hex(4)
             copy = str(PartialName(partial.path, partial.first.time, random))

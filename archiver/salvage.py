@@ -59,6 +59,7 @@ def salvage(
         if 0 < whole.bytes < whole.size:
             piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
             private.unlink(piece)
+            private.check_room(whole.bytes, partial)
             _copy(private, partial, piece, whole.bytes, abandoned)
         sha256 = sums.digest(private, piece, abandoned) if whole.frames else ""
     event = None

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from archives import Source, assert_same_tree, disturbed, left_behind
+from archives import Gate, Source, assert_same_tree, disturbed, left_behind, quick_session
 from disk import mount, small_disk, unmount
 from processes import Program, Recorder, eventually
 
@@ -110,6 +110,32 @@ def test_full_while_the_stream_is_given_away_and_back_it_goes_on(recorder: Recor
         source.end()
         filler.unlink()
         assert_same(recorder, undisturbed, archiver, 1)
+
+
+def test_without_room_for_a_copy_it_is_not_filled(recorder: Recorder, tmp_path: Path) -> None:
+    """A frozen archiver holds the open file; who takes its stream over needs a copy."""
+    source, quick, gate = Source(recorder.servers, recorder.stream), quick_session(tmp_path), Gate(tmp_path)
+    with data_disk(recorder) as directory:
+        undisturbed = recorder.archiver(archive="undisturbed")
+        frozen = recorder.archiver("--instance-id", "frozen", *quick)
+        filler = fill_in_mid_file(directory, recorder, source, frozen)
+        frozen.send(signal.SIGSTOP)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 1_000_000)
+        archiver = disturbed(recorder, gate.at("copy_file_range "), *quick, archive="archive")
+        archiver.await_line(r"can't write: .*a copy of it needs 2.0 MB, [\d.]+ kB are free")
+        trouble()
+        assert not archiver.times_of("^stopped_at")
+        source.end()
+        filler.unlink()
+        archiver.await_line("^stopped_at: hold")
+        gate.open()
+        archiver.await_line("writing again")
+        frozen.kill()
+        undisturbed.await_line(r"finished .* \(end\)")
+        archiver.await_line(r"finished .* \(end\)")
+        assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+        assert len(lines_of_trouble(archiver)) == 2, "that there is no room, and that it goes on in a copy"
 
 
 def test_full_while_a_file_is_finished_it_is_finished_when_there_is_room(recorder: Recorder) -> None:

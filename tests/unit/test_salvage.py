@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from disk import small_disk
 from frames import ANY_FRAME, frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,16 @@ def test_one_without_a_whole_frame_is_not_published(archive: ArchiveRoot) -> Non
     assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned()) is None
     assert list(partial.parent.iterdir()) == []
     assert not (archive.root / PATH).exists()
+
+
+def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        (disk / ".archiver" / "crate1slot2").mkdir(parents=True)
+        archive = ArchiveRoot(disk, "group", "host")
+        partial = left(archive, frame([(b"n", bytes(700_000))]) + FRAMES[0][:-1])
+        with pytest.raises(OSError, match=r"a copy of it needs 700\.\d kB"):
+            salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
+        assert list(partial.parent.iterdir()) == [partial]
 
 
 def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
