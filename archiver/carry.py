@@ -4,7 +4,6 @@ segmentation.py says which types are carried, and in which order; this keeps the
 their places, so after a restart they are read from the newest file or partial that has them, else from the topic.
 """
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -45,8 +44,8 @@ class Carry:
         """Find the frames at their places. What can't be found is left out.
 
         root: the archive's. lying: the files, as directory below it and name, in which the bytes of a path (as a
-        Place has it) may be. fetch: a record's value from the topic, by its offset; empty if it isn't there. Raises
-        OSError, and what `fetch` raises.
+        Place has it) may be; one that can't be read is told. fetch: a record's value from the topic, by its offset;
+        empty if it isn't there. Raises what `fetch` raises.
         """
         carry = cls()
         for code, place in places.items():
@@ -96,15 +95,27 @@ class Carry:
 
 def _from_disk(place: Place, root: Path, lying: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
     for parent, name in lying:
-        with contextlib.suppress(FileNotFoundError), Directory(root, parent) as directory:
-            if not directory.is_file(name):
-                continue
-            with os.fdopen(directory.open(name, os.O_RDONLY), "rb") as file:
-                file.seek(place.at)
-                data = file.read(place.length)
-            if google_crc32c.value(data) == place.crc:
-                return (data,)
+        try:
+            data = _read(place, root, parent, name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("%s/%s: can't read the frame that heads the next files: %s", parent, name, error)
+            continue
+        if data and google_crc32c.value(data) == place.crc:
+            return (data,)
     return ()
+
+
+def _read(place: Place, root: Path, parent: str, name: str) -> bytes:
+    with Directory(root, parent) as directory:
+        if not directory.is_file(name):
+            return b""
+        fd = directory.open(name, os.O_RDONLY)
+        try:
+            return os.pread(fd, place.length, place.at)
+        finally:
+            os.close(fd)
 
 
 def _crc(value: Iterable[bytes]) -> int:

@@ -5,8 +5,8 @@
 The product has no hooks for this: the functions of `os` that it uses, and Kafka's clients, are wrapped here, and then
 the command `archiver` runs as always. What is chosen is found in a line that says the call:
 
-    pwritev PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO · unlink PATH
-    commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
+    pwritev PATH · pread PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO
+    unlink PATH · commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
     watermarks TOPIC (asked for)
 """
 
@@ -121,7 +121,8 @@ class ForgetfulDisk:
 
 def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     """Let every call that could be chosen pass by `stop`, and `disk` know of what it must."""
-    pwritev, fdatasync, fsync, copy_file_range = os.pwritev, os.fdatasync, os.fsync, os.copy_file_range
+    pwritev, pread, copy_file_range = os.pwritev, os.pread, os.copy_file_range
+    fdatasync, fsync = os.fdatasync, os.fsync
 
     def stopped_pwritev(fd: int, buffers: Sequence[bytes], offset: int, *flags: int) -> int:
         def half() -> None:
@@ -131,6 +132,9 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
         count = stop.at(f"pwritev {_path_of(fd)}", lambda: pwritev(fd, buffers, offset, *flags), half)
         disk.wrote(fd, offset, count)
         return count
+
+    def stopped_pread(fd: int, count: int, offset: int) -> bytes:
+        return stop.at(f"pread {_path_of(fd)}", lambda: pread(fd, count, offset))
 
     def stopped_copy_file_range(src: int, dst: int, *rest: int) -> int:
         return stop.at(f"copy_file_range {_path_of(dst)}", lambda: copy_file_range(src, dst, *rest))
@@ -174,6 +178,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
     wrapped = {
         "pwritev": stopped_pwritev,
+        "pread": stopped_pread,
         "copy_file_range": stopped_copy_file_range,
         "fdatasync": stopped_fdatasync,
         "fsync": stopped_fsync,
