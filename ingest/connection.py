@@ -34,7 +34,7 @@ class Events:
     """
 
     connected: Callable[[str], None]
-    frames: Callable[[list[bytes | bytearray]], bool]
+    frames: Callable[[list[bytes | memoryview]], bool]
     quiet: Callable[[], None]
     lost: Callable[[str], None]
 
@@ -267,9 +267,9 @@ def _fill(splitter: Splitter, client: socket.socket) -> str | None:
     return None
 
 
-def _whole_frames(splitter: Splitter) -> tuple[list[bytes | bytearray], str | None]:
+def _whole_frames(splitter: Splitter) -> tuple[list[bytes | memoryview], str | None]:
     """The frames that are whole; and why the connection must go, if the bytes after them make no sense."""
-    frames: list[bytes | bytearray] = []
+    frames: list[bytes | memoryview] = []
     try:
         for frame in splitter.frames():
             frames.append(frame)  # one by one: those before the garbage are good
