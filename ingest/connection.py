@@ -29,7 +29,8 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Events:
     """Whom a connection tells what happens, in its own thread. Each may wait, and so hold up the reading.
 
-    connected: the peer. frames: all that one read brought; gives whether there was a data frame among them.
+    connected: the peer. frames: all that one read brought, the large ones lent (wire.py: Splitter) until it returns;
+    gives whether there was a data frame among them.
     quiet: another second without. lost: why.
     """
 

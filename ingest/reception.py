@@ -10,7 +10,8 @@ from ingest.topic import Kind, Label
 
 
 class Entry(NamedTuple):
-    """A record to be published. time: ms since the epoch, UTC. rejected: it goes to the topic of rejected frames."""
+    """A record to be published. time: ms since the epoch, UTC. value: a large frame's is lent (wire.py: Splitter).
+    rejected: it goes to the topic of rejected frames."""
 
     label: Label
     time: int
