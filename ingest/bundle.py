@@ -71,6 +71,5 @@ def _chunks(entry: Entry) -> Iterator[tuple[Label, bytes]]:
         return
     count = -(-len(entry.value) // CHUNK_BYTES)
     each = -(-len(entry.value) // count)
-    with memoryview(entry.value) as view:
-        for k in range(count):
-            yield entry.label._replace(chunk=(k + 1, count)), bytes(view[k * each : (k + 1) * each])
+    for k in range(count):
+        yield entry.label._replace(chunk=(k + 1, count)), bytes(entry.value[k * each : (k + 1) * each])

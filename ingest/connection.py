@@ -29,12 +29,13 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Events:
     """Whom a connection tells what happens, in its own thread. Each may wait, and so hold up the reading.
 
-    connected: the peer. frames: all that one read brought; gives whether there was a data frame among them.
+    connected: the peer. frames: all that one read brought, the large ones lent (wire.py: Splitter) until it returns;
+    gives whether there was a data frame among them.
     quiet: another second without. lost: why.
     """
 
     connected: Callable[[str], None]
-    frames: Callable[[list[bytes | bytearray]], bool]
+    frames: Callable[[list[bytes | memoryview]], bool]
     quiet: Callable[[], None]
     lost: Callable[[str], None]
 
@@ -267,9 +268,9 @@ def _fill(splitter: Splitter, client: socket.socket) -> str | None:
     return None
 
 
-def _whole_frames(splitter: Splitter) -> tuple[list[bytes | bytearray], str | None]:
+def _whole_frames(splitter: Splitter) -> tuple[list[bytes | memoryview], str | None]:
     """The frames that are whole; and why the connection must go, if the bytes after them make no sense."""
-    frames: list[bytes | bytearray] = []
+    frames: list[bytes | memoryview] = []
     try:
         for frame in splitter.frames():
             frames.append(frame)  # one by one: those before the garbage are good

@@ -52,7 +52,7 @@ _FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_
 _WANTED = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
 
 
-def read_frame(data: bytes | bytearray) -> Said:
+def read_frame(data: bytes | memoryview) -> Said:
     """Read a whole frame. Raises RejectedFrame if its CRC is wrong, or what it says makes no sense."""
     said = checked(data, _WANTED)
     if said is None:

@@ -10,11 +10,12 @@ from ingest.topic import Kind, Label
 
 
 class Entry(NamedTuple):
-    """A record to be published. time: ms since the epoch, UTC. rejected: it goes to the topic of rejected frames."""
+    """A record to be published. time: ms since the epoch, UTC. value: a large frame's is lent (wire.py: Splitter).
+    rejected: it goes to the topic of rejected frames."""
 
     label: Label
     time: int
-    value: bytes | bytearray = b""
+    value: bytes | memoryview = b""
     rejected: bool = False
 
 
@@ -51,7 +52,7 @@ class Reception:
         """Connected, but for another second no data frame came."""
         return self._fact(Kind.QUIET, now, None)
 
-    def received(self, data: bytes | bytearray, now: int) -> Entry | None:
+    def received(self, data: bytes | memoryview, now: int) -> Entry | None:
         """A frame came. Gives its record, or None for one that is discarded on receipt (ALIVE, CLEANSE)."""
         try:
             said: Said = read_frame(data)

@@ -171,7 +171,7 @@ class Stream:
         self._connections += 1
         self._append([self._reception.connected(self._since, peer)])
 
-    def _frames(self, frames: list[bytes | bytearray]) -> bool:
+    def _frames(self, frames: list[bytes | memoryview]) -> bool:
         now = _now()
         no_bad_ids = not self._reception.bad_ids
         entries = [entry for frame in frames if (entry := self._reception.received(frame, now))]

@@ -37,7 +37,8 @@ MAX_NAME_BYTES = 1 << 16
 
 _READ_BYTES = 1 << 20
 _GROW_BYTES = 16 << 20
-_HAND_OVER_BYTES = 4 << 20
+_LEND_BYTES = 1 << 20
+_KEEP_BYTES = 32 << 20
 _EXPECT_BYTES = 64 << 20
 _LONGEST_WANTED = 64
 _JOIN_BYTES = 1 << 16
@@ -56,14 +57,19 @@ class CutError(WireError):
 
 
 class Splitter:
-    """Cuts a byte stream into frames. Fill `space()`, say how much with `filled(n)`, then take `frames()`."""
+    """Cuts a byte stream into frames. Fill `space()`, say how much with `filled(n)`, then take `frames()`.
+
+    A large frame is only lent, where it came in: it is good until `space` is called again.
+    """
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max = max_frame_bytes
         self._buffer = bytearray(_READ_BYTES)
         self._start = 0  # of the first frame that isn't whole yet
         self._end = 0  # of what was received
-        self._large = 0  # bytes, of the last frame that was handed over; 0: none was
+        self._lent: list[memoryview] = []
+        self._large = 0  # bytes, of the last frame that was lent; 0: none was
+        self._too_large = False  # the buffer, for the last frame
         self._walked = 0  # the first key of that frame not looked at yet; 0: nor its header
         self._keys = 0  # from there on
 
@@ -74,7 +80,10 @@ class Splitter:
 
     def space(self) -> memoryview:
         """Where to put the next bytes. Release it (`with`) before the next call of any method."""
-        if len(self._buffer) - self._end < _READ_BYTES // 2:
+        for view in self._lent:
+            view.release()
+        self._lent.clear()
+        if self._too_large or len(self._buffer) - self._end < _READ_BYTES // 2:
             self._make_room()
         return memoryview(self._buffer)[self._end :]
 
@@ -82,16 +91,22 @@ class Splitter:
         """`count` bytes have been put into `space()`."""
         self._end += count
 
-    def frames(self) -> Iterator[bytes | bytearray]:
+    def frames(self) -> Iterator[bytes | memoryview]:
         """The frames that are whole now, in order. Raises WireError where the bytes stop making sense."""
         while (end := self._frame_end()) is not None:
             self._walked = 0
-            if end - self._start < _HAND_OVER_BYTES:
-                with memoryview(self._buffer) as view:
-                    frame: bytes | bytearray = bytes(view[self._start : end])
-                self._start = end
+            frame: bytes | memoryview
+            view = memoryview(self._buffer)
+            if end - self._start < _LEND_BYTES:
+                with view:
+                    frame = bytes(view[self._start : end])
+                self._too_large = len(self._buffer) > _READ_BYTES
             else:
-                frame = self._hand_over(end)
+                frame = view[self._start : end]
+                self._lent += (frame, view)
+                self._large = len(frame)
+                self._too_large = len(self._buffer) > _KEEP_BYTES
+            self._start = end
             yield frame
 
     def _frame_end(self) -> int | None:
@@ -132,11 +147,14 @@ class Splitter:
         return order, keys
 
     def _make_room(self) -> None:
-        if self._start >= _READ_BYTES // 2 or self._start == self._end:
-            left = self._end - self._start
+        left = self.pending
+        if self._start and (self._start >= _READ_BYTES // 2 or not left or self._too_large):
             self._buffer[:left] = self._buffer[self._start : self._end]
             self._walked = max(0, self._walked - self._start)
             self._start, self._end = 0, left
+        if self._too_large and left <= _READ_BYTES // 2:
+            del self._buffer[_READ_BYTES:]
+        self._too_large = False
         if len(self._buffer) - self._end < _READ_BYTES // 2:
             # What the frame promises is believed as far as another one has kept it.
             expected = min(self._walked - self._start, self._large, _EXPECT_BYTES) + _READ_BYTES
@@ -146,16 +164,6 @@ class Splitter:
                 self._buffer[: self._end] = small[: self._end]
             else:
                 self._buffer += bytes(min(_GROW_BYTES, len(self._buffer)))
-
-    def _hand_over(self, end: int) -> bytearray:
-        """Give a large frame away in the buffer it came in: a copy of 100 MB is 100 MB."""
-        frame, rest = self._buffer, self._buffer[end : self._end]
-        del frame[end:]
-        del frame[: self._start]
-        self._large = len(frame)
-        self._buffer = rest  # it grows when there is more, and this frame is no longer held
-        self._start, self._end = 0, len(rest)
-        return frame
 
 
 class Passed(NamedTuple):
@@ -287,13 +295,13 @@ class Walk:
         return f"frame {self.frames + 1}, at byte {self.begin}: {what}"
 
 
-def frame_type(frame: bytes | bytearray) -> int:
+def frame_type(frame: bytes | memoryview) -> int:
     """The type code (u32) of a whole frame."""
     code: int = _HEADER[frame[0]].unpack_from(frame)[3]
     return code
 
 
-def checked(frame: bytes | bytearray, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
+def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
     """Look through a whole frame: the blobs of those of its keys that are wanted, by name; None if its CRC is wrong.
 
     Its CRC32C is that of its names and blobs, in their order, as spt3g has it. wanted: names, by their length; of a

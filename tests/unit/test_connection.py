@@ -40,7 +40,7 @@ class Listener:
             lost=lambda why: self.told.put(("lost", why)),
         )
 
-    def _frames(self, frames: list[bytes | bytearray]) -> bool:
+    def _frames(self, frames: list[bytes | memoryview]) -> bool:
         self.told.put(("frames", [bytes(one) for one in frames]))
         return self.on_frames()
 

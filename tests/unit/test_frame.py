@@ -56,7 +56,7 @@ def test_a_data_frame_says_all_of_it() -> None:
     data = saying(sostream_id="crate1slot2", session_id=1_500_000_000, frame_num=-3, time=core.G3Time(5))
     said = Said(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
     assert read_frame(data) == said
-    assert read_frame(bytearray(data)) == said, "large frames come as bytearrays"
+    assert read_frame(memoryview(data)) == said, "large frames come so"
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "0", "x" * 64])
@@ -164,7 +164,7 @@ def test_a_flipped_bit_anywhere_stops_a_frame_unless_it_is_in_the_type(little: b
             damaged = bytearray(good)
             damaged[at] ^= 1 << bit
             if 9 <= at < 13:  # the CRC doesn't cover the type
-                assert read_frame(damaged).num == 2
+                assert read_frame(bytes(damaged)).num == 2
                 continue
             with pytest.raises((WireError, RejectedFrame)) as stopped:
                 read_all(bytes(damaged))
@@ -177,9 +177,9 @@ def test_a_flipped_bit_in_a_large_frame_is_rejected() -> None:
     for at in random.Random(2).sample(range(13 + 8, len(data)), 40):
         data[at] ^= 4
         with pytest.raises(RejectedFrame):
-            read_frame(data)
+            read_frame(memoryview(data))
         data[at] ^= 4
-    assert read_frame(data).kind is Kind.FRAME
+    assert read_frame(memoryview(data)).kind is Kind.FRAME
 
 
 @pytest.mark.parametrize("length", range(0, len(SMALL), 7))

@@ -101,7 +101,7 @@ def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("rejected", [False, True])
 def test_large_records_are_split(tmp_path: Path, length: int, count: int, rejected: bool) -> None:
-    value = bytearray(os.urandom(length))
+    value = memoryview(os.urandom(length))
     with Spool(tmp_path, SIZE) as spool:
         spool.append([entry(0), Entry(Label(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected), entry(2)])
         before, *chunks, after = records(spool)

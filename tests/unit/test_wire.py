@@ -123,17 +123,24 @@ def test_sizes_from_nothing_to_many_mib_interleaved(step: int) -> None:
     assert splitter.pending == 0
 
 
-def test_frames_handed_over_do_not_change_when_more_comes() -> None:
+def test_a_large_frame_is_good_until_there_is_to_be_more() -> None:
     splitter = Splitter(LIMIT)
-    first, second = frame([(b"a", b"1" * (6 * MIB))]), frame([(b"b", b"2" * (6 * MIB))])
-    kept: list[bytes | bytearray] = []
-    for at in range(0, len(first + second), 400_000):
+    frames = [frame([(b"k", bytes([n]) * size)]) for n, size in enumerate([6 * MIB, 100, 3 * MIB, 200_000, 6 * MIB])]
+    stream = b"".join(frames)
+    kept: list[bytes | memoryview] = []
+    at = 0
+    while at < len(stream):
         with splitter.space() as space:
-            piece = (first + second)[at : at + 400_000]
+            piece = stream[at : at + len(space)]
             space[: len(piece)] = piece
         splitter.filled(len(piece))
-        kept += splitter.frames()
-    assert kept == [first, second]
+        at += len(piece)
+        came = list(splitter.frames())
+        assert came == frames[len(kept) : len(kept) + len(came)]
+        kept += came
+    assert len(kept) == len(frames)
+    with splitter.space(), pytest.raises(ValueError, match="released"):
+        bytes(kept[-1])
 
 
 def test_a_large_frame_is_not_held_twice() -> None:
@@ -272,7 +279,7 @@ def spt3g_takes(data: bytes) -> bool:
     return True
 
 
-@given(ANY_FRAME, st.data(), st.sampled_from([bytes, bytearray]))
+@given(ANY_FRAME, st.data(), st.sampled_from([bytes, memoryview]))
 @settings(max_examples=300, deadline=None)
 def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, kind: type) -> None:
     assert checked(kind(data), {}) is not None
