@@ -31,6 +31,8 @@ from archiver.event import Event, FileFinished
 from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
+from archiver.patience import within
+from archiver.reading import Reading, start
 from archiver.telling import Telling
 from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
@@ -40,7 +42,9 @@ log = logging.getLogger(__name__)
 _COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
-_LEAVE_SECONDS = 3.0
+_ASIDE_SECONDS = 4.0
+"""For an answer that only one stream waits for; it is asked for again. A stop may have to wait for it."""
+_STOP_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -89,9 +93,9 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble` is what was last heard of Kafka, if that wasn't good. `settled`: whether the group has given us our
-    first streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
-    KafkaException on a setting that librdkafka doesn't take.
+    `trouble` is what was last heard of Kafka, if that wasn't good. `reading`: which streams are read. `settled`:
+    whether the group has given us our first streams; until then `batch` should not wait long, as what comes with them
+    is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Feed:
         common = {**config, "error_cb": self._client_error}
         self._recordings = recordings
         self._commits = Commits()
-        self.history = History(common, group)
+        self.history = History(common, group, _ASIDE_SECONDS)
         self.last_files = LastFiles(self.history)
         self._consumer = Consumer(
             {
@@ -119,11 +123,11 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
+        self.reading = Reading(self._consumer)
         self._admin = AdminClient({**CONNECTED_CONFIG, **SILENT_BROKER_CONFIG, **common})
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
-        self._unread_since: dict[str, float] = {}
         self._is_back = False
         self._leaving = False
         self.settled = False
@@ -185,21 +189,33 @@ class Feed:
 
     def commit_now(self, commits: Sequence[Commit]) -> None:
         """Commit these; for the thread that calls `batch`. Raises as Commits.commit, at once if Kafka is away."""
-        if commits and (away := self._away()):
+        if commits and (away := self.away):
             raise away
-        self._commits.now(self._consumer, commits)
+        self._commits.now(self._consumer, commits, self._patience())
 
     def serve_commits(self) -> None:
         """Carry out what `commit` waits for; for the thread that calls `batch`, while it doesn't."""
-        self._commits.serve(self._consumer, self._away())
+        self._commits.serve(self._consumer, self.away, self._patience())
 
-    def refuse_commits(self) -> None:
-        """Nobody will call `batch` again: let nobody wait in `commit`."""
+    @property
+    def away(self) -> KafkaException | None:
+        """Why a commit that waits for its answer would wait for long, if it would."""
+        why = self.trouble or ("no answer to a commit" if self._commits.stuck else None)
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
+
+    def refuse(self) -> None:
+        """Nobody will call `batch` again, and nobody is to wait any longer, neither in `commit` nor in `tell`."""
         self._commits.refuse()
+        self._telling.refuse()
 
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
         self._telling.tell(event)
+
+    @property
+    def untold(self) -> str | None:
+        """Why something that is to be told on g3.files can't be; None if all that was is. For any thread."""
+        return self._telling.trouble
 
     def last_file(self, stream: str) -> FileFinished | None:
         """The event of a stream's last file, if it has one. For any thread. Raises KafkaException."""
@@ -211,53 +227,22 @@ class Feed:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
         return end if end >= 0 else None
 
-    def pause(self, stream: str) -> None:
-        """Deliver no more of it until `resume`."""
-        self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
-
-    def resume(self, stream: str, offset: int | None) -> bool:
-        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
-        for some ms after its assignment, while librdkafka hasn't begun to read it."""
-        topic, now = frames_topic(stream), time.monotonic()
-        self._consumer.resume([TopicPartition(topic, 0)])
-        try:
-            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
-            # other, for up to a second.
-            self._consumer.seek(TopicPartition(topic, 0, _start(offset)))
-        except KafkaException as error:
-            self.pause(stream)
-            if now - self._unread_since.setdefault(stream, now) > _COMPLAIN_SECONDS:
-                self._complain(f"the stream {stream} can't be read on: {error.args[0].str()}")
-            return False
-        self._unread_since.pop(stream, None)
-        return True
-
     @property
     def fenced_itself(self) -> bool:
         """Whether a FencedError may come of a late commit of our own, and joining again helps."""
         return self._commits.late
 
     def close(self) -> None:
-        """Leave; within 3 s if we stop. The group keeps our streams for us until the session has timed out.
+        """Leave; within 2 s if we stop. The group keeps our streams for us until the session has timed out.
 
         While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
         self._leaving = True
         self._asking.shutdown(wait=False)
-        left: Future[None] = Future()
-
-        def leave() -> None:
-            try:
-                self._consumer.close()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised below
-                left.set_exception(error)
-            else:
-                left.set_result(None)
-
-        threading.Thread(target=leave, name="leaving", daemon=True).start()
-        with suppress(TimeoutError):
-            left.result(_LEAVE_SECONDS if self._stopping.is_set() else None)
+        if not self._commits.stuck:
+            with suppress(TimeoutError):
+                within(self._patience(), "leaving", self._consumer.close)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
@@ -281,7 +266,7 @@ class Feed:
             Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
             for p in self._committed(consumer, ours)
         ]
-        starts = {frames_topic(found.stream): _start(found.offset) for found in committed}
+        starts = {frames_topic(found.stream): start(found.offset) for found in committed}
         consumer.incremental_assign(
             [TopicPartition(p.topic, p.partition, starts.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
         )
@@ -317,14 +302,20 @@ class Feed:
                     raise
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._recordings.revoked(self._ours(partitions))
-        self._commits.ours.difference_update(self._ours(partitions))
-        self._overtaken.let_go(self._ours(partitions))
+        ours = self._ours(partitions)
+        self._recordings.revoked(ours)
+        self._commits.ours.difference_update(ours)
+        self._let_go(ours)
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commits.lost(self._ours(partitions))
-        self._overtaken.let_go(self._ours(partitions))
-        self._recordings.lost(self._ours(partitions))
+        ours = self._ours(partitions)
+        self._commits.lost(ours)
+        self._let_go(ours)
+        self._recordings.lost(ours)
+
+    def _let_go(self, streams: Sequence[str]) -> None:
+        self._overtaken.let_go(streams)
+        self.reading.let_go(streams)
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
         return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
@@ -390,9 +381,9 @@ class Feed:
             if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
                 self.trouble = None
 
-    def _away(self) -> KafkaException | None:
-        # A commit that waits for its answer would wait for Kafka for 10 s then.
-        return KafkaException(KafkaError(KafkaError._TRANSPORT, self.trouble)) if self.trouble else None
+    def _patience(self) -> float | None:
+        """s, that a call which can't be interrupted may take; None: however long."""
+        return _STOP_SECONDS if self._stopping.is_set() else None
 
     def _complain(self, what: str) -> None:
         self.trouble, self._may_be_back = what, True
@@ -400,10 +391,6 @@ class Feed:
         if now - self._complained >= _COMPLAIN_SECONDS:
             self._complained = now
             log.warning("Kafka at %s: %s; still trying", self._servers, what)
-
-
-def _start(offset: int | None) -> int:
-    return OFFSET_BEGINNING if offset is None else offset
 
 
 def _pattern(streams: Sequence[str] | None) -> str:
