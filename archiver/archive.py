@@ -95,7 +95,7 @@ class Archive:
         streams = [r.status(self._feed.reading.trouble(r.stream)) for r in list(self._recordings.values())]
         return ArchiveStatus(
             streams=tuple(streams),
-            trouble=self._feed.trouble,
+            trouble=self._feed.trouble.now,
             untold=self._feed.untold,
             turning=time.monotonic() - self._turned,
             commits=self._commits.counts(),

@@ -7,9 +7,7 @@ is committed with an offset is the state of the recording at that offset (checkp
 import logging
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -34,12 +32,12 @@ from archiver.overtaken import Overtaken
 from archiver.patience import within
 from archiver.reading import Reading, start
 from archiver.telling import Telling
-from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
+from archiver.trouble import Trouble
+from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
 
-_COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
 _ASIDE_SECONDS = 4.0
@@ -93,9 +91,9 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble` is what was last heard of Kafka, if that wasn't good. `reading`: which streams are read. `settled`:
-    whether the group has given us our first streams; until then `batch` should not wait long, as what comes with them
-    is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
+    `trouble`: Kafka's. `reading`: which streams are read. `settled`: whether the group has given us our first
+    streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
+    KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -107,9 +105,8 @@ class Feed:
         recordings: Streams,
         told: Callable[[Event], None],
     ) -> None:
-        self.trouble: str | None = None
-        self._servers = config["bootstrap.servers"]
-        common = {**config, "error_cb": self._client_error}
+        self.trouble = Trouble(config["bootstrap.servers"])
+        common = {**config, "error_cb": self.trouble.client_error}
         self._recordings = recordings
         self._commits = Commits()
         self.history = History(common, group, _ASIDE_SECONDS)
@@ -131,13 +128,8 @@ class Feed:
         self._is_back = False
         self._leaving = False
         self.settled = False
-        self._overtaken = Overtaken(lambda error: self._complain(self._outage.why(error)))
+        self._overtaken = Overtaken(self.trouble.met)
         self._stopping = threading.Event()
-        self._outage = Outage()
-        self._complained = 0.0
-        self._may_be_back = False  # a broker's answer, to whatever, would be the end of the trouble
-        self._asking = ThreadPoolExecutor(1, "asking")
-        self._asked: Future[object] | None = None
 
     def join(self, stopping: threading.Event) -> None:
         """Wait for Kafka, see to it that g3.files exists, and join the group."""
@@ -147,7 +139,7 @@ class Feed:
                 self._create_files_topic()
                 break
             except KafkaException as error:
-                self._complain(self._outage.why(error.args[0]))
+                self.trouble.met(error.args[0])
                 stopping.wait(0.5)
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
@@ -166,8 +158,7 @@ class Feed:
         self._telling.poll()
         for stream, earliest in self._overtaken.read_on(self._consumer):
             self._recordings.overtaken(stream, earliest)
-        if self.trouble and self._may_be_back:
-            self._see_whether_it_is_back()
+        self.trouble.see_whether_it_is_over(self._admin)
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -175,7 +166,7 @@ class Feed:
             if error := message.error():
                 self._record_error(message, error)
             else:
-                self.trouble = None
+                self.trouble.now = None
                 found.append(message)
                 size += len(message)
                 if size >= BATCH_BYTES or len(found) >= MOST_RECORDS:
@@ -200,7 +191,7 @@ class Feed:
     @property
     def away(self) -> KafkaException | None:
         """Why a commit that waits for its answer would wait for long, if it would."""
-        why = self.trouble or ("no answer to a commit" if self._commits.stuck else None)
+        why = self.trouble.now or ("no answer to a commit" if self._commits.stuck else None)
         return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
 
     def refuse(self) -> None:
@@ -239,7 +230,7 @@ class Feed:
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
         self._leaving = True
-        self._asking.shutdown(wait=False)
+        self.trouble.close()
         if not self._commits.stuck:
             with suppress(TimeoutError):
                 within(self._patience(), "leaving", self._consumer.close)
@@ -297,7 +288,7 @@ class Feed:
                 final = classified(error.args[0])
                 if not isinstance(final, KafkaException):
                     raise final from None
-                self._complain(self._outage.why(error.args[0]))
+                self.trouble.met(error.args[0])
                 if self._stopping.wait(0.2):
                     raise
 
@@ -345,15 +336,15 @@ class Feed:
             if (stream := stream_of(topic)) in self._commits.ours:  # isn't, after _on_first_assign
                 self._overtaken.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
-            self._complain(self._outage.why(error))
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
-            self._may_be_back = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
+            over = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
+            self.trouble.met(error, over_with_an_answer=over)
 
     def _create_files_topic(self) -> None:
         try:
             found = self._admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC]
         finally:
-            self._admin.poll(0)  # what `_client_error` is to hear waits for this
+            self._admin.poll(0)  # what an `error_cb` is to hear waits for this
         if found.error is None:
             return
         new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
@@ -365,32 +356,9 @@ class Feed:
         else:
             log.info("created the topic %s", FILES_TOPIC)
 
-    def _client_error(self, error: KafkaError) -> None:
-        self._outage.heard(error)
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._complain(self._outage.why(error))
-
-    def _see_whether_it_is_back(self) -> None:
-        """librdkafka tells only of what goes wrong; and it may be long until a record comes."""
-        if self._asked is None:
-            # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
-            # (rd_kafka_admin_response_parse: Assertion `rko_result' failed).
-            self._asked = self._asking.submit(self._admin.list_topics, FILES_TOPIC, timeout=_ASK_SECONDS)
-        elif self._asked.done():
-            error, self._asked = self._asked.exception(), None
-            if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
-                self.trouble = None
-
     def _patience(self) -> float | None:
         """s, that a call which can't be interrupted may take; None: however long."""
         return _STOP_SECONDS if self._stopping.is_set() else None
-
-    def _complain(self, what: str) -> None:
-        self.trouble, self._may_be_back = what, True
-        now = time.monotonic()
-        if now - self._complained >= _COMPLAIN_SECONDS:
-            self._complained = now
-            log.warning("Kafka at %s: %s; still trying", self._servers, what)
 
 
 def _pattern(streams: Sequence[str] | None) -> str:

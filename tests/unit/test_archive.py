@@ -42,7 +42,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
     archive = Archive(root, Settings(), config, "me", None, lambda _: None, threading.Event())
     yield archive
-    archive._feed.trouble = "away"  # so that the last commit isn't waited for
+    archive._feed.trouble.now = "away"  # so that the last commit isn't waited for
     archive._feed.refuse()
     archive.stopping.set()
     archive.run()
