@@ -1,15 +1,15 @@
 """The loop: records from the feed to the recordings, and once a second everything durable and committed.
 
 One thread polls, and says what is written where. A few write, when it is much. Another makes durable and commits, for
-all streams in one request; some more take streams up and finish files, each at its own pace, so that no stream waits
-for another's disk.
+all streams in one request; some more take streams up, tell losses, and finish files, each at its own pace, so that no
+stream waits for another's disk, and none for g3.files that has nothing to tell.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _COMMIT_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _BUSY_POLL_SECONDS = 0.01
-_STOP_SECONDS = 8.0
+_STOP_SECONDS = 4.0
 _REVOKED_SECONDS = 0.5
 """How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
 them next does it then; and while they go to another member, all that stay here wait."""
@@ -63,7 +63,7 @@ class Archive:
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pools = Pools()
-        self._committing: tuple[list[Snapshot], Future[list[Snapshot]]] | None = None
+        self._committing: dict[Executor, tuple[list[Snapshot], Future[list[Snapshot]]]] = {}
         self._commit_at = 0.0
         self._turned = time.monotonic()
         self._commits, self._syncs = Latency(), Latency()
@@ -85,16 +85,18 @@ class Archive:
             committed = self._let_go(list(self._recordings), _STOP_SECONDS)
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
-            self._feed.refuse_commits()
+            self._feed.refuse()
             self._pools.shutdown()
             self._feed.close()
         log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
+        streams = [r.status(self._feed.reading.trouble(r.stream)) for r in list(self._recordings.values())]
         return ArchiveStatus(
-            streams=tuple(r.status() for r in list(self._recordings.values())),
-            trouble=self._feed.trouble,
+            streams=tuple(streams),
+            trouble=self._feed.trouble.now,
+            untold=self._feed.untold,
             turning=time.monotonic() - self._turned,
             commits=self._commits.counts(),
             syncs=self._syncs.counts(),
@@ -106,7 +108,7 @@ class Archive:
         return self._feed.fenced_itself
 
     def _once(self) -> None:
-        waits = self._committing is not None or not self._feed.settled
+        waits = bool(self._committing) or not self._feed.settled
         busy = waits or any(recording.busy for recording in self._recordings.values())
         touched = set()
         messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
@@ -132,33 +134,36 @@ class Archive:
             if tick:
                 recording.end = self._feed.end(recording.stream)
             self._pause_or_resume(recording)
-        self._see_to_commits(due=tick)
+        self._see_to_commits(self._recordings.values() if tick else ())
         if tick:
             self._commit_at = now + _COMMIT_SECONDS
 
     def _pause_or_resume(self, recording: Recording) -> None:
         stream = recording.stream
         if recording.crowded and stream not in self._paused:
-            self._feed.pause(stream)
+            self._feed.reading.pause(stream)
             self._paused.add(stream)
         elif stream in self._paused and not recording.crowded and not recording.incoming:
-            resumed = self._feed.resume(stream, recording.incoming.next)
+            resumed = self._feed.reading.resume(stream, recording.incoming.next)
             if resumed:
                 self._paused.remove(stream)
 
     # Durable and committed, once a second
 
-    def _see_to_commits(self, due: bool) -> None:
-        if self._committing and self._committing[1].done():
-            snapshots, committing = self._committing
-            self._committing = None
-            self._committed(snapshots, committing)
-        if due and not self._committing:
-            snapshots = [found for recording in self._recordings.values() if (found := recording.snapshot())]
-            if snapshots:
-                for snapshot in snapshots:
-                    snapshot.recording.held = True
-                self._committing = snapshots, self._pools.durable.submit(self._commit, snapshots)
+    def _see_to_commits(self, due: Iterable[Recording]) -> None:
+        for pool, (snapshots, committing) in list(self._committing.items()):
+            if committing.done():
+                del self._committing[pool]
+                self._committed(snapshots, committing)
+        found = [snapshot for recording in due if (snapshot := recording.snapshot())]
+        self._begin_to_commit(self._pools.durable, [snapshot for snapshot in found if not snapshot.losses])
+        self._begin_to_commit(self._pools.telling, [snapshot for snapshot in found if snapshot.losses])
+
+    def _begin_to_commit(self, pool: Executor, snapshots: list[Snapshot]) -> None:
+        if snapshots and pool not in self._committing:
+            for snapshot in snapshots:
+                snapshot.recording.held = True
+            self._committing[pool] = snapshots, pool.submit(self._commit, snapshots)
 
     def _commit(self, snapshots: list[Snapshot]) -> list[Snapshot]:
         """Make durable, and commit; gives those for which that is done. Raises as Feed.commit."""
@@ -170,7 +175,7 @@ class Archive:
         return done
 
     def _make_durable(self, snapshots: Sequence[Snapshot]) -> tuple[list[Commit], list[Snapshot]]:
-        """Make durable, and tell losses; gives what to commit, and of which of them. Raises KafkaException."""
+        """Make durable, and tell losses; gives what to commit, and of which of them."""
         commits, done = [], []
         for snapshot in snapshots:
             try:
@@ -182,6 +187,9 @@ class Archive:
                     self._feed.tell(loss)
             except SyncError as error:
                 snapshot.recording.unsynced = error
+            except KafkaException as error:
+                stream, why = snapshot.recording.stream, error.args[0].str()
+                log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", stream, why)
             except LetGoError:
                 log.debug("%s: was let go of before this was durable", snapshot.recording.stream)
             else:
@@ -229,25 +237,29 @@ class Archive:
             self._paused.discard(stream)  # the Feed has resumed it
             recording.incoming.overtaken(earliest)
         elif recording:  # its records would only gather; it is found again where reading begins
-            self._feed.pause(stream)
+            self._feed.reading.pause(stream)
 
     def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
-        committed = True
         until = time.monotonic() + seconds
         recordings = [self._recordings[stream] for stream in streams]
+        untold = [recording for recording in recordings if recording.incoming.losses.events]
         try:
-            while time.monotonic() < until:
+            while True:
                 self._feed.serve_commits()
-                self._see_to_commits(due=False)
-                if not self._committing and all([recording.settle() for recording in recordings]):
+                self._see_to_commits(untold)
+                untold = []
+                settled = all([recording.settle() for recording in recordings])
+                committed = settled and not any(recording.held for recording in recordings)
+                if committed or self._feed.away or time.monotonic() >= until:
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
             snapshots = [found for recording in recordings if (found := recording.snapshot())]
-            commits, done = self._make_durable(snapshots)
+            commits, done = self._make_durable([snapshot for snapshot in snapshots if not snapshot.losses])
             self._feed.commit_now(commits)
             for snapshot in done:
                 snapshot.recording.saved(snapshot)
+            committed = committed and len(done) == len(snapshots)
         except (KafkaException, EvictedError) as error:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False

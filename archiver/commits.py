@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.abandoned import Abandoned
+from archiver.patience import within
 from ingest.topic import frames_topic
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
@@ -59,6 +61,8 @@ class Commits:
         self.late = False
         """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
         takes it for another's who has our instance id, and fences us."""
+        self.stuck = False
+        """Whether a commit that was waited for got no answer in time; its thread uses the consumer still."""
         self.ours: set[str] = set()
         """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
         between the loss of our streams and the next join is answered as if another had our instance id."""
@@ -93,8 +97,9 @@ class Commits:
         else:
             self._finish(error or next((p.error for p in partitions if p.error), None))
 
-    def serve(self, consumer: Consumer, away: KafkaException | None) -> None:
-        """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be."""
+    def serve(self, consumer: Consumer, away: KafkaException | None, seconds: float | None) -> None:
+        """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be.
+        seconds: as for `now`."""
         requests, self._in_flight = self._in_flight, []
         if requests:
             self._unheeded += 1
@@ -103,17 +108,24 @@ class Commits:
             outcome: Exception | None = away
             try:
                 if not away:
-                    self.now(consumer, _all(requests))
+                    self.now(consumer, _all(requests), seconds)
             except (FencedError, EvictedError, KafkaException) as error:
                 outcome = error
             _resolve(requests, outcome)
 
-    def now(self, consumer: Consumer, commits: Sequence[Commit]) -> None:
-        """Commit these, and wait for the answer. Raises as `commit`."""
+    def now(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
+        """Commit these, and wait for the answer, for so long at most; None: as long as librdkafka does, for ever with
+        a broker that says nothing any more. Raises as `commit`."""
+        if not commits:
+            return
+        commit = partial(consumer.commit, offsets=_offsets(commits), asynchronous=False)
         try:
-            done = consumer.commit(offsets=_offsets(commits), asynchronous=False) if commits else []
+            done: list[TopicPartition] | None = within(seconds, "committing", commit)
         except KafkaException as error:
             raise classified(error.args[0]) from None
+        except TimeoutError:
+            self.stuck = True
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
         for partition in done or []:
             if partition.error:
                 raise classified(partition.error)

@@ -7,9 +7,7 @@ is committed with an offset is the state of the recording at that offset (checkp
 import logging
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -31,16 +29,20 @@ from archiver.event import Event, FileFinished
 from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
+from archiver.patience import within
+from archiver.reading import Reading, start
 from archiver.telling import Telling
-from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED, Outage
+from archiver.trouble import Trouble
+from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
 
-_COMPLAIN_SECONDS = 5.0
 _KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
-_LEAVE_SECONDS = 3.0
+_ASIDE_SECONDS = 4.0
+"""For an answer that only one stream waits for; it is asked for again. A stop may have to wait for it."""
+_STOP_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -89,8 +91,8 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble` is what was last heard of Kafka, if that wasn't good. `settled`: whether the group has given us our
-    first streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
+    `trouble`: Kafka's. `reading`: which streams are read. `settled`: whether the group has given us our first
+    streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
     KafkaException on a setting that librdkafka doesn't take.
     """
 
@@ -103,12 +105,11 @@ class Feed:
         recordings: Streams,
         told: Callable[[Event], None],
     ) -> None:
-        self.trouble: str | None = None
-        self._servers = config["bootstrap.servers"]
-        common = {**config, "error_cb": self._client_error}
+        self.trouble = Trouble(config["bootstrap.servers"])
+        common = {**config, "error_cb": self.trouble.client_error}
         self._recordings = recordings
         self._commits = Commits()
-        self.history = History(common, group)
+        self.history = History(common, group, _ASIDE_SECONDS)
         self.last_files = LastFiles(self.history)
         self._consumer = Consumer(
             {
@@ -119,21 +120,16 @@ class Feed:
                 "on_commit": self._commits.answered,
             }
         )
+        self.reading = Reading(self._consumer)
         self._admin = AdminClient({**CONNECTED_CONFIG, **SILENT_BROKER_CONFIG, **common})
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()
-        self._unread_since: dict[str, float] = {}
         self._is_back = False
         self._leaving = False
         self.settled = False
-        self._overtaken = Overtaken(lambda error: self._complain(self._outage.why(error)))
+        self._overtaken = Overtaken(self.trouble.met)
         self._stopping = threading.Event()
-        self._outage = Outage()
-        self._complained = 0.0
-        self._may_be_back = False  # a broker's answer, to whatever, would be the end of the trouble
-        self._asking = ThreadPoolExecutor(1, "asking")
-        self._asked: Future[object] | None = None
 
     def join(self, stopping: threading.Event) -> None:
         """Wait for Kafka, see to it that g3.files exists, and join the group."""
@@ -143,7 +139,7 @@ class Feed:
                 self._create_files_topic()
                 break
             except KafkaException as error:
-                self._complain(self._outage.why(error.args[0]))
+                self.trouble.met(error.args[0])
                 stopping.wait(0.5)
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
@@ -162,8 +158,7 @@ class Feed:
         self._telling.poll()
         for stream, earliest in self._overtaken.read_on(self._consumer):
             self._recordings.overtaken(stream, earliest)
-        if self.trouble and self._may_be_back:
-            self._see_whether_it_is_back()
+        self.trouble.see_whether_it_is_over(self._admin)
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -171,7 +166,7 @@ class Feed:
             if error := message.error():
                 self._record_error(message, error)
             else:
-                self.trouble = None
+                self.trouble.now = None
                 found.append(message)
                 size += len(message)
                 if size >= BATCH_BYTES or len(found) >= MOST_RECORDS:
@@ -185,21 +180,33 @@ class Feed:
 
     def commit_now(self, commits: Sequence[Commit]) -> None:
         """Commit these; for the thread that calls `batch`. Raises as Commits.commit, at once if Kafka is away."""
-        if commits and (away := self._away()):
+        if commits and (away := self.away):
             raise away
-        self._commits.now(self._consumer, commits)
+        self._commits.now(self._consumer, commits, self._patience())
 
     def serve_commits(self) -> None:
         """Carry out what `commit` waits for; for the thread that calls `batch`, while it doesn't."""
-        self._commits.serve(self._consumer, self._away())
+        self._commits.serve(self._consumer, self.away, self._patience())
 
-    def refuse_commits(self) -> None:
-        """Nobody will call `batch` again: let nobody wait in `commit`."""
+    @property
+    def away(self) -> KafkaException | None:
+        """Why a commit that waits for its answer would wait for long, if it would."""
+        why = self.trouble.now or ("no answer to a commit" if self._commits.stuck else None)
+        return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
+
+    def refuse(self) -> None:
+        """Nobody will call `batch` again, and nobody is to wait any longer, neither in `commit` nor in `tell`."""
         self._commits.refuse()
+        self._telling.refuse()
 
     def tell(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
         self._telling.tell(event)
+
+    @property
+    def untold(self) -> str | None:
+        """Why something that is to be told on g3.files can't be; None if all that was is. For any thread."""
+        return self._telling.trouble
 
     def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
         """The event of a stream's last file, if it has one. For any thread. Raises as LastFiles.of."""
@@ -211,53 +218,22 @@ class Feed:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
         return end if end >= 0 else None
 
-    def pause(self, stream: str) -> None:
-        """Deliver no more of it until `resume`."""
-        self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
-
-    def resume(self, stream: str, offset: int | None) -> bool:
-        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
-        for some ms after its assignment, while librdkafka hasn't begun to read it."""
-        topic, now = frames_topic(stream), time.monotonic()
-        self._consumer.resume([TopicPartition(topic, 0)])
-        try:
-            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
-            # other, for up to a second.
-            self._consumer.seek(TopicPartition(topic, 0, _start(offset)))
-        except KafkaException as error:
-            self.pause(stream)
-            if now - self._unread_since.setdefault(stream, now) > _COMPLAIN_SECONDS:
-                self._complain(f"the stream {stream} can't be read on: {error.args[0].str()}")
-            return False
-        self._unread_since.pop(stream, None)
-        return True
-
     @property
     def fenced_itself(self) -> bool:
         """Whether a FencedError may come of a late commit of our own, and joining again helps."""
         return self._commits.late
 
     def close(self) -> None:
-        """Leave; within 3 s if we stop. The group keeps our streams for us until the session has timed out.
+        """Leave; within 2 s if we stop. The group keeps our streams for us until the session has timed out.
 
         While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
         self._leaving = True
-        self._asking.shutdown(wait=False)
-        left: Future[None] = Future()
-
-        def leave() -> None:
-            try:
-                self._consumer.close()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised below
-                left.set_exception(error)
-            else:
-                left.set_result(None)
-
-        threading.Thread(target=leave, name="leaving", daemon=True).start()
-        with suppress(TimeoutError):
-            left.result(_LEAVE_SECONDS if self._stopping.is_set() else None)
+        self.trouble.close()
+        if not self._commits.stuck:
+            with suppress(TimeoutError):
+                within(self._patience(), "leaving", self._consumer.close)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
@@ -281,7 +257,7 @@ class Feed:
             Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
             for p in self._committed(consumer, ours)
         ]
-        starts = {frames_topic(found.stream): _start(found.offset) for found in committed}
+        starts = {frames_topic(found.stream): start(found.offset) for found in committed}
         consumer.incremental_assign(
             [TopicPartition(p.topic, p.partition, starts.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
         )
@@ -312,19 +288,25 @@ class Feed:
                 final = classified(error.args[0])
                 if not isinstance(final, KafkaException):
                     raise final from None
-                self._complain(self._outage.why(error.args[0]))
+                self.trouble.met(error.args[0])
                 if self._stopping.wait(0.2):
                     raise
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._recordings.revoked(self._ours(partitions))
-        self._commits.ours.difference_update(self._ours(partitions))
-        self._overtaken.let_go(self._ours(partitions))
+        ours = self._ours(partitions)
+        self._recordings.revoked(ours)
+        self._commits.ours.difference_update(ours)
+        self._let_go(ours)
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commits.lost(self._ours(partitions))
-        self._overtaken.let_go(self._ours(partitions))
-        self._recordings.lost(self._ours(partitions))
+        ours = self._ours(partitions)
+        self._commits.lost(ours)
+        self._let_go(ours)
+        self._recordings.lost(ours)
+
+    def _let_go(self, streams: Sequence[str]) -> None:
+        self._overtaken.let_go(streams)
+        self.reading.let_go(streams)
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
         return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
@@ -354,15 +336,15 @@ class Feed:
             if (stream := stream_of(topic)) in self._commits.ours:  # isn't, after _on_first_assign
                 self._overtaken.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
-            self._complain(self._outage.why(error))
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
-            self._may_be_back = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
+            over = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
+            self.trouble.met(error, over_with_an_answer=over)
 
     def _create_files_topic(self) -> None:
         try:
             found = self._admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC]
         finally:
-            self._admin.poll(0)  # what `_client_error` is to hear waits for this
+            self._admin.poll(0)  # what an `error_cb` is to hear waits for this
         if found.error is None:
             return
         new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
@@ -374,36 +356,9 @@ class Feed:
         else:
             log.info("created the topic %s", FILES_TOPIC)
 
-    def _client_error(self, error: KafkaError) -> None:
-        self._outage.heard(error)
-        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
-            self._complain(self._outage.why(error))
-
-    def _see_whether_it_is_back(self) -> None:
-        """librdkafka tells only of what goes wrong; and it may be long until a record comes."""
-        if self._asked is None:
-            # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
-            # (rd_kafka_admin_response_parse: Assertion `rko_result' failed).
-            self._asked = self._asking.submit(self._admin.list_topics, FILES_TOPIC, timeout=_ASK_SECONDS)
-        elif self._asked.done():
-            error, self._asked = self._asked.exception(), None
-            if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
-                self.trouble = None
-
-    def _away(self) -> KafkaException | None:
-        # A commit that waits for its answer would wait for Kafka for 10 s then.
-        return KafkaException(KafkaError(KafkaError._TRANSPORT, self.trouble)) if self.trouble else None
-
-    def _complain(self, what: str) -> None:
-        self.trouble, self._may_be_back = what, True
-        now = time.monotonic()
-        if now - self._complained >= _COMPLAIN_SECONDS:
-            self._complained = now
-            log.warning("Kafka at %s: %s; still trying", self._servers, what)
-
-
-def _start(offset: int | None) -> int:
-    return OFFSET_BEGINNING if offset is None else offset
+    def _patience(self) -> float | None:
+        """s, that a call which can't be interrupted may take; None: however long."""
+        return _STOP_SECONDS if self._stopping.is_set() else None
 
 
 def _pattern(streams: Sequence[str] | None) -> str:

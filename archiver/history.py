@@ -36,7 +36,6 @@ MOST_RECORDS = 10_000
 
 _MOST_AT_ONCE = 100
 """Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
-_KAFKA_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _TOLD_BEFORE = 86_400_000
 """ms. Events are told after what they are about, by the clock of another host."""
@@ -51,9 +50,10 @@ class Commit(NamedTuple):
 
 
 class History:
-    """Reads for one group. config: librdkafka's settings, without those of a group. All raise KafkaException."""
+    """Reads for one group. config: librdkafka's settings, without those of a group. seconds: how long an answer is
+    waited for. All raise KafkaException."""
 
-    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+    def __init__(self, config: Mapping[str, Any], group: str, seconds: float = 10.0) -> None:
         self._config = {
             **FETCH_CONFIG,
             **config,
@@ -62,6 +62,7 @@ class History:
             "enable.partition.eof": True,
         }
         self._group = group
+        self._seconds = seconds
 
     @property
     def group(self) -> str:
@@ -72,7 +73,7 @@ class History:
         """What the group has committed of these, without joining it; not of those of which it has nothing."""
         with self._consumer(group=self._group) as consumer:
             asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-            answered = consumer.committed(asked, timeout=_KAFKA_SECONDS) if asked else []
+            answered = consumer.committed(asked, timeout=self._seconds) if asked else []
         for partition in answered:
             if partition.error:
                 raise KafkaException(partition.error)
@@ -81,7 +82,7 @@ class History:
     def span(self, stream: str) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
         with self._consumer() as consumer:
-            return _span(consumer, frames_topic(stream))
+            return self._span(consumer, frames_topic(stream))
 
     def batches(self, stream: str, start: int, end: int) -> Iterator[list[Message]]:
         """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
@@ -101,7 +102,7 @@ class History:
                     yield batch
                 if len(batch) < len(found) and _is_over(found):
                     return
-                _has_come(topic, heard)
+                self._has_come(topic, heard)
 
     def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
         """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
@@ -127,7 +128,7 @@ class History:
         """As `span`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made it, and
         a broker that has just started may not know of it yet."""
         with self._consumer() as consumer:
-            return _span(consumer, FILES_TOPIC)
+            return self._span(consumer, FILES_TOPIC)
 
     def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
         """As `batches`, of g3.files."""
@@ -139,12 +140,12 @@ class History:
         since: without most of what is about records before that time, in ms: what was told a day before it, and more.
         """
         with self._consumer() as consumer:
-            start, end = _files_span(consumer)
+            start, end = self._files_span(consumer)
             if since is not None and start < end:
                 asked = TopicPartition(FILES_TOPIC, 0, max(0, since - _TOLD_BEFORE))
-                (found,) = consumer.offsets_for_times([asked], timeout=_KAFKA_SECONDS)
+                (found,) = consumer.offsets_for_times([asked], timeout=self._seconds)
                 start = end if found.offset < 0 else max(start, found.offset)
-            for message in _records(consumer, FILES_TOPIC, start, end):
+            for message in self._records(consumer, FILES_TOPIC, start, end):
                 if (message.key() or b"").startswith(f"{self._group}/".encode()):
                     try:
                         yield decode(message.value() or b"")
@@ -154,15 +155,55 @@ class History:
     def streams(self) -> list[str]:
         """Those that have a topic."""
         with self._consumer() as consumer:
-            topics = consumer.list_topics(timeout=_KAFKA_SECONDS).topics
+            topics = consumer.list_topics(timeout=self._seconds).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return sorted(stream_of(topic) for topic in topics if pattern.match(topic))
 
     def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
         with self._consumer() as consumer:
-            first, end = _span(consumer, topic)
+            first, end = self._span(consumer, topic)
             if offset is None or first <= offset < end:
-                yield from _records(consumer, topic, first if offset is None else offset, end)
+                yield from self._records(consumer, topic, first if offset is None else offset, end)
+
+    def _span(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+        span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=self._seconds)
+        if span is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
+        return span[0], span[1]
+
+    def _files_span(self, consumer: Consumer) -> tuple[int, int]:
+        try:
+            return self._span(consumer, FILES_TOPIC)
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+                raise
+            return 0, 0  # there is no such topic any more
+
+    def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
+        """The records from `start` to before `end`. Raises KafkaException if they don't come."""
+        if start >= end:
+            return
+        consumer.assign([TopicPartition(topic, 0, start)])
+        heard = time.monotonic()
+        while True:
+            message = consumer.poll(_POLL_SECONDS)
+            if message is None:
+                self._has_come(topic, heard)
+                continue
+            if _is_over([message]):
+                return
+            heard = time.monotonic()
+            offset = message.offset()
+            assert offset is not None
+            if offset < end:
+                yield message
+            if offset >= end - 1:
+                return
+
+    def _has_come(self, topic: str, heard: float) -> None:
+        """Raises KafkaException if nothing has come for long."""
+        if time.monotonic() - heard > self._seconds:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
 
     @contextmanager
     def _consumer(self, group: str = "unused") -> Iterator[Consumer]:
@@ -174,44 +215,6 @@ class History:
                 raise
 
 
-def _span(consumer: Consumer, topic: str) -> tuple[int, int]:
-    span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=_KAFKA_SECONDS)
-    if span is None:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
-    return span[0], span[1]
-
-
-def _files_span(consumer: Consumer) -> tuple[int, int]:
-    try:
-        return _span(consumer, FILES_TOPIC)
-    except KafkaException as error:
-        if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
-            raise
-        return 0, 0  # there is no such topic any more
-
-
-def _records(consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
-    """The records from `start` to before `end`. Raises KafkaException if they don't come."""
-    if start >= end:
-        return
-    consumer.assign([TopicPartition(topic, 0, start)])
-    heard = time.monotonic()
-    while True:
-        message = consumer.poll(_POLL_SECONDS)
-        if message is None:
-            _has_come(topic, heard)
-            continue
-        if _is_over([message]):
-            return
-        heard = time.monotonic()
-        offset = message.offset()
-        assert offset is not None
-        if offset < end:
-            yield message
-        if offset >= end - 1:
-            return
-
-
 def _is_over(messages: Sequence[Message]) -> bool:
     """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
     if they say something else that is no record."""
@@ -220,12 +223,6 @@ def _is_over(messages: Sequence[Message]) -> bool:
             raise KafkaException(error)
         return True
     return False
-
-
-def _has_come(topic: str, heard: float) -> None:
-    """Raises KafkaException if nothing has come for long."""
-    if time.monotonic() - heard > _KAFKA_SECONDS:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
 
 
 def label_of(message: Message) -> Label:

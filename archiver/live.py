@@ -37,8 +37,8 @@ class RecordingStatus:
     record, as far as Kafka has told. None: not known. time: ms, of the last record taken, 0 if none was. frames,
     bytes: data frames that are durable and committed; latency: of these, from ingest's receipt on. losses: how often
     records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how often
-    two ingests took turns. trouble: why it can't write now; stopped: why it has stopped for good. taking_up: s, for
-    which it has been found out from where to go on; None once it is known.
+    two ingests took turns. trouble: why it can't write now; unread: why Kafka doesn't give it on; stopped: why it
+    has stopped for good. taking_up: s, for which it has been found out from where to go on; None once it is known.
     """
 
     stream: str
@@ -57,6 +57,7 @@ class RecordingStatus:
     trouble: str | None
     stopped: str | None
     taking_up: float | None = None
+    unread: str | None = None
 
     @property
     def lag(self) -> int:
@@ -76,25 +77,31 @@ class RecordingStatus:
         elif self.taking_up and self.taking_up > _TAKING_UP_SECONDS:
             why = "its open file is copied or saved, or g3.files is looked through"
             yield f"{self.stream}: not recorded for {self.taking_up:.0f} s: {why}"
+        if self.unread:
+            yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
         if (lag := self.lag_seconds(now)) > LATE_SECONDS:
             yield f"{self.stream}: {lag:.0f} s behind"
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """How an archive is. trouble: of Kafka, as last heard; None once it answers. turning: s, for which its loop has
-    been at what it does now. commits: how long they took, of all streams together; syncs: of each open file."""
+    """How an archive is. trouble: of Kafka, as last heard; None once it answers. untold: why g3.files doesn't take
+    what is to be told. turning: s, for which its loop has been at what it does now. commits: how long they took, of
+    all streams together; syncs: of each open file."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
     turning: float
     commits: LatencyCounts
     syncs: LatencyCounts
+    untold: str | None = None
 
     def problems(self, now: float) -> Iterator[str]:
         """What is wrong, in words. now: s since the epoch."""
         if self.trouble:
             yield f"Kafka: {self.trouble}"
+        elif self.untold:
+            yield f"losses and finished files can't be told on g3.files, so their streams wait: {self.untold}"
         if self.turning > LATE_SECONDS:
             yield f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
         for recording in self.streams:

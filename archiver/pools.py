@@ -10,15 +10,17 @@ _FINISHING_THREADS = 8
 
 class Pools:
     """Of one archive. writers: write much at once; finishers: finish files, and read them back for their SHA-256;
-    takers: take streams up; durable: makes durable and commits, for all streams in one request."""
+    takers: take streams up; durable: makes durable and commits, for all streams in one request; telling: the same for
+    those whose losses are to be told first, as g3.files may be away while all else is well."""
 
     def __init__(self) -> None:
         self.writers: Executor = ThreadPoolExecutor(_WRITING_THREADS, "writing")
         self.finishers: Executor = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
         self.takers = Takers()
         self.durable: Executor = ThreadPoolExecutor(1, "durable")
+        self.telling: Executor = ThreadPoolExecutor(1, "telling")
 
     def shutdown(self) -> None:
         """Return when all of it has ended."""
-        for pool in (self.finishers, self.takers, self.writers, self.durable):
+        for pool in (self.finishers, self.takers, self.writers, self.durable, self.telling):
             pool.shutdown()

@@ -170,8 +170,8 @@ class Recording:
         waits = self.stopped or self.trouble or not self.taken_up
         return bool(waits) or self.incoming.bytes > BACKLOG_BYTES
 
-    def status(self) -> RecordingStatus:
-        """How it is now; for any thread."""
+    def status(self, unread: str | None = None) -> RecordingStatus:
+        """How it is now; for any thread. unread: why Kafka doesn't give it on."""
         record, opened, finishing, incoming = self._record, self._open, self._finishing, self.incoming
         committed, durable_bytes = self._saved
         file = None
@@ -193,6 +193,7 @@ class Recording:
             duplicates=incoming.seen.duplicates,
             turns=incoming.seen.turns,
             trouble=self.trouble or ("the disk didn't take its file" if self._syncs_fail else None),
+            unread=unread,
             stopped=self.stopped,
             taking_up=None if self.stopped else self._taking_up.seconds,
         )

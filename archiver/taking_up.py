@@ -25,7 +25,7 @@ from archiver.segment_file import SegmentFile
 log = logging.getLogger(__name__)
 
 _THREADS = 32
-"""Most of them wait for a disk or for Kafka, and none may wait long for those that copy gigabytes."""
+"""Of each kind. Most of them wait for a disk or for Kafka, and none may wait long for those that copy gigabytes."""
 _SAY_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -42,30 +42,33 @@ class TakenUp:
 
 class Takers:
     """The threads. What they do for one stream they do in turn: it may be let go of and assigned again at once, and
-    two of them with the same partials would take these out of each other's hands."""
+    two of them with the same partials would take these out of each other's hands. Those of which nothing is committed
+    have threads of their own: they wait for g3.files, which may be away while all else is well."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, "taking-up")
+        self._stateless = ThreadPoolExecutor(_THREADS, "taking-up-without-state")
         self._over: dict[str, threading.Event] = {}  # of the last one of each stream
 
-    def submit(self, stream: str, act: Callable[[], T]) -> Future[T]:
-        """Do this; for the loop's thread."""
+    def submit(self, stream: str, act: Callable[[], T], *, stateless: bool) -> Future[T]:
+        """Do this; for the loop's thread. stateless: nothing is committed of the stream."""
         before, over = self._over.get(stream), threading.Event()
         self._over[stream] = over
 
         def act_in_turn() -> T:
             try:
                 if before:
-                    before.wait()  # it runs, as it was submitted before
+                    before.wait()  # it runs, or will, as it was submitted before
                 return act()
             finally:
                 over.set()
 
-        return self._pool.submit(act_in_turn)
+        return (self._stateless if stateless else self._pool).submit(act_in_turn)
 
     def shutdown(self) -> None:
         """Return when all of them have ended, after what they do was abandoned."""
         self._pool.shutdown()
+        self._stateless.shutdown()
 
 
 class TakingUp:
@@ -85,6 +88,7 @@ class TakingUp:
         self._claim: int | None = None  # of the attempt's thread while there is one
         self._left: SegmentFile | None = None
         self._way: _Way = partial(resume, archive, feed, committed)
+        self._stateless = not committed.metadata
         self._since: float | None = time.monotonic()
         self._attempt: Future[TakenUp] | None = None
         self._try()
@@ -127,6 +131,7 @@ class TakingUp:
 
     def go_back(self, committed: Committed, left: SegmentFile | None) -> None:
         """Take it up again, when `result` is asked for it: from what is committed. left: the open file."""
+        self._stateless = not committed.metadata
         self._begin_again(partial(resume, self._archive, self._feed, committed), left)
 
     def rebuild(self, of: Checkpoint, offset: int, why: str, left: SegmentFile | None) -> None:
@@ -135,6 +140,7 @@ class TakingUp:
         def way(abandoned: Abandoned) -> Resumed:
             return rebuild(self._archive, self._feed, of, offset, why, abandoned)
 
+        self._stateless = False
         self._begin_again(way, left)
         self._try()
 
@@ -144,14 +150,15 @@ class TakingUp:
         if attempt is None:
             self._let_go()
         else:
-            self._takers.submit(self._stream, partial(self._let_go, attempt))
+            self._takers.submit(self._stream, partial(self._let_go, attempt), stateless=self._stateless)
 
     def _begin_again(self, way: _Way, left: SegmentFile | None) -> None:
         self._way, self._left = way, left
         self._since = time.monotonic()
 
     def _try(self) -> None:
-        self._attempt = self._takers.submit(self._stream, partial(self._take_up, self._way))
+        act = partial(self._take_up, self._way)
+        self._attempt = self._takers.submit(self._stream, act, stateless=self._stateless)
 
     def _take_up(self, way: _Way) -> TakenUp:
         self._close_left()

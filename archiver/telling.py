@@ -1,5 +1,7 @@
 """What the archiver tells on g3.files: told once Kafka has it."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +12,10 @@ from ingest.outage import PRODUCER_OUTAGE_CONFIG
 from ingest.topic import FILES_TOPIC
 
 _KAFKA_SECONDS = 10.0
+_REFUSED_SECONDS = 0.25
+"""So soon whoever waits learns that nobody is to wait any longer."""
+_WANTED_SECONDS = 30.0
+"""Whoever could not tell something tries again sooner than that, if it is still to be told."""
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_OUTAGE_CONFIG,
@@ -24,14 +30,35 @@ class Telling:
 
     def __init__(self, config: Mapping[str, Any], told: Callable[[Event], None]) -> None:
         self._told = told
+        self._refusing = threading.Event()
+        self._failed: tuple[float, str] | None = None
         self._producer = Producer({**_PRODUCER_CONFIG, **config})
 
     def poll(self) -> None:
         """Hear what librdkafka tells of brokers, so that it isn't old."""
         self._producer.poll(0)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why something that is to be told can't be; None if all that was is. For any thread."""
+        failed = self._failed
+        return failed[1] if failed and time.monotonic() - failed[0] < _WANTED_SECONDS else None
+
+    def refuse(self) -> None:
+        """Nobody is to wait in `tell` any longer. For any thread."""
+        self._refusing.set()
+
     def tell(self, event: Event) -> None:
         """Publish an event; returns once Kafka has it. For any thread. Raises KafkaException."""
+        try:
+            self._publish(event)
+        except KafkaException as error:
+            self._failed = time.monotonic(), error.args[0].str()
+            raise
+        self._failed = None
+        self._told(event)
+
+    def _publish(self, event: Event) -> None:
         outcome: list[KafkaError | None] = []
         try:
             self._producer.produce(
@@ -43,9 +70,10 @@ class Telling:
             )
         except BufferError:
             raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
-        self._producer.flush(_KAFKA_SECONDS)
+        until = time.monotonic() + _KAFKA_SECONDS
+        while not outcome and time.monotonic() < until and not self._refusing.is_set():
+            self._producer.flush(_REFUSED_SECONDS)
         if not outcome:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
         if outcome[0] is not None:
             raise KafkaException(outcome[0])
-        self._told(event)

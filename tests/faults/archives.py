@@ -114,11 +114,12 @@ class Source:
         self.now = int(time.time() * 1000)
         self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 1})
         self._epoch, self._seq = secrets.token_hex(8), 0
+        self._lost = 0
 
     @property
     def sent(self) -> int:
         """How many records."""
-        return self._seq
+        return self._seq - self._lost
 
     def start(self) -> None:
         """START, and an Observation frame."""
@@ -132,6 +133,11 @@ class Source:
             self.now += every
             self._publish(Kind.FRAME, scan(self._seq, size))
         self._flush()
+
+    def lose(self, count: int) -> None:
+        """So many records never come to Kafka."""
+        self._seq += count
+        self._lost += count
 
     def end(self) -> None:
         """END."""

@@ -195,7 +195,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
 def wrap_kafka(stop: Stop, pace: float) -> None:
     """The same for Kafka's clients. pace: s, between two records that the consumer delivers."""
-    from archiver import feed, telling
+    from archiver import feed, history, telling
 
     class Consumer(confluent_kafka.Consumer):
         def __init__(self, config: dict[str, Any]) -> None:
@@ -237,6 +237,7 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
             return stop.at("flush", lambda: flush(*args, **kwargs))
 
     setattr(feed, "Consumer", Consumer)  # noqa: B010 - mypy knows that a module's classes stay what they are
+    setattr(history, "Consumer", Consumer)  # noqa: B010
     setattr(telling, "Producer", Producer)  # noqa: B010
 
 

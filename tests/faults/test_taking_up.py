@@ -15,6 +15,8 @@ from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC
 
+NEW_STREAMS = 40
+"""More than there are threads that take streams up."""
 OTHERS_EVENTS = 400_000
 """Of g3.files: looking through so many took 8 s, in which nothing was recorded."""
 LATE_SECONDS = 2.0
@@ -194,6 +196,28 @@ def test_while_g3_files_is_looked_through_for_a_new_stream_the_other_is_recorded
             eventually(lambda size=size: partial.stat().st_size > size, "the frame recorded")  # type: ignore[misc]
             late = max(late, time.monotonic() - begun)
         assert late < LATE_SECONDS
+
+
+def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_taken_up(
+    stream: str, tmp_path: Path
+) -> None:
+    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        source, gate = Source(recorder.servers, stream), Gate(tmp_path)
+        source.start()
+        archiver = recorder.archiver()
+        eventually(lambda: all_committed(recorder, [source]), "all committed")
+        assert archiver.stop() == 0
+        new = [f"a{number}-{stream}" for number in range(NEW_STREAMS)]  # by name, all before it
+        for name in new:
+            recorder.create_topic(name)
+        flags = [flag for name in new for flag in ("--stream", name)]
+        archiver = disturbed(recorder, gate.at(f"watermarks {FILES_TOPIC}$"), *flags, archive="archive")
+        archiver.await_line("^stopped_at: hold")
+        archiver.await_line(f"{stream}: going on with")
+        source.scans(20)
+        eventually(lambda: all_committed(recorder, [source]), "all committed")
+        gate.open()
 
 
 def publish_others_events(servers: str) -> None:

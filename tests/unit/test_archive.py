@@ -17,6 +17,7 @@ from archiver.checkpoint import Checkpoint
 from archiver.commits import Commit, EvictedError
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
+from archiver.reading import Reading
 from archiver.recording import Recording
 from archiver.segmentation import Settings, State
 from ingest.topic import Kind, Label
@@ -41,8 +42,8 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
     archive = Archive(root, Settings(), config, "me", None, lambda _: None, threading.Event())
     yield archive
-    archive._feed.trouble = "away"  # so that the last commit isn't waited for
-    archive._feed.refuse_commits()
+    archive._feed.trouble.now = "away"  # so that the last commit isn't waited for
+    archive._feed.refuse()
     archive.stopping.set()
     archive.run()
 
@@ -78,7 +79,7 @@ def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
     monkeypatch.setattr(Feed, "commit", evicted)
     monkeypatch.setattr(Feed, "commit_now", lambda _, commits: committed.extend(commits))
     record(recording_of(archive), 0)
-    archive._see_to_commits(due=True)
+    archive._see_to_commits(archive._recordings.values())
     assert archive._committing
     archive.revoked([STREAM])
     for commit in committed:  # what would stop the stream for good, if Kafka took it
@@ -137,11 +138,27 @@ def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes
     assert archive._recordings == {}
 
 
+def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.reading._SAY_SECONDS", 0.0)
+    archive._feed._stopping = archive.stopping
+    recording = recording_of(archive)
+    assert list(archive.status().problems(0)) == []
+    archive._pause_or_resume(recording)  # which librdkafka refuses: to it, the stream isn't ours
+    (problem,) = archive.status().problems(0)
+    assert problem.startswith(f"{STREAM}: Kafka doesn't give it on: ")
+    assert archive._feed.away is None
+    archive._feed._on_lost(archive._feed._consumer, [TopicPartition(f"g3.frames.{STREAM}", 0)])
+    archive.assigned([EMPTY])
+    assert list(archive.status().problems(0)) == []
+
+
 def test_what_is_overtaken_while_it_is_taken_up_stays_paused(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused: list[str] = []
-    monkeypatch.setattr(Feed, "pause", lambda _, stream: paused.append(stream))
+    monkeypatch.setattr(Reading, "pause", lambda _, stream: paused.append(stream))
     archive.assigned([Committed(STREAM, None, "")])  # g3.files can't be asked
     archive.overtaken(STREAM, 7)
     assert paused == [STREAM]

@@ -271,6 +271,12 @@ def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> Non
             replace(ARCHIVE, streams=(replace(RECORDING, taking_up=76.0),)),
             "slot: not recorded for 76 s: its open file is copied or saved, or g3.files is looked through",
         ),
+        (replace(ARCHIVE, streams=(replace(RECORDING, unread="no"),)), "slot: Kafka doesn't give it on: no"),
+        (
+            replace(ARCHIVE, untold="too large"),
+            "losses and finished files can't be told on g3.files, so their streams wait: too large",
+        ),
+        (replace(ARCHIVE, trouble="no answer", untold="no answer"), "Kafka: no answer"),
         (replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 31_000),)), "slot: 31 s behind"),
     ],
 )

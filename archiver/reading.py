@@ -1,0 +1,54 @@
+"""Which of our streams are delivered: a stream is paused while its recording can take no more."""
+
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from ingest.topic import frames_topic
+
+_SAY_SECONDS = 5.0
+
+
+class Reading:
+    """For the thread that polls the consumer."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._refused: dict[str, tuple[float, str]] = {}
+
+    def pause(self, stream: str) -> None:
+        """Deliver no more of it until `resume`."""
+        self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
+
+    def resume(self, stream: str, offset: int | None) -> bool:
+        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
+        for some ms after its assignment, while librdkafka hasn't begun to read it."""
+        partition = TopicPartition(frames_topic(stream), 0, start(offset))
+        self._consumer.resume([partition])
+        try:
+            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
+            # other, for up to a second.
+            self._consumer.seek(partition)
+        except KafkaException as error:
+            self.pause(stream)
+            since, _ = self._refused.get(stream, (time.monotonic(), ""))
+            self._refused[stream] = since, error.args[0].str()
+            return False
+        self._refused.pop(stream, None)
+        return True
+
+    def let_go(self, streams: Iterable[str]) -> None:
+        """These are assigned to us no longer."""
+        for stream in streams:
+            self._refused.pop(stream, None)
+
+    def trouble(self, stream: str) -> str | None:
+        """Why it can't be resumed, if that has been so for long. For any thread."""
+        since, why = self._refused.get(stream, (0.0, ""))
+        return why if why and time.monotonic() - since > _SAY_SECONDS else None
+
+
+def start(offset: int | None) -> int:
+    """Where reading begins; None: at the first record."""
+    return OFFSET_BEGINNING if offset is None else offset
