@@ -33,7 +33,7 @@ from archiver.patience import within
 from archiver.reading import Reading, start
 from archiver.telling import Telling
 from archiver.trouble import Trouble
-from ingest.outage import SILENT_BROKER_CONFIG, UNANSWERED
+from ingest.outage import OUTAGE_CONFIG, UNANSWERED
 from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,8 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     "allow.auto.create.topics": False,
-    **SILENT_BROKER_CONFIG,
+    **OUTAGE_CONFIG,
     **FETCH_CONFIG,
 }
 
@@ -121,7 +120,7 @@ class Feed:
             }
         )
         self.reading = Reading(self._consumer)
-        self._admin = AdminClient({**CONNECTED_CONFIG, **SILENT_BROKER_CONFIG, **common})
+        self._admin = AdminClient({**CONNECTED_CONFIG, **OUTAGE_CONFIG, **common})
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._refused: set[str] = set()

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from confluent_kafka import KafkaError
 
-SILENT_BROKER_CONFIG: Mapping[str, str | int | bool] = {
+OUTAGE_CONFIG: Mapping[str, str | int | bool] = {
+    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
     # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
     # long as one holds a connection to it to be good, it asks that broker and no other.
     "socket.timeout.ms": 4_000,
@@ -17,8 +18,7 @@ PRODUCER_OUTAGE_CONFIG: Mapping[str, str | int | bool] = {
     "enable.idempotence": True,
     "acks": "all",
     "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
-    "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    **SILENT_BROKER_CONFIG,
+    **OUTAGE_CONFIG,
 }
 UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
 """Errors of a request that no broker has answered."""
