@@ -79,7 +79,7 @@ class Splitter:
         return self._end - self._start
 
     def space(self) -> memoryview:
-        """Where to put the next bytes. Release it (`with`) before the next call of any method."""
+        """Where to put the next bytes, 512 KiB or more. Release it (`with`) before the next call of any method."""
         for view in self._lent:
             view.release()
         self._lent.clear()
@@ -158,7 +158,7 @@ class Splitter:
         if len(self._buffer) - self._end < _READ_BYTES // 2:
             # What the frame promises is believed as far as another one has kept it.
             expected = min(self._walked - self._start, self._large, _EXPECT_BYTES) + _READ_BYTES
-            if expected > len(self._buffer):
+            if expected - self._end >= _READ_BYTES // 2:
                 # At once: to double it again and again copies it as often.
                 small, self._buffer = self._buffer, bytearray(expected)
                 self._buffer[: self._end] = small[: self._end]

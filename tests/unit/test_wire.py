@@ -171,6 +171,13 @@ def test_room_for_another_large_frame_is_made_at_once_but_only_for_one() -> None
     assert room() > 20 * MIB
 
 
+@pytest.mark.parametrize("larger", [MIB, 2 * MIB, 7 * MIB, 40 * MIB])
+def test_there_is_always_space_for_half_a_mebibyte(larger: int) -> None:
+    """Files are read in blocks of that size; it was less as a frame outgrew the last large one."""
+    frames = [frame([(b"k", bytes(size))]) for size in (1_300_000, 1_300_000 + larger)]
+    assert split(b"".join(frames)) == frames
+
+
 # -- what is no frame -----------------------------------------------------------------------------------------
 
 GOOD = frame([(b"good", b"frame")])
