@@ -176,6 +176,7 @@ class Connection:
             now = time.monotonic()
             if now >= quiet_at:
                 self._events.quiet()
+                splitter.rest()
                 quiet_at = max(quiet_at + QUIET_SECONDS, now)
             if now >= heard + self._timeout:
                 return f"nothing came for {self._timeout:g} s{_cut(splitter)}"

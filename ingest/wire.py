@@ -39,6 +39,7 @@ _READ_BYTES = 1 << 20
 _GROW_BYTES = 16 << 20
 _LEND_BYTES = 1 << 20
 _KEEP_BYTES = 32 << 20
+_KEEP_TIMES = 8
 _EXPECT_BYTES = 64 << 20
 _LONGEST_WANTED = 64
 _JOIN_BYTES = 1 << 16
@@ -59,7 +60,7 @@ class CutError(WireError):
 class Splitter:
     """Cuts a byte stream into frames. Fill `space()`, say how much with `filled(n)`, then take `frames()`.
 
-    A large frame is only lent, where it came in: it is good until `space` is called again.
+    A large frame is only lent, where it came in: it is good until `space` or `rest` is called.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -79,13 +80,18 @@ class Splitter:
         return self._end - self._start
 
     def space(self) -> memoryview:
-        """Where to put the next bytes. Release it (`with`) before the next call of any method."""
+        """Where to put the next bytes, 512 KiB or more. Release it (`with`) before the next call of any method."""
         for view in self._lent:
             view.release()
         self._lent.clear()
         if self._too_large or len(self._buffer) - self._end < _READ_BYTES // 2:
             self._make_room()
         return memoryview(self._buffer)[self._end :]
+
+    def rest(self) -> None:
+        """Nothing comes for now: keep no memory for a large frame that may never be followed by another."""
+        self._too_large = len(self._buffer) > _READ_BYTES
+        self.space().release()
 
     def filled(self, count: int) -> None:
         """`count` bytes have been put into `space()`."""
@@ -105,7 +111,7 @@ class Splitter:
                 frame = view[self._start : end]
                 self._lent += (frame, view)
                 self._large = len(frame)
-                self._too_large = len(self._buffer) > _KEEP_BYTES
+                self._too_large = len(self._buffer) > min(_KEEP_BYTES, _KEEP_TIMES * len(frame))
             self._start = end
             yield frame
 
@@ -158,7 +164,7 @@ class Splitter:
         if len(self._buffer) - self._end < _READ_BYTES // 2:
             # What the frame promises is believed as far as another one has kept it.
             expected = min(self._walked - self._start, self._large, _EXPECT_BYTES) + _READ_BYTES
-            if expected > len(self._buffer):
+            if expected - self._end >= _READ_BYTES // 2:
                 # At once: to double it again and again copies it as often.
                 small, self._buffer = self._buffer, bytearray(expected)
                 self._buffer[: self._end] = small[: self._end]

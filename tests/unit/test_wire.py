@@ -171,6 +171,37 @@ def test_room_for_another_large_frame_is_made_at_once_but_only_for_one() -> None
     assert room() > 20 * MIB
 
 
+def test_a_large_buffer_is_given_back_when_nothing_comes_and_by_smaller_frames() -> None:
+    """Of many streams, each may have sent a large frame once."""
+
+    def held() -> int:
+        return tracemalloc.get_traced_memory()[0]
+
+    large, smaller = frame([(b"k", bytes(30 * MIB))]), frame([(b"k", bytes(2 * MIB))])
+    tracemalloc.start()
+    try:
+        splitter, resting = Splitter(LIMIT), Splitter(LIMIT)
+        for one in splitter, resting:
+            assert [len(out) for out in feed(one, large + smaller[:-5])] == [len(large)]
+        before = held()
+        resting.rest()
+        assert list(feed(resting, smaller[-5:])) == [smaller], "what had begun is still there"
+        resting.rest()
+        assert held() < before - 25 * MIB
+        for piece in (smaller[-5:], smaller):
+            list(feed(splitter, piece))
+        assert held() < before - 50 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("larger", [MIB, 2 * MIB, 7 * MIB, 40 * MIB])
+def test_there_is_always_space_for_half_a_mebibyte(larger: int) -> None:
+    """Files are read in blocks of that size; it was less as a frame outgrew the last large one."""
+    frames = [frame([(b"k", bytes(size))]) for size in (1_300_000, 1_300_000 + larger)]
+    assert split(b"".join(frames)) == frames
+
+
 # -- what is no frame -----------------------------------------------------------------------------------------
 
 GOOD = frame([(b"good", b"frame")])
