@@ -14,16 +14,16 @@ _BLOCK = 8 << 20
 _NOT_IN_THE_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def copy_bytes(source: int, target: int, length: int, going_on: Callable[[], None]) -> int:
-    """Copy the first `length` bytes of an open file to the beginning of another one, durably; gives how many there
-    were.
+def copy_bytes(source: int, target: int, start: int, length: int, going_on: Callable[[], None]) -> int:
+    """Copy `length` bytes of an open file, from `start` on, to the beginning of another one, durably; gives how many
+    there were.
 
     going_on: called before each block; what it raises ends the copy. Raises OSError.
     """
     done = before = 0
     while done < length:
         going_on()
-        count = _copy_block(source, target, done, min(_BLOCK, length - done))
+        count = _copy_block(source, target, start + done, done, min(_BLOCK, length - done))
         if not count:
             break
         begin_writeback(target, done, count)
@@ -33,16 +33,16 @@ def copy_bytes(source: int, target: int, length: int, going_on: Callable[[], Non
     return done
 
 
-def _copy_block(source: int, target: int, at: int, count: int) -> int:
-    """Copy what the two files have in common from `at` on, `count` bytes at most; gives how many, 0 at the end."""
+def _copy_block(source: int, target: int, at: int, to: int, count: int) -> int:
+    """Copy what is at `at` in one file to `to` in the other, `count` bytes at most; gives how many, 0 at the end."""
     try:
         # XFS and Btrfs need not copy anything: both files may have the same blocks, until one of them is written to.
-        return os.copy_file_range(source, target, count, at, at)
+        return os.copy_file_range(source, target, count, at, to)
     except OSError as error:
         if error.errno not in _NOT_IN_THE_KERNEL:
             raise
     data = os.pread(source, count, at)
     written = 0
     while written < len(data):
-        written += os.pwrite(target, data[written:], at + written)
+        written += os.pwrite(target, data[written:], to + written)
     return written

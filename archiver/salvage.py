@@ -1,9 +1,11 @@
 """What becomes of a partial that can't be gone on with, when the topic can't give its records again.
 
-Law 5: bytes that the log can't give again are never deleted. The partial is cut to its last whole frame and gets the
-name that it was to have; if it was damaged, it is kept beside, for whoever wants to look.
+Law 5: bytes that the log can't give again are never deleted. Its whole frames get the name that it was to have; what
+follows them is kept beside, for whoever wants to look: a frame that was cut off, or, behind a byte that has changed,
+many that are good.
 """
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -16,23 +18,20 @@ from archiver.directory import Directory
 from archiver.event import Event, FileSalvaged
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PartialName
-from ingest.wire import Splitter, WireError, checked
+from ingest.wire import Walk, WireError
 
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged"
-_MAX_FRAME_BYTES = 1 << 40  # whatever it was when it was received
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """How much of a file is whole frames, from its first byte on. size: of all of it. broken: what follows them
-    isn't just cut off."""
+    """How much of a file is whole frames, from its first byte on. size: of all of it."""
 
     frames: int
     bytes: int
     size: int
-    broken: bool
 
 
 class Teller(Protocol):
@@ -55,12 +54,12 @@ def salvage(
         if not private.is_file(partial):
             return None
         whole = whole_frames(private, partial, abandoned)
-        piece = partial
+        piece, rest = partial, partial + DAMAGED
         if 0 < whole.bytes < whole.size:
             piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
-            private.unlink(piece)
-            private.check_room(whole.bytes, partial)
-            _copy(private, partial, piece, whole.bytes, abandoned)
+            private.check_room(whole.size, partial)
+            _copy(private, partial, piece, 0, whole.bytes, abandoned)
+            _copy(private, partial, rest, whole.bytes, whole.size, abandoned)
         sha256 = sums.digest(private, piece, abandoned) if whole.frames else ""
     event = None
     if whole.frames:
@@ -73,43 +72,33 @@ def salvage(
     with archive.private(stream) as private:
         if piece != partial:
             private.unlink(piece)
-        if whole.broken:
-            private.rename(partial, private, partial + DAMAGED)
-            log.error("%s: the damaged partial is kept as %s", stream, private.path / (partial + DAMAGED))
-        else:
-            private.unlink(partial)
+        if whole.bytes < whole.size:
+            if not whole.bytes:
+                private.rename(partial, private, rest)
+            log.error("%s: what is no whole frame is kept as %s", stream, private.path / rest)
+        private.unlink(partial)
     return event
 
 
 def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole:
     """How much of a file is whole frames with right CRCs. Raises OSError, AbandonedError."""
-    frames = length = size = 0
-    broken = False
-    splitter = Splitter(_MAX_FRAME_BYTES)
-    for block in directory.blocks(name):
-        abandoned.check(f"reading {name}")
-        size += len(block)
-        if broken:
-            continue
-        with splitter.space() as space:
-            space[: len(block)] = block
-        splitter.filled(len(block))
-        try:
-            for frame in splitter.frames():
-                broken = broken or checked(frame, {}) is None
-                if not broken:
-                    frames += 1
-                    length += len(frame)
-        except WireError:
-            broken = True
-    return Whole(frames, length, size, broken)
+    stat = directory.stat(name)
+    size = stat.st_size if stat else 0
+    walk = Walk(size, {})
+    with contextlib.suppress(WireError):
+        for block in directory.blocks(name):
+            abandoned.check(f"reading {name}")
+            for _ in walk.frames_of(block):
+                pass
+    return Whole(walk.frames, walk.begin, size)
 
 
-def _copy(directory: Directory, name: str, new: str, length: int, abandoned: Abandoned) -> None:
-    """The first `length` bytes of a file into a new one, durably."""
+def _copy(directory: Directory, name: str, new: str, start: int, end: int, abandoned: Abandoned) -> None:
+    """The bytes of a file from `start` to before `end` into another one, durably."""
+    directory.unlink(new)  # a kill may have left it
     with (
         os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
         os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
     ):
-        copy_bytes(old.fileno(), file.fileno(), length, lambda: abandoned.check(f"copying {name}"))
+        copy_bytes(old.fileno(), file.fileno(), start, end - start, lambda: abandoned.check(f"copying {name}"))
     directory.sync()

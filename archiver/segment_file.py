@@ -115,7 +115,7 @@ class SegmentFile:
         try:
             old = directory.open(name, os.O_RDONLY)
             try:
-                size = copy_bytes(old, new._fd, length, lambda: abandoned.check(f"copying {name}"))
+                size = copy_bytes(old, new._fd, 0, length, lambda: abandoned.check(f"copying {name}"))
             finally:
                 os.close(old)
             if size < length:

@@ -42,12 +42,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("start", [0, 1, (8 << 20) + 1])
 @pytest.mark.parametrize("length", [0, 1, (8 << 20), LENGTH - 1, LENGTH, LENGTH + 1])
-def test_the_first_bytes_are_copied_as_far_as_there_are_any(tmp_path: Path, length: int) -> None:
+def test_bytes_are_copied_as_far_as_there_are_any(tmp_path: Path, start: int, length: int) -> None:
     data = os.urandom(LENGTH)
     with two_files(tmp_path, data) as (source, target):
-        assert copy_bytes(source, target, length, nothing) == min(length, LENGTH)
-    assert (tmp_path / "target").read_bytes() == data[:length]
+        assert copy_bytes(source, target, start, length, nothing) == len(data[start : start + length])
+    assert (tmp_path / "target").read_bytes() == data[start : start + length]
 
 
 def test_it_ends_before_the_next_block_once_it_is_told_to(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_it_ends_before_the_next_block_once_it_is_told_to(tmp_path: Path) -> Non
             raise InterruptedError
 
     with two_files(tmp_path, bytes(LENGTH)) as (source, target), pytest.raises(InterruptedError):
-        copy_bytes(source, target, LENGTH, going_on)
+        copy_bytes(source, target, 0, LENGTH, going_on)
     assert (tmp_path / "target").stat().st_size == 8 << 20
 
 
@@ -69,4 +70,4 @@ def test_any_other_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "copy_file_range", full)
     with two_files(tmp_path, bytes(LENGTH)) as (source, target), pytest.raises(OSError, match="No space"):
-        copy_bytes(source, target, LENGTH, nothing)
+        copy_bytes(source, target, 0, LENGTH, nothing)
