@@ -131,9 +131,9 @@ def finish(
         return _persist(stream, f"{what} {path}", act, abandoned)
 
     if file:
-        checkpoint = _with_digest(checkpoint, file, persist)
-        for loss in losses:
+        for loss in losses:  # first: if the partial turns out to be damaged, it need not show again
             persist("telling a loss before", partial(ledger.tell, loss))
+        checkpoint = _with_digest(checkpoint, file, persist)
         closing_commit = Commit(stream, offset, encode(checkpoint), abandoned)
         persist("committing the end of", lambda: ledger.commit([closing_commit]))
     recorded, closing = checkpoint.partial, checkpoint.closing

@@ -164,6 +164,28 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
     assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [3]
 
 
+def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: Recorder) -> None:
+    recorder.create_topic()
+    source, archiver = Source(recorder.servers, recorder.stream), recorder.archiver()
+    source.start()
+    source.scans(5)
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    archiver.kill()
+    (partial,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
+    data = bytearray(partial.read_bytes())
+    data[-100] ^= 1
+    partial.write_bytes(data)
+    delete = TopicPartition(frames_topic(recorder.stream), 0, source.sent)
+    source.lose(3)
+    source.scans(1)
+    source.end()
+    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    admin.delete_records([delete])[delete].result()
+    archiver = recorder.archiver()
+    archiver.await_line(r"LOST \d+ frames of ")
+    assert 3 in [event["records"] for event in events(recorder) if event["event"] == "loss"]
+
+
 @pytest.mark.parametrize("action", ["kill", "EIO"])
 def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, action: str) -> None:
     """Killed, or without Kafka for a moment, between a salvage and the commit of what comes after it."""
