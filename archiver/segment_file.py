@@ -27,6 +27,7 @@ _BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
 _MOST_SUFFIXES = 100_000
 _MOST_PARTS = 1024  # IOV_MAX
+_WRITE_BYTES = 1 << 20  # at a time: for more, the kernel looks for larger pages, which it may have none of
 _ASIDE_BYTES = 1 << 20  # that many take longer to write than another thread to wake
 
 
@@ -162,7 +163,7 @@ class SegmentFile:
         """Write these, and take from the list those that are written. Raises OSError."""
         before = self.written
         while parts:
-            count = os.pwritev(self._fd, parts[:_MOST_PARTS], self.written)
+            count = os.pwritev(self._fd, _at_once(parts), self.written)
             self.written += count
             done = 0
             for part in parts:
@@ -251,6 +252,16 @@ class SegmentFile:
         if not block:
             raise PartialDamagedError(f"it ends at {at} bytes, before {end}")
         return block
+
+
+def _at_once(parts: list[bytes]) -> list[bytes]:
+    """The first of these, as many as are written at a time."""
+    size = 0
+    for count, part in enumerate(parts[:_MOST_PARTS]):
+        size += len(part)
+        if count and size > _WRITE_BYTES:
+            return parts[:count]
+    return parts[:_MOST_PARTS]
 
 
 def publish(
