@@ -243,12 +243,11 @@ class Archive:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
         until = time.monotonic() + seconds
         recordings = [self._recordings[stream] for stream in streams]
-        untold = [recording for recording in recordings if recording.incoming.losses.events]
         try:
+            self._see_to_commits([recording for recording in recordings if recording.incoming.losses.events])
             while True:
                 self._feed.serve_commits()
-                self._see_to_commits(untold)
-                untold = []
+                self._see_to_commits(())
                 settled = all([recording.settle() for recording in recordings])
                 committed = settled and not any(recording.held for recording in recordings)
                 if committed or self._feed.away or time.monotonic() >= until:

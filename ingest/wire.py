@@ -101,19 +101,19 @@ class Splitter:
         """The frames that are whole now, in order. Raises WireError where the bytes stop making sense."""
         while (end := self._frame_end()) is not None:
             self._walked = 0
-            frame: bytes | memoryview
-            view = memoryview(self._buffer)
-            if end - self._start < _LEND_BYTES:
-                with view:
-                    frame = bytes(view[self._start : end])
-                self._too_large = len(self._buffer) > _READ_BYTES
-            else:
+            with memoryview(self._buffer) as view:
                 frame = view[self._start : end]
-                self._lent += (frame, view)
-                self._large = len(frame)
-                self._too_large = len(self._buffer) > min(_KEEP_BYTES, _KEEP_TIMES * len(frame))
             self._start = end
-            yield frame
+            if len(frame) < _LEND_BYTES:
+                self._too_large = len(self._buffer) > _READ_BYTES
+                with frame:
+                    copy = bytes(frame)
+                yield copy
+            else:
+                self._too_large = len(self._buffer) > min(_KEEP_BYTES, _KEEP_TIMES * len(frame))
+                self._large = len(frame)
+                self._lent.append(frame)
+                yield frame
 
     def _frame_end(self) -> int | None:
         """Walk the first frame's keys as far as they have come; its end, if that is here."""
