@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, scan
 from proxy import Proxy
 
 from compose.kafka import Broker
@@ -214,9 +213,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
             eventually(lambda: scan(39) in [value for _, _, value in recorder.records()], "all of them in the topic")
             records = recorder.records()
             topic = frames_topic(recorder.stream)
-            admin = AdminClient({"bootstrap.servers": recorder.servers})
-            deleted = TopicPartition(topic, 0, at + 20)
-            admin.delete_records([deleted])[deleted].result(SECONDS)
+            delete_before(recorder.servers, topic, at + 20)
             archiver = recorder.archiver()
             archiver.await_line(r"ERROR .*LOST")
             connection.sendall(scan(40) + flow(2))

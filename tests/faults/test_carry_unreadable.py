@@ -2,9 +2,7 @@
 
 import pytest
 from archives import Source, assert_same_tree, disturbed
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from processes import Recorder, eventually
+from processes import Recorder, delete_before, eventually
 
 from ingest.topic import frames_topic
 
@@ -39,9 +37,7 @@ def test_it_comes_from_the_topic(recorder: Recorder, source: Source) -> None:
 
 
 def test_if_the_topic_has_not_got_it_any_more_that_is_said(recorder: Recorder, source: Source) -> None:
-    delete = TopicPartition(frames_topic(recorder.stream), 0, source.sent)
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    admin.delete_records([delete])[delete].result()
+    delete_before(recorder.servers, frames_topic(recorder.stream), source.sent)
     archiver = disturbed(recorder, UNREADABLE, archive="archive")
     archiver.await_line("ERROR .*that should head its next files is lost")
     source.scans(5)

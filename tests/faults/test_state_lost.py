@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from archives import Source, disturbed, quick_session, told
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from processes import RawSender, Recorder, eventually, flow, scan
+from processes import RawSender, Recorder, delete_before, eventually, flow, scan
 
 from compose.kafka import Broker
 from ingest.topic import frames_topic
@@ -149,9 +149,7 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
             partial.write_bytes(data)
             connection.sendall(scan(3))
             eventually(lambda: scan(3) in [value for _, _, value in recorder.records()], "the last frame published")
-            admin = AdminClient({"bootstrap.servers": recorder.servers})
-            delete = TopicPartition(frames_topic(recorder.stream), 0, recorder.committed() - 1)
-            admin.delete_records([delete])[delete].result()
+            delete_before(recorder.servers, frames_topic(recorder.stream), recorder.committed() - 1)
             archiver = recorder.archiver()
             connection.sendall(flow(2))
             # scan(3) came after them; but with what went before it in its file it counts as recorded.
@@ -164,7 +162,8 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
     assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [3]
 
 
-def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: Recorder) -> None:
+def killed_in_mid_file(recorder: Recorder) -> tuple[Source, Path]:
+    """Five data frames are committed, and their archiver is killed; gives who sends them, and the partial."""
     recorder.create_topic()
     source, archiver = Source(recorder.servers, recorder.stream), recorder.archiver()
     source.start()
@@ -172,15 +171,19 @@ def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: 
     eventually(lambda: recorder.committed() == source.sent, "all committed")
     archiver.kill()
     (partial,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
+    return source, partial
+
+
+def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: Recorder) -> None:
+    source, partial = killed_in_mid_file(recorder)
+    sent = source.sent
     data = bytearray(partial.read_bytes())
     data[-100] ^= 1
     partial.write_bytes(data)
-    delete = TopicPartition(frames_topic(recorder.stream), 0, source.sent)
     source.lose(3)
     source.scans(1)
     source.end()
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    admin.delete_records([delete])[delete].result()
+    delete_before(recorder.servers, frames_topic(recorder.stream), sent)
     archiver = recorder.archiver()
     archiver.await_line(r"LOST \d+ frames of ")
     assert 3 in [event["records"] for event in events(recorder) if event["event"] == "loss"]
@@ -189,19 +192,11 @@ def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: 
 @pytest.mark.parametrize("action", ["kill", "EIO"])
 def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, action: str) -> None:
     """Killed, or without Kafka for a moment, between a salvage and the commit of what comes after it."""
-    recorder.create_topic()
-    source, archiver = Source(recorder.servers, recorder.stream), recorder.archiver()
-    source.start()
-    source.scans(5)
-    eventually(lambda: recorder.committed() == source.sent, "all committed")
-    archiver.kill()
-    (partial,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
+    source, partial = killed_in_mid_file(recorder)
     with partial.open("r+b") as file:
         file.truncate(partial.stat().st_size - 1)
     source.scans(1)
-    delete = TopicPartition(frames_topic(recorder.stream), 0, source.sent - 1)
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    admin.delete_records([delete])[delete].result()
+    delete_before(recorder.servers, frames_topic(recorder.stream), source.sent - 1)
     archiver = disturbed(recorder, [action, "before", r"produce g3\.files .*/loss/"], archive="archive")
     archiver.await_line("published the 5 frames that could be saved")
     archiver.await_line(f"^stopped_at: {action}")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from archives import Gate, Source, all_committed, disturbed
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from processes import SECONDS, Program, Recorder, eventually
+from processes import SECONDS, Program, Recorder, delete_before, eventually
 
 from ingest.topic import frames_topic
 
@@ -52,11 +51,6 @@ class Site:
         topics = [frames_topic(stream) for stream in streams]
         for future in self._admin.delete_topics(topics).values():
             future.result(SECONDS)
-
-    def delete_records(self, stream: str, before: int) -> None:
-        """As retention does: those before that offset."""
-        deleted = TopicPartition(frames_topic(stream), 0, before)
-        self._admin.delete_records([deleted])[deleted].result(SECONDS)
 
     def held(self, call: str, nth: int = 1) -> Program:
         """An archiver of which the thread that makes the n-th such call (stopped_at.py) is held at `gate`."""
@@ -127,7 +121,7 @@ def test_after_retention_had_overtaken_it(site: Site) -> None:
     site.await_committed(stays, gone)
     assert archiver.stop() == 0
     gone.scans(10)
-    site.delete_records(site.gone, gone.sent - 1)
+    delete_before(site.recorder.servers, frames_topic(site.gone), gone.sent - 1)
     again = site.held(f"watermarks {frames_topic(site.gone)}$")
     again.await_line("^stopped_at: hold")
     site.delete(site.gone)

@@ -323,6 +323,12 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = SECOND
         time.sleep(0.02)
 
 
+def delete_before(servers: str, topic: str, offset: int) -> None:
+    """Delete the topic's records before that one, as retention does."""
+    admin, partition = AdminClient({"bootstrap.servers": servers}), TopicPartition(topic, 0, offset)
+    admin.delete_records([partition])[partition].result(SECONDS)
+
+
 def bytes_in(directory: Path, pattern: str = "*") -> int:
     """How many bytes the files in it have now, while a program renames and removes some: those may be left out."""
     found = 0

@@ -16,7 +16,7 @@ from archives import Source, publish_night
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from disk import small_disk
-from processes import SECONDS, Recorder, eventually
+from processes import SECONDS, Recorder, delete_before, eventually
 
 from archiver.times import moment
 from compose.kafka import Broker
@@ -78,9 +78,7 @@ class Night:
 
     def delete_before(self, offset: int) -> None:
         """As retention does it."""
-        admin = AdminClient({"bootstrap.servers": self.recorder.servers})
-        partition = TopicPartition(frames_topic(self.recorder.stream), 0, offset)
-        admin.delete_records([partition])[partition].result(SECONDS)
+        delete_before(self.recorder.servers, frames_topic(self.recorder.stream), offset)
 
 
 def assert_no_difference(one: Path, other: Path) -> None:
@@ -293,9 +291,7 @@ def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Pat
 def _as_told_then(recorder: Recorder, archive: str, group: str) -> None:
     """Tell of an archive's files as of another group's, at the times at which they were recorded; and of no other."""
     events = [json.loads(line) for line in _values(recorder)]
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
-    partition = TopicPartition(FILES_TOPIC, 0, len(events))
-    admin.delete_records([partition])[partition].result(SECONDS)
+    delete_before(recorder.servers, FILES_TOPIC, len(events))
     producer = Producer({"bootstrap.servers": recorder.servers})
     for event in events:
         event["group"] = event["group"].replace(f".{archive}", f".{group}")

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, frame, scan
+from processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, frame, scan
 from spt3g import core
 
 from compose.kafka import Broker
@@ -268,12 +268,10 @@ def mirror(sites: Sites, tmp_path: Path) -> Iterator[Mirror]:
             print(f"--- log of the mirror\n{made.log.read_text()}")
 
 
-def delete_records(servers: str, topic: str) -> int:
+def delete_all(servers: str, topic: str) -> int:
     """Delete all that is in a topic, as retention does; gives the offset where it goes on."""
     _, end = span(servers, topic)
-    partition = TopicPartition(topic, 0, end)
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.delete_records([partition])[partition].result(SECONDS)
+    delete_before(servers, topic, end)
     return end
 
 
@@ -302,7 +300,7 @@ def test_an_archive_of_mirrored_topics_is_the_same(sites: Sites, mirror: Mirror,
         near.create_topic(config={"retention.ms": "86400000"})
         night = Night(near, sender)
         night.short()
-        gone = delete_records(sites.site_servers, topic)  # so offsets are other ones at home
+        gone = delete_all(sites.site_servers, topic)  # so offsets are other ones at home
         mirror.start()
         eventually(lambda: topic in home.list_topics(timeout=SECONDS).topics, "the topic at home")
         longer = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
@@ -357,7 +355,7 @@ def test_what_retention_took_before_it_was_mirrored_is_told_at_home(
         second.await_line(r"finished .* \(end\)")
         mirror.stop()
         night.short()
-        delete_records(sites.site_servers, topic)
+        delete_all(sites.site_servers, topic)
         mirror.start()
         night.short()
         second.await_line(r"LOST")

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from archives import Source, disturbed
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
-from processes import SECONDS, RawSender, Recorder, eventually, flow, frame, scan
+from processes import SECONDS, RawSender, Recorder, delete_before, eventually, flow, frame, scan
 from spt3g import core
 
 from archiver.account import Account
@@ -592,9 +592,7 @@ def test_the_topic_begins_in_the_midst_of_a_file(kafka: str, stream: str, tmp_pa
         copy = Copy(recorder, recorder.data(), [str(it.relative_to(recorder.data())) for it in recorder.files()])
         assert len(copy.files) == 3
         assert copy.verify("--against-topic")[1]["counts"]["same"] == 26
-        cut = TopicPartition(frames_topic(stream), 0, 5)
-        admin = AdminClient({"bootstrap.servers": kafka})
-        admin.delete_records([cut])[cut].result(SECONDS)
+        delete_before(kafka, frames_topic(stream), 5)
         code, report = copy.verify("--against-topic")
         assert (code, report["findings"], report["counts"]["same"]) == (0, [], 26 - 4)
         with changed(copy, 0) as frames:
@@ -602,6 +600,7 @@ def test_the_topic_begins_in_the_midst_of_a_file(kafka: str, stream: str, tmp_pa
         copy = retold(copy, 0)
         assert copy.found(against_topic=True) == [("unlike topic", copy.files[0])]
         topic = frames_topic(stream)
+        admin = AdminClient({"bootstrap.servers": kafka})
         admin.delete_topics([topic])[topic].result(SECONDS)
         eventually(lambda: stream not in copy.history.streams(), "the topic gone")
         code, report = copy.verify("--against-topic")
