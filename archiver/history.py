@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from archiver.checkpoint import CheckpointError, RecordId
 from archiver.event import Event, decode
 from archiver.sequence import first_whole
+from ingest.record_headers import headers_of
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
@@ -227,11 +228,7 @@ def _is_over(messages: Sequence[Message]) -> bool:
 
 def label_of(message: Message) -> Label:
     """What the headers of a record say. Raises ContractError."""
-    try:
-        headers = message.headers() or ()
-    except SystemError:  # confluent-kafka has no better one for a header's name that isn't UTF-8
-        raise ContractError("a record with a header that can't be read") from None
-    return Label.from_headers(headers)  # type: ignore[arg-type]  # values are bytes or None
+    return Label.from_headers(headers_of(message))
 
 
 def _label(message: Message) -> Label | None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from archiver.segmentation import Room
-from ingest.topic import Label
+from ingest.record_headers import Headers, headers_of
+from ingest.topic import ContractError, Label
 
 _HEADERS = ["v", "kind", "epoch", "seq", "type", "id", "session", "num"]
 """As ingest orders those of a frame that came whole, and is numbered."""
@@ -64,8 +65,8 @@ def take_run(messages: deque[Message], before: Message, label: Label, room: Room
     return Run(times, values, label._replace(seq=seq, num=num), offset, size) if times else None
 
 
-def _headers(message: Message) -> list[tuple[str, object]]:
+def _headers(message: Message) -> Headers:
     try:
-        return message.headers() or []  # type: ignore[return-value]  # a list, as they come from Kafka
-    except SystemError:  # a name that isn't UTF-8
+        return headers_of(message)
+    except ContractError:
         return []

@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
+from ingest.record_headers import headers_of
 from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic, stream_of
 
 _STATE: Mapping[Kind, str] = {
@@ -109,7 +110,7 @@ class Watch:
         )
 
     def _record(self, message: Message) -> Iterator[str]:
-        label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]
+        label = Label.from_headers(headers_of(message))
         stream = stream_of(message.topic() or "")
         it = self._streams[stream]
         if label.kind is Kind.FRAME:

@@ -70,3 +70,18 @@ def test_a_record_that_cannot_be_read_stops_its_stream_and_no_other(
         again.await_line(f"{hostile}: STOPPED at offset 1: ")
         assert again.stop() == 0
     assert [file.read_bytes() for file in recorder.files()] == [scan(2)]
+
+
+def test_one_among_others_that_are_taken_at_once(kafka: str, stream: str, tmp_path: Path) -> None:
+    """All are there when the archiver begins: so it looks twice at the one that can't be read, as the next frame of a
+    run and by itself; and interpreters run what has run often in another way."""
+    with Recorder(kafka, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        for num in range(40):
+            label = Label(Kind.FRAME, EPOCH, num, ord("S"), "x1", 1, num)
+            headers = [(name.encode(), text) for name, text in label.headers()]
+            produce(kafka, frames_topic(stream), scan(num), headers)
+        produce(kafka, frames_topic(stream), scan(40), [*headers, (b"\xff\xfe", b"x")])
+        archiver = recorder.archiver()
+        archiver.await_line(f"{stream}: STOPPED at offset 40: a record with a header that can't be read")
+        assert archiver.stop() == 0

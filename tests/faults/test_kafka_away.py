@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from processes import SECONDS, Program, RawSender, Recorder, flow, scan
 
 from compose.kafka import Broker
+from ingest.record_headers import headers_of
 from ingest.topic import Kind, Label, frames_topic
 
 FRAMES = 500
@@ -56,7 +57,7 @@ def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
             message = consumer.poll(SECONDS)
             assert message is not None
             assert message.error() is None
-            label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
+            label = Label.from_headers(headers_of(message))
             if label.kind is Kind.END:
                 return
             if label.kind is Kind.FRAME:

@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from spt3g import core
 
 from compose.tether import start_tethered
+from ingest.record_headers import headers_of
 from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
 
 SECONDS = 30.0
@@ -213,7 +214,7 @@ class Recorder:
                 # It waits until it has as many as are asked for: no more than there are.
                 for message in consumer.consume(min(1000, end - len(found)), SECONDS):
                     assert message.error() is None
-                    label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
+                    label = Label.from_headers(headers_of(message))
                     found.append((label, message.timestamp()[1], message.value() or b""))
         finally:
             consumer.close()

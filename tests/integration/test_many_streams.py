@@ -21,6 +21,7 @@ from test_ingest_killed import EndlessSender
 
 from compose.kafka import Broker
 from compose.tether import free_port
+from ingest.record_headers import headers_of
 from ingest.topic import Kind, Label, frames_topic
 from ingest.wire import split
 
@@ -106,7 +107,7 @@ class Neighbour(threading.Thread):
         deadline = float("inf")
         while len(self._seen) < len(self.sent) or not self._over.is_set():
             for message in self._consumer.consume(100, 0.02):
-                label = Label.from_headers(message.headers() or ())  # type: ignore[arg-type]  # bytes, as sent
+                label = Label.from_headers(headers_of(message))
                 if label.kind is Kind.FRAME and label.num is not None:
                     self._seen[label.num] = time.monotonic()
             if self._over.is_set():

@@ -30,6 +30,7 @@ from spt3g import core
 from compose.kafka import Broker
 from compose.mirror import Mirror
 from compose.tether import HOST, free_port
+from ingest.record_headers import headers_of
 from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
 
 SETTINGS = ("--time-per-file", "0.5", "--gap", "2")
@@ -129,7 +130,7 @@ def records(servers: str, topic: str, latest: int | None = None) -> list[Record]
         while first + len(found) < end:
             for message in consumer.consume(min(1000, end - first - len(found)), SECONDS):
                 assert message.error() is None
-                headers: Any = message.headers() or []  # names and bytes, as sent
+                headers: Any = headers_of(message)  # names and bytes, as sent
                 label = Label.from_headers(headers)
                 found.append(Record(label, tuple(headers), message.timestamp(), message.value() or b""))
     finally:
