@@ -17,8 +17,9 @@ from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.growing_file import GrowingFile
 from archiver.layout import SUMS, PartialName, start_and_number
+from archiver.partials import unlocked_partials
 from archiver.salvage import salvage
-from archiver.segment_file import PartialDamagedError, unheld
+from archiver.segment_file import PartialDamagedError
 from archiver.segmentation import State, closed
 from archiver.sequence import Cause, undone
 
@@ -138,7 +139,7 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
         for name in private.names():
             if name.startswith(f"{SUMS}."):
                 private.unlink(name)
-        orphans = [name for name in unheld(private) if name not in keep]
+        orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
     if not orphans:
         return start
     names = found.state.names

@@ -20,7 +20,6 @@ from archiver import sums
 from archiver.abandoned import Abandoned
 from archiver.copying import copy_bytes
 from archiver.directory import Directory
-from archiver.layout import PartialName
 from archiver.writeback import begin_writeback
 
 _BLOCK = 1 << 20
@@ -300,23 +299,6 @@ def publish(
                 directory.sync()
                 return path
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
-
-
-def unheld(partials: Directory) -> list[str]:
-    """The names of the partials that no process holds. Raises OSError."""
-    found = []
-    for name in sorted(partials.names()):
-        if PartialName.parse(name) is None or not partials.is_file(name):
-            continue
-        fd = partials.open(name, os.O_RDONLY)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found.append(name)
-        except BlockingIOError:
-            pass  # a frozen process's, which finds out when it thaws
-        finally:
-            os.close(fd)
-    return found
 
 
 def _same(partial: os.stat_result | None, directory: Directory, name: str, sha256: str, abandoned: Abandoned) -> bool:

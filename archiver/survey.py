@@ -3,7 +3,6 @@
 Others may put anything there: links are never followed, and memory doesn't grow with what a file says of itself.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,7 +15,8 @@ from pathlib import Path
 from archiver import sums
 from archiver.directory import Directory
 from archiver.inspection import Contents, Run
-from archiver.layout import ID, PRIVATE_DIRECTORY, SUMS, PartialName
+from archiver.layout import ID, PRIVATE_DIRECTORY, SUMS
+from archiver.partials import unlocked_partials
 from ingest.scalars import integer
 from ingest.wire import FRAME_TYPES, CutError, Walk, WireError
 
@@ -111,29 +111,13 @@ def partials(root: Path) -> dict[str, dict[str, Inode]]:
     return found
 
 
-def unheld(root: Path, stream: str, names: Iterable[str]) -> list[str]:
-    """Those partials that are there, and that no process holds. Raises OSError.
-
-    A shared lock, for an instant: an archiver that begins to record the same partial then would go on in a copy of
-    it; so don't ask for one that an archiver may begin with.
-    """
-    found = []
-    for name in names:
-        try:
-            with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
-                if PartialName.parse(name) is None or not private.is_file(name):
-                    continue
-                descriptor = private.open(name, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            found.append(name)
-        except BlockingIOError:
-            pass  # it is being recorded
-        finally:
-            os.close(descriptor)
-    return found
+def unlocked(root: Path, stream: str, names: Iterable[str]) -> list[str]:
+    """As unlocked_partials, of a stream's private directory; none if there is no such directory. Raises OSError."""
+    try:
+        with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
+            return unlocked_partials(private, names)
+    except FileNotFoundError:
+        return []
 
 
 def lines(root: Path, parent: str) -> Mapping[str, str]:

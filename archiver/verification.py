@@ -272,13 +272,13 @@ class _Inspection:
     def _stale(self, stream: str, known: Known) -> list[PartialName]:
         """The partials that nobody records, of those that were there before all files were read."""
         names = set(known.partials.get(stream, ())) - going_on(known.committed, stream)
-        unheld = survey.unheld(self._root, stream, sorted(names))
-        if not unheld:
+        idle = survey.unlocked(self._root, stream, sorted(names))
+        if not idle:
             return []
         # Who recorded them may have stopped since, and have committed before that; or have finished them.
         topics = {stream}.intersection(self._history.streams())
         again, _ = committed(self._history, [*topics])
-        there = survey.unheld(self._root, stream, [name for name in unheld if name not in going_on(again, stream)])
+        there = survey.unlocked(self._root, stream, [name for name in idle if name not in going_on(again, stream)])
         # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
         offset, _ = again.get(stream, (None, None))
         uncommitted = self._history.time(stream, offset) if topics else None

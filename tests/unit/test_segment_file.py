@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from archiver import segment_file
 from archiver.abandoned import Abandoned
 from archiver.directory import Directory
-from archiver.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile, unheld
+from archiver.partials import unlocked_partials
+from archiver.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
 
@@ -527,6 +528,6 @@ def test_those_that_nobody_holds(partial: Path) -> None:
     partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_002.1546344000123.0123abcd").symlink_to(partial)
     partial.with_name("15463.crate1slot2.2019-01-01-12-00-00_003.1546344000123.0123abcd").mkdir()
     with Directory(partial.parent, "") as directory:
-        assert unheld(directory) == [partial.name, other.name]
+        assert unlocked_partials(directory, sorted(directory.names())) == [partial.name, other.name]
         with held(partial):
-            assert unheld(directory) == [other.name]
+            assert unlocked_partials(directory, sorted(directory.names())) == [other.name]

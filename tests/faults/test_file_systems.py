@@ -1,0 +1,81 @@
+"""Data directories on other file systems: NFS' locks, no hard links, calls that aren't there. By shims, so that every
+machine can run this; docs/reliability.md says what was seen on the real ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives import Source, all_committed, assert_same_tree, left_behind
+from processes import Recorder, eventually
+from shims import compiled
+
+NO_LINK = r"renameat2 .*\.g3$"
+"""The call that gives a file its name where there are no hard links, as stopped_at.py says it."""
+
+On = Callable[..., None]
+
+
+@pytest.fixture
+def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> On:
+    """Programs that start from now on see a file system that behaves so. settings: the shim's."""
+
+    def preload(*shims: str, **settings: str) -> None:
+        monkeypatch.setenv("LD_PRELOAD", " ".join(compiled(shim, tmp_path) for shim in shims))
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    return preload
+
+
+class Night:
+    """A stream, and what an undisturbed archiver makes of it on a file system that can everything."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        recorder.create_topic()
+        self.source = Source(recorder.servers, recorder.stream)
+        self.undisturbed = recorder.archiver(archive="undisturbed")
+        self.undisturbed.await_line(f"recording {recorder.stream}$")
+        self._acquisitions = 0
+
+    def begin(self) -> None:
+        """An acquisition begins."""
+        self.source.start()
+        self.source.scans(50)
+
+    def end(self) -> None:
+        """It ends."""
+        self._acquisitions += 1
+        self.source.scans(50)
+        self.source.now += 1000  # so that the next one has a name of its own
+        self.source.end()
+
+    def assert_same(self) -> None:
+        """All that is finished is as in peace."""
+        self.undisturbed.await_line(r"finished .* \(end\)", count=self._acquisitions)
+        eventually(
+            lambda: len(self.recorder.files()) == self._acquisitions and not left_behind(self.recorder, "archive"),
+            "every file finished",
+        )
+        eventually(lambda: all_committed(self.recorder, [self.source]), "all of it committed")
+        assert_same_tree(self.recorder.tree(), self.recorder.tree("undisturbed"))
+
+
+@pytest.fixture
+def night(recorder: Recorder) -> Night:
+    return Night(recorder)
+
+
+def test_on_nfs_an_open_file_is_gone_on_with_after_a_restart(night: Night, on: On) -> None:
+    on("nfs_flock")
+    archiver = night.recorder.archiver()
+    night.begin()
+    eventually(lambda: all_committed(night.recorder, [night.source]), "a commit in mid-file")
+    archiver.kill()
+    archiver = night.recorder.archiver()
+    archiver.await_line("going on with ")
+    night.end()
+    archiver.await_line(r"finished .* \(end\)")
+    night.assert_same()
+    assert "can't write" not in archiver.log
+    assert "LOST" not in archiver.log
