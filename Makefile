@@ -6,10 +6,11 @@ BIN := .venv/bin
 SOAK ?= 5m
 # Of tests, as most of them wait for something most of the time; 0: none but pytest itself.
 WORKERS ?= 3
-.PHONY: help demo demo-ocs test schema soak lint format bench bench-long clean
+RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+.PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
 	@$(BIN)/python -m compose.demo
@@ -17,8 +18,14 @@ demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, ar
 demo-ocs: .venv/.ready  ## the recorder as OCS agents: crossbar, streams, and ocs-client-cli talking to them
 	@$(BIN)/python -m compose.demo_ocs
 
-test: .venv/.ready  ## the whole test suite, on a real broker
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+test: .venv/.ready  ## the whole test suite, on two Pythons; a part, on one: make test PYTEST=…
+	$(BIN)/python $(RUN_TESTS)
+ifeq ($(strip $(PYTEST)),)
+	@$(MAKE) --no-print-directory test-second
+endif
+
+test-second: .venv/.ready  ## the same on the second one: the newest Python here, or the oldest that we support
+	@second=$$($(BIN)/python tests/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS); }; }
 
 schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/event.py
 	$(BIN)/python -m archiver.event > docs/g3.files.schema.json
@@ -44,7 +51,7 @@ bench-long: .venv/.ready  ## how wide it goes, and how cost grows: an hour; make
 	@$(BIN)/python -m bench.plots
 
 clean:  ## remove the environment and everything made here
-	rm -rf .venv .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-second .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
