@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable
 
 from archiver.writeback import begin_writeback, end_writeback
+from ingest.syncs import sync_data
 
 _BLOCK = 8 << 20
-_NOT_IN_THE_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_NOT_IN_THE_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def copy_bytes(source: int, target: int, start: int, length: int, going_on: Callable[[], None]) -> int:
@@ -29,7 +30,7 @@ def copy_bytes(source: int, target: int, start: int, length: int, going_on: Call
         begin_writeback(target, done, count)
         end_writeback(target, before, done - before)
         before, done = done, done + count
-    os.fdatasync(target)
+    sync_data(target)
     return done
 
 
@@ -37,7 +38,8 @@ def _copy_block(source: int, target: int, at: int, to: int, count: int) -> int:
     """Copy what is at `at` in one file to `to` in the other, `count` bytes at most; gives how many, 0 at the end."""
     try:
         # XFS and Btrfs need not copy anything: both files may have the same blocks, until one of them is written to.
-        return os.copy_file_range(source, target, count, at, to)
+        if copied := os.copy_file_range(source, target, count, at, to):
+            return copied  # 0 is the end, or a file system that can't say how long its files are
     except OSError as error:
         if error.errno not in _NOT_IN_THE_KERNEL:
             raise

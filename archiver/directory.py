@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from archiver.layout import PRIVATE_DIRECTORY
+from archiver.naming import NO_LINKS, link_or_rename
 from archiver.times import size
+from ingest.syncs import sync_names
 
 _BLOCK = 1 << 19
 
@@ -89,9 +91,23 @@ class Directory:
         found = self.stat(name)
         return found is not None and stat.S_ISREG(found.st_mode)
 
-    def link(self, name: str, to: "Directory", new: str) -> None:
-        """Give a file another name, in `to`, without replacing anything there. Raises OSError."""
-        os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd, follow_symlinks=False)
+    def publish(self, name: str, to: "Directory", new: str) -> None:
+        """Give a file the name `new` in `to`, whole at once and without replacing anything there; on a file system
+        without hard links it loses its old one. Raises FileExistsError, FileNotFoundError, OSError (naming.py)."""
+        try:
+            link_or_rename(name, self._fd, new, to._fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(to.path / new)) from None
+
+    def link(self, name: str, new: str) -> bool:
+        """Give a file a second name in the same directory; False if there are no hard links. Raises OSError."""
+        try:
+            os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return False
+        return True
 
     def rename(self, name: str, to: "Directory", new: str) -> None:
         """Move a file to `to`; one that has the new name there is replaced. Raises OSError."""
@@ -112,8 +128,13 @@ class Directory:
             raise OSError(errno.ENOSPC, needs, str(self.path / name))
 
     def sync(self) -> None:
-        """Make its names durable. Raises OSError."""
-        os.fsync(self._fd)
+        """Make its names durable, where that can be done (syncs.py). Raises OSError."""
+        sync_names(self._fd)
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor, as long as it is open."""
+        return self._fd
 
     def descriptor(self) -> int:
         """One of its own for whoever is to make its names durable later, and then closes it. Raises OSError."""
@@ -139,7 +160,7 @@ class Directory:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path)) from None
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self._fd)
-            os.fsync(self._fd)
+            sync_names(self._fd)
             new = self._subdirectory(name)
         os.close(self._fd)
         self._fd = new

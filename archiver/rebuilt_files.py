@@ -297,7 +297,7 @@ class IntoPlace(IntoDirectory):
             if found:
                 directory.rename(name, directory, _free(directory, f"{name}{DAMAGED}"))
                 directory.sync()
-            private.link(new.name, directory, name)
+            private.publish(new.name, directory, name)
             directory.sync()
         self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
         return Outcome.WRITTEN

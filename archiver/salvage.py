@@ -54,11 +54,15 @@ def salvage(
         if not private.is_file(partial):
             return None
         whole = whole_frames(private, partial, abandoned)
-        piece, rest = partial, partial + DAMAGED
+        # What is published has a name of its own until then, no partial's: what a kill leaves of it is never taken
+        # for one. The partial keeps its name until all is done: after a kill in between all is done again.
+        piece, rest = f"{partial}.piece", partial + DAMAGED
+        if whole.bytes:
+            private.unlink(piece)  # a kill may have left it
+            if whole.bytes < whole.size or not private.link(partial, piece):
+                private.check_room(whole.size, partial)
+                _copy(private, partial, piece, 0, whole.bytes, abandoned)
         if 0 < whole.bytes < whole.size:
-            piece = f"{partial}.piece"  # no partial's name: what a kill leaves of it is never taken for one
-            private.check_room(whole.size, partial)
-            _copy(private, partial, piece, 0, whole.bytes, abandoned)
             _copy(private, partial, rest, whole.bytes, whole.size, abandoned)
         sha256 = sums.digest(private, piece, abandoned) if whole.frames else ""
     event = None
@@ -70,8 +74,7 @@ def salvage(
         teller.tell(event)
         log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)
     with archive.private(stream) as private:
-        if piece != partial:
-            private.unlink(piece)
+        private.unlink(piece)
         if whole.bytes < whole.size:
             if not whole.bytes:
                 private.rename(partial, private, rest)

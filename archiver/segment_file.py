@@ -21,6 +21,7 @@ from archiver.abandoned import Abandoned
 from archiver.copying import copy_bytes
 from archiver.directory import Directory
 from archiver.writeback import begin_writeback
+from ingest.syncs import sync_data, sync_names
 
 _BLOCK = 1 << 20
 _FOLLOW_BYTES = 128 << 20  # at a time: about 0.1 s
@@ -186,9 +187,9 @@ class SegmentFile:
             self._check_held()
             try:
                 if self._new_in is not None:
-                    os.fsync(self._new_in)
+                    sync_names(self._new_in)
                     self._forget_directory()
-                os.fdatasync(self._fd)
+                sync_data(self._fd)
             except OSError as error:
                 raise SyncError(error.errno, error.strerror) from error
 
@@ -275,28 +276,33 @@ def publish(
     """Give a partial its path below the root, without replacing anything; gives the path that it has got.
 
     That is `path`, or, where another file has it, the one with the next free number, of `most` that are tried. A path
-    taken by the same bytes is this file, published before. None if neither the partial nor such a file is there.
-    Durable when this returns. Raises OSError, AbandonedError.
+    taken by the same bytes is this file, published before; the partial may be gone then, or be moved now (on a file
+    system without hard links). None if neither the partial nor such a file is there. Durable when this returns.
+    Raises OSError, AbandonedError.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
     with Directory(root, str(Path(path).parent), make=True) as directory:
         for suffix in range(int(number), int(number) + most):
             path = f"{stem}_{suffix:03d}.g3"
             final = Path(path).name
+            given = False
             try:
-                partials.link(name, directory, final)
+                partials.publish(name, directory, final)
+                given = True
             except FileNotFoundError:
                 if directory.stat(final) is None:
                     return None
             except FileExistsError:
                 pass
-            if _same(partials.stat(name), directory, final, sha256, abandoned):
+            if given or _same(partials.stat(name), directory, final, sha256, abandoned):
                 fd = directory.open(final, os.O_RDONLY)
                 try:
                     os.fsync(fd)
                 finally:
                     os.close(fd)
                 directory.sync()
+                if partials.stat(name) is None:  # it was moved: it shall have one name after a power cut, too
+                    partials.sync()
                 return path
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
 

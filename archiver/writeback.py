@@ -5,7 +5,7 @@ import errno
 import os
 
 _WRITEBACK_BYTES = 1 << 20
-_NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ESPIPE)
+_NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EOPNOTSUPP, errno.EPERM)
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 
 _sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range

@@ -1,5 +1,6 @@
 """What every test may ask for: a real Kafka broker for the run; a stream name of its own, a recorder, dice."""
 
+import errno
 import os
 import random
 import re
@@ -93,6 +94,24 @@ def dice() -> random.Random:
     seed = int(os.environ["FAULTS_SEED"])
     print(f"FAULTS_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture(params=["hard links", "no hard links", "hard links within a directory only"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the file system of this test has: as ext4; exFAT; BeeGFS."""
+    link = os.link
+
+    def refused(src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int, follow_symlinks: bool) -> None:
+        if request.param == "no hard links":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        if not os.path.sameopenfile(src_dir_fd, dst_dir_fd):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        link(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
+
+    if request.param != "hard links":
+        monkeypatch.setattr(os, "link", refused)
+    given: str = request.param
+    return given
 
 
 @pytest.fixture(scope="session")

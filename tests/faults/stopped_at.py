@@ -6,6 +6,7 @@ The product has no hooks for this: the functions of `os` that it uses, and Kafka
 the command `archiver` runs as always. What is chosen is found in a line that says the call:
 
     pwritev PATH · pread PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO
+    renameat2 FROM TO (to give a file its name where link can't)
     unlink PATH · commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
     watermarks TOPIC (asked for)
 """
@@ -121,6 +122,8 @@ class ForgetfulDisk:
 
 def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     """Let every call that could be chosen pass by `stop`, and `disk` know of what it must."""
+    from archiver import naming
+
     pwritev, pread, copy_file_range = os.pwritev, os.pread, os.copy_file_range
     fdatasync, fsync = os.fdatasync, os.fsync
 
@@ -191,6 +194,13 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     }
     for name, function in wrapped.items():
         setattr(os, name, function)
+    renameat2 = naming._renameat2
+
+    def stopped_renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
+        call = f"renameat2 {_path(name, directory)} {_path(new, new_directory)}"
+        return stop.at(call, lambda: renameat2(directory, name, new_directory, new, flags))
+
+    setattr(naming, "_renameat2", stopped_renameat2)  # noqa: B010 - as below
 
 
 def wrap_kafka(stop: Stop, pace: float) -> None:

@@ -18,6 +18,7 @@ from archives import (
     publish_night,
 )
 from processes import Recorder, eventually
+from shims import compiled
 
 STREAM = f"killed-{token_hex(4)}"
 PACE = ("--pace", "0.05")
@@ -59,6 +60,8 @@ STEPS = [
     Step("last-committed", rf"committed {_WITHOUT_CLOSING}", r"unlink .*_001\."),
 ]
 _FIRST_SINCE = {
+    "sync-of-its-new-directory": r"renameat2 ",
+    "sync-of-its-old-directory": r"renameat2 ",
     "sync-of-its-directory": r"link ",
     "sync-after-SHA256SUMS": r"rename ",
     "last-commit": _OF_FIRST_IS_GONE,
@@ -95,6 +98,30 @@ SAMPLE = [
 ]
 QUICK = [kill for kill in ALL if not kill.step.pace]
 PAIRS = [random.Random(SEED + n).sample(ALL if FULL else QUICK, 2) for n in range(40 if FULL else 3)]
+
+
+_MOVED = rf"renameat2 .*{STREAM}.*\.g3$"
+WITHOUT_LINKS = [
+    Kill(step, when, later)
+    for step in (
+        Step("renameat2", _MOVED),
+        Step("sync-of-the-file", r"fsync .*\.g3$"),
+        Step("sync-of-its-new-directory", rf"fsync .*/{STREAM}$", _MOVED),
+        Step("sync-of-its-old-directory", rf"fsync .*/\.archiver/{STREAM}$", _MOVED),
+        Step("rename-of-SHA256SUMS", r"rename .*SHA256SUMS"),
+        Step("event", r"produce g3\.files "),
+        Step("unlink", r"unlink .*_00\d\."),
+        Step("last-committed", rf"committed {_WITHOUT_CLOSING}", r"unlink .*_001\."),
+    )
+    for when in step.whens
+    for later in (False, True)
+]
+"""Where an archiver is killed whose file system has no hard links: a file loses its old name with the new one."""
+WITHOUT_LINKS_SAMPLE = [
+    kill
+    for number, kill in enumerate(WITHOUT_LINKS)
+    if FULL or ((kill.when == "before" or "renameat2" in kill.step.name) and number // 2 % 2 == kill.later)
+]
 
 
 @dataclass(frozen=True)
@@ -148,6 +175,14 @@ def live(night: Night, directory: Path, kills: list[Kill]) -> None:
 
 @pytest.mark.parametrize("kill", ALL if FULL else SAMPLE, ids=str)
 def test_killed_at_any_step_the_files_are_the_same(night: Night, tmp_path: Path, kill: Kill) -> None:
+    live(night, tmp_path, [kill])
+
+
+@pytest.mark.parametrize("kill", WITHOUT_LINKS_SAMPLE, ids=str)
+def test_without_hard_links_killed_at_any_step_the_files_are_the_same(
+    night: Night, tmp_path: Path, kill: Kill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", compiled("no_link", tmp_path))
     live(night, tmp_path, [kill])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archives import Source, all_committed, assert_same_tree, left_behind
+from archives import Source, all_committed, assert_same_tree, disturbed, left_behind, told
 from processes import Recorder, eventually
 from shims import compiled
 
@@ -79,3 +79,36 @@ def test_on_nfs_an_open_file_is_gone_on_with_after_a_restart(night: Night, on: O
     night.assert_same()
     assert "can't write" not in archiver.log
     assert "LOST" not in archiver.log
+
+
+@pytest.mark.parametrize("settings", [{}, {"NO_LINK_ERRNO": "18"}], ids=["exFAT", "BeeGFS"])
+def test_without_hard_links_files_are_finished(night: Night, on: On, settings: dict[str, str]) -> None:
+    on("no_link", **settings)
+    archiver = night.recorder.archiver()
+    for _ in range(2):
+        night.begin()
+        night.end()
+    archiver.await_line(r"finished .* \(end\)", count=2)
+    night.assert_same()
+    assert archiver.stop() == 0
+
+
+def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: Night, on: On) -> None:
+    """Killed when it had been given its name, before anybody was told of it."""
+    on("no_link")
+    archiver = night.recorder.archiver()
+    night.begin()
+    eventually(lambda: all_committed(night.recorder, [night.source]), "a commit in mid-file")
+    archiver.kill()
+    (partial,) = (night.recorder.data() / ".archiver" / night.recorder.stream).glob("*_*")
+    night.recorder.make_topic_anew()
+    killed = disturbed(night.recorder, ["kill", "after", NO_LINK], archive="archive")
+    assert killed.exit_code() == -9
+    (moved,) = night.recorder.files()
+    assert partial.exists()
+    archiver = night.recorder.archiver()
+    archiver.await_line("published the 51 frames that could be saved as ")
+    eventually(lambda: left_behind(night.recorder, "archive") == [], "the partial gone")
+    assert night.recorder.files() == [moved]
+    assert archiver.stop() == 0
+    assert [value["event"] for _, value in told(night.recorder) if "path" in value] == ["salvaged"]

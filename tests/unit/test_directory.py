@@ -76,9 +76,9 @@ def test_a_link_to_the_root_itself_is_the_operators(root: Path, tmp_path: Path) 
 def test_files_are_linked_moved_and_removed_between_directories(root: Path) -> None:
     with Directory(root, "one", make=True) as one, Directory(root, "two", make=True) as two:
         put(one, "a", b"A")
-        one.link("a", two, "b")
+        one.publish("a", two, "b")
         with pytest.raises(FileExistsError):
-            one.link("a", two, "b")
+            one.publish("a", two, "b")
         put(one, "c", b"C")
         one.rename("c", two, "b")
         assert two.read("b") == b"C"

@@ -70,6 +70,7 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: bytes) -> None:
     partial, told = left(archive, b"".join(FRAMES[:3]) + torn), Told()
@@ -84,6 +85,7 @@ def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: 
     assert salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned()) is None, "there is nothing left"
 
 
+@pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("at", [len(FRAMES[0]) + 40, len(FRAMES[0]) + LENGTH_AT + 5], ids=["blob", "length"])
 def test_from_the_damage_on_it_is_kept_beside(archive: ArchiveRoot, at: int) -> None:
     """With another length, its second frame seems to end beyond the file; and good ones follow."""
@@ -114,6 +116,7 @@ def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path
         assert list(partial.parent.iterdir()) == [partial]
 
 
+@pytest.mark.usefixtures("links")
 def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
     (archive.root / PATH).parent.mkdir(parents=True)
     (archive.root / PATH).write_bytes(b"another")
@@ -124,8 +127,10 @@ def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
     assert (archive.root / PATH).read_bytes() == b"another"
 
 
+@pytest.mark.usefixtures("links")
+@pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 @pytest.mark.parametrize("published", [False, True])
-def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool) -> None:
+def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool, torn: bytes) -> None:
     class Killed(Exception):
         pass
 
@@ -134,7 +139,7 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
             super().tell(event)
             raise Killed
 
-    partial = left(archive, b"".join(FRAMES[:3]) + FRAMES[3][:50])
+    partial = left(archive, b"".join(FRAMES[:3]) + torn)
     if published:
         with pytest.raises(Killed):
             salvage(archive, Killer(), "crate1slot2", PARTIAL, "why", Abandoned())

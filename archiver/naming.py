@@ -1,0 +1,66 @@
+"""A file's name, given without ever replacing another file, whole at once: law 4 on every file system.
+
+link(2) does it where there are hard links. Elsewhere (exFAT, SMB, many of FUSE; on BeeGFS and AFS between two
+directories) renameat2(2) with RENAME_NOREPLACE does, which Python doesn't have; the file loses its old name then.
+"""
+
+import ctypes
+import errno
+import os
+
+NO_LINKS = frozenset({errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_RENAME_NOREPLACE = 1
+
+
+def link_or_rename(name: str, directory: int, new: str, new_directory: int) -> None:
+    """Give the file `name` of one open directory the name `new` in another one.
+
+    Raises FileExistsError if something has that name, FileNotFoundError if there is no such file, OSError; then it
+    says what the file system can't.
+    """
+    try:
+        os.link(name, new, src_dir_fd=directory, dst_dir_fd=new_directory, follow_symlinks=False)
+    except OSError as link_error:
+        if link_error.errno not in NO_LINKS:
+            raise
+        _rename(name, directory, new, new_directory, link_error)
+
+
+def on_other_mounts(directory: int, other: int) -> bool:
+    """Whether nothing can be moved from one open directory to the other, as they are on different mounts.
+
+    Nothing is made or moved to find out: the kernel compares the mounts before it looks for the names.
+    """
+    name = os.urandom(8).hex()
+    failed = _renameat2(directory, name.encode(), other, name.encode(), 0)
+    return failed == errno.EXDEV
+
+
+def _rename(name: str, directory: int, new: str, new_directory: int, link_error: OSError) -> None:
+    failed = _renameat2(directory, os.fsencode(name), new_directory, os.fsencode(new), _RENAME_NOREPLACE)
+    if not failed:
+        return
+    if failed in (errno.EEXIST, errno.ENOENT):
+        raise OSError(failed, os.strerror(failed), name, None, new)  # FileExistsError, FileNotFoundError
+    if failed not in (*NO_LINKS, errno.EINVAL):
+        raise OSError(failed, os.strerror(failed), new)
+    why = (
+        f"no file can be finished there: link: {link_error.strerror}; rename without replacing: {os.strerror(failed)}"
+    )
+    if failed == errno.EXDEV:
+        why += "; all below the data directory must be on one mount, with .archiver"
+    raise OSError(failed, why, new)
+
+
+def _renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
+    """Gives the errno, 0 if it succeeded."""
+    if _libc_renameat2 is None:
+        return errno.ENOSYS
+    if _libc_renameat2(directory, name, new_directory, new, flags):
+        return ctypes.get_errno()
+    return 0
+
+
+_libc_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # since glibc 2.28; not in every musl
+if _libc_renameat2 is not None:
+    _libc_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
