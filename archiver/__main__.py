@@ -8,6 +8,7 @@ from pathlib import Path
 from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
 from ingest.settings import Flags, seconds, stream_flag
+from ingest.signals import StopSignals
 from ingest.wire import FRAME_TYPES
 
 COMMANDS = {
@@ -113,10 +114,11 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     if len(set(options.carry)) > MOST_CARRIED_TYPES:
         parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
-    # Here, so that --help and wrong usage need not wait for all that recording takes.
-    from archiver.process import run
+    with StopSignals() as signals:
+        # Here, so that --help and wrong usage need not wait for all that recording takes.
+        from archiver.process import run
 
-    return run(options)
+        return run(options, signals)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
         where = f"{error.filename}: " if error.filename else ""
         why = f"{where}{error.strerror or error}"
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't end it with a traceback
         print("\nstopped", file=sys.stderr)
         return 128 + signal.SIGINT
     print(f"{prog}: error: {why}", file=sys.stderr)

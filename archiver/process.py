@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Iterable
@@ -22,12 +21,13 @@ from archiver.told import Told
 from ingest.connection import ListenError
 from ingest.log import log_to_stderr
 from ingest.settings import kafka_client
+from ingest.signals import StopSignals
 from ingest.wire import FRAME_TYPES
 
 log = logging.getLogger("archiver")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code."""
     carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
     settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
@@ -38,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     archive = ArchiveRoot(root, options.group, socket.gethostname())
     streams = options.stream or None
     member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: member.stopping.set())
+    signals.on_stop(member.stopping.set)
     try:
         with _http(options, member, told):
             member.run()

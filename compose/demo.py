@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _leave(number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what runs is being stopped; a second Ctrl-C mustn't tear that
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("\nstopping", file=sys.stderr)
+    os.write(2, b"\nstopping\n")  # not print: it may have interrupted one, which isn't reentrant
     raise SystemExit(128 + number)
 
 

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from g3_agents.options import LOG_LEVELS
 from g3_agents.recorder import Recorder, State
 from g3_agents.report import LastErrors, Report
 from ingest.log import log_to_stderr
+from ingest.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,9 @@ def run(
     logging.getLogger().addHandler(errors)
     over, wake = threading.Event(), threading.Event()
 
-    def end(*_: Any) -> None:
+    def end() -> None:
         over.set()
         wake.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
 
     def obey(command: str) -> None:
         {"start": recorder.start, "stop": recorder.stop}[command]()
@@ -76,9 +73,10 @@ def run(
     report = Report(recorder, errors, by_stream=by_stream)
     hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
     ocs = OcsSide(hello, options.site_hub, obey)
-    if options.auto_start:
-        recorder.start()
-    with ocs:
+    with StopSignals() as signals, ocs:
+        signals.on_stop(end)
+        if options.auto_start:
+            recorder.start()
         while not over.is_set():
             ocs.show(report.now(time.time()))
             wake.wait(_SHOW_SECONDS)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ingest.settings import Flags, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
+from ingest.signals import StopSignals
 
 _DESCRIPTION = """\
 Read the G3 frames of a stream from TCP and publish them to its Kafka topic, g3.frames.STREAM; of one stream, or of
@@ -111,14 +112,16 @@ def main(args: list[str] | None = None) -> int:
     if options.streams and options.listen:
         parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
     # Here, so that --help and wrong usage need not wait for all that recording takes.
-    from ingest.process import run
     from ingest.stream_settings import StreamsFileError, streams_of_file
 
     try:
         several = streams_of_file(options.streams, options) if options.streams else None
     except StreamsFileError as error:
         parser.error(str(error))
-    return run(options, several)
+    with StopSignals() as signals:
+        from ingest.process import run
+
+        return run(options, several, signals)
 
 
 def default_spool_dir() -> Path:

