@@ -20,6 +20,7 @@ from archiver.times import size
 from ingest.syncs import sync_names
 
 _BLOCK = 1 << 19
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
 class Directory:
@@ -50,11 +51,27 @@ class Directory:
         descriptor; closing it frees the lock. Raises BlockingIOError if it is held otherwise, OSError."""
         fd = self.open(name, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            self.flock(fd, how, name)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def flock(self, fd: int, how: int, name: str) -> None:
+        """Lock an open file without waiting. how: as for `lock`. name: the file's, for what is said of it. Raises
+        BlockingIOError if it is held otherwise, OSError, also if the file system has no locks."""
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            why = error.strerror
+            if error.errno in _NO_LOCKS:
+                why = (
+                    f"its file system has no locks (flock: {why}); mount it with them "
+                    "(Lustre: -o flock; NFSv3: with a lock daemon), or choose another"
+                )
+            raise OSError(error.errno, why, str(self.path / name)) from None
 
     def open(self, name: str, flags: int) -> int:
         """Open, or create, a file in it; gives the descriptor. Raises OSError."""

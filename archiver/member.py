@@ -13,6 +13,7 @@ from typing import Any
 from archiver.archive import Archive
 from archiver.commits import FencedError
 from archiver.directory import Directory
+from archiver.disk_check import check_disk
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY
@@ -54,6 +55,7 @@ class Member:
         """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
         FencedError if another has taken over, KafkaException on a wrong setting."""
         with closing(_Claim.of(self._root.root, self._instance_id)):
+            check_disk(self._root.root, f"check.{self._instance_id}")
             while True:
                 self._archive = Archive(
                     self._root,

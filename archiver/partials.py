@@ -29,7 +29,7 @@ def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
         except FileNotFoundError:
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            directory.flock(descriptor, fcntl.LOCK_SH, name)
             found.append(name)
         except BlockingIOError:
             pass  # it is being recorded, or its recorder is frozen and finds out when it thaws

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from archiver.account import Account
 from archiver.command import run, table
+from archiver.disk_check import check_disk
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
@@ -88,6 +90,7 @@ class Replay:
             ends = {stream: self._history.span(stream)[1] for stream in streams}
             if not self._dry_run:
                 (self._archive.root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+                check_disk(self._archive.root, f"check.{secrets.token_hex(4)}")
                 for stream in streams:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))
                     tidy(self._archive, stream)

@@ -74,7 +74,7 @@ class SegmentFile:
         """Begin a new one; its name is made durable with its first bytes. Raises OSError."""
         fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.flock(fd, fcntl.LOCK_EX, name)
             return cls(fd, 0, 0, directory.descriptor())
         except BaseException:
             os.close(fd)
@@ -92,7 +92,7 @@ class SegmentFile:
             raise PartialDamagedError("it is missing" if directory.stat(name) is None else "it is no file")
         fd = directory.open(name, os.O_RDWR)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.flock(fd, fcntl.LOCK_EX, name)
             size = os.fstat(fd).st_size
             if size < length:
                 raise PartialDamagedError(f"it has {size} bytes of {length}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from archives import Source, all_committed, assert_same_tree, disturbed, left_behind, told
+from disk import small_disk
 from processes import Recorder, eventually
 from shims import compiled
 
@@ -112,3 +113,52 @@ def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: N
     assert night.recorder.files() == [moved]
     assert archiver.stop() == 0
     assert [value["event"] for _, value in told(night.recorder) if "path" in value] == ["salvaged"]
+
+
+@pytest.mark.parametrize(
+    ("shim", "settings", "why"),
+    [
+        ("no_flock", {}, "its file system has no locks .*Function not implemented.*Lustre: -o flock"),
+        ("no_flock", {"NO_FLOCK_ERRNO": "37"}, "its file system has no locks .*No locks available"),
+        (
+            "no_link",
+            {"NO_RENAMEAT2_ERRNO": "22"},
+            "no file can be finished there: link: Operation not permitted; rename .*: Invalid argument",
+        ),
+    ],
+    ids=["no-flock", "no-lock-daemon", "neither-link-nor-rename"],
+)
+def test_what_recording_needs_and_is_not_there_is_said_at_the_start(
+    recorder: Recorder, on: On, shim: str, settings: dict[str, str], why: str
+) -> None:
+    on(shim, **settings)
+    archiver = recorder.archiver()
+    assert archiver.exit_code() == 1
+    archiver.await_line(rf"ERROR +the data directory {recorder.data()} can't be used: {why}")
+    assert [path.name for path in recorder.data().iterdir()] == [".archiver"]
+
+
+def test_with_few_calls_files_are_finished_and_it_is_said_what_a_power_cut_may_do(night: Night, on: On) -> None:
+    on("few_calls", "no_link")
+    archiver = night.recorder.archiver()
+    for _ in range(2):
+        night.begin()
+        night.end()
+    archiver.await_line(r"finished .* \(end\)", count=2)
+    night.assert_same()
+    assert len(archiver.times_of("can't sync a directory")) == 1
+    assert len(archiver.times_of("WARN|ERROR")) == 1
+
+
+def test_a_date_directory_on_another_mount_is_told_with_its_reason(night: Night) -> None:
+    """As somebody does who puts this year's files onto another disk."""
+    directory = night.recorder.data() / f"{night.source.now // 1000:010d}"[:5]
+    with small_disk(directory, "8m", in_use=True):
+        archiver = night.recorder.archiver()
+        night.begin()
+        night.end()
+        archiver.await_line(r"publishing \S+: .* all below the data directory must be on one mount")
+        assert archiver.stop() == 0
+    archiver = night.recorder.archiver()  # it is unmounted: what couldn't be finished is
+    archiver.await_line(r"finished .* \(end\)")
+    night.assert_same()
