@@ -1,20 +1,20 @@
 """The loop: records from the feed to the recordings, and once a second everything durable and committed.
 
-One thread polls, and says what is written where. A few write, when it is much. Another makes durable and commits, for
-all streams in one request; some more take streams up, tell losses, and finish files, each at its own pace, so that no
-stream waits for another's disk, and none for g3.files that has nothing to tell.
+One thread polls, and says what is written where. A few write, when it is much. Others make durable, take streams up,
+tell losses, and finish files, each at its own pace, so that no stream waits for another's disk, and none for g3.files
+that has nothing to tell. What is durable is committed for all streams in one request.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from typing import Any
 
 from confluent_kafka import KafkaException
 
-from archiver.commits import Commit, EvictedError
+from archiver.commits import EvictedError
+from archiver.committing import Answer, Committing
 from archiver.event import Event
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
@@ -22,10 +22,8 @@ from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
 from archiver.pools import Pools
 from archiver.recording import Recording
-from archiver.segment_file import LetGoError, SyncError
 from archiver.segmentation import Settings
-from archiver.snapshot import Snapshot
-from ingest.latency import Latency
+from ingest.throttling import Throttling
 from ingest.topic import stream_of
 
 log = logging.getLogger(__name__)
@@ -37,13 +35,15 @@ _STOP_SECONDS = 4.0
 _REVOKED_SECONDS = 0.5
 """How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
 them next does it then; and while they go to another member, all that stay here wait."""
+_DISK_SECONDS = 15.0
+"""How long, twice at most, their disks may take for a sync, before what that was for is left to be recorded again."""
 
 
 class Archive:
     """Records streams into one data directory. streams: which, None for all there are and will be.
 
     told: is given each event that is on g3.files now, in any thread. stopping: ends `run`. config: librdkafka
-    settings. Raises KafkaException on a wrong one.
+    settings. throttling: of the clients made with those. Raises KafkaException on a wrong one.
     """
 
     def __init__(
@@ -55,24 +55,26 @@ class Archive:
         streams: Sequence[str] | None,
         told: Callable[[Event], None],
         stopping: threading.Event,
+        throttling: Throttling,
     ) -> None:
         self.stopping = stopping
+        self._throttling = throttling
         self._root = root
         self._settings = settings
         self._recordings: dict[str, Recording] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pools = Pools()
-        self._committing: dict[Executor, tuple[list[Snapshot], Future[list[Snapshot]]]] = {}
+        self._committing = Committing(self._feed, self._pools)
         self._commit_at = 0.0
         self._turned = time.monotonic()
-        self._commits, self._syncs = Latency(), Latency()
 
     def run(self) -> None:
-        """Record until `stopping` is set; then leave every open file durable and committed. Raises FencedError."""
+        """Record until `stopping` is set, or Kafka throttles for longer than the clients' timeouts allow; then leave
+        every open file durable and committed. Raises FencedError."""
         try:
             self._feed.join(self.stopping)
-            while not self.stopping.is_set():
+            while not (self.stopping.is_set() or self._throttling.is_too_long):
                 self._turned = time.monotonic()
                 try:
                     self._once()
@@ -81,14 +83,16 @@ class Archive:
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
-            log.info("stopping")
+            if self.stopping.is_set():
+                log.info("stopping")
             committed = self._let_go(list(self._recordings), _STOP_SECONDS)
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
             self._feed.refuse()
             self._pools.shutdown()
             self._feed.close()
-        log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
+        if self.stopping.is_set():
+            log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
@@ -98,8 +102,10 @@ class Archive:
             trouble=self._feed.trouble.now,
             untold=self._feed.untold,
             turning=time.monotonic() - self._turned,
-            commits=self._commits.counts(),
-            syncs=self._syncs.counts(),
+            commits=self._committing.commits.counts(),
+            syncs=self._committing.syncs.counts(),
+            throttled_seconds=self._throttling.seconds,
+            throttled=self._throttling.problem(time.monotonic()),
         )
 
     @property
@@ -151,66 +157,23 @@ class Archive:
     # Durable and committed, once a second
 
     def _see_to_commits(self, due: Iterable[Recording]) -> None:
-        for pool, (snapshots, committing) in list(self._committing.items()):
-            if committing.done():
-                del self._committing[pool]
-                self._committed(snapshots, committing)
-        found = [snapshot for recording in due if (snapshot := recording.snapshot())]
-        self._begin_to_commit(self._pools.durable, [snapshot for snapshot in found if not snapshot.losses])
-        self._begin_to_commit(self._pools.telling, [snapshot for snapshot in found if snapshot.losses])
+        if answer := self._committing.proceed():
+            self._answered(answer)
+        self._committing.begin([snapshot for recording in due if (snapshot := recording.snapshot())])
 
-    def _begin_to_commit(self, pool: Executor, snapshots: list[Snapshot]) -> None:
-        if snapshots and pool not in self._committing:
-            for snapshot in snapshots:
-                snapshot.recording.held = True
-            self._committing[pool] = snapshots, pool.submit(self._commit, snapshots)
-
-    def _commit(self, snapshots: list[Snapshot]) -> list[Snapshot]:
-        """Make durable, and commit; gives those for which that is done. Raises as Feed.commit."""
-        commits, done = self._make_durable(snapshots)
-        if commits:
-            begun = time.monotonic()
-            self._feed.commit(commits)
-            self._commits.observe(time.monotonic() - begun)
-        return done
-
-    def _make_durable(self, snapshots: Sequence[Snapshot]) -> tuple[list[Commit], list[Snapshot]]:
-        """Make durable, and tell losses; gives what to commit, and of which of them."""
-        commits, done = [], []
-        for snapshot in snapshots:
-            try:
-                begun = time.monotonic()
-                commit = snapshot.make_durable()
-                if snapshot.file:
-                    self._syncs.observe(time.monotonic() - begun)
-                for loss in snapshot.losses:
-                    self._feed.tell(loss)
-            except SyncError as error:
-                snapshot.recording.unsynced = error
-            except KafkaException as error:
-                stream, why = snapshot.recording.stream, error.args[0].str()
-                log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", stream, why)
-            except LetGoError:
-                log.debug("%s: was let go of before this was durable", snapshot.recording.stream)
-            else:
-                commits.append(commit)
-                done.append(snapshot)
-        return commits, done
-
-    def _committed(self, snapshots: list[Snapshot], committing: Future[list[Snapshot]]) -> None:
-        for snapshot in snapshots:
-            snapshot.recording.held = False
-        try:
-            for snapshot in committing.result():
+    def _answered(self, answer: Answer) -> None:
+        error = answer.error
+        if error is None:
+            for snapshot in answer.snapshots:
                 snapshot.recording.saved(snapshot)
-        except KafkaException as error:
+        elif isinstance(error, KafkaException):
             log.debug("commit failed, will be made again: %s", error)
-        except EvictedError as error:  # the answer may come late: what was assigned anew since isn't meant
-            recordings = self._recordings
-            meant = [s.recording.stream for s in snapshots if recordings.get(s.recording.stream) is s.recording]
+        elif isinstance(error, EvictedError):  # it may come late: what was assigned anew since isn't meant
+            recordings = [snapshot.recording for snapshot in answer.snapshots]
+            meant = [r.stream for r in recordings if self._recordings.get(r.stream) is r]
             self._abandon(meant, f"the group has given them away ({error})")
-        for snapshot in snapshots:
-            snapshot.recording.see_to_sync()
+        else:
+            raise error
 
     # Streams come and go: the Feed's Streams
 
@@ -249,16 +212,18 @@ class Archive:
                 self._feed.serve_commits()
                 self._see_to_commits(())
                 settled = all([recording.settle() for recording in recordings])
-                committed = settled and not any(recording.held for recording in recordings)
-                if committed or self._feed.away or time.monotonic() >= until:
+                held = any(recording.held for recording in recordings)
+                late = time.monotonic() - until
+                if (settled and not held) or self._feed.away or late >= (_DISK_SECONDS if held else 0):
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
             snapshots = [found for recording in recordings if (found := recording.snapshot())]
-            commits, done = self._make_durable([snapshot for snapshot in snapshots if not snapshot.losses])
+            snapshots = [snapshot for snapshot in snapshots if not snapshot.losses]
+            commits, done = self._committing.last(snapshots, _DISK_SECONDS)
             self._feed.commit_now(commits)
             for snapshot in done:
                 snapshot.recording.saved(snapshot)
-            committed = committed and len(done) == len(snapshots)
+            committed = settled and not held and len(done) == len(snapshots)
         except (KafkaException, EvictedError) as error:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False

@@ -14,6 +14,7 @@ from archiver.history import History
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
 from ingest.settings import kafka_client
+from ingest.throttling import Throttling
 
 
 def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -> int:
@@ -28,7 +29,8 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
     """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
     log_to_stderr(options.log_level, options.log_format)
     outage = Outage()
-    config = kafka_client(options, {"error_cb": outage.heard})  # type: ignore[dict-item]  # librdkafka's one callback
+    config: dict[str, Any] = {**kafka_client(options, {}), "error_cb": outage.heard}
+    config["throttle_cb"] = Throttling("consumer_byte_rate", config).heard
     try:
         code = act(config)
         sys.stdout.flush()  # a pipe may be closed; here, where that is seen to

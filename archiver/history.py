@@ -5,12 +5,12 @@ Each answer has a consumer of its own, outside the group, so that any thread may
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, ThrottleEvent, TopicPartition
 
 from archiver.checkpoint import CheckpointError, RecordId
 from archiver.event import Event, decode
@@ -55,9 +55,12 @@ class History:
     waited for. All raise KafkaException."""
 
     def __init__(self, config: Mapping[str, Any], group: str, seconds: float = 10.0) -> None:
+        self._throttle_cb: Callable[[ThrottleEvent], None] | None = config.get("throttle_cb")
+        self._throttled_until = 0.0
         self._config = {
             **FETCH_CONFIG,
             **config,
+            "throttle_cb": self._throttled,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
@@ -202,9 +205,14 @@ class History:
                 return
 
     def _has_come(self, topic: str, heard: float) -> None:
-        """Raises KafkaException if nothing has come for long."""
-        if time.monotonic() - heard > self._seconds:
+        """Raises KafkaException if nothing has come for long, and no quota is the reason."""
+        if time.monotonic() - max(heard, self._throttled_until) > self._seconds:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
+
+    def _throttled(self, event: ThrottleEvent) -> None:
+        self._throttled_until = max(self._throttled_until, time.monotonic() + event.throttle_time)
+        if self._throttle_cb:
+            self._throttle_cb(event)
 
     @contextmanager
     def _consumer(self, group: str = "unused") -> Iterator[Consumer]:

@@ -87,7 +87,8 @@ class RecordingStatus:
 class ArchiveStatus:
     """How an archive is. trouble: of Kafka, as last heard; None once it answers. untold: why g3.files doesn't take
     what is to be told. turning: s, for which its loop has been at what it does now. commits: how long they took, of
-    all streams together; syncs: of each open file."""
+    all streams together; syncs: of each open file. throttled: what is to be said of Kafka's quotas, None if it
+    doesn't throttle; throttled_seconds: for how long it has, in all."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
@@ -95,10 +96,14 @@ class ArchiveStatus:
     commits: LatencyCounts
     syncs: LatencyCounts
     untold: str | None = None
+    throttled: str | None = None
+    throttled_seconds: float = 0.0
 
     def problems(self, now: float) -> Iterator[str]:
         """What is wrong, in words. now: s since the epoch."""
-        if self.trouble:
+        if self.throttled:
+            yield self.throttled
+        elif self.trouble:
             yield f"Kafka: {self.trouble}"
         elif self.untold:
             yield f"losses and finished files can't be told on g3.files, so their streams wait: {self.untold}"

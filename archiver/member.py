@@ -19,6 +19,7 @@ from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.live import ArchiveStatus
 from archiver.segmentation import Settings
+from ingest.throttling import Throttling
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Member:
         self._streams = streams
         self._told = told
         self._archive: Archive | None = None
+        self._throttling = Throttling("consumer_byte_rate", config)
 
     def run(self) -> None:
         """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
@@ -60,17 +62,20 @@ class Member:
                 self._archive = Archive(
                     self._root,
                     self._settings,
-                    self._config,
+                    {**self._config, **self._throttling.client_config},
                     self._instance_id,
                     self._streams,
                     self._told,
                     self.stopping,
+                    self._throttling,
                 )
                 root, group = self._root.root, self._root.group
                 log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
                 try:
                     self._archive.run()
-                    break
+                    if self.stopping.is_set():
+                        break
+                    self._throttling.be_patient()
                 except FencedError:
                     if not self._archive.fenced_itself or self.stopping.is_set():
                         raise

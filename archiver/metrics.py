@@ -24,6 +24,8 @@ def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) ->
         shown.latency("commit_latency_seconds", text, status.commits)
         text = "Until the disk had taken what was written to an open file."
         shown.latency("fsync_latency_seconds", text, status.syncs)
+        text = "For how long brokers have held answers back, by a quota."
+        shown.counter("throttled_seconds", text, status.throttled_seconds)
     recordings = status.streams if status else ()
     for recording in recordings:
         _recording(shown.of(stream=recording.stream), recording, now)

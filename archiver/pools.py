@@ -6,21 +6,25 @@ from archiver.taking_up import Takers
 
 _WRITING_THREADS = 4
 _FINISHING_THREADS = 8
+_SYNCING_THREADS = 32
+"""So many streams' disks may hang, or take long, at once, before the others have to wait."""
+_TELLING_THREADS = 8
 
 
 class Pools:
     """Of one archive. writers: write much at once; finishers: finish files, and read them back for their SHA-256;
-    takers: take streams up; durable: makes durable and commits, for all streams in one request; telling: the same for
-    those whose losses are to be told first, as g3.files may be away while all else is well."""
+    takers: take streams up; syncers: make durable; telling: the same for those whose losses are to be told, too, as
+    g3.files may be away while all else is well; committer: commits, for all streams in one request."""
 
     def __init__(self) -> None:
         self.writers: Executor = ThreadPoolExecutor(_WRITING_THREADS, "writing")
         self.finishers: Executor = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
         self.takers = Takers()
-        self.durable: Executor = ThreadPoolExecutor(1, "durable")
-        self.telling: Executor = ThreadPoolExecutor(1, "telling")
+        self.syncers: Executor = ThreadPoolExecutor(_SYNCING_THREADS, "syncing")
+        self.telling: Executor = ThreadPoolExecutor(_TELLING_THREADS, "telling")
+        self.committer: Executor = ThreadPoolExecutor(1, "committing")
 
     def shutdown(self) -> None:
         """Return when all of it has ended."""
-        for pool in (self.finishers, self.takers, self.writers, self.durable, self.telling):
+        for pool in (self.finishers, self.takers, self.writers, self.syncers, self.telling, self.committer):
             pool.shutdown()

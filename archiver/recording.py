@@ -248,9 +248,11 @@ class Recording:
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
         self.abandoned.set()
-        if opened := self._give_up_file():
-            opened.close()
-        self._taking_up.abandon()
+        left = self._give_up_file()
+        if left and not self.held:
+            left.close()  # at once, so that whoever has the stream next doesn't find it open
+            left = None
+        self._taking_up.abandon(left)
 
     def settle(self) -> bool:
         """Come to a state that can be committed, or in which there is nothing to commit; gives whether it is there,

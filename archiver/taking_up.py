@@ -144,10 +144,12 @@ class TakingUp:
         self._begin_again(way, left)
         self._try()
 
-    def abandon(self) -> None:
-        """Let go of all that there is, or still comes; `abandoned` is set."""
+    def abandon(self, left: SegmentFile | None) -> None:
+        """Let go of all that there is, or still comes; `abandoned` is set. left: the open file, if its disk may hang:
+        closing it waits for that, on another thread."""
         attempt, self._attempt = self._attempt, None
-        if attempt is None:
+        self._left = left or self._left
+        if attempt is None and left is None:
             self._let_go()
         else:
             self._takers.submit(self._stream, partial(self._let_go, attempt), stateless=self._stateless)

@@ -58,5 +58,7 @@ def _running(shown: Exposition, status: StreamStatus, now: float) -> None:
     text = "Bundles of records in the spool that were given up as damaged."
     shown.counter("spool_unreadable_bundles", text, status.spool_unreadable)
 
+    text = "For how long brokers have held answers back, by a quota."
+    shown.counter("throttled_seconds", text, status.throttled_seconds)
     text = "From a record's receipt until Kafka has acknowledged it."
     shown.latency("publish_latency_seconds", text, status.latency)

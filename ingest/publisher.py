@@ -14,6 +14,7 @@ from ingest.latency import Latency
 from ingest.outage import Outage
 from ingest.spool import Spool
 from ingest.stream_topics import TopicRefused, see_to_topic
+from ingest.throttling import Throttling
 from ingest.topic import FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, frames_topic, rejected_topic
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class Publisher:
         self._stream = stream
         self._spool = spool
         self._in_flight_limit = in_flight_bytes
-        self._config = {**config, "error_cb": self._client_error}
+        self._throttling = Throttling("producer_byte_rate", config)
+        self._config = {**config, "error_cb": self._client_error, "throttle_cb": self._throttling.heard}
         self._topics = {False: frames_topic(stream), True: rejected_topic(stream)}
         self._topic_configs = {
             False: {**FRAMES_TOPIC_CONFIG, **topic_config},
@@ -105,6 +107,11 @@ class Publisher:
                 self._left.set()
         finally:
             self._turn.release()
+
+    @property
+    def throttling(self) -> Throttling:
+        """What Kafka's quotas do to it. For any thread."""
+        return self._throttling
 
     def stop(self) -> None:
         """Nothing more will be spooled: publish what is there and return."""
@@ -198,7 +205,7 @@ class Publisher:
             self._spool.remove(keys)
 
     def _see_whether_it_answers(self, flight: Flight) -> None:
-        if flight.bytes and time.monotonic() - flight.answered > _COMPLAIN_SECONDS:
+        if flight.bytes and time.monotonic() - max(flight.answered, self._throttling.until) > _COMPLAIN_SECONDS:
             self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
 
     def _takes_rejected(self) -> bool:

@@ -37,7 +37,8 @@ class StreamStatus:
     spool_full: reading waits for room; spool_limit: bytes, at which it begins to. spool_oldest: when the first record
     that waits for Kafka was received, None if none is known to. spool_unreadable: bundles of records given up as
     damaged. acknowledged: the offset of the last record that Kafka has; latency: of those that it acknowledged, from
-    receipt on. trouble: why it waits for Kafka or its disk now, None if it doesn't.
+    receipt on. trouble: why it waits for Kafka or its disk now, None if it doesn't. throttled: what is to be said of
+    Kafka's quotas, None if it doesn't throttle; throttled_seconds: for how long it has, in all.
     """
 
     stream: str
@@ -61,11 +62,15 @@ class StreamStatus:
     acknowledged: int | None
     latency: LatencyCounts
     trouble: str | None
+    throttled: str | None = None
+    throttled_seconds: float = 0.0
 
     def problems(self) -> Iterator[str]:
         """What is wrong, in words."""
         if self.trouble:
             yield self.trouble
+        elif self.throttled:
+            yield self.throttled
         if not self.peer:
             why = f" (lost: {self.lost_why})" if self.lost_why else ""
             yield f"no connection to {self.source}{why}"
@@ -157,6 +162,8 @@ class Stream:
             acknowledged=self._publisher.acknowledged,
             latency=self._publisher.latency.counts(),
             trouble=self._cant_append or full or self._publisher.trouble,
+            throttled=self._publisher.throttling.problem(time.monotonic()),
+            throttled_seconds=self._publisher.throttling.seconds,
         )
 
     def _read(self) -> None:

@@ -20,6 +20,7 @@ from archiver.finishing import ArchiveRoot
 from archiver.reading import Reading
 from archiver.recording import Recording
 from archiver.segmentation import Settings, State
+from ingest.throttling import Throttling
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -40,7 +41,9 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     """One whose Kafka is away."""
     (tmp_path / ".archiver").mkdir()
     root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
-    archive = Archive(root, Settings(), config, "me", None, lambda _: None, threading.Event())
+    archive = Archive(
+        root, Settings(), config, "me", None, lambda _: None, threading.Event(), Throttling("quota", config)
+    )
     yield archive
     archive._feed.trouble.now = "away"  # so that the last commit isn't waited for
     archive._feed.refuse()

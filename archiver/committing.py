@@ -1,0 +1,137 @@
+"""What is on its way to being committed: each stream made durable on a thread of its own, then committed together.
+
+So a disk that takes long for one file, or hangs, holds up no other stream's commit: what is durable is committed. And
+one request a second is for all streams, as a request for each would take Kafka too long (300 of them: 1.75 s).
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+
+from archiver.commits import Commit
+from archiver.feed import Feed
+from archiver.pools import Pools
+from archiver.segment_file import LetGoError, SyncError
+from archiver.snapshot import Snapshot
+from ingest.latency import Latency
+
+log = logging.getLogger(__name__)
+
+_TOGETHER_SECONDS = 0.25
+"""So long what is durable waits for what was begun with it, to be committed in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request: these snapshots are committed, or `error` says why not."""
+
+    snapshots: Sequence[Snapshot]
+    error: Exception | None
+
+
+class Committing:
+    """For the loop's thread. A stream's snapshots are here one at a time: while one is, its recording is `held`.
+
+    commits: how long requests took; syncs: how long the disk took for each open file.
+    """
+
+    def __init__(self, feed: Feed, pools: Pools) -> None:
+        self.commits, self.syncs = Latency(), Latency()
+        self._feed = feed
+        self._pools = pools
+        self._syncing: list[tuple[float, Snapshot, Future[Commit | None]]] = []
+        self._durable: list[tuple[Snapshot, Commit]] = []
+        self._request: tuple[list[Snapshot], Future[None]] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._syncing or self._durable or self._request)
+
+    def begin(self, snapshots: Iterable[Snapshot]) -> None:
+        """Make these durable, tell their losses, then commit them."""
+        for snapshot in snapshots:
+            snapshot.recording.held = True
+            # Losses on threads of their own, as g3.files may be away while all else is well.
+            pool = self._pools.telling if snapshot.losses else self._pools.syncers
+            self._syncing.append((time.monotonic(), snapshot, pool.submit(self._make_durable, snapshot)))
+
+    def proceed(self) -> Answer | None:
+        """Go on with what other threads have come to; gives what a request has come to, if one has been answered."""
+        answer = None
+        if self._request and self._request[1].done():
+            (snapshots, done), self._request = self._request, None
+            for snapshot in snapshots:
+                snapshot.recording.held = False
+            answer = Answer(snapshots, done.exception())  # type: ignore[arg-type]  # that of a thread is an Exception
+        self._gather()
+        now = time.monotonic()
+        together = any(now - begun < _TOGETHER_SECONDS for begun, _, _ in self._syncing)
+        if self._durable and not self._request and not together:
+            commits = [commit for _, commit in self._durable]
+            snapshots, self._durable = [snapshot for snapshot, _ in self._durable], []
+            self._request = snapshots, self._pools.committer.submit(self._commit, commits)
+        return answer
+
+    def _gather(self) -> None:
+        """What has been made durable since, and what can't be: that is free again."""
+        syncing, self._syncing = self._syncing, []
+        for begun, snapshot, made in syncing:
+            if not made.done():
+                self._syncing.append((begun, snapshot, made))
+            elif (commit := made.result()) is not None:
+                self._durable.append((snapshot, commit))
+            else:
+                snapshot.recording.held = False
+                snapshot.recording.see_to_sync()
+
+    def last(self, snapshots: Sequence[Snapshot], seconds: float) -> tuple[list[Commit], list[Snapshot]]:
+        """Make these durable, all at once, and wait for it, for so long at most: gives what to commit, and of which
+        of them. Those whose disks took longer stay `held`."""
+        made = {self._pools.syncers.submit(self._make_durable, snapshot): snapshot for snapshot in snapshots}
+        hanging = wait(made, seconds).not_done
+        for future in hanging:
+            recording = made[future].recording
+            recording.held = True
+            log.error(
+                "%s: its disk hasn't synced its file for %.0f s: what isn't committed will be recorded again",
+                recording.stream,
+                seconds,
+            )
+        done = [
+            (commit, snapshot)
+            for future, snapshot in made.items()
+            if future not in hanging and (commit := future.result()) is not None
+        ]
+        return [commit for commit, _ in done], [snapshot for _, snapshot in done]
+
+    # On other threads
+
+    def _commit(self, commits: Sequence[Commit]) -> None:
+        begun = time.monotonic()
+        self._feed.commit(commits)
+        self.commits.observe(time.monotonic() - begun)
+
+    def _make_durable(self, snapshot: Snapshot) -> Commit | None:
+        """None if that can't be done, or needn't any more."""
+        recording = snapshot.recording
+        try:
+            begun = time.monotonic()
+            commit = snapshot.make_durable()
+            if snapshot.file:
+                self.syncs.observe(time.monotonic() - begun)
+            for loss in snapshot.losses:
+                self._feed.tell(loss)
+        except SyncError as error:
+            recording.unsynced = error
+        except KafkaException as error:
+            why = error.args[0].str()
+            log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", recording.stream, why)
+        except LetGoError:
+            log.debug("%s: was let go of before this was durable", recording.stream)
+        else:
+            return commit
+        return None
