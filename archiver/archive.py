@@ -64,7 +64,7 @@ class Archive:
         self._recordings: dict[str, Recording] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
-        self._pools = Pools()
+        self._pools = Pools(root.root)
         self._committing = Committing(self._feed, self._pools)
         self._commit_at = 0.0
         self._turned = time.monotonic()

@@ -7,6 +7,7 @@ on, each directory is opened in the one before it (openat(2), O_NOFOLLOW), and f
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -74,24 +75,30 @@ class Directory:
             raise OSError(error.errno, why, str(self.path / name)) from None
 
     def open(self, name: str, flags: int) -> int:
-        """Open, or create, a file in it; gives the descriptor. Raises OSError."""
+        """Open, or create, a file in it; gives the descriptor. Raises OSError.
+
+        Without blocking: a named pipe that somebody has put there would be opened when its other end is, or never.
+        """
         try:
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644, dir_fd=self._fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
-    def read(self, name: str) -> bytes:
-        """A file's bytes. Raises OSError."""
-        if self.stat(name) and not self.is_file(name):
-            raise OSError(errno.EINVAL, "no file", str(self.path / name))
-        with os.fdopen(self.open(name, os.O_RDONLY), "rb") as file:
-            return file.read()
+    def read(self, name: str, most: int) -> bytes:
+        """A regular file's bytes, up to `most` of them. Raises OSError."""
+        with io.BufferedReader(self._reader(name)) as file:
+            return file.read(most)
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """A file's bytes, a block after the other. Raises OSError."""
-        with os.fdopen(self.open(name, os.O_RDONLY), "rb", buffering=0) as file:
+        """A regular file's bytes, a block after the other. Raises OSError."""
+        with self._reader(name) as file:
             while block := file.read(_BLOCK):
                 yield block
+
+    def _reader(self, name: str) -> io.FileIO:
+        if self.stat(name) and not self.is_file(name):
+            raise OSError(errno.EINVAL, "no file", str(self.path / name))
+        return io.FileIO(self.open(name, os.O_RDONLY))
 
     def names(self) -> list[str]:
         """What is in it. Raises OSError."""

@@ -81,21 +81,32 @@ class ArchiveRoot:
         except BlockingIOError:
             raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
 
-    def publish(self, stream: str, partial: str, path: str, sha256: str, abandoned: Abandoned) -> str | None:
+    def publish(
+        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
+    ) -> str | None:
         """Give a partial its path; as segment_file.publish. Raises OSError, AbandonedError."""
         with self.private(stream) as private:
-            return publish(private, partial, self.root, path, sha256, abandoned)
+            return publish(private, partial, self.root, path, length, sha256, abandoned)
 
-    def publish_exactly(self, stream: str, partial: str, path: str, sha256: str, abandoned: Abandoned) -> None:
+    def publish_exactly(
+        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
+    ) -> None:
         """Give a partial that path and no other. Raises FileExistsError, OSError, AbandonedError."""
         with self.private(stream) as private:
-            publish(private, partial, self.root, path, sha256, abandoned, most=1)
+            publish(private, partial, self.root, path, length, sha256, abandoned, most=1)
 
-    def add_sum(self, stream: str, path: str, sha256: str, abandoned: Abandoned) -> None:
-        """Give a published file its line in SHA256SUMS. Raises OSError, AbandonedError."""
+    def add_sum(self, stream: str, path: str, sha256: str) -> bool:
+        """Give a published file its line in SHA256SUMS; False, and an error in the log, if what others have put there
+        takes none. Raises OSError."""
         parent, _, name = path.rpartition("/")
-        with self.private(stream) as private, Directory(self.root, parent) as directory:
-            sums.add(directory, name, sha256, private, abandoned)
+        try:
+            with self.private(stream) as private, Directory(self.root, parent) as directory:
+                sums.add(directory, name, sha256, private)
+        except sums.UnusableError as error:
+            what = "%s: %s has no line in SHA256SUMS: %s. Move that away, then run `archiver repair`"
+            log.error(what, stream, path, error)
+            return False
+        return True
 
     def discard(self, stream: str, partial: str) -> None:
         """Remove a partial, or what has been put in its place. Raises OSError."""
@@ -141,7 +152,8 @@ def finish(
     assert closing
     if not file:
         persist("checking", lambda: _check(archive, stream, recorded, closing.sha256, abandoned))
-    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, closing.sha256, abandoned))
+    length, sha256 = recorded.length, closing.sha256
+    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, length, sha256, abandoned))
     if name is None:
         told = persist("looking for the event of", lambda: ledger.last_file(stream, abandoned))
         if not told or told.sha256 != closing.sha256 or told.closing != closing.record:
@@ -152,7 +164,7 @@ def finish(
         if name != path:
             log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
         after = _after(checkpoint, recorded, name)
-        _tell(archive, ledger, offset, checkpoint, after, name, persist, abandoned)
+        _tell(archive, ledger, offset, checkpoint, after, name, persist)
     persist("tidying up after", lambda: archive.discard(stream, recorded.name))
     final_commit = Commit(stream, offset, encode(after), abandoned)
     persist("committing", lambda: ledger.commit([final_commit]))
@@ -188,10 +200,9 @@ def _tell(
     after: Checkpoint,
     name: str,
     persist: _Persist,
-    abandoned: Abandoned,
 ) -> None:
     event = _event(archive, offset, checkpoint, after, name)
-    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256, abandoned))
+    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256))
     persist("telling of", lambda: ledger.tell(event))
 
 

@@ -1,7 +1,9 @@
 """The threads beside the loop's: each kind of work has its own, so that none waits for another kind."""
 
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 
+from archiver.foreign_sums import ForeignSums
 from archiver.taking_up import Takers
 
 _WRITING_THREADS = 4
@@ -14,17 +16,20 @@ _TELLING_THREADS = 8
 class Pools:
     """Of one archive. writers: write much at once; finishers: finish files, and read them back for their SHA-256;
     takers: take streams up; syncers: make durable; telling: the same for those whose losses are to be told, too, as
-    g3.files may be away while all else is well; committer: commits, for all streams in one request."""
+    g3.files may be away while all else is well; committer: commits, for all streams in one request;
+    foreign_sums: sees to the files that others put beside ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
         self.writers: Executor = ThreadPoolExecutor(_WRITING_THREADS, "writing")
         self.finishers: Executor = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
         self.takers = Takers()
         self.syncers: Executor = ThreadPoolExecutor(_SYNCING_THREADS, "syncing")
         self.telling: Executor = ThreadPoolExecutor(_TELLING_THREADS, "telling")
         self.committer: Executor = ThreadPoolExecutor(1, "committing")
+        self.foreign_sums = ForeignSums(root)
 
     def shutdown(self) -> None:
-        """Return when all of it has ended."""
+        """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs."""
         for pool in (self.finishers, self.takers, self.writers, self.syncers, self.telling, self.committer):
             pool.shutdown()
+        self.foreign_sums.close()

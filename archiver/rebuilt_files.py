@@ -243,7 +243,7 @@ class IntoDirectory:
         elif isinstance(content, New):
             outcome = self._publish(file, content, sha256)
         else:
-            outcome = self._compare(file, sha256)
+            outcome = self._compare(file, length, sha256)
         self.drop(file)
         return Done(file, length, outcome)
 
@@ -252,18 +252,21 @@ class IntoDirectory:
 
     def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
         try:
-            self._archive.publish_exactly(file.stream, new.name, file.path, sha256, self._abandoned)
+            self._archive.publish_exactly(file.stream, new.name, file.path, new.length, sha256, self._abandoned)
         except FileExistsError:
             return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
+        self._archive.add_sum(file.stream, file.path, sha256)
         return Outcome.WRITTEN
 
-    def _compare(self, file: Rebuilt, sha256: str) -> Outcome:
+    def _compare(self, file: Rebuilt, length: int, sha256: str) -> Outcome:
         parent, _, name = file.path.rpartition("/")
         with Directory(self._archive.root, parent) as directory:
-            if not directory.is_file(name) or sums.digest(directory, name, self._abandoned) != sha256:
+            found = directory.stat(name)
+            if not (found and found.st_size == length and directory.is_file(name)) or (
+                sums.digest(directory, name, self._abandoned) != sha256
+            ):
                 return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
+        self._archive.add_sum(file.stream, file.path, sha256)
         return Outcome.THERE
 
 
@@ -293,13 +296,15 @@ class IntoPlace(IntoDirectory):
                 and (found.st_size == new.length and directory.is_file(name))
                 and (sums.digest(directory, name, self._abandoned) == sha256)
             ):
-                return self._compare(file, sha256)  # mended by another repair since it was found to be broken
+                return self._compare(
+                    file, new.length, sha256
+                )  # mended by another repair since it was found to be broken
             if found:
                 directory.rename(name, directory, _free(directory, f"{name}{DAMAGED}"))
                 directory.sync()
             private.publish(new.name, directory, name)
             directory.sync()
-        self._archive.add_sum(file.stream, file.path, sha256, self._abandoned)
+        self._archive.add_sum(file.stream, file.path, sha256)
         return Outcome.WRITTEN
 
 

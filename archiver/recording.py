@@ -363,6 +363,8 @@ class Recording:
         self._carry.moved(after.carry)
         self._last_commit = finishing.offset, after
         self._saved = finishing.offset, 0
+        assert finishing.of.partial
+        self._pools.foreign_sums.look_at(self.stream, finishing.of.partial.path)
         self.recorded.durable(self.recorded.mark(), _now())
 
     # From and to what is committed

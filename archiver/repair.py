@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
-from archiver.abandoned import Abandoned
 from archiver.command import run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
@@ -63,8 +62,8 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
             tidy(archive, stream)
             for finding in lines.get(stream, ()):
                 assert finding.event
-                archive.add_sum(stream, finding.path, finding.event.sha256, Abandoned())
-                progress.tell(f"{finding.path}: its line is in SHA256SUMS now")
+                if archive.add_sum(stream, finding.path, finding.event.sha256):
+                    progress.tell(f"{finding.path}: its line is in SHA256SUMS now")
             paths = frozenset(finding.path for finding in broken.get(stream, ()))
             if not paths:
                 continue

@@ -67,9 +67,9 @@ def salvage(
         sha256 = sums.digest(private, piece, abandoned) if whole.frames else ""
     event = None
     if whole.frames:
-        published = archive.publish(stream, piece, name.path, sha256, abandoned)
+        published = archive.publish(stream, piece, name.path, whole.bytes, sha256, abandoned)
         assert published
-        archive.add_sum(stream, published, sha256, abandoned)
+        archive.add_sum(stream, published, sha256)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
         teller.tell(event)
         log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
@@ -269,6 +270,7 @@ def publish(
     name: str,
     root: Path,
     path: str,
+    length: int,
     sha256: str,
     abandoned: Abandoned,
     most: int = _MOST_SUFFIXES,
@@ -294,7 +296,7 @@ def publish(
                     return None
             except FileExistsError:
                 pass
-            if given or _same(partials.stat(name), directory, final, sha256, abandoned):
+            if given or _same(partials.stat(name), directory, final, length, sha256, abandoned):
                 fd = directory.open(final, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -307,8 +309,16 @@ def publish(
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
 
-def _same(partial: os.stat_result | None, directory: Directory, name: str, sha256: str, abandoned: Abandoned) -> bool:
+def _same(
+    partial: os.stat_result | None, directory: Directory, name: str, length: int, sha256: str, abandoned: Abandoned
+) -> bool:
+    """Whether the file of that name is ours. One that is somebody else's is read only if it is as long as ours."""
     found = directory.stat(name)
-    if found and partial and os.path.samestat(found, partial):
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    if partial and os.path.samestat(found, partial):
         return True
-    return directory.is_file(name) and sums.digest(directory, name, abandoned) == sha256
+    try:
+        return found.st_size == length and sums.digest(directory, name, abandoned) == sha256
+    except PermissionError:  # if it was ours, its event tells so
+        return False

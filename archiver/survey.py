@@ -23,7 +23,6 @@ from ingest.wire import FRAME_TYPES, CutError, Walk, WireError
 _BLOCK = 4 << 20
 _MOST_RUNS = 100_000
 """Of a file. A good one has a few; a hostile one shall not take our memory."""
-_LONGEST_SUMS = 64 << 20
 _SESSION, _NUM = b"session_id", b"frame_num"
 _WANTED = {len(name): (name,) for name in (_SESSION, _NUM)}
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
@@ -123,9 +122,6 @@ def unlocked(root: Path, stream: str, names: Iterable[str]) -> list[str]:
 def lines(root: Path, parent: str) -> Mapping[str, str]:
     """A directory's SHA256SUMS, as sums.read. Raises OSError, also if it is too long to be one."""
     with Directory(root, parent) as directory:
-        found = directory.stat(SUMS)
-        if found and found.st_size > _LONGEST_SUMS:
-            raise OSError(f"it has {found.st_size} bytes")
         return sums.read(directory)
 
 

@@ -9,7 +9,7 @@ the command `archiver` runs as always. What is chosen is found in a line that sa
     pwritev PATH · pread PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO
     renameat2 FROM TO (to give a file its name where link can't)
     unlink PATH · commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
-    watermarks TOPIC (asked for)
+    watermarks TOPIC (asked for) · append PATH (to SHA256SUMS)
 """
 
 import argparse
@@ -129,7 +129,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     from archiver import naming
 
     pwritev, pread, copy_file_range = os.pwritev, os.pread, os.copy_file_range
-    fdatasync, fsync = os.fdatasync, os.fsync
+    fdatasync, fsync, write = os.fdatasync, os.fsync, os.write
 
     def stopped_pwritev(fd: int, buffers: Sequence[bytes], offset: int, *flags: int) -> int:
         def half() -> None:
@@ -145,6 +145,11 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
     def stopped_copy_file_range(src: int, dst: int, *rest: int) -> int:
         return stop.at(f"copy_file_range {_path_of(dst)}", lambda: copy_file_range(src, dst, *rest))
+
+    def stopped_write(fd: int, data: bytes) -> int:
+        if not (path := _path_of(fd)).endswith("SHA256SUMS"):
+            return write(fd, data)
+        return stop.at(f"append {path}", lambda: write(fd, data), lambda: write(fd, data[: len(data) // 2]))
 
     def stopped_fdatasync(fd: int) -> None:
         if fd < 0:
@@ -186,6 +191,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     wrapped = {
         "pwritev": stopped_pwritev,
         "pread": stopped_pread,
+        "write": stopped_write,
         "copy_file_range": stopped_copy_file_range,
         "fdatasync": stopped_fdatasync,
         "fsync": stopped_fsync,
@@ -267,7 +273,7 @@ def main() -> int:
     """Run the archiver; gives its exit code, if it comes to one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS])
-    parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a pwritev")
+    parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a write")
     parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
     parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
     parser.add_argument("--times", type=int, default=1, help="for how many of them, one after the other")

@@ -205,7 +205,7 @@ def acquisition(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "after pwritev ",
         "after committed .*closing",
         "after link .*g3$",
-        "after rename .*SHA256SUMS$",
+        "after append .*SHA256SUMS$",
         "after flush",
         "after unlink .*_000",
     ],

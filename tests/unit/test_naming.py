@@ -29,7 +29,7 @@ def test_it_gets_its_name_and_loses_the_old_one_only_without_hard_links(
 ) -> None:
     one, other = two
     one.publish("ours", other, "final")
-    assert other.read("final") == b"ours"
+    assert other.read("final", 99) == b"ours"
     assert one.names() == (["ours"] if links == "hard links" else [])
 
 
@@ -41,8 +41,8 @@ def test_nothing_is_replaced(two: tuple[Directory, Directory]) -> None:
     for name in ("final", "to nothing"):
         with pytest.raises(FileExistsError):
             one.publish("ours", other, name)
-    assert other.read("final") == b"another's"
-    assert one.read("ours") == b"ours"
+    assert other.read("final", 99) == b"another's"
+    assert one.read("ours", 99) == b"ours"
 
 
 @pytest.mark.usefixtures("links")
@@ -66,7 +66,7 @@ def test_where_neither_way_is_there_both_reasons_are_said(
     with pytest.raises(OSError, match=said) as refused:
         one.publish("ours", other, "final")
     assert refused.value.filename == str(other.path / "final")
-    assert one.read("ours") == b"ours"
+    assert one.read("ours", 99) == b"ours"
 
 
 def test_between_two_mounts_it_is_said_that_they_are_two(two: tuple[Directory, Directory], tmp_path: Path) -> None:

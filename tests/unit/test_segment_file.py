@@ -62,10 +62,10 @@ def copy(path: Path, new: Path, length: int, crc: int) -> SegmentFile:
         return SegmentFile.copy(directory, path.name, new.name, length, crc, Abandoned())
 
 
-def publish(partial: Path, root: Path, path: str, sha256: str) -> str | None:
-    """The path that it has got."""
+def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
+    """The path that it has got, as a file that holds those bytes."""
     with Directory(partial.parent, "") as directory:
-        return segment_file.publish(directory, partial.name, root, path, sha256, Abandoned())
+        return segment_file.publish(directory, partial.name, root, path, len(data), sha_of(data), Abandoned())
 
 
 def written(path: Path, *parts: bytes) -> SegmentFile:
@@ -429,51 +429,51 @@ def test_what_is_short_cannot_be_copied(partial: Path) -> None:
 # Published
 
 
-def finished(partial: Path, data: bytes) -> str:
-    """A partial that is complete; gives its SHA-256."""
+def finished(partial: Path, data: bytes) -> bytes:
+    """A partial that is complete; gives its bytes."""
     written(partial, data).close()
-    return sha_of(data)
+    return data
 
 
 def test_published_it_has_its_name_and_all_its_bytes(partial: Path, tmp_path: Path, links: str) -> None:
-    sha = finished(partial, b"whole")
+    data = finished(partial, b"whole")
     inode = partial.stat().st_ino
-    assert publish(partial, tmp_path, PATH, sha) == PATH
+    assert publish(partial, tmp_path, PATH, data) == PATH
     assert (tmp_path / PATH).read_bytes() == b"whole"
     assert (tmp_path / PATH).stat().st_ino == inode, "the very file: at no time is a part of it under the name"
     assert partial.exists() == (links == "hard links")
-    assert publish(partial, tmp_path, PATH, sha) == PATH, "again, as after a kill"
+    assert publish(partial, tmp_path, PATH, data) == PATH, "again, as after a kill"
     partial.unlink(missing_ok=True)
-    assert publish(partial, tmp_path, PATH, sha) == PATH, "again, after the last step"
+    assert publish(partial, tmp_path, PATH, data) == PATH, "again, after the last step"
     assert [entry.name for entry in (tmp_path / PATH).parent.iterdir()] == [Path(PATH).name]
 
 
 @pytest.mark.usefixtures("links")
 def test_neither_partial_nor_name_is_none(partial: Path, tmp_path: Path) -> None:
-    assert publish(partial, tmp_path, PATH, sha_of(b"gone")) is None
+    assert publish(partial, tmp_path, PATH, b"gone") is None
 
 
 @pytest.mark.usefixtures("links")
 def test_a_partial_gone_and_the_name_anothers_is_none(partial: Path, tmp_path: Path) -> None:
     (tmp_path / PATH).parent.mkdir(parents=True)
     (tmp_path / PATH).write_bytes(b"not ours")
-    assert publish(partial, tmp_path, PATH, sha_of(b"gone")) is None
+    assert publish(partial, tmp_path, PATH, b"gone") is None
     assert (tmp_path / PATH).read_bytes() == b"not ours"
 
 
 @pytest.mark.usefixtures("links")
 def test_a_name_taken_by_the_same_bytes_is_this_file(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"same")
+    data = finished(partial, b"same")
     (tmp_path / PATH).parent.mkdir(parents=True)
     (tmp_path / PATH).write_bytes(b"same")
     before = (tmp_path / PATH).stat().st_ino
-    assert publish(partial, tmp_path, PATH, sha) == PATH
+    assert publish(partial, tmp_path, PATH, data) == PATH
     assert (tmp_path / PATH).stat().st_ino == before
 
 
 @pytest.mark.usefixtures("links")
 def test_a_name_taken_by_others_is_left_and_the_next_free_one_taken(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"ours")
+    data = finished(partial, b"ours")
     directory = (tmp_path / PATH).parent
     directory.mkdir(parents=True)
     (tmp_path / PATH).write_bytes(b"not ours")
@@ -482,49 +482,70 @@ def test_a_name_taken_by_others_is_left_and_the_next_free_one_taken(partial: Pat
     (directory / "2019-01-01-12-00-00_002.g3").symlink_to("copy")
     free = PATH.replace("_000", "_003")
     for _ in range(2):
-        assert publish(partial, tmp_path, PATH, sha) == free
+        assert publish(partial, tmp_path, PATH, data) == free
     partial.unlink(missing_ok=True)
-    assert publish(partial, tmp_path, PATH, sha) == free
+    assert publish(partial, tmp_path, PATH, data) == free
     assert (tmp_path / PATH).read_bytes() == b"not ours"
-    assert sha_of((tmp_path / free).read_bytes()) == sha
+    assert (tmp_path / free).read_bytes() == data
 
 
 @pytest.mark.usefixtures("links")
 def test_a_link_to_nothing_is_a_taken_name(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"ours")
+    data = finished(partial, b"ours")
     (tmp_path / PATH).parent.mkdir(parents=True)
     (tmp_path / PATH).symlink_to("nowhere")
     free = PATH.replace("_000", "_001")
-    assert publish(partial, tmp_path, PATH, sha) == free
+    assert publish(partial, tmp_path, PATH, data) == free
     partial.unlink(missing_ok=True)
-    assert publish(partial, tmp_path, PATH, sha) == free
+    assert publish(partial, tmp_path, PATH, data) == free
 
 
 @pytest.mark.usefixtures("links")
 def test_the_number_after_999_has_four_digits(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"ours")
+    data = finished(partial, b"ours")
     last = PATH.replace("_000", "_999")
     (tmp_path / last).parent.mkdir(parents=True)
     (tmp_path / last).write_bytes(b"not ours")
-    assert publish(partial, tmp_path, last, sha) == PATH.replace("_000", "_1000")
+    assert publish(partial, tmp_path, last, data) == PATH.replace("_000", "_1000")
+
+
+@pytest.mark.usefixtures("links")
+@pytest.mark.parametrize("theirs", ["a terabyte", "a named pipe", "as long as ours, not to be read"])
+def test_a_name_taken_by_what_cannot_be_read_is_anothers_at_once(partial: Path, tmp_path: Path, theirs: str) -> None:
+    data = finished(partial, b"ours")
+    taken = tmp_path / PATH
+    taken.parent.mkdir(parents=True)
+    if theirs == "a named pipe":
+        os.mkfifo(taken)
+    else:
+        with taken.open("wb") as file:
+            file.truncate(1 << 40 if theirs == "a terabyte" else len(data))
+    if theirs.endswith("read"):
+        taken.chmod(0)
+        if os.access(taken, os.R_OK):
+            pytest.skip("root reads everything")
+    free = PATH.replace("_000", "_001")
+    assert publish(partial, tmp_path, PATH, data) == free
+    partial.unlink(missing_ok=True)
+    assert publish(partial, tmp_path, PATH, data) == free, "again, after the last step"
 
 
 def test_a_file_where_a_directory_should_be_is_an_oserror(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"ours")
+    data = finished(partial, b"ours")
     (tmp_path / "15463").write_bytes(b"")
     with pytest.raises(OSError, match="15463"):
-        publish(partial, tmp_path, PATH, sha)
+        publish(partial, tmp_path, PATH, data)
 
 
 @pytest.mark.usefixtures("links")
 def test_nothing_is_published_through_a_link(partial: Path, tmp_path: Path) -> None:
-    sha = finished(partial, b"ours")
+    data = finished(partial, b"ours")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "15463").mkdir()
     (tmp_path / "15463" / "crate1slot2").symlink_to(elsewhere)
     with pytest.raises(OSError, match="a link or a file is where a directory should be"):
-        publish(partial, tmp_path, PATH, sha)
+        publish(partial, tmp_path, PATH, data)
     assert list(elsewhere.iterdir()) == []
 
 

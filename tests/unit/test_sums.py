@@ -1,15 +1,19 @@
 """SHA256SUMS proves every finished file of its directory, with the tool that everybody has."""
 
 import hashlib
+import os
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archiver import sums
-from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.layout import SUMS
 
@@ -25,7 +29,7 @@ def put(directory: Path, name: str, content: bytes = b"") -> str:
 def add(directory: Path, name: str, sha256: str) -> None:
     """Give that file its line."""
     with Directory(directory, "") as opened:
-        sums.add(opened, name, sha256, opened, Abandoned())
+        sums.add(opened, name, sha256, opened)
 
 
 def read(directory: Path) -> dict[str, str]:
@@ -62,14 +66,6 @@ def test_adding_again_changes_nothing(tmp_path: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_every_finished_file_without_a_line_gets_one_and_nothing_else(tmp_path: Path) -> None:
-    expected = {name: put(tmp_path, name, name.encode()) for name in ("a.g3", "b.g3", "c.g3")}
-    put(tmp_path, "notes.txt")
-    (tmp_path / "directory.g3").mkdir()
-    add(tmp_path, "b.g3", expected["b.g3"])
-    assert read(tmp_path) == expected
-
-
 def test_lines_of_files_that_were_moved_away_stay(tmp_path: Path) -> None:
     for name in ("a.g3", "b.g3"):
         add(tmp_path, name, put(tmp_path, name, b"x"))
@@ -99,13 +95,10 @@ def test_it_is_readable_by_all_and_leaves_nothing_else_behind(tmp_path: Path) ->
 
 
 def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
-    sha = put(tmp_path, "a.g3")
     (tmp_path / SUMS).mkdir()
-    with pytest.raises(OSError, match=SUMS):
-        add(tmp_path, "a.g3", sha)
     with Directory(tmp_path, "") as opened, pytest.raises(OSError, match=SUMS):
-        sums._replace(opened, {"a.g3": sha}, opened)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [SUMS, "a.g3"]
+        sums._replace(opened, b"", opened)
+    assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]
 
 
 def test_there_are_none_before_the_first(tmp_path: Path) -> None:
@@ -118,7 +111,6 @@ ADDER = """
 import hashlib, sys
 from pathlib import Path
 from archiver import sums
-from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 directory, mine = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
@@ -129,7 +121,7 @@ for n in range(10):
     (directory / "whole").with_suffix(f".{mine}").write_bytes(content)
     (directory / "whole").with_suffix(f".{mine}").rename(directory / name)  # a file appears whole
     with Directory(directory, "") as opened:
-        sums.add(opened, name, hashlib.sha256(content).hexdigest(), opened, Abandoned())
+        sums.add(opened, name, hashlib.sha256(content).hexdigest(), opened)
 """
 
 
@@ -159,30 +151,118 @@ def test_two_archivers_at_once_leave_every_file_with_its_line(tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 21, "no temporary file is left"
 
 
-def add_elsewhere(directory: Path) -> subprocess.CompletedProcess[bytes]:
-    """Add an empty a.g3 in another process, so that one which never ends can be ended."""
-    script = (
-        "import pathlib, archiver.abandoned, archiver.directory, archiver.sums\n"
-        "here = archiver.directory.Directory(pathlib.Path('.'), '')\n"
-        f"archiver.sums.add(here, 'a.g3', '{EMPTY}', here, archiver.abandoned.Abandoned())"
-    )
-    return subprocess.run([sys.executable, "-c", script], cwd=directory, capture_output=True, timeout=30)
-
-
-def test_a_foreign_file_with_a_blank_in_its_name_holds_nothing_up(tmp_path: Path) -> None:
-    put(tmp_path, "a.g3")
-    put(tmp_path, "a copy.g3")
-    assert add_elsewhere(tmp_path).returncode == 0
-    assert read(tmp_path)["a.g3"] == EMPTY
-
-
-def test_a_foreign_file_whose_name_is_no_text_holds_nothing_up(tmp_path: Path) -> None:
-    put(tmp_path, "a.g3")
-    put(tmp_path, "\udcff.g3")
-    assert add_elsewhere(tmp_path).returncode == 0
-    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(f"{SUMS}.")]
-
-
 def test_a_file_that_is_moved_away_at_once_gets_its_line(tmp_path: Path) -> None:
     add(tmp_path, "a.g3", EMPTY)
     assert read(tmp_path) == {"a.g3": EMPTY}
+
+
+@pytest.mark.parametrize("there", ["a directory", "a named pipe", "a link", "a device"])
+def test_what_is_no_file_takes_no_line_and_is_left(tmp_path: Path, there: str) -> None:
+    path = tmp_path / SUMS
+    match there:
+        case "a directory":
+            path.mkdir()
+        case "a named pipe":
+            os.mkfifo(path)
+        case "a link":
+            path.symlink_to("elsewhere")
+        case "a device":
+            try:
+                os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            except OSError:
+                pytest.skip("no devices can be made here")
+    before = path.lstat()
+    with pytest.raises(sums.UnusableError, match=SUMS):
+        add(tmp_path, "a.g3", EMPTY)
+    assert path.lstat().st_ino == before.st_ino
+    assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]
+    if there != "a directory":
+        with pytest.raises(OSError, match=SUMS):
+            read(tmp_path)
+
+
+def test_one_of_8_gigabytes_takes_a_line_and_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / SUMS
+    with path.open("wb") as file:
+        file.truncate(8 << 30)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({1 << 30}, {1 << 30}));"
+    script = (
+        "import pathlib, archiver.directory, archiver.sums\n"
+        "here = archiver.directory.Directory(pathlib.Path('.'), '')\n"
+        f"archiver.sums.add(here, 'a.g3', '{EMPTY}', here)"
+    )
+    done = subprocess.run([sys.executable, "-c", limit + script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    line = f"\n{EMPTY}  a.g3\n".encode()
+    with path.open("rb") as file:
+        file.seek(8 << 30)
+        assert file.read() == line
+    with pytest.raises(OSError, match="8589934"):
+        read(tmp_path)
+
+
+def test_a_line_of_millions_of_characters_is_no_line(tmp_path: Path) -> None:
+    (tmp_path / SUMS).write_bytes(f"{EMPTY}  ".encode() + b"x" * 20_000_000 + f"\n{EMPTY}  a.g3\n".encode())
+    add(tmp_path, "b.g3", EMPTY)
+    assert list(read(tmp_path)) == ["a.g3", "b.g3"]
+
+
+# A line that is appended, or put in its place
+
+
+def lines(*names: str) -> bytes:
+    """Those of empty files."""
+    return "".join(f"{EMPTY}  {name}\n" for name in names).encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(b"", lines("m.g3"), id="nothing"),
+        pytest.param(lines("a.g3"), lines("a.g3", "m.g3"), id="at the end"),
+        pytest.param(lines("a.g3", "z.g3"), lines("a.g3", "m.g3", "z.g3"), id="between others"),
+        pytest.param(lines("a.g3")[:-1], lines("a.g3", "m.g3"), id="after a line without its end"),
+        pytest.param(lines("a.g3", "m.g3")[:-30], lines("a.g3", "m.g3"), id="where a part of it was written"),
+        pytest.param(lines("a.g3", "m.g3")[:-1], lines("a.g3", "m.g3"), id="where all but its end was written"),
+        pytest.param(b"f" * 64 + b"  m.g3\n", lines("m.g3"), id="for a wrong one"),
+        pytest.param(
+            b"f" * 64 + b"  m.g3\n" + lines("n.g3", "m.g3"), lines("m.g3", "n.g3"), id="for a wrong and a right one"
+        ),
+        pytest.param(
+            b"# by hand\n" + lines("z.g3"), b"# by hand\n" + lines("m.g3", "z.g3"), id="what is no line stays"
+        ),
+        pytest.param(
+            lines("xm.g3", "a.g3"), lines("xm.g3", "a.g3", "m.g3"), id="a name that ends like it is another"
+        ),
+        pytest.param(lines("m.g3", "z.g3"), lines("m.g3", "z.g3"), id="it is there"),
+        pytest.param(f"{EMPTY} *m.g3\n".encode(), f"{EMPTY} *m.g3\n".encode(), id="it is there, in binary mode"),
+    ],
+)
+def test_a_line_gets_its_place_and_others_stay(tmp_path: Path, before: bytes, after: bytes) -> None:
+    if before:
+        (tmp_path / SUMS).write_bytes(before)
+    for _ in range(2):
+        add(tmp_path, "m.g3", EMPTY)
+        assert (tmp_path / SUMS).read_bytes() == after
+
+
+NAMES = st.sampled_from(["a.g3", "b.g3", "c.g3", "2019-01-01-12-00-00_000.g3", "2019-01-01-12-00-00_1000.g3"])
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from([EMPTY, "f" * 64]))))
+def test_any_lines_in_any_order_are_the_latest_of_each_sorted(added: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        for name, sha256 in added:
+            add(Path(place), name, sha256)
+        text = (Path(place) / SUMS).read_text() if added else ""
+    assert text == "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(dict(added).items()))
+
+
+def test_a_line_more_costs_little_where_there_are_many(tmp_path: Path) -> None:
+    """Counted: with 50,000 lines nothing is replaced, and one line is written."""
+    text = lines(*(f"2019-01-01-12-00-00_{n:06d}.g3" for n in range(50_000)))
+    (tmp_path / SUMS).write_bytes(text)
+    inode = (tmp_path / SUMS).stat().st_ino
+    add(tmp_path, "2019-01-01-12-00-00_050000.g3", EMPTY)
+    assert (tmp_path / SUMS).stat().st_ino == inode
+    assert (tmp_path / SUMS).read_bytes() == text + lines("2019-01-01-12-00-00_050000.g3")
