@@ -9,6 +9,7 @@ from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
 from ingest.settings import Flags, seconds, stream_flag
 from ingest.signals import StopSignals
+from ingest.standard_streams import open_closed_ones
 from ingest.wire import FRAME_TYPES
 
 COMMANDS = {
@@ -103,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
+    open_closed_ones()
     args = sys.argv[1:] if args is None else args
     if args and args[0] in COMMANDS:
         command = importlib.import_module(f"archiver.commands.{args[0]}")

@@ -3,6 +3,7 @@
 It is read when it is asked for: nothing is counted here.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from archiver.live import ArchiveStatus, RecordingStatus
@@ -10,14 +11,16 @@ from archiver.segmentation import Why
 from archiver.sequence import Cause
 from archiver.told import Told
 from ingest.exposition import Exposition
+from ingest.log_writer import LogStatus
 
 
-def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) -> bytes:
+def metrics(status: ArchiveStatus | None, told: Told, log: LogStatus, root: Path, now: float) -> bytes:
     """In Prometheus' text format. status: None before there is an archive. root: the data directory. now: s since the
     epoch."""
     shown = Exposition("g3_archiver_")
-    healthy = status is not None and not any(status.problems(now))
+    healthy = not any(problems(status, log, now))
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
+    shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
     shown.disk("data", "the data directory", root)
     if status:
         text = "Until Kafka had answered a commit, of all streams together."
@@ -32,6 +35,16 @@ def metrics(status: ArchiveStatus | None, told: Told, root: Path, now: float) ->
     for stream in sorted({recording.stream for recording in recordings} | told.streams()):
         _told(shown.of(stream=stream), stream, told)
     return shown.text()
+
+
+def problems(status: ArchiveStatus | None, log: LogStatus, now: float) -> Iterator[str]:
+    """What is wrong, in words. status, now: as for `metrics`."""
+    if log.problem:
+        yield log.problem
+    if status:
+        yield from status.problems(now)
+    else:
+        yield "it hasn't begun yet"
 
 
 def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:

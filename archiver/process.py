@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from archiver.member import ClaimedError, Member
 from archiver.segmentation import Settings
 from archiver.told import Told
 from ingest.connection import ListenError
-from ingest.log import log_to_stderr
+from ingest.log import log_of_service
+from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client
 from ingest.signals import StopSignals
 from ingest.wire import FRAME_TYPES
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code."""
     carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
     settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
-    log_to_stderr(options.log_level, options.log_format)
+    writer = log_of_service(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
     told = Told()
     instance_id = options.instance_id or _instance_id(root)
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
     signals.on_stop(member.stopping.set)
     try:
-        with _http(options, member, told):
+        with _http(options, member, told, writer):
             member.run()
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
@@ -57,21 +57,21 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     return 0
 
 
-def _http(options: argparse.Namespace, member: Member, told: Told) -> AbstractContextManager[object]:
+def _http(
+    options: argparse.Namespace, member: Member, told: Told, writer: LogWriter
+) -> AbstractContextManager[object]:
     """What is served of it, if anything: recording goes on without."""
     if not options.http:
         return nullcontext()
     # Here, so that without it nothing is imported for it.
-    from archiver.metrics import metrics
+    from archiver.metrics import metrics, problems
     from ingest.http import HttpServer
-
-    def problems() -> Iterable[str]:
-        status = member.status()
-        return status.problems(time.time()) if status else ["it hasn't begun yet"]
 
     try:
         return HttpServer(
-            options.http, lambda: metrics(member.status(), told, options.data_dir, time.time()), problems
+            options.http,
+            lambda: metrics(member.status(), told, writer.status(), options.data_dir, time.time()),
+            lambda: problems(member.status(), writer.status(), time.time()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

@@ -25,6 +25,7 @@ from twisted.internet.protocol import Factory  # noqa: E402
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 
 from g3_agents.report import blocks  # noqa: E402
+from ingest.log import output_of_service  # noqa: E402
 
 _LAST_WORDS_SECONDS = 0.3
 _JOIN_SECONDS = 10.0
@@ -125,7 +126,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
 
 def main() -> None:
     """Run it until the recorder ends, or OCS wants it to."""
-    txaio.start_logging(level=os.environ.get("LOGLEVEL", "info").lower())
+    txaio.start_logging(out=output_of_service(1), level=os.environ.get("LOGLEVEL", "info").lower())
     with socket.socket(fileno=int(sys.argv[1])) as to_recorder:
         with to_recorder.makefile("rb", buffering=0) as unbuffered:
             hello = json.loads(unbuffered.readline())

@@ -15,8 +15,9 @@ from g3_agents.ocs_side import OcsSide
 from g3_agents.options import LOG_LEVELS
 from g3_agents.recorder import Recorder, State
 from g3_agents.report import LastErrors, Report
-from ingest.log import log_to_stderr
+from ingest.log import log_of_service
 from ingest.signals import StopSignals
+from ingest.standard_streams import open_closed_ones
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,13 @@ _STOP_SECONDS = 9.0
 
 def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
     """The options, from the site file and `args` (the command line, if None), which win; and the log begun."""
+    open_closed_ones()
     options: argparse.Namespace = site_config.parse_args(agent_class=agent_class, parser=parser, args=args)
     level = os.environ.get("LOGLEVEL", "info").lower()
     level = LOG_LEVELS.get(level, level)
     if level.upper() not in logging.getLevelNamesMapping():
         parser.error(f"the environment variable LOGLEVEL: {level!r} is none of error, warn, info, debug")
-    log_to_stderr(level)
+    log_of_service(level)
     return options
 
 

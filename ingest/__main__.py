@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingest.settings import Flags, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
 from ingest.signals import StopSignals
+from ingest.standard_streams import open_closed_ones
 
 _DESCRIPTION = """\
 Read the G3 frames of a stream from TCP and publish them to its Kafka topic, g3.frames.STREAM; of one stream, or of
@@ -107,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
+    open_closed_ones()
     parser = make_parser()
     options = parser.parse_args(args)
     if options.streams and options.listen:

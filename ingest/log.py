@@ -1,119 +1,32 @@
-"""The log on stderr: for people or as JSON, its times in UTC, floods of lines that are alike folded into a count.
+"""The log on stderr: for people or as JSON, its times in UTC, floods folded (folding.py).
 
-A sender gone mad gives thousands of warnings a second, a failing disk an error at every attempt. What is worth
-reading then is the first few, how many more came, and the latest.
-
-Alike are lines of one logger, level and template, and of one stream (by this code's custom the first argument of a
-template that begins with %s), whatever their other arguments. Only warnings and above are folded: each INFO line
-tells of an event of its own, such as a file finished. No line goes uncounted, LOST lines neither: those that were
-written and the counts add up to what happened (and each loss is an event in g3.files, besides).
+A service never waits for whoever reads its log (log_writer.py); a command that someone runs does, as any command.
 """
 
+import atexit
+import io
 import json
 import logging
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from types import TracebackType
 
-WRITTEN_AT_ONCE = 5
-"""So many lines that are alike are written within FLOOD_SECONDS; the next ones are folded."""
-FLOOD_SECONDS = 10.0
-"""So long folded lines are counted at first before the count is written; and so long without one, a flood is over."""
-MOST_SECONDS = 60.0
-"""In a long flood the counts come ever more rarely, but no more rarely than this."""
-MOST_KINDS = 256
-"""So many kinds of lines are remembered; the one that came least lately is forgotten, its count written."""
-
-_Kind = tuple[str, int, str, str]
+from ingest.folding import Folding
+from ingest.log_writer import LogWriter
 
 
-@dataclass(slots=True)
-class _Alike:
-    """Lines of a kind. Times in s."""
+class FoldingHandler(logging.Handler):
+    """Writes what `Folding` lets through, and its counts when they are due and when logging ends.
 
-    written: deque[float] = field(default_factory=lambda: deque(maxlen=WRITTEN_AT_ONCE))
-    last: float = 0.0
-    interval: float = 0.0
-    """Of the counts; 0: they aren't folded now."""
-    since: float = 0.0
-    """Of these they are counted."""
-    count: int = 0
-    latest: str = ""
-
-    @property
-    def due(self) -> float:
-        """When to write the count: at the end of the interval, or of the flood."""
-        return min(self.since + self.interval, self.last + FLOOD_SECONDS)
-
-
-class Folding:
-    """Which lines are to be written, and what stands for those that aren't. Times: s, of any clock that only goes on.
-
-    Bounded in memory. Not for several threads at once.
+    write: is given each line, without its end. end: is called last.
     """
 
-    def __init__(self) -> None:
-        self._kinds: OrderedDict[_Kind, _Alike] = OrderedDict()  # those of the latest lines last
-        self._forgotten: list[logging.LogRecord] = []
-
-    def folds(self, record: logging.LogRecord, now: float) -> bool:
-        """Whether this line is only counted; if not, it is to be written."""
-        kind = _kind(record)
-        alike = self._kinds.get(kind)
-        if alike is None:
-            alike = self._kinds[kind] = _Alike()
-            if len(self._kinds) > MOST_KINDS:
-                oldest, forgotten = self._kinds.popitem(last=False)
-                self._forgotten += _counted(oldest, forgotten, now)
-        else:
-            self._kinds.move_to_end(kind)
-        alike.last = now
-        if not alike.interval:
-            if len(alike.written) < WRITTEN_AT_ONCE or now - alike.written[0] >= FLOOD_SECONDS:
-                alike.written.append(now)
-                return False
-            alike.interval, alike.since = FLOOD_SECONDS, now
-        alike.count += 1
-        # Not the record: an exception among its arguments would keep its frames, and so their frames' data.
-        alike.latest = record.getMessage()
-        return True
-
-    def due(self) -> float | None:
-        """When `counts` has something to do; None: not until another line is folded."""
-        if self._forgotten:
-            return 0.0
-        return min((alike.due for alike in self._kinds.values() if alike.interval), default=None)
-
-    def counts(self, now: float) -> list[logging.LogRecord]:
-        """The lines to be written by now for those that were folded."""
-        lines, self._forgotten = self._forgotten, []
-        for kind, alike in list(self._kinds.items()):
-            if not alike.interval or now < alike.due:
-                continue
-            lines += _counted(kind, alike, now)
-            if alike.count <= WRITTEN_AT_ONCE or now - alike.last >= FLOOD_SECONDS:
-                del self._kinds[kind]  # it is over
-                continue
-            alike.interval = min(2 * alike.interval, MOST_SECONDS)
-            alike.since, alike.count = now, 0
-        return lines
-
-    def all_counts(self, now: float) -> list[logging.LogRecord]:
-        """The lines for all that were folded and not told yet; as at the end."""
-        lines, self._forgotten = self._forgotten, []
-        for kind, alike in self._kinds.items():
-            lines += _counted(kind, alike, now)
-        self._kinds.clear()
-        return lines
-
-
-class FoldingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # at run time it takes no argument
-    """Writes to stderr what `Folding` lets through, and its counts when they are due and when logging ends."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
+    def __init__(self, write: Callable[[str], None], end: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._write_line = write
+        self._end = end
         self._folding = Folding()
         assert self.lock
         self._folded = threading.Condition(self.lock)
@@ -124,8 +37,8 @@ class FoldingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # at run
     def emit(self, record: logging.LogRecord) -> None:
         """As logging's; it holds our lock."""
         try:
-            if record.levelno < logging.WARNING or self._closed or not self._folding.folds(record, time.monotonic()):
-                super().emit(record)
+            if self._closed or not self._folding.folds(record, time.monotonic()):
+                self._write_line(self.format(record))
             elif self._teller is None:
                 self._teller = threading.Thread(target=self._tell, name="log", daemon=True)
                 self._teller.start()
@@ -141,6 +54,7 @@ class FoldingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # at run
                 self._closed = True
                 self._write(self._folding.all_counts(time.monotonic()))
         super().close()
+        self._end()
 
     def _tell(self) -> None:
         with self._folded:
@@ -152,9 +66,9 @@ class FoldingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # at run
                 if not self._closed:
                     self._write(self._folding.counts(time.monotonic()))
 
-    def _write(self, lines: list[logging.LogRecord]) -> None:
-        for line in lines:
-            super().emit(line)
+    def _write(self, records: list[logging.LogRecord]) -> None:
+        for record in records:
+            self._write_line(self.format(record))
 
 
 class _Text(logging.Formatter):
@@ -167,7 +81,7 @@ class _Text(logging.Formatter):
 
 class JsonLines(_Text):
     """A line of JSON: `time`, `level`, `logger`, `message`; `stream` if it is about one; `count` if it stands for so
-    many that were folded; `exception`, as Python prints it."""
+    many that were folded, `dropped` for so many that were dropped; `exception`, as Python prints it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """As logging's."""
@@ -181,6 +95,8 @@ class JsonLines(_Text):
             said["stream"] = stream
         if count := getattr(record, "count", 0):
             said["count"] = count
+        if dropped := getattr(record, "dropped", 0):
+            said["dropped"] = dropped
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
@@ -188,41 +104,94 @@ class JsonLines(_Text):
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:
-    """Log lines of `level` and above to stderr. form: text or json."""
-    handler = FoldingHandler()
+    """Log lines of `level` and above to stderr, as a command does: it waits for whoever reads. form: text or json."""
+    stderr = sys.stderr
+
+    def write(line: str) -> None:
+        stderr.write(line + "\n")
+        stderr.flush()
+
+    _log_with(FoldingHandler(write), level, form)
+
+
+def log_of_service(level: str, form: str = "text") -> LogWriter:
+    """The same for a service, which waits for nobody; what Python itself prints to stderr goes the same way."""
+    encoding = "utf-8" if form == "json" else sys.stderr.encoding
+
+    def encoded(line: str) -> bytes:
+        return line.encode(encoding, errors="backslashreplace") + b"\n"
+
+    def end() -> None:
+        if writer.end():
+            sys.stderr = stderr  # for what the interpreter itself may still say
+
+    stderr = sys.stderr
+    writer = LogWriter(2, lambda count: encoded(handler.format(_dropped(count))))
+    handler = FoldingHandler(lambda line: writer.put(encoded(line)), end)
+    _log_with(handler, level, form)
+    sys.stderr = _Lines(lambda line: writer.put(encoded(line)))
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    return writer
+
+
+def output_of_service(fd: int) -> io.TextIOBase:
+    """A text file on that descriptor for another library's log: it waits for nobody either."""
+    text = logging.Formatter()
+    writer = LogWriter(fd, lambda count: f"{text.format(_dropped(count))}\n".encode())
+    atexit.register(writer.end)
+    return _Lines(lambda line: writer.put(f"{line}\n".encode(errors="backslashreplace")))
+
+
+def _log_with(handler: logging.Handler, level: str, form: str) -> None:
     handler.setFormatter(JsonLines() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(handlers=[handler], level=level.upper())
 
 
-def _kind(record: logging.LogRecord) -> _Kind:
-    template = str(record.msg)
-    named = template.startswith("%s") and isinstance(record.args, tuple) and record.args
-    about = str(named[0])[:200] if named else ""
-    return record.name, record.levelno, template, about
+class _Lines(io.TextIOBase):
+    """A text file that gives on whole lines. write_line: is given each, without its end."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write_line = write_line
+        self._lock = threading.RLock()  # a warning may be printed while garbage is collected, anywhere
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """As TextIOBase's."""
+        with self._lock:
+            *lines, self._begun = (self._begun + text).split("\n")
+            for line in lines:
+                self._write_line(line)
+        return len(text)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, where: str = "the program"
+) -> None:
+    logging.getLogger().critical("%s ends by an unexpected error", where, exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value and not isinstance(args.exc_value, SystemExit):
+        name = args.thread.name if args.thread else "unknown"
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback, f"the thread {name}")
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    """The line that stands for so many that were dropped."""
+    return logging.makeLogRecord(
+        {
+            "name": "log",
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": f"… {count} lines of the log were dropped here: whoever reads it didn't",
+            "dropped": count,
+        }
+    )
 
 
 def _stream(record: logging.LogRecord) -> str:
     """The stream that a line is about, by this code's custom; else an empty string."""
     named = str(record.msg).startswith("%s: ") and isinstance(record.args, tuple) and record.args
     return str(named[0]) if named else ""
-
-
-def _counted(kind: _Kind, alike: _Alike, now: float) -> list[logging.LogRecord]:
-    """The line that stands for those that were folded, if any were."""
-    if not alike.count:
-        return []
-    logger, level, template, about = kind
-    seconds = max(1, round(now - alike.since))
-    text = f"… {alike.count} more like this in the last {seconds} s: {alike.latest}"
-    return [
-        logging.makeLogRecord(
-            {
-                "name": logger,
-                "levelno": level,
-                "levelname": logging.getLevelName(level),
-                "msg": text,
-                "stream": about if template.startswith("%s: ") else "",
-                "count": alike.count,
-            }
-        )
-    ]

@@ -7,28 +7,33 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingest.exposition import Exposition
+from ingest.log_writer import LogStatus
 from ingest.stream import StreamStatus
 from ingest.streams import Down
 
 
-def metrics(statuses: Sequence[StreamStatus | Down], spool_dir: Path, now: float) -> bytes:
+def metrics(statuses: Sequence[StreamStatus | Down], log: LogStatus, spool_dir: Path, now: float) -> bytes:
     """In Prometheus' text format. spool_dir: the streams' spools are in there. now: s since the epoch."""
     shown = Exposition("g3_ingest_")
+    shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
     for status in statuses:
-        _stream(shown.of(stream=status.stream), status, spool_dir / status.stream, now)
+        healthy = not any(problems([status], log))
+        _stream(shown.of(stream=status.stream), status, spool_dir / status.stream, now, healthy=healthy)
     return shown.text()
 
 
-def problems(statuses: Sequence[StreamStatus | Down]) -> Iterator[str]:
+def problems(statuses: Sequence[StreamStatus | Down], log: LogStatus) -> Iterator[str]:
     """What is wrong, in words; with the stream's name, if there are several."""
+    if log.problem:
+        yield log.problem
     for status in statuses:
         for problem in status.problems():
             yield f"{status.stream}: {problem}" if len(statuses) > 1 else problem
 
 
-def _stream(shown: Exposition, status: StreamStatus | Down, spool: Path, now: float) -> None:
+def _stream(shown: Exposition, status: StreamStatus | Down, spool: Path, now: float, *, healthy: bool) -> None:
     running = status if isinstance(status, StreamStatus) else None
-    shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", not any(status.problems()))
+    shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
     shown.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
     text = "1 if the sender has said START, and not END since."
     shown.gauge("acquiring", text, running is not None and running.acquiring)

@@ -10,7 +10,8 @@ from confluent_kafka import KafkaException, Producer
 
 from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG
-from ingest.log import log_to_stderr
+from ingest.log import log_of_service
+from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client
 from ingest.signals import StopSignals
 from ingest.spool import SpoolError
@@ -24,11 +25,13 @@ log = logging.getLogger("ingest")
 
 def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code. several: the streams, if it isn't the one of the flags."""
-    log_to_stderr(options.log_level, options.log_format)
+    writer = log_of_service(options.log_level, options.log_format)
     try:
         config = kafka_client(options, PRODUCER_CONFIG)
         Producer(config)  # raises on a wrong setting, before anything is opened
-        return _run_several(options, several, config, signals) if several else _run_one(options, config, signals)
+        if several:
+            return _run_several(options, several, config, writer, signals)
+        return _run_one(options, config, writer, signals)
     except (SpoolError, TopicRefused, ListenError) as error:
         log.error("%s", error)
     except KafkaException as error:  # a client setting that librdkafka doesn't take
@@ -36,12 +39,14 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
     return 1
 
 
-def _run_one(options: argparse.Namespace, config: dict[str, str | int | bool], signals: StopSignals) -> int:
+def _run_one(
+    options: argparse.Namespace, config: dict[str, str | int | bool], writer: LogWriter, signals: StopSignals
+) -> int:
     settings = stream_of_flags(options)
     with opened(settings, options.spool_dir, config) as stream:
         signals.on_stop(stream.over.set)
         say_where(settings, config)
-        with _http(options, lambda: [stream.status()]):
+        with _http(options, lambda: [stream.status()], writer):
             stream.run()
     return 0
 
@@ -50,16 +55,17 @@ def _run_several(
     options: argparse.Namespace,
     settings: Sequence[StreamSettings],
     config: dict[str, str | int | bool],
+    writer: LogWriter,
     signals: StopSignals,
 ) -> int:
     streams = Streams(settings, options.spool_dir, config)
     signals.on_stop(streams.over.set)
-    with _http(options, streams.status):
+    with _http(options, streams.status, writer):
         return 0 if streams.run() else 1
 
 
 def _http(
-    options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | Down]]
+    options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | Down]], writer: LogWriter
 ) -> AbstractContextManager[object]:
     """What is served of them, if anything: recording goes on without."""
     if not options.http:
@@ -71,8 +77,8 @@ def _http(
     try:
         return HttpServer(
             options.http,
-            lambda: metrics(statuses(), options.spool_dir, time.time()),
-            lambda: problems(statuses()),
+            lambda: metrics(statuses(), writer.status(), options.spool_dir, time.time()),
+            lambda: problems(statuses(), writer.status()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

@@ -202,6 +202,8 @@ def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | boo
     if options.bootstrap_servers:
         config["bootstrap.servers"] = options.bootstrap_servers
     config["logger"] = _LIBRDKAFKA
+    # What that logger drops isn't even queued: a client that isn't polled would keep it all.
+    config.setdefault("log_level", _LIBRDKAFKA_LEVEL)
     return config
 
 
@@ -282,4 +284,6 @@ def _librdkafka_logger() -> logging.Logger:
     return logger
 
 
+_LIBRDKAFKA_LEVEL = 2
+"""syslog's "critical", as the logger's."""
 _LIBRDKAFKA = _librdkafka_logger()

@@ -21,7 +21,7 @@ from frames import saying
 from processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan
 from wire_model import End, read
 
-from ingest.log import WRITTEN_AT_ONCE
+from ingest.folding import WRITTEN_AT_ONCE
 from ingest.topic import rejected_topic
 
 MIB = 1 << 20

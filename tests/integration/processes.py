@@ -1,5 +1,6 @@
 """The recorder as an operator runs it: real `ingest` and `archiver` processes, and what their tests ask of them."""
 
+import fcntl
 import http.client
 import os
 import re
@@ -44,6 +45,8 @@ class Program:
         self.lines: list[tuple[float, str]] = []
         """Its log: when each line came (time.time()), and the line."""
         self._more = threading.Condition()
+        self._reads = threading.Event()
+        self._reads.set()
         self._ended = False
         self._process = start_tethered(
             [sys.executable, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
@@ -80,6 +83,16 @@ class Program:
         """When the lines came in which the pattern is found, s since the epoch."""
         return [at for at, line in self.lines if re.search(pattern, line)]
 
+    def leave_log_unread(self, pipe_bytes: int) -> None:
+        """Read its log no further, as a pager that waits for a key. pipe_bytes: that the pipe is to hold."""
+        assert self._process.stderr is not None
+        fcntl.fcntl(self._process.stderr, fcntl.F_SETPIPE_SZ, pipe_bytes)
+        self._reads.clear()
+
+    def read_log(self) -> None:
+        """Read it again, from where that was left off."""
+        self._reads.set()
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
@@ -90,6 +103,7 @@ class Program:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} goes on:\n{self.log}") from None
+        self.read_log()
         self._reader.join()
         return code
 
@@ -103,12 +117,14 @@ class Program:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self.read_log()
         self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as log:
             for line in log:
+                self._reads.wait()
                 with self._more:
                     self.lines.append((time.time(), line.decode(errors="replace").rstrip()))
                     self._more.notify_all()

@@ -19,6 +19,10 @@ def await_frames(observatory: Observatory, count: int) -> None:
     eventually(lambda: data(client.record).get("frames") == count, f"{count} frames are received")
 
 
+def await_files(observatory: Observatory, count: int) -> None:
+    eventually(lambda: len(observatory.files()) == count, f"{count} files are finished")
+
+
 def ends(agent: Program, number: signal.Signals) -> None:
     begun = time.monotonic()
     assert agent.stop(number) == 0
@@ -87,6 +91,25 @@ def test_sigterm_while_kafka_is_away(observatory: Observatory, tmp_path: Path) -
         assert observatory.recorded() == list(range(sent + 1))
         assert "LOST" not in agent.log
         assert agent.stop() == 0
+
+
+def test_a_burst_of_signals_while_nobody_reads_the_log(observatory: Observatory) -> None:
+    observatory.create_topic()
+    with Simulator(stream_id=observatory.stream, alive=True) as simulator:
+        agent = observatory.recorder(simulator.port)
+        simulator.command("wait")
+        client = observatory.client("recorder")
+        agent.leave_log_unread(4096)
+        for acquisition in range(20):  # 4 lines each
+            simulator.command("start")
+            simulator.command("frames 1")
+            simulator.command("end")
+            await_files(observatory, acquisition + 1)
+        eventually(lambda: data(client.record).get("finished") == 20, "OCS sees it")
+        for _ in range(100):
+            agent.send(signal.SIGTERM)
+            agent.send(signal.SIGINT)
+        ends(agent, signal.SIGTERM)
 
 
 def test_the_process_that_speaks_ocs_ends_with_a_recorder_that_is_killed(observatory: Observatory) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ingest.log import FLOOD_SECONDS, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding, JsonLines
+from ingest.folding import FLOOD_SECONDS, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding
+from ingest.log import JsonLines
 
 REJECTED = "%s: rejected a frame of %d bytes: %s"
 
@@ -244,10 +245,10 @@ def test_a_json_line_holds_a_whole_traceback() -> None:
 
 _PROGRAM = """
 import logging, os, signal, sys, threading, time
-import ingest.log
-from ingest.log import log_to_stderr
-ingest.log.FLOOD_SECONDS = float(sys.argv[1])
-log_to_stderr("info")
+import ingest.folding
+from ingest.log import log_of_service
+ingest.folding.FLOOD_SECONDS = float(sys.argv[1])
+log_of_service("info")
 log = logging.getLogger("ingest.stream")
 over = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: over.set())

@@ -12,17 +12,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from archiver.event import RecordsLost
 from archiver.live import ArchiveStatus, OpenFile, RecordingStatus
 from archiver.metrics import metrics as archiver_metrics
+from archiver.metrics import problems as archiver_problems
 from archiver.recorded import Recorded
 from archiver.sequence import Cause
 from archiver.told import Told
 from ingest.exposition import Exposition
 from ingest.latency import BOUNDS, Latency
+from ingest.log_writer import LogStatus
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
 from ingest.stream import StreamStatus
 from ingest.streams import Down
 
 NOW = 1_700_000_000.0
+ALL_IS_WRITTEN = LogStatus()
+UNREAD = LogStatus(7, "the log hasn't been written for 40 s")
 MS = 1_700_000_000_000
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -128,7 +132,7 @@ STREAM = StreamStatus(
 
 
 def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, float]:
-    found = samples(ingest_metrics([status], spool_dir, NOW))
+    found = samples(ingest_metrics([status], ALL_IS_WRITTEN, spool_dir, NOW))
     return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
 
 
@@ -177,18 +181,20 @@ def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: 
     for name in ("slot", "down"):
         (tmp_path / name).mkdir()
     streams: list[StreamStatus | Down] = [STREAM, Down("down", "its spool is locked")]
-    found = samples(ingest_metrics(streams, tmp_path, NOW))
+    found = samples(ingest_metrics(streams, ALL_IS_WRITTEN, tmp_path, NOW))
     for metric in ("healthy", "connected", "acquiring"):
         values = [found[f"g3_ingest_{metric}", (("stream", name),)] for name in ("slot", "down")]
         assert values == [1, 0]
     assert found["g3_ingest_spool_disk_free_bytes", (("stream", "down"),)] > 0
     assert ("g3_ingest_frames_total", (("stream", "down"),)) not in found, "0 would be wrong"
-    assert list(problems(streams)) == ["down: its spool is locked"]
-    assert list(problems([replace(STREAM, peer=None), *streams])) == [
+    assert list(problems(streams, ALL_IS_WRITTEN)) == ["down: its spool is locked"]
+    assert list(problems([replace(STREAM, peer=None), *streams], ALL_IS_WRITTEN)) == [
         "slot: no connection to smurf:4532",
         "down: its spool is locked",
     ]
-    assert list(problems([replace(STREAM, peer=None)])) == ["no connection to smurf:4532"], "there is but one"
+    assert list(problems([replace(STREAM, peer=None)], ALL_IS_WRITTEN)) == ["no connection to smurf:4532"], (
+        "there is but one"
+    )
 
 
 # archiver
@@ -213,8 +219,8 @@ RECORDING = RecordingStatus(
 ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, Latency().counts(), Latency().counts())
 
 
-def of_archiver(status: ArchiveStatus | None, told: Told) -> Samples:
-    return samples(archiver_metrics(status, told, Path("/"), NOW))
+def of_archiver(status: ArchiveStatus | None, told: Told, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
+    return samples(archiver_metrics(status, told, log, Path("/"), NOW))
 
 
 def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:
@@ -298,3 +304,15 @@ def test_an_archiver_that_has_all_there_is_isnt_behind_however_old_that_is() -> 
 
 def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
     assert of_archiver(None, Told())["g3_archiver_healthy", ()] == 0
+
+
+def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path: Path) -> None:
+    found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, NOW))
+    assert found["g3_ingest_log_dropped_lines_total", ()] == 7
+    assert found["g3_ingest_healthy", (("stream", STREAM.stream),)] == 0
+    assert list(problems([STREAM], UNREAD)) == [UNREAD.problem]
+    recorded = of_archiver(ARCHIVE, Told(), UNREAD)
+    assert recorded["g3_archiver_log_dropped_lines_total", ()] == 7
+    assert recorded["g3_archiver_healthy", ()] == 0
+    assert list(archiver_problems(ARCHIVE, UNREAD, NOW)) == [UNREAD.problem]
+    assert list(archiver_problems(None, ALL_IS_WRITTEN, NOW)) == ["it hasn't begun yet"]

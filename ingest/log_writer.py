@@ -1,0 +1,133 @@
+"""The log's lines, written to a file descriptor by a thread of its own: nobody who logs waits for whoever reads.
+
+Whoever reads stderr may stop: a pager, a stuck log driver, a full disk. A write to the pipe then blocks the thread
+that logs, with the log's lock, and so everyone else. Here lines wait in a queue, bounded in bytes and in lines. When
+it is full the oldest are dropped: what an operator who looks again needs most is what is wrong now, and the pipe
+still holds the first lines of the trouble. Where lines are missing, one says how many.
+"""
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MOST_BYTES = 1 << 20
+MOST_LINES = 10_000
+MOST_LINE_BYTES = 1 << 16
+STUCK_SECONDS = 30.0
+"""A line that has been waiting for so long is a problem; journald, when it is restarted, needs a few seconds."""
+_RETRY_SECONDS = 1.0
+_STUCK_END_SECONDS = 1.0
+_END_SECONDS = 5.0
+"""How long the end of the program waits at most for a reader that is slow, and (above) for one that doesn't read."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """How the log is."""
+
+    dropped_lines: int = 0
+    problem: str | None = None
+    """Since when nothing could be written, and why, in words; None if all is well."""
+
+
+class LogWriter:
+    """Writes to a descriptor what it is given, in that order, a line at a time. For any thread.
+
+    of_dropped: gives the line that stands for so many that were dropped. A write that fails is tried again each
+    second.
+    """
+
+    def __init__(self, fd: int, of_dropped: Callable[[int], bytes]) -> None:
+        self._fd = fd
+        self._of_dropped = of_dropped
+        # Never held during a write. Reentrant: whatever is deleted while a line is put may print a line, too.
+        self._changed = threading.Condition(threading.RLock())
+        self._dropped = 0
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped_here = 0  # between what was written and the first of _lines
+        self._written = 0
+        self._busy = False
+        self._waiting_since: float | None = None
+        self._error: str | None = None
+        self._ending = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Write a line, which ends with a line end, when its turn comes; none after the end."""
+        if self._ended:  # the interpreter may have ended our thread, even while it held the lock
+            return
+        if len(line) > MOST_LINE_BYTES:
+            line = line[:MOST_LINE_BYTES] + b" ... (cut)\n"
+        with self._changed:
+            self._lines.append(line)
+            self._bytes += len(line)
+            while self._bytes > MOST_BYTES or len(self._lines) > MOST_LINES:
+                self._bytes -= len(self._lines.popleft())
+                self._dropped_here += 1
+                self._dropped += 1
+            if not self._busy:
+                self._changed.notify_all()
+
+    def status(self) -> LogStatus:
+        """How it is now."""
+        since, error = self._waiting_since, self._error
+        if since is None or (waited := time.monotonic() - since) < STUCK_SECONDS:
+            return LogStatus(self._dropped)
+        why = error or "whoever reads stderr doesn't"
+        return LogStatus(
+            self._dropped, f"the log hasn't been written for {waited:.0f} s: {why} ({self._dropped} lines dropped)"
+        )
+
+    def end(self) -> bool:
+        """Wait until all is written, but for a reader that doesn't read no longer than 1 s. Whether all is."""
+        give_up_at = time.monotonic() + _END_SECONDS
+        self._ending.set()
+        with self._changed:
+            while self._busy or self._lines:
+                written, now = self._written, time.monotonic()
+                if now >= give_up_at:
+                    break
+                self._changed.wait(min(_STUCK_END_SECONDS, give_up_at - now))
+                if self._written == written:
+                    break
+            self._ended = True
+            return not (self._busy or self._lines)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._lines:
+                    self._busy = False
+                    self._changed.notify_all()  # who waits for the end
+                    self._changed.wait()
+                self._busy = True
+                if self._dropped_here:
+                    line, self._dropped_here = self._of_dropped(self._dropped_here), 0
+                else:
+                    line = self._lines.popleft()
+                    self._bytes -= len(line)
+            self._waiting_since = time.monotonic()
+            self._write(line)
+            self._waiting_since = None
+            self._written += 1
+
+    def _write(self, line: bytes) -> None:
+        """However long it takes, but for an error at the end."""
+        rest = memoryview(line)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+                self._error = None
+            except BlockingIOError:  # somebody who shares the descriptor has made it so
+                select.select((), (self._fd,), (), _RETRY_SECONDS)
+            except OSError as error:
+                self._error = f"stderr: {error.strerror}"
+                if self._ending.wait(_RETRY_SECONDS):
+                    return
