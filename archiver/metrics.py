@@ -3,8 +3,8 @@
 It is read when it is asked for: nothing is counted here.
 """
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from archiver.live import ArchiveStatus, RecordingStatus
 from archiver.segmentation import Why
@@ -14,14 +14,16 @@ from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
 
 
-def metrics(status: ArchiveStatus | None, told: Told, log: LogStatus, root: Path, now: float) -> bytes:
-    """In Prometheus' text format. status: None before there is an archive. root: the data directory. now: s since the
-    epoch."""
+def metrics(
+    status: ArchiveStatus | None, told: Told, log: LogStatus, space: os.statvfs_result | None, now: float
+) -> bytes:
+    """In Prometheus' text format. status: None before there is an archive. space: of the data directory. now: s since
+    the epoch."""
     shown = Exposition("g3_archiver_")
     healthy = not any(problems(status, log, now))
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
     shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
-    shown.disk("data", "the data directory", root)
+    shown.disk("data", "the data directory", space)
     if status:
         text = "Until Kafka had answered a commit, of all streams together."
         shown.latency("commit_latency_seconds", text, status.commits)

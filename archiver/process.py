@@ -65,12 +65,14 @@ def _http(
         return nullcontext()
     # Here, so that without it nothing is imported for it.
     from archiver.metrics import metrics, problems
+    from ingest.disks import Disks
     from ingest.http import HttpServer
 
+    disks = Disks()
     try:
         return HttpServer(
             options.http,
-            lambda: metrics(member.status(), told, writer.status(), options.data_dir, time.time()),
+            lambda: metrics(member.status(), told, writer.status(), disks.space(options.data_dir), time.time()),
             lambda: problems(member.status(), writer.status(), time.time()),
         )
     except ListenError as error:

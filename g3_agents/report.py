@@ -108,7 +108,7 @@ class Report:
             if half and half.error
         ]
         if stream:
-            found += stream.problems()
+            found += stream.problems(now)
         elif recorder.ingest:
             found.append("ingest hasn't begun yet")
         if archive:

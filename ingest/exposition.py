@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
@@ -50,11 +49,9 @@ class Exposition(Collector):
         family = self._family(HistogramMetricFamily, name, text)
         family.add_metric(list(self._labels.values()), buckets, latency.seconds)
 
-    def disk(self, name: str, what: str, path: Path) -> None:
-        """How much there is and how much is free in the file system of `path`; nothing if it isn't there now."""
-        try:
-            found = os.statvfs(path)
-        except OSError:
+    def disk(self, name: str, what: str, found: os.statvfs_result | None) -> None:
+        """How much there is and how much is free in a file system; nothing if that can't be had now."""
+        if found is None:
             return
         self.gauge(f"{name}_free_bytes", f"Bytes free in the file system of {what}.", found.f_bavail * found.f_frsize)
         self.gauge(

@@ -3,41 +3,48 @@
 It is read when it is asked for: nothing is counted here.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ingest.disks import Disks
 from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
 from ingest.stream import StreamStatus
 from ingest.streams import Down
 
 
-def metrics(statuses: Sequence[StreamStatus | Down], log: LogStatus, spool_dir: Path, now: float) -> bytes:
+def metrics(
+    statuses: Sequence[StreamStatus | Down], log: LogStatus, spool_dir: Path, disks: Disks, now: float
+) -> bytes:
     """In Prometheus' text format. spool_dir: the streams' spools are in there. now: s since the epoch."""
     shown = Exposition("g3_ingest_")
     shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
     for status in statuses:
-        healthy = not any(problems([status], log))
-        _stream(shown.of(stream=status.stream), status, spool_dir / status.stream, now, healthy=healthy)
+        healthy = not any(problems([status], log, now))
+        space = disks.space(spool_dir / status.stream)
+        _stream(shown.of(stream=status.stream), status, space, now, healthy=healthy)
     return shown.text()
 
 
-def problems(statuses: Sequence[StreamStatus | Down], log: LogStatus) -> Iterator[str]:
-    """What is wrong, in words; with the stream's name, if there are several."""
+def problems(statuses: Sequence[StreamStatus | Down], log: LogStatus, now: float) -> Iterator[str]:
+    """What is wrong, in words; with the stream's name, if there are several. now: s since the epoch."""
     if log.problem:
         yield log.problem
     for status in statuses:
-        for problem in status.problems():
+        for problem in status.problems(now):
             yield f"{status.stream}: {problem}" if len(statuses) > 1 else problem
 
 
-def _stream(shown: Exposition, status: StreamStatus | Down, spool: Path, now: float, *, healthy: bool) -> None:
+def _stream(
+    shown: Exposition, status: StreamStatus | Down, space: os.statvfs_result | None, now: float, *, healthy: bool
+) -> None:
     running = status if isinstance(status, StreamStatus) else None
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
     shown.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
     text = "1 if the sender has said START, and not END since."
     shown.gauge("acquiring", text, running is not None and running.acquiring)
-    shown.disk("spool_disk", "the spool", spool)
+    shown.disk("spool_disk", "the spool", space)
     if running:
         _running(shown, running, now)
 
@@ -57,9 +64,10 @@ def _running(shown: Exposition, status: StreamStatus, now: float) -> None:
 
     shown.gauge("spool_bytes", "Bytes of records that wait for Kafka.", status.spool_bytes)
     shown.gauge("spool_limit_bytes", "Bytes in the spool at which reading stops.", status.spool_limit)
-    oldest = status.spool_oldest if status.spool_bytes else None
-    age = max(0.0, now - oldest / 1000) if oldest is not None else 0.0
-    shown.gauge("spool_oldest_age_seconds", "Age of the oldest record that waits for Kafka; 0 if none does.", age)
+    text = "Age of the oldest record that waits for Kafka; 0 if none does."
+    shown.gauge("spool_oldest_age_seconds", text, status.oldest_age(now))
+    text = "For how long a write to the spool, or a sync of it, has hung; 0 if none takes long."
+    shown.gauge("hanging_seconds", text, status.hang.seconds if status.hang else 0.0)
     text = "Bundles of records in the spool that were given up as damaged."
     shown.counter("spool_unreadable_bundles", text, status.spool_unreadable)
 

@@ -15,7 +15,7 @@ from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client
 from ingest.signals import StopSignals
 from ingest.spool import SpoolError
-from ingest.stream import StreamStatus
+from ingest.stream import Stream, StreamStatus
 from ingest.stream_settings import StreamSettings, stream_of_flags
 from ingest.stream_topics import TopicRefused
 from ingest.streams import Down, Streams, opened, say_where
@@ -43,11 +43,17 @@ def _run_one(
     options: argparse.Namespace, config: dict[str, str | int | bool], writer: LogWriter, signals: StopSignals
 ) -> int:
     settings = stream_of_flags(options)
-    with opened(settings, options.spool_dir, config) as stream:
+    running: list[Stream] = []
+
+    def status() -> StreamStatus | Down:
+        return running[0].status() if running else Down(settings.name, "its spool is being opened")
+
+    # First of all, and until the end: to open a spool, and to close it, takes its disk.
+    with _http(options, lambda: [status()], writer), opened(settings, options.spool_dir, config) as stream:
+        running.append(stream)
         signals.on_stop(stream.over.set)
         say_where(settings, config)
-        with _http(options, lambda: [stream.status()], writer):
-            stream.run()
+        stream.run()
     return 0
 
 
@@ -71,14 +77,16 @@ def _http(
     if not options.http:
         return nullcontext()
     # Here, so that without it nothing is imported for it.
+    from ingest.disks import Disks
     from ingest.http import HttpServer
     from ingest.metrics import metrics, problems
 
+    disks = Disks()
     try:
         return HttpServer(
             options.http,
-            lambda: metrics(statuses(), writer.status(), options.spool_dir, time.time()),
-            lambda: problems(statuses(), writer.status()),
+            lambda: metrics(statuses(), writer.status(), options.spool_dir, disks, time.time()),
+            lambda: problems(statuses(), writer.status(), time.time()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
+from ingest.activity import Activity
 from ingest.bundle import Bundle
 from ingest.flight import PRODUCER_CONFIG, Flight
 from ingest.latency import Latency
@@ -71,6 +72,7 @@ class Publisher:
         self.trouble: str | None = None
         self.oldest: int | None = None
         self.latency = Latency()
+        self.activity = Activity()
         self._stopping = threading.Event()
         self._abandon = threading.Event()
         self._left = threading.Event()  # something for `run` to do
@@ -168,7 +170,8 @@ class Publisher:
         flight.serve(0)
         given = False
         while not given and not flight.failed and flight.bytes < self._in_flight_limit:
-            bundles = self._spool.read(self._after, self._in_flight_limit // 4, from_disk=from_disk)
+            with self.activity.of("a read of the spool"):
+                bundles = self._spool.read(self._after, self._in_flight_limit // 4, from_disk=from_disk)
             for bundle in bundles:
                 if not self._send(flight, bundle, may_ask=from_disk):
                     return False
@@ -202,7 +205,8 @@ class Publisher:
     def _forget(self, flight: Flight) -> None:
         self._removed = time.monotonic()
         if keys := flight.take_acknowledged():
-            self._spool.remove(keys)
+            with self.activity.of("removing from the spool what Kafka has"):
+                self._spool.remove(keys)
 
     def _see_whether_it_answers(self, flight: Flight) -> None:
         if flight.bytes and time.monotonic() - max(flight.answered, self._throttling.until) > _COMPLAIN_SECONDS:

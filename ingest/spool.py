@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ingest.activity import Activity
 from ingest.bundle import Bundle, bundled, records
 from ingest.fresh import FRESH_BYTES, Fresh
 from ingest.reception import Entry
@@ -70,6 +71,7 @@ class Spool:
         self._writing = threading.Lock()  # taken before _changed, if both are
         self._starved = self.full = self.stopping = self._closed = False
         self.bytes = self.bundles = self.unreadable = 0
+        self.syncing = Activity()  # of whoever makes it durable
         self._used = 0  # of the disk
         self._writer: SpoolFileWriter | None = None  # of the last of the files
         self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # no longer written
@@ -361,13 +363,14 @@ class Spool:
         for old in done:  # first, however often the sync fails
             os.close(old.fd)
         try:
-            for old, _ in unsynced:
-                os.fdatasync(old.fd)
-            if writer:
-                os.fdatasync(writer.fd)
-            if names:
-                sync_directory(self._directory)
-            self._state_file.sync()
+            with self.syncing.of("a sync of the spool"):
+                for old, _ in unsynced:
+                    os.fdatasync(old.fd)
+                if writer:
+                    os.fdatasync(writer.fd)
+                if names:
+                    sync_directory(self._directory)
+                self._state_file.sync()
         except OSError:
             self._names_changed = self._names_changed or names
             raise

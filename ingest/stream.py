@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ingest.activity import Activity, Hang, longest
 from ingest.connection import Connection, Events
 from ingest.latency import LatencyCounts
 from ingest.publisher import Publisher
@@ -17,6 +18,8 @@ from ingest.topic import Kind
 
 log = logging.getLogger(__name__)
 
+LATE_SECONDS = 30.0
+"""So long after its receipt a record that Kafka hasn't acknowledged is a problem, whatever the reason."""
 _SPOOL_RETRY_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _STOP_SECONDS = 3.0
@@ -38,7 +41,8 @@ class StreamStatus:
     that waits for Kafka was received, None if none is known to. spool_unreadable: bundles of records given up as
     damaged. acknowledged: the offset of the last record that Kafka has; latency: of those that it acknowledged, from
     receipt on. trouble: why it waits for Kafka or its disk now, None if it doesn't. throttled: what is to be said of
-    Kafka's quotas, None if it doesn't throttle; throttled_seconds: for how long it has, in all.
+    Kafka's quotas, None if it doesn't throttle; throttled_seconds: for how long it has, in all. hang: what its disk
+    doesn't come to an end of, None if it does.
     """
 
     stream: str
@@ -64,13 +68,24 @@ class StreamStatus:
     trouble: str | None
     throttled: str | None = None
     throttled_seconds: float = 0.0
+    hang: Hang | None = None
 
-    def problems(self) -> Iterator[str]:
-        """What is wrong, in words."""
-        if self.trouble:
+    def oldest_age(self, now: float) -> float:
+        """How long the first record that waits for Kafka has done so, s; 0 if none does. now: s since the epoch."""
+        oldest = self.spool_oldest if self.spool_bytes else None
+        return max(0.0, now - oldest / 1000) if oldest is not None else 0.0
+
+    def problems(self, now: float) -> Iterator[str]:
+        """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch."""
+        if self.hang:
+            yield f"the spool's disk doesn't answer: {self.hang.what} has taken {self.hang.seconds:.0f} s"
+        elif self.trouble:
             yield self.trouble
         elif self.throttled:
             yield self.throttled
+        elif (age := self.oldest_age(now)) > LATE_SECONDS:
+            waiting = f"{self.spool_bytes / 1e6:.1f} MB wait in the spool"
+            yield f"Kafka hasn't acknowledged what came {age:.0f} s ago; {waiting}"
         if not self.peer:
             why = f" (lost: {self.lost_why})" if self.lost_why else ""
             yield f"no connection to {self.source}{why}"
@@ -103,6 +118,7 @@ class Stream:
         self._connections = self._frames_received = self._bytes_received = self._rejected = 0
         self._last_frame: int | None = None
         self._cant_append: str | None = None
+        self._reading = Activity()  # of the thread that reads the socket
         self._spool = spool
         self._publisher = publisher
         if spool.bundles:
@@ -164,6 +180,7 @@ class Stream:
             trouble=self._cant_append or full or self._publisher.trouble,
             throttled=self._publisher.throttling.problem(time.monotonic()),
             throttled_seconds=self._publisher.throttling.seconds,
+            hang=longest(self._reading.hang(), self._spool.syncing.hang(), self._publisher.activity.hang()),
         )
 
     def _read(self) -> None:
@@ -217,7 +234,8 @@ class Stream:
         said = give_up_at = None
         while True:
             try:
-                self._spool.append(entries)
+                with self._reading.of("a write to the spool"):
+                    self._spool.append(entries)
                 break
             except SpoolError as error:
                 now = time.monotonic()
@@ -233,7 +251,8 @@ class Stream:
                         log.error("%s: stopped before it could; what was read last is lost", self._name)
                         raise
                 self._spool.wait_for_removal(_SPOOL_RETRY_SECONDS)
-        self._publisher.hurry()
+        with self._reading.of("giving the publisher what was spooled"):
+            self._publisher.hurry()
         if said is not None:
             self._cant_append = None
             log.info("%s: the spool can be written again", self._name)

@@ -63,7 +63,7 @@ class Down:
     stream: str
     why: str
 
-    def problems(self) -> Iterator[str]:
+    def problems(self, _now: float) -> Iterator[str]:
         """As StreamStatus'."""
         yield self.why
 

@@ -16,6 +16,8 @@ from archiver.metrics import problems as archiver_problems
 from archiver.recorded import Recorded
 from archiver.sequence import Cause
 from archiver.told import Told
+from ingest.activity import Hang
+from ingest.disks import Disks
 from ingest.exposition import Exposition
 from ingest.latency import BOUNDS, Latency
 from ingest.log_writer import LogStatus
@@ -132,7 +134,7 @@ STREAM = StreamStatus(
 
 
 def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, float]:
-    found = samples(ingest_metrics([status], ALL_IS_WRITTEN, spool_dir, NOW))
+    found = samples(ingest_metrics([status], ALL_IS_WRITTEN, spool_dir, Disks(), NOW))
     return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
 
 
@@ -162,10 +164,19 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path)
     [
         (replace(STREAM, peer=None, lost_why="reset"), "no connection to smurf:4532 (lost: reset)"),
         (replace(STREAM, trouble="the spool is full"), "the spool is full"),
+        (
+            replace(STREAM, hang=Hang("a sync of the spool", 12.3), trouble="Kafka is away"),
+            "the spool's disk doesn't answer: a sync of the spool has taken 12 s",
+        ),
+        (
+            replace(STREAM, spool_oldest=MS - 31_000, spool_bytes=4_000_000),
+            "Kafka hasn't acknowledged what came 31 s ago; 4.0 MB wait in the spool",
+        ),
+        (replace(STREAM, throttled="a quota", spool_oldest=MS - 31_000), "a quota"),
     ],
 )
 def test_an_ingest_with_a_problem_isnt_healthy_and_says_which(status: StreamStatus, problem: str) -> None:
-    assert list(status.problems()) == [problem]
+    assert list(status.problems(NOW)) == [problem]
     assert of_ingest(status)["g3_ingest_healthy"] == 0
 
 
@@ -181,18 +192,18 @@ def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: 
     for name in ("slot", "down"):
         (tmp_path / name).mkdir()
     streams: list[StreamStatus | Down] = [STREAM, Down("down", "its spool is locked")]
-    found = samples(ingest_metrics(streams, ALL_IS_WRITTEN, tmp_path, NOW))
+    found = samples(ingest_metrics(streams, ALL_IS_WRITTEN, tmp_path, Disks(), NOW))
     for metric in ("healthy", "connected", "acquiring"):
         values = [found[f"g3_ingest_{metric}", (("stream", name),)] for name in ("slot", "down")]
         assert values == [1, 0]
     assert found["g3_ingest_spool_disk_free_bytes", (("stream", "down"),)] > 0
     assert ("g3_ingest_frames_total", (("stream", "down"),)) not in found, "0 would be wrong"
-    assert list(problems(streams, ALL_IS_WRITTEN)) == ["down: its spool is locked"]
-    assert list(problems([replace(STREAM, peer=None), *streams], ALL_IS_WRITTEN)) == [
+    assert list(problems(streams, ALL_IS_WRITTEN, NOW)) == ["down: its spool is locked"]
+    assert list(problems([replace(STREAM, peer=None), *streams], ALL_IS_WRITTEN, NOW)) == [
         "slot: no connection to smurf:4532",
         "down: its spool is locked",
     ]
-    assert list(problems([replace(STREAM, peer=None)], ALL_IS_WRITTEN)) == ["no connection to smurf:4532"], (
+    assert list(problems([replace(STREAM, peer=None)], ALL_IS_WRITTEN, NOW)) == ["no connection to smurf:4532"], (
         "there is but one"
     )
 
@@ -220,7 +231,7 @@ ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, Latency().counts(), Latency().c
 
 
 def of_archiver(status: ArchiveStatus | None, told: Told, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
-    return samples(archiver_metrics(status, told, log, Path("/"), NOW))
+    return samples(archiver_metrics(status, told, log, os.statvfs("/"), NOW))
 
 
 def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:
@@ -307,10 +318,10 @@ def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
 
 
 def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path: Path) -> None:
-    found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, NOW))
+    found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, Disks(), NOW))
     assert found["g3_ingest_log_dropped_lines_total", ()] == 7
     assert found["g3_ingest_healthy", (("stream", STREAM.stream),)] == 0
-    assert list(problems([STREAM], UNREAD)) == [UNREAD.problem]
+    assert list(problems([STREAM], UNREAD, NOW)) == [UNREAD.problem]
     recorded = of_archiver(ARCHIVE, Told(), UNREAD)
     assert recorded["g3_archiver_log_dropped_lines_total", ()] == 7
     assert recorded["g3_archiver_healthy", ()] == 0

@@ -1,0 +1,87 @@
+"""A disk that doesn't answer any more, in the midst of it: health says so at once, and answers, whatever hangs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from processes import RawSender, Recorder, eventually, flow, get, scan
+from shims import compiled
+
+from compose.tether import free_port
+from ingest.topic import Kind
+
+Hang = Callable[[str, str], "Disk"]
+
+
+class Disk:
+    """One that hangs, while that is so."""
+
+    def __init__(self, switch: Path) -> None:
+        self._switch = switch
+
+    @contextmanager
+    def dead(self) -> Iterator[None]:
+        """Calls don't return."""
+        self._switch.touch()
+        try:
+            yield
+        finally:
+            self._switch.unlink()
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hang:
+    """Programs that start from now on have a disk, for paths that contain this, of which those calls may hang."""
+
+    def preload(part: str, calls: str) -> Disk:
+        switch = tmp_path / "hang"
+        monkeypatch.setenv("LD_PRELOAD", compiled("hang", tmp_path))
+        monkeypatch.setenv("HANG_FILE", str(switch))
+        monkeypatch.setenv("HANG_PATH", part)
+        monkeypatch.setenv("HANG_CALLS", calls)
+        return Disk(switch)
+
+    return preload
+
+
+def await_health(port: int, *parts: str) -> str:
+    """Until it is that, and nothing else; gives the line."""
+
+    def is_so() -> bool:
+        status, text = get(port, "/healthz")
+        return status == 503 and text.count("\n") == 1 and all(part in text for part in parts)
+
+    try:
+        eventually(is_so, f"health says {parts}")
+    except AssertionError:
+        print(get(port, "/healthz"))
+        raise
+    return get(port, "/healthz")[1]
+
+
+def await_well(port: int) -> None:
+    eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> None:
+    disk, port = disk_of("/spool/", f"{call},statvfs"), free_port()
+    with RawSender() as sender:
+        ingest = recorder.ingest(sender.port, "--http", str(port))
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0))
+            await_well(port)
+            assert "g3_ingest_spool_disk_free_bytes" in get(port, "/metrics")[1]
+            with disk.dead():
+                connection.sendall(scan(1))
+                await_health(port, "the spool's disk doesn't answer", f"a {call} ", " has taken 1")
+                status, text = get(port, "/metrics")
+                assert status == 200
+                assert "g3_ingest_spool_disk_free_bytes" not in text, "that can't be had now"
+            await_well(port)
+            connection.sendall(scan(2))
+            eventually(lambda: len(recorder.records()) >= 6, "all of it in Kafka")
+            assert ingest.stop() == 0
+    recorded = [value for label, _, value in recorder.records() if label.kind is Kind.FRAME]
+    assert recorded == [scan(number) for number in range(3)]
