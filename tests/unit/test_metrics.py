@@ -1,5 +1,6 @@
 """What is told to Prometheus: times counted as its histograms are read, each frame once it is durable."""
 
+import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
