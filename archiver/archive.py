@@ -101,6 +101,7 @@ class Archive:
             streams=tuple(streams),
             trouble=self._feed.trouble.now,
             untold=self._feed.untold,
+            topics=self._feed.topics.all(),
             turning=time.monotonic() - self._turned,
             commits=self._committing.commits.counts(),
             syncs=self._committing.syncs.counts(),

@@ -40,8 +40,6 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         streams = tails.streams()
         if stream not in streams:
             return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
-        if streams[stream] != 1:
-            return _refuse(f"the topic of {stream} has {streams[stream]} partitions; it isn't recorded")
         spans = tails.spans([stream])
         entries = tails.back(spans, _is_enough)[stream]
         found = situation(entries)

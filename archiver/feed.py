@@ -21,7 +21,6 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
 from archiver.abandoned import Abandoned
 from archiver.commits import Commit, Commits, FencedError, classified
@@ -34,11 +33,13 @@ from archiver.reading import Reading, start
 from archiver.telling import Telling
 from archiver.trouble import Trouble
 from ingest.outage import OUTAGE_CONFIG, UNANSWERED
-from ingest.topic import FILES_TOPIC, FILES_TOPIC_CONFIG, FRAMES_TOPIC_PATTERN, frames_topic, stream_of
+from ingest.topic import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
+from ingest.topic_admin import ADMIN_CONFIG, TopicAdmin
+from ingest.topic_contract import FILES_WANTED, frames_wanted
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
-_KAFKA_SECONDS = 10.0
 _ASK_SECONDS = 2.0
 _ASIDE_SECONDS = 4.0
 """For an answer that only one stream waits for; it is asked for again. A stop may have to wait for it."""
@@ -54,7 +55,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
-    "allow.auto.create.topics": False,
+    **ADMIN_CONFIG,
     **OUTAGE_CONFIG,
     **FETCH_CONFIG,
 }
@@ -90,9 +91,9 @@ class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
     given each event that Kafka has, in the thread that told it.
 
-    `trouble`: Kafka's. `reading`: which streams are read. `settled`: whether the group has given us our first
-    streams; until then `batch` should not wait long, as what comes with them is done when it returns. Raises
-    KafkaException on a setting that librdkafka doesn't take.
+    `trouble`: Kafka's. `topics`: what isn't right of those that are used. `reading`: which streams are read.
+    `settled`: whether the group has given us our first streams; until then `batch` should not wait long, as what
+    comes with them is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -120,10 +121,11 @@ class Feed:
             }
         )
         self.reading = Reading(self._consumer)
-        self._admin = AdminClient({**CONNECTED_CONFIG, **OUTAGE_CONFIG, **common})
+        self._admin = TopicAdmin({**CONNECTED_CONFIG, **OUTAGE_CONFIG, **common})
+        # Not with our `error_cb`: it is for the thread that polls.
+        self.topics = TopicWatch({**OUTAGE_CONFIG, **config}, hurry=lambda: self.untold is not None)
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
-        self._refused: set[str] = set()
         self._is_back = False
         self._leaving = False
         self.settled = False
@@ -140,6 +142,7 @@ class Feed:
             except KafkaException as error:
                 self.trouble.met(error.args[0])
                 stopping.wait(0.5)
+        self.topics.start()
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
     def batch(self, seconds: float) -> list[Message]:
@@ -157,7 +160,7 @@ class Feed:
         self._telling.poll()
         for stream, earliest in self._overtaken.read_on(self._consumer):
             self._recordings.overtaken(stream, earliest)
-        self.trouble.see_whether_it_is_over(self._admin)
+        self.trouble.see_whether_it_is_over(self._admin.client)
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -229,6 +232,7 @@ class Feed:
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
         self._leaving = True
+        self.topics.close()
         self.trouble.close()
         if not self._commits.stuck:
             with suppress(TimeoutError):
@@ -250,8 +254,8 @@ class Feed:
         if self._leaving or self._stopping.is_set():  # a consumer that leaves is given no answer to what it asks
             self._assign_unread(consumer, partitions)
             return
-        self._refuse_split(partitions)
-        ours = [p for p in partitions if p.partition == 0 and p.topic not in self._refused]
+        # However many partitions a topic has: a stream is in this one, and others are paused for good.
+        ours = [p for p in partitions if p.partition == 0]
         committed = [
             Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
             for p in self._committed(consumer, ours)
@@ -262,6 +266,8 @@ class Feed:
         )
         consumer.pause(partitions)
         self._commits.ours.update(found.stream for found in committed)
+        for found in committed:
+            self.topics.add(frames_wanted(found.stream))
         self._recordings.assigned(committed)
         self.settled = True
 
@@ -306,32 +312,18 @@ class Feed:
     def _let_go(self, streams: Sequence[str]) -> None:
         self._overtaken.let_go(streams)
         self.reading.let_go(streams)
+        for stream in streams:
+            self.topics.remove(frames_topic(stream))
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
-        return [stream_of(p.topic) for p in partitions if p.partition == 0 and p.topic not in self._refused]
-
-    def _refuse_split(self, partitions: Sequence[TopicPartition]) -> None:
-        """Find out which of these topics have more than one partition; none of those is recorded."""
-        if not partitions:
-            return
-        # Not of the consumer: after its list_topics in a callback, the next callback of the same poll aborts us.
-        known = self._persist(lambda: self._admin.list_topics(timeout=_ASK_SECONDS)).topics
-        for topic in sorted({p.topic for p in partitions} & known.keys()):
-            if len(known[topic].partitions) > 1 and topic not in self._refused:
-                self._refused.add(topic)
-                log.error(
-                    "the topic %s has %d partitions, so its order is lost; it is not recorded. "
-                    "Delete it; ingest creates it with one",
-                    topic,
-                    len(known[topic].partitions),
-                )
+        return [stream_of(p.topic) for p in partitions if p.partition == 0]
 
     def _record_error(self, message: Message, error: KafkaError) -> None:
         final = classified(error)
         if isinstance(final, FencedError):
             raise final
         topic = message.topic()
-        if error.code() == KafkaError._AUTO_OFFSET_RESET and topic:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and topic and message.partition() == 0:
             if (stream := stream_of(topic)) in self._commits.ours:  # isn't, after _on_first_assign
                 self._overtaken.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
@@ -340,20 +332,10 @@ class Feed:
             self.trouble.met(error, over_with_an_answer=over)
 
     def _create_files_topic(self) -> None:
-        try:
-            found = self._admin.list_topics(FILES_TOPIC, timeout=_ASK_SECONDS).topics[FILES_TOPIC]
-        finally:
-            self._admin.poll(0)  # what an `error_cb` is to hear waits for this
-        if found.error is None:
-            return
-        new = NewTopic(FILES_TOPIC, num_partitions=1, replication_factor=-1, config=dict(FILES_TOPIC_CONFIG))
-        try:
-            self._admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[FILES_TOPIC].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-        else:
-            log.info("created the topic %s", FILES_TOPIC)
+        created, found = self._admin.ensure(FILES_WANTED)
+        if created:
+            log.info("created the topic %s", FILES_WANTED.name)
+        self.topics.note(FILES_WANTED, found)
 
     def _patience(self) -> float | None:
         """s, that a call which can't be interrupted may take; None: however long."""

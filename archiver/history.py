@@ -17,6 +17,7 @@ from archiver.event import Event, decode
 from archiver.sequence import first_whole
 from ingest.record_headers import headers_of
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+from ingest.topic_admin import ADMIN_CONFIG
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
     # As soon as it knows of a broker: with connections only where they are needed, a client that has just begun waits
@@ -61,6 +62,7 @@ class History:
             **FETCH_CONFIG,
             **config,
             "throttle_cb": self._throttled,
+            **ADMIN_CONFIG,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,

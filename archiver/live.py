@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from archiver.segmentation import Why
 from ingest.latency import LatencyCounts
+from ingest.topic_contract import Difference, Severity
 
 LATE_SECONDS = 30.0
 """An archiver that is so far behind is a problem, and so is one whose loop takes so long."""
@@ -88,7 +89,8 @@ class ArchiveStatus:
     """How an archive is. trouble: of Kafka, as last heard; None once it answers. untold: why g3.files doesn't take
     what is to be told. turning: s, for which its loop has been at what it does now. commits: how long they took, of
     all streams together; syncs: of each open file. throttled: what is to be said of Kafka's quotas, None if it
-    doesn't throttle; throttled_seconds: for how long it has, in all."""
+    doesn't throttle; throttled_seconds: for how long it has, in all. topics: what isn't right of those that are
+    used."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
@@ -98,6 +100,7 @@ class ArchiveStatus:
     untold: str | None = None
     throttled: str | None = None
     throttled_seconds: float = 0.0
+    topics: tuple[Difference, ...] = ()
 
     def problems(self, now: float) -> Iterator[str]:
         """What is wrong, in words. now: s since the epoch."""
@@ -109,5 +112,8 @@ class ArchiveStatus:
             yield f"losses and finished files can't be told on g3.files, so their streams wait: {self.untold}"
         if self.turning > LATE_SECONDS:
             yield f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
+        for difference in self.topics:
+            if difference.severity is not Severity.REPORT:
+                yield str(difference)
         for recording in self.streams:
             yield from recording.problems(now)

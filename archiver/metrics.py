@@ -12,6 +12,7 @@ from archiver.sequence import Cause
 from archiver.told import Told
 from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
+from ingest.topic_contract import Severity
 
 
 def metrics(
@@ -25,6 +26,10 @@ def metrics(
     shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
     shown.disk("data", "the data directory", space)
     if status:
+        for severity in Severity:
+            text = "How many things of its topics aren't as they are to be, by what that means for recording."
+            count = sum(found.severity is severity for found in status.topics)
+            shown.of(severity=severity).gauge("topic_differences", text, count)
         text = "Until Kafka had answered a commit, of all streams together."
         shown.latency("commit_latency_seconds", text, status.commits)
         text = "Until the disk had taken what was written to an open file."

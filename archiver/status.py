@@ -16,6 +16,7 @@ from archiver.history import Commit, History
 from archiver.tail import Entry, Tails
 from archiver.times import duration, iso, size
 from ingest.topic import Kind, Label
+from ingest.topic_contract import records_elsewhere
 
 _PROG = "archiver status"
 
@@ -68,7 +69,7 @@ def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Stat
     """How these are; all, if none are named. Raises KafkaException."""
     group = history.group
     topics = tails.streams()
-    good = [stream for stream, partitions in topics.items() if partitions == 1 and (not wanted or stream in wanted)]
+    good = [stream for stream in topics if not wanted or stream in wanted]
     # In this order: records come and are committed meanwhile, and none is before it is in the topic.
     commits = history.committed(good)
     spans = tails.spans(good)
@@ -79,16 +80,17 @@ def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Stat
         if max(first, commit.offset) < end:
             behind[stream] = max(first, commit.offset), max(first, commit.offset) + 1
     next_entries = tails.read(behind)
+    elsewhere = tails.elsewhere({stream: topics[stream] for stream in good})
     found = []
     for stream in sorted(set(wanted)) or topics:
         if stream not in topics:
             found.append(Status(stream=stream, group=group, problem="it has no topic: no ingest has published yet"))
-        elif topics[stream] != 1:
-            problem = f"its topic has {topics[stream]} partitions; it isn't recorded"
-            found.append(Status(stream=stream, group=group, problem=problem))
         else:
             lately, next_ones = entries[stream], next_entries.get(stream, ())
-            found.append(status_of(stream, group, spans[stream], lately, commits.get(stream), next_ones))
+            status = status_of(stream, group, spans[stream], lately, commits.get(stream), next_ones)
+            if (others := elsewhere.get(stream)) and not status.problem:
+                status = msgspec.structs.replace(status, problem=f"its topic has {records_elsewhere(others)}")
+            found.append(status)
     return found
 
 

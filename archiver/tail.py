@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from archiver.history import label_of
 from ingest.topic import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+from ingest.topic_admin import ADMIN_CONFIG, records_in
 
 _KAFKA_SECONDS = 10.0
 MOST_RECORDS = 20_000
@@ -45,15 +46,15 @@ class Tails:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
-            "allow.auto.create.topics": False,
+            **ADMIN_CONFIG,
             "queued.max.messages.kbytes": 16 << 10,
             "fetch.wait.max.ms": 100,
         }
-        self._admin = AdminClient(dict(config))
+        self._admin = AdminClient({**config, **ADMIN_CONFIG})
         self._consumer = Consumer(self._config)
 
     def streams(self) -> Mapping[str, int]:
-        """Those that have a topic, sorted, each with how many partitions that has: one, if all is well."""
+        """Those that have a topic, sorted, each with how many partitions that has; only the first one is used."""
         topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return {stream_of(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
@@ -68,6 +69,15 @@ class Tails:
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
         )
         return {stream_of(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+
+    def elsewhere(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+        """Of those with several partitions (streams: how many), and records in others than the first: where."""
+        found = {}
+        for stream, count in streams.items():
+            partitions = [TopicPartition(frames_topic(stream), number) for number in range(1, count)]
+            if spans := records_in(self._admin, partitions):
+                found[stream] = spans
+        return found
 
     def back(
         self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[Entry]], bool]

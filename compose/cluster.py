@@ -62,7 +62,9 @@ class Cluster:
 
     def await_in_sync(self, seconds: float = _IN_SYNC_SECONDS) -> None:
         """Return when all brokers are there, with all that they are to have. Raises BrokerError after that long."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "allow.auto.create.topics": False}
+        )
         deadline = time.monotonic() + seconds
         behind = ["no broker answers"]
         while behind:

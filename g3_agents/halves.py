@@ -18,13 +18,14 @@ from archiver.live import ArchiveStatus
 from archiver.member import ClaimedError, Member
 from g3_agents.options import settings
 from ingest.connection import ListenError
-from ingest.flight import PRODUCER_CONFIG
+from ingest.flight import PRODUCER_CONFIG, of_any_client
 from ingest.publisher import Publisher
 from ingest.settings import kafka_client
 from ingest.source import ConnectTo
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.stream_topics import TopicRefused
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +124,12 @@ class Ingesting(Half):
         config = kafka_client(options, PRODUCER_CONFIG)
         Producer(config)  # raises on a wrong setting, before anything is opened
         source = options.listen or ConnectTo(options.address, options.port)
-        with Spool(self._spool_dir / self.stream, options.spool_size) as spool:
+        with (
+            TopicWatch(of_any_client(config)) as watch,
+            Spool(self._spool_dir / self.stream, options.spool_size) as spool,
+        ):
             topic_config, replicas = dict(options.topic_config), options.replication_factor
-            publisher = Publisher(self.stream, spool, config, topic_config, replicas)
+            publisher = Publisher(self.stream, spool, config, topic_config, replicas, watch)
             self._running = Stream(self.stream, source, options.timeout, options.max_frame_size, spool, publisher)
             if self._over.is_set():
                 self._running.over.set()

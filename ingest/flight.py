@@ -27,6 +27,12 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     "allow.auto.create.topics": False,
 }
 
+
+def of_any_client(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a producer's that other clients of the same brokers take as well."""
+    return {key: value for key, value in config.items() if key not in PRODUCER_CONFIG}
+
+
 _OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
 
 
@@ -46,14 +52,16 @@ class Flight:
     told how long records took, from receipt to acknowledgement.
 
     `bytes` are on their way; `failed` is why no more of them will be taken: another producer must begin again from
-    the spool. `offset` is that of the last record of the frames' topic that Kafka has; `answered` when it last had
-    acknowledged something, or nothing was to be (time.monotonic()).
+    the spool, and `failed_topic` whose record it was, if that is known. `offsets`: of the last record of each topic
+    that Kafka has, by whether it is that of rejected frames; `answered` when it last had acknowledged something, or
+    nothing was to be (time.monotonic()).
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Mapping[bool, str], latency: Latency) -> None:
         self.bytes = 0
         self.failed: KafkaError | None = None
-        self.offset: int | None = None
+        self.failed_topic: str | None = None
+        self.offsets: dict[bool, int] = {}
         self.answered = time.monotonic()
         self.acknowledged_bytes = 0
         self._producer = Producer(dict(config))
@@ -130,11 +138,12 @@ class Flight:
         """age: s, from receipt until it was given to the producer."""
         self.bytes -= size
         if error is not None:
-            self.failed = self.failed or error
+            if not self.failed:
+                self.failed, self.failed_topic = error, message.topic()
             return
         self.answered = time.monotonic()
-        if message.topic() == self._topics[False]:
-            self.offset = message.offset()
+        if (offset := message.offset()) is not None:
+            self.offsets[message.topic() == self._topics[True]] = offset
         self._latency.observe(age + (message.latency() or 0.0), records)
         awaited = self._awaited[key]
         awaited.parts -= 1

@@ -12,6 +12,7 @@ from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
 from ingest.stream import StreamStatus
 from ingest.streams import Down
+from ingest.topic_contract import Severity
 
 
 def metrics(
@@ -73,5 +74,10 @@ def _running(shown: Exposition, status: StreamStatus, now: float) -> None:
 
     text = "For how long brokers have held answers back, by a quota."
     shown.counter("throttled_seconds", text, status.throttled_seconds)
+    for severity in Severity:
+        text = "How many things of its topics aren't as they are to be, by what that means for recording."
+        count = sum(found.severity is severity for found in status.topics)
+        shown.of(severity=severity).gauge("topic_differences", text, count)
+
     text = "From a record's receipt until Kafka has acknowledged it."
     shown.latency("publish_latency_seconds", text, status.latency)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from confluent_kafka import KafkaException, Producer
 
 from ingest.connection import ListenError
-from ingest.flight import PRODUCER_CONFIG
+from ingest.flight import PRODUCER_CONFIG, of_any_client
 from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client
@@ -19,6 +19,7 @@ from ingest.stream import Stream, StreamStatus
 from ingest.stream_settings import StreamSettings, stream_of_flags
 from ingest.stream_topics import TopicRefused
 from ingest.streams import Down, Streams, opened, say_where
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger("ingest")
 
@@ -49,7 +50,11 @@ def _run_one(
         return running[0].status() if running else Down(settings.name, "its spool is being opened")
 
     # First of all, and until the end: to open a spool, and to close it, takes its disk.
-    with _http(options, lambda: [status()], writer), opened(settings, options.spool_dir, config) as stream:
+    with (
+        _http(options, lambda: [status()], writer),
+        TopicWatch(of_any_client(config)) as watch,
+        opened(settings, options.spool_dir, config, watch) as stream,
+    ):
         running.append(stream)
         signals.on_stop(stream.over.set)
         say_where(settings, config)

@@ -4,19 +4,22 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
 from ingest.activity import Activity
 from ingest.bundle import Bundle
-from ingest.flight import PRODUCER_CONFIG, Flight
+from ingest.flight import Flight, of_any_client
 from ingest.latency import Latency
 from ingest.outage import Outage
+from ingest.refusal import Refusal
 from ingest.spool import Spool
-from ingest.stream_topics import TopicRefused, see_to_topic
+from ingest.stream_topics import StreamTopics, TopicRefused
 from ingest.throttling import Throttling
-from ingest.topic import FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, frames_topic, rejected_topic
+from ingest.topic_contract import Difference
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ _LOOK_SECONDS = 0.1
 """How soon acknowledgements are seen, and with them room in the spool, while nothing else is to be done."""
 _IDLE_SECONDS = 1.0
 _COMPLAIN_SECONDS = 5.0
+_REFUSED_SECONDS = 2.0
+"""Between two tries while Kafka refuses records, or the topic can't take them."""
+_REJECTED_SECONDS = 60.0
+"""At most, between two tries to publish rejected frames: at each, frames are sent again that Kafka has."""
 _NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
 
@@ -38,12 +45,14 @@ class Publisher:
     """Publishes one stream's spool until stopped; `run` is its thread's work.
 
     config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
-    default. topic_config: further settings for those. in_flight_bytes: how much may be on its way to Kafka. Raises
-    nothing but TopicRefused out of `run`.
+    default. topic_config: further settings for those. watch: checks the topics while they are used. in_flight_bytes:
+    how much may be on its way to Kafka. Raises nothing but TopicRefused out of `run`: only if this is the stream's
+    first start, so nothing has been published and nothing waits. Later it waits, and says so, until the topic is
+    mended.
 
-    `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged; `trouble` is
-    why it takes none now, None if it does. `oldest`: ms, when the first record that waits for Kafka was received,
-    None if none is known to; `latency`: of those that it acknowledged, from their receipt on.
+    `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged. `oldest`: ms,
+    when the first record that waits for Kafka was received, None if none is known to; `latency`: of those that it
+    acknowledged, from their receipt on.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class Publisher:
         config: Mapping[str, Any],
         topic_config: Mapping[str, str],
         replication_factor: int | None,
+        watch: TopicWatch,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
         self._stream = stream
@@ -60,16 +70,14 @@ class Publisher:
         self._in_flight_limit = in_flight_bytes
         self._throttling = Throttling("producer_byte_rate", config)
         self._config = {**config, "error_cb": self._client_error, "throttle_cb": self._throttling.heard}
-        self._topics = {False: frames_topic(stream), True: rejected_topic(stream)}
-        self._topic_configs = {
-            False: {**FRAMES_TOPIC_CONFIG, **topic_config},
-            # Made for the frames, a setting may make bad ones fill the broker: theirs stay bounded.
-            True: {**topic_config, **REJECTED_TOPIC_CONFIG},
-        }
-        self._replication_factor = replication_factor
+        client = of_any_client(self._config)
+        self._topics = StreamTopics(stream, client, topic_config, replication_factor, watch)
+        self._is_first_start = spool.prev is None and not spool.bundles
         self._servers = config["bootstrap.servers"]
         self.acknowledged: int | None = None
-        self.trouble: str | None = None
+        self._outage_now: str | None = None
+        self._refusals: dict[bool, Refusal] = {}  # of frames, and of rejected ones, as long as it is so
+        self._unfit: dict[bool, str] = {}  # why their topics can't be used, as long as they are asked for
         self.oldest: int | None = None
         self.latency = Latency()
         self.activity = Activity()
@@ -83,17 +91,31 @@ class Publisher:
         self._removed = 0.0  # when
         self._rejected_ready = False
         self._passed_over = False  # rejected frames, as there was no topic for them
-        self._ask_again = 0.0
+        self._ask_again, self._ask_pause = 0.0, _COMPLAIN_SECONDS
         self._outage = Outage()
         self._complained = 0.0
 
+    @property
+    def trouble(self) -> str | None:
+        """Why Kafka takes no records now, or no rejected frames; None if it does. For any thread."""
+        return self._refused(rejected=False) or self._outage_now or self._refused(rejected=True)
+
+    @property
+    def topics(self) -> tuple[Difference, ...]:
+        """How its topics differ from what they are to be, as far as is known. For any thread."""
+        return self._topics.differences
+
     def run(self) -> None:
         """Publish until `stop`; then until the spool is empty, or `abandon`. Raises TopicRefused."""
-        while not self._done():
-            if self._topic_is_there(rejected=False):
-                self._publish()
-            elif self.oldest is None and (first := self._spool.read(-1, 1)):
-                self.oldest = first[0].records[0].time
+        try:
+            while not self._done():
+                if self._topic_is_there(rejected=False):
+                    self._is_first_start = False
+                    self._publish()
+                elif self.oldest is None and (first := self._spool.read(-1, 1)):
+                    self.oldest = first[0].records[0].time
+        finally:
+            self._topics.close()
 
     def hurry(self) -> None:
         """Publish what was just spooled, in the thread that spooled it: waking another costs more than doing it.
@@ -130,12 +152,14 @@ class Publisher:
 
     def _publish(self) -> None:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
-        flight = Flight(self._config, self._topics, self.latency)
+        flight = Flight(self._config, self._topics.names, self.latency)
         with self._turn:
             self._after, self._passed_over = -1, False
             self._flight = flight
         try:
             while not self._done() and not flight.failed:
+                if self._topics.unfit(rejected=False):
+                    break  # and ask again whether that is so
                 if self._passed_over and self._takes_rejected():
                     break  # and begin again with the spool's first
                 self._left.clear()
@@ -157,10 +181,34 @@ class Publisher:
                 self._forget(flight)
                 flight.close()
         if flight.failed:
-            log.error(
-                "%s: Kafka refused a record (%s); trying again from the spool", self._stream, flight.failed.str()
-            )
-            self._abandon.wait(1)
+            self._note_refusal(Refusal.of(flight.failed, flight.failed_topic))
+
+    def _note_refusal(self, refusal: Refusal) -> None:
+        """Kafka takes a record no more, which stays in the spool: say so, and wait a while. Rejected frames wait for
+        themselves, the others go on."""
+        rejected = refusal.topic == self._topics.names[True]
+        self._refusals[rejected] = refusal
+        if rejected:
+            self._rejected_ready = False
+            self._ask_again = time.monotonic() + self._ask_pause
+            self._ask_pause = min(2 * self._ask_pause, _REJECTED_SECONDS)
+            with suppress(KafkaException):  # it is only to know why
+                self._topics.ensure(rejected=True)
+            self._say(str(self._refused(rejected=True)), again=self._topics.names[True])
+        elif self._topic_is_there(rejected=False):
+            self._say(str(self._refused(rejected=False)))
+            self._abandon.wait(_REFUSED_SECONDS)
+
+    def _refused(self, *, rejected: bool) -> str | None:
+        """Why one of the topics takes no records, in words; None if it does."""
+        which = "rejected frames" if rejected else "records"
+        if unfit := self._unfit.get(rejected):
+            return f"{which} can't be published: {unfit}"
+        if refusal := self._refusals.get(rejected):
+            topic = refusal.topic or self._topics.names[rejected]
+            why = refusal.explained(self._topics.found(rejected=rejected))
+            return f"Kafka refuses {which} in {topic}: {why}"
+        return None
 
     def _give(self, flight: Flight, *, from_disk: bool) -> bool:
         """Give the producer what is in the spool, as far as there is room; gives whether that was all of it.
@@ -195,9 +243,14 @@ class Publisher:
     def _note(self, flight: Flight) -> None:
         """What the producer has come to; what is acknowledged leaves the spool, many at a time."""
         self.oldest = flight.oldest
-        if flight.offset is not None and flight.offset != self.acknowledged:
-            self.acknowledged = flight.offset
-            self.trouble = None
+        offset = flight.offsets.get(False)
+        if offset is not None and offset != self.acknowledged:
+            self.acknowledged = offset
+            self._outage_now = None
+        for rejected in flight.offsets if self._refusals else ():
+            self._refusals.pop(rejected, None)
+            if rejected:
+                self._ask_pause = _COMPLAIN_SECONDS
         due = time.monotonic() >= self._removed + _REMOVE_SECONDS or self._spool.stopping
         if flight.acknowledged_bytes >= _REMOVE_BYTES or (flight.acknowledged_bytes and due):
             self._forget(flight)
@@ -210,38 +263,42 @@ class Publisher:
 
     def _see_whether_it_answers(self, flight: Flight) -> None:
         if flight.bytes and time.monotonic() - max(flight.answered, self._throttling.until) > _COMPLAIN_SECONDS:
-            self._complain(f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})")
+            self._outage_now = f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})"
+            self._say(self._outage_now)
 
     def _takes_rejected(self) -> bool:
         """Whether there is a topic for rejected frames. While not, they stay in the spool, and hold up no others."""
         now = time.monotonic()
         if not self._rejected_ready and now >= self._ask_again:
             self._rejected_ready = self._topic_is_there(rejected=True)
-            self._ask_again = now + _COMPLAIN_SECONDS
+            self._ask_again = max(self._ask_again, now + _COMPLAIN_SECONDS)
         return self._rejected_ready
 
     def _topic_is_there(self, rejected: bool) -> bool:
-        """Whether the topic exists, created if need be; False if Kafka can't be asked now. Raises TopicRefused."""
-        topic = self._topics[rejected]
-        config = {key: value for key, value in self._config.items() if key not in PRODUCER_CONFIG}
+        """Whether the topic exists, created if need be, and takes records; False also if Kafka can't be asked now.
+        Raises TopicRefused, if this is the first start."""
+        topic = self._topics.names[rejected]
         try:
-            see_to_topic(config, self._stream, topic, self._topic_configs[rejected], self._replication_factor)
+            self._topics.ensure(rejected=rejected)
         except KafkaException as error:
-            reason = error.args[0]
-            if not rejected and reason.code() in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
-                raise TopicRefused(f"Kafka won't create the topic {topic}: {reason.str()}") from None
-            self._complain(f"Kafka at {self._servers} can't be used yet ({self._outage.why(reason)})", again=topic)
+            self._outage_now = f"Kafka at {self._servers} can't be used yet ({self._outage.why(error.args[0])})"
+            self._say(self._outage_now, again=topic)
             if not rejected:
                 self._abandon.wait(0.5)
             return False
-        except TopicRefused as refused:
-            if not rejected:
-                raise
-            # What one flipped bit on the wire calls for must not end a stream.
-            self._complain(f"rejected frames can't be published: {refused}")
-            return False
         if not rejected:
-            self.trouble = None
+            self._outage_now = None
+        if unfit := self._topics.unfit(rejected=rejected):
+            if self._is_first_start and not rejected:
+                raise TopicRefused(unfit)
+            self._unfit[rejected] = unfit
+            # What one flipped bit on the wire calls for must not hold up a stream.
+            self._say(str(self._refused(rejected=rejected)), again=topic)
+            if not rejected:
+                self._abandon.wait(_REFUSED_SECONDS)
+            return False
+        if self._unfit.pop(rejected, None):
+            log.info("%s: the topic %s can be published to again", self._stream, topic)
         return True
 
     def _client_error(self, error: KafkaError) -> None:
@@ -249,8 +306,7 @@ class Publisher:
         if error.fatal() and self._flight:
             self._flight.failed = self._flight.failed or error
 
-    def _complain(self, what: str, again: str = "") -> None:
-        self.trouble = what
+    def _say(self, what: str, again: str = "") -> None:
         now = time.monotonic()
         if now - self._complained < _COMPLAIN_SECONDS:
             return

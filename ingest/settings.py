@@ -194,13 +194,15 @@ def _joined(args: Sequence[str]) -> list[str]:
 
 
 def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
-    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file.
+    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file; but for topics, which
+    we create ourselves: a broker that does so because somebody has asked for one makes it with its defaults.
 
     librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
     """
     config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
     if options.bootstrap_servers:
         config["bootstrap.servers"] = options.bootstrap_servers
+    config["allow.auto.create.topics"] = False
     config["logger"] = _LIBRDKAFKA
     # What that logger drops isn't even queued: a client that isn't polled would keep it all.
     config.setdefault("log_level", _LIBRDKAFKA_LEVEL)

@@ -15,6 +15,7 @@ from ingest.reception import Entry, Reception
 from ingest.source import ConnectTo, ListenOn
 from ingest.spool import Spool, SpoolError
 from ingest.topic import Kind
+from ingest.topic_contract import Difference, Severity
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class StreamStatus:
     damaged. acknowledged: the offset of the last record that Kafka has; latency: of those that it acknowledged, from
     receipt on. trouble: why it waits for Kafka or its disk now, None if it doesn't. throttled: what is to be said of
     Kafka's quotas, None if it doesn't throttle; throttled_seconds: for how long it has, in all. hang: what its disk
-    doesn't come to an end of, None if it does.
+    doesn't come to an end of, None if it does. topics: what isn't right of its topics.
     """
 
     stream: str
@@ -69,6 +70,7 @@ class StreamStatus:
     throttled: str | None = None
     throttled_seconds: float = 0.0
     hang: Hang | None = None
+    topics: tuple[Difference, ...] = ()
 
     def oldest_age(self, now: float) -> float:
         """How long the first record that waits for Kafka has done so, s; 0 if none does. now: s since the epoch."""
@@ -86,6 +88,9 @@ class StreamStatus:
         elif (age := self.oldest_age(now)) > LATE_SECONDS:
             waiting = f"{self.spool_bytes / 1e6:.1f} MB wait in the spool"
             yield f"Kafka hasn't acknowledged what came {age:.0f} s ago; {waiting}"
+        for difference in self.topics:
+            if difference.severity is not Severity.REPORT and str(difference) not in (self.trouble or ""):
+                yield str(difference)
         if not self.peer:
             why = f" (lost: {self.lost_why})" if self.lost_why else ""
             yield f"no connection to {self.source}{why}"
@@ -156,6 +161,7 @@ class Stream:
     def status(self) -> StreamStatus:
         """How it is now; for any thread."""
         full = "the spool is full" if self._spool.full else None
+        troubles = [self._cant_append or full, self._publisher.trouble]
         return StreamStatus(
             stream=self._name,
             source=self._source,
@@ -177,10 +183,11 @@ class Stream:
             spool_unreadable=self._spool.unreadable,
             acknowledged=self._publisher.acknowledged,
             latency=self._publisher.latency.counts(),
-            trouble=self._cant_append or full or self._publisher.trouble,
             throttled=self._publisher.throttling.problem(time.monotonic()),
             throttled_seconds=self._publisher.throttling.seconds,
             hang=longest(self._reading.hang(), self._spool.syncing.hang(), self._publisher.activity.hang()),
+            trouble="; ".join(filter(None, troubles)) or None,
+            topics=self._publisher.topics,
         )
 
     def _read(self) -> None:

@@ -1,76 +1,84 @@
-"""A stream's topics: made if they are missing, refused if they can't keep its order or take its records."""
+"""The topics of one stream: created if they are missing, checked, and refused if they can't take its records."""
 
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
 
-from ingest.topic import CHUNK_BYTES
+from ingest.topic_admin import TopicAdmin
+from ingest.topic_contract import Difference, Severity, frames_wanted, rejected_wanted
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
-_ASK_SECONDS = 2.0
-_MAKE_SECONDS = 10.0
-_HEADROOM_BYTES = 4096  # a record's headers and Kafka's own fields, at most
+_NOT_CREATED = (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
 
 
 class TopicRefused(Exception):
-    """The topic exists, and isn't one that a stream can be published to; the message says why."""
+    """The topic isn't one that a stream can be published to; the message says why."""
 
 
-def see_to_topic(
-    config: Mapping[str, Any],
-    stream: str,
-    topic: str,
-    topic_config: Mapping[str, str],
-    replication_factor: int | None,
-) -> None:
-    """Return when the topic is there, and fit for records; it is made if need be.
+class StreamTopics:
+    """For frames, and (by True) for those that are rejected.
 
-    config: librdkafka settings, of any client. topic_config, replication_factor: of a topic that is made; None for
-    the broker's default. Takes seconds if Kafka doesn't answer. Raises TopicRefused, KafkaException.
+    config: librdkafka settings, of any client. asked, replication_factor: what an operator asked for; None for the
+    broker's default. watch: checks them from then on.
     """
-    admin = AdminClient(dict(config))
-    try:
-        found = admin.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
-        if found.error is None:
-            _check(admin, topic, len(found.partitions))
-        elif found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            _make(admin, topic, topic_config, replication_factor)
-            log.info("%s: created the topic %s", stream, topic)
-        else:
-            raise KafkaException(found.error)
-    except KafkaException:
-        admin.poll(0)  # what an `error_cb` is to hear of the cause waits for this
-        raise
 
+    def __init__(
+        self,
+        stream: str,
+        config: Mapping[str, Any],
+        asked: Mapping[str, str],
+        replication_factor: int | None,
+        watch: TopicWatch,
+    ) -> None:
+        self._stream = stream
+        self._config = config
+        self._watch = watch
+        self._wanted = {
+            False: frames_wanted(stream, asked, replication_factor),
+            True: rejected_wanted(stream, asked, replication_factor),
+        }
+        self.names: Mapping[bool, str] = {rejected: wanted.name for rejected, wanted in self._wanted.items()}
+        self._not_created: dict[bool, str] = {}
+        watch.add(self._wanted[True])  # created with the first frame that is rejected, which may have been long ago
 
-def _make(admin: AdminClient, topic: str, config: Mapping[str, str], replication_factor: int | None) -> None:
-    new = NewTopic(topic, num_partitions=1, replication_factor=replication_factor or -1, config=dict(config))
-    try:
-        admin.create_topics([new], request_timeout=_MAKE_SECONDS)[topic].result()
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise
+    def ensure(self, *, rejected: bool) -> None:
+        """Create the topic if it is missing, and check it. Takes seconds if Kafka doesn't answer, and raises
+        KafkaException then."""
+        wanted = self._wanted[rejected]
+        try:
+            created, found = TopicAdmin(self._config).ensure(wanted)
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() not in _NOT_CREATED:
+                raise
+            self._not_created[rejected] = f"Kafka won't create the topic {wanted.name}: {reason.str()}"
+            return
+        self._not_created.pop(rejected, None)
+        if created:
+            log.info("%s: created the topic %s", self._stream, wanted.name)
+        self._watch.note(wanted, found)
 
+    def unfit(self, *, rejected: bool) -> str | None:
+        """Why records can't be published to the topic, as far as is known; None if they can. Asks nobody."""
+        if not_created := self._not_created.get(rejected):
+            return not_created
+        reasons = [str(found) for found in self.found(rejected=rejected) if found.severity is Severity.REFUSE]
+        return "; ".join(reasons) or None
 
-def _check(admin: AdminClient, topic: str, partitions: int) -> None:
-    """Raises TopicRefused unless the existing topic keeps a stream's order and takes its records."""
-    if partitions != 1:
-        raise TopicRefused(
-            f"the topic {topic} has {partitions} partitions; a stream needs exactly one, for its order: "
-            f"delete the topic, or choose another --stream"
-        )
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    largest = int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)
-    if largest < CHUNK_BYTES + _HEADROOM_BYTES:
-        raise TopicRefused(
-            f"the topic {topic} takes messages of {largest} bytes at most; set its max.message.bytes to 1048588"
-        )
+    def found(self, *, rejected: bool) -> tuple[Difference, ...]:
+        """How the topic differs from what it is to be, as far as is known."""
+        return self._watch.of(self.names[rejected])
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Of both."""
+        return self.found(rejected=False) + self.found(rejected=True)
+
+    def close(self) -> None:
+        """Check them no more."""
+        for name in self.names.values():
+            self._watch.remove(name)

@@ -16,12 +16,14 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from ingest.connection import ListenError
+from ingest.flight import of_any_client
 from ingest.fresh import FRESH_BYTES
 from ingest.publisher import IN_FLIGHT_BYTES, Publisher
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.stream_settings import StreamSettings
 from ingest.stream_topics import TopicRefused
+from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +38,17 @@ _EXPECTED = (SpoolError, TopicRefused, ListenError, KafkaException, OSError)
 
 @contextmanager
 def opened(
-    settings: StreamSettings, spool_dir: Path, config: Mapping[str, Any], streams: int = 1
+    settings: StreamSettings, spool_dir: Path, config: Mapping[str, Any], watch: TopicWatch, streams: int = 1
 ) -> Iterator[Stream]:
     """A stream that is ready to run. spool_dir: it gets a directory of its name in there. config: librdkafka's
-    settings of its producer. streams: how many in this process share the memory that a single one may take for its
-    backlog. Raises SpoolError, ListenError.
+    settings of its producer. watch: checks its topics. streams: how many in this process share the memory that a
+    single one may take for its backlog. Raises SpoolError, ListenError.
     """
     in_flight_bytes = max(IN_FLIGHT_BYTES // streams, _LEAST_IN_FLIGHT_BYTES)
     fresh_bytes = max(FRESH_BYTES // streams, _LEAST_FRESH_BYTES)
     with Spool(spool_dir / settings.name, settings.spool_size, fresh_bytes) as spool:
         topic_config, replicas = settings.topic_config, settings.replication_factor
-        publisher = Publisher(settings.name, spool, config, topic_config, replicas, in_flight_bytes)
+        publisher = Publisher(settings.name, spool, config, topic_config, replicas, watch, in_flight_bytes)
         stream = Stream(settings.name, settings.source, settings.timeout, settings.max_frame_size, spool, publisher)
         yield stream
 
@@ -76,18 +78,20 @@ class Streams:
 
     def __init__(self, streams: Sequence[StreamSettings], spool_dir: Path, config: Mapping[str, Any]) -> None:
         self.over = threading.Event()
-        self._streams = [_Kept(settings, spool_dir, config, len(streams)) for settings in streams]
+        self._watch = TopicWatch(of_any_client(config))
+        self._streams = [_Kept(settings, spool_dir, config, self._watch, len(streams)) for settings in streams]
 
     def run(self) -> bool:
         """Record until `over`; then all end at once, as a single one does. Whether all were well then."""
         _allow_many_files()
-        for stream in self._streams:
-            stream.start()
-        self.over.wait()
-        for stream in self._streams:
-            stream.stop()
-        for stream in self._streams:
-            stream.join()
+        with self._watch:
+            for stream in self._streams:
+                stream.start()
+            self.over.wait()
+            for stream in self._streams:
+                stream.stop()
+            for stream in self._streams:
+                stream.join()
         return not any(stream.error for stream in self._streams)
 
     def status(self) -> list[StreamStatus | Down]:
@@ -98,13 +102,16 @@ class Streams:
 class _Kept(threading.Thread):
     """One of the streams: run, and run again when it ends by an error, until `stop`. error: of its last end."""
 
-    def __init__(self, settings: StreamSettings, spool_dir: Path, config: Mapping[str, Any], streams: int) -> None:
+    def __init__(
+        self, settings: StreamSettings, spool_dir: Path, config: Mapping[str, Any], watch: TopicWatch, streams: int
+    ) -> None:
         # A daemon: what a disk holds up must not keep a process whose main thread has failed.
         super().__init__(name=f"{settings.name} stream", daemon=True)
         self.error: str | None = None
         self._settings = settings
         self._spool_dir = spool_dir
         self._config = config
+        self._watch = watch
         self._streams = streams
         self._over = threading.Event()
         self._running: Stream | None = None
@@ -148,7 +155,7 @@ class _Kept(threading.Thread):
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _record(self) -> None:
-        with opened(self._settings, self._spool_dir, self._config, self._streams) as stream:
+        with opened(self._settings, self._spool_dir, self._config, self._watch, self._streams) as stream:
             self._begun = time.monotonic()
             self._running = stream
             if self._over.is_set():

@@ -207,7 +207,7 @@ def _docker_broker() -> Iterator[str]:
         .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
         .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT")
         .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
-        .with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+        # All else as Kafka ships it, `auto.create.topics.enable` too; see compose/broker.py.
         .with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
         .with_env("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "1")
         .with_env("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1")

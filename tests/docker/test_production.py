@@ -42,7 +42,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def test_a_broker_dies_in_the_middle_and_nothing_is_lost(site: Site) -> None:
     ports = (site.settings[name] for name in ("KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT"))
-    admin = AdminClient({"bootstrap.servers": ",".join(f"localhost:{port}" for port in ports)})
+    admin = AdminClient(
+        {
+            "bootstrap.servers": ",".join(f"localhost:{port}" for port in ports),
+            "allow.auto.create.topics": False,
+        }
+    )
     topic = frames_topic(STREAM)
     eventually(lambda: bool(site.files(STREAM)), lambda: "a file")
     for name in (topic, FILES_TOPIC, "__consumer_offsets"):

@@ -18,14 +18,13 @@ import pytest
 from archives import ONLY_IN_FULL, assert_same_tree, peaceful, told
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     ResourceType,
 )
 from lateness import EVERY_SECONDS, Stream
-from processes import SECONDS, Program, Recorder, eventually
+from processes import SECONDS, Program, Recorder, admin_client, eventually
 
 from compose.kafka import Cluster
 from ingest.topic import FILES_TOPIC, frames_topic
@@ -66,7 +65,7 @@ class Site:
     def __init__(self, cluster: Cluster, name: str, directory: Path, patience: float = LATE_SECONDS) -> None:
         self.patience = patience
         self.cluster = cluster
-        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
+        self.admin = admin_client(cluster.bootstrap_servers)
         self._recorders = [
             Recorder(cluster.bootstrap_servers, f"{name}-{number}", directory / str(number))
             for number in range(STREAMS)
@@ -113,7 +112,7 @@ class Site:
 
         def changed() -> bool:
             # A client of its own: one that is older goes on asking the controller that it knew, though it is dead.
-            admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap_servers, "log_level": 0})
+            admin = admin_client(self.cluster.bootstrap_servers)
             try:
                 for done in admin.incremental_alter_configs(wanted, request_timeout=3).values():
                     done.result(SECONDS)

@@ -5,13 +5,19 @@ import threading
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from processes import (
+    SECONDS,
+    RawSender,
+    Recorder,
+    admin_client,
+    alter_topic,
+    bytes_in,
+    eventually,
+    flow,
+    scan,
+    settings_of,
 )
-from processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
 
 from ingest.topic import rejected_topic
 
@@ -34,9 +40,7 @@ def end_offset(servers: str, topic: str) -> int:
 
 
 def retention_bytes(servers: str, topic: str) -> int:
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    admin = AdminClient({"bootstrap.servers": servers})  # it must live as long as its answer is awaited
-    return int(admin.describe_configs([resource])[resource].result(SECONDS)["retention.bytes"].value)
+    return int(settings_of(servers, topic)["retention.bytes"])
 
 
 def test_a_flood_of_bad_frames_fills_nothing_and_the_good_one_after_it_is_recorded(
@@ -95,27 +99,39 @@ def test_rejected_frames_stay_bounded_when_the_frames_are_to_be_kept(kafka: str,
 def test_a_topic_of_rejected_frames_that_cannot_be_used_holds_up_no_others(
     kafka: str, stream: str, tmp_path: Path
 ) -> None:
-    """As a broker makes it that creates topics by itself, when somebody had asked for it."""
+    """Somebody has made it before, and wrong; then it is made wrong while it is used."""
     bad = bytearray(scan(1, size=80))
     bad[-1] ^= 1
     rejected = rejected_topic(stream)
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_topics([NewTopic(rejected, 2)])[rejected].result(SECONDS)
+    new = NewTopic(rejected, 1, config={"cleanup.policy": "compact"})
+    admin = admin_client(kafka)
+    admin.create_topics([new])[rejected].result(SECONDS)
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
         recorder.create_topic()
         ingest, archiver = recorder.ingest(sender.port), recorder.archiver()
         with sender.accept() as connection:
             connection.sendall(scan(0) + bad + scan(2) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
-            ingest.await_line(f"rejected frames can't be published: the topic {rejected} has 2 partitions")
+            unfit = f"rejected frames can't be published: the topic {rejected} has cleanup.policy=compact"
+            ingest.await_line(unfit)
             connection.sendall(scan(3) + flow(2))
             archiver.await_line(r"finished .* \(end\)", count=2)
-            admin.delete_topics([rejected])[rejected].result(SECONDS)
-            ingest.await_line(f"created the topic {rejected}")
+            alter_topic(kafka, rejected, {"cleanup.policy": "delete"})
             eventually(lambda: [value for _, _, value in recorder.records(rejected)] == [bad], "it is published")
-            connection.sendall(scan(4) + flow(2))
+            alter_topic(kafka, rejected, {"cleanup.policy": "compact"})
+            connection.sendall(scan(4) + bad + scan(5) + flow(2))
             archiver.await_line(r"finished .* \(end\)", count=3)
+            ingest.await_line(f"Kafka refuses rejected frames in {rejected}|{unfit}", count=2)
+            alter_topic(kafka, rejected, {"cleanup.policy": "delete"})
+            eventually(lambda: [value for _, _, value in recorder.records(rejected)] == 2 * [bad], "both are", 60)
+            connection.sendall(scan(6) + flow(2))
+            archiver.await_line(r"finished .* \(end\)", count=4)
         assert ingest.stop() == 0
         assert "everything received is published" in ingest.log
         assert "LOST" not in archiver.log
-    assert [file.read_bytes() for file in recorder.files()] == [scan(0) + scan(2), scan(3), scan(4)]
+    assert [file.read_bytes() for file in recorder.files()] == [
+        scan(0) + scan(2),
+        scan(3),
+        scan(4) + scan(5),
+        scan(6),
+    ]

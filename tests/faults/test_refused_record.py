@@ -2,24 +2,9 @@
 
 from pathlib import Path
 
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
-from processes import RawSender, Recorder, eventually, flow, scan
+from processes import RawSender, Recorder, alter_topic, eventually, flow, scan
 
 from ingest.topic import Kind, frames_topic
-
-
-def _take_at_most(servers: str, topic: str, size: int) -> None:
-    """Have the broker refuse larger batches on that topic, from now on."""
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.incremental_alter_configs([resource])[resource].result()
 
 
 def test_a_refused_record_among_others_is_published_once_it_is_taken(kafka: str, stream: str, tmp_path: Path) -> None:
@@ -30,10 +15,10 @@ def test_a_refused_record_among_others_is_published_once_it_is_taken(kafka: str,
         connection = sender.accept()
         connection.sendall(flow(1) + sent[0])
         eventually(lambda: len(_frames(recorder)) == 1, "its first frame is in the topic")
-        _take_at_most(kafka, frames_topic(stream), 100_000)
+        alter_topic(kafka, frames_topic(stream), {"max.message.bytes": "100000"})
         connection.sendall(b"".join(sent[1:]))  # in the midst of these is one that is refused; those after it are not
-        ingest.await_line("Kafka refused a record")
-        _take_at_most(kafka, frames_topic(stream), 1_048_588)
+        ingest.await_line("Kafka refuses records in .*|records can't be published: .* max.message.bytes=100000")
+        alter_topic(kafka, frames_topic(stream), {"max.message.bytes": "1048588"})
         eventually(lambda: len(_frames(recorder)) == len(sent), "all of them are in the topic")
         assert _frames(recorder) == sent
         assert ingest.stop() == 0

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives import serialization
-from processes import SECONDS, Program, RawSender, Recorder, flow, scan
+from processes import SECONDS, Program, RawSender, Recorder, admin_client, flow, scan
 
 from compose.kafka import Broker
 from compose.kafka_jars import installation
@@ -42,7 +41,7 @@ class SecureKafka:
 
     def set_password(self, user: str, password: str) -> None:
         """As `kafka-configs.sh --add-config SCRAM-SHA-512=…` does."""
-        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
+        admin = admin_client(self.broker.bootstrap_servers)
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, info, password.encode())
         admin.alter_user_scram_credentials([change])[user].result(SECONDS)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from archives import Source, disturbed, quick_session, told
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from processes import RawSender, Recorder, delete_before, eventually, flow, scan
+from processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
 
 from compose.kafka import Broker
 from ingest.topic import frames_topic
@@ -22,7 +21,7 @@ def quick(tmp_path: Path) -> tuple[str, str]:
 
 def forget_group(recorder: Recorder, archive: str = "archive") -> None:
     """Delete what an archiver has committed, once its session has ended."""
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    admin = admin_client(recorder.servers)
     group = f"{recorder.stream}.{archive}"
 
     def deleted() -> bool:

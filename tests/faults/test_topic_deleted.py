@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from archives import Gate, Source, all_committed, disturbed
-from confluent_kafka.admin import AdminClient
-from processes import SECONDS, Program, Recorder, delete_before, eventually
+from processes import SECONDS, Program, Recorder, admin_client, delete_before, eventually
 
 from ingest.topic import frames_topic
 
@@ -25,7 +24,7 @@ class Site:
         base = recorder.stream[-8:]
         self.gone, self.stays, self.also_gone, self.new = (f"{n}-{base}" for n in ("a", "b", "c", "d"))
         self.gate = Gate(recorder.directory)
-        self._admin = AdminClient({"bootstrap.servers": recorder.servers})
+        self._admin = admin_client(recorder.servers)
 
     @property
     def flags(self) -> list[str]:

@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 from archives import Gate, Source, all_committed, disturbed, told
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
-from processes import SECONDS, Program, Recorder, eventually, get
+from processes import Program, Recorder, alter_topic, eventually, get
 
 from compose.kafka import Broker
 from compose.tether import free_port
@@ -42,10 +35,7 @@ class Site:
 
 def set_most_bytes(servers: str, most: int) -> None:
     """How large an event on g3.files may be."""
-    entry = ConfigEntry("max.message.bytes", str(most), incremental_operation=AlterConfigOpType.SET)
-    wanted = ConfigResource(ResourceType.TOPIC, FILES_TOPIC, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.incremental_alter_configs([wanted])[wanted].result(SECONDS)
+    alter_topic(servers, FILES_TOPIC, {"max.message.bytes": str(most)})
 
 
 @pytest.fixture(params=["it refuses", "it says nothing"])

@@ -21,7 +21,14 @@ from typing import Any, Self
 import google_crc32c
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 from spt3g import core
 
 from compose.tether import start_tethered
@@ -149,14 +156,14 @@ class Recorder:
         self, stream: str | None = None, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> None:
         """Create the stream's topic before ingest does: an archiver that starts at the same time finds it at once."""
-        admin = AdminClient({"bootstrap.servers": self.servers})
+        admin = admin_client(self.servers)
         topic = frames_topic(stream or self.stream)
         new = NewTopic(topic, partitions, -1, config={**FRAMES_TOPIC_CONFIG, **(config or {})})
         admin.create_topics([new])[topic].result(SECONDS)
 
     def make_topic_anew(self) -> None:
         """Delete the stream's topic, with all that is in it, and create it."""
-        admin = AdminClient({"bootstrap.servers": self.servers})
+        admin = admin_client(self.servers)
         topic = frames_topic(self.stream)
         admin.delete_topics([topic])[topic].result(SECONDS)
         eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
@@ -342,8 +349,29 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = SECOND
 
 def delete_before(servers: str, topic: str, offset: int) -> None:
     """Delete the topic's records before that one, as retention does."""
-    admin, partition = AdminClient({"bootstrap.servers": servers}), TopicPartition(topic, 0, offset)
+    admin, partition = admin_client(servers), TopicPartition(topic, 0, offset)
     admin.delete_records([partition])[partition].result(SECONDS)
+
+
+def admin_client(servers: str) -> AdminClient:
+    """One whose questions create no topic. It must live as long as its answer is awaited."""
+    return AdminClient({"bootstrap.servers": servers, "log_level": 0, "allow.auto.create.topics": False})
+
+
+def settings_of(servers: str, topic: str) -> dict[str, str]:
+    """All settings of a topic. Raises KafkaException if there is none."""
+    resource, admin = ConfigResource(ResourceType.TOPIC, topic), admin_client(servers)
+    found = admin.describe_configs([resource])[resource].result(SECONDS)
+    return {name: entry.value or "" for name, entry in found.items()}
+
+
+def alter_topic(servers: str, topic: str, settings: Mapping[str, str]) -> None:
+    """Change settings of a topic, as kafka-configs.sh does."""
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
+    ]
+    resource, admin = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries), admin_client(servers)
+    admin.incremental_alter_configs([resource])[resource].result(SECONDS)
 
 
 def bytes_in(directory: Path, pattern: str = "*") -> int:

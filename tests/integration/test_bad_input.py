@@ -222,20 +222,24 @@ def test_an_unreachable_broker_is_told_every_few_seconds_and_all_is_recorded_whe
                 assert ingest.stop() == archiver.stop() == 0
 
 
-def test_a_topic_of_two_partitions_is_refused_and_the_others_are_recorded(recorder: Recorder) -> None:
-    two = f"{recorder.stream}-two"
+def test_a_topic_that_takes_no_records_is_refused_by_its_first_ingest_and_the_others_are_recorded(
+    recorder: Recorder,
+) -> None:
+    compacted = f"{recorder.stream}-two"
     recorder.create_topic()
-    recorder.create_topic(two, partitions=2)
+    recorder.create_topic(compacted, config={"cleanup.policy": "compact"})
     with RawSender() as sender:
         recorder.ingest(sender.port)
-        archiver = recorder.archiver("--stream", two)
-        archiver.await_line(f"the topic {frames_topic(two)} has 2 partitions")
+        archiver = recorder.archiver("--stream", compacted)
+        archiver.await_line(f"the topic {frames_topic(compacted)} has cleanup.policy=compact")
         with sender.accept() as connection:
             connection.sendall(scan(0) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
-    refused = recorder.start("ingest", "--stream", two, "--spool-dir", str(recorder.directory / "spool"))
+    refused = recorder.start("ingest", "--stream", compacted, "--spool-dir", str(recorder.directory / "spool"))
     assert refused.exit_code() == 1
-    assert f"the topic {frames_topic(two)} has 2 partitions; a stream needs exactly one" in refused.log
+    last = refused.lines[-1][1]
+    assert f"the topic {frames_topic(compacted)} has cleanup.policy=compact, so Kafka takes no records" in last
+    assert f"kafka-configs.sh --bootstrap-server {recorder.servers} --alter" in last
     assert [file.read_bytes() for file in recorder.files()] == [scan(0)]
     assert archiver.stop() == 0
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
-    AdminClient,
     ConfigResource,
     ResourceType,
 )
-from processes import Program, RawSender, Recorder, flow, frame_by_hand, scan
+from processes import Program, RawSender, Recorder, admin_client, flow, frame_by_hand, scan
 
 from ingest.topic import CHUNK_BYTES, frames_topic
 
@@ -62,7 +61,7 @@ def test_frames_of_100_mb_byte_for_byte_in_little_memory(recorder: Recorder) -> 
     with file.open("rb") as opened:
         assert hashlib.file_digest(opened, "sha256").hexdigest() == expected
     resource = ConfigResource(ResourceType.TOPIC, frames_topic(recorder.stream))
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    admin = admin_client(recorder.servers)
     settings = admin.describe_configs([resource])[resource].result()
     assert settings["max.message.bytes"].value == DEFAULT_MESSAGE_BYTES
     assert max(len(value) for _, _, value in recorder.records()) <= CHUNK_BYTES < int(DEFAULT_MESSAGE_BYTES)

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from processes import admin_client
 from spt3g import core
 
 from compose.kafka import Broker
@@ -216,7 +216,7 @@ def ended(process: int, seconds: float) -> bool:
 
 
 def create_topic(servers: str, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_client(servers)
     admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
 
 

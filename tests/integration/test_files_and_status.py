@@ -8,8 +8,7 @@ from typing import Any
 
 from commands import archiver
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from processes import SECONDS, RawSender, Recorder, eventually, flow, scan
+from processes import SECONDS, RawSender, Recorder, admin_client, eventually, flow, scan
 
 from ingest.topic import Kind, Label, frames_topic
 
@@ -126,7 +125,7 @@ def test_a_loss_is_shown_with_its_file_and_no_group_is_made_by_looking(recorder:
     assert loss["what"] in table[2]
     assert table[-1].endswith("LOST: ? records, 1 time")
     archiver(recorder, "status", "--group", f"{recorder.stream}.nobody")
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
+    admin = admin_client(recorder.servers)
     groups = [found.group_id for found in admin.list_consumer_groups().result().valid]
     assert f"{recorder.stream}.nobody" not in groups
 
@@ -153,7 +152,7 @@ def test_forty_streams_are_shown_at_once(recorder: Recorder) -> None:
         done = archiver(recorder, "status", *(word for stream in streams for word in ("--stream", stream)))
         seconds = time.monotonic() - begun
     finally:
-        admin = AdminClient({"bootstrap.servers": recorder.servers})
+        admin = admin_client(recorder.servers)
         wait([*admin.delete_topics([frames_topic(stream) for stream in streams]).values()])
     rows = done.stdout.splitlines()[1:]
     assert len(rows) == 40

@@ -6,8 +6,8 @@ from threading import Thread
 
 import pytest
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
-from processes import SECONDS, eventually
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from processes import SECONDS, admin_client, eventually
 
 from archiver.abandoned import Abandoned, AbandonedError
 from archiver.checkpoint import CheckpointError
@@ -32,13 +32,13 @@ def servers(tmp_path: Path) -> Iterator[str]:
 
 def make_topic(servers: str) -> None:
     """Create g3.files."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_client(servers)
     admin.create_topics([NewTopic(FILES_TOPIC, 1, 1)])[FILES_TOPIC].result(SECONDS)
 
 
 def delete_topic(servers: str) -> None:
     """Delete g3.files."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_client(servers)
     admin.delete_topics([FILES_TOPIC])[FILES_TOPIC].result(SECONDS)
     eventually(lambda: FILES_TOPIC not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
 

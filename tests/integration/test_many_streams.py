@@ -13,9 +13,20 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 from disk import small_disk
-from processes import PATIENT, SECONDS, Program, RawSender, Recorder, eventually, flow, get, scan
+from processes import (
+    PATIENT,
+    SECONDS,
+    Program,
+    RawSender,
+    Recorder,
+    admin_client,
+    alter_topic,
+    eventually,
+    flow,
+    get,
+    scan,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from test_ingest_killed import EndlessSender
 
@@ -164,7 +175,7 @@ def test_without_kafka_many_stop_as_soon_as_one_and_go_on_later(recorder: Record
 
 def frames_published(recorder: Recorder, stream: str) -> int:
     """How many frames are in its topic, which may not be there yet."""
-    topics = AdminClient({"bootstrap.servers": recorder.servers}).list_topics(timeout=SECONDS).topics
+    topics = admin_client(recorder.servers).list_topics(timeout=SECONDS).topics
     try:
         return len(frames_in(recorder, stream)) if frames_topic(stream) in topics else 0
     except KafkaException:  # its partition isn't there yet
@@ -173,11 +184,10 @@ def frames_published(recorder: Recorder, stream: str) -> int:
 
 def test_a_streams_trouble_is_told_and_ends_by_itself_and_touches_no_neighbour(recorder: Recorder) -> None:
     names = names_of(recorder, 6)
-    good, parts, locked, taken, garbage, flood = names
+    good, refused, locked, taken, garbage, flood = names
     http = free_port()
-    admin = AdminClient({"bootstrap.servers": recorder.servers})
     for name in names:
-        recorder.create_topic(name, partitions=3 if name == parts else 1)
+        recorder.create_topic(name, config={"cleanup.policy": "compact"} if name == refused else {})
     over = threading.Event()
     with ExitStack() as stack:
         stack.callback(over.set)
@@ -190,7 +200,7 @@ def test_a_streams_trouble_is_told_and_ends_by_itself_and_touches_no_neighbour(r
         tables.append(f'name = "{taken}"\nlisten = "127.0.0.1:{listener.getsockname()[1]}"')
         ingest = start(recorder, tables, "--http", str(http))
         neighbour = Neighbour(recorder, good, stack.enter_context(senders[good].accept()))
-        ingest.await_line(f"ERROR +{parts}: the topic .* has 3 partitions.*; trying again in 5 s")
+        ingest.await_line(f"ERROR +{refused}: the topic .* has cleanup.policy=compact.*; trying again in 5 s")
         ingest.await_line(f"ERROR +{locked}: another ingest for this stream runs on this host.*; trying again")
         ingest.await_line(f"ERROR +{taken}: can't listen on 127.0.0.1:.*: Address already in use; trying again")
         threading.Thread(target=send_garbage, args=(senders[garbage], over), daemon=True).start()
@@ -199,16 +209,15 @@ def test_a_streams_trouble_is_told_and_ends_by_itself_and_touches_no_neighbour(r
         frame = scan(0, 900_000)
         for _ in range(300):
             flooding.sendall(frame)
-        eventually(lambda: unhealthy(http) == {parts, locked, taken, garbage}, "those, and no others")
+        eventually(lambda: unhealthy(http) == {refused, locked, taken, garbage}, "those, and no others")
         assert "trying again in 5 s" not in "".join(line for _, line in ingest.lines if good in line)
-        admin.delete_topics([frames_topic(parts)])[frames_topic(parts)].result(SECONDS)
+        alter_topic(recorder.servers, frames_topic(refused), {"cleanup.policy": "delete"})
         assert other.stop() == 0
         listener.close()
         over.set()
         # Each tries again within seconds.
         ingest.await_line(f"{locked}: connected to")
         ingest.await_line(f"{taken}: waiting for the sender")
-        ingest.await_line(f"{parts}: created the topic")
         stack.enter_context(socket.create_connection(listener_address(ingest, taken)))
         eventually(lambda: get(http, "/healthz") == (200, "ok\n"), "all are well")
         neighbour.stop()

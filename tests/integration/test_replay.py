@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from archives import Source, publish_night
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 from disk import small_disk
-from processes import SECONDS, Recorder, delete_before, eventually
+from processes import SECONDS, Recorder, admin_client, delete_before, eventually
 
 from archiver.times import moment
 from compose.kafka import Broker
@@ -242,7 +241,7 @@ def test_a_rotated_file_is_rebuilt_where_the_frame_that_heads_it_is_at_hand(
 
 
 def test_no_group_is_touched(night: Night, rebuilt: Path) -> None:
-    admin = AdminClient({"bootstrap.servers": night.recorder.servers})
+    admin = admin_client(night.recorder.servers)
 
     def groups() -> set[str]:
         """But for those of other tests that run now: they are named after their streams, which end in random."""

@@ -13,7 +13,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     AclBinding,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -24,7 +23,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, frame, scan
+from processes import (
+    SECONDS,
+    Program,
+    RawSender,
+    Recorder,
+    admin_client,
+    delete_before,
+    eventually,
+    flow,
+    frame,
+    scan,
+)
 from spt3g import core
 
 from compose.kafka import Broker
@@ -215,7 +225,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
         Broker(directory / "site", properties=guarded, listeners={"SASL_PLAINTEXT": port}) as site,
         Broker(directory / "home", properties=foreign) as home,
     ):
-        admin = AdminClient({"bootstrap.servers": site.bootstrap_servers})
+        admin = admin_client(site.bootstrap_servers)
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         user = UserScramCredentialUpsertion("mirror", info, PASSWORD.encode())
         admin.alter_user_scram_credentials([user])["mirror"].result(SECONDS)
@@ -278,21 +288,21 @@ def delete_all(servers: str, topic: str) -> int:
 
 def others(servers: str) -> set[str]:
     """The topics that aren't ours."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_client(servers)
     return {name for name in admin.list_topics(timeout=SECONDS).topics if not name.startswith("g3.")}
 
 
 def own_settings(servers: str, topic: str) -> dict[str, str]:
     """The settings that were given to a topic itself."""
     resource, given = ConfigResource(ResourceType.TOPIC, topic), ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_client(servers)
     found = admin.describe_configs([resource])[resource].result(SECONDS)
     return {name: entry.value for name, entry in found.items() if entry.source == given}
 
 
 def test_an_archive_of_mirrored_topics_is_the_same(sites: Sites, mirror: Mirror, stream: str, tmp_path: Path) -> None:
     topic = frames_topic(stream)
-    home = AdminClient({"bootstrap.servers": sites.home_servers})
+    home = admin_client(sites.home_servers)
     with (
         Recorder(sites.site_servers, stream, tmp_path / "site") as near,
         Recorder(sites.home_servers, stream, tmp_path / "home") as far,

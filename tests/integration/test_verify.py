@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 from archives import Source, disturbed
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
-from processes import SECONDS, RawSender, Recorder, delete_before, eventually, flow, frame, scan
+from processes import SECONDS, RawSender, Recorder, admin_client, delete_before, eventually, flow, frame, scan
 from spt3g import core
 
 from archiver.account import Account
@@ -600,7 +599,7 @@ def test_the_topic_begins_in_the_midst_of_a_file(kafka: str, stream: str, tmp_pa
         copy = retold(copy, 0)
         assert copy.found(against_topic=True) == [("unlike topic", copy.files[0])]
         topic = frames_topic(stream)
-        admin = AdminClient({"bootstrap.servers": kafka})
+        admin = admin_client(kafka)
         admin.delete_topics([topic])[topic].result(SECONDS)
         eventually(lambda: stream not in copy.history.streams(), "the topic gone")
         code, report = copy.verify("--against-topic")

@@ -23,6 +23,7 @@ from ingest.spool import GO_ON_AT, LEAST_BYTES, STOP_AT, Spool, SpoolError
 from ingest.spool_state import StateFile
 from ingest.stream import Stream
 from ingest.topic import CHUNK_BYTES, Kind, Label
+from ingest.topic_watch import TopicWatch
 
 EPOCH = "00112233aabbccdd"
 SIZE = 64 << 20
@@ -328,7 +329,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
     with Spool(tmp_path, 1 << 20) as spool:
         fill(spool, bytes(1000))
     with Spool(tmp_path, 1 << 20) as spool:
-        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None)
+        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
         where = ConnectTo("127.0.0.1", 1)
         start = threading.Thread(target=Stream, args=("s", where, 5, 1 << 20, spool, publisher), daemon=True)
         start.start()
@@ -342,7 +343,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
 def test_each_time_that_reading_stops_is_counted(tmp_path: Path) -> None:
     frames = b"".join(scan(number, 10_000) for number in range(200))
     with Spool(tmp_path, 1 << 20) as spool, RawSender() as sender:
-        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None)
+        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
         stream = Stream("s", ConnectTo("127.0.0.1", sender.port), 30, 1 << 20, spool, publisher)
         running = threading.Thread(target=stream.run)
         running.start()
