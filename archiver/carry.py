@@ -17,6 +17,7 @@ from archiver.checkpoint import Checkpoint, Place
 from archiver.directory import Directory
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.sequence import Record
+from ingest.wire import frame_type_name
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Carry:
 
         carry = cls.load(found.carry, root, lying, fetch)
         for code in found.carry.keys() - carry.places(found.carry).keys():
-            log.error("%s: the frame of type %r that should head its next files is lost", stream, chr(code))
+            name = frame_type_name(code)
+            log.error("%s: the frame of type %s that should head its next files is lost", stream, name)
         return carry
 
     def keep(self, code: int, record: Record, path: str, at: int) -> None:
@@ -113,6 +115,8 @@ def _read(place: Place, root: Path, parent: str, name: str) -> bytes:
             return b""
         fd = directory.open(name, os.O_RDONLY)
         try:
+            if place.at + place.length > os.fstat(fd).st_size:  # a length of any number of bytes may be committed
+                return b""
             return os.pread(fd, place.length, place.at)
         finally:
             os.close(fd)

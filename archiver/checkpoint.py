@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import FILE, PartialName
+from archiver.layout import FILE, PartialName, parse_path
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from ingest.topic import Kind
 
@@ -111,7 +111,7 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 
 
 def encode(checkpoint: Checkpoint) -> str:
-    """As commit metadata. Raises CheckpointError if Kafka would not take it.
+    """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
 
     If it is too long the oldest epochs are forgotten: their records would have to come once more to matter.
     """
@@ -121,6 +121,7 @@ def encode(checkpoint: Checkpoint) -> str:
         text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
+    decode(text, checkpoint.state.stream)  # 20 us, once a second for each stream
     return text
 
 
@@ -143,10 +144,21 @@ def checked(checkpoint: Checkpoint, stream: str) -> Checkpoint:
     if partial is None:
         consistent = state.file is None and checkpoint.closing is None
     else:
-        consistent = state.file is not None and state.acquisition is not None and partial.base.state.stream == stream
+        base = partial.base.state
+        consistent = state.file is not None and state.acquisition is not None
+        consistent = consistent and base.stream == stream and base.file is None
     if not consistent:
         raise CheckpointError("the committed checkpoint contradicts itself about its open file")
+    places = [*checkpoint.carry.values(), *(partial.base.carry.values() if partial else ())]
+    for path in [place.path for place in places] + ([partial.path] if partial else []):
+        check_path(path)
     return checkpoint
+
+
+def check_path(path: str) -> None:
+    """Raises CheckpointError if that is no path that a file may have."""
+    if parse_path(path) is None:
+        raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
 
 
 def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:

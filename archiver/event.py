@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, checked
-from archiver.layout import GROUP, start_and_number
+from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, check_path, checked
+from archiver.layout import GROUP
 from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
 from archiver.sequence import Cause
 
@@ -118,8 +118,10 @@ _DECODER = msgspec.json.Decoder(Event)
 
 
 def encode(event: Event) -> bytes:
-    """As the value of a record on g3.files."""
-    return _ENCODER.encode(event)
+    """As the value of a record on g3.files. Raises CheckpointError if `decode` would not take it."""
+    value = _ENCODER.encode(event)
+    decode(value)
+    return value
 
 
 def decode(value: bytes) -> Event:
@@ -131,10 +133,7 @@ def decode(value: bytes) -> Event:
     if isinstance(event, FileFinished):
         checked(event.checkpoint, event.stream)
     if not isinstance(event, RecordsLost):
-        try:
-            start_and_number(event.path)
-        except (ValueError, OverflowError):
-            raise CheckpointError(f"a record of g3.files is no event: {event.path} says no time") from None
+        check_path(event.path)
     return event
 
 

@@ -25,7 +25,7 @@ from confluent_kafka import (
 from archiver.abandoned import Abandoned
 from archiver.commits import Commit, Commits, FencedError, classified
 from archiver.event import Event, FileFinished
-from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History
+from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History, metadata_of
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
 from archiver.patience import within
@@ -257,7 +257,7 @@ class Feed:
         # However many partitions a topic has: a stream is in this one, and others are paused for good.
         ours = [p for p in partitions if p.partition == 0]
         committed = [
-            Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, p.metadata or "")
+            Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p))
             for p in self._committed(consumer, ours)
         ]
         starts = {frames_topic(found.stream): start(found.offset) for found in committed}

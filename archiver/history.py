@@ -83,7 +83,7 @@ class History:
         for partition in answered:
             if partition.error:
                 raise KafkaException(partition.error)
-        return {stream_of(p.topic): Commit(p.offset, p.metadata or "") for p in answered if p.offset >= 0}
+        return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
 
     def span(self, stream: str) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
@@ -234,6 +234,14 @@ def _is_over(messages: Sequence[Message]) -> bool:
             raise KafkaException(error)
         return True
     return False
+
+
+def metadata_of(partition: TopicPartition) -> str:
+    """What is committed with an offset, empty if nothing is; text that is no checkpoint if it isn't UTF-8."""
+    try:
+        return partition.metadata or ""
+    except UnicodeDecodeError:
+        return "\N{REPLACEMENT CHARACTER}"
 
 
 def label_of(message: Message) -> Label:

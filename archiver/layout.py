@@ -7,6 +7,7 @@
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 PRIVATE_DIRECTORY = ".archiver"
@@ -21,6 +22,8 @@ GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 """What a consumer group may be called; so that it may be a file's name."""
 LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
+MOST_NUMBER = 10**9
+"""Of a file's name: 19,000 years of files of ten minutes."""
 
 
 class NameFormat(StrEnum):
@@ -40,6 +43,32 @@ def file_path(start: int, stream_id: str, number: int, name_format: NameFormat) 
     return f"{start:010d}"[:5] + f"/{stream_id}/{_stem(start, number, name_format)}.g3"
 
 
+class FileName(NamedTuple):
+    """What a file's path says. start: s since the epoch."""
+
+    start: int
+    id: str
+    number: int
+    name_format: NameFormat
+
+
+@lru_cache(maxsize=4096)  # strptime takes 10 us, and a stream's checkpoints name the same few
+def parse_path(path: str) -> FileName | None:
+    """What that path says, if it is one that `file_path` gives: with a time that there is, in its directory."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        return None
+    name_format = NameFormat.DATE if "-" in match[3] else NameFormat.CTIME
+    try:
+        start, number = start_and_number(path)
+    except (ValueError, OverflowError):
+        return None
+    if not (0 <= start <= LATEST_START and number <= MOST_NUMBER):
+        return None
+    found = FileName(start, match[2], number, name_format)
+    return found if file_path(*found) == path else None
+
+
 class PartialName(NamedTuple):
     """The name of a file while it is being recorded: all that is left of it to know, if its state is lost.
 
@@ -57,7 +86,11 @@ class PartialName(NamedTuple):
     def parse(cls, name: str) -> Self | None:
         """The name, if it is a partial's."""
         match = _PARTIAL.fullmatch(name)
-        return cls(f"{match[1]}/{match[2]}/{match[3]}.g3", int(match[4]), match[5]) if match else None
+        if match is None:
+            return None
+        partial = cls(f"{match[1]}/{match[2]}/{match[3]}.g3", int(match[4]), match[5])
+        usable = parse_path(partial.path) and -(2**63) <= partial.first < 2**63
+        return partial if usable and str(partial) == name else None
 
 
 def start_and_number(path: str) -> tuple[int, int]:
@@ -75,4 +108,5 @@ def _stem(start: int, number: int, name_format: NameFormat) -> str:
 
 
 _DATE = "%Y-%m-%d-%H-%M-%S"
+_PATH = re.compile(rf"([0-9]{{5}})/({ID})/([0-9-]{{1,30}})_[0-9]{{3,12}}\.g3")
 _PARTIAL = re.compile(rf"([0-9]{{5}})\.({ID})\.({STEM})\.(-?[0-9]{{1,19}})\.([0-9a-f]{{8}})")

@@ -18,6 +18,7 @@ from archiver.layout import NameFormat, start_and_number
 from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
 from archiver.sequence import Record, Seen
 from ingest.topic import Kind, Label
+from ingest.wire import frame_type_name
 
 _FOR_EVER = 2**62
 
@@ -265,7 +266,7 @@ class Rebuilding:
         if self._cut:
             file.lacking = "its beginning has left the topic"
         elif lacking := self._lacking(codes, label.type, state.acquisition.settings, event):
-            file.lacking = f"its head repeats a frame of type {chr(lacking)!r} that can't be found any more"
+            file.lacking = f"its head repeats a frame of type {frame_type_name(lacking)} that can't be found any more"
         elif not self._too_late and (not self._wanted.only or name in self._wanted.only):
             file.content = self._target.begin(self._stream, name, time)
         self.file = file

@@ -28,7 +28,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import LATEST_START, NameFormat, file_path, start_second
+from archiver.layout import LATEST_START, MOST_NUMBER, NameFormat, file_path, start_second
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -39,6 +39,8 @@ Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Start = Annotated[int, Meta(ge=0, le=LATEST_START)]
 Used = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+FileNumber = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+UsedNumber = Annotated[int, Meta(ge=-1, le=MOST_NUMBER)]
 
 LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
 """Frames that a G3 reader or writer makes for itself; files don't hold them."""
@@ -76,7 +78,7 @@ class OpenFile(Struct, frozen=True, omit_defaults=True):
     """The acquisition's file that is being written. start: ms, its first frame's time. missing: how many frames were
     never received, as jumps of `frame_num` in the newest session say."""
 
-    number: Count
+    number: FileNumber
     start: Milliseconds
     missing: Count = 0
 
@@ -87,8 +89,8 @@ class Names(Struct, frozen=True, omit_defaults=True):
 
     newest: Used = -1
     start: Used = -1
-    number: Used = -1
-    highest: Used = -1
+    number: UsedNumber = -1
+    highest: UsedNumber = -1
 
 
 class State(Struct, frozen=True, omit_defaults=True):

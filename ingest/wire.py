@@ -30,6 +30,8 @@ FRAME_TYPES: Mapping[str, int] = {
 }
 """The type codes of the frame types that spt3g names (core.G3FrameType)."""
 
+_TYPE_NAMES = {code: name for name, code in FRAME_TYPES.items()}
+
 HEADER_BYTES = 13
 MAX_KEYS = 100_000
 """A frame of a SMuRF has about 40. The limit keeps a hostile one from costing seconds."""
@@ -305,6 +307,11 @@ def frame_type(frame: bytes | memoryview) -> int:
     """The type code (u32) of a whole frame."""
     code: int = _HEADER[frame[0]].unpack_from(frame)[3]
     return code
+
+
+def frame_type_name(code: int) -> str:
+    """What spt3g calls frames of that type; any other u32 is given as a number."""
+    return _TYPE_NAMES.get(code, str(code))
 
 
 def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
