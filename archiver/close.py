@@ -6,7 +6,6 @@ every replay, closes the same file at the same place.
 
 import argparse
 import secrets
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from archiver.command import run_client
+from archiver.command import print_err, print_out, run_client
 from archiver.segmentation import LEFT_OUT
 from archiver.sequence import Seen
 from archiver.tail import Entry, Tails
@@ -47,7 +46,7 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         if decisive and decisive.label is None:
             return _refuse(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
         if decisive is None or found.last is None or (decisive.label and decisive.label.kind is not Kind.FRAME):
-            print(f"{stream}: nothing to close: {_none_is_on(decisive)}")
+            print_out(f"{stream}: nothing to close: {_none_is_on(decisive)}")
             return 0
         newest = entries[-1].time
         age = _now() - newest
@@ -65,9 +64,11 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
     offset = _publish(config, stream, label)
     if offset != spans[stream][1]:
         return _refuse(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
-    print(
+    print_out(
         f"{stream}: closed after its last record, of {moment(newest)} UTC ({duration(age)} ago): published `lost` at "
-        f"offset {offset} of {frames_topic(stream)}: {why}\n"
+        f"offset {offset} of {frames_topic(stream)}: {why}"
+    )
+    print_out(
         "Its archivers finish the open file now, or as soon as they run (why: lost), if it isn't finished already. "
         "The next frame begins a new acquisition."
     )
@@ -139,7 +140,7 @@ def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
 
 
 def _refuse(why: str) -> int:
-    print(f"{_PROG}: error: {why}", file=sys.stderr)
+    print_err(f"{_PROG}: error: {why}")
     return 1
 
 

@@ -13,6 +13,7 @@ from archiver.checkpoint import CheckpointError
 from archiver.history import History
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
+from ingest.printable import printable, printable_lines
 from ingest.settings import kafka_client
 from ingest.throttling import Throttling
 
@@ -50,7 +51,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't end it with a traceback
         print("\nstopped", file=sys.stderr)
         return 128 + signal.SIGINT
-    print(f"{prog}: error: {why}", file=sys.stderr)
+    print_err(f"{prog}: error: {why}")
     return 1
 
 
@@ -68,6 +69,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def printable(text: str) -> str:
-    """As it is, or escaped: names of files and what Kafka tells may be anything; the terminal is the operator's."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+def print_out(line: str) -> None:
+    """Print a line to stdout."""
+    print(printable(line))
+
+
+def print_lines(text: str, *, flush: bool = False) -> None:
+    """Print several, such as a table; what they hold of others' text has no line ends."""
+    print(printable_lines(text), flush=flush)
+
+
+def print_err(text: str) -> None:
+    """Print a line to stderr, beside what is shown."""
+    print(printable(text), file=sys.stderr, flush=True)

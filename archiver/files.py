@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 
 from archiver.account import Account
 from archiver.checkpoint import Checkpoint, CheckpointError
-from archiver.command import run, table
+from archiver.command import print_err, print_lines, print_out, run, table
 from archiver.event import Event, FileFinished, FileSalvaged, RecordsLost
 from archiver.history import History
 from archiver.layout import start_and_number
@@ -133,18 +132,18 @@ def _list(history: History, options: argparse.Namespace) -> int:
     found = entries(account, options.since, options.until)
     if options.json:
         for entry in found:
-            print(json.dumps(as_json(entry)))
+            print_out(json.dumps(as_json(entry)))
         for what in account.unreadable:
-            print(json.dumps({"kind": "unreadable", "what": what}))
+            print_out(json.dumps({"kind": "unreadable", "what": what}))
         return 0
     for what in account.unreadable:
-        print(f"{_PROG}: an event of {options.group} can't be understood, and isn't listed: {what}", file=sys.stderr)
+        print_err(f"{_PROG}: an event of {options.group} can't be understood, and isn't listed: {what}")
     if found:
-        print(as_table(found))
+        print_lines(as_table(found))
     else:
         which = f" of {', '.join(sorted(wanted))}" if wanted else ""
         when = "" if options.since is None and options.until is None else " in that time"
-        print(f"the group {options.group} has finished no file{which}{when}", file=sys.stderr)
+        print_err(f"the group {options.group} has finished no file{which}{when}")
     return 0
 
 

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from archiver.command import printable
+from archiver.command import print_err, print_lines
 from archiver.times import duration, size
+from ingest.printable import printable, printable_lines
 
 _LINE_SECONDS = 10.0
 
@@ -62,18 +63,17 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Write a line, above the bars."""
-        line = printable(line)
         if self._bars.disable:
-            print(line, file=sys.stderr, flush=True)
+            print_err(line)
         else:
-            self._console.print(line, soft_wrap=True)
+            self._console.print(printable(line), soft_wrap=True)
 
     def tell(self, text: str) -> None:
         """Write to stdout, above the bars if that is a terminal, too."""
         if self._bars.disable or not sys.stdout.isatty():
-            print(text, flush=True)
+            print_lines(text, flush=True)
         else:
-            self._console.print(text, soft_wrap=True)
+            self._console.print(printable_lines(text), soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
-from archiver.command import run
+from archiver.command import print_lines, run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.inspection import Fault, Finding
@@ -39,11 +39,11 @@ def repair(options: argparse.Namespace) -> int:
     def act(history: History) -> int:
         report = look(history)
         if report.findings:
-            print(as_text(report), end="\n\n")
+            print_lines(f"{as_text(report)}\n")
             with Progress() as progress:
                 mend(archive, history, report, progress)
             report = look(history)
-        print(as_text(report))
+        print_lines(as_text(report))
         return int(bool(report.findings))
 
     return run(options, _PROG, act)

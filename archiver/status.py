@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from archiver.checkpoint import Checkpoint, CheckpointError, decode
-from archiver.command import run_client, table
+from archiver.command import print_err, print_lines, print_out, run_client, table
 from archiver.history import Commit, History
 from archiver.tail import Entry, Tails
 from archiver.times import duration, iso, size
@@ -57,11 +56,11 @@ def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     now = time.time_ns() // 1_000_000
     if options.json:
         for status in found:
-            print(json.dumps(as_json(status)))
+            print_out(json.dumps(as_json(status)))
     elif found:
-        print(as_table(found, now))
+        print_lines(as_table(found, now))
     else:
-        print("no stream has a topic yet: ingest makes them", file=sys.stderr)
+        print_err("no stream has a topic yet: ingest makes them")
     return 0
 
 

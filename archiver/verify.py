@@ -2,14 +2,14 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
-from archiver.command import printable, run, table
+from archiver.command import print_err, print_lines, run, table
 from archiver.history import History
 from archiver.progress import Progress
 from archiver.times import size
 from archiver.verification import Counts, Report, inspect
+from ingest.printable import printable
 
 _PROG = "archiver verify"
 
@@ -25,9 +25,9 @@ def verify(options: argparse.Namespace) -> int:
             )
         if report.unknown:
             unknown = ", ".join(report.unknown)
-            print(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {root}", file=sys.stderr)
+            print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {root}")
             return 1
-        print(as_json(report) if options.json else as_text(report))
+        print_lines(as_json(report) if options.json else as_text(report))
         return int(bool(report.findings))
 
     return run(options, _PROG, act)
@@ -39,7 +39,7 @@ def as_text(report: Report) -> str:
     if report.findings:
         rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in report.findings]
         lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
-    lines += [printable(note) for note in report.notes]
+    lines += [printable(it) for it in report.notes]
     lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings))}"]
     return "\n".join(lines)
 

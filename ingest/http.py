@@ -20,6 +20,7 @@ from typing import Self
 import h11
 
 from ingest.connection import listen
+from ingest.printable import printable
 from ingest.source import ListenOn
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class HttpServer:
                 case b"/metrics":
                     return _Answer(HTTPStatus.OK, self._collect(), "text/plain; version=0.0.4; charset=utf-8")
                 case b"/healthz":
-                    problems = "".join(f"{problem}\n" for problem in self._problems())
+                    problems = "".join(f"{printable(problem)}\n" for problem in self._problems())
                     if problems:
                         return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, problems.encode(errors="replace"))
                     return _Answer(HTTPStatus.OK, b"ok\n")

@@ -8,13 +8,16 @@ import io
 import json
 import logging
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from ingest.folding import Folding
 from ingest.log_writer import LogWriter
+from ingest.printable import printable, printable_json, printable_lines
 
 
 class FoldingHandler(logging.Handler):
@@ -72,11 +75,19 @@ class FoldingHandler(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """A line for people: time, level, message."""
+    """A line for people: time, level, message; below it an exception, indented, so that it can't pass for a line."""
 
     converter = time.gmtime  # type: ignore[assignment]  # typeshed misses that its argument is optional
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """As logging's."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """As logging's."""
+        return textwrap.indent(printable_lines(super().formatException(ei)), "  ")
 
 
 class JsonLines(_Text):
@@ -98,9 +109,9 @@ class JsonLines(_Text):
         if dropped := getattr(record, "dropped", 0):
             said["dropped"] = dropped
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = logging.Formatter.formatException(self, record.exc_info)
         # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
-        return json.dumps(said, ensure_ascii=False).encode(errors="replace").decode()
+        return printable_json(json.dumps(said, ensure_ascii=False).encode(errors="replace").decode())
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:
@@ -129,7 +140,7 @@ def log_of_service(level: str, form: str = "text") -> LogWriter:
     writer = LogWriter(2, lambda count: encoded(handler.format(_dropped(count))))
     handler = FoldingHandler(lambda line: writer.put(encoded(line)), end)
     _log_with(handler, level, form)
-    sys.stderr = _Lines(lambda line: writer.put(encoded(line)))
+    sys.stderr = _Lines(lambda line: writer.put(encoded(printable(line))))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
     return writer
