@@ -4,9 +4,10 @@ A sender gone mad gives thousands of warnings a second, a failing disk an error 
 reading then is the first few, how many more came, and the latest.
 
 Alike are lines of one logger, level and template, and of one stream (by this code's custom the first argument of a
-template that begins with %s), whatever their other arguments. Only warnings and above are folded: each INFO line
-tells of an event of its own, such as a file finished. No line goes uncounted, LOST lines neither: those that
-were written and the counts add up to what happened (and each loss is an event in g3.files, besides).
+template that begins with %s), whatever their other arguments. Of INFO lines, which tell of events such as a file
+finished, many more are written before they are folded: a sender may give 7,000 START and END a second. No line goes
+uncounted, LOST lines neither: those that were written and the counts add up to what happened (and each loss is an
+event in g3.files, besides).
 """
 
 import logging
@@ -14,7 +15,9 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 WRITTEN_AT_ONCE = 5
-"""So many lines that are alike are written within FLOOD_SECONDS; the next ones are folded."""
+"""So many warnings or errors that are alike are written within FLOOD_SECONDS; the next ones are folded."""
+INFO_WRITTEN_AT_ONCE = 100
+"""The same for INFO lines."""
 FLOOD_SECONDS = 10.0
 """So long folded lines are counted at first before the count is written; and so long without one, a flood is over."""
 MOST_SECONDS = 60.0
@@ -29,7 +32,10 @@ _Kind = tuple[str, int, str, str]
 class _Alike:
     """Lines of a kind. Times in s."""
 
-    written: deque[float] = field(default_factory=lambda: deque(maxlen=WRITTEN_AT_ONCE))
+    at_once: int
+    """So many are written within FLOOD_SECONDS."""
+    written: deque[float] = field(default_factory=deque)
+    """When the last of those that were written came, at most `at_once`."""
     last: float = 0.0
     interval: float = 0.0
     """Of the counts; 0: they aren't folded now."""
@@ -56,12 +62,12 @@ class Folding:
 
     def folds(self, record: logging.LogRecord, now: float) -> bool:
         """Whether this line is only counted; if not, it is to be written."""
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.INFO:
             return False
         kind = _kind(record)
         alike = self._kinds.get(kind)
         if alike is None:
-            alike = self._kinds[kind] = _Alike()
+            alike = self._kinds[kind] = _Alike(_written_at_once(record.levelno))
             if len(self._kinds) > MOST_KINDS:
                 oldest, forgotten = self._kinds.popitem(last=False)
                 self._forgotten += _counted(oldest, forgotten, now)
@@ -69,7 +75,9 @@ class Folding:
             self._kinds.move_to_end(kind)
         alike.last = now
         if not alike.interval:
-            if len(alike.written) < WRITTEN_AT_ONCE or now - alike.written[0] >= FLOOD_SECONDS:
+            if len(alike.written) < alike.at_once or now - alike.written[0] >= FLOOD_SECONDS:
+                if len(alike.written) == alike.at_once:
+                    alike.written.popleft()
                 alike.written.append(now)
                 return False
             alike.interval, alike.since = FLOOD_SECONDS, now
@@ -91,7 +99,7 @@ class Folding:
             if not alike.interval or now < alike.due:
                 continue
             lines += _counted(kind, alike, now)
-            if alike.count <= WRITTEN_AT_ONCE or now - alike.last >= FLOOD_SECONDS:
+            if alike.count <= alike.at_once or now - alike.last >= FLOOD_SECONDS:
                 del self._kinds[kind]  # it is over
                 continue
             alike.interval = min(2 * alike.interval, MOST_SECONDS)
@@ -105,6 +113,10 @@ class Folding:
             lines += _counted(kind, alike, now)
         self._kinds.clear()
         return lines
+
+
+def _written_at_once(level: int) -> int:
+    return WRITTEN_AT_ONCE if level >= logging.WARNING else INFO_WRITTEN_AT_ONCE
 
 
 def _kind(record: logging.LogRecord) -> _Kind:

@@ -135,3 +135,22 @@ def test_a_topic_of_rejected_frames_that_cannot_be_used_holds_up_no_others(
         scan(4) + scan(5),
         scan(6),
     ]
+
+
+def test_a_flood_of_flow_control_is_folded_in_the_log(kafka: str, stream: str, tmp_path: Path) -> None:
+    with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
+        recorder.create_topic()
+        ingest = recorder.ingest(sender.port)
+        archiver = recorder.archiver()
+        count = 20_000
+        with sender.accept() as connection:
+            connection.sendall((flow(1) + flow(2)) * count)
+            connection.sendall(scan(0) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+        assert ingest.stop() == 0
+    assert len(ingest.lines) < 150
+    assert len(archiver.lines) < 150
+    lines = [line for _, line in ingest.lines if re.search(": (START|END)$", line)]
+    counts = [int(match[1]) if (match := re.search(r"… (\d+) more like this", line)) else 1 for line in lines]
+    assert sum(counts) == 2 * count + 1, "none goes untold"
+    assert [file.read_bytes() for file in recorder.files()] == [scan(0)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ingest.folding import FLOOD_SECONDS, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding
+from ingest.folding import FLOOD_SECONDS, INFO_WRITTEN_AT_ONCE, MOST_KINDS, MOST_SECONDS, WRITTEN_AT_ONCE, Folding
 from ingest.log import JsonLines
 
 REJECTED = "%s: rejected a frame of %d bytes: %s"
@@ -120,6 +120,16 @@ def test_a_flood_that_has_become_a_trickle_is_no_longer_folded() -> None:
         log.say("slot", 1, "bad CRC")
     assert log.told == 100 + 49
     assert [text.startswith("…") for _, text in log.written].count(True) <= 2
+
+
+def test_information_is_folded_as_well_but_much_later_and_debug_lines_never() -> None:
+    log = Log()
+    through = [log.say("slot", "START", msg="%s: %s", level=logging.INFO) for _ in range(70_000)]
+    assert sum(through) == INFO_WRITTEN_AT_ONCE
+    assert all(log.say("slot", "x", msg="%s: %s", level=logging.DEBUG) for _ in range(1000))
+    log.until(1000 + 2 * FLOOD_SECONDS)
+    assert log.told == 71_000
+    assert log.say("slot", "START", msg="%s: %s", level=logging.INFO), "it is over"
 
 
 OTHERS = [
@@ -258,7 +268,7 @@ def flood():
 threads = [threading.Thread(target=flood) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-for number in range(100):
+for number in range(150):
     log.info("%s: finished %d", "slot", number)
 log.error("%s %d", "no number")
 print("flooded", flush=True)
@@ -283,7 +293,9 @@ def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> 
     lines = [text for text in log.splitlines() if "rejected" in text]
     assert len(lines) == WRITTEN_AT_ONCE + 1
     assert re.search(r"Z WARNING … 3995 more like this in the last \d+ s: slot: rejected a frame of ", lines[-1])
-    assert len([text for text in log.splitlines() if "INFO    slot: finished" in text]) == 100
+    finished = [text for text in log.splitlines() if "slot: finished" in text]
+    assert len(finished) == INFO_WRITTEN_AT_ONCE + 1
+    assert "INFO    … 50 more like this" in finished[-1]
     assert "not enough arguments for format string" in log, "as ever"
 
 
