@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.history import History
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
 from ingest.printable import printable, printable_lines
-from ingest.settings import kafka_client
+from ingest.settings import kafka_client, kafka_refusal
 from ingest.throttling import Throttling
 
 
@@ -37,7 +37,10 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
         sys.stdout.flush()  # a pipe may be closed; here, where that is seen to
         return code
     except KafkaException as error:
-        why = f"Kafka at {config['bootstrap.servers']}: {outage.why(error.args[0])}"
+        if error.args[0].code() == KafkaError._INVALID_ARG:
+            why = f"Kafka settings: {kafka_refusal(error, options)}"
+        else:
+            why = f"Kafka at {config['bootstrap.servers']}: {outage.why(error.args[0])}"
     except CheckpointError as error:
         why = str(error)
     except BrokenPipeError:

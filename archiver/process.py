@@ -20,7 +20,7 @@ from archiver.told import Told
 from ingest.connection import ListenError
 from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
-from ingest.settings import kafka_client
+from ingest.settings import kafka_client, kafka_refusal
 from ingest.signals import StopSignals
 from ingest.wire import FRAME_TYPES
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
         log.error("%s", error)
         return 1
     except KafkaException as error:
-        log.error("Kafka: %s", error.args[0].str())
+        log.error("Kafka: %s", kafka_refusal(error, options))
         return 1
     except FencedError as error:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)

@@ -20,7 +20,7 @@ from g3_agents.options import settings
 from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG, of_any_client
 from ingest.publisher import Publisher
-from ingest.settings import kafka_client
+from ingest.settings import kafka_client, kafka_refusal
 from ingest.source import ConnectTo
 from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
@@ -40,8 +40,9 @@ class Half(ABC):
     would start it again; an agent does so itself, with the other half undisturbed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.name = name
+        self._options = options
         self.error: str | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -77,7 +78,8 @@ class Half(ABC):
             try:
                 self._work()
             except _EXPECTED as error:
-                self.error = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+                kafka = isinstance(error, KafkaException)
+                self.error = kafka_refusal(error, self._options) if kafka else str(error)
                 log.error("%s has ended: %s", self.name, self.error)
             except Exception as error:  # whatever it is, the night goes on
                 self.error = f"{type(error).__name__}: {error}"
@@ -103,9 +105,8 @@ class Ingesting(Half):
     """ingest, for one stream. options: with those of sender_options, ingest_options, kafka_options."""
 
     def __init__(self, options: argparse.Namespace, spool_dir: Path) -> None:
-        super().__init__("ingest")
+        super().__init__("ingest", options)
         self.stream: str = options.stream_id
-        self._options = options
         self._spool_dir = spool_dir
         self._running: Stream | None = None
 
@@ -155,8 +156,7 @@ class Archiving(Half):
         streams: Sequence[str] | None,
         told: Callable[[Event], None],
     ) -> None:
-        super().__init__("archiver")
-        self._options = options
+        super().__init__("archiver", options)
         self._instance_id = instance_id
         self._streams = streams
         self._told = told

@@ -13,6 +13,11 @@ from pathlib import Path
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9-]+)+|acks|debug|partitioner|retries")
 _LINE = re.compile(r"([^\s=:]*)\s*[=:]\s*(.*)", re.DOTALL)
+_PIECES = re.compile(r"[\s,;=]+")
+_NO_SECRETS = frozenset(
+    ("", "true", "false", "SSL", "SASL", "PLAIN", "PLAINTEXT", "SASL_SSL", "SASL_PLAINTEXT", "PEM")
+)
+"""Values that messages hold as words of their own."""
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _MEANT = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
@@ -60,6 +65,16 @@ def read_client_properties(path: Path) -> dict[str, str]:
         return translated(dict(_parsed(text)))
     except ClientPropertiesError as error:
         raise ClientPropertiesError(f"{path}, {error}") from None
+
+
+def without_values(text: str, properties: Mapping[str, str]) -> str:
+    """What librdkafka says of settings that it doesn't take, without the values of `properties` that it quotes."""
+    values = {piece for value in properties.values() for piece in (value, value.strip(), *_PIECES.split(value))}
+    for value in sorted(values - _NO_SECRETS, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.]){re.escape(value)}(?!\w)", "…", text)
+    # What it quotes, and isn't a setting's name, may be a value in another form: a number that didn't fit, say.
+    text = re.sub(r"(?<=value )-?\d+(?= is outside)", "…", text)
+    return re.sub(r'"([^"]*)"', lambda quoted: quoted[0] if _NAME.fullmatch(quoted[1]) else '"…"', text).strip()
 
 
 def translated(properties: Mapping[str, str]) -> dict[str, str]:

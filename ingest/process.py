@@ -12,7 +12,7 @@ from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG, of_any_client
 from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
-from ingest.settings import kafka_client
+from ingest.settings import kafka_client, kafka_refusal
 from ingest.signals import StopSignals
 from ingest.spool import SpoolError
 from ingest.stream import Stream, StreamStatus
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
     except (SpoolError, TopicRefused, ListenError) as error:
         log.error("%s", error)
     except KafkaException as error:  # a client setting that librdkafka doesn't take
-        log.error("Kafka settings: %s", error.args[0].str())
+        log.error("Kafka settings: %s", kafka_refusal(error, options))
     return 1
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.client_properties import ClientPropertiesError, read_client_properties
+from ingest.client_properties import ClientPropertiesError, read_client_properties, without_values
 from ingest.source import ListenOn
 from ingest.topic import ContractError, stream_name
 
@@ -207,6 +207,15 @@ def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | boo
     # What that logger drops isn't even queued: a client that isn't polled would keep it all.
     config.setdefault("log_level", _LIBRDKAFKA_LEVEL)
     return config
+
+
+def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
+    """What a KafkaException says; if it is of a setting, without the values, which may be secret."""
+    from confluent_kafka import KafkaError  # here: --help needs no Kafka
+
+    said: KafkaError = error.args[0]
+    text = said.str()
+    return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text
 
 
 def client_properties(path: str) -> dict[str, str]:

@@ -257,8 +257,11 @@ def test_what_came_while_kafka_let_nobody_in_is_recorded_when_the_file_is_mended
         (SCRAM_OF_KAFKAS_TOOLS.replace("\\\n", "\n"), 2),
         (f"{SCRAM_OF_KAFKAS_TOOLS}sasl.pasword={WRONG}\n", 1),
         (f"{TLS_OF_KAFKAS_TOOLS}ssl.key.pem={WRONG}\n", 1),
+        (f"security.protocol={WRONG}\n", 1),
+        (f"sasl.mechanism={WRONG}\nsecurity.protocol=SASL_SSL\n", 1),
+        (f"plugin.library.paths={WRONG}\n", 1),
     ],
-    ids=["key-password", "broken-line", "misspelt", "no-pem"],
+    ids=["key-password", "broken-line", "misspelt", "no-pem", "no-protocol", "no-mechanism", "no-plugin"],
 )
 def test_a_file_that_cannot_be_used_ends_it_with_an_error_that_tells_no_secret(
     recorder: Recorder, secure: SecureKafka, tmp_path: Path, module: str, text: str, code: int
@@ -268,3 +271,8 @@ def test_a_file_that_cannot_be_used_ends_it_with_an_error_that_tells_no_secret(
     assert program.exit_code() == code
     assert "error" in program.log.lower()
     assert_no_secrets(program)
+    if module == "archiver":
+        done = recorder.command("files", *config)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert WRONG not in done.stderr
+        assert PASSWORD not in done.stderr

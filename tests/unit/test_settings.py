@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.__main__ import make_parser as archiver_parser
 from ingest.__main__ import make_parser as ingest_parser
-from ingest.settings import Flags, client_properties, kafka_client, port, seconds, size, stream_flag
+from ingest.settings import Flags, client_properties, kafka_client, kafka_refusal, port, seconds, size, stream_flag
 from ingest.source import ListenOn
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {"ingest": ingest_parser, "archiver": archiver_parser}
@@ -542,3 +543,25 @@ def test_the_module_runs(command: str) -> None:
     wrong = subprocess.run([sys.executable, "-m", command, "--wat"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+REFUSED = [
+    ({"security.protocol": "hunter2"}, 'Invalid value "…" for configuration property "security.protocol"'),
+    ({"debug": "broker,hunter2"}, 'Invalid value "…" for configuration property "debug"'),
+    ({"compression.type": "hunter.two"}, 'Invalid value "…" for configuration property "compression.codec"'),
+    ({"partitioner": "hunter2"}, 'Invalid value for configuration property "partitioner": …'),
+    ({"security.protocol": 'hunt"er 2'}, 'Invalid value "…" for configuration property "security.protocol"'),
+    (
+        {"socket.timeout.ms": "99999999999"},  # librdkafka tells another number
+        'Configuration property "socket.timeout.ms" value … is outside allowed range 10..300000',
+    ),
+    ({"no.such.setting": "hunter2"}, 'No such configuration property: "no.such.setting"'),
+]
+
+
+@pytest.mark.parametrize(("properties", "said"), REFUSED)
+def test_what_librdkafka_says_of_a_setting_is_told_without_its_value(properties: dict[str, str], said: str) -> None:
+    with pytest.raises(KafkaException) as refused:
+        Producer({**properties})
+    options = argparse.Namespace(kafka_config=properties)
+    assert kafka_refusal(refused.value, options) == said
