@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_used_ends_it_with_an_error_that_tells_no_secret(
     assert "error" in program.log.lower()
     assert_no_secrets(program)
     if module == "archiver":
-        done = recorder.command("files", *config)
+        done = recorder.command("verify", *config)
         assert (done.returncode, done.stdout) == (code, "")
         assert WRONG not in done.stderr
         assert PASSWORD not in done.stderr
