@@ -37,7 +37,8 @@ examples:
   archiver --data-dir /data --time-per-file 60 --name-format ctime --carry Observation --carry Wiring
 
 Run more of them with the same --group and --data-dir to share the streams; a second archive of the same streams is
-another --group with another --data-dir. Changed settings take effect with the next acquisition.
+another --group with another --data-dir; with only one of them it is refused. Changed settings take effect with the
+next acquisition.
 
 commands, each with a --help of its own:
 {commands}

@@ -5,6 +5,7 @@ tell losses, and finish files, each at its own pace, so that no stream waits for
 that has nothing to tell. What is durable is committed for all streams in one request.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
+from archiver.ownership import identified
 from archiver.pools import Pools
 from archiver.recording import Recording
 from archiver.segmentation import Settings
@@ -32,6 +34,7 @@ _COMMIT_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _BUSY_POLL_SECONDS = 0.01
 _STOP_SECONDS = 4.0
+_IDENTIFY_AGAIN_SECONDS = 0.5
 _REVOKED_SECONDS = 0.5
 """How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
 them next does it then; and while they go to another member, all that stay here wait."""
@@ -71,10 +74,15 @@ class Archive:
 
     def run(self) -> None:
         """Record until `stopping` is set, or Kafka throttles for longer than the clients' timeouts allow; then leave
-        every open file durable and committed. Raises FencedError."""
+        every open file durable and committed.
+
+        Raises FencedError, AnotherArchiveError if the group records to another one, OSError.
+        """
         try:
-            self._feed.join(self.stopping)
-            while not (self.stopping.is_set() or self._throttling.is_too_long):
+            ours = self._identify()
+            if ours:
+                self._feed.join(self.stopping)
+            while ours and not (self.stopping.is_set() or self._throttling.is_too_long):
                 self._turned = time.monotonic()
                 try:
                     self._once()
@@ -113,6 +121,28 @@ class Archive:
     def fenced_itself(self) -> bool:
         """Whether a FencedError may be of our own making: another Archive in our place would go on."""
         return self._feed.fenced_itself
+
+    def _identify(self) -> bool:
+        """Wait for Kafka, and see that the data directory is the group's archive, before anything is written there;
+        gives whether it is known to be, which it isn't if `run` is to end first.
+
+        Raises AnotherArchiveError, OSError.
+        """
+        full = False
+        while not (self.stopping.is_set() or self._throttling.is_too_long):
+            try:
+                self._root = identified(self._root, self._feed.history)
+                return True
+            except KafkaException as error:
+                self._feed.trouble.met(error.args[0])
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                if not full:
+                    log.error("%s: can't note which archive it is: %s; still trying", self._root.root, error)
+                full = True
+            self.stopping.wait(_IDENTIFY_AGAIN_SECONDS)
+        return False
 
     def _once(self) -> None:
         waits = bool(self._committing) or not self._feed.settled

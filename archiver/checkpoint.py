@@ -4,6 +4,7 @@ It is the metadata of a Kafka commit (at most 4095 characters), as JSON. Kafka i
 checked against these types, and its names against what they may be, before any of it becomes a path.
 """
 
+from pathlib import PurePath
 from typing import Annotated, Final
 
 import msgspec
@@ -20,6 +21,9 @@ MAX_CHARACTERS: Final = 4095
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 FilePath = Annotated[str, Meta(pattern=rf"^{FILE}\Z")]
+ArchiveId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+_WHERE_CHARACTERS = 160
+Where = Annotated[str, Meta(pattern=rf"^[ -~]{{0,{_WHERE_CHARACTERS}}}\Z")]
 Random = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -91,10 +95,24 @@ class Closing(Struct, frozen=True):
     record: RecordId
 
 
+class ArchiveMark(Struct, frozen=True, omit_defaults=True):
+    """The archive of which a checkpoint is (identity.py). where: its host and directory then, for people to read;
+    empty if a checkpoint had no room for it."""
+
+    id: ArchiveId
+    where: Where = ""
+
+
+def where(host: str, root: PurePath) -> str:
+    """An archive's host and directory, as a checkpoint takes them."""
+    return f"{host}:{root}".encode("unicode_escape").decode("ascii")[:_WHERE_CHARACTERS]
+
+
 class Checkpoint(Struct, frozen=True, omit_defaults=True):
     """The state of one stream's recording at the offset it is committed with.
 
-    epochs: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far.
+    epochs: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far. archive:
+    None of what was committed before archives had an identity.
     """
 
     state: State
@@ -104,6 +122,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     partial: Partial | None = None
     closing: Closing | None = None
     v: int = 1
+    archive: ArchiveMark | None = None
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -113,9 +132,13 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 def encode(checkpoint: Checkpoint) -> str:
     """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
 
-    If it is too long the oldest epochs are forgotten: their records would have to come once more to matter.
+    If it is too long it says no longer where the archive is, and then the oldest epochs are forgotten: their records
+    would have to come once more to matter.
     """
     text = _ENCODER.encode(checkpoint).decode()
+    if len(text) > MAX_CHARACTERS and checkpoint.archive:
+        checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
+        text = _ENCODER.encode(checkpoint).decode()
     while len(text) > MAX_CHARACTERS and checkpoint.epochs:
         checkpoint = _without_oldest_epoch(checkpoint)
         text = _ENCODER.encode(checkpoint).decode()

@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_e
 
 from archiver import sums
 from archiver.abandoned import Abandoned
-from archiver.checkpoint import Checkpoint, Partial, encode
+from archiver.checkpoint import ArchiveMark, Checkpoint, Partial, encode, where
 from archiver.commits import Commit
 from archiver.directory import Directory
 from archiver.event import Event, FileFinished, RecordsLost
@@ -54,11 +54,20 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRoot:
-    """Where an archive is: its root (the data directory), its consumer group and its host's name."""
+    """Where an archive is: its root (the data directory), its consumer group and its host's name.
+
+    ids: by which checkpoints may name it, its own first (identity.py); none of who doesn't record into it.
+    """
 
     root: Path
     group: str
     host: str
+    ids: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> ArchiveMark | None:
+        """What a checkpoint of it says of it."""
+        return ArchiveMark(self.ids[0], where(self.host, self.root)) if self.ids else None
 
     def private(self, stream: str) -> Directory:
         """The directory of a stream's partials, made if missing. Raises OSError."""

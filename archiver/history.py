@@ -78,12 +78,12 @@ class History:
     def committed(self, streams: Sequence[str]) -> Mapping[str, Commit]:
         """What the group has committed of these, without joining it; not of those of which it has nothing."""
         with self._consumer(group=self._group) as consumer:
-            asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-            answered = consumer.committed(asked, timeout=self._seconds) if asked else []
-        for partition in answered:
-            if partition.error:
-                raise KafkaException(partition.error)
-        return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
+            return self._committed(consumer, streams)
+
+    def all_committed(self) -> Mapping[str, Commit]:
+        """What the group has committed of every stream that has a topic; as `committed`."""
+        with self._consumer(group=self._group) as consumer:
+            return self._committed(consumer, self._streams(consumer))
 
     def span(self, stream: str) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
@@ -161,9 +161,20 @@ class History:
     def streams(self) -> list[str]:
         """Those that have a topic."""
         with self._consumer() as consumer:
-            topics = consumer.list_topics(timeout=self._seconds).topics
+            return self._streams(consumer)
+
+    def _streams(self, consumer: Consumer) -> list[str]:
+        topics = consumer.list_topics(timeout=self._seconds).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return sorted(stream_of(topic) for topic in topics if pattern.match(topic))
+
+    def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, Commit]:
+        asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        answered = consumer.committed(asked, timeout=self._seconds) if asked else []
+        for partition in answered:
+            if partition.error:
+                raise KafkaException(partition.error)
+        return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
 
     def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
         with self._consumer() as consumer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archiver import identity
 from archiver.archive import Archive
 from archiver.commits import FencedError
 from archiver.directory import Directory
@@ -18,6 +19,7 @@ from archiver.event import Event
 from archiver.finishing import ArchiveRoot
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.live import ArchiveStatus
+from archiver.ownership import check_group
 from archiver.segmentation import Settings
 from ingest.throttling import Throttling
 
@@ -55,7 +57,9 @@ class Member:
 
     def run(self) -> None:
         """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
-        FencedError if another has taken over, KafkaException on a wrong setting."""
+        AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
+        setting."""
+        check_group(self._root, identity.read(self._root.root))
         with closing(_Claim.of(self._root.root, self._instance_id)):
             check_disk(self._root.root, f"check.{self._instance_id}")
             while True:

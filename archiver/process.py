@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
 from archiver.member import ClaimedError, Member
+from archiver.ownership import AnotherArchiveError
 from archiver.segmentation import Settings
 from archiver.told import Told
 from ingest.connection import ListenError
@@ -47,6 +48,10 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
         return 1
     except ClaimedError as error:
         log.error("%s", error)
+        return 1
+    except AnotherArchiveError as error:
+        for line in error.lines:
+            log.error("%s", line)
         return 1
     except KafkaException as error:
         log.error("Kafka: %s", kafka_refusal(error, options))

@@ -372,7 +372,8 @@ class Recording:
     def _checkpoint(self) -> Checkpoint:
         epochs = self.incoming.seen.epochs()
         partial = self._open.partial(epochs) if self._open else None
-        return Checkpoint(self._state, epochs, self._files, self._carry.places(self._state.carry), partial)
+        carry = self._carry.places(self._state.carry)
+        return Checkpoint(self._state, epochs, self._files, carry, partial, archive=self._archive.mark)
 
     def _go_on(self, resumed: Resumed, carry: Carry) -> None:
         """Be as the checkpoint says."""

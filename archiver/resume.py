@@ -16,7 +16,9 @@ from archiver.event import FileSalvaged, RecordsLost
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.growing_file import GrowingFile
+from archiver.identity import Identity
 from archiver.layout import SUMS, PartialName, start_and_number
+from archiver.ownership import another
 from archiver.partials import unlocked_partials
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError
@@ -40,9 +42,10 @@ class Resumed:
 def resume(archive: ArchiveRoot, feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
     """Go on from what Kafka knows of the stream, and see to its partials. May take minutes.
 
-    Raises CheckpointError if what Kafka knows can't be understood, OSError, KafkaException, AbandonedError.
+    Raises CheckpointError if what Kafka knows can't be understood, AnotherArchiveError if it is of another archive,
+    OSError, KafkaException, AbandonedError.
     """
-    start = _without_orphans(archive, feed, _known(feed, committed, abandoned), abandoned)
+    start = _without_orphans(archive, feed, _ours(archive, _known(feed, committed, abandoned)), abandoned)
     found = start.checkpoint
     if found.partial is None or found.closing:
         return start
@@ -128,6 +131,14 @@ def _known(feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
     if offset is not None:
         log.error("%s: offset %d was committed without a state; starting afresh there", stream, offset)
     return Resumed(Checkpoint(State(stream)), offset, known=False)
+
+
+def _ours(archive: ArchiveRoot, start: Resumed) -> Resumed:
+    """The same, and from now on of this archive. Raises AnotherArchiveError."""
+    found = start.checkpoint
+    if found.archive and archive.ids and found.archive.id not in archive.ids:
+        raise another(archive, Identity(archive.ids, archive.group), {found.state.stream: found.archive})
+    return Resumed(replace(found, archive=archive.mark), start.offset, known=start.known)
 
 
 def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned: Abandoned) -> Resumed:

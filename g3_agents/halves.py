@@ -16,6 +16,7 @@ from archiver.event import Event
 from archiver.finishing import ArchiveRoot
 from archiver.live import ArchiveStatus
 from archiver.member import ClaimedError, Member
+from archiver.ownership import AnotherArchiveError
 from g3_agents.options import settings
 from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG, of_any_client
@@ -77,6 +78,10 @@ class Half(ABC):
             begun = time.monotonic()
             try:
                 self._work()
+            except AnotherArchiveError as error:
+                self.error = str(error)
+                for line in error.lines:
+                    log.error("%s: %s", self.name, line)
             except _EXPECTED as error:
                 kafka = isinstance(error, KafkaException)
                 self.error = kafka_refusal(error, self._options) if kafka else str(error)

@@ -99,11 +99,10 @@ def assert_same_tree(found: dict[str, bytes], expected: dict[str, bytes]) -> Non
 
 
 def left_behind(recorder: Recorder, archive: str) -> list[str]:
-    """What lies in its private directory, but for locks."""
+    """What lies in its private directory, but for locks and its identity."""
     private = recorder.data(archive) / ".archiver"
-    return [
-        str(path.relative_to(private)) for path in private.rglob("*") if path.is_file() and path.suffix != ".lock"
-    ]
+    files = [path for path in private.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return [str(path.relative_to(private)) for path in files if path != private / "identity"]
 
 
 class Source:

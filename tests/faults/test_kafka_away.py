@@ -122,9 +122,13 @@ def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stre
         archiver.await_line("stopped; everything recorded is durable")
 
 
+NAMED = r"link .*\.g3$"
+"""The call that gives a file its name."""
+
+
 @pytest.mark.parametrize(
     "call",
-    ["fdatasync", "link", "watermarks g3.files"],
+    ["fdatasync", NAMED, "watermarks g3.files"],
     ids=["it is to commit", "it finishes a file", "it is taking a stream up"],
 )
 def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, tmp_path: Path, call: str) -> None:
@@ -135,7 +139,7 @@ def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, 
         source.start()
         source.scans(20)
         archiver = disturbed(recorder, gate.at(call), archive="archive")
-        if call == "link":
+        if call == NAMED:
             archiver.await_line("opened")
             source.end()
         archiver.await_line("^stopped_at: hold")
@@ -148,7 +152,7 @@ def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, 
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         archiver = recorder.archiver()
-        if call != "link":
+        if call != NAMED:
             source.end()
         archiver.await_line(r"finished .* \(end\)")
         undisturbed = recorder.archiver(archive="undisturbed")

@@ -13,7 +13,7 @@ from processes import Recorder
 
 STREAM = f"damaged-{token_hex(4)}"
 IN_MID_FILE = ["kill", "after", r'committed (?!.*"closing":).*"partial":', "--pace", "0.04"]
-BEFORE_IT_HAS_ITS_NAME = ["kill", "before", "link "]
+BEFORE_IT_HAS_ITS_NAME = ["kill", "before", r"link .*\.g3$"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Two archivers share the streams of one data directory, and one of them dies, freezes, or isn't alone."""
 
 import re
+import shutil
 import signal
 
 import pytest
@@ -159,6 +160,13 @@ def test_a_second_archiver_may_join_while_files_are_finished_all_the_time(record
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
 
 
+def say_that_it_is_here(recorder: Recorder, archive: str) -> None:
+    """As an operator does whose disk is lost: from now on, that directory is the archive."""
+    private = recorder.data(archive) / ".archiver"
+    private.mkdir(parents=True)
+    shutil.copy(recorder.data() / ".archiver" / "identity", private)
+
+
 def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: Recorder) -> None:
     recorder.create_topic()
     source, rotating = Source(recorder.servers, recorder.stream), ["--time-per-file", "1", "--instance-id", "a"]
@@ -170,6 +178,7 @@ def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: 
     eventually(lambda: recorder.committed() >= 17, "a commit of them")
     archiver.kill()
     group = ["--group", f"{recorder.stream}.archive", "--stream", recorder.stream]
+    say_that_it_is_here(recorder, "moved")
     moved = recorder.start("archiver", "--data-dir", str(recorder.data("moved")), *group, *rotating)
     moved.await_line(r"_001\.g3 has to be made again from the topic: it is missing")
     source.end()
@@ -202,6 +211,7 @@ def test_with_the_same_instance_id_on_another_host_the_older_one_stops(recorder:
     source.start()
     source.scans(50)
     older.await_line("opened")
+    say_that_it_is_here(recorder, "newer")  # a disk that the two hosts share; but its locks would be shared here, too
     group = ["--group", f"{recorder.stream}.archive", "--stream", recorder.stream, "--instance-id", "a"]
     newer = recorder.start("archiver", "--data-dir", str(recorder.data("newer")), *group)
     assert older.exit_code() == 1

@@ -15,6 +15,7 @@ from test_sequence import Killed, Message, killed_ingests
 
 from archiver.checkpoint import (
     MAX_CHARACTERS,
+    ArchiveMark,
     Base,
     Checkpoint,
     CheckpointError,
@@ -24,6 +25,7 @@ from archiver.checkpoint import (
     RecordId,
     decode,
     encode,
+    where,
 )
 from archiver.layout import LATEST_START, NameFormat, file_path
 from archiver.segmentation import Acquisition, Names, OpenFile, Settings, State, Why, path
@@ -123,7 +125,9 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
     changed = {epoch: seq - 1 for epoch, seq in epochs[: big.changed_epochs]}
     base = Base(big.offset, replace(state, file=None), changed, places)
     partial = Partial(file, "0123abcd", big.length, 2**32 - 1, big.frames, last, last, types[:3], base)
-    return Checkpoint(state, epochs, big.frames, places, partial, Closing(Why.START, "0" * 64, last))
+    closing = Closing(Why.START, "0" * 64, last)
+    mark = ArchiveMark("0" * 16, where("h" * 64, PurePath("/" + "x" * 200)))
+    return Checkpoint(state, epochs, big.frames, places, partial, closing, archive=mark)
 
 
 TOO_LARGE = "encode raises, at every commit, and the archiver ends: {} characters"
@@ -153,6 +157,10 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     assert len(text) <= MAX_CHARACTERS == 4095
     kept = decode(text, found.state.stream)
     assert (kept.state, kept.carry, kept.closing) == (found.state, found.carry, found.closing)
+    assert kept.archive
+    assert found.archive
+    assert kept.archive.id == found.archive.id
+    assert kept.archive.where == (found.archive.where if len(kept.epochs) == len(found.epochs) else "")
     assert kept.epochs == found.epochs[len(found.epochs) - len(kept.epochs) :], "the newest are kept"
     assert len(kept.epochs) >= 8
 
@@ -160,6 +168,34 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
 def test_one_that_is_too_large_is_refused_not_cut() -> None:
     with pytest.raises(CheckpointError, match=r"of \d{4,} characters; Kafka takes 4095"):
         encode(largest(AS_TYPES_ALLOW._replace(carried=30), NameFormat.DATE))
+
+
+def test_one_of_before_archives_had_an_identity_is_read_and_looks_as_before() -> None:
+    old = '{"state":{"stream":"s"},"files":3}'
+    assert decode(old, "s").archive is None
+    assert "archive" not in encode(decode(old, "s"))
+
+
+def test_an_older_program_reads_a_new_one() -> None:
+    """It ignores what it doesn't know: so it did before there was an identity."""
+    text = encode(Checkpoint(State("s"), files=3, archive=ArchiveMark("0" * 16, "host:/data")))
+    assert json.loads(text)["archive"] == {"id": "0" * 16, "where": "host:/data"}
+    assert decode(text.replace('"archive"', '"something"'), "s") == Checkpoint(State("s"), files=3)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {},
+        {"id": "0" * 15},
+        {"id": "../../../../etc/x"},
+        {"id": "0" * 16, "where": "a\u001b"},
+        {"id": "0" * 16 + "\n"},
+    ],
+)
+def test_an_archive_that_nobody_would_name_is_refused(mark: dict[str, str]) -> None:
+    with pytest.raises(CheckpointError):
+        decode(json.dumps({"state": {"stream": "s"}, "archive": mark}), "s")
 
 
 # Kafka is network

@@ -1,0 +1,87 @@
+"""Which archive a data directory is: a random id, in `.archiver/identity`, made once and kept with the files.
+
+A line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
+whose files were brought here; an operator adds those by hand, as a refusal says (ownership.py).
+"""
+
+import contextlib
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver.directory import Directory
+from archiver.layout import GROUP, PRIVATE_DIRECTORY
+
+IDENTITY = "identity"
+_MOST_BYTES = 1 << 16
+_LINE = re.compile(rf"([0-9a-f]{{16}}) ({GROUP.pattern})")
+
+
+class IdentityError(OSError):
+    """The identity can't be understood; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """ids: the archive's own first. group: who records it."""
+
+    ids: tuple[str, ...]
+    group: str
+
+
+def new_id() -> str:
+    """An archive's id: 16 random hex digits."""
+    return secrets.token_hex(8)
+
+
+def parse(text: str) -> Identity | None:
+    """What the file says; None if it isn't one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    matches = [match for line in lines if (match := _LINE.fullmatch(line))]
+    groups = {match[2] for match in matches}
+    if not matches or len(matches) != len(lines) or len(groups) != 1:
+        return None
+    return Identity(tuple(match[1] for match in matches), groups.pop())
+
+
+def read(root: Path) -> Identity | None:
+    """A data directory's; None if it has none. Durable when this returns, also if a killed archiver made it.
+
+    Raises IdentityError, OSError.
+    """
+    try:
+        with Directory(root, PRIVATE_DIRECTORY) as private:
+            if private.stat(IDENTITY) is None:
+                return None
+            found = parse(private.read(IDENTITY, _MOST_BYTES).decode(errors="replace"))
+            private.sync()
+    except FileNotFoundError:
+        return None  # nobody has recorded there
+    if found is None:
+        path = root / PRIVATE_DIRECTORY / IDENTITY
+        raise IdentityError(None, f"{path} can't be understood: it must have lines of 16 hex digits and one group")
+    return found
+
+
+def create(root: Path, group: str) -> Identity:
+    """Give a data directory an identity, durably; gives what it has then: another archiver may be faster.
+
+    Raises OSError.
+    """
+    with Directory(root, PRIVATE_DIRECTORY) as private:
+        temporary = f"{IDENTITY}.{secrets.token_hex(4)}"
+        fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            with os.fdopen(fd, "w", encoding="ascii") as file:
+                file.write(f"{new_id()} {group}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # another archiver was faster: its id it is
+                private.publish(temporary, private, IDENTITY)
+        finally:
+            private.unlink(temporary)
+    found = read(root)
+    assert found
+    return found

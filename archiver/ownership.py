@@ -1,0 +1,150 @@
+"""Whether a data directory is the archive that its group records to; else nothing is recorded in it.
+
+Each checkpoint says of which archive it is (identity.py). An archiver with a wrong --data-dir, or a second one of the
+same group with a directory of its own, would put one acquisition's files into two directories, and nobody would know.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from archiver import checkpoint as checkpoints
+from archiver import identity
+from archiver.checkpoint import ArchiveMark, Checkpoint, CheckpointError
+from archiver.directory import Directory
+from archiver.finishing import ArchiveRoot
+from archiver.history import History
+from archiver.identity import Identity
+from archiver.layout import PRIVATE_DIRECTORY
+
+_MOST_SAID = 5
+
+
+class AnotherArchiveError(Exception):
+    """The data directory isn't the group's archive. lines: for the operator; the last one says it in short."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(lines[-1])
+        self.lines = lines
+
+
+def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
+    """The archive with its ids, once it is certain that it is what the group records to; made durable if it is new.
+
+    Nothing is written, and the group isn't joined, before that is certain. Raises AnotherArchiveError, OSError,
+    KafkaException.
+    """
+    own = identity.read(archive.root)
+    check_group(archive, own)
+    known = _decoded(history)
+    check(archive, own, known, here=own is not None or _holds(archive.root, known))
+    if own is None:
+        own = identity.create(archive.root, archive.group)
+        check_group(archive, own)
+    return replace(archive, ids=own.ids)
+
+
+def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
+    """Raises AnotherArchiveError if another group records there: each would remove the other's partials."""
+    if own is None or own.group == archive.group:
+        return
+    raise AnotherArchiveError(
+        f"another group records to this directory, as {archive.root / PRIVATE_DIRECTORY / identity.IDENTITY} says:",
+        f"  {own.group}, not {archive.group}",
+        f"use --group {own.group}, or another --data-dir",
+        f"nothing was recorded: {archive.root} is the archive of the group {own.group}",
+    )
+
+
+def check(archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkpoint], *, here: bool) -> None:
+    """Raises AnotherArchiveError if these states, by stream, are of another archive. Pure.
+
+    own: the directory's. here: of an archive without an identity, as before there were any, or of a directory that
+    has one: whether the directory holds what the states tell of.
+    """
+    ids = own.ids if own else ()
+    others = {stream: it.archive for stream, it in known.items() if it.archive and it.archive.id not in ids}
+    if others:
+        raise another(archive, own, others)
+    if own is None and not here and any(_recorded(it) for it in known.values()):
+        raise AnotherArchiveError(
+            f"the group {archive.group} has recorded before, but not to this directory:",
+            f"  {archive.host}:{archive.root} has neither the files it had open nor",
+            f"  {PRIVATE_DIRECTORY}/<stream> of {_some(sorted(known))}",
+            *_ways_out(archive, identity.new_id()),
+        )
+
+
+def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]) -> AnotherArchiveError:
+    """What to raise if the states of these streams are of other archives."""
+    streams: dict[ArchiveMark, list[str]] = {}
+    for stream, mark in sorted(others.items()):
+        streams.setdefault(mark, []).append(stream)
+    marks = list(streams)
+    said = [f"  {mark.id} at {mark.where or 'unknown'}: {_some(streams[mark])}" for mark in marks[:_MOST_SAID]]
+    return AnotherArchiveError(
+        f"the group {archive.group} records to another archive than this directory:",
+        *said,
+        f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.root}",
+        *_ways_out(archive, *dict.fromkeys(mark.id for mark in marks[:_MOST_SAID])),
+    )
+
+
+def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
+    path = shlex.quote(str(archive.root / PRIVATE_DIRECTORY / identity.IDENTITY))
+    return (
+        "record to that one; or, for a new archive, use another --group as well.",
+        f"Were its files moved, or restored, to here? {PRIVATE_DIRECTORY} belongs to them: copy it, too.",
+        "If that is gone, or files of two archives are one now, say that they are here:",
+        *(f"  echo {id} {archive.group} >> {path}" for id in ids),
+        f"nothing was recorded: {archive.root} isn't the archive of the group {archive.group}",
+    )
+
+
+def _some(streams: list[str]) -> str:
+    more = len(streams) - 3
+    return ", ".join(streams[:3]) + (f" and {more} more" if more > 0 else "")
+
+
+def _recorded(state: Checkpoint) -> bool:
+    return state.files > 0 or state.partial is not None
+
+
+def _decoded(history: History) -> Mapping[str, Checkpoint]:
+    """What the group has committed, by stream; without what can't be understood: that stream isn't recorded."""
+    found = {}
+    for stream, commit in history.all_committed().items():
+        try:
+            found[stream] = checkpoints.decode(commit.metadata, stream)
+        except CheckpointError:
+            continue
+    return found
+
+
+def _holds(root: Path, known: Mapping[str, Checkpoint]) -> bool:
+    """Whether a directory without an identity is what these states, of before there were any, tell of.
+
+    It is if one of the files that they have open is there; if none is open, the private directory of one of the
+    streams. Raises OSError.
+    """
+    begun = [state for state in known.values() if state.partial]
+    if begun:
+        return any(_has_partial(root, state) for state in begun)
+    return any(_stat(root, PRIVATE_DIRECTORY, stream) for stream, state in known.items() if _recorded(state))
+
+
+def _has_partial(root: Path, state: Checkpoint) -> bool:
+    assert state.partial
+    if _stat(root, f"{PRIVATE_DIRECTORY}/{state.state.stream}", state.partial.name):
+        return True
+    parent, _, name = state.partial.path.rpartition("/")
+    return state.closing is not None and _stat(root, parent, name)
+
+
+def _stat(root: Path, below: str, name: str) -> bool:
+    try:
+        with Directory(root, below) as directory:
+            return directory.stat(name) is not None
+    except FileNotFoundError:
+        return False
