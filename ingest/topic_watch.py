@@ -110,6 +110,8 @@ class TopicWatch:
                     self._take(name, found)
         except KafkaException as error:
             log.debug("the topics can't be checked now: %s", error.args[0].str())
+        except Exception:  # whatever it is, it must not end the checks unseen; recording goes on without
+            log.exception("the topics can't be checked now")
 
     def _take(self, name: str, found: Sequence[Difference]) -> None:
         with self._lock:

@@ -111,7 +111,8 @@ class Source:
     def __init__(self, servers: str, stream: str) -> None:
         self.stream = stream
         self.now = int(time.time() * 1000)
-        self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 1})
+        ours = {"enable.idempotence": True, "linger.ms": 1, "allow.auto.create.topics": False}
+        self._producer = Producer({"bootstrap.servers": servers, **ours})
         self._epoch, self._seq = secrets.token_hex(8), 0
         self._lost = 0
 

@@ -4,6 +4,8 @@ Nothing is lost, whoever asks is told why and what mends it, and when it is mend
 """
 
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from processes import (
 )
 
 from compose.kafka import Broker
+from compose.kafka_jars import installation
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, frames_topic
 
@@ -142,8 +145,8 @@ def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(
             await_problem(port, rf"{FILES_TOPIC} has retention.ms=604800000, .*{configs}.*retention.ms=-1")
             await_problem(ingests, rf"{frames_topic(site.stream)} has retention.ms=604800000.*{configs}")
             archiver.await_line(f"WARNING +the topic {frames_topic(site.stream)} has 3 partitions; only partition 0")
-            for topic in (FILES_TOPIC, frames_topic(site.stream)):
-                alter_topic(site.servers, topic, {"retention.ms": "-1"})
+            for program, topic in ((archiver, FILES_TOPIC), (ingest, frames_topic(site.stream))):
+                mend_as_told(program, f"{topic} has retention.ms=")
             await_healthy(port)
             await_healthy(ingests)
             metrics = get(port, "/metrics")[1]
@@ -152,6 +155,12 @@ def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(
     assert len(archiver.times_of("retention.ms=604800000")) == 1, "each is logged once"
     assert ingest.stop() == archiver.stop() == 0
     assert [file.read_bytes() for file in site.files()] == [scan(0)]
+
+
+def mend_as_told(program: Program, what: str) -> None:
+    """Run the command that the line with `what` ends with, by the class that Kafka's own script runs."""
+    command = program.await_line(f"{what}.*; to mend it: kafka-configs.sh (.*)")[1]
+    subprocess.run(installation().command("kafka.admin.ConfigCommand", *shlex.split(command)), check=True)
 
 
 # --- Partitions ----------------------------------------------------------------------------------------
