@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import KafkaException
 
+from archiver.commit_errors import CommitErrors
 from archiver.commits import EvictedError
 from archiver.committing import Answer, Committing
 from archiver.event import Event
@@ -25,6 +27,7 @@ from archiver.ownership import identified
 from archiver.pools import Pools
 from archiver.recording import Recording
 from archiver.segmentation import Settings
+from ingest.activity import Activity
 from ingest.throttling import Throttling
 from ingest.topic import stream_of
 
@@ -69,6 +72,8 @@ class Archive:
         self._feed = Feed(config, root.group, instance_id, streams, self, told)
         self._pools = Pools(root.root)
         self._committing = Committing(self._feed, self._pools)
+        self._commit_errors = CommitErrors(root.group)
+        self._activity = Activity()
         self._commit_at = 0.0
         self._turned = time.monotonic()
 
@@ -104,7 +109,15 @@ class Archive:
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
-        streams = [r.status(self._feed.reading.trouble(r.stream)) for r in list(self._recordings.values())]
+        syncing = self._committing.syncing()
+        streams = [
+            replace(
+                r.status(self._feed.reading.trouble(r.stream)),
+                syncing=syncing.get(r.stream, 0.0),
+                commit_error=self._commit_errors.why(r.stream),
+            )
+            for r in list(self._recordings.values())
+        ]
         return ArchiveStatus(
             streams=tuple(streams),
             trouble=self._feed.trouble.now,
@@ -114,6 +127,8 @@ class Archive:
             commits=self._committing.commits.counts(),
             syncs=self._committing.syncs.counts(),
             throttled_seconds=self._throttling.seconds,
+            refused=self._commit_errors.refused(),
+            writing=self._activity.hang(),
             throttled=self._throttling.problem(time.monotonic()),
         )
 
@@ -165,11 +180,13 @@ class Archive:
             if not recording.taken_up and not recording.stopped:
                 recording.take_up(again=tick)
             if recording in touched or (recording.busy and (tick or not recording.trouble)):
-                recording.work()
+                with self._activity.of(f"a write to the file of {recording.stream}"):
+                    recording.work()
             if tick and not behind:
                 recording.follow()
             if tick:
                 recording.end = self._feed.end(recording.stream)
+                recording.watch()
             self._pause_or_resume(recording)
         self._see_to_commits(self._recordings.values() if tick else ())
         if tick:
@@ -190,21 +207,24 @@ class Archive:
     def _see_to_commits(self, due: Iterable[Recording]) -> None:
         if answer := self._committing.proceed():
             self._answered(answer)
-        self._committing.begin([snapshot for recording in due if (snapshot := recording.snapshot())])
+        for recording in due:
+            with self._activity.of(f"a write to the file of {recording.stream}"):
+                snapshot = recording.snapshot()
+            if snapshot:
+                self._committing.begin(snapshot)
 
     def _answered(self, answer: Answer) -> None:
-        error = answer.error
-        if error is None:
-            for snapshot in answer.snapshots:
-                snapshot.recording.saved(snapshot)
-        elif isinstance(error, KafkaException):
-            log.debug("commit failed, will be made again: %s", error)
-        elif isinstance(error, EvictedError):  # it may come late: what was assigned anew since isn't meant
-            recordings = [snapshot.recording for snapshot in answer.snapshots]
-            meant = [r.stream for r in recordings if self._recordings.get(r.stream) is r]
-            self._abandon(meant, f"the group has given them away ({error})")
-        else:
-            raise error
+        for snapshot in answer.committed:
+            snapshot.recording.saved(snapshot)
+            self._commit_errors.succeeded(snapshot.recording.stream)
+        for snapshot, error in answer.failed:
+            recording = snapshot.recording
+            if isinstance(error, KafkaException):
+                self._commit_errors.failed(recording.stream, error)
+            elif not isinstance(error, EvictedError):
+                raise error
+            elif self._recordings.get(recording.stream) is recording:  # it may come late, and mean one before this
+                self._abandon([recording.stream], f"the group has given them away ({error})")
 
     # Streams come and go: the Feed's Streams
 

@@ -7,10 +7,11 @@ polls again at once. So `commit` waits here until the polling thread has sent th
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -75,6 +76,16 @@ class Commits:
             self.refuse()
         request.done.result()
 
+    def commit_each(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
+        """Commit these, each whatever becomes of the others; gives what `commit` would raise, by stream."""
+        asked = [_Request([commit], Future()) for commit in commits]
+        for request in asked:
+            self._requests.put(request)
+        if self._refusing.is_set():
+            self.refuse()
+        found = {request.commits[0].stream: request.done.exception() for request in asked}
+        return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
+
     def lost(self, streams: Iterable[str]) -> None:
         """These are another member's already."""
         self.ours.difference_update(streams)
@@ -95,7 +106,7 @@ class Commits:
         if self._unheeded:
             self._unheeded -= 1
         else:
-            self._finish(error or next((p.error for p in partitions if p.error), None))
+            self._finish(error, {p.topic: p.error for p in partitions if p.error})
 
     def serve(self, consumer: Consumer, away: KafkaException | None, seconds: float | None) -> None:
         """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be.
@@ -140,9 +151,13 @@ class Commits:
         # The stream may be ours again, and another recording further than the one that was let go of.
         return commit.stream in self.ours and not commit.abandoned.is_set()
 
-    def _finish(self, error: KafkaError | None) -> None:
+    def _finish(self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})) -> None:
+        """error: what all have come to; failed: what some have come to, by topic."""
         requests, self._in_flight = self._in_flight, []
-        _resolve(requests, classified(error) if error else None)
+        for request in requests:
+            topics = (frames_topic(commit.stream) for commit in request.commits)
+            its = next((failed[topic] for topic in topics if topic in failed), error)
+            _resolve([request], classified(its) if its else None)
 
     def _drain(self) -> list[_Request]:
         found: list[_Request] = []

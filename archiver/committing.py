@@ -6,7 +6,7 @@ one request a second is for all streams, as a request for each would take Kafka 
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
@@ -27,10 +27,10 @@ _TOGETHER_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request: these snapshots are committed, or `error` says why not."""
+    """What came of a request: these snapshots are committed, and those aren't."""
 
-    snapshots: Sequence[Snapshot]
-    error: Exception | None
+    committed: Sequence[Snapshot]
+    failed: Sequence[tuple[Snapshot, Exception]]
 
 
 class Committing:
@@ -45,19 +45,18 @@ class Committing:
         self._pools = pools
         self._syncing: list[tuple[float, Snapshot, Future[Commit | None]]] = []
         self._durable: list[tuple[Snapshot, Commit]] = []
-        self._request: tuple[list[Snapshot], Future[None]] | None = None
+        self._request: tuple[list[Snapshot], Future[Mapping[str, Exception]]] | None = None
 
     def __bool__(self) -> bool:
         """Whether anything is on its way."""
         return bool(self._syncing or self._durable or self._request)
 
-    def begin(self, snapshots: Iterable[Snapshot]) -> None:
-        """Make these durable, tell their losses, then commit them."""
-        for snapshot in snapshots:
-            snapshot.recording.held = True
-            # Losses on threads of their own, as g3.files may be away while all else is well.
-            pool = self._pools.telling if snapshot.losses else self._pools.syncers
-            self._syncing.append((time.monotonic(), snapshot, pool.submit(self._make_durable, snapshot)))
+    def begin(self, snapshot: Snapshot) -> None:
+        """Make it durable, tell its losses, then commit it."""
+        snapshot.recording.held = True
+        # Losses on threads of their own, as g3.files may be away while all else is well.
+        pool = self._pools.telling if snapshot.losses else self._pools.syncers
+        self._syncing.append((time.monotonic(), snapshot, pool.submit(self._make_durable, snapshot)))
 
     def proceed(self) -> Answer | None:
         """Go on with what other threads have come to; gives what a request has come to, if one has been answered."""
@@ -66,7 +65,11 @@ class Committing:
             (snapshots, done), self._request = self._request, None
             for snapshot in snapshots:
                 snapshot.recording.held = False
-            answer = Answer(snapshots, done.exception())  # type: ignore[arg-type]  # that of a thread is an Exception
+            errors = done.result()
+            answer = Answer(
+                [snapshot for snapshot in snapshots if snapshot.recording.stream not in errors],
+                [(s, errors[s.recording.stream]) for s in snapshots if s.recording.stream in errors],
+            )
         self._gather()
         now = time.monotonic()
         together = any(now - begun < _TOGETHER_SECONDS for begun, _, _ in self._syncing)
@@ -78,15 +81,21 @@ class Committing:
 
     def _gather(self) -> None:
         """What has been made durable since, and what can't be: that is free again."""
-        syncing, self._syncing = self._syncing, []
-        for begun, snapshot, made in syncing:
+        waiting = []
+        for begun, snapshot, made in self._syncing:
             if not made.done():
-                self._syncing.append((begun, snapshot, made))
+                waiting.append((begun, snapshot, made))
             elif (commit := made.result()) is not None:
                 self._durable.append((snapshot, commit))
             else:
                 snapshot.recording.held = False
                 snapshot.recording.see_to_sync()
+        self._syncing = waiting
+
+    def syncing(self) -> Mapping[str, float]:
+        """For how long streams have been made durable that have nothing else to wait for, s. For any thread."""
+        now = time.monotonic()
+        return {s.recording.stream: now - begun for begun, s, _ in list(self._syncing) if not s.losses}
 
     def last(self, snapshots: Sequence[Snapshot], seconds: float) -> tuple[list[Commit], list[Snapshot]]:
         """Make these durable, all at once, and wait for it, for so long at most: gives what to commit, and of which
@@ -110,10 +119,12 @@ class Committing:
 
     # On other threads
 
-    def _commit(self, commits: Sequence[Commit]) -> None:
+    def _commit(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
         begun = time.monotonic()
-        self._feed.commit(commits)
-        self.commits.observe(time.monotonic() - begun)
+        errors = self._feed.commit_each(commits)
+        if not errors:
+            self.commits.observe(time.monotonic() - begun)
+        return errors
 
     def _make_durable(self, snapshot: Snapshot) -> Commit | None:
         """None if that can't be done, or needn't any more."""

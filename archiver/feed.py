@@ -180,6 +180,10 @@ class Feed:
         """Commit these; for any thread but the one that calls `batch`. Raises as Commits.commit."""
         self._commits.commit(commits)
 
+    def commit_each(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
+        """Commit these, each whatever becomes of the others; for any thread but the one that calls `batch`."""
+        return self._commits.commit_each(commits)
+
     def commit_now(self, commits: Sequence[Commit]) -> None:
         """Commit these; for the thread that calls `batch`. Raises as Commits.commit, at once if Kafka is away."""
         if commits and (away := self.away):

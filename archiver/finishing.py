@@ -25,6 +25,7 @@ from archiver.checkpoint import ArchiveMark, Checkpoint, Partial, encode, where
 from archiver.commits import Commit
 from archiver.directory import Directory
 from archiver.event import Event, FileFinished, RecordsLost
+from archiver.finishing_progress import FinishingProgress
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError, publish
 from archiver.segmentation import closed
@@ -135,6 +136,7 @@ def finish(
     file: SegmentFile | None,
     losses: Sequence[RecordsLost],
     abandoned: Abandoned,
+    progress: FinishingProgress,
 ) -> Checkpoint:
     """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
 
@@ -148,7 +150,8 @@ def finish(
     path = checkpoint.partial.path
 
     def persist(what: str, act: Callable[[], T]) -> T:
-        return _persist(stream, f"{what} {path}", act, abandoned)
+        progress.begin(what)
+        return _persist(stream, f"{what} {path}", act, abandoned, progress)
 
     if file:
         for loss in losses:  # first: if the partial turns out to be damaged, it need not show again
@@ -272,9 +275,11 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
     )
 
 
-def _persist(stream: str, what: str, act: Callable[[], T], abandoned: Abandoned) -> T:
+def _persist(stream: str, what: str, act: Callable[[], T], abandoned: Abandoned, progress: FinishingProgress) -> T:
     def say(state: RetryCallState) -> None:
         assert state.outcome
+        if error := state.outcome.exception():
+            progress.failed(error)
         if state.attempt_number % _SAY_AGAIN_ATTEMPTS == 1:
             log.error("%s: %s: %s; still trying", stream, what, state.outcome.exception())
         abandoned.check(f"{stream}: {what}")

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from archiver.finishing_progress import FinishingStatus
 from archiver.segmentation import Why
+from archiver.uncommitted import LATE_SECONDS as UNCOMMITTED_SECONDS
+from ingest.activity import HANGING_SECONDS, Hang
 from ingest.latency import LatencyCounts
 from ingest.topic_contract import Difference, Severity
 
 LATE_SECONDS = 30.0
-"""An archiver that is so far behind is a problem, and so is one whose loop takes so long."""
+"""An archiver that is so far behind is a problem."""
 
 _TAKING_UP_SECONDS = 5.0
 """Nearly always a stream is taken up in less than one."""
@@ -40,6 +43,8 @@ class RecordingStatus:
     records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how often
     two ingests took turns. trouble: why it can't write now; unread: why Kafka doesn't give it on; stopped: why it
     has stopped for good. taking_up: s, for which it has been found out from where to go on; None once it is known.
+    uncommitted: s, since which the first record that was taken has not been committed; commit_error: why the last
+    commit failed, if it did. syncing: s, for which its file has been made durable. finishing: of the file that ended.
     """
 
     stream: str
@@ -59,6 +64,10 @@ class RecordingStatus:
     stopped: str | None
     taking_up: float | None = None
     unread: str | None = None
+    uncommitted: float = 0.0
+    commit_error: str | None = None
+    syncing: float = 0.0
+    finishing: FinishingStatus | None = None
 
     @property
     def lag(self) -> int:
@@ -69,8 +78,9 @@ class RecordingStatus:
         """How long ago the last record was taken, if there are others. now: s since the epoch."""
         return round(max(0.0, now - self.time / 1000), 3) if self.lag and self.time else 0.0
 
-    def problems(self, now: float) -> Iterator[str]:
-        """What is wrong, in words. now: s since the epoch."""
+    def problems(self, now: float, *, kafka_is_explained: bool = False) -> Iterator[str]:
+        """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch.
+        kafka_is_explained: what is wrong with Kafka, or with all streams, is told elsewhere."""
         if self.stopped:
             yield f"{self.stream}: stopped {self.stopped}"
         if self.trouble:
@@ -78,6 +88,12 @@ class RecordingStatus:
         elif self.taking_up and self.taking_up > _TAKING_UP_SECONDS:
             why = "its open file is copied or saved, or g3.files is looked through"
             yield f"{self.stream}: not recorded for {self.taking_up:.0f} s: {why}"
+        elif self.finishing:
+            if problem := self.finishing.problem(kafka_is_explained=kafka_is_explained):
+                yield f"{self.stream}: {problem}"
+        elif self.uncommitted > UNCOMMITTED_SECONDS and not (kafka_is_explained or self.syncing > HANGING_SECONDS):
+            why = self.commit_error or "Kafka doesn't answer its commits"
+            yield f"{self.stream}: what came {self.uncommitted:.0f} s ago isn't committed: {why}"
         if self.unread:
             yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
         if (lag := self.lag_seconds(now)) > LATE_SECONDS:
@@ -90,7 +106,8 @@ class ArchiveStatus:
     what is to be told. turning: s, for which its loop has been at what it does now. commits: how long they took, of
     all streams together; syncs: of each open file. throttled: what is to be said of Kafka's quotas, None if it
     doesn't throttle; throttled_seconds: for how long it has, in all. topics: what isn't right of those that are
-    used."""
+    used. refused: why Kafka refuses commits, until somebody mends that. writing: a write that its loop waits for, if
+    that hangs."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
@@ -101,19 +118,45 @@ class ArchiveStatus:
     throttled: str | None = None
     throttled_seconds: float = 0.0
     topics: tuple[Difference, ...] = ()
+    refused: str | None = None
+    writing: Hang | None = None
 
     def problems(self, now: float) -> Iterator[str]:
-        """What is wrong, in words. now: s since the epoch."""
-        if self.throttled:
-            yield self.throttled
-        elif self.trouble:
-            yield f"Kafka: {self.trouble}"
-        elif self.untold:
-            yield f"losses and finished files can't be told on g3.files, so their streams wait: {self.untold}"
-        if self.turning > LATE_SECONDS:
-            yield f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
+        """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch."""
+        if kafka := self._of_kafka():
+            yield kafka
+        loop = self._of_the_loop() if not kafka or self.writing else None
+        if loop:
+            yield loop
+        yield from self._of_syncs()
         for difference in self.topics:
             if difference.severity is not Severity.REPORT:
                 yield str(difference)
         for recording in self.streams:
-            yield from recording.problems(now)
+            yield from recording.problems(now, kafka_is_explained=bool(kafka or loop))
+
+    def _of_kafka(self) -> str | None:
+        """What is wrong with Kafka, for all streams."""
+        if self.throttled:
+            return self.throttled
+        if self.trouble:
+            return f"Kafka: {self.trouble}"
+        if self.refused:
+            return f"Kafka refuses commits: {self.refused}"
+        if self.untold:
+            return f"losses and finished files can't be told on g3.files, so their streams wait: {self.untold}"
+        return None
+
+    def _of_the_loop(self) -> str | None:
+        if self.writing:
+            return f"the data disk doesn't answer: {self.writing.what} has taken {self.writing.seconds:.0f} s"
+        if self.turning > HANGING_SECONDS:
+            return f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
+        return None
+
+    def _of_syncs(self) -> Iterator[str]:
+        hanging = [(r.syncing, r.stream) for r in self.streams if r.syncing > HANGING_SECONDS]
+        if hanging:
+            longest, _ = max(hanging)
+            streams = ", ".join(stream for _, stream in hanging)
+            yield f"the data disk doesn't answer: a sync has taken {longest:.0f} s, of {streams}"

@@ -68,6 +68,11 @@ def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> Non
         text = "When ingest received the last record that was taken."
         shown.gauge("last_record_timestamp_seconds", text, recording.time / 1000)
 
+    text = "For how long the first record that was taken and isn't committed has waited for that; 0 if all are."
+    shown.gauge("uncommitted_seconds", text, recording.uncommitted)
+    text = "For how long the file that has ended is being finished; 0 if none is."
+    shown.gauge("finishing_seconds", text, recording.finishing.seconds if recording.finishing else 0.0)
+
     file = recording.file
     shown.gauge("open_file_bytes", "Bytes of the file that is open; 0 if none is.", file.bytes if file else 0)
     age = max(0.0, now - file.first / 1000) if file else 0.0

@@ -19,6 +19,7 @@ from archiver.carry import Carry
 from archiver.checkpoint import Base, Checkpoint, CheckpointError, Closing
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
+from archiver.finishing_progress import FinishingProgress
 from archiver.growing_file import GrowingFile, id_of
 from archiver.incoming import Incoming
 from archiver.live import RecordingStatus
@@ -30,6 +31,7 @@ from archiver.segmentation import Effect, Settings, State, Why, closes, room, st
 from archiver.sequence import Record
 from archiver.snapshot import Snapshot
 from archiver.taking_up import TakingUp
+from archiver.uncommitted import Uncommitted
 from ingest.topic import ContractError, Label
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class _Finishing:
     offset: int
     of: Checkpoint
     done: Future[Checkpoint]
+    progress: FinishingProgress
 
 
 class Recording:
@@ -90,6 +93,7 @@ class Recording:
         self._syncs_fail = False
         self._say_trouble_at = 0.0
         self._saved: tuple[int | None, int] = (committed.offset, -1)
+        self._uncommitted = Uncommitted()
 
     # What is asked of a recording by the loop
 
@@ -196,6 +200,8 @@ class Recording:
             unread=unread,
             stopped=self.stopped,
             taking_up=None if self.stopped else self._taking_up.seconds,
+            uncommitted=self._uncommitted.seconds,
+            finishing=finishing.progress.status() if finishing else None,
         )
 
     def snapshot(self) -> Snapshot | None:
@@ -217,7 +223,14 @@ class Recording:
         if self._saved == (offset, written) and not losses:
             return None
         file = self._open.file if self._open else None
-        return Snapshot(self, offset, self._checkpoint(), file, losses, self.recorded.mark())
+        return Snapshot(self, offset, self._checkpoint(), file, losses, self.recorded.mark(), time.monotonic())
+
+    def watch(self) -> None:
+        """See whether there is something to commit: how long it waits is watched. (To be called each second.)"""
+        at = self._record.offset if self._record else self.incoming.next
+        length = self._open.file.length if self._open else 0
+        there_is = at is not None and self.taken_up and (self.incoming.seen.safe_offset(at), length) != self._saved
+        self._uncommitted.see(there_is=there_is)
 
     def saved(self, snapshot: Snapshot) -> None:
         """That snapshot is durable and committed."""
@@ -226,6 +239,7 @@ class Recording:
         del self.incoming.losses.events[: len(snapshot.losses)]
         self.recorded.durable(snapshot.mark, _now())
         self._last_commit = snapshot.offset, snapshot.checkpoint
+        self._uncommitted.committed(snapshot.taken)
         if self._syncs_fail:
             self._syncs_fail = False
             log.info("%s: the disk takes its file again", self.stream)
@@ -338,10 +352,12 @@ class Recording:
     def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
         told = self.incoming.losses
         losses, told.events = tuple(told.events), []
+        assert of.partial
+        progress = FinishingProgress(of.partial.path)
         done = self._pools.finishers.submit(
-            finish, self._archive, self._feed, offset, of, file, losses, self.abandoned
+            finish, self._archive, self._feed, offset, of, file, losses, self.abandoned, progress
         )
-        self._finishing = _Finishing(offset, of, done)
+        self._finishing = _Finishing(offset, of, done, progress)
 
     def _take_over(self, finishing: _Finishing) -> None:
         """Go on from what a finishing came to; raises what it raised, but for what is wrong with the partial."""
@@ -362,6 +378,7 @@ class Recording:
         self._files = after.files
         self._carry.moved(after.carry)
         self._last_commit = finishing.offset, after
+        self._uncommitted.see(there_is=False)
         self._saved = finishing.offset, 0
         assert finishing.of.partial
         self._pools.foreign_sums.look_at(self.stream, finishing.of.partial.path)
@@ -392,6 +409,7 @@ class Recording:
         opened, self._open = self._open, None
         self._finishing = self._record = self._why = None
         self.recorded.undone()
+        self._uncommitted.see(there_is=False)
         self.incoming.clear()
         return opened.file if opened else None
 

@@ -23,6 +23,7 @@ class Snapshot:
     file: SegmentFile | None
     losses: tuple[RecordsLost, ...]
     mark: int  # of what is recorded by then
+    taken: float  # time.monotonic()
 
     def make_durable(self) -> Commit:
         """On another thread. Raises SyncError, LetGoError."""

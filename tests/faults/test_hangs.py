@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from archives import Source, all_committed, assert_same_tree
+from health import await_health, await_well
 from processes import RawSender, Recorder, eventually, flow, get, scan
 from shims import compiled
 
@@ -45,25 +47,6 @@ def disk_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hang:
     return preload
 
 
-def await_health(port: int, *parts: str) -> str:
-    """Until it is that, and nothing else; gives the line."""
-
-    def is_so() -> bool:
-        status, text = get(port, "/healthz")
-        return status == 503 and text.count("\n") == 1 and all(part in text for part in parts)
-
-    try:
-        eventually(is_so, f"health says {parts}")
-    except AssertionError:
-        print(get(port, "/healthz"))
-        raise
-    return get(port, "/healthz")[1]
-
-
-def await_well(port: int) -> None:
-    eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
-
-
 @pytest.mark.parametrize("call", ["write", "sync"])
 def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> None:
     disk, port = disk_of("/spool/", f"{call},statvfs"), free_port()
@@ -85,3 +68,26 @@ def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> 
             assert ingest.stop() == 0
     recorded = [value for label, _, value in recorder.records() if label.kind is Kind.FRAME]
     assert recorded == [scan(number) for number in range(3)]
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_the_data_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> None:
+    recorder.create_topic()
+    source, port = Source(recorder.servers, recorder.stream), free_port()
+    undisturbed = recorder.archiver(archive="undisturbed")
+    disk = disk_of(f"/archive/.archiver/{recorder.stream}/", f"{call},statvfs")
+    archiver = recorder.archiver("--http", str(port))
+    source.start()
+    source.scans(20)
+    eventually(lambda: all_committed(recorder, [source]), "all committed")
+    await_well(port)
+    with disk.dead():
+        source.scans(20)
+        await_health(port, "the data disk doesn't answer", f"a {call} ", " has taken 1", recorder.stream)
+        assert get(port, "/metrics")[0] == 200
+    await_well(port)
+    source.end()
+    for program in (undisturbed, archiver):
+        program.await_line(r"finished .* \(end\)")
+    assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+    assert archiver.stop() == 0

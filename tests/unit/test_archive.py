@@ -76,10 +76,10 @@ def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
 ) -> None:
     committed: list[Commit] = []
 
-    def evicted(_: Feed, _commits: Sequence[Commit]) -> None:
-        raise EvictedError("unknown member")
+    def evicted(_: Feed, commits: Sequence[Commit]) -> dict[str, Exception]:
+        return {commit.stream: EvictedError("unknown member") for commit in commits}
 
-    monkeypatch.setattr(Feed, "commit", evicted)
+    monkeypatch.setattr(Feed, "commit_each", evicted)
     monkeypatch.setattr(Feed, "commit_now", lambda _, commits: committed.extend(commits))
     record(recording_of(archive), 0)
     archive._see_to_commits(archive._recordings.values())

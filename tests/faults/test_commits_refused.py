@@ -1,0 +1,64 @@
+"""Commits that Kafka refuses, and files that can't be finished: the log and health say why, and nothing is lost."""
+
+from pathlib import Path
+
+from archives import Source, all_committed, assert_same_tree, disturbed
+from health import await_health, await_well
+from processes import Recorder, eventually, get
+
+from compose.kafka import Broker
+from compose.tether import free_port
+
+TOO_SMALL = {"offset.metadata.max.bytes": "300"}
+"""The metadata of a stream that has a file open are about 500 characters, of one that has none 120."""
+REFUSED = "Kafka refuses commits: .*set the brokers' offset.metadata.max.bytes to 4096"
+
+
+def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_committed(
+    stream: str, tmp_path: Path
+) -> None:
+    broker, port = Broker(tmp_path / "kafka", free_port(), TOO_SMALL), free_port()
+    with broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        refused, other = sources = [Source(recorder.servers, stream), Source(recorder.servers, f"{stream}-2")]
+        for source in sources:
+            recorder.create_topic(source.stream)
+        flags = ["--stream", other.stream]
+        archiver = recorder.archiver(*flags, "--http", str(port))
+        refused.start()
+        refused.scans(20)
+        archiver.await_line(f"WARNING +{stream}: {REFUSED}")
+        await_health(port, "Kafka refuses commits: ", "set the brokers' offset.metadata.max.bytes to 4096")
+        other.lost()
+        eventually(lambda: all_committed(recorder, [other]), "the other one's is committed")
+        assert not all_committed(recorder, [refused])
+        refused.end()
+        eventually(lambda: "committing the end of" in archiver.log, "it can't be finished either")
+        await_health(port, "Kafka refuses commits: ")
+
+        broker.stop()
+        mended = Broker(tmp_path / "kafka", int(broker.bootstrap_servers.rpartition(":")[2]))
+        with mended:
+            archiver.await_line(rf"{stream}: finished .* \(end\)")
+            await_well(port)
+            eventually(lambda: all_committed(recorder, sources), "all committed")
+            undisturbed = recorder.archiver(*flags, archive="undisturbed")
+            undisturbed.await_line(rf"{stream}: finished .* \(end\)")
+            assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+            assert archiver.stop() == 0
+            assert len(archiver.times_of(REFUSED)) < 3
+
+
+def test_a_file_that_cant_be_finished_is_said_with_the_step_and_its_error(recorder: Recorder) -> None:
+    recorder.create_topic()
+    source, port = Source(recorder.servers, recorder.stream), free_port()
+    fails = ["EIO", "before", r"link .*\.g3$", "--times", "12"]
+    archiver = disturbed(recorder, fails, "--http", str(port), archive="archive")
+    source.start()
+    source.scans(20)
+    source.end()
+    text = await_health(port, f"{recorder.stream}: ", "isn't finished ", " s after its end: publishing: ", "Errno 5")
+    assert "_000.g3" in text
+    assert "finishing_seconds" in get(port, "/metrics")[1]
+    archiver.await_line(r"finished .* \(end\)")
+    await_well(port)
+    assert archiver.stop() == 0
