@@ -298,7 +298,14 @@ class _Rules:
         for setting in self._wanted.asked:
             if setting in self._config and setting not in self._told and not self._as_asked(setting):
                 wanted = self._wanted.config[setting]
-                yield self._differs(setting, Severity.REPORT, f"and {wanted} was asked for", wanted)
+                if self._takes_records_with(setting, wanted):
+                    yield self._differs(setting, Severity.REPORT, f"and {wanted} was asked for", wanted)
+
+    def _takes_records_with(self, setting: str, value: str) -> bool:
+        """Whether the topic would, if that were so; nobody is told to break one that does."""
+        asked = _Rules(WantedTopic(self._wanted.name, self._wanted.role), {setting: value}, self._servers)
+        found = [*asked.cleanup(), *asked.size(), *asked.timestamps()]
+        return not any(difference.severity is Severity.REFUSE for difference in found)
 
     def _differs(self, setting: str, severity: Severity, what: str, mended: str) -> Difference:
         self._told.add(setting)

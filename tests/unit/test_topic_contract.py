@@ -121,6 +121,11 @@ def test_whatever_else_was_asked_for_is_compared() -> None:
     ]
 
 
+def test_nobody_is_told_to_break_a_topic_that_takes_records() -> None:
+    wanted = frames_wanted("s", {"cleanup.policy": "compact", "max.message.bytes": "1000"})
+    assert differences(wanted, found(frames_wanted("s")), SERVERS) == []
+
+
 def test_rejected_frames_stay_bounded_whatever_was_asked_for_the_others() -> None:
     wanted = rejected_wanted("s", {"retention.bytes": "-1"})
     assert wanted.config["retention.bytes"] == str(1 << 30)
@@ -176,13 +181,18 @@ def test_whatever_is_found_can_be_told(
     replicas: Mapping[int, tuple[int, ...]],
     brokers: tuple[int, ...],
 ) -> None:
-    """The worst first, each of a setting of its own, and without a word of deleting."""
+    """The worst first, each of a setting of its own; and nothing that mends one breaks the topic."""
     wanted = WantedTopic("g3.topic", role, asked, replication_factor)
     wrong = differences(wanted, FoundTopic(replicas, brokers, config), SERVERS)
     order = list(Severity)
     assert [order.index(d.severity) for d in wrong] == sorted(order.index(d.severity) for d in wrong)
     assert len({d.setting for d in wrong}) == len(wrong)
-    assert not any("delete" in d.remedy.replace("cleanup.policy=delete", "") for d in wrong)
+    mended = dict(config)
+    for difference in wrong:
+        setting, _, value = difference.remedy.partition(" --add-config ")[2].partition("=")
+        mended[setting] = value.strip("[]")
+    after = differences(wanted, FoundTopic(replicas, brokers, mended), SERVERS)
+    assert not any(difference.severity is Severity.REFUSE for difference in after)
 
 
 @given(st.sampled_from(Role), SETTINGS.filter(lambda asked: "x" not in asked.values()))
