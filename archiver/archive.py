@@ -9,24 +9,28 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import KafkaException
 
+from archiver.checkpoint import CheckpointError
 from archiver.commit_errors import CommitErrors
-from archiver.commits import EvictedError
+from archiver.commits import EvictedError, FencedError
 from archiver.committing import Answer, Committing
 from archiver.event import Event
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
-from archiver.ownership import identified
+from archiver.ownership import AnotherArchiveError, identified
 from archiver.pools import Pools
 from archiver.recording import Recording
 from archiver.segmentation import Settings
+from archiver.snapshot import Snapshot
+from archiver.stream_failures import StreamFailures
 from ingest.activity import Activity
 from ingest.throttling import Throttling
 from ingest.topic import stream_of
@@ -74,6 +78,7 @@ class Archive:
         self._committing = Committing(self._feed, self._pools)
         self._commit_errors = CommitErrors(root.group)
         self._activity = Activity()
+        self._failures = StreamFailures(self._feed, self._pools)
         self._commit_at = 0.0
         self._turned = time.monotonic()
 
@@ -169,7 +174,7 @@ class Archive:
             length = len(message)
             size += length
             recording = self._recordings.get(stream_of(message.topic() or ""))
-            if recording:
+            if recording and not recording.failed:
                 recording.incoming.add(message, length)
                 touched.add(recording)
         # Records that wait in Kafka come first: a digest takes the time that they would be written in.
@@ -177,20 +182,56 @@ class Archive:
         now = time.monotonic()
         tick = now >= self._commit_at
         for recording in list(self._recordings.values()):
-            if not recording.taken_up and not recording.stopped:
-                recording.take_up(again=tick)
-            if recording in touched or (recording.busy and (tick or not recording.trouble)):
-                with self._activity.of(f"a write to the file of {recording.stream}"):
-                    recording.work()
-            if tick and not behind:
-                recording.follow()
-            if tick:
-                recording.end = self._feed.end(recording.stream)
-                recording.watch()
-            self._pause_or_resume(recording)
+            with self._contained(recording):
+                self._proceed(recording, recording in touched, tick=tick, behind=behind)
         self._see_to_commits(self._recordings.values() if tick else ())
         if tick:
             self._commit_at = now + _COMMIT_SECONDS
+
+    def _proceed(self, recording: Recording, touched: bool, *, tick: bool, behind: bool) -> None:
+        """One turn of the loop, for one stream."""
+        if recording.failure and not recording.failed:
+            raise recording.failure
+        if not recording.taken_up and not recording.stopped:
+            recording.take_up(again=tick)
+        if touched or (recording.busy and (tick or not recording.trouble)):
+            with self._activity.of(f"a write to the file of {recording.stream}"):
+                recording.work()
+        if tick and not behind:
+            recording.follow()
+        if tick:
+            recording.end = self._feed.end(recording.stream)
+            recording.watch()
+        self._pause_or_resume(recording)
+        if recording.failed and tick:
+            self._try_again(recording)
+
+    @contextmanager
+    def _contained(self, recording: Recording) -> Iterator[None]:
+        """An error of one stream that nobody expected stops that stream, and no other.
+
+        It ends the archiver if it is none of that stream's own: another archiver has taken over, the group has given
+        the streams away or records to another archive, or there is no more memory.
+        """
+        try:
+            yield
+        except (FencedError, EvictedError, AnotherArchiveError, MemoryError):
+            raise
+        except (KafkaException, OSError) as error:
+            recording.say_trouble(error)
+        except CheckpointError as error:  # its state would be refused when it is read back: so it will be again
+            log.exception("%s: its state can't be committed", recording.stream)
+            recording.fail(f"{error}; nothing more is recorded")
+        except Exception as error:
+            log.exception("%s: failed", recording.stream)
+            seconds = self._failures.failed(recording.stream, time.monotonic())
+            what = f"{type(error).__name__}: {error}"
+            recording.fail(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
+
+    def _try_again(self, recording: Recording) -> None:
+        if recording.at_rest and (committed := self._failures.due(recording.stream, time.monotonic())):
+            log.info("%s: trying again", recording.stream)
+            self.assigned([committed])
 
     def _pause_or_resume(self, recording: Recording) -> None:
         stream = recording.stream
@@ -208,14 +249,18 @@ class Archive:
         if answer := self._committing.proceed():
             self._answered(answer)
         for recording in due:
-            with self._activity.of(f"a write to the file of {recording.stream}"):
-                snapshot = recording.snapshot()
-            if snapshot:
+            if snapshot := self._snapshot(recording):
                 self._committing.begin(snapshot)
+
+    def _snapshot(self, recording: Recording) -> Snapshot | None:
+        with self._contained(recording), self._activity.of(f"a write to the file of {recording.stream}"):
+            return recording.snapshot()
+        return None  # it has failed
 
     def _answered(self, answer: Answer) -> None:
         for snapshot in answer.committed:
-            snapshot.recording.saved(snapshot)
+            with self._contained(snapshot.recording):
+                snapshot.recording.saved(snapshot)
             self._commit_errors.succeeded(snapshot.recording.stream)
         for snapshot, error in answer.failed:
             recording = snapshot.recording
@@ -249,7 +294,8 @@ class Archive:
         recording = self._recordings.get(stream)
         if recording and recording.taken_up:
             self._paused.discard(stream)  # the Feed has resumed it
-            recording.incoming.overtaken(earliest)
+            with self._contained(recording):
+                recording.incoming.overtaken(earliest)
         elif recording:  # its records would only gather; it is found again where reading begins
             self._feed.reading.pause(stream)
 
@@ -262,14 +308,15 @@ class Archive:
             while True:
                 self._feed.serve_commits()
                 self._see_to_commits(())
-                settled = all([recording.settle() for recording in recordings])
+                settled = all([self._settles(recording) for recording in recordings])
                 held = any(recording.held for recording in recordings)
                 late = time.monotonic() - until
                 if (settled and not held) or self._feed.away or late >= (_DISK_SECONDS if held else 0):
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
-            snapshots = [found for recording in recordings if (found := recording.snapshot())]
-            snapshots = [snapshot for snapshot in snapshots if not snapshot.losses]
+            snapshots = [
+                found for recording in recordings if (found := self._snapshot(recording)) and not found.losses
+            ]
             commits, done = self._committing.last(snapshots, _DISK_SECONDS)
             self._feed.commit_now(commits)
             for snapshot in done:
@@ -280,12 +327,20 @@ class Archive:
             committed = False
         for stream in streams:
             if recording := self._recordings.pop(stream, None):
-                recording.abandon()
+                with self._contained(recording):
+                    recording.abandon()
             else:  # the group had given it away: a commit's answer said so meanwhile
                 committed = False
         return committed
 
+    def _settles(self, recording: Recording) -> bool:
+        with self._contained(recording):
+            return recording.settle()
+        return True  # it has failed
+
     def _abandon(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:
             log.warning("%s: let go of: %s", stream, why)
-            self._recordings.pop(stream).abandon()
+            recording = self._recordings.pop(stream)
+            with self._contained(recording):
+                recording.abandon()

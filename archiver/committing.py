@@ -143,6 +143,8 @@ class Committing:
             log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", recording.stream, why)
         except LetGoError:
             log.debug("%s: was let go of before this was durable", recording.stream)
+        except Exception as error:  # noqa: BLE001 - of this stream only: the loop says it, and stops that
+            recording.failure = error
         else:
             return commit
         return None

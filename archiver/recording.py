@@ -72,6 +72,9 @@ class Recording:
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
+        self.failure: Exception | None = None  # likewise, but nobody expected it: to be given to `fail`
+        self.failed = False
+        self._left_running: Future[Checkpoint] | None = None  # a finishing that didn't know yet that it failed
         self.abandoned = Abandoned()
         self.incoming = Incoming(archive, committed.stream, committed.offset)
         self.recorded = Recorded()
@@ -150,6 +153,25 @@ class Recording:
         """Record no more of this stream: going on would be guessing."""
         self.stopped = why
         log.error("%s: STOPPED %s", self.stream, why)
+
+    def fail(self, why: str) -> None:
+        """Let go of all that there is, after an error that nobody expected: its state isn't to be trusted any more.
+        To be called in the midst of any method."""
+        self.stop(why)
+        if self.failed:
+            return
+        if self._finishing:
+            self._left_running = self._finishing.done
+        try:
+            self.abandon()
+        except OSError as error:
+            log.warning("%s: its file can't be closed: %s", self.stream, error)
+        self.failed = True
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no other thread does anything for it, once it has failed."""
+        return not self.held and (self._left_running is None or self._left_running.done())
 
     def say_trouble(self, error: OSError | KafkaException) -> None:
         """The disk, or Kafka, can't be used now; what is to be written waits, here and in Kafka."""
@@ -246,7 +268,7 @@ class Recording:
 
     def see_to_sync(self) -> None:
         """If the disk failed to take what was written, go back to what it had taken before."""
-        if self.unsynced is not None:
+        if self.unsynced is not None and not self.failed:
             if not self._syncs_fail:
                 log.error(
                     "%s: the disk didn't take its file: %s; going back to what was committed, until it does",
@@ -261,6 +283,8 @@ class Recording:
 
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
+        if self.failed:
+            return
         self.abandoned.set()
         left = self._give_up_file()
         if left and not self.held:

@@ -76,6 +76,8 @@ class Stop:
 
     def _happen(self, call: str) -> None:
         os.write(2, f"stopped_at: {self._action} {self._when} {call[:300]}\n".encode())
+        if self._action == "TypeError":
+            raise TypeError("an error that nobody expects")
         if self._action in ERRORS:
             raise OSError(ERRORS[self._action], os.strerror(ERRORS[self._action]))
         if self._action == "hold":
@@ -272,7 +274,7 @@ def _path(path: Any, dir_fd: int | None) -> str:
 def main() -> int:
     """Run the archiver; gives its exit code, if it comes to one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["kill", "freeze", "hold", *ERRORS])
+    parser.add_argument("action", choices=["kill", "freeze", "hold", "TypeError", *ERRORS])
     parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a write")
     parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
     parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
