@@ -18,10 +18,20 @@ from typing import Self
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.naming import NO_LINKS, link_or_rename
 from archiver.times import size
-from ingest.syncs import sync_names
+from ingest.syncs import make_directory, sync_names
 
 _BLOCK = 1 << 19
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+
+
+def make_private_directory(root: Path) -> None:
+    """Make a data directory, and `.archiver` in it, durably. Raises OSError.
+
+    `.archiver` is for its user only: whoever could open a lock or a partial could lock it, and keep archivers from
+    starting, or let them take it for another archiver's.
+    """
+    make_directory(root)
+    make_directory(root / PRIVATE_DIRECTORY, private=True)
 
 
 class Directory:
@@ -32,7 +42,7 @@ class Directory:
     """
 
     def __init__(self, root: Path, below: str, *, make: bool = False) -> None:
-        self.path = root / below
+        self.path, self.below = root / below, below
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if make and self.stat(PRIVATE_DIRECTORY) is None:
@@ -50,7 +60,7 @@ class Directory:
     def lock(self, name: str, how: int) -> int:
         """Open a file there, made if missing, and lock it without waiting. how: fcntl.LOCK_EX or LOCK_SH. Gives the
         descriptor; closing it frees the lock. Raises BlockingIOError if it is held otherwise, OSError."""
-        fd = self.open(name, os.O_RDWR | os.O_CREAT)
+        fd = self.open(name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self.flock(fd, how, name)
         except BaseException:
@@ -74,13 +84,13 @@ class Directory:
                 )
             raise OSError(error.errno, why, str(self.path / name)) from None
 
-    def open(self, name: str, flags: int) -> int:
-        """Open, or create, a file in it; gives the descriptor. Raises OSError.
+    def open(self, name: str, flags: int, mode: int = 0o666) -> int:
+        """Open, or create, a file in it; gives the descriptor. mode: of a new one, less the umask. Raises OSError.
 
         Without blocking: a named pipe that somebody has put there would be opened when its other end is, or never.
         """
         try:
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644, dir_fd=self._fd)
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=self._fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 

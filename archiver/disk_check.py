@@ -14,7 +14,7 @@ from archiver.copying import copy_bytes
 from archiver.directory import Directory
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.naming import on_other_mounts
-from ingest.syncs import sync_data, sync_names
+from ingest.syncs import sync_data, warn_of_unsynced_names
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,7 @@ def _try(scratch: Directory, to: Directory) -> None:
         _try_locks(scratch, fd)
         os.pwrite(fd, _BYTES, 0)
         sync_data(fd)
-        if not sync_names(scratch.fd):
-            log.warning(
-                "the file system of %s can't sync a directory: after a power cut, files may be without their names",
-                scratch.path.parents[1],
-            )
+        warn_of_unsynced_names(scratch.path.parents[1])
         copy = scratch.open("b", os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             copy_bytes(fd, copy, 0, len(_BYTES), lambda: None)

@@ -7,6 +7,7 @@ Every step may be repeated, and a kill between any two of them is repaired by do
 import errno
 import fcntl
 import logging
+import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
@@ -87,9 +88,16 @@ class ArchiveRoot:
     def _lock(self, stream: str, name: str, how: int, by: str) -> int:
         try:
             with self.private(stream) as private:
-                return private.lock(name, how)
+                lock = private.lock(name, how)
         except BlockingIOError:
             raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
+        try:
+            with Directory(self.root, PRIVATE_DIRECTORY) as above:
+                above.sync()  # a killed archiver may have made the stream's directory
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
 
     def publish(
         self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned

@@ -13,7 +13,7 @@ from typing import Any
 from archiver import identity
 from archiver.archive import Archive
 from archiver.commits import FencedError
-from archiver.directory import Directory
+from archiver.directory import Directory, make_private_directory
 from archiver.disk_check import check_disk
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
@@ -99,7 +99,7 @@ class _Claim:
     @classmethod
     def of(cls, root: Path, instance_id: str) -> "_Claim":
         """Make the data directory, see that it can be written, and take the lock. Raises OSError, ClaimedError."""
-        (root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+        make_private_directory(root)
         name = f"{instance_id}.lock"
         try:
             with Directory(root, PRIVATE_DIRECTORY) as private:

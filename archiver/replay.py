@@ -9,11 +9,11 @@ from contextlib import ExitStack
 
 from archiver.account import Account
 from archiver.command import run, table
+from archiver.directory import make_private_directory
 from archiver.disk_check import check_disk
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
-from archiver.layout import PRIVATE_DIRECTORY
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
@@ -89,7 +89,7 @@ class Replay:
             self._commits = self._history.committed(streams)
             ends = {stream: self._history.span(stream)[1] for stream in streams}
             if not self._dry_run:
-                (self._archive.root / PRIVATE_DIRECTORY).mkdir(parents=True, exist_ok=True)
+                make_private_directory(self._archive.root)
                 check_disk(self._archive.root, f"check.{secrets.token_hex(4)}")
                 for stream in streams:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))

@@ -303,10 +303,19 @@ def publish(
                 finally:
                     os.close(fd)
                 directory.sync()
+                _sync_above(root, directory.below)  # it may be there since a kill, and not durable yet
                 if partials.stat(name) is None:  # it was moved: it shall have one name after a power cut, too
                     partials.sync()
                 return path
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
+
+
+def _sync_above(root: Path, below: str) -> None:
+    """Make durable the names of the directories from the root to that one. Raises OSError."""
+    while below:
+        below = below.rpartition("/")[0]
+        with Directory(root, below) as above:
+            above.sync()
 
 
 def _same(

@@ -96,12 +96,13 @@ def look(root: Path, path: str) -> Entry:
 
 
 def partials(root: Path) -> dict[str, dict[str, Inode]]:
-    """What lies in the private directories of the streams, by stream and name. Raises OSError."""
+    """What lies in the private directories of the streams, by stream and name; nothing for another user than who
+    records: they are private. Raises OSError."""
     found: dict[str, dict[str, Inode]] = {}
     try:
         with Directory(root, PRIVATE_DIRECTORY) as private:
             stats = {name: private.stat(name) for name in private.names() if re.fullmatch(ID, name)}
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return {}
     for stream in [name for name, entry in stats.items() if entry and stat.S_ISDIR(entry.st_mode)]:
         with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:

@@ -8,7 +8,6 @@ to the last sync, which follows each write by about a second.
 
 import bisect
 import contextlib
-import fcntl
 import logging
 import os
 import threading
@@ -29,11 +28,13 @@ from ingest.spool_files import (
     open_files,
     open_state,
     set_aside,
-    sync_directory,
 )
+from ingest.spool_lock import SpoolError as SpoolError  # whoever uses a spool has its error from here
+from ingest.spool_lock import lock_spool
 from ingest.spool_spare import Spare
 from ingest.spool_state import SpoolState, boot_id
 from ingest.spool_sync import GroupSync
+from ingest.syncs import sync_data, sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,6 @@ LEAST_BYTES = 1 << 20
 
 _FILE_BYTES = 16 << 20
 """One is written, one is acknowledged, one is spare: little enough to stay in the processor's cache."""
-
-
-class SpoolError(Exception):
-    """The spool can't be used, or not written now; the message says why and what to do."""
 
 
 class Spool:
@@ -66,7 +63,7 @@ class Spool:
         self.limit, self._go_on_at = int(STOP_AT * size), int(GO_ON_AT * size)
         self._file_bytes = min(_FILE_BYTES, size // 32)
         self._root, self._directory = directory, directory / "spool"
-        self._lock_file = _lock(directory)
+        self._lock_file = lock_spool(directory)
         self._changed = threading.Condition()
         self._writing = threading.Lock()  # taken before _changed, if both are
         self._starved = self.full = self.stopping = self._closed = False
@@ -365,9 +362,9 @@ class Spool:
         try:
             with self.syncing.of("a sync of the spool"):
                 for old, _ in unsynced:
-                    os.fdatasync(old.fd)
+                    sync_data(old.fd)
                 if writer:
-                    os.fdatasync(writer.fd)
+                    sync_data(writer.fd)
                 if names:
                     sync_directory(self._directory)
                 self._state_file.sync()
@@ -378,22 +375,3 @@ class Spool:
             del self._unsynced[: len(unsynced)]
         for old, _ in unsynced:
             os.close(old.fd)
-
-
-def _lock(directory: Path) -> int:
-    """Make the directory and take its lock, which the kernel frees with the process. Raises SpoolError."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise SpoolError(
-            f"the spool's directory {directory} can't be used: {error.strerror}; choose another with --spool-dir"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise SpoolError(
-            f"another ingest for this stream runs on this host (it holds {directory}/lock); stop that one first"
-        ) from None
-    return lock

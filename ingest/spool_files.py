@@ -274,12 +274,3 @@ def set_aside(path: Path, root: Path) -> Path:
     except OSError:  # the disk is full; under its new name it isn't one of the spool's files any more
         aside = path.parent
     return path.rename(aside / f"{path.name}.{secrets.token_hex(4)}")
-
-
-def sync_directory(path: Path) -> None:
-    """Return when its names are on disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
