@@ -27,7 +27,7 @@ from archiver.commits import Commit
 from archiver.directory import Directory
 from archiver.event import Event, FileFinished, RecordsLost
 from archiver.finishing_progress import FinishingProgress
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.layout import PRIVATE_DIRECTORY, PartialName
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError, publish
 from archiver.segmentation import closed
 
@@ -135,6 +135,17 @@ class ArchiveRoot:
             else:
                 private.unlink(partial)
 
+    def discard_copies(self, stream: str, recorded: Partial) -> None:
+        """Remove what else there is of a file that is finished, and committed as such: a partial that was held by an
+        archiver that was frozen, and that another one went on with in a copy. Nobody needs it, held or not. Raises
+        OSError."""
+        with self.private(stream) as private:
+            for name in private.names():
+                found = PartialName.parse(name)
+                if found and (found.path, found.first) == (recorded.path, recorded.first.time):
+                    private.unlink(name)
+                    log.info("%s: removed %s, which another archiver had open; its file is finished", stream, name)
+
 
 def finish(
     archive: ArchiveRoot,
@@ -188,6 +199,10 @@ def finish(
     persist("tidying up after", lambda: archive.discard(stream, recorded.name))
     final_commit = Commit(stream, offset, encode(after), abandoned)
     persist("committing", lambda: ledger.commit([final_commit]))
+    try:
+        archive.discard_copies(stream, recorded)
+    except OSError as error:  # they are removed when the stream is taken up the next time
+        log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
     log.info(
         "%s: finished %s (%s): %d frames, %.1f MB",
         stream,

@@ -10,6 +10,7 @@ from archiver.command import print_lines, run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.inspection import Fault, Finding
+from archiver.layout import PartialName
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Wanted
 from archiver.rebuilt_files import Done, IntoPlace, Outcome, tidy
@@ -53,13 +54,15 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
     """Mend what can be mended, and say what was done. Raises OSError, KafkaException, CheckpointError."""
     broken = _by_stream(finding for finding in report.findings if finding.fault in _BROKEN and finding.event)
     lines = _by_stream(it for it in report.findings if it.fault in (Fault.NO_LINE, Fault.WRONG_LINE) and it.event)
+    stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
     topics = set(history.streams())
     commits = history.committed(sorted(topics & broken.keys()))
-    for stream in sorted(broken.keys() | lines.keys()):
+    for stream in sorted(broken.keys() | lines.keys() | stale.keys()):
         with ExitStack() as claims:
             claims.callback(os.close, archive.claim(stream, alone=False))  # not while a replay works on it
             claims.callback(os.close, archive.claim_repair(stream))
             tidy(archive, stream)
+            _discard(archive, report, stale.get(stream, ()), progress)
             for finding in lines.get(stream, ()):
                 assert finding.event
                 if archive.add_sum(stream, finding.path, finding.event.sha256):
@@ -74,6 +77,24 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
             span = history.span(stream)
             rereading = Rereading(history, stream, told, span, commits.get(stream), archive.root)
             _rebuild(archive, rereading, paths, progress)
+
+
+def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], progress: Progress) -> None:
+    """Remove stale partials of files that are finished, and as they were told."""
+    wrong = {finding.path for finding in report.findings}
+    for finding in stale:
+        partial = finding.path.rpartition("/")[2]
+        name = PartialName.parse(partial)
+        files = report.account.files.get(finding.stream, ())
+        if (
+            name
+            and any((it.path, it.first.time) == (name.path, name.first) for it in files)
+            and name.path not in wrong
+        ):
+            archive.discard(finding.stream, partial)
+            progress.tell(f"{finding.path}: removed, as its file is finished")
+        else:
+            progress.tell(f"{finding.path}: an archiver saves or removes it when it is started again")
 
 
 def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> None:

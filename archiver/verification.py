@@ -280,12 +280,16 @@ class _Inspection:
         again, _ = committed(self._history, [*topics])
         there = survey.unlocked(self._root, stream, [name for name in idle if name not in going_on(again, stream)])
         # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
-        offset, _ = again.get(stream, (None, None))
+        offset, checkpoint = again.get(stream, (None, None))
+        recorded = checkpoint.partial if checkpoint else None
         uncommitted = self._history.time(stream, offset) if topics else None
         return [
             name
             for name in map(PartialName.parse, sorted(there))
-            if name and (uncommitted is None or name.first < uncommitted)
+            if name
+            and (uncommitted is None or name.first < uncommitted)
+            # What a frozen archiver has left of a file that is gone on with in a copy: removed when that is finished.
+            and not (recorded and (name.path, name.first) == (recorded.path, recorded.first.time))
         ]
 
     # The topic

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from archives import told
 from processes import RawSender, Recorder, flow, scan
 from test_replay import Night, assert_no_difference
 
@@ -137,3 +138,20 @@ def test_what_a_killed_one_left_behind_is_removed(night: Night, copy: Path) -> N
     (copy / night.files[0]).unlink()
     assert night.recorder.command("repair", into=copy).returncode == 0
     assert not left.exists()
+
+
+def test_a_partial_of_a_finished_file_is_removed_and_one_of_no_file_is_left(night: Night, copy: Path) -> None:
+    event = next(value for _, value in told(night.recorder) if value["event"] == "file")
+    stem = event["path"].removesuffix(".g3").replace("/", ".")
+    private = copy / ".archiver" / night.recorder.stream
+    private.mkdir(parents=True, exist_ok=True)
+    of_a_file = private / f"{stem}.{event['first']['time']}.0123abcd"
+    of_none = private / "17000.x.1700000000_000.1700000000000.0123abcd"
+    for partial in (of_a_file, of_none):
+        partial.write_bytes(scan(1))
+    assert night.recorder.command("verify", into=copy).returncode == 1
+    done = night.recorder.command("repair", into=copy)
+    assert done.returncode == 1
+    assert f"{of_a_file.relative_to(copy)}: removed, as its file is finished" in done.stdout
+    assert f"{of_none.relative_to(copy)}: an archiver saves or removes it when it is started again" in done.stdout
+    assert (of_a_file.exists(), of_none.exists()) == (False, True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from archives import Source, disturbed
 from confluent_kafka import Producer
@@ -24,7 +25,7 @@ from processes import SECONDS, RawSender, Recorder, admin_client, delete_before,
 from spt3g import core
 
 from archiver.account import Account
-from archiver.event import FileFinished, FileSalvaged, encode
+from archiver.event import FileFinished, FileSalvaged
 from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.progress import Progress
@@ -225,6 +226,9 @@ def test_while_a_file_is_open_or_its_archiver_is_dead(kafka: str, stream: str, t
         source.scans(30, 20_000)
         archiver = recorder.archiver()
         eventually(lambda: recorder.committed() == source.sent, "all committed")
+        (partial,) = (recorder.data() / ".archiver" / stream).glob("*_*")
+        thawed = partial.with_suffix(".0123abcd")  # as if this one were the copy of a frozen archiver's
+        shutil.copy(partial, thawed)
         for _ in ("alive", "dead"):
             copy = Copy(recorder, recorder.data(), [])
             code, report = copy.verify("--against-topic")
@@ -233,7 +237,6 @@ def test_while_a_file_is_open_or_its_archiver_is_dead(kafka: str, stream: str, t
             archiver.kill()
         source.scans(5)
         assert copy.verify("--against-topic")[1]["counts"]["unrecorded"] == 5
-        (partial,) = (recorder.data() / ".archiver" / stream).glob("*_*")
         data = bytearray(partial.read_bytes())
         data[-5000] ^= 1
         partial.write_bytes(data)
@@ -485,7 +488,7 @@ def told_otherwise(copy: Copy, events: Sequence[FileFinished | FileSalvaged]) ->
     producer = Producer({"bootstrap.servers": copy.recorder.servers})
     for event in events:
         event = replace(event, group=f"{copy.recorder.stream}.{name}")
-        producer.produce(FILES_TOPIC, encode(event), event.key.encode(), partition=0)
+        producer.produce(FILES_TOPIC, msgspec.json.encode(event), event.key.encode(), partition=0)
     assert producer.flush(SECONDS) == 0
     return Copy(copy.recorder, copy.root, copy.files, name)
 
