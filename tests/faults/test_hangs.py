@@ -91,3 +91,31 @@ def test_the_data_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> No
         program.await_line(r"finished .* \(end\)")
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
     assert archiver.stop() == 0
+
+
+def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk_of: Hang) -> None:
+    hangs, other = sources = [Source(recorder.servers, f"{recorder.stream}-{name}") for name in ("a", "b")]
+    for source in sources:
+        recorder.create_topic(source.stream)
+        source.start()
+    flags = [word for source in sources for word in ("--stream", source.stream)]
+    undisturbed, port = recorder.archiver(*flags, archive="undisturbed"), free_port()
+    disk = disk_of(f"/archive/.archiver/{hangs.stream}/", "sync")
+    archiver = recorder.archiver(*flags, "--http", str(port))
+    eventually(lambda: all_committed(recorder, sources), "all committed")
+    with disk.dead():
+        hangs.scans(20)
+        for _ in range(3):
+            other.scans(20)
+            eventually(lambda: all_committed(recorder, [other]), "the other one's committed")
+        assert not all_committed(recorder, [hangs])
+        other.end()
+        archiver.await_line(rf"{other.stream}: finished .* \(end\)")
+        line = await_health(port, "the data disk doesn't answer: a sync has taken 1", hangs.stream)
+        assert other.stream not in line
+    hangs.end()
+    for program in (undisturbed, archiver):
+        program.await_line(rf"{hangs.stream}: finished .* \(end\)")
+    await_well(port)
+    assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+    assert archiver.stop() == 0
