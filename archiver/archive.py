@@ -301,6 +301,8 @@ class Archive:
 
     def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
+        if not streams:  # as when the consumer is closed, after the pools
+            return True
         until = time.monotonic() + seconds
         recordings = [self._recordings[stream] for stream in streams]
         try:
@@ -314,10 +316,10 @@ class Archive:
                 if (settled and not held) or self._feed.away or late >= (_DISK_SECONDS if held else 0):
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
-            snapshots = [
-                found for recording in recordings if (found := self._snapshot(recording)) and not found.losses
-            ]
-            commits, done = self._committing.last(snapshots, _DISK_SECONDS)
+            self._committing.say_what_hangs(streams)
+            snapshots = [found for recording in recordings if (found := self._snapshot(recording))]
+            without_losses = [snapshot for snapshot in snapshots if not snapshot.losses]
+            commits, done = self._committing.last(without_losses, _DISK_SECONDS)
             self._feed.commit_now(commits)
             for snapshot in done:
                 snapshot.recording.saved(snapshot)
@@ -326,6 +328,7 @@ class Archive:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False
         for stream in streams:
+            self._commit_errors.forget(stream)
             if recording := self._recordings.pop(stream, None):
                 with self._contained(recording):
                     recording.abandon()
@@ -341,6 +344,7 @@ class Archive:
     def _abandon(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:
             log.warning("%s: let go of: %s", stream, why)
+            self._commit_errors.forget(stream)
             recording = self._recordings.pop(stream)
             with self._contained(recording):
                 recording.abandon()

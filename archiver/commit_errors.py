@@ -62,7 +62,7 @@ class CommitErrors:
             log.debug("%s: commit failed, will be made again: %s", stream, why)
 
     def succeeded(self, stream: str) -> None:
-        """A commit of that stream was made; or it isn't ours any more."""
+        """A commit of that stream was made."""
         with self._lock:
             found = self._now.pop(stream, None)
             said = bool(found and self._say_at and not self._now)
@@ -70,6 +70,11 @@ class CommitErrors:
                 self._say_at.clear()
         if said:
             log.info("%s: Kafka takes commits again", stream)
+
+    def forget(self, stream: str) -> None:
+        """It isn't ours any more."""
+        with self._lock:
+            self._now.pop(stream, None)
 
     def why(self, stream: str) -> str | None:
         """Why its last commit failed; None if it didn't."""

@@ -103,19 +103,20 @@ class Committing:
         made = {self._pools.syncers.submit(self._make_durable, snapshot): snapshot for snapshot in snapshots}
         hanging = wait(made, seconds).not_done
         for future in hanging:
-            recording = made[future].recording
-            recording.held = True
-            log.error(
-                "%s: its disk hasn't synced its file for %.0f s: what isn't committed will be recorded again",
-                recording.stream,
-                seconds,
-            )
+            made[future].recording.held = True
+            _say_that_it_hangs(made[future].recording.stream, seconds)
         done = [
             (commit, snapshot)
             for future, snapshot in made.items()
             if future not in hanging and (commit := future.result()) is not None
         ]
         return [commit for commit, _ in done], [snapshot for _, snapshot in done]
+
+    def say_what_hangs(self, streams: Sequence[str]) -> None:
+        """Of these streams, which are let go of."""
+        for stream, seconds in self.syncing().items():
+            if stream in streams:
+                _say_that_it_hangs(stream, seconds)
 
     # On other threads
 
@@ -148,3 +149,12 @@ class Committing:
         else:
             return commit
         return None
+
+
+def _say_that_it_hangs(stream: str, seconds: float) -> None:
+    log.error(
+        "%s: its disk hasn't synced its file for %.0f s: what isn't committed will be recorded again. "
+        "This program ends when that disk answers; kill -9 harms nothing",
+        stream,
+        seconds,
+    )

@@ -249,6 +249,7 @@ class Recording:
 
     def watch(self) -> None:
         """See whether there is something to commit: how long it waits is watched. (To be called each second.)"""
+        # As in `snapshot`: what that leaves out, as it isn't to be committed, must not count as late here.
         at = self._record.offset if self._record else self.incoming.next
         length = self._open.file.length if self._open else 0
         there_is = at is not None and self.taken_up and (self.incoming.seen.safe_offset(at), length) != self._saved

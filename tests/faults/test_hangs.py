@@ -1,5 +1,6 @@
 """A disk that doesn't answer any more, in the midst of it: health says so at once, and answers, whatever hangs."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,3 +120,30 @@ def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk
     await_well(port)
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
     assert archiver.stop() == 0
+
+
+def test_who_stops_an_archiver_whose_disk_hangs_is_told_so_and_all_else_is_committed(
+    recorder: Recorder, disk_of: Hang
+) -> None:
+    hangs, other = sources = [Source(recorder.servers, f"{recorder.stream}-{name}") for name in ("a", "b")]
+    for source in sources:
+        recorder.create_topic(source.stream)
+        source.start()
+    flags = [word for source in sources for word in ("--stream", source.stream)]
+    disk = disk_of(f"/archive/.archiver/{hangs.stream}/", "sync")
+    archiver = recorder.archiver(*flags)
+    eventually(lambda: all_committed(recorder, sources), "all committed")
+    with disk.dead():
+        for source in sources:
+            source.scans(20)
+        eventually(lambda: all_committed(recorder, [other]), "the other one's committed")
+        archiver.send(signal.SIGTERM)
+        archiver.await_line(f"{hangs.stream}: its disk hasn't synced its file for .* kill -9 harms nothing")
+        assert not all_committed(recorder, [hangs])
+    assert archiver.exit_code() == 0
+    undisturbed, archiver = recorder.archiver(*flags, archive="undisturbed"), recorder.archiver(*flags)
+    for source in sources:
+        source.end()
+    for program in (undisturbed, archiver):
+        program.await_line(r"finished .* \(end\)", count=2)
+    assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
