@@ -24,6 +24,7 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
             recorder.create_topic(source.stream)
         flags = ["--stream", other.stream]
         archiver = recorder.archiver(*flags, "--http", str(port))
+        archiver.await_line("health at")
         refused.start()
         refused.scans(20)
         archiver.await_line(f"WARNING +{stream}: {REFUSED}")
@@ -53,6 +54,7 @@ def test_a_file_that_cant_be_finished_is_said_with_the_step_and_its_error(record
     source, port = Source(recorder.servers, recorder.stream), free_port()
     fails = ["EIO", "before", r"link .*\.g3$", "--times", "12"]
     archiver = disturbed(recorder, fails, "--http", str(port), archive="archive")
+    archiver.await_line("health at")
     source.start()
     source.scans(20)
     source.end()

@@ -53,6 +53,7 @@ def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> 
     disk, port = disk_of("/spool/", f"{call},statvfs"), free_port()
     with RawSender() as sender:
         ingest = recorder.ingest(sender.port, "--http", str(port))
+        ingest.await_line("health at")
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0))
             await_well(port)
