@@ -1,11 +1,14 @@
 """Which partials no process is recording: those on which nobody has a lock."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterable
 
 from archiver.directory import Directory
 from archiver.layout import PartialName
+
+log = logging.getLogger(__name__)
 
 
 def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
@@ -27,6 +30,11 @@ def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
         try:
             descriptor = directory.open(name, os.O_RDONLY)
         except FileNotFoundError:
+            continue
+        except (
+            PermissionError
+        ) as error:  # somebody's, or one that somebody keeps from us; it must not stop the stream
+            log.warning("a partial that can't be read is left where it is: %s", error)
             continue
         try:
             directory.flock(descriptor, fcntl.LOCK_SH, name)

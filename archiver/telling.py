@@ -1,5 +1,6 @@
 """What the archiver tells on g3.files: told once Kafka has it."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from archiver.event import Event, encode
 from ingest.outage import PRODUCER_OUTAGE_CONFIG
 from ingest.topic import FILES_TOPIC
+
+log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 _REFUSED_SECONDS = 0.25
@@ -56,7 +59,10 @@ class Telling:
             self._failed = time.monotonic(), error.args[0].str()
             raise
         self._failed = None
-        self._told(event)
+        try:
+            self._told(event)
+        except Exception:  # of who only looks on
+            log.exception("%s is on g3.files, but can't be counted or shown", event.key)
 
     def _publish(self, event: Event) -> None:
         outcome: list[KafkaError | None] = []

@@ -71,6 +71,12 @@ def run(
     def told(event: Event) -> None:
         ocs.tell(report.told(event, time.time()))
 
+    def show() -> None:
+        try:
+            ocs.show(report.now(time.time()))
+        except Exception:  # a fault in what only looks on must not end the recording
+            log.exception("OCS can't be shown how it is")
+
     recorder = make(told)
     report = Report(recorder, errors, by_stream=by_stream)
     hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
@@ -80,15 +86,15 @@ def run(
         if options.auto_start:
             recorder.start()
         while not over.is_set():
-            ocs.show(report.now(time.time()))
+            show()
             wake.wait(_SHOW_SECONDS)
             wake.clear()
         recorder.stop()
         give_up_at = time.monotonic() + _STOP_SECONDS
         while recorder.state is not State.STOPPED and time.monotonic() < give_up_at:
-            ocs.show(report.now(time.time()))
+            show()
             time.sleep(0.05)
-        ocs.show(report.now(time.time()))
+        show()
     if recorder.state is not State.STOPPED:
         # All of it is on disk or in Kafka; what it waits for may take longer than we are given.
         log.warning("not everything has stopped in time; recording goes on from there at the next start")

@@ -9,8 +9,9 @@ Mend an archive. It is verified first, as `archiver verify` does. Then
   a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
   was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged
   a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
+  a stale partial of a file that is finished, and as it was told, is removed
 
-All else that verify finds (copies, foreign files, stale partials, …) is left for you to look at: nothing is deleted.
+All else that verify finds (copies, foreign files, other partials, …) is left for you to look at: nothing is deleted.
 In the end it is verified once more. May be run while an archiver records."""
 
 _EXAMPLES = """\

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from archives import told
 from commands import archiver
 from processes import RawSender, Recorder, eventually, flow, scan
+
+from archiver.event import Event, RecordsLost
+from archiver.telling import Telling
 
 ROOT = Path(__file__).parents[2]
 STOPPED_AT = str(ROOT / "tests" / "faults" / "stopped_at.py")
@@ -76,3 +80,19 @@ def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder:
     for _, value in events(recorder):
         assert str(value.get("path", value.get("what"))) in table
     assert archiver(recorder, "files", *group, "--since", "-2h").stdout == table
+
+
+def test_who_only_looks_on_at_events_cannot_keep_them_from_being_told(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.create_topic()
+    recorder.archiver().await_line(f"recording {recorder.stream}")  # by then there is a topic g3.files
+    group = f"{recorder.stream}.archive"
+    event = RecordsLost(group, recorder.stream, 1, "one", 7, None, 0, "host")
+
+    def fails(_: Event) -> None:
+        raise TypeError("nobody expected this")
+
+    Telling({"bootstrap.servers": recorder.servers}, fails).tell(event)
+    assert [key for key, _ in events(recorder)] == [event.key]
+    assert "can't be counted or shown" in caplog.text

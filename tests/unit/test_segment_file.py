@@ -561,3 +561,17 @@ def test_those_that_nobody_holds(partial: Path) -> None:
         assert unlocked_partials(directory, sorted(directory.names())) == [partial.name, other.name]
         with held(partial):
             assert unlocked_partials(directory, sorted(directory.names())) == [other.name]
+
+
+def test_one_that_may_not_be_read_is_left_out(partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(partial, b"x")
+    real = Directory.open
+
+    def refused(directory: Directory, name: str, flags: int) -> int:
+        if name == partial.name:
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return real(directory, name, flags)
+
+    monkeypatch.setattr(Directory, "open", refused)  # root, whom tests may be run by, may read everything
+    with Directory(partial.parent, "") as directory:
+        assert unlocked_partials(directory, sorted(directory.names())) == []
