@@ -137,6 +137,10 @@ class Recording:
                 self._open.file.flush()
             elif self._open:
                 self._open.file.begin_flush(self._pools.writers)
+        except SyncError as error:
+            if not self.held:  # else it is tried, and seen, again
+                self.unsynced = error
+                self.see_to_sync()
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
         else:

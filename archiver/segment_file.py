@@ -41,7 +41,14 @@ class PartialHeldError(Exception):
 
 
 class SyncError(OSError):
-    """The disk failed to take what was written. Asking again proves nothing: the kernel may have dropped it."""
+    """The disk failed to take what was written. Asking again proves nothing: the kernel may have dropped it.
+
+    Or an NFS server has lost our lock, or all that it knew of open files, and refuses this descriptor for good.
+    """
+
+
+_LOST = frozenset({errno.EIO, errno.ESTALE})
+"""What writing to a descriptor that an NFS server doesn't know any more comes to."""
 
 
 class LetGoError(OSError):
@@ -164,7 +171,12 @@ class SegmentFile:
         """Write these, and take from the list those that are written. Raises OSError."""
         before = self.written
         while parts:
-            count = os.pwritev(self._fd, _at_once(parts), self.written)
+            try:
+                count = os.pwritev(self._fd, _at_once(parts), self.written)
+            except OSError as error:
+                if error.errno in _LOST:
+                    raise SyncError(error.errno, error.strerror) from error
+                raise
             self.written += count
             done = 0
             for part in parts:
@@ -249,7 +261,12 @@ class SegmentFile:
             self._new_in = None
 
     def _read(self, at: int, end: int) -> bytes:
-        block = os.pread(self._fd, min(_BLOCK, end - at), at)
+        try:
+            block = os.pread(self._fd, min(_BLOCK, end - at), at)
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise SyncError(error.errno, error.strerror) from error
+            raise
         if not block:
             raise PartialDamagedError(f"it ends at {at} bytes, before {end}")
         return block

@@ -162,3 +162,23 @@ def test_a_date_directory_on_another_mount_is_told_with_its_reason(night: Night)
     archiver = night.recorder.archiver()  # it is unmounted: what couldn't be finished is
     archiver.await_line(r"finished .* \(end\)")
     night.assert_same()
+
+
+@pytest.mark.parametrize("settings", [{}, {"STALE_ERRNO": "5"}], ids=["stale-handle", "lost-lock"])
+@pytest.mark.parametrize("then", ["more frames", "its end"])
+def test_on_nfs_a_descriptor_that_is_lost_is_opened_anew(
+    night: Night, on: On, tmp_path: Path, settings: dict[str, str], then: str
+) -> None:
+    server = tmp_path / "server"
+    on("nfs_flock", "stale", STALE_FILE=str(server), STALE_PATH="/.archiver/", **settings)
+    archiver = night.recorder.archiver()
+    night.begin()
+    eventually(lambda: all_committed(night.recorder, [night.source]), "a commit in mid-file")
+    server.write_bytes(b"restarted")
+    if then == "more frames":
+        night.source.scans(50)
+        archiver.await_line("going on with ")
+    night.end()
+    archiver.await_line(r"finished .* \(end\)")
+    night.assert_same()
+    assert "LOST" not in archiver.log
