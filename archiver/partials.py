@@ -31,9 +31,7 @@ def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
             descriptor = directory.open(name, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        except (
-            PermissionError
-        ) as error:  # somebody's, or one that somebody keeps from us; it must not stop the stream
+        except PermissionError as error:  # somebody else's: it must not stop the stream
             log.warning("a partial that can't be read is left where it is: %s", error)
             continue
         try:
