@@ -7,9 +7,10 @@ from pathlib import Path
 
 from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
+from ingest.environment import threads_allowed, threads_refused
 from ingest.settings import Flags, seconds, stream_flag
 from ingest.signals import StopSignals
-from ingest.standard_streams import open_closed_ones
+from ingest.standard_streams import prepare_standard_streams
 from ingest.wire import FRAME_TYPES
 
 COMMANDS = {
@@ -21,6 +22,9 @@ COMMANDS = {
     "close": "end an acquisition whose ingest died",
 }
 """Besides recording, which is what `archiver` without a command does; each is a module of `commands`."""
+
+_THREADS = 32
+"""Its own and those of its Kafka clients, with three brokers."""
 
 _DESCRIPTION = """\
 Record the streams that ingest publishes to Kafka as .g3 files:
@@ -105,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
-    open_closed_ones()
+    prepare_standard_streams()
     args = sys.argv[1:] if args is None else args
     if args and args[0] in COMMANDS:
         command = importlib.import_module(f"archiver.commands.{args[0]}")
@@ -117,6 +121,9 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     if len(set(options.carry)) > MOST_CARRIED_TYPES:
         parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
+    if not threads_allowed(_THREADS):
+        print(f"archiver: error: {threads_refused(_THREADS)}", file=sys.stderr)
+        return 1
     with StopSignals() as signals:
         # Here, so that --help and wrong usage need not wait for all that recording takes.
         from archiver.process import run

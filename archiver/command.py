@@ -11,11 +11,15 @@ from confluent_kafka import KafkaError, KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.history import History
+from ingest.environment import threads_allowed, threads_refused
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
 from ingest.printable import printable, printable_lines
 from ingest.settings import kafka_client, kafka_refusal
 from ingest.throttling import Throttling
+
+_THREADS = 16
+"""Of two Kafka clients with a broker or three."""
 
 
 def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -> int:
@@ -29,6 +33,12 @@ def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -
 def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
     """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
     log_to_stderr(options.log_level, options.log_format)
+    if sys.stdout is None:  # closed: `>&-`
+        print_err(f"{prog}: error: stdout is closed; there is nowhere to print to")
+        return 1
+    if not threads_allowed(_THREADS):
+        print_err(f"{prog}: error: {threads_refused(_THREADS)}")
+        return 1
     outage = Outage()
     config: dict[str, Any] = {**kafka_client(options, {}), "error_cb": outage.heard}
     config["throttle_cb"] = Throttling("consumer_byte_rate", config).heard

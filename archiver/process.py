@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import re
-import socket
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from archiver.ownership import AnotherArchiveError
 from archiver.segmentation import Settings
 from archiver.told import Told
 from ingest.connection import ListenError
+from ingest.environment import host_name
 from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client, kafka_refusal
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     root: Path = options.data_dir.absolute()
     told = Told()
     instance_id = options.instance_id or _instance_id(root)
-    archive = ArchiveRoot(root, options.group, socket.gethostname())
+    archive = ArchiveRoot(root, options.group, host_name())
     streams = options.stream or None
     member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
     signals.on_stop(member.stopping.set)
@@ -87,5 +87,5 @@ def _http(
 
 def _instance_id(root: Path) -> str:
     """The same at every start on this host for this data directory."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:150]
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", host_name())[:150]
     return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
@@ -18,6 +17,7 @@ from archiver.rereading import Rereading
 from archiver.times import size
 from archiver.verification import Report, inspect
 from archiver.verify import as_text
+from ingest.environment import host_name
 
 _PROG = "archiver repair"
 
@@ -28,7 +28,7 @@ _BROKEN = frozenset({Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPE
 def repair(options: argparse.Namespace) -> int:
     """Do as the options say (commands/repair.py). Gives the exit code."""
     root = options.data_dir.absolute()
-    archive = ArchiveRoot(root, options.group, socket.gethostname())
+    archive = ArchiveRoot(root, options.group, host_name())
 
     def look(history: History) -> Report:
         with Progress() as progress:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import secrets
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -19,6 +18,7 @@ from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
 from archiver.rereading import Came, Rereading
 from archiver.times import duration, moment, size
+from ingest.environment import host_name
 from ingest.wire import FRAME_TYPES
 
 _PROG = "archiver replay"
@@ -33,7 +33,7 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
         None if options.carry is None else tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry)),
     )
     wanted = Wanted(options.since, options.until, only)
-    archive = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
+    archive = ArchiveRoot(options.data_dir.absolute(), options.group, host_name())
 
     def act(history: History) -> int:
         with Progress() as progress:

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from archiver.member import ClaimedError, Member
 from archiver.ownership import AnotherArchiveError
 from g3_agents.options import settings
 from ingest.connection import ListenError
+from ingest.environment import host_name
 from ingest.flight import PRODUCER_CONFIG, of_any_client
 from ingest.publisher import Publisher
 from ingest.settings import kafka_client, kafka_refusal
@@ -179,7 +179,7 @@ class Archiving(Half):
 
     def _work(self) -> None:
         options = self._options
-        root = ArchiveRoot(options.data_dir.absolute(), options.group, socket.gethostname())
+        root = ArchiveRoot(options.data_dir.absolute(), options.group, host_name())
         self._member = Member(
             root, settings(options), kafka_client(options, {}), self._instance_id, self._streams, self._told
         )

@@ -17,7 +17,7 @@ from g3_agents.recorder import Recorder, State
 from g3_agents.report import LastErrors, Report
 from ingest.log import log_of_service
 from ingest.signals import StopSignals
-from ingest.standard_streams import open_closed_ones
+from ingest.standard_streams import prepare_standard_streams
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _STOP_SECONDS = 9.0
 
 def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
     """The options, from the site file and `args` (the command line, if None), which win; and the log begun."""
-    open_closed_ones()
+    prepare_standard_streams()
     options: argparse.Namespace = site_config.parse_args(agent_class=agent_class, parser=parser, args=args)
     level = os.environ.get("LOGLEVEL", "info").lower()
     level = LOG_LEVELS.get(level, level)

@@ -4,10 +4,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from ingest.settings import Flags, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
+from ingest.environment import threads_allowed, threads_refused
+from ingest.settings import Flags, host, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
 from ingest.signals import StopSignals
-from ingest.standard_streams import open_closed_ones
+from ingest.standard_streams import prepare_standard_streams
+
+_THREADS = 12
+"""Of a stream: its own and those of its Kafka clients, with three brokers."""
 
 _DESCRIPTION = """\
 Read the G3 frames of a stream from TCP and publish them to its Kafka topic, g3.frames.STREAM; of one stream, or of
@@ -51,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     flags.option("--stream", type=stream_flag, metavar="NAME", help="the stream's name")
     flags.option("--streams", type=Path, metavar="FILE", help="several streams, instead of one; see below")
     flags.one_of("--stream", "--streams")
-    flags.option("--address", default="localhost", metavar="HOST", help="the sender's host")
+    flags.option("--address", type=host, default="localhost", metavar="HOST", help="the sender's host")
     flags.option("--port", type=port, default="50000", help="the sender's TCP port")
     flags.option(
         "--listen",
@@ -91,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
     flags.option(
         "--spool-dir",
         type=Path,
-        default=str(default_spool_dir()),
+        **_default_of_spool_dir(),
         metavar="DIR",
         help="where the spool lies, in a directory of the stream's name; on a local disk",
     )
@@ -108,18 +113,26 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; args: the command line without the program's name. Gives the exit code."""
-    open_closed_ones()
+    prepare_standard_streams()
     parser = make_parser()
     options = parser.parse_args(args)
     if options.streams and options.listen:
         parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
     # Here, so that --help and wrong usage need not wait for all that recording takes.
+    from ingest.spool import LEAST_BYTES
     from ingest.stream_settings import StreamsFileError, streams_of_file
+
+    if options.spool_size < LEAST_BYTES:
+        parser.error("--spool-size: must be at least 1MiB")
 
     try:
         several = streams_of_file(options.streams, options) if options.streams else None
     except StreamsFileError as error:
         parser.error(str(error))
+    threads = _THREADS * (len(several) if several else 1)
+    if not threads_allowed(threads):
+        print(f"ingest: error: {threads_refused(threads)}", file=sys.stderr)
+        return 1
     with StopSignals() as signals:
         from ingest.process import run
 
@@ -127,9 +140,17 @@ def main(args: list[str] | None = None) -> int:
 
 
 def default_spool_dir() -> Path:
-    """Where this user's spools lie."""
+    """Where this user's spools lie. Raises RuntimeError if nothing says so: the user has no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "g3-recorder" / "spool"
+
+
+def _default_of_spool_dir() -> dict[str, Any]:
+    """As add_argument takes it."""
+    try:
+        return {"default": str(default_spool_dir())}
+    except RuntimeError:  # no HOME, and the user isn't in /etc/passwd, as in many a container
+        return {"required": True}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The TCP connection to a stream's sender: made, read, lost, made again, for ever."""
 
+import errno
 import logging
 import os
 import select
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
-from ingest.source import ConnectTo, ListenOn
+from ingest.source import ConnectTo, ListenOn, host_and_port
 from ingest.wire import Splitter, WireError
 
 log = logging.getLogger(__name__)
@@ -234,10 +235,9 @@ class Connection:
 
 
 def listen(where: ListenOn) -> socket.socket:
-    """A socket that listens there, and never blocks. Raises ListenError."""
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    """A socket that listens there, and never blocks; on every interface, for IPv6 and IPv4. Raises ListenError."""
     try:
-        listener = socket.create_server((where.host, where.port), family=family)
+        listener = _listener(where)
     except OSError as error:
         # Python adds the address to the text.
         why = (error.strerror or str(error)).partition(" (while")[0]
@@ -246,6 +246,18 @@ def listen(where: ListenOn) -> socket.socket:
         raise ListenError(f"can't listen on {where}: that is no host's name") from None
     listener.setblocking(False)
     return listener
+
+
+def _listener(where: ListenOn) -> socket.socket:
+    """Raises OSError, and, of a name that is none, TypeError or UnicodeError."""
+    if where.host in ("", "::") and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", where.port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel that has IPv6 switched off
+                raise
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    return socket.create_server((where.host, where.port), family=family)
 
 
 def _fill(splitter: Splitter, client: socket.socket) -> str | None:
@@ -285,7 +297,7 @@ def _peer(client: socket.socket) -> str:
         host, port = client.getpeername()[:2]
     except OSError:
         return "gone"
-    return f"{host}:{port}"
+    return host_and_port(host.removeprefix("::ffff:"), port)  # as IPv6 sockets have IPv4 addresses
 
 
 def _cut(splitter: Splitter) -> str:

@@ -21,7 +21,7 @@ import h11
 
 from ingest.connection import listen
 from ingest.printable import printable
-from ingest.source import ListenOn
+from ingest.source import ListenOn, host_and_port
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,7 @@ class HttpServer:
         self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
-        host = f"[{where.host}]" if ":" in where.host else where.host
-        log.info("metrics at http://%s:%d/metrics, health at /healthz", host, self.port)
+        log.info("metrics at http://%s/metrics, health at /healthz", host_and_port(where.host, self.port))
 
     def close(self) -> None:
         """Cut off whoever is connected, and free the port."""

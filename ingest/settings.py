@@ -254,10 +254,21 @@ def seconds(text: str) -> float:
     return value
 
 
+def host(text: str) -> str:
+    """Type of a flag: a host's name or address."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no host's name") from None
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a host has a name")
+    return text.removeprefix("[").removesuffix("]")
+
+
 def listen_on(text: str) -> ListenOn:
     """Type of a flag: [HOST:]PORT; every interface if no host is given."""
-    host, _, number = text.rpartition(":")
-    return ListenOn(host.strip("[]"), port(number))
+    where, _, number = text.rpartition(":")
+    return ListenOn(host(where) if where else "", port(number))
 
 
 def http_address(text: str) -> ListenOn:

@@ -11,7 +11,7 @@ class ConnectTo:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        return host_and_port(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +22,9 @@ class ListenOn:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host or '*'}:{self.port}"
+        return host_and_port(self.host or "*", self.port)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """As it is written: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

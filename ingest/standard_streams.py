@@ -1,14 +1,16 @@
-"""Descriptors 0, 1 and 2 that are closed (`2>&-`, some service managers), opened on /dev/null.
+"""stdin, stdout and stderr made fit for use, whatever a program was started with.
 
-Otherwise the next file that is opened gets that number: the spool's, or a recorded one, into which any library that
-prints to stderr would write.
+A descriptor that is closed (`2>&-`, some service managers) is opened on /dev/null: otherwise the next file that is
+opened gets that number, the spool's or a recorded one, into which any library that prints to stderr would write. And
+a character that the terminal's encoding doesn't have (ASCII, Latin-1) is written as Python's escape for it.
 """
 
+import io
 import os
 import sys
 
 
-def open_closed_ones() -> None:
+def prepare_standard_streams() -> None:
     """Do so; for the beginning of a program, before it opens anything. `sys.stdout` stays None if it was closed."""
     for fd in (0, 1, 2):
         try:
@@ -21,3 +23,6 @@ def open_closed_ones() -> None:
     if sys.stderr is None:
         # Python's own None makes `print(…, file=sys.stderr)` print to stdout.
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole program
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which, in tests, it needn't be
+            stream.reconfigure(errors="backslashreplace")

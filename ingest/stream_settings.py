@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ingest.settings import key_value, listen_on, port, replication_factor, seconds, size, stream_flag
+from ingest.settings import host, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
 from ingest.source import ConnectTo, ListenOn
 from ingest.spool import LEAST_BYTES
 
@@ -91,12 +91,6 @@ def _settings(table: Mapping[str, Any], options: argparse.Namespace, name: str |
     )
 
 
-def _host(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("a host has a name")
-    return text
-
-
 def _topic_config(table: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in table.items():
@@ -109,7 +103,7 @@ def _topic_config(table: Mapping[str, Any]) -> dict[str, str]:
 _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
     # What TOML may give, how to say that, and the flag's own check, which takes text.
     "name": ((str,), "a text", stream_flag),
-    "address": ((str,), "a text", _host),
+    "address": ((str,), "a text", host),
     "port": ((int,), "a number", port),
     "listen": ((int, str), "a port, or a text [HOST:]PORT", listen_on),
     "timeout": ((int, float), "a number of seconds", seconds),

@@ -1,8 +1,7 @@
 """`archiver close`: its flags."""
 
-import socket
-
 from archiver.flags import EXIT_CODES
+from ingest.environment import host_name
 from ingest.settings import Flags, stream_flag
 
 _DESCRIPTION = """\
@@ -31,7 +30,7 @@ def make_parser() -> Flags:
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument(
         "--why",
-        default=f"closed by an operator on {socket.gethostname()}",
+        default=f"closed by an operator on {host_name()}",
         metavar="TEXT",
         help="what the record says (ASCII, 200 characters); by default: closed by an operator on this host",
     )
