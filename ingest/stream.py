@@ -258,8 +258,7 @@ class Stream:
                         log.error("%s: stopped before it could; what was read last is lost", self._name)
                         raise
                 self._spool.wait_for_removal(_SPOOL_RETRY_SECONDS)
-        with self._reading.of("giving the publisher what was spooled"):
-            self._publisher.hurry()
+        self._publisher.hurry()
         if said is not None:
             self._cant_append = None
             log.info("%s: the spool can be written again", self._name)
