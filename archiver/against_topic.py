@@ -89,7 +89,8 @@ class Comparison:
         self._known = known
         before = [event for event in known.events if event.offset <= start]
         # Records may come again: those of files that end before `start` are known by what was seen by then.
-        self._seen = Seen(before[-1].checkpoint.epochs if before else ())
+        last = before[-1].checkpoint if before else None
+        self._seen = Seen(last.epochs, last.forgotten) if last else Seen()
         self._offset = known.offset if known.offset is not None and known.offset <= end else None
         files = _spans(known)
         self._index = _Index(files)

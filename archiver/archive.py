@@ -238,9 +238,15 @@ class Archive:
         if recording.crowded and stream not in self._paused:
             self._feed.reading.pause(stream)
             self._paused.add(stream)
-        elif stream in self._paused and not recording.crowded and not recording.incoming:
-            resumed = self._feed.reading.resume(stream, recording.incoming.next)
-            if resumed:
+            return
+        deliveries = recording.incoming.deliveries
+        if stream not in self._paused:
+            if deliveries.seek_to is not None and self._feed.reading.seek(stream, deliveries.seek_to):
+                deliveries.sought()
+        elif not recording.crowded and not recording.incoming:
+            at = deliveries.next_offset
+            if at is not None and self._feed.reading.resume(stream, at):
+                deliveries.sought()
                 self._paused.remove(stream)
 
     # Durable and committed, once a second
@@ -295,7 +301,7 @@ class Archive:
         if recording and recording.taken_up:
             self._paused.discard(stream)  # the Feed has resumed it
             with self._contained(recording):
-                recording.incoming.overtaken(earliest)
+                recording.overtaken(earliest)
         elif recording:  # its records would only gather; it is found again where reading begins
             self._feed.reading.pause(stream)
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from archiver.layout import FILE, PartialName, parse_path
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
+from archiver.sequence import changes, undone, without_oldest
 from ingest.topic import Kind
 
 MAX_CHARACTERS: Final = 4095
@@ -111,8 +112,8 @@ def where(host: str, root: PurePath) -> str:
 class Checkpoint(Struct, frozen=True, omit_defaults=True):
     """The state of one stream's recording at the offset it is committed with.
 
-    epochs: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far. archive:
-    None of what was committed before archives had an identity.
+    epochs, forgotten: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far.
+    archive: None of what was committed before archives had an identity.
     """
 
     state: State
@@ -123,6 +124,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     closing: Closing | None = None
     v: int = 1
     archive: ArchiveMark | None = None
+    forgotten: tuple[Epoch, ...] = ()
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -132,8 +134,7 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 def encode(checkpoint: Checkpoint) -> str:
     """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
 
-    If it is too long it says no longer where the archive is, and then the oldest epochs are forgotten: their records
-    would have to come once more to matter.
+    If it is too long it says no longer where the archive is, and then the oldest epochs are forgotten.
     """
     text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS and checkpoint.archive:
@@ -185,9 +186,9 @@ def check_path(path: str) -> None:
 
 
 def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:
-    oldest = checkpoint.epochs[0][0]
+    epochs, forgotten = without_oldest(checkpoint.epochs, checkpoint.forgotten, len(checkpoint.epochs) - 1)
     partial = checkpoint.partial
     if partial:
-        kept = {epoch: seq for epoch, seq in partial.base.epochs.items() if epoch != oldest}
-        partial = replace(partial, base=replace(partial.base, epochs=kept))
-    return replace(checkpoint, epochs=checkpoint.epochs[1:], partial=partial)
+        base_epochs = undone(checkpoint.epochs, partial.base.epochs)
+        partial = replace(partial, base=replace(partial.base, epochs=changes(base_epochs, epochs)))
+    return replace(checkpoint, epochs=epochs, forgotten=forgotten, partial=partial)

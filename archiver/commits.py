@@ -5,6 +5,7 @@ polls again at once. So `commit` waits here until the polling thread has sent th
 """
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from archiver.abandoned import Abandoned
 from archiver.patience import within
 from ingest.topic import frames_topic
+
+log = logging.getLogger(__name__)
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 # Not ILLEGAL_GENERATION: that is a rebalance going on, in which most streams stay ours (cooperative); it is asked for
@@ -67,6 +70,9 @@ class Commits:
         self.ours: set[str] = set()
         """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
         between the loss of our streams and the next join is answered as if another had our instance id."""
+        self._last: dict[str, int] = {}
+        """The offset of each that was committed last: none is ever committed below it. Whatever led to that, it would
+        have all that was recorded since be recorded again."""
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
@@ -85,6 +91,18 @@ class Commits:
             self.refuse()
         found = {request.commits[0].stream: request.done.exception() for request in asked}
         return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
+
+    def assigned(self, stream: str, committed: int | None) -> None:
+        """A stream is ours now. committed: the offset that one of us has committed for it."""
+        self.ours.add(stream)
+        self._last.pop(stream, None)
+        if committed is not None:
+            self._last[stream] = committed
+
+    def reset(self, stream: str, offset: int) -> None:
+        """Its topic has been made anew, if reading goes on at an offset that lies below what is committed."""
+        if offset < self._last.get(stream, -1):
+            del self._last[stream]
 
     def lost(self, streams: Iterable[str]) -> None:
         """These are another member's already."""
@@ -129,6 +147,8 @@ class Commits:
         a broker that says nothing any more. Raises as `commit`."""
         if not commits:
             return
+        if refused := self._refused(commits):
+            raise refused
         commit = partial(consumer.commit, offsets=_offsets(commits), asynchronous=False)
         try:
             done: list[TopicPartition] | None = within(seconds, "committing", commit)
@@ -140,6 +160,7 @@ class Commits:
         for partition in done or []:
             if partition.error:
                 raise classified(partition.error)
+        self._remember(commits)
 
     def refuse(self) -> None:
         """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
@@ -157,18 +178,34 @@ class Commits:
         for request in requests:
             topics = (frames_topic(commit.stream) for commit in request.commits)
             its = next((failed[topic] for topic in topics if topic in failed), error)
+            if its is None:
+                self._remember(request.commits)
             _resolve([request], classified(its) if its else None)
+
+    def _remember(self, commits: Iterable[Commit]) -> None:
+        self._last.update({commit.stream: commit.offset for commit in commits if commit.stream in self.ours})
+
+    def _refused(self, commits: Iterable[Commit]) -> KafkaException | None:
+        """Why these must not be committed, if they mustn't."""
+        for commit in commits:
+            if commit.offset < (last := self._last.get(commit.stream, -1)):
+                why = f"offset {commit.offset} lies below {last}, which was committed before"
+                log.error("%s: not committed: %s", commit.stream, why)
+                return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
+        return None
 
     def _drain(self) -> list[_Request]:
         found: list[_Request] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 request = self._requests.get_nowait()
-                if all(self._is_wanted(commit) for commit in request.commits):
-                    found.append(request)
-                else:
+                if not all(self._is_wanted(commit) for commit in request.commits):
                     given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
                     _resolve([request], KafkaException(given_away))
+                elif refused := self._refused(request.commits):
+                    _resolve([request], refused)
+                else:
+                    found.append(request)
         return found
 
 

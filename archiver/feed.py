@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     OFFSET_INVALID,
     Consumer,
     KafkaError,
@@ -29,7 +28,7 @@ from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_R
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
 from archiver.patience import within
-from archiver.reading import Reading, start
+from archiver.reading import Reading
 from archiver.telling import Telling
 from archiver.trouble import Trouble
 from ingest.outage import OUTAGE_CONFIG, UNANSWERED
@@ -74,8 +73,7 @@ class Streams(Protocol):
     """Who records the streams. Each method is called inside `Feed.batch`."""
 
     def assigned(self, committed: Sequence[Committed]) -> None:
-        """These are ours now. Each is read from its committed offset, else from its first record, once it is resumed;
-        until then it is paused."""
+        """These are ours now, and paused until each is resumed at an offset."""
 
     def revoked(self, streams: Sequence[str]) -> None:
         """These go to another member: make them durable, commit, let go."""
@@ -159,6 +157,7 @@ class Feed:
         self._commits.begin(self._consumer)
         self._telling.poll()
         for stream, earliest in self._overtaken.read_on(self._consumer):
+            self._commits.reset(stream, earliest)
             self._recordings.overtaken(stream, earliest)
         self.trouble.see_whether_it_is_over(self._admin.client)
         found: list[Message] = []
@@ -249,9 +248,16 @@ class Feed:
         self._assign_unread(consumer, partitions)
         self._is_back = True
 
-    def _assign_unread(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more.
-        consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
+    def _assign_unread(
+        self, consumer: Consumer, partitions: list[TopicPartition], offsets: Mapping[str, int] | None = None
+    ) -> None:
+        """Paused: nothing is read there, whether the topic has that offset or not, until `Reading.resume`."""
+        # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more; and
+        # one that is a number (see Reading.seek).
+        starts = offsets or {}
+        consumer.incremental_assign(
+            [TopicPartition(p.topic, p.partition, starts.get(p.topic, 0)) for p in partitions]
+        )
         consumer.pause(partitions)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -264,13 +270,9 @@ class Feed:
             Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p))
             for p in self._committed(consumer, ours)
         ]
-        starts = {frames_topic(found.stream): start(found.offset) for found in committed}
-        consumer.incremental_assign(
-            [TopicPartition(p.topic, p.partition, starts.get(p.topic, OFFSET_BEGINNING)) for p in partitions]
-        )
-        consumer.pause(partitions)
-        self._commits.ours.update(found.stream for found in committed)
+        self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
+            self._commits.assigned(found.stream, found.offset if found.metadata else None)
             self.topics.add(frames_wanted(found.stream))
         self._recordings.assigned(committed)
         self.settled = True

@@ -2,10 +2,11 @@
 
 import logging
 from collections import deque
-from collections.abc import Sequence
 
 from confluent_kafka import Message
 
+from archiver.checkpoint import Checkpoint
+from archiver.delivery import Deliveries
 from archiver.finishing import ArchiveRoot
 from archiver.history import label_of
 from archiver.losses import Losses
@@ -21,13 +22,15 @@ class Incoming:
     """What the loop has read of a stream and the recording hasn't taken yet.
 
     next: the offset after the last message taken, None if none was and nothing is committed. time: of that message,
-    ms. bytes: of the messages that wait. seen: which records have been. losses: what was told of them.
+    ms. bytes: of the messages that wait. deliveries: which messages are taken in. seen: which records have been.
+    losses: what was told of them.
     """
 
     def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
         self.next = offset
         self.time = 0
         self.bytes = 0
+        self.deliveries = Deliveries(stream)
         self.seen = Seen()
         self.losses = Losses(archive, stream)
         self._stream = stream
@@ -42,24 +45,28 @@ class Incoming:
         return bool(self._messages)
 
     def add(self, message: Message, size: int) -> None:
-        """The loop has read this; its length is known to it."""
-        self._messages.append(message)
-        self.bytes += size
+        """The loop has read this; its length is known to it. Dropped if it isn't the next one."""
+        offset = message.offset()
+        if offset is not None and self.deliveries.accept(offset):
+            self._messages.append(message)
+            self.bytes += size
 
-    def begin(self, offset: int | None, epochs: Sequence[tuple[str, int]], *, known: bool) -> None:
-        """Messages come from that offset on (None: the topic's first); these records had been seen before it.
+    def begin(self, offset: int, checkpoint: Checkpoint, *, known: bool) -> None:
+        """Messages come from that offset on; the checkpoint says what had been seen before it.
 
         known: what was recorded before is known, too.
         """
         self.clear()
         self.next = offset
-        self.seen, self._turns_told = Seen(epochs), 0
+        self.deliveries.begin(offset)
+        self.seen, self._turns_told = Seen(checkpoint.epochs, checkpoint.forgotten), 0
         self._begins_anywhere = not known
 
     def clear(self) -> None:
-        """Forget the messages that wait."""
+        """Forget the messages that wait; none comes in until `begin`."""
         self._messages.clear()
         self.bytes = 0
+        self.deliveries.next_offset = None
 
     def record(self) -> Record | None:
         """The record that the first of the messages completes, if it does. Raises ContractError, and it stays."""
@@ -92,8 +99,10 @@ class Incoming:
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
-        self.losses.deleted(self.next, earliest)
-        self.next = earliest
+        self.losses.deleted(self.deliveries.next_offset, earliest)
+        self.deliveries.begin(earliest)
+        if not self._messages:
+            self.next = earliest
         self._tell_after_next = True
 
     def saw(self, record: Record, since: int | None) -> None:

@@ -68,6 +68,8 @@ class RecordingStatus:
     commit_error: str | None = None
     syncing: float = 0.0
     finishing: FinishingStatus | None = None
+    misdeliveries: int = 0
+    """How often Kafka's client delivered another record than the next one, which was then asked for again."""
 
     @property
     def lag(self) -> int:

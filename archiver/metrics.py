@@ -82,6 +82,8 @@ def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> Non
     shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recording.bytes)
     text = "Records that were dropped, as they had been recorded before."
     shown.counter("duplicate_records", text, recording.duplicates)
+    text = "How often Kafka's client delivered another record than the next, which was asked for again."
+    shown.counter("misdeliveries", text, recording.misdeliveries)
     shown.counter("two_ingests", "How often two ingests of one stream took turns.", recording.turns)
     text = "From a data frame's receipt by ingest until it is durable and committed."
     shown.latency("durable_latency_seconds", text, recording.latency)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ingest.topic import frames_topic
 
@@ -21,17 +21,26 @@ class Reading:
         """Deliver no more of it until `resume`."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
 
-    def resume(self, stream: str, offset: int | None) -> bool:
-        """Deliver it again, from that offset on; None: from its first record. Gives whether that could be done: not
-        for some ms after its assignment, while librdkafka hasn't begun to read it."""
-        partition = TopicPartition(frames_topic(stream), 0, start(offset))
-        self._consumer.resume([partition])
+    def resume(self, stream: str, offset: int) -> bool:
+        """Deliver it again, from that offset on. Gives whether that could be done: not for some ms after its
+        assignment, while librdkafka hasn't begun to read it."""
+        self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
+        # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
+        # other, for up to a second.
+        if self.seek(stream, offset):
+            return True
+        self.pause(stream)
+        return False
+
+    def seek(self, stream: str, offset: int) -> bool:
+        """Deliver it from that offset on. Gives whether that could be done.
+
+        Only to an offset that is a number: OFFSET_BEGINNING has librdkafka look it up, and retry that after 0.5 s; a
+        retry that is late, as the broker is some ms away, moves a partition that is being read (2.16).
+        """
         try:
-            # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
-            # other, for up to a second.
-            self._consumer.seek(partition)
+            self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
         except KafkaException as error:
-            self.pause(stream)
             since, _ = self._refused.get(stream, (time.monotonic(), ""))
             self._refused[stream] = since, error.args[0].str()
             return False
@@ -47,8 +56,3 @@ class Reading:
         """Why it can't be resumed, if that has been so for long. For any thread."""
         since, why = self._refused.get(stream, (0.0, ""))
         return why if why and time.monotonic() - since > _SAY_SECONDS else None
-
-
-def start(offset: int | None) -> int:
-    """Where reading begins; None: at the first record."""
-    return OFFSET_BEGINNING if offset is None else offset

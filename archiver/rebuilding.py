@@ -145,7 +145,7 @@ class Rebuilding:
         self._target, self._load, self._through = target, load, through
         before = start.before
         self._state = before.state if before else State(stream)
-        self._seen = Seen(before.epochs if before else ())
+        self._seen = Seen(before.epochs, before.forgotten) if before else Seen()
         self._carry = load(before.carry) if before else Carry()
         self._begin = -1  # the first offset that we are given
         self._known = self._carry_known = not start.cut  # names, duplicates; and what heads the next files
@@ -245,7 +245,7 @@ class Rebuilding:
         self._state = state
         places = after.checkpoint.carry if after else {}
         self._carry = self._load({code: place for code, place in places.items() if code in state.carry})
-        self._seen.also(epochs)
+        self._seen.also(epochs, after.checkpoint.forgotten if after else ())
         self._known, self._carry_known, self._cut = True, True, False
 
     def _open(self, state: State, record: Record) -> None:

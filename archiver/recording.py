@@ -97,6 +97,9 @@ class Recording:
         self._say_trouble_at = 0.0
         self._saved: tuple[int | None, int] = (committed.offset, -1)
         self._uncommitted = Uncommitted()
+        self._floor = committed.offset if committed.metadata else None
+        """The offset of the last commit with a checkpoint. While a file is rebuilt from its first record, what is
+        recorded lies below it: then nothing is committed, and a kill has it rebuilt again."""
 
     # What is asked of a recording by the loop
 
@@ -228,6 +231,7 @@ class Recording:
             taking_up=None if self.stopped else self._taking_up.seconds,
             uncommitted=self._uncommitted.seconds,
             finishing=finishing.progress.status() if finishing else None,
+            misdeliveries=incoming.deliveries.faults,
         )
 
     def snapshot(self) -> Snapshot | None:
@@ -244,6 +248,8 @@ class Recording:
                 self.say_trouble(error)
                 return None
         offset = self.incoming.seen.safe_offset(at)
+        if self._floor is not None and offset < self._floor:
+            return None
         written = self._open.file.written if self._open else 0
         losses = tuple(self.incoming.losses.events)
         if self._saved == (offset, written) and not losses:
@@ -263,6 +269,7 @@ class Recording:
         """That snapshot is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
+        self._floor = snapshot.offset
         del self.incoming.losses.events[: len(snapshot.losses)]
         self.recorded.durable(snapshot.mark, _now())
         self._last_commit = snapshot.offset, snapshot.checkpoint
@@ -285,6 +292,13 @@ class Recording:
                 offset, checkpoint = self._last_commit
                 self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
             self._taking_up.go_back(self._committed, self._give_up_file())
+
+    def overtaken(self, earliest: int) -> None:
+        """Records were deleted before they were read; reading goes on at `earliest`."""
+        expected = self.incoming.deliveries.next_offset
+        if expected is not None and earliest < expected:
+            self._floor = None  # another topic of that name
+        self.incoming.overtaken(earliest)
 
     def abandon(self) -> None:
         """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
@@ -409,6 +423,7 @@ class Recording:
         self._last_commit = finishing.offset, after
         self._uncommitted.see(there_is=False)
         self._saved = finishing.offset, 0
+        self._floor = finishing.offset
         assert finishing.of.partial
         self._pools.foreign_sums.look_at(self.stream, finishing.of.partial.path)
         self.recorded.durable(self.recorded.mark(), _now())
@@ -416,21 +431,28 @@ class Recording:
     # From and to what is committed
 
     def _checkpoint(self) -> Checkpoint:
-        epochs = self.incoming.seen.epochs()
+        epochs, forgotten = self.incoming.seen.epochs(), self.incoming.seen.forgotten
         partial = self._open.partial(epochs) if self._open else None
-        carry = self._carry.places(self._state.carry)
-        return Checkpoint(self._state, epochs, self._files, carry, partial, archive=self._archive.mark)
+        return Checkpoint(
+            self._state,
+            epochs,
+            self._files,
+            self._carry.places(self._state.carry),
+            partial,
+            archive=self._archive.mark,
+            forgotten=forgotten,
+        )
 
     def _go_on(self, resumed: Resumed, carry: Carry) -> None:
         """Be as the checkpoint says."""
         found = resumed.checkpoint
         self._state = found.state
         self._files = found.files
-        self.incoming.begin(resumed.offset, found.epochs, known=resumed.known)
+        assert resumed.offset is not None
+        self.incoming.begin(resumed.offset, found, known=resumed.known)
         self._carry = carry
         self._open = resumed.file
         if found.closing:
-            assert resumed.offset is not None
             self._finish(resumed.offset, found, None)
 
     def _give_up_file(self) -> SegmentFile | None:

@@ -6,6 +6,7 @@ topic can't give it again, published as it is (salvage.py).
 
 import logging
 from dataclasses import dataclass
+from dataclasses import replace as replace_resumed
 
 from msgspec.structs import replace
 
@@ -23,7 +24,7 @@ from archiver.partials import unlocked_partials
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError
 from archiver.segmentation import State, closed
-from archiver.sequence import Cause, undone
+from archiver.sequence import Cause, forgotten_before, undone
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,9 @@ def rebuild(
         log.error("%s: %s has to be made again from the topic: %s", stream, partial.path, why)
         archive.discard(stream, partial.name)
         base = partial.base
-        before = Checkpoint(base.state, undone(found.epochs, base.epochs), found.files, base.carry)
+        epochs = undone(found.epochs, base.epochs)
+        forgotten = forgotten_before(epochs, found.forgotten)
+        before = Checkpoint(base.state, epochs, found.files, base.carry, forgotten=forgotten)
         return Resumed(before, base.offset)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
     saved = salvage(archive, feed, stream, partial.name, what, abandoned)
@@ -129,7 +132,7 @@ def _known(feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
         )
         return Resumed(last.checkpoint, None)
     if offset is not None:
-        log.error("%s: offset %d was committed without a state; starting afresh there", stream, offset)
+        log.error("%s: offset %d was committed without a state; beginning there", stream, offset)
     return Resumed(Checkpoint(State(stream)), offset, known=False)
 
 
@@ -153,6 +156,11 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
         orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
     if not orphans:
         return start
+    if start.offset is not None and not start.known:
+        # Moved there by hand, or by a tool. Wherever that is, the partial shows that records were recorded whose file
+        # isn't finished: read from before them, or what lies between would be skipped, or recorded twice.
+        log.error("%s: its partial shows that there was a state; going on from the topic's first record", stream)
+        start = replace_resumed(start, offset=None)
     names = found.state.names
     for name in orphans:
         orphan = PartialName.parse(name)

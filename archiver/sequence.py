@@ -1,7 +1,14 @@
 """What has been seen of a stream's records: puts chunks together, drops duplicates, notices losses.
 
 Pure: no I/O, no clock. The rules are the design's ("Identity", "Chunks"). ingest publishes every record at least
-once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared.
+once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared: that Kafka's
+client delivers each offset once, in order, is delivery.py's to see to.
+
+Duplicates don't depend on how many epochs are remembered. An ingest that is killed publishes its spool once more,
+from its first record on: in a crash loop, or after an outage, that may be hundreds of epochs. Of those with the most
+recent records the last seq is remembered; of all others only the latest of each spool (`forgotten`), as epochs of one
+spool have an order (ingest/epoch.py): one that isn't remembered and isn't later than that has been seen, and is
+complete, as an epoch ends for good when the next begins.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +16,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from ingest.epoch import mark_of
 from ingest.topic import Label
 
 EPOCHS_REMEMBERED = 32
+MOST_FORGOTTEN = 4
+"""Of so many spools it is known which epochs have been forgotten: two would do, for two ingests at once."""
 GIVE_UP_BYTES = 1 << 30
 """An incomplete record is given up after that many bytes of later records, or of its own."""
 MOST_INCOMPLETE = 32
@@ -68,8 +78,14 @@ class _Incomplete:
     later_bytes: int = 0
 
 
+Epochs = tuple[tuple[str, int], ...]
+"""Epochs and the last seq of each, in the order of their latest records."""
+
+
 class Seen:
-    """The last seq of each of the epochs with the most recent records.
+    """The last seq of each of the epochs with the most recent records, and which epochs came before those.
+
+    forgotten: the latest epoch of each spool that isn't remembered any more.
 
     `whole` gives a record that is complete and new; once it has been stepped, `saw` marks it, so that a state
     taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
@@ -81,22 +97,25 @@ class Seen:
     it is read once more after a restart, or mirrored twice: until something later comes, it changes nothing more.
     """
 
-    def __init__(self, epochs: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self, epochs: Sequence[tuple[str, int]] = (), forgotten: Sequence[str] = ()) -> None:
         self._last = dict(epochs)  # in the order of their latest records
+        self.forgotten: tuple[str, ...] = tuple(forgotten)
         self._incomplete: dict[str, _Incomplete] = {}
         self.losses: list[Loss] = []
         self.turns = 0
         self.duplicates = 0
 
-    def epochs(self) -> tuple[tuple[str, int], ...]:
-        """What the constructor takes to go on from here."""
+    def epochs(self) -> Epochs:
+        """What the constructor takes, with `forgotten`, to go on from here."""
         return tuple(self._last.items())
 
-    def also(self, epochs: Sequence[tuple[str, int]]) -> None:
+    def also(self, epochs: Sequence[tuple[str, int]], forgotten: Sequence[str]) -> None:
         """These records had been seen, too, before the first that was given to `whole` here."""
         since, self._last = self._last, dict(epochs)
         for epoch, seq in since.items():  # in the order of their latest records
             self._last[epoch] = max(seq, self._last.pop(epoch, -1))
+        self.forgotten = (*forgotten, *self.forgotten)
+        self._forget_the_oldest()
 
     def safe_offset(self, offset: int) -> int:
         """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
@@ -108,8 +127,12 @@ class Seen:
         if label.seq <= last:
             self.duplicates += 1
             return None
-        if last < 0 and label.operator:
-            return None if self._is_late(label) else Record(label, time, (value,), offset)
+        if last < 0:
+            if label.operator:
+                return None if self._is_late(label) else Record(label, time, (value,), offset)
+            if self._is_forgotten(label.epoch):
+                self.duplicates += 1
+                return None
         if self._incomplete:
             self._give_up_what_is_hopeless(label, len(value))
         if label.chunk == (1, 1):
@@ -134,8 +157,7 @@ class Seen:
             # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
             self.turns += newest != epoch
         self._last[epoch] = seq
-        if len(self._last) > EPOCHS_REMEMBERED:
-            del self._last[next(iter(self._last))]
+        self._forget_the_oldest()
 
     def went_on(self, epoch: str, seq: int) -> None:
         """After a record that was marked last, all up to that seq of its epoch have been stepped."""
@@ -151,7 +173,18 @@ class Seen:
         assert label.prev
         epoch, seq = label.prev
         last = self._last.get(epoch)
-        return last is not None and (last > seq or epoch != next(reversed(self._last)))
+        if last is None:
+            return self._is_forgotten(epoch)
+        return last > seq or epoch != next(reversed(self._last))
+
+    def _is_forgotten(self, epoch: str) -> bool:
+        """Whether that epoch, which isn't remembered, has been seen."""
+        return any(mark_of(epoch) == mark_of(latest) and epoch <= latest for latest in self.forgotten)
+
+    def _forget_the_oldest(self) -> None:
+        epochs, self.forgotten = without_oldest(self.epochs(), self.forgotten, EPOCHS_REMEMBERED)
+        if len(epochs) < len(self._last):
+            self._last = dict(epochs)
 
     def _new_epoch(self, label: Label) -> None:
         if not self._last:
@@ -229,7 +262,8 @@ class Seen:
         if epoch in self._last:
             self._last[epoch] = seq
         else:
-            self._last = {epoch: seq, **self._last}  # not as the newest: it isn't
+            epochs, self.forgotten = without_oldest(self.epochs(), self.forgotten, EPOCHS_REMEMBERED - 1)
+            self._last = {epoch: seq, **dict(epochs)}  # not as the newest: it isn't
 
     def _lose(self, records: int | None, what: str, cause: Cause) -> None:
         self.losses.append(Loss(records, what, cause))
@@ -249,12 +283,44 @@ def first_whole(messages: Iterable[tuple[Label, bytes]]) -> tuple[bytes, ...]:
     return ()
 
 
+def without_oldest(epochs: Epochs, forgotten: Sequence[str], most: int) -> tuple[Epochs, tuple[str, ...]]:
+    """At most so many of the epochs, those with the latest records, and which are forgotten then: of each spool that
+    is remembered still, the latest one; of others no duplicates come."""
+    kept, dropped = epochs[max(0, len(epochs) - most) :], epochs[: max(0, len(epochs) - most)]
+    return kept, _latest_of_each((*forgotten, *(epoch for epoch, _ in dropped)), kept)
+
+
+def _latest_of_each(forgotten: Iterable[str], remembered: Epochs) -> tuple[str, ...]:
+    marks = {mark_of(epoch) for epoch, _ in remembered}
+    latest: dict[str, str] = {}
+    for epoch in forgotten:
+        if (mark := mark_of(epoch)) in marks:
+            latest[mark] = max(epoch, latest.pop(mark, epoch))
+    return tuple(latest.values())[-MOST_FORGOTTEN:]
+
+
 def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """What `undone` needs to come from `now` back to `since`: -1 for an epoch that wasn't there."""
+    """What `undone` needs to come from `now` back to `since`: -1 for an epoch that wasn't there.
+
+    Of the epochs that have been forgotten since, only the newest is needed: it may have gone on after `since`.
+    """
     before: Mapping[str, int] = dict(since)
-    return {epoch: before.get(epoch, -1) for epoch, seq in now if before.get(epoch, -1) != seq}
+    changed = {epoch: before.get(epoch, -1) for epoch, seq in now if before.get(epoch, -1) != seq}
+    if since and since[-1][0] not in dict(now):
+        changed[since[-1][0]] = since[-1][1]
+    return changed
 
 
-def undone(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """The epochs as they were before `changed`."""
-    return tuple((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0)
+def undone(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epochs:
+    """The epochs as they were before `changed`, but for those that have been forgotten since."""
+    there = dict(now)
+    forgotten = [(epoch, seq) for epoch, seq in changed.items() if epoch not in there]
+    return (*forgotten, *((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0))
+
+
+def forgotten_before(epochs: Epochs, forgotten: Sequence[str]) -> tuple[str, ...]:
+    """Which epochs were forgotten, or are now, of those that came before these, which `undone` gave."""
+    newest: dict[str, str] = {}
+    for epoch, _ in epochs:
+        newest[mark_of(epoch)] = max(epoch, newest.get(mark_of(epoch), epoch))
+    return tuple(min(epoch, newest[mark_of(epoch)]) for epoch in forgotten if mark_of(epoch) in newest)

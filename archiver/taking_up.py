@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -169,6 +169,9 @@ class TakingUp:
             self._claim = self._archive.claim(self._stream, alone=False)
         resumed = way(self._abandoned)
         try:
+            if resumed.offset is None:
+                first, _ = self._feed.history.span(self._stream)
+                resumed = replace(resumed, offset=first)
             carry = Carry.of(
                 resumed.checkpoint, self._archive.root, lambda at: self._feed.history.value(self._stream, at)
             )

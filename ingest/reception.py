@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 class Reception:
     """Makes one epoch's records.
 
-    epoch: 16 hex digits, new at every start of ingest. prev: the epoch before and the last seq it gave out, as
+    epoch: new at every start of ingest (epoch.py). prev: the epoch before and the last seq it gave out, as
     the spool remembers them. unclean: the host went down since, without a clean exit of ingest.
     """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ingest.activity import Activity, Hang, longest
 from ingest.connection import Connection, Events
+from ingest.epoch import RANDOM_BITS, new_epoch
 from ingest.latency import LatencyCounts
 from ingest.publisher import Publisher
 from ingest.reception import Entry, Reception
@@ -130,7 +131,9 @@ class Stream:
             log.info("%s: %.1f MB from before wait in the spool for Kafka", name, spool.bytes / 1e6)
         events = Events(self._connected, self._frames, self._quiet, self._lost)
         self._connection = Connection(name, source, timeout, max_frame_bytes, events)
-        self._reception = Reception(secrets.token_hex(8), spool.prev, spool.unclean)
+        previous = spool.prev[0] if spool.prev else None
+        epoch = new_epoch(previous, self._since, secrets.randbits(RANDOM_BITS))
+        self._reception = Reception(epoch, spool.prev, spool.unclean)
         self._awaiting_first = True
 
     def run(self) -> None:

@@ -3,6 +3,9 @@
 Topic names, the record's headers, chunks, and the settings that topics are created with. The publisher
 owns this schema; the archiver imports it. It needs nothing but the standard library, and does no I/O.
 
+An epoch is new at each start of ingest. Those of one spool are in order, so that a reader need not remember all of
+them to know a duplicate (epoch.py).
+
 Besides ingest, an operator may publish one kind of record (`archiver close`): a `lost` that ends an acquisition whose
 ingest died without a word. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
 `prev=<epoch>:<seq>`: the last record before it, after which the connection was lost. It takes no part in the chain of
@@ -86,7 +89,7 @@ class Label(NamedTuple):
 
     (A tuple, as one is made for every frame: a frozen dataclass takes four times as long.)
 
-    epoch: 16 hex digits, born at a start of ingest. seq: this record's number in its epoch, from 0.
+    epoch: 16 hex digits, new at each start of ingest (epoch.py). seq: this record's number in its epoch, from 0.
     type: G3 frame type code (u32). id: the frame's sostream_id, if valid. session, num: its session_id and
     frame_num, if integers. chunk: (k, n), the k-th (from 1) of n parts of a split record.
     why: of a fact, one line. prev: (epoch, last seq) of the predecessor, on an epoch's first record, which

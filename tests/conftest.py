@@ -16,18 +16,21 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from processes import Recorder
+from proxy import Proxy
 from runs_broker import Found, NoBrokerError, RunsBroker, ask
 
 from compose.crossbar import Crossbar, CrossbarError, executable
 from compose.kafka import Broker
 from compose.kafka_jars import KAFKA_VERSION
-from compose.tether import free_port
+from compose.tether import HOST, free_port
 
 if TYPE_CHECKING:
     from agents import Observatory  # which needs the package ocs: tests without OCS run without
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-_IN_CONTAINER = 9092
+_IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
+FAR_MS = 5.0
+"""How long it takes to the far broker, each way: next door; another continent's is twenty times as far."""
 _BROKER = pytest.StashKey[RunsBroker]()
 _ADDRESS = pytest.StashKey[str]()
 """Of the broker, for other processes of the run."""
@@ -56,18 +59,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         broker.close()
 
 
-@pytest.fixture(scope="session")
-def kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module")
+def kafka(request: pytest.FixtureRequest, runs_kafka: Found) -> str:
     """The `bootstrap.servers` of the run's one broker; a test that kills brokers starts its own `Broker`.
 
-    KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded one. The
-    run's last lines say which.
+    For tests of faults it is some ms away: those happen at sites, where the broker isn't on the loopback.
+    """
+    return runs_kafka.far if request.path.parent.name == "faults" else runs_kafka.servers
+
+
+@pytest.fixture(scope="session")
+def runs_kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """The run's one broker: KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded
+    one. The run's last lines say which.
     """
     directory = tmp_path_factory.mktemp("kafka")
     try:
         if broker := pytestconfig.stash.get(_BROKER, None):
-            return broker.get(directory).servers
-        return ask(pytestconfig.workerinput["broker"], directory).servers  # type: ignore[attr-defined]  # xdist's
+            return broker.get(directory)
+        return ask(pytestconfig.workerinput["broker"], directory)  # type: ignore[attr-defined]  # xdist's
     except NoBrokerError as why:
         pytest.fail(str(why), pytrace=False)
 
@@ -156,14 +166,21 @@ def _broker(directory: Path) -> Iterator[Found]:
     with ExitStack() as stack:
         if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             _await_broker(given, 10)
-            yield Found(given, "given in KAFKA_BOOTSTRAP_SERVERS")
+            yield Found(given, given, "given in KAFKA_BOOTSTRAP_SERVERS")
             return
+        port, far_port = free_port(), free_port()
+        proxy = stack.enter_context(Proxy(far_port, delay_ms=FAR_MS))
         try:
-            servers, which = stack.enter_context(_docker_broker()), f"{_IMAGE} in Docker"
+            stack.enter_context(_docker_broker(port, far_port, proxy.port))
+            which = f"{_IMAGE} in Docker"
         except _NoDockerError as reason:
-            broker = stack.enter_context(Broker(directory))
-            servers, which = broker.bootstrap_servers, f"embedded {KAFKA_VERSION} ({reason})"
-        yield Found(servers, which)
+            properties = {
+                "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,FAR:PLAINTEXT",
+                "advertised.listeners": f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{proxy.port}",
+            }
+            stack.enter_context(Broker(directory, port, properties, {"FAR": far_port}))
+            which = f"embedded {KAFKA_VERSION} ({reason})"
+        yield Found(f"{HOST}:{port}", proxy.servers, which)
 
 
 class _NoDockerError(Exception):
@@ -171,7 +188,8 @@ class _NoDockerError(Exception):
 
 
 @contextmanager
-def _docker_broker() -> Iterator[str]:
+def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
+    """port: where it listens on this host; far_port: where for the proxy, which listens on proxy_port."""
     # testcontainers reads this when imported: its clean-up sidecar needs an image of its own; we stop ours.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     # Found at run time only: for mypy `docker` is the directory tests/docker.
@@ -196,16 +214,21 @@ def _docker_broker() -> Iterator[str]:
 
     # testcontainers' own KafkaContainer runs scripts that only Confluent's images have. The broker must be
     # told the address that its clients use before it starts, so the port can't be one that Docker picks.
-    port = free_port()
+    listeners = (
+        f"PLAINTEXT://0.0.0.0:{_IN_CONTAINER}",
+        f"FAR://0.0.0.0:{_FAR_IN_CONTAINER}",
+        "CONTROLLER://0.0.0.0:9093",
+    )
     container = (
         DockerContainer(_IMAGE)
         .with_bind_ports(_IN_CONTAINER, port)
+        .with_bind_ports(_FAR_IN_CONTAINER, far_port)
         .with_env("KAFKA_NODE_ID", "1")
         .with_env("KAFKA_PROCESS_ROLES", "broker,controller")
-        .with_env("KAFKA_LISTENERS", f"PLAINTEXT://0.0.0.0:{_IN_CONTAINER},CONTROLLER://0.0.0.0:9093")
-        .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://localhost:{port}")
+        .with_env("KAFKA_LISTENERS", ",".join(listeners))
+        .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{proxy_port}")
         .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
-        .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT")
+        .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,FAR:PLAINTEXT")
         .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
         # All else as Kafka ships it, `auto.create.topics.enable` too; see compose/broker.py.
         .with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
@@ -215,9 +238,8 @@ def _docker_broker() -> Iterator[str]:
         .with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1")
     )
     with container:
-        servers = f"localhost:{port}"
-        _await_broker(servers, 60)
-        yield servers
+        _await_broker(f"{HOST}:{port}", 60)
+        yield
 
 
 def _await_broker(servers: str, seconds: float) -> None:

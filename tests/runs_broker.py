@@ -19,9 +19,11 @@ class NoBrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """servers: its `bootstrap.servers`. which: what broker that is, in words."""
+    """servers: its `bootstrap.servers`; far: those through a proxy that delays what passes, as a network does. which:
+    what broker that is, in words."""
 
     servers: str
+    far: str
     which: str
 
 

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 from spt3g import core
 
+from ingest.epoch import RANDOM_BITS, new_epoch
 from ingest.topic import FILES_TOPIC, Kind, Label, frames_topic
 from ingest.wire import frame_type
 
@@ -105,21 +106,41 @@ def left_behind(recorder: Recorder, archive: str) -> list[str]:
     return [str(path.relative_to(private)) for path in files if path != private / "identity"]
 
 
-class Source:
-    """Publishes a stream's records as an ingest does, but fast, and at times of its own: `now`, ms."""
+EPOCHS_BEFORE, RECORDS_BEFORE = 40, 50
+"""What a topic has seen before a test: more starts of ingest than an archiver remembers, and that many records of
+each, none of them in a file."""
 
-    def __init__(self, servers: str, stream: str) -> None:
+
+class Source:
+    """Publishes a stream's records as an ingest does, but fast, and at times of its own: `now`, ms. Before the first
+    of them the topic gets those of so many starts of ingest (`epochs`) in which no frames came."""
+
+    def __init__(self, servers: str, stream: str, epochs: int = EPOCHS_BEFORE) -> None:
         self.stream = stream
         self.now = int(time.time() * 1000)
         ours = {"enable.idempotence": True, "linger.ms": 1, "allow.auto.create.topics": False}
         self._producer = Producer({"bootstrap.servers": servers, **ours})
-        self._epoch, self._seq = secrets.token_hex(8), 0
-        self._lost = 0
+        self._epoch, self._seq = new_epoch(None, self.now, secrets.randbits(RANDOM_BITS)), 0
+        self._frames = self._before = self._lost = 0
+        self._epochs_before = epochs
 
     @property
     def sent(self) -> int:
         """How many records."""
-        return self._seq - self._lost
+        return self._before + self._seq - self._lost
+
+    @property
+    def frames(self) -> int:
+        """How many data frames, numbered from 0 on."""
+        return self._frames
+
+    def restart(self) -> None:
+        """Another ingest goes on with the same spool."""
+        prev = (self._epoch, self._seq - 1) if self._seq else None
+        self._before += self._seq
+        self._epoch, self._seq = new_epoch(self._epoch, self.now, secrets.randbits(RANDOM_BITS)), 0
+        self._publish(Kind.LOST, b"", prev)
+        self._publish(Kind.CONNECTED, b"")
 
     def start(self) -> None:
         """START, and an Observation frame."""
@@ -131,7 +152,8 @@ class Source:
         """So many data frames of `size` bytes, `every` ms."""
         for _ in range(count):
             self.now += every
-            self._publish(Kind.FRAME, scan(self._seq, size))
+            self._publish(Kind.FRAME, scan(self._frames, size))
+            self._frames += 1
         self._flush()
 
     def lose(self, count: int) -> None:
@@ -149,8 +171,13 @@ class Source:
         self._publish(Kind.LOST, b"")
         self._flush()
 
-    def _publish(self, kind: Kind, value: bytes) -> None:
-        label = Label(kind, self._epoch, self._seq, type=frame_type(value) if value else None)
+    def _publish(self, kind: Kind, value: bytes, prev: tuple[str, int] | None = None) -> None:
+        epochs, self._epochs_before = self._epochs_before, 0
+        for _ in range(epochs):
+            for _ in range(RECORDS_BEFORE):
+                self._publish(Kind.QUIET, b"")
+            self.restart()
+        label = Label(kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev)
         topic = frames_topic(self.stream)
         headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
         self._producer.produce(topic, value, headers=headers, timestamp=self.now, partition=0)

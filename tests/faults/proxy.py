@@ -1,8 +1,10 @@
-"""A TCP proxy that breaks what passes through it: connections cut, or stalled, and let through again."""
+"""A TCP proxy between clients and a broker: it puts the broker some ms away, cuts connections, or stalls them."""
 
 import select
 import socket
 import threading
+import time
+from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -15,11 +17,20 @@ _RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER with 0 s: closing sends RST, as a host
 class Proxy:
     """Passes connections to `port` of this host through to `target`, in a thread of its own.
 
-    port: where it listens (0: a free one). It is for one broker that advertises this port.
+    port: where it listens (0: a free one). It is for one broker that advertises this port. delay_ms: how long what it
+    passes on takes, each way, as on a network that is no loopback.
     """
 
-    def __init__(self, target: int, port: int = 0) -> None:
+    def __init__(self, target: int, port: int = 0, delay_ms: float = 0.0) -> None:
         self._target = target
+        self._delay_s = delay_ms / 1000
+        self._delayed: deque[tuple[float, socket.socket, bytes]] = deque()
+        """When to pass on, to whom, what; nothing: the other side has closed."""
+        self.answers_lost_after: int | None = None
+        """On a connection on which a client has sent more bytes than that no answers come any more: what it sent has
+        arrived, and it doesn't know."""
+        self._sent: dict[socket.socket, int] = {}
+        """By each client, bytes."""
         self._listener = socket.create_server((HOST, port))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -72,10 +83,14 @@ class Proxy:
     def _run(self) -> None:
         while not self._closed:
             self._flowing.wait()
+            while self._delayed and self._delayed[0][0] <= time.monotonic():
+                _, peer, data = self._delayed.popleft()
+                self._send(peer, data)
+            wait_s = max(0.0, self._delayed[0][0] - time.monotonic()) if self._delayed else None
             with self._lock:
                 ends = [self._woken, self._listener, *self._peers]
             try:
-                readable = select.select(ends, [], [])[0]
+                readable = select.select(ends, [], [], wait_s)[0]
             except (OSError, ValueError):
                 continue  # one of them has just been cut
             for end in readable:
@@ -95,6 +110,7 @@ class Proxy:
             return
         with self._lock:
             self._peers[client], self._peers[broker] = broker, client
+        self._sent[client] = 0
 
     def _pass_on(self, end: socket.socket) -> None:
         peer = self._peers.get(end)
@@ -102,12 +118,32 @@ class Proxy:
             return
         try:
             data = end.recv(_BYTES)
+        except OSError:
+            data = b""
+        if end in self._sent:
+            self._sent[end] += len(data)
+        elif data and self.answers_lost_after is not None and self._sent.get(peer, 0) > self.answers_lost_after:
+            return
+        if self._delay_s and data:
+            self._delayed.append((time.monotonic() + self._delay_s, peer, data))
+        elif self._delay_s:
+            with self._lock:
+                self._peers.pop(end, None)  # it is read no more; its peer hears of it in time
+            self._delayed.append((time.monotonic() + self._delay_s, peer, b""))
+        else:
+            self._send(peer, data)
+
+    def _send(self, peer: socket.socket, data: bytes) -> None:
+        try:
             peer.sendall(data)
         except OSError:
             data = b""
-        if not data:
-            with self._lock:
+        if data:
+            return
+        with self._lock:
+            end = self._peers.pop(peer, None)
+            if end is not None:
                 self._peers.pop(end, None)
-                self._peers.pop(peer, None)
-                end.close()
-                peer.close()
+            for each in filter(None, (peer, end)):
+                self._sent.pop(each, None)
+                each.close()

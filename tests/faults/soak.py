@@ -5,12 +5,15 @@
 Two senders, an ingest for each, two archivers that share the streams, and a broker of their own, all real processes.
 Each sender keeps what it has put on the wire. In the end an archiver that nothing has happened to records the same
 topics once more: names and SHA-256 of all files must be the same, and the frames in them those that were sent.
+
+The broker is 5 ms away, and ingest has been started more often before than an archiver remembers.
 """
 
 import argparse
 import hashlib
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -26,11 +29,16 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, scan
+from proxy import Proxy
 from rich.console import Console
 from rich.table import Table
 
 from compose.kafka import Broker
+from compose.tether import free_port
+from ingest.epoch import RANDOM_BITS, new_epoch
+from ingest.reception import Reception
 from ingest.settings import seconds as seconds_flag
+from ingest.spool import Spool
 from ingest.topic import frames_topic
 from ingest.wire import split
 
@@ -109,12 +117,16 @@ class Soak:
         self.faults: Counter[str] = Counter()
         self.programs: list[Program] = []
         self._random = random.Random(seed)
-        self._broker = Broker(directory / "kafka")
+        port = free_port()
+        self._proxy = Proxy(port, delay_ms=5)
+        advertised = {"advertised.listeners": f"PLAINTEXT://{self._proxy.servers}"}
+        self._broker = Broker(directory / "kafka", port, properties=advertised)
         self._broker.start()
         self._streams = ["crate1slot2", "crate1slot3"]
-        self.recorder = Recorder(self._broker.bootstrap_servers, "soak", directory)
+        self.recorder = Recorder(self._proxy.servers, "soak", directory)
         for stream in self._streams:
             self.recorder.create_topic(stream)
+            fill_spool(directory / "spool" / stream)
         self.senders = {stream: Sender(seed + n) for n, stream in enumerate(self._streams)}
         config = directory / "client.properties"
         config.write_text(f"session.timeout.ms={int(_SESSION_SECONDS * 1000)}")
@@ -148,6 +160,7 @@ class Soak:
         for program in (*self._ingests.values(), *self._archivers.values()):
             program.kill()
         self._broker.kill()
+        self._proxy.__exit__(None, None, None)
 
     # Faults
 
@@ -299,10 +312,22 @@ def _stop(program: Program, started: str) -> None:
         raise SystemExit(f"{program.name} was told to stop, and exited with {code}:\n{program.log}")
 
 
+def fill_spool(directory: Path, epochs: int = 40, records: int = 50) -> None:
+    """Leave what so many starts of ingest have spooled for a Kafka that was away: records without frames."""
+    now_ms = time.time_ns() // 1_000_000
+    for _ in range(epochs):
+        with Spool(directory, 1 << 30) as spool:
+            previous = spool.prev[0] if spool.prev else None
+            epoch = new_epoch(previous, now_ms, secrets.randbits(RANDOM_BITS))
+            of_epoch = Reception(epoch, spool.prev, spool.unclean)
+            spool.append([of_epoch.started(now_ms), *(of_epoch.quiet(now_ms) for _ in range(records))])
+
+
 @dataclass
 class Outcome:
     """Frames sent, recorded, and: left unread in the socket of a killed connection; lost; doubled; recorded and never
-    sent. Files, and those that differ from an undisturbed archive's. Programs that ended in a traceback."""
+    sent. Records delivered out of order (each was asked for again). Files, and those that differ from an undisturbed
+    archive's. Programs that ended in a traceback."""
 
     sent: int = 0
     recorded: int = 0
@@ -310,6 +335,7 @@ class Outcome:
     lost: int = 0
     doubled: int = 0
     foreign: int = 0
+    misdelivered: int = 0
     files: int = 0
     tracebacks: int = 0
     different: list[str] = field(default_factory=list)
@@ -317,13 +343,14 @@ class Outcome:
     @property
     def good(self) -> bool:
         """Whether every promise was kept."""
-        broken = self.lost or self.doubled or self.foreign or self.different or self.tracebacks
+        broken = self.lost or self.doubled or self.foreign or self.misdelivered or self.different or self.tracebacks
         return not broken and self.recorded > 0
 
 
 def judge(soak: Soak) -> Outcome:
     """Compare what was sent with what was recorded, and the archive with an undisturbed one."""
     outcome = Outcome(tracebacks=sum("Traceback" in program.log for program in soak.programs))
+    outcome.misdelivered = sum(len(program.times_of("Kafka's client")) for program in soak.programs)
     recorder = soak.recorder
     trees = [_digests(recorder.data(archive)) for archive in ("archive", "untouched")]
     outcome.files = len(trees[1])

@@ -253,7 +253,7 @@ def test_an_error_of_the_disk_is_said_once_and_tried_again(recorder: Recorder) -
 )
 def test_what_a_failed_sync_may_have_lost_is_written_again(recorder: Recorder, pace: list[str]) -> None:
     # After it a disk may have lost what can still be read until the kernel drops it: see stopped_at.py.
-    source = Source(recorder.servers, recorder.stream)
+    source = Source(recorder.servers, recorder.stream, epochs=0)  # at this pace they would take minutes
     source.start()
     source.scans(40, 20_000)
     source.end()

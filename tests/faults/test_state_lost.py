@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import Source, disturbed, quick_session, told
-from confluent_kafka import KafkaException
+from archives import Source, assert_same_tree, disturbed, left_behind, quick_session, told
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
 
 from compose.kafka import Broker
@@ -32,6 +32,22 @@ def forget_group(recorder: Recorder, archive: str = "archive") -> None:
         return True
 
     eventually(deleted, "an empty group")
+
+
+def move_group(recorder: Recorder, offset: int, archive: str = "archive") -> None:
+    """Commit an offset for an archiver's group by hand, once its session has ended."""
+    admin = admin_client(recorder.servers)
+    moved = [TopicPartition(frames_topic(recorder.stream), 0, offset)]
+    request = ConsumerGroupTopicPartitions(f"{recorder.stream}.{archive}", moved)
+
+    def done() -> bool:
+        try:
+            (future,) = admin.alter_consumer_group_offsets([request]).values()
+            return not any(partition.error for partition in future.result().topic_partitions)
+        except KafkaException:
+            return False
+
+    eventually(done, "an empty group")
 
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
@@ -70,6 +86,37 @@ def test_without_a_commit_it_goes_on_after_the_last_file(
     assert len(recorder.files()) == files + 1
     assert not list((recorder.data() / ".archiver" / recorder.stream).glob("*_*"))
     assert [event["number"] for event in events(recorder) if event["event"] == "file"] == list(range(1, files + 2))
+
+
+@pytest.mark.parametrize("to", ["first", "middle", "end"])
+@pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
+def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
+    recorder: Recorder, quick: tuple[str, str], files: int, to: str
+) -> None:
+    """As `kafka-consumer-groups.sh --reset-offsets` does: an offset, without the state that belongs to it."""
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    untouched = recorder.archiver(archive="untouched")
+    archiver = recorder.archiver(*quick)
+    for _ in range(files):
+        source.start()
+        source.scans(2)
+        source.end()
+    source.start()
+    begun = source.sent
+    source.scans(9)
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    assert archiver.stop() == 0
+    move_group(recorder, {"first": 0, "middle": begun + 4, "end": source.sent}[to])
+    archiver = recorder.archiver(*quick)
+    source.scans(1)
+    source.end()
+    for each in (archiver, untouched):
+        each.await_line(r"finished .* \(end\)", count=1 if each is archiver else files + 1)
+    assert_same_tree(recorder.tree(), recorder.tree("untouched"))
+    assert not left_behind(recorder, "archive")
+    assert "LOST" not in archiver.log
+    assert recorder.command("verify").returncode == 0
 
 
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])

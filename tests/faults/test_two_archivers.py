@@ -169,7 +169,7 @@ def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: 
     source.start()
     source.scans(15, every=100)  # the second file begins with the carry, which lies in the first
     archiver.await_line("opened .*_001")
-    eventually(lambda: recorder.committed() >= 17, "a commit of them")
+    eventually(lambda: recorder.committed() >= source.sent, "a commit of them")
     archiver.kill()
     group = ["--group", f"{recorder.stream}.archive", "--stream", recorder.stream]
     say_that_it_is_here(recorder, "moved")

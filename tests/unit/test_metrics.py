@@ -225,6 +225,7 @@ RECORDING = RecordingStatus(
     lost_records=0,
     duplicates=3,
     turns=1,
+    misdeliveries=2,
     trouble=None,
     stopped=None,
 )
@@ -249,6 +250,7 @@ def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_r
         "frame_bytes_total": 8000,
         "duplicate_records_total": 3,
         "two_ingests_total": 1,
+        "misdeliveries_total": 2,
         "missing_frames_total": 0,
     }
     assert {name: found[f"g3_archiver_{name}", (("stream", "slot"),)] for name in expected} == expected
