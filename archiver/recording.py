@@ -236,8 +236,8 @@ class Recording:
 
     def snapshot(self) -> Snapshot | None:
         """What there is to commit, or None if that is committed, or can't be now."""
-        at = self._record.offset if self._record else self.incoming.next
-        if at is None or not self.taken_up or self._finishing or self.held or self.trouble:
+        offset = self._offset_to_commit()
+        if offset is None or self._finishing or self.held or self.trouble:
             return None
         if self.abandoned.is_set():  # without its file its state contradicts itself
             return None
@@ -247,9 +247,6 @@ class Recording:
             except OSError as error:
                 self.say_trouble(error)
                 return None
-        offset = self.incoming.seen.safe_offset(at)
-        if self._floor is not None and offset < self._floor:
-            return None
         written = self._open.file.written if self._open else 0
         losses = tuple(self.incoming.losses.events)
         if self._saved == (offset, written) and not losses:
@@ -259,11 +256,17 @@ class Recording:
 
     def watch(self) -> None:
         """See whether there is something to commit: how long it waits is watched. (To be called each second.)"""
-        # As in `snapshot`: what that leaves out, as it isn't to be committed, must not count as late here.
-        at = self._record.offset if self._record else self.incoming.next
+        offset = self._offset_to_commit()
         length = self._open.file.length if self._open else 0
-        there_is = at is not None and self.taken_up and (self.incoming.seen.safe_offset(at), length) != self._saved
-        self._uncommitted.see(there_is=there_is)
+        self._uncommitted.see(there_is=offset is not None and self._saved != (offset, length))
+
+    def _offset_to_commit(self) -> int | None:
+        """Up to where all is recorded; None if that isn't known, or lies where nothing may be committed any more."""
+        at = self._record.offset if self._record else self.incoming.next
+        if at is None or not self.taken_up:
+            return None
+        offset = self.incoming.seen.safe_offset(at)
+        return None if self._floor is not None and offset < self._floor else offset
 
     def saved(self, snapshot: Snapshot) -> None:
         """That snapshot is durable and committed."""

@@ -14,6 +14,7 @@ SERIAL_SECONDS = STREAMS * SYNC_SECONDS
 """What one sync of each stream takes, one after another; at once, it is an eighth."""
 
 
+@pytest.mark.timeout(300)
 def test_streams_are_committed_and_stopped_in_the_time_of_their_own_syncs(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,7 +30,7 @@ def test_streams_are_committed_and_stopped_in_the_time_of_their_own_syncs(
     monkeypatch.setenv("LD_PRELOAD", compiled("slow_syncs", tmp_path))
     monkeypatch.setenv("SLOW_MS", str(round(1000 * SYNC_SECONDS)))
     archiver = recorder.archiver(*streams)
-    archiver.await_line("opened", count=STREAMS)
+    archiver.await_line("opened", 5 * SERIAL_SECONDS, count=STREAMS)  # its start tries the file system, with syncs
     begun = time.monotonic()
     eventually(lambda: all_committed(recorder, sources), "all committed", 2 * SERIAL_SECONDS)
     assert time.monotonic() - begun < SERIAL_SECONDS, "with a sync of the directory, 6 s"
