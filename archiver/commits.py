@@ -144,11 +144,15 @@ class Commits:
 
     def now(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
         """Commit these, and wait for the answer, for so long at most; None: as long as librdkafka does, for ever with
-        a broker that says nothing any more. Raises as `commit`."""
-        if not commits:
-            return
-        if refused := self._refused(commits):
+        a broker that says nothing any more. Raises as `commit`, when all that can be has been committed."""
+        refused = self._refused(commits)
+        commits = [commit for commit in commits if not self._is_behind(commit)]
+        if commits:
+            self._commit_all(consumer, commits, seconds)
+        if refused:
             raise refused
+
+    def _commit_all(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
         commit = partial(consumer.commit, offsets=_offsets(commits), asynchronous=False)
         try:
             done: list[TopicPartition] | None = within(seconds, "committing", commit)
@@ -157,10 +161,10 @@ class Commits:
         except TimeoutError:
             self.stuck = True
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
-        for partition in done or []:
-            if partition.error:
-                raise classified(partition.error)
-        self._remember(commits)
+        failed = {partition.topic: partition.error for partition in done or [] if partition.error}
+        self._remember(commit for commit in commits if frames_topic(commit.stream) not in failed)
+        for reason in failed.values():
+            raise classified(reason)
 
     def refuse(self) -> None:
         """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
@@ -187,12 +191,15 @@ class Commits:
 
     def _refused(self, commits: Iterable[Commit]) -> KafkaException | None:
         """Why these must not be committed, if they mustn't."""
-        for commit in commits:
-            if commit.offset < (last := self._last.get(commit.stream, -1)):
-                why = f"offset {commit.offset} lies below {last}, which was committed before"
-                log.error("%s: not committed: %s", commit.stream, why)
-                return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
+        for commit in filter(self._is_behind, commits):
+            last = self._last[commit.stream]
+            why = f"offset {commit.offset} lies below {last}, which was committed before"
+            log.error("%s: not committed: %s", commit.stream, why)
+            return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
         return None
+
+    def _is_behind(self, commit: Commit) -> bool:
+        return commit.offset < self._last.get(commit.stream, -1)
 
     def _drain(self) -> list[_Request]:
         found: list[_Request] = []
