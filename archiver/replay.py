@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from archiver.account import Account
+from archiver.account import Account, recent
 from archiver.command import run, table
 from archiver.directory import make_private_directory
 from archiver.disk_check import check_disk
@@ -74,7 +74,7 @@ class Replay:
         streams = [stream for stream in there if stream in streams or not streams]
         if not streams:
             self._say("there is nothing to rebuild: no stream has a topic")
-        account = self._account()
+        account = self._account(streams)
         for unreadable in account.unreadable:
             self._complain(unreadable)
         told = {event.path for files in account.files.values() for event in files}
@@ -102,14 +102,10 @@ class Replay:
             self._complain(f"{path}: the topics don't give this file")
         return int(self._wrong)
 
-    def _account(self) -> Account:
+    def _account(self, streams: Sequence[str]) -> Account:
         """What was told of the files that are wanted, and of all others of their acquisitions, maybe days old."""
-        since = self._wanted.since
-        account = Account.of(self._history.events(since))
-        begun = [event.start * 1000 for files in account.files.values() for event in files]
-        if since is None or min(begun, default=since) >= since:
-            return account
-        return Account.of(self._history.events(min(begun)))
+        events, wanted = self._history.events(streams), self._wanted
+        return Account.of(events if wanted.since is None or wanted.only else recent(events, wanted.since))
 
     def _stream(self, stream: str, told: Sequence[FileFinished], span: tuple[int, int], everything: bool) -> set[str]:
         """Gives the paths that were rebuilt, or of which it was said why not."""

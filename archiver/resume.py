@@ -106,7 +106,7 @@ def _saved_before(feed: Feed, stream: str, partial: Partial, abandoned: Abandone
 
     It says so only of one that got its own name.
     """
-    for event in feed.history.events(since=partial.last.time):
+    for event in feed.history.events([stream]):
         abandoned.check(f"looking for the event of {partial.path}")
         if isinstance(event, FileSalvaged) and (event.stream, event.path) == (stream, partial.path):
             return event

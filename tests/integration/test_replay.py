@@ -287,15 +287,32 @@ def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Pat
         assert_no_difference(recorder.data(), rebuilt)
 
 
-def _as_told_then(recorder: Recorder, archive: str, group: str) -> None:
-    """Tell of an archive's files as of another group's, at the times at which they were recorded; and of no other."""
+def test_since_gives_the_same_files_whatever_the_archivers_clock_said(tmp_path: Path, rebuilt: Path) -> None:
+    """It was three days slow: so its events bear other times than what they are about."""
+    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "slow", tmp_path) as recorder:
+        night = Night(recorder)
+        _as_told_then(recorder, "archive", "then", clock=-3 * DAY)
+        since = f"{night.began[2] / 1000:.3f}"
+        done = recorder.command("replay", "--since", since, archive="then", into=rebuilt)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert replayed(rebuilt) == night.files[3:]
+        for path in night.files[3:]:
+            assert (rebuilt / path).read_bytes() == (recorder.data() / path).read_bytes()
+
+
+def _as_told_then(recorder: Recorder, archive: str, group: str, clock: int = 0) -> None:
+    """Tell of an archive's files as of another group's, at the times at which they were recorded; and of no other.
+
+    clock: ms, by which the clock of that archiver's host was fast.
+    """
     events = [json.loads(line) for line in _values(recorder)]
     delete_before(recorder.servers, FILES_TOPIC, len(events))
     producer = Producer({"bootstrap.servers": recorder.servers})
     for event in events:
         event["group"] = event["group"].replace(f".{archive}", f".{group}")
         key = f"{event['group']}/{event['stream']}/{event['path']}"
-        producer.produce(FILES_TOPIC, json.dumps(event), key, partition=0, timestamp=event["last"]["time"])
+        published = event["last"]["time"] + clock
+        producer.produce(FILES_TOPIC, json.dumps(event), key, partition=0, timestamp=published)
     assert producer.flush(SECONDS) == 0
 
 

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from archiver.account import Account
+from archiver.account import Account, recent
 from archiver.checkpoint import Checkpoint, CheckpointError, RecordId
 from archiver.event import FileFinished, FileSalvaged, RecordsLost
 from archiver.segmentation import Settings, State, Why
@@ -73,3 +73,32 @@ def test_what_cannot_be_understood_is_kept_in_words() -> None:
     found = Account.of([CheckpointError("a record of g3.files is no event: x"), finished(0)])
     assert found.unreadable == ("a record of g3.files is no event: x",)
     assert found.files == {STREAM: (finished(0),)}
+
+
+def test_of_what_was_before_a_time_only_the_last_file_is_kept() -> None:
+    """Acquisitions of three, two and two files; the time asked for lies in the second one's last file."""
+    ends = (2, 4, 6)
+    files = [finished(n, why=Why.END if n in ends else Why.TIME) for n in range(7)]
+    assert list(recent(files, files[4].first.time)) == files[2:]
+    assert list(recent(files, files[0].first.time)) == files
+    assert list(recent(files, files[6].closing.time + 1)) == files[6:]
+
+
+def test_what_was_left_out_stays_so_when_it_is_told_again() -> None:
+    """By an archiver that was frozen, for longer than it took another to finish more files."""
+    files = [finished(n, why=Why.END) for n in range(4)]
+    told = [files[0], files[1], files[0], files[2], files[3], files[1], files[3]]
+    assert list(recent(told, files[3].first.time)) == files[2:]
+
+
+def test_a_gap_may_be_none_in_a_replay_so_what_was_before_it_is_kept() -> None:
+    files = [finished(n, why=Why.GAP) for n in range(4)]
+    assert list(recent(files, files[3].first.time)) == files
+
+
+def test_streams_are_apart_in_what_is_kept() -> None:
+    theirs = [finished(n, stream="other", why=Why.END) for n in range(3)]
+    ours = [finished(n, why=Why.END) for n in range(3)]
+    told = [event for both in zip(theirs, ours, strict=True) for event in both]
+    kept = Account.of(recent(told, ours[2].first.time))
+    assert kept.files == {"other": tuple(theirs[1:]), STREAM: tuple(ours[1:])}
