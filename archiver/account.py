@@ -45,8 +45,9 @@ class Account:
 
 
 def recent(events: Iterable[Event | CheckpointError], since: int) -> Iterator[Event | CheckpointError]:
-    """What a replay of the time from `since` on (ms) needs of these events, by what they say: no file of an acquisition
-    before that, but for the last one of each stream, after which reading begins.
+    """What a replay of the time from `since` on (ms) needs of these events, by what they say.
+
+    That is no file of an acquisition before that time, but for each stream's last one, after which reading begins.
 
     So that the events of years aren't held at once: they take 4 kB each.
     """
