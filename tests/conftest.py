@@ -12,11 +12,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from processes import Recorder
-from proxy import Proxy
+from proxy import FAR_MS, Proxy
 from runs_broker import Found, NoBrokerError, RunsBroker, ask
 
 from compose.crossbar import Crossbar, CrossbarError, executable
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
-FAR_MS = 5.0
-"""How long it takes to the far broker, each way: next door; another continent's is twenty times as far."""
 _BROKER = pytest.StashKey[RunsBroker]()
 _ADDRESS = pytest.StashKey[str]()
 """Of the broker, for other processes of the run."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the first process of a run: what all of its processes share."""
+    """In the first process of a run: what all of its processes share. In each: no test is timed."""
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     if not hasattr(config, "workerinput"):
         config.stash[_BROKER] = RunsBroker(_broker)
         # pytest-xdist wants the same tests everywhere, and some are chosen by it.

@@ -5,10 +5,16 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from compose.tether import HOST
+from compose.broker import Broker
+from compose.tether import HOST, free_port
+
+FAR_MS = 5.0
+"""How long it takes to a broker that isn't on the loopback, each way: it is next door."""
 
 _BYTES = 1 << 16
 _RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER with 0 s: closing sends RST, as a host that vanished and came back does
@@ -147,3 +153,24 @@ class Proxy:
             for each in filter(None, (peer, end)):
                 self._sent.pop(each, None)
                 each.close()
+
+
+class FarBroker(Broker):
+    """A broker of a test's own, FAR_MS away, each way."""
+
+    def __init__(self, directory: Path, properties: Mapping[str, str] | None = None) -> None:
+        port = free_port()
+        self._proxy = Proxy(port, delay_ms=FAR_MS)
+        advertised = {"advertised.listeners": f"PLAINTEXT://{self._proxy.servers}"}
+        super().__init__(directory, port, {**advertised, **(properties or {})})
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients take as `bootstrap.servers`."""
+        return self._proxy.servers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._proxy.__exit__(kind, error, trace)

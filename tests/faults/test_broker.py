@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, scan
-from proxy import Proxy
+from proxy import FarBroker, Proxy
 
 from compose.kafka import Broker
 from compose.tether import free_port
@@ -23,7 +23,7 @@ from ingest.wire import split
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One to kill, and to start again."""
-    with Broker(tmp_path_factory.mktemp("broker")) as started:
+    with FarBroker(tmp_path_factory.mktemp("broker")) as started:
         yield started
 
 

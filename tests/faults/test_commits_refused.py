@@ -19,7 +19,7 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
 ) -> None:
     broker, port = Broker(tmp_path / "kafka", free_port(), TOO_SMALL), free_port()
     with broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
-        refused, other = sources = [Source(recorder.servers, stream), Source(recorder.servers, f"{stream}-2")]
+        refused, other = sources = [Source(recorder.servers, name, epochs=0) for name in (stream, f"{stream}-2")]
         for source in sources:
             recorder.create_topic(source.stream)
         flags = ["--stream", other.stream]

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from processes import RawSender, Recorder, eventually, flow, scan
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from ingest.wire import split
 
 KILLS = 4
@@ -57,7 +57,7 @@ class EndlessSender(threading.Thread):
 def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(
     stream: str, tmp_path: Path, dice: random.Random
 ) -> None:
-    broker = Broker(tmp_path / "kafka")
+    broker = FarBroker(tmp_path / "kafka")
     broker.start()
     killed_at = []
     try:

@@ -12,8 +12,8 @@ import pytest
 from archives import Gate, Source, assert_same_tree, disturbed
 from confluent_kafka import Consumer, TopicPartition
 from processes import SECONDS, Program, RawSender, Recorder, flow, scan
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from ingest.record_headers import headers_of
 from ingest.topic import Kind, Label, frames_topic
 
@@ -73,7 +73,7 @@ def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
 def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestamps(
     stream: str, tmp_path: Path
 ) -> None:
-    broker = Broker(tmp_path / "kafka")  # which isn't running yet
+    broker = FarBroker(tmp_path / "kafka")  # which isn't running yet
     frames = [scan(number, FRAME_BYTES) for number in range(FRAMES)]
     sent: list[float] = []
     with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, RawSender() as sender:
@@ -108,7 +108,7 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
 
 
 def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stream: str, tmp_path: Path) -> None:
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         archiver = recorder.archiver()
         source = Source(recorder.servers, stream)
@@ -133,7 +133,7 @@ NAMED = r"link .*\.g3$"
 )
 def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, tmp_path: Path, call: str) -> None:
     """No connection is closed, so nobody knows yet. What was begun is done by the next archiver."""
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         source, gate = Source(recorder.servers, stream), Gate(tmp_path)
         source.start()

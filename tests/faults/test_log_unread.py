@@ -171,7 +171,7 @@ def test_an_unexpected_error_is_in_the_log_and_in_the_exit_code(tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 1
-    lines = done.stderr.splitlines()
+    lines = [line.strip() for line in done.stderr.splitlines()]
     assert "CRITICAL the program ends by an unexpected error" in done.stderr
     assert lines[-1] == "ZeroDivisionError: division by zero"
     assert "the thread helper ends by an unexpected error" in done.stderr

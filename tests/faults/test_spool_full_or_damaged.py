@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from disk import small_disk
 from processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
+from proxy import FarBroker
 
 from compose.kafka import Broker
 from ingest.topic import Kind
@@ -22,7 +23,7 @@ from ingest.wire import split
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """One that isn't running yet."""
-    broker = Broker(tmp_path / "kafka")
+    broker = FarBroker(tmp_path / "kafka")
     yield broker
     broker.stop()
 
@@ -93,8 +94,8 @@ def test_a_full_spool_stops_the_reading_until_kafka_takes_records(alone: Recorde
 
 def test_a_spool_too_small_is_refused(alone: Recorder) -> None:
     ingest = alone.ingest(1, "--spool-size", "1MB")
-    assert ingest.exit_code() == 1
-    ingest.await_line("ERROR .*--spool-size must be at least 1MiB")
+    assert ingest.exit_code() == 2, "wrong usage: trying again doesn't help"
+    ingest.await_line("--spool-size: must be at least 1MiB")
 
 
 def test_on_a_full_disk_reading_stops_and_goes_on_and_nothing_is_lost_or_doubled(

@@ -8,8 +8,8 @@ import pytest
 from archives import Source, assert_same_tree, disturbed, left_behind, quick_session, told
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from ingest.topic import frames_topic
 
 
@@ -155,7 +155,7 @@ def test_what_a_topic_made_anew_cannot_give_again_is_published(
 
 
 def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: Path) -> None:
-    with Broker(tmp_path / "one") as one, Recorder(one.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "one") as one, Recorder(one.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         with RawSender() as sender:
             ingest, archiver = recorder.ingest(sender.port), recorder.archiver()
@@ -166,7 +166,7 @@ def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: P
                 archiver.kill()
                 ingest.stop()
     before = recorder.tree()
-    with Broker(tmp_path / "two") as two, Recorder(two.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "two") as two, Recorder(two.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         with RawSender() as sender:
             archiver = recorder.archiver()

@@ -10,8 +10,8 @@ import pytest
 from archives import Gate, Source, all_committed, assert_same_tree, disturbed, left_behind, quick_session
 from confluent_kafka import Producer
 from processes import SECONDS, Program, Recorder, eventually, get
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC
 
@@ -175,7 +175,7 @@ def taking_up_seconds(port: int) -> dict[str, bool]:
 
 
 def test_while_g3_files_is_looked_through_for_a_new_stream_the_other_is_recorded(stream: str, tmp_path: Path) -> None:
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         new = f"{stream}-new"
         recorder.create_topic()
         archiver = recorder.archiver("--stream", new)
@@ -201,7 +201,7 @@ def test_while_g3_files_is_looked_through_for_a_new_stream_the_other_is_recorded
 def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_taken_up(
     stream: str, tmp_path: Path
 ) -> None:
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         source, gate = Source(recorder.servers, stream), Gate(tmp_path)
         source.start()

@@ -36,8 +36,8 @@ from processes import (
     scan,
     settings_of,
 )
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from compose.kafka_jars import installation
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, frames_topic
@@ -49,7 +49,7 @@ CHECKED_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a broker with Kafka's own defaults, but that a topic gets three partitions unless told otherwise."""
-    with Broker(tmp_path_factory.mktemp("kafka"), properties={"num.partitions": "3"}) as broker:
+    with FarBroker(tmp_path_factory.mktemp("kafka"), properties={"num.partitions": "3"}) as broker:
         yield broker.bootstrap_servers
 
 
@@ -229,7 +229,7 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(s
 
 
 def test_g3_files_is_made_again_when_it_is_deleted_and_is_told_of_the_next_file(stream: str, tmp_path: Path) -> None:
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         port = free_port()
         recorder.create_topic()
         source = Source(recorder.servers, stream)
@@ -316,7 +316,7 @@ def test_a_topic_that_ingest_may_not_write_is_waited_for(stream: str, tmp_path: 
         "allow.everyone.if.no.acl.found": "true",
     }
     with (
-        Broker(tmp_path / "kafka", properties=properties) as broker,
+        FarBroker(tmp_path / "kafka", properties=properties) as broker,
         Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder,
         RawSender() as sender,
     ):

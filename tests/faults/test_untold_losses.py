@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from archives import Gate, Source, all_committed, disturbed, told
 from processes import Program, Recorder, alter_topic, eventually, get
+from proxy import FarBroker
 
-from compose.kafka import Broker
 from compose.tether import free_port
 from ingest.topic import FILES_TOPIC
 
@@ -40,7 +40,7 @@ def set_most_bytes(servers: str, most: int) -> None:
 
 @pytest.fixture(params=["it refuses", "it says nothing"])
 def site(stream: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
-    with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         servers, port, gate = recorder.servers, free_port(), Gate(tmp_path)
         loses, other = sources = [Source(servers, stream), Source(servers, f"{stream}-2")]
         for source in sources:

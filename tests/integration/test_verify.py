@@ -584,7 +584,7 @@ def test_frames_of_another_file(copy: Copy) -> None:
 def test_the_topic_begins_in_the_midst_of_a_file(kafka: str, stream: str, tmp_path: Path) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()
-        source = Source(kafka, stream)
+        source = Source(kafka, stream, epochs=0)
         source.start()
         source.scans(25, every=100)
         source.end()
