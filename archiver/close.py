@@ -14,13 +14,18 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from archiver.command import print_err, print_out, run_client
+from archiver.history import History
 from archiver.segmentation import LEFT_OUT
 from archiver.sequence import Seen
 from archiver.tail import Entry, Tails
 from archiver.times import duration, moment
+from ingest.kafka_rights import Operation, needs, topic_right
+from ingest.outage import unwrapped
 from ingest.topic import Kind, Label, frames_topic
 
 _PROG = "archiver close"
+_GROUP = "archiver-close"
+"""It asks for nothing of any group."""
 _ALIVE_MS = 10_000
 _WATCH_SECONDS = 3.0
 """While connected ingest publishes something every second. This is for hosts whose clocks are not ours."""
@@ -35,9 +40,10 @@ def close(options: argparse.Namespace) -> int:
 
 
 def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
-    with Tails(config) as tails:
+    with Tails(config, _GROUP) as tails:
         streams = tails.streams()
         if stream not in streams:
+            History(config, _GROUP).check_not_hidden([stream])
             return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.spans([stream])
         entries = tails.back(spans, _is_enough)[stream]
@@ -124,18 +130,19 @@ def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
 
     ours = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
     producer = Producer({**config, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    producer.produce(
-        frames_topic(stream),
-        b"",
-        partition=0,
-        headers=label.spelled(),  # type: ignore[arg-type]  # str is one of str | bytes | None
-        timestamp=_now(),
-        on_delivery=acknowledged,
-    )
-    producer.flush(_KAFKA_SECONDS + 1)
-    error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
-    if error is not None:
-        raise KafkaException(error)
+    with needs(topic_right(Operation.WRITE, frames_topic(stream))), unwrapped():
+        producer.produce(
+            frames_topic(stream),
+            b"",
+            partition=0,
+            headers=label.spelled(),  # type: ignore[arg-type]  # str is one of str | bytes | None
+            timestamp=_now(),
+            on_delivery=acknowledged,
+        )
+        producer.flush(_KAFKA_SECONDS + 1)
+        error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
+        if error is not None:
+            raise KafkaException(error)
     return offsets[0]
 
 

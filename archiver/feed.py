@@ -31,6 +31,7 @@ from archiver.patience import within
 from archiver.reading import Reading
 from archiver.telling import Telling
 from archiver.trouble import Trouble
+from ingest.kafka_rights import Operation, group_right, topic_right, with_right
 from ingest.outage import OUTAGE_CONFIG, UNANSWERED
 from ingest.topic import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 from ingest.topic_admin import ADMIN_CONFIG, TopicAdmin
@@ -335,7 +336,8 @@ class Feed:
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
             over = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
-            self.trouble.met(error, over_with_an_answer=over)
+            read = (topic_right(Operation.READ, topic or ""), group_right(Operation.READ, self.history.group))
+            self.trouble.met(with_right(error, *read), over_with_an_answer=over)
 
     def _create_files_topic(self) -> None:
         created, found = self._admin.ensure(FILES_WANTED)

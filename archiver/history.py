@@ -5,7 +5,7 @@ Each answer has a consumer of its own, outside the group, so that any thread may
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Throt
 from archiver.checkpoint import CheckpointError, RecordId
 from archiver.event import Event, decode
 from archiver.sequence import first_whole
+from ingest.kafka_rights import Operation, group_right, is_refusal, needs, topic_right, with_right
 from ingest.record_headers import headers_of
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 from ingest.topic_admin import ADMIN_CONFIG
@@ -40,6 +41,7 @@ _MOST_AT_ONCE = 100
 """Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
 _POLL_SECONDS = 0.5
 _MOST_CHUNKS = 2000
+_NO_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
 
 
 class Commit(NamedTuple):
@@ -75,12 +77,12 @@ class History:
 
     def committed(self, streams: Sequence[str]) -> Mapping[str, Commit]:
         """What the group has committed of these, without joining it; not of those of which it has nothing."""
-        with self._consumer(group=self._group) as consumer:
+        with self._consumer() as consumer:
             return self._committed(consumer, streams)
 
     def all_committed(self) -> Mapping[str, Commit]:
         """What the group has committed of every stream that has a topic; as `committed`."""
-        with self._consumer(group=self._group) as consumer:
+        with self._consumer() as consumer:
             return self._committed(consumer, self._streams(consumer))
 
     def span(self, stream: str) -> tuple[int, int]:
@@ -93,7 +95,7 @@ class History:
         return self._batches(frames_topic(stream), start, end)
 
     def _batches(self, topic: str, start: int, end: int) -> Iterator[list[Message]]:
-        with self._consumer() as consumer:
+        with self._consumer() as consumer, needs(topic_right(Operation.READ, topic)):
             consumer.assign([TopicPartition(topic, 0, start)])
             heard, wanted = time.monotonic(), 1
             while start < end:
@@ -157,9 +159,16 @@ class History:
                         yield error
 
     def streams(self) -> list[str]:
-        """Those that have a topic."""
+        """Those that have a topic; as far as ACLs let us see them."""
         with self._consumer() as consumer:
             return self._streams(consumer)
+
+    def check_not_hidden(self, streams: Iterable[str]) -> None:
+        """Tell a topic that is gone from one that ACLs hide: raise KafkaException if that is so of one of these,
+        which `streams` doesn't give."""
+        with self._consumer() as consumer:
+            for stream in streams:
+                self._check_not_hidden(consumer, frames_topic(stream))
 
     def _streams(self, consumer: Consumer) -> list[str]:
         topics = consumer.list_topics(timeout=self._seconds).topics
@@ -168,10 +177,14 @@ class History:
 
     def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, Commit]:
         asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-        answered = consumer.committed(asked, timeout=self._seconds) if asked else []
-        for partition in answered:
-            if partition.error:
-                raise KafkaException(partition.error)
+        with needs(group_right(Operation.DESCRIBE, self._group)):
+            try:
+                answered = consumer.committed(asked, timeout=self._seconds) if asked else []
+            except KafkaException as error:
+                raise KafkaException(_refusal(consumer) or error.args[0]) from None
+            for partition in answered:
+                if partition.error:
+                    raise KafkaException(partition.error)
         return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
 
     def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
@@ -181,7 +194,12 @@ class History:
                 yield from self._records(consumer, topic, first if offset is None else offset, end)
 
     def _span(self, consumer: Consumer, topic: str) -> tuple[int, int]:
-        span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=self._seconds)
+        try:
+            span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=self._seconds)
+        except KafkaException as error:
+            if error.args[0].code() in _NO_TOPIC:
+                self._check_not_hidden(consumer, topic)
+            raise
         if span is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
         return span[0], span[1]
@@ -190,9 +208,15 @@ class History:
         try:
             return self._span(consumer, FILES_TOPIC)
         except KafkaException as error:
-            if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+            if error.args[0].code() not in _NO_TOPIC:
                 raise
             return 0, 0  # there is no such topic any more
+
+    def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
+        # Whatever a topic can't be used for, librdkafka says of it that it is unknown.
+        found = consumer.list_topics(topic, timeout=self._seconds).topics.get(topic)
+        if found and found.error and is_refusal(found.error):
+            raise KafkaException(with_right(found.error, topic_right(Operation.READ, topic)))
 
     def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
         """The records from `start` to before `end`. Raises KafkaException if they don't come."""
@@ -205,8 +229,11 @@ class History:
             if message is None:
                 self._has_come(topic, heard)
                 continue
-            if _is_over([message]):
-                return
+            with needs(topic_right(Operation.READ, topic)):
+                if _is_over([message]):
+                    return
+            if message.error():
+                continue
             heard = time.monotonic()
             offset = message.offset()
             assert offset is not None
@@ -226,8 +253,10 @@ class History:
             self._throttle_cb(event)
 
     @contextmanager
-    def _consumer(self, group: str = "unused") -> Iterator[Consumer]:
-        with closing(Consumer({**self._config, "group.id": group})) as consumer:
+    def _consumer(self) -> Iterator[Consumer]:
+        # Also where it asks for no commit, and needs no group: librdkafka wants the name of one, and looks for its
+        # coordinator. If ACLs forbid that, it reads all the same.
+        with closing(Consumer({**self._config, "group.id": self._group})) as consumer:
             try:
                 yield consumer
             except KafkaException:
@@ -239,10 +268,21 @@ def _is_over(messages: Sequence[Message]) -> bool:
     """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
     if they say something else that is no record."""
     for error in filter(None, (message.error() for message in messages)):
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            continue  # reading needs no right on a group
         if error.code() != KafkaError._PARTITION_EOF:
             raise KafkaException(error)
         return True
     return False
+
+
+def _refusal(consumer: Consumer) -> KafkaError | None:
+    """Why the group's coordinator couldn't be found, if ACLs are: whoever waits for it learns only that it took too
+    long."""
+    while (message := consumer.poll(0)) is not None:
+        if (error := message.error()) and is_refusal(error):
+            return error
+    return None
 
 
 def metadata_of(partition: TopicPartition) -> str:

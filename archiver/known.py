@@ -41,6 +41,7 @@ class Known:
         topics = history.streams()
         commits, findings = committed(history, topics)
         account = Account.of(history.events())
+        history.check_not_hidden(sorted((account.files.keys() | partials.keys()) - set(topics)))
         if not account.files and any(state and state.files for _, state in commits.values()):
             # So it is for a moment after the start of a broker, too.
             raise CheckpointError(

@@ -69,12 +69,16 @@ class Replay:
         Raises OSError, KafkaException, CheckpointError.
         """
         there = self._history.streams()
+        self._history.check_not_hidden(sorted(set(streams) - set(there)))
         for stream in sorted(set(streams) - set(there)):
             self._complain(f"{stream}: there is no such stream; there are {', '.join(there) or 'none yet'}")
-        streams = [stream for stream in there if stream in streams or not streams]
+        named = bool(streams)
+        streams = [stream for stream in there if stream in streams or not named]
         if not streams:
-            self._say("there is nothing to rebuild: no stream has a topic")
-        account = self._account(streams)
+            self._say("there is nothing to rebuild: no stream has a topic that this user may read")
+        account = self._account(streams if named else ())
+        if not named:
+            self._history.check_not_hidden(sorted(account.files.keys() - set(there)))
         for unreadable in account.unreadable:
             self._complain(unreadable)
         told = {event.path for files in account.files.values() for event in files}

@@ -51,7 +51,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
-    with Tails(config) as tails:
+    with Tails(config, options.group) as tails:
         found = statuses(tails, History(config, options.group), options.stream)
     now = time.time_ns() // 1_000_000
     if options.json:
@@ -60,7 +60,7 @@ def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     elif found:
         print_lines(as_table(found, now))
     else:
-        print_err("no stream has a topic yet: ingest makes them")
+        print_err("no stream has a topic yet, or ACLs hide them (it takes Read on g3.frames.…): ingest makes them")
     return 0
 
 
@@ -68,6 +68,7 @@ def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Stat
     """How these are; all, if none are named. Raises KafkaException."""
     group = history.group
     topics = tails.streams()
+    history.check_not_hidden(sorted(set(wanted) - topics.keys()))
     good = [stream for stream in topics if not wanted or stream in wanted]
     # In this order: records come and are committed meanwhile, and none is before it is in the topic.
     commits = history.committed(good)

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.history import label_of
+from ingest.kafka_rights import Operation, topic_right, with_right
 from ingest.topic import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
 from ingest.topic_admin import ADMIN_CONFIG, records_in
 
@@ -37,12 +38,13 @@ class Entry:
 
 
 class Tails:
-    """A context manager. config: librdkafka's settings. All raise KafkaException."""
+    """A context manager. config: librdkafka's settings. group: in whose name; nothing is asked of it, and no right on
+    it is needed. All raise KafkaException."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
         self._config = {
             **config,
-            "group.id": "unused",
+            "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
@@ -109,15 +111,19 @@ class Tails:
                 if time.monotonic() - heard > _KAFKA_SECONDS:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records come"))
                 continue
+            if (topic := message.topic()) is None:  # of the client, not of a stream
+                if (error := message.error()) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise KafkaException(error)
+                continue
             heard = time.monotonic()
-            stream = stream_of(message.topic() or "")
+            stream = stream_of(topic)
             if stream not in awaited:
                 continue
             end = blocks[stream][1]
             if error := message.error():
                 # Their end, before which there may be marks of transactions; or retention was faster than we.
                 if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
-                    raise KafkaException(error)
+                    raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
                 awaited.discard(stream)
                 continue
             entry = _entry(message)

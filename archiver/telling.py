@@ -3,13 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from archiver.event import Event, encode
-from ingest.outage import PRODUCER_OUTAGE_CONFIG
+from ingest.kafka_rights import Operation, topic_right, with_right
+from ingest.outage import PRODUCER_OUTAGE_CONFIG, unwrapped
 from ingest.topic import FILES_TOPIC
 
 log = logging.getLogger(__name__)
@@ -35,11 +37,15 @@ class Telling:
         self._told = told
         self._refusing = threading.Event()
         self._failed: tuple[float, str] | None = None
-        self._producer = Producer({**_PRODUCER_CONFIG, **config})
+        self._config = {**_PRODUCER_CONFIG, **config}
+        self._lock = threading.Lock()
+        self._producer: Producer | None = Producer(self._config)  # None after a fatal error, until it is needed
 
     def poll(self) -> None:
         """Hear what librdkafka tells of brokers, so that it isn't old."""
-        self._producer.poll(0)
+        if producer := self._producer:
+            with suppress(KafkaException), self._noting_fatal_errors(producer):  # `tell` says what is in its way
+                producer.poll(0)
 
     @property
     def trouble(self) -> str | None:
@@ -66,20 +72,42 @@ class Telling:
 
     def _publish(self, event: Event) -> None:
         outcome: list[KafkaError | None] = []
-        try:
-            self._producer.produce(
-                FILES_TOPIC,
-                encode(event),
-                event.key.encode(),
-                partition=0,
-                on_delivery=lambda error, _: outcome.append(error),
-            )
-        except BufferError:
-            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
+        with self._lock:
+            producer = self._producer = self._producer or Producer(self._config)
         until = time.monotonic() + _KAFKA_SECONDS
-        while not outcome and time.monotonic() < until and not self._refusing.is_set():
-            self._producer.flush(_REFUSED_SECONDS)
+        with self._noting_fatal_errors(producer):
+            try:
+                producer.produce(
+                    FILES_TOPIC,
+                    encode(event),
+                    event.key.encode(),
+                    partition=0,
+                    on_delivery=lambda error, _: outcome.append(error),
+                )
+            except BufferError:
+                raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
+            while not outcome and time.monotonic() < until and not self._refusing.is_set():
+                producer.flush(_REFUSED_SECONDS)
         if not outcome:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
         if outcome[0] is not None:
-            raise KafkaException(outcome[0])
+            raise KafkaException(with_right(outcome[0], topic_right(Operation.WRITE, FILES_TOPIC)))
+
+    @contextmanager
+    def _noting_fatal_errors(self, producer: Producer) -> Iterator[None]:
+        """Give up a producer that fails for good, as one does that may write nowhere: the next event has another.
+
+        Its error is raised as one that may pass.
+        """
+        try:
+            with unwrapped():
+                yield
+        except KafkaException as error:
+            why: KafkaError = error.args[0]
+            if not why.fatal():
+                raise
+            with self._lock:
+                if self._producer is producer:
+                    self._producer = None
+            passing = KafkaError(why.code(), why.str())
+            raise KafkaException(with_right(passing, topic_right(Operation.WRITE, FILES_TOPIC))) from None

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from ingest.kafka_rights import is_refusal
 from ingest.outage import UNANSWERED, Outage
 from ingest.topic import FILES_TOPIC
 
@@ -24,7 +25,7 @@ class Trouble:
         self.now: str | None = None
         self._servers = servers
         self._outage = Outage()
-        self._said = 0.0
+        self._said, self._said_what = 0.0, ""
         self._may_be_over = False  # a broker's answer, to whatever, would be the end of it
         self._asking = ThreadPoolExecutor(1, "asking")
         self._asked: Future[object] | None = None
@@ -39,8 +40,9 @@ class Trouble:
         """A request has failed. over_with_an_answer: whether that is over when a broker answers, to whatever."""
         self.now, self._may_be_over = self._outage.why(error), over_with_an_answer
         now = time.monotonic()
-        if now - self._said >= _SAY_SECONDS:
-            self._said = now
+        # That ACLs forbid something a consumer hears only once.
+        if now - self._said >= _SAY_SECONDS or (is_refusal(error) and self.now != self._said_what):
+            self._said, self._said_what = now, self.now
             log.warning("Kafka at %s: %s; still trying", self._servers, self.now)
 
     def see_whether_it_is_over(self, admin: AdminClient) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ingest.bundle import Bundle, Spooled
 from ingest.latency import Latency
-from ingest.outage import PRODUCER_OUTAGE_CONFIG
+from ingest.outage import PRODUCER_OUTAGE_CONFIG, unwrapped
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_OUTAGE_CONFIG,
@@ -154,12 +154,9 @@ class Flight:
 
     @contextmanager
     def _noting_fatal_errors(self) -> Iterator[None]:
-        """confluent-kafka tells `error_cb` nothing of these: it raises them from whatever serves acknowledgements,
-        and wrapped, if it has served another one since."""
+        """confluent-kafka tells `error_cb` nothing of these."""
         try:
-            yield
-        except (KafkaException, SystemError) as error:
-            fatal = error if isinstance(error, KafkaException) else error.__cause__
-            if not isinstance(fatal, KafkaException):
-                raise
-            self.failed = self.failed or fatal.args[0]
+            with unwrapped():
+                yield
+        except KafkaException as error:
+            self.failed = self.failed or error.args[0]

@@ -3,9 +3,10 @@
 A client's `error_cb` hears more of that than the request that failed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 OUTAGE_CONFIG: Mapping[str, str | int | bool] = {
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
@@ -22,6 +23,18 @@ PRODUCER_OUTAGE_CONFIG: Mapping[str, str | int | bool] = {
 }
 UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD)
 """Errors of a request that no broker has answered."""
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise a producer's fatal error as the KafkaException that it is: confluent-kafka raises it from whatever serves
+    acknowledgements, and wrapped in a SystemError, if it has served another one since."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 class Outage:

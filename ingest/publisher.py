@@ -206,7 +206,7 @@ class Publisher:
             return f"{which} can't be published: {unfit}"
         if refusal := self._refusals.get(rejected):
             topic = refusal.topic or self._topics.names[rejected]
-            why = refusal.explained(self._topics.found(rejected=rejected))
+            why = refusal.explained(topic, self._topics.found(rejected=rejected))
             return f"Kafka refuses {which} in {topic}: {why}"
         return None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
+from ingest.kafka_rights import Operation, topic_right
 from ingest.topic_contract import Difference, Severity
 
 _GAPLESS = re.compile(r"ProduceRequest for (\S+) \[\d+\] with \d+ message\(s\) failed: (.+?) \(broker ")
@@ -20,6 +21,10 @@ _SETTINGS: Mapping[str, tuple[str, ...]] = {
     KafkaError(KafkaError.INVALID_TIMESTAMP).str(): ("message.timestamp.",),
     KafkaError(KafkaError.MSG_SIZE_TOO_LARGE).str(): ("max.message.bytes",),
 }
+_FORBIDDEN = (
+    KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED).str(),
+    KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED).str(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,12 @@ class Refusal:
         match = _GAPLESS.search(error.str())
         return cls(match[1], match[2]) if match else cls(topic, error.str())
 
-    def explained(self, found: Iterable[Difference]) -> str:
-        """With the command that mends it, if what was found of the topic tells the cause."""
-        causes = [difference for difference in found if self._may_be(difference)]
-        return "; ".join([self.why, *map(str, causes)])
+    def explained(self, topic: str, found: Iterable[Difference]) -> str:
+        """With the command that mends it, if what was found of the topic tells the cause, or ACLs are."""
+        causes = [str(difference) for difference in found if self._may_be(difference)]
+        if any(refused in self.why for refused in _FORBIDDEN):
+            causes.append(str(topic_right(Operation.WRITE, topic)))
+        return "; ".join([self.why, *causes])
 
     def _may_be(self, cause: Difference) -> bool:
         return cause.severity is Severity.REFUSE or any(

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     TopicMetadata,
 )
 
+from ingest.kafka_rights import Operation, topic_right, with_right
 from ingest.outage import UNANSWERED
 from ingest.topic_contract import Difference, FoundTopic, Role, WantedTopic, differences
 
@@ -76,7 +77,7 @@ class TopicAdmin:
             elif topic.error is None:
                 topics[name] = _found(topic, found.brokers)
             elif len(names) == 1:
-                raise KafkaException(topic.error)
+                raise KafkaException(with_right(topic.error, topic_right(Operation.WRITE, name)))
         return topics
 
     def _compare(
@@ -102,7 +103,7 @@ class TopicAdmin:
             self._client.create_topics([new], request_timeout=_CREATE_SECONDS)[wanted.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+                raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, wanted.name))) from None
             return False
         return True
 

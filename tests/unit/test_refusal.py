@@ -30,7 +30,7 @@ def test_it_is_told_with_what_mends_its_cause_and_nothing_else() -> None:
         "unclean.leader.election.enable": "true",
     }
     found = differences(frames_wanted("s"), FoundTopic({0: (1,)}, (1,), config), "kafka:9092")
-    text = Refusal("g3.frames.s", KafkaError(KafkaError.INVALID_TIMESTAMP).str()).explained(found)
+    text = Refusal("g3.frames.s", KafkaError(KafkaError.INVALID_TIMESTAMP).str()).explained("g3.frames.s", found)
     assert text.startswith("Broker: Invalid timestamp; the topic g3.frames.s has message.timestamp.")
     assert "--add-config message.timestamp.before.max.ms=9223372036854775807" in text
     assert "--add-config message.timestamp.after.max.ms=9223372036854775807" in text

@@ -1,0 +1,309 @@
+"""On a broker with ACLs: the whole recorder with the rights that docs/kafka.md lists, and none besides."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from processes import SECONDS, Program, RawSender, Recorder, admin_client, eventually, flow, get, run_archiver, scan
+
+from compose.kafka import Broker
+from compose.tether import HOST, free_port
+from ingest.topic import FILES_TOPIC, frames_topic
+
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+PASSWORD = secrets.token_hex(8)
+GROUP = "the-archive"
+FRAMES, REJECTED = "g3.frames.", "g3.rejected."
+TOPIC, PREFIX, OF_GROUP = "topic", "topics that begin with", "group"
+
+Right = tuple[str, str, str]
+"""What kind of resource, its name, the operation."""
+
+LEAST: dict[str, set[Right]] = {
+    "ingest": {(PREFIX, topic, operation) for topic in (FRAMES, REJECTED) for operation in ("Create", "Write")},
+    "archiver": {
+        (PREFIX, FRAMES, "Read"),
+        *((TOPIC, FILES_TOPIC, operation) for operation in ("Create", "Read", "Write")),
+        (OF_GROUP, GROUP, "Read"),
+    },
+    "files": {(TOPIC, FILES_TOPIC, "Read")},
+    "status": {(PREFIX, FRAMES, "Read"), (OF_GROUP, GROUP, "Describe")},
+    **{
+        name: {(PREFIX, FRAMES, "Read"), (TOPIC, FILES_TOPIC, "Read"), (OF_GROUP, GROUP, "Describe")}
+        for name in ("verify", "repair", "replay")
+    },
+    "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
+}
+"""By program or command; as docs/kafka.md has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A broker that allows nobody anything but its administrator, who comes by the plain listener."""
+
+    broker: Broker
+    port: int
+    directory: Path
+
+    @property
+    def servers(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    def user(self, name: str) -> Path:
+        """Make a user without rights; gives its client.properties."""
+        admin = admin_client(self.broker.bootstrap_servers)
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        upsertion = UserScramCredentialUpsertion(name, info, PASSWORD.encode())
+        admin.alter_user_scram_credentials([upsertion])[name].result(SECONDS)
+        path = self.directory / f"{name}.properties"
+        path.write_text(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\n"
+            f'sasl.jaas.config={SCRAM} required username="{name}" password="{PASSWORD}";\n'
+        )
+        path.chmod(0o600)
+        return path
+
+    def allow(self, user: str, *rights: Right) -> None:
+        """As kafka-acls.sh --add."""
+        bindings = [AclBinding(*self._of(user, right)) for right in rights]
+        admin = admin_client(self.broker.bootstrap_servers)
+        for done in admin.create_acls(bindings).values():
+            done.result(SECONDS)
+
+    def forbid(self, user: str, *rights: Right) -> None:
+        """As kafka-acls.sh --remove."""
+        filters = [AclBindingFilter(*self._of(user, right)) for right in rights]
+        admin = admin_client(self.broker.bootstrap_servers)
+        for done in admin.delete_acls(filters).values():
+            assert done.result(SECONDS)
+
+    def _of(
+        self, user: str, right: Right
+    ) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]:
+        kind, name, operation = right
+        pattern = ResourcePatternType.PREFIXED if kind == PREFIX else ResourcePatternType.LITERAL
+        resource = ResourceType.GROUP if kind == OF_GROUP else ResourceType.TOPIC
+        # "DescribeConfigs" -> DESCRIBE_CONFIGS
+        wanted = AclOperation[re.sub("(?<=.)(?=[A-Z])", "_", operation).upper()]
+        return resource, name, pattern, f"User:{user}", "*", wanted, AclPermissionType.ALLOW
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    port = free_port()
+    properties = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": f"{SCRAM} required;",
+    }
+    with Broker(tmp_path / "kafka", properties=properties, listeners={"SASL_PLAINTEXT": port}) as broker:
+        yield Guarded(broker, port, tmp_path)
+
+
+class Site:
+    """A recorder of which each program and command is a user of its own."""
+
+    def __init__(self, guarded: Guarded, stream: str) -> None:
+        self.guarded = guarded
+        self.recorder = Recorder(guarded.broker.bootstrap_servers, stream, guarded.directory)
+        self.stream = stream
+        self._config = {user: guarded.user(user) for user in LEAST}
+
+    def allow_least(self, *users: str) -> None:
+        for user in users:
+            self.guarded.allow(user, *LEAST[user])
+
+    def ingest(self, port: int | None, *arguments: str) -> Program:
+        return self.recorder.ingest(port, *self._as("ingest"), *arguments)
+
+    def archiver(self, *arguments: str) -> Program:
+        return self.recorder.archiver("--group", GROUP, *self._as("archiver"), *arguments)
+
+    def command(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run it as its user; `arguments` are what that command needs."""
+        whose = () if name == "close" else ("--group", GROUP)
+        stream = ("--stream", self.stream)
+        return run_archiver(self.guarded.servers, name, *whose, *stream, *self._as(name), *arguments)
+
+    def _as(self, user: str) -> tuple[str, ...]:
+        return ("--bootstrap-servers", self.guarded.servers, "--kafka-config", str(self._config[user]))
+
+
+@pytest.fixture
+def site(guarded: Guarded, stream: str) -> Iterator[Site]:
+    made = Site(guarded, stream)
+    with made.recorder:
+        yield made
+
+
+def record(site: Site, frame: bytes) -> None:
+    """Have ingest and archiver record a file of that frame, and stop them."""
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver()
+        with sender.accept() as connection:
+            connection.sendall(frame + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert "this user lacks" not in ingest.log + archiver.log
+
+
+def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> None:
+    site.allow_least(*LEAST)
+    spoilt = bytearray(scan(2))
+    spoilt[-1] ^= 1
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()))
+        with sender.accept() as connection:
+            connection.sendall(scan(1) + bytes(spoilt) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            eventually(lambda: len(site.recorder.records(f"{REJECTED}{site.stream}")) == 1, "the bad frame")
+            connection.sendall(scan(3))
+            eventually(lambda: site.recorder.records()[-1][0].num == 3, "the next frame in Kafka")
+            assert get(port, "/healthz")[0] == 200
+            ingest.kill()
+    status = site.command("status")
+    assert (status.returncode, site.stream in status.stdout) == (0, True)
+    eventually(lambda: site.command("close").returncode == 0, "its ingest has said nothing for 10 s")
+    archiver.await_line(r"finished .* \(lost\): 1 frames")
+    assert archiver.stop() == 0
+    assert "this user lacks" not in ingest.log + archiver.log
+
+    data = ("--data-dir", str(site.recorder.data()))
+    files = site.command("files")
+    assert (files.returncode, files.stderr) == (0, "")
+    assert "the-archive" not in files.stdout
+    assert site.command("verify", *data).returncode == 0
+    first, second = site.recorder.files()
+    assert first.read_bytes() == scan(1)
+    assert second.read_bytes() == scan(3)
+    assert site.command("replay", "--data-dir", str(tmp_path / "again")).returncode == 0
+    again = [path.read_bytes() for path in sorted((tmp_path / "again").glob("*/*/*.g3"))]
+    assert again == [scan(1), scan(3)]
+    first.unlink()
+    assert site.command("verify", *data).returncode == 1
+    assert site.command("repair", *data).returncode == 0
+    assert first.read_bytes() == scan(1)
+
+
+def test_an_archiver_without_commits_goes_on_with_the_least_rights(site: Site) -> None:
+    site.allow_least("ingest", "archiver", "verify")
+    record(site, scan(1))
+    admin = admin_client(site.guarded.broker.bootstrap_servers)
+
+    def deleted() -> bool:  # not while the group still counts with its member
+        return admin.delete_consumer_groups([GROUP])[GROUP].exception(SECONDS) is None
+
+    eventually(deleted, "the group deleted")
+    site.guarded.forbid("archiver", read := (TOPIC, FILES_TOPIC, "Read"))
+    archiver = site.archiver()
+    archiver.await_line(f"ERROR .*{re.escape(lacks(read, site.stream))}.*still trying")
+    site.guarded.allow("archiver", read)
+    with RawSender() as sender:
+        ingest = site.ingest(sender.port)
+        with sender.accept() as connection:
+            connection.sendall(scan(2) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert [file.read_bytes() for file in site.recorder.files()] == [scan(1), scan(2)]
+    assert site.command("verify", "--data-dir", str(site.recorder.data())).returncode == 0
+
+
+def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> None:
+    site.allow_least("ingest", "archiver")
+    record(site, scan(1))
+    with RawSender() as sender:  # an acquisition that is on, and that nobody ends
+        ingest = site.ingest(sender.port)
+        with sender.accept() as connection:
+            connection.sendall(scan(2))
+            eventually(lambda: site.recorder.records()[-1][0].num == 2, "the frame in Kafka")
+            ingest.kill()
+    for name in ("files", "status", "verify", "replay", "repair", "close"):
+        data = {"replay": tmp_path / "again"}.get(name, site.recorder.data())
+        arguments = () if name in ("files", "status", "close") else ("--data-dir", str(data))
+        for right in sorted(LEAST[name]):
+            if others := LEAST[name] - {right}:
+                site.guarded.allow(name, *others)
+            done = site.command(name, *arguments)
+            while "is alive" in done.stderr:  # until its ingest has said nothing for 10 s
+                done = site.command(name, *arguments)
+            assert (done.returncode, done.stdout) == (1, ""), (name, right)
+            assert lacks(right, site.stream) in done.stderr, (name, right)
+            if others:
+                site.guarded.forbid(name, *others)
+
+
+def test_a_right_that_ingest_lacks_is_named_and_all_is_published_once_it_is_given(site: Site) -> None:
+    topic = frames_topic(site.stream)
+    with RawSender() as sender:
+        ingest = site.ingest(sender.port)
+        with sender.accept() as connection:
+            connection.sendall(scan(1))
+            for operation in ("Write", "Create"):
+                ingest.await_line(f"lacks {operation} on the topic {re.escape(topic)} .*still trying")
+                site.guarded.allow("ingest", (TOPIC, topic, operation))
+            eventually(
+                lambda: _has_topic(site) and any(it[0].num == 1 for it in site.recorder.records()), "the frame"
+            )
+            site.guarded.forbid("ingest", (TOPIC, topic, "Write"))
+            site.guarded.allow("ingest", (TOPIC, topic, "Describe"))
+            connection.sendall(scan(2))
+            ingest.await_line(f"Kafka refuses records in .* lacks Write on the topic {re.escape(topic)}")
+            site.guarded.allow("ingest", (TOPIC, topic, "Write"))
+            eventually(lambda: any(it[0].num == 2 for it in site.recorder.records()), "the second frame in Kafka")
+    assert ingest.stop() == 0
+
+
+def test_a_right_that_the_archiver_lacks_is_named_and_all_is_recorded_once_it_is_given(site: Site) -> None:
+    site.allow_least("ingest")
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()))
+        with sender.accept() as connection:
+            connection.sendall(scan(1))
+            for right in (
+                (TOPIC, FILES_TOPIC, "Write"),
+                (TOPIC, FILES_TOPIC, "Create"),
+                (OF_GROUP, GROUP, "Read"),
+                (PREFIX, FRAMES, "Read"),
+            ):
+                if right == (PREFIX, FRAMES, "Read"):
+                    site.guarded.allow("archiver", (PREFIX, FRAMES, "Describe"))
+                archiver.await_line(f"{re.escape(lacks(right, site.stream))}.*still trying")
+                eventually(lambda: "this user lacks" in get(port, "/healthz")[1], "unhealthy")
+                site.guarded.allow("archiver", right)
+            connection.sendall(flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            eventually(lambda: get(port, "/healthz")[0] == 200, "healthy")
+            site.guarded.forbid("archiver", (TOPIC, FILES_TOPIC, "Write"))
+            connection.sendall(scan(2) + flow(2))
+            archiver.await_line(f"lacks Write on the topic {FILES_TOPIC}", count=2)
+            site.guarded.allow("archiver", (TOPIC, FILES_TOPIC, "Write"))
+            archiver.await_line(r"finished .* \(end\): 1 frames", count=2)
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert [file.read_bytes() for file in site.recorder.files()] == [scan(1), scan(2)]
+
+
+def lacks(right: Right, stream: str) -> str:
+    """What is said of that right, when it is missing, of that stream."""
+    kind, name, operation = right
+    what = f"group {name}" if kind == OF_GROUP else f"topic {name}{stream if kind == PREFIX else ''}"
+    return f"lacks {operation} on the {what} "
+
+
+def _has_topic(site: Site) -> bool:
+    return frames_topic(site.stream) in admin_client(site.recorder.servers).list_topics(timeout=SECONDS).topics
