@@ -73,6 +73,9 @@ class Commits:
         self._last: dict[str, int] = {}
         """The offset of each that was committed last: none is ever committed below it. Whatever led to that, it would
         have all that was recorded since be recorded again."""
+        self._made_anew: set[str] = set()
+        """Whose topic has been made anew: their first offset below the last one is of the new topic. Until that
+        comes, commits of the old one may still be on their way."""
 
     def commit(self, commits: Sequence[Commit]) -> None:
         """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
@@ -96,13 +99,15 @@ class Commits:
         """A stream is ours now. committed: the offset that one of us has committed for it."""
         self.ours.add(stream)
         self._last.pop(stream, None)
+        self._made_anew.discard(stream)
         if committed is not None:
             self._last[stream] = committed
 
     def reset(self, stream: str, offset: int) -> None:
-        """Its topic has been made anew, if reading goes on at an offset that lies below what is committed."""
-        if offset < self._last.get(stream, -1):
-            del self._last[stream]
+        """Reading goes on at the topic's first offset. If that isn't above the last commit, the topic has been made
+        anew, or what was to be rebuilt is gone: then a commit may lie below the last one, once."""
+        if offset <= self._last.get(stream, offset):  # of the first one the answer may still be to come
+            self._made_anew.add(stream)
 
     def lost(self, streams: Iterable[str]) -> None:
         """These are another member's already."""
@@ -187,7 +192,11 @@ class Commits:
             _resolve([request], classified(its) if its else None)
 
     def _remember(self, commits: Iterable[Commit]) -> None:
-        self._last.update({commit.stream: commit.offset for commit in commits if commit.stream in self.ours})
+        for commit in commits:
+            if commit.stream in self.ours:
+                if commit.offset < self._last.get(commit.stream, -1):
+                    self._made_anew.discard(commit.stream)
+                self._last[commit.stream] = commit.offset
 
     def _refused(self, commits: Iterable[Commit]) -> KafkaException | None:
         """Why these must not be committed, if they mustn't."""
@@ -199,7 +208,8 @@ class Commits:
         return None
 
     def _is_behind(self, commit: Commit) -> bool:
-        return commit.offset < self._last.get(commit.stream, -1)
+        is_below = commit.offset < self._last.get(commit.stream, -1)
+        return is_below and commit.stream not in self._made_anew
 
     def _drain(self) -> list[_Request]:
         found: list[_Request] = []

@@ -36,6 +36,7 @@ class Incoming:
         self._stream = stream
         self._messages: deque[Message] = deque()
         self._taken: Message | None = None  # the last one
+        self._former = 0  # so many of those that wait are of a topic of that name that has been deleted since
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
         self._tell_after_next = False  # whatever the next record shows
         self._turns_told = 0
@@ -65,7 +66,7 @@ class Incoming:
     def clear(self) -> None:
         """Forget the messages that wait; none comes in until `begin`."""
         self._messages.clear()
-        self.bytes = 0
+        self.bytes = self._former = 0
         self.deliveries.next_offset = None
 
     def record(self) -> Record | None:
@@ -78,18 +79,27 @@ class Incoming:
             self._begins_anywhere = False
             if label.kind is Kind.FRAME:
                 log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
+        if self._former:
+            # Where it lay says nothing any more: to go on after it is to begin with what that topic has now.
+            assert self.next is not None
+            offset, after = self.next, self.next
+        else:
+            after = offset + 1
         self.time = message.timestamp()[1]
         record = self.seen.whole(label, self.time, message.value() or b"", offset)
         self._messages.popleft()
         self._taken = message
         self.bytes -= len(message)
-        self.next = offset + 1
+        self._former = max(0, self._former - 1)
+        self.next = after
         return record
 
     def run(self, label: Label, room: Room | None) -> Run | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""
         if not self._messages or not room or label.chunk != (1, 1) or self.seen.incomplete or not self._taken:
             return None
+        if self._former:
+            return None  # their offsets don't count
         run = take_run(self._messages, self._taken, label, room)
         if run:
             self.seen.went_on(label.epoch, run.label.seq)
@@ -99,9 +109,13 @@ class Incoming:
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
-        self.losses.deleted(self.deliveries.next_offset, earliest)
+        expected = self.deliveries.next_offset
+        self.losses.deleted(expected, earliest)
         self.deliveries.begin(earliest)
-        if not self._messages:
+        is_another_topic = expected is not None and expected > earliest
+        if is_another_topic:
+            self._former = len(self._messages)
+        if is_another_topic or not self._messages:
             self.next = earliest
         self._tell_after_next = True
 

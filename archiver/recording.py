@@ -79,6 +79,7 @@ class Recording:
         self.incoming = Incoming(archive, committed.stream, committed.offset)
         self.recorded = Recorded()
         self._settings = settings
+        self._next_settings = settings  # of the acquisition that begins next
         self._archive = archive
         self._feed = feed
         self._pools = pools
@@ -98,8 +99,8 @@ class Recording:
         self._saved: tuple[int | None, int] = (committed.offset, -1)
         self._uncommitted = Uncommitted()
         self._floor = committed.offset if committed.metadata else None
-        """The offset of the last commit with a checkpoint. While a file is rebuilt from its first record, what is
-        recorded lies below it: then nothing is committed, and a kill has it rebuilt again."""
+        """What had been committed when reading began. While a file is rebuilt from its first record, what is recorded
+        lies below it: then nothing is committed, and a kill has it rebuilt again."""
 
     # What is asked of a recording by the loop
 
@@ -272,7 +273,6 @@ class Recording:
         """That snapshot is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._saved = (snapshot.offset, partial.length if partial else 0)
-        self._floor = snapshot.offset
         del self.incoming.losses.events[: len(snapshot.losses)]
         self.recorded.durable(snapshot.mark, _now())
         self._last_commit = snapshot.offset, snapshot.checkpoint
@@ -294,13 +294,14 @@ class Recording:
             if self._last_commit:
                 offset, checkpoint = self._last_commit
                 self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
+                self._floor = offset
             self._taking_up.go_back(self._committed, self._give_up_file())
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
-        expected = self.incoming.deliveries.next_offset
-        if expected is not None and earliest < expected:
-            self._floor = None  # another topic of that name
+        if self._floor is not None and earliest < self._floor:
+            # Another topic of that name, or what is rebuilt can't be read again: what is recorded is all there is.
+            self._floor = None
         self.incoming.overtaken(earliest)
 
     def abandon(self) -> None:
@@ -338,9 +339,10 @@ class Recording:
         self._why = closes(self._state, label, time)
         if self._why:
             return
-        state, effect = step(self._state, label, time, self._settings)
+        state, effect = step(self._state, label, time, self._next_settings)
         if effect is Effect.OPEN_AND_WRITE:
             self._open = self._open_file(state, record)
+            self._next_settings = self._settings
         if effect is not Effect.NOTHING:
             self._write(state, record)
         self._state = state
@@ -410,6 +412,7 @@ class Recording:
         try:
             after = finishing.done.result()
         except PartialDamagedError as error:
+            self._floor = finishing.offset  # its end may be committed already
             self._taking_up.rebuild(finishing.of, finishing.offset, str(error), self._give_up_file())
             return
         except SyncError as error:
@@ -426,7 +429,6 @@ class Recording:
         self._last_commit = finishing.offset, after
         self._uncommitted.see(there_is=False)
         self._saved = finishing.offset, 0
-        self._floor = finishing.offset
         assert finishing.of.partial
         self._pools.foreign_sums.look_at(self.stream, finishing.of.partial.path)
         self.recorded.durable(self.recorded.mark(), _now())
@@ -455,6 +457,7 @@ class Recording:
         self.incoming.begin(resumed.offset, found, known=resumed.known)
         self._carry = carry
         self._open = resumed.file
+        self._next_settings = resumed.settings or self._settings
         if found.closing:
             self._finish(resumed.offset, found, None)
 

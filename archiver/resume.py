@@ -23,7 +23,7 @@ from archiver.ownership import another
 from archiver.partials import unlocked_partials
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError
-from archiver.segmentation import State, closed
+from archiver.segmentation import Settings, State, closed
 from archiver.sequence import Cause, forgotten_before, undone
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """From where to go on. offset: the next record to read, None for the topic's first. file: the open one, if any;
-    with `checkpoint.closing` there is none, and it is to be finished first. known: whether there was a state."""
+    with `checkpoint.closing` there is none, and it is to be finished first. known: whether there was a state.
+    settings: of the acquisition that begins next, if its first file is made again: those that it had."""
 
     checkpoint: Checkpoint
     offset: int | None
     file: GrowingFile | None = None
     known: bool = True
+    settings: Settings | None = None
 
 
 def resume(archive: ArchiveRoot, feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
@@ -68,6 +70,7 @@ def rebuild(
     """
     stream, partial = found.state.stream, found.partial
     assert partial
+    assert found.state.acquisition
     first, _ = feed.history.span(stream)
     if first <= partial.base.offset:
         log.error("%s: %s has to be made again from the topic: %s", stream, partial.path, why)
@@ -76,7 +79,8 @@ def rebuild(
         epochs = undone(found.epochs, base.epochs)
         forgotten = forgotten_before(epochs, found.forgotten)
         before = Checkpoint(base.state, epochs, found.files, base.carry, forgotten=forgotten)
-        return Resumed(before, base.offset)
+        # Not with settings that have been changed since: the file would end elsewhere, before what is committed.
+        return Resumed(before, base.offset, settings=found.state.acquisition.settings)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
     saved = salvage(archive, feed, stream, partial.name, what, abandoned)
     if saved is None and (saved := _saved_before(feed, stream, partial, abandoned)):

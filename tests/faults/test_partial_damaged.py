@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from secrets import token_hex
 
 import pytest
 from archives import FULL, SEED, Source, assert_same_tree, disturbed, left_behind, peaceful
-from processes import Recorder
+from processes import Recorder, eventually
 
 STREAM = f"damaged-{token_hex(4)}"
 IN_MID_FILE = ["kill", "after", r'committed (?!.*"closing":).*"partial":', "--pace", "0.04"]
@@ -103,3 +104,31 @@ def test_a_damaged_partial_is_made_again(
         else:
             archiver.await_line("ERROR .*made again", 0)
         assert "LOST" not in archiver.log
+
+
+def test_it_is_made_again_with_the_settings_that_it_had(recorder: Recorder) -> None:
+    """With others it would end elsewhere: before what is committed, where no commit may be any more."""
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    source.start()
+    source.scans(20, every=100)
+    archiver = recorder.archiver()
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    assert archiver.stop() == 0
+    [partial] = recorder.data().glob(f".archiver/{recorder.stream}/*_*")
+    flip_a_bit(partial)
+    archiver = recorder.archiver("--time-per-file", "1")
+    source.end()
+    source.start()
+    source.scans(20, every=100)
+    source.end()
+    archiver.await_line(r"finished .* \(end\)", count=2)
+    assert archiver.stop() == 0
+    archiver.await_line("ERROR .*made again", 0)
+    whys = re.findall(r"finished .* \((\w+)\)", archiver.log)
+    assert whys[0] == "end", "the whole of it in one file, as it had begun"
+    assert len(whys) > 2, "the next acquisition is cut each second"
+    assert recorder.command("verify").returncode == 0
+    replayed = recorder.directory / "replayed"
+    assert recorder.command("replay", into=replayed).returncode == 0
+    assert sorted(p.name for p in replayed.glob("*/*/*.g3")) == [file.name for file in recorder.files()]

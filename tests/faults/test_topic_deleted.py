@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from archives import Gate, Source, all_committed, disturbed
-from processes import SECONDS, Program, Recorder, admin_client, delete_before, eventually
+from processes import SECONDS, Program, Recorder, admin_client, delete_before, eventually, numbers
 
 from ingest.topic import frames_topic
 
@@ -127,3 +127,33 @@ def test_after_retention_had_overtaken_it(site: Site) -> None:
     site.gate.open()
     site.assert_recording(again, stays)
     assert again.stop() == 0
+
+
+def test_it_is_made_anew_while_a_commit_and_records_of_the_former_one_wait(recorder: Recorder) -> None:
+    """Their offsets lie above all that the new one has, which is committed all the same."""
+    recorder.create_topic()
+    source, gate = Source(recorder.servers, recorder.stream), Gate(recorder.directory)
+    source.start()
+    source.scans(5)
+    archiver = disturbed(recorder, gate.at(r"fdatasync .*_\d"), archive="archive")
+    archiver.await_line("^stopped_at: hold")
+    source.scans(5)
+    source.end()
+    source.start()
+    source.scans(5)
+    recorder.make_topic_anew()
+    anew = Source(recorder.servers, recorder.stream, epochs=0)
+    anew.start()
+    archiver.await_line("made anew|let go of", FOUND_SECONDS)
+    gate.open()
+    anew.scans(3)
+    anew.end()
+    anew.start()
+    eventually(lambda: recorder.committed() == anew.sent, "all of the new topic committed")
+    assert archiver.stop() == 0
+    assert "lies below" not in archiver.log
+    again = recorder.archiver()
+    anew.end()
+    again.await_line(r"finished .* \(end\)")
+    frames = [n for file in recorder.files() for n in numbers(file.read_bytes(), recorder.directory / "scratch.g3")]
+    assert frames.count(2) in (1, 2), "of the new topic, and if it was read, of the former one"

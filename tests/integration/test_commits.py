@@ -80,3 +80,16 @@ def test_at_a_stop_the_others_are_committed(recorder: Recorder, committing: Comm
     with pytest.raises(KafkaException, match="offset 28 lies below 100"):
         committing.commits.now(committing.consumer, wanted, SECONDS)
     assert committed(recorder.servers, f"{recorder.stream}.archive", recorder.stream, other) == [-1, 7]
+
+
+def test_a_commit_of_the_former_topic_that_is_answered_late_keeps_none_of_the_new_one_from_being_made(
+    recorder: Recorder, committing: Committing
+) -> None:
+    """It was on its way when the topic was made anew."""
+    committing.commits.assigned(recorder.stream, None)
+    committing.commits.reset(recorder.stream, 0)
+    committing.commit(2132)
+    committing.commit(3)
+    with pytest.raises(KafkaException, match="offset 2 lies below 3"):
+        committing.commit(2)
+    assert recorder.committed() == 3
