@@ -2,11 +2,15 @@
 
 A client may deliver other records than those that are next: librdkafka 2.16 moved a partition that was being read to
 offset 0, by a late retry of a look-up that had long been replaced. What isn't next is dropped, and read again from
-where it should be. Offsets may have holes for good (transaction markers, compaction): a hole that is there again when
-it is read once more is one of those. Pure: no I/O, no clock.
+where it should be. Offsets may have holes for good (transaction markers, compaction): a hole is one of those if the
+record after it is the very next one that ingest made, else if it is there again when it is read once more. That takes
+0.5 s (a fetch that waits at the topic's end must come back first): too long for each transaction of a mirror.
+Pure: no I/O, no clock.
 """
 
 import logging
+
+from ingest.topic import Label
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +34,12 @@ class Deliveries:
         """The client has been moved to that offset, or is going to be."""
         self.next_offset, self.seek_to, self._hole_ends_at = offset, None, None
 
-    def accept(self, offset: int) -> bool:
-        """Whether that delivery is the next one."""
+    def is_beyond_a_hole(self, offset: int) -> bool:
+        """Whether there are offsets before that one that weren't delivered."""
+        return self.next_offset is not None and self.seek_to is None and offset > self.next_offset
+
+    def accept(self, offset: int, *, follows: bool = False) -> bool:
+        """Whether that delivery is the next one. follows: its record is known to be the next after the last one."""
         expected = self.next_offset
         if expected is None or self.seek_to is not None:
             return False
@@ -43,6 +51,8 @@ class Deliveries:
             self._fault(f"delivered offset {offset} again, where {expected} was next; reading from there")
             self.seek_to = expected
             return False
+        elif follows:
+            self._hole_ends_at = None
         elif offset != self._hole_ends_at:
             self.seek_to, self._hole_ends_at = expected, offset
             return False
@@ -59,3 +69,17 @@ class Deliveries:
     def _fault(self, what: str) -> None:
         self.faults += 1
         log.error("%s: Kafka's client %s", self._stream, what)
+
+
+def follows(label: Label, before: Label) -> bool:
+    """Whether ingest made nothing between the records, or chunks, of these labels."""
+    if label.operator or before.operator:
+        return False
+    (k, n), (before_k, before_n) = label.chunk, before.chunk
+    if label.epoch == before.epoch and label.seq == before.seq:
+        return (k, n) == (before_k + 1, before_n)
+    if k > 1 or before_k < before_n:
+        return False
+    if label.epoch == before.epoch:
+        return label.seq == before.seq + 1
+    return label.seq == 0 and label.prev == (before.epoch, before.seq)

@@ -6,14 +6,14 @@ from collections import deque
 from confluent_kafka import Message
 
 from archiver.checkpoint import Checkpoint
-from archiver.delivery import Deliveries
+from archiver.delivery import Deliveries, follows
 from archiver.finishing import ArchiveRoot
 from archiver.history import label_of
 from archiver.losses import Losses
 from archiver.run import Run, take_run
 from archiver.segmentation import Room
 from archiver.sequence import Record, Seen
-from ingest.topic import Kind, Label
+from ingest.topic import ContractError, Kind, Label
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Incoming:
         self.losses = Losses(archive, stream)
         self._stream = stream
         self._messages: deque[Message] = deque()
+        self._newest: Message | None = None  # that was taken in, since `begin`
         self._taken: Message | None = None  # the last one
         self._former = 0  # so many of those that wait are of a topic of that name that has been deleted since
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
@@ -48,9 +49,19 @@ class Incoming:
     def add(self, message: Message, size: int) -> None:
         """The loop has read this; its length is known to it. Dropped if it isn't the next one."""
         offset = message.offset()
-        if offset is not None and self.deliveries.accept(offset):
+        if offset is None:
+            return
+        is_next = self.deliveries.is_beyond_a_hole(offset) and self._follows_the_newest(message)
+        if self.deliveries.accept(offset, follows=is_next):
             self._messages.append(message)
+            self._newest = message
             self.bytes += size
+
+    def _follows_the_newest(self, message: Message) -> bool:
+        try:
+            return self._newest is not None and follows(label_of(message), label_of(self._newest))
+        except ContractError:
+            return False  # which is said when it is its turn
 
     def begin(self, offset: int, checkpoint: Checkpoint, *, known: bool) -> None:
         """Messages come from that offset on; the checkpoint says what had been seen before it.
@@ -66,6 +77,7 @@ class Incoming:
     def clear(self) -> None:
         """Forget the messages that wait; none comes in until `begin`."""
         self._messages.clear()
+        self._newest = None
         self.bytes = self._former = 0
         self.deliveries.next_offset = None
 

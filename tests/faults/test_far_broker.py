@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from archives import Source, all_committed, assert_same_tree
+from confluent_kafka import Producer
 from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, numbers, scan
 from proxy import Proxy
 
 from archiver.sequence import EPOCHS_REMEMBERED
 from compose.broker import Broker
 from compose.tether import free_port
-from ingest.topic import Kind
+from ingest.epoch import new_epoch
+from ingest.topic import Kind, Label, frames_topic
+from ingest.wire import frame_type
 
 STARTS = EPOCHS_REMEMBERED + 4
 
@@ -106,3 +109,30 @@ def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Reco
     assert sum(label.kind is Kind.FRAME for label, _, _ in records) > sent
     assert_in_order(archiver)
     assert recorded(recorder) == list(range(sent + 1))
+
+
+@pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
+def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Recorder, Proxy]) -> None:
+    """As MirrorMaker publishes with `exactly.once.source.support`: to read each once more took 0.5 s."""
+    recorder, _ = far
+    producer = Producer({"bootstrap.servers": recorder.servers, "transactional.id": recorder.stream})
+    producer.init_transactions(SECONDS)
+    archiver = recorder.archiver()
+    epoch, now = new_epoch(None, 0, 1), int(time.time() * 1000)
+    values = [(Kind.START, flow(1)), *((Kind.FRAME, scan(n)) for n in range(30)), (Kind.END, flow(2))]
+    for seq, (kind, value) in enumerate(values):
+        producer.begin_transaction()
+        label = Label(kind, epoch, seq, type=frame_type(value))
+        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
+        if seq == 20:  # Kafka has it, and its producer takes it back
+            assert producer.flush(SECONDS) == 0
+            producer.abort_transaction(SECONDS)
+            producer.begin_transaction()
+            producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
+        producer.commit_transaction(SECONDS)
+    archiver.await_line(r"finished .* \(end\)")
+    assert archiver.stop() == 0
+    assert "has no records at the offsets" not in archiver.log
+    assert_in_order(archiver)
+    assert recorded(recorder) == list(range(30))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.checkpoint import MAX_CHARACTERS, Checkpoint, decode, encode
-from archiver.delivery import Deliveries
+from archiver.delivery import Deliveries, follows
 from archiver.segmentation import State
 from archiver.sequence import EPOCHS_REMEMBERED, Seen, changes, forgotten_before, undone
 from ingest.epoch import RANDOM_BITS, new_epoch
@@ -52,6 +52,38 @@ def test_a_skipped_record_is_asked_for_and_a_hole_that_is_there_again_is_one() -
     deliveries.sought()
     assert accepted(deliveries, [12, 13]) == [12, 13]
     assert deliveries.faults == 1, "the topic has none there: a transaction's mark, say"
+
+
+def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
+    deliveries = Deliveries(STREAM)
+    deliveries.begin(7)
+    assert deliveries.accept(7)
+    assert not deliveries.is_beyond_a_hole(8)
+    assert deliveries.is_beyond_a_hole(9)
+    assert deliveries.accept(9, follows=True)
+    assert accepted(deliveries, [10]) == [10]
+    assert (deliveries.seek_to, deliveries.faults) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "label", "expected"),
+    [
+        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 5), True),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 6), False),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 4), False),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "b", 0, prev=("a", 4)), True),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "b", 0, prev=("a", 5)), False),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "b", 0), False),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), True),
+        (Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), Label(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)), True),
+        (Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), Label(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)), False),
+        (Label(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)), Label(Kind.QUIET, "a", 6), False),
+        (Label(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)), Label(Kind.QUIET, "a", 6), True),
+        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "c", 0, prev=("a", 4), operator=True), False),
+    ],
+)
+def test_which_records_have_nothing_between_them(before: Label, label: Label, expected: bool) -> None:
+    assert follows(label, before) == expected
 
 
 class CrashLoop(NamedTuple):

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver import sums
@@ -249,6 +249,7 @@ def test_a_line_gets_its_place_and_others_stay(tmp_path: Path, before: bytes, af
 NAMES = st.sampled_from(["a.g3", "b.g3", "c.g3", "2019-01-01-12-00-00_000.g3", "2019-01-01-12-00-00_1000.g3"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.sampled_from([EMPTY, "f" * 64]))))
 def test_any_lines_in_any_order_are_the_latest_of_each_sorted(added: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as place:
