@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
-from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, scan
+from processes import OUT_OF_ORDER, SECONDS, Program, RawSender, Recorder, eventually, flow, scan
 from proxy import Proxy
 from rich.console import Console
 from rich.table import Table
@@ -350,7 +350,7 @@ class Outcome:
 def judge(soak: Soak) -> Outcome:
     """Compare what was sent with what was recorded, and the archive with an undisturbed one."""
     outcome = Outcome(tracebacks=sum("Traceback" in program.log for program in soak.programs))
-    outcome.misdelivered = sum(len(program.times_of("Kafka's client")) for program in soak.programs)
+    outcome.misdelivered = sum(len(program.times_of(OUT_OF_ORDER)) for program in soak.programs)
     recorder = soak.recorder
     trees = [_digests(recorder.data(archive)) for archive in ("archive", "untouched")]
     outcome.files = len(trees[1])

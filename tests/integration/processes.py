@@ -41,6 +41,9 @@ SECONDS = 30.0
 PATIENT = ("--gap", "60")
 """Of an archiver: no acquisition is to end because a busy machine takes its time for a test's next step."""
 
+OUT_OF_ORDER = r"Kafka's client (delivered|had skipped)|the topic has no records at the offsets"
+"""What an archiver says of a delivery that wasn't the next record: whatever happens to it, there are none."""
+
 _NOT_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
@@ -143,7 +146,8 @@ class Program:
 
 
 class Recorder:
-    """One stream's recorder: starts its programs, kills them at the end, and sees that none ended in a traceback.
+    """One stream's recorder: starts its programs, kills them at the end, and sees that none ended in a traceback, and
+    that Kafka's client delivered all records in order.
 
     An archive is a consumer group and a data directory, both of that name.
     """
@@ -257,6 +261,7 @@ class Recorder:
         if error is None:
             for program in self._programs:
                 assert program.may_fail or "Traceback" not in program.log
+                assert not program.times_of(OUT_OF_ORDER)
 
 
 def committed(servers: str, group: str, *streams: str) -> list[int]:
