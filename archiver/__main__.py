@@ -20,6 +20,7 @@ COMMANDS = {
     "files": "list what was recorded",
     "status": "show how the streams are now",
     "close": "end an acquisition whose ingest died",
+    "quarantine": "set aside a record that stops its stream",
 }
 """Besides recording, which is what `archiver` without a command does; each is a module of `commands`."""
 
@@ -52,7 +53,7 @@ exit codes: 0 stopped as asked; 1 can't go on, and says why; 2 wrong usage."""
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    commands = "\n".join(f"  archiver {name:8} {what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  archiver {name:10} {what}" for name, what in COMMANDS.items())
     flags = Flags("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
     flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
     flags.option(

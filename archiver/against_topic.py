@@ -18,7 +18,8 @@ from confluent_kafka import Message
 from archiver.checkpoint import Checkpoint, RecordId
 from archiver.directory import Directory
 from archiver.event import FileFinished, RecordsLost
-from archiver.history import History, label_of
+from archiver.foreign import Labels
+from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.layout import PRIVATE_DIRECTORY
 from archiver.progress import Progress
@@ -61,6 +62,7 @@ def compare(history: History, root: Path, known: Recorded, progress: Progress) -
     first, end = history.span(known.stream)
     start = _start(history, known, first)
     comparison = Comparison(root, known, start, end)
+    labels = Labels(history, known.stream)
     name = f"{known.stream}, topic"
     count = 0
     progress.begin(name, end - start)
@@ -68,7 +70,7 @@ def compare(history: History, root: Path, known: Recorded, progress: Progress) -
         for batch in history.batches(known.stream, start, end):
             for message in batch:
                 count += len(message)
-                comparison.take(message)
+                comparison.take(message, labels)
             progress.at(name, (batch[-1].offset() or 0) + 1 - start, count)
     except ContractError as error:
         comparison.stop(str(error))
@@ -102,12 +104,13 @@ class Comparison:
         self._same = self._unrecorded = self._explained = 0
         self._next = start
 
-    def take(self, message: Message) -> None:
-        """Take the next. Raises ContractError, OSError."""
+    def take(self, message: Message, labels: Labels) -> None:
+        """Take the next. Raises ContractError, KafkaException, OSError."""
         offset = message.offset()
         assert offset is not None
         self._next = offset
-        self.step(label_of(message), message.timestamp()[1], message.value() or b"", offset)
+        if label := labels.of(message):
+            self.step(label, message.timestamp()[1], message.value() or b"", offset)
 
     def step(self, label: Label, time: int, value: bytes, offset: int) -> None:
         """Take what a message holds. time: ms. Raises OSError."""

@@ -194,7 +194,8 @@ class Archive:
             raise recording.failure
         if not recording.taken_up and not recording.stopped:
             recording.take_up(again=tick)
-        if touched or (recording.busy and (tick or not recording.trouble)):
+        passed = recording.foreign is not None and recording.passes(recording.foreign)
+        if touched or passed or (recording.busy and (tick or not recording.trouble)):
             with self._activity.of(f"a write to the file of {recording.stream}"):
                 recording.work()
         if tick and not behind:

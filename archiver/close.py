@@ -7,7 +7,7 @@ every replay, closes the same file at the same place.
 import argparse
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,9 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
             History(config, _GROUP).check_not_hidden([stream])
             return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.spans([stream])
-        entries = tails.back(spans, _is_enough)[stream]
+        left_out = History(config, "unused").in_quarantine(stream)
+        read_back = tails.back(spans, lambda entries: _is_enough(_recorded(entries, left_out)))[stream]
+        entries = _recorded(read_back, left_out)
         found = situation(entries)
         decisive = found.decisive
         if decisive and decisive.label is None:
@@ -106,6 +108,11 @@ def situation(entries: Sequence[Entry]) -> Situation:
             if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in LEFT_OUT)):
                 decisive = entry
     return Situation(decisive, next(reversed(seen.epochs()), None))
+
+
+def _recorded(entries: Sequence[Entry], left_out: Collection[str]) -> list[Entry]:
+    """Those that aren't in quarantine."""
+    return [entry for entry in entries if entry.digest not in left_out]
 
 
 def _is_enough(entries: Sequence[Entry]) -> bool:

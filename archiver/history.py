@@ -17,7 +17,15 @@ from archiver.event import Event, decode
 from archiver.sequence import first_whole
 from ingest.kafka_rights import Operation, group_right, is_refusal, needs, topic_right, with_right
 from ingest.record_headers import headers_of
-from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+from ingest.topic import (
+    FILES_TOPIC,
+    FRAMES_TOPIC_PATTERN,
+    ContractError,
+    Label,
+    frames_topic,
+    quarantine_topic,
+    stream_of,
+)
 from ingest.topic_admin import ADMIN_CONFIG
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
@@ -149,7 +157,7 @@ class History:
         """
         prefixes = tuple(f"{self._group}/{stream}/".encode() for stream in streams) or f"{self._group}/".encode()
         with self._consumer() as consumer:
-            start, end = self._files_span(consumer)
+            start, end = self._span_if_any(consumer, FILES_TOPIC)
         for batch in self.files_batches(start, end):
             for message in batch:
                 if (message.key() or b"").startswith(prefixes):
@@ -157,6 +165,20 @@ class History:
                         yield decode(message.value() or b"")
                     except CheckpointError as error:
                         yield error
+
+    def in_quarantine(self, stream: str) -> frozenset[str]:
+        """The digests of the stream's records that an operator has put into quarantine."""
+        topic = quarantine_topic(stream)
+        with self._consumer() as consumer:
+            start, end = self._span_if_any(consumer, topic)
+            return frozenset(
+                (message.key() or b"").decode() for message in self._records(consumer, topic, start, end)
+            )
+
+    def message(self, stream: str, offset: int) -> Message | None:
+        """The record at `offset`, None if there is none."""
+        message = next(self._from(frames_topic(stream), offset), None)
+        return message if message is not None and message.offset() == offset else None
 
     def streams(self) -> list[str]:
         """Those that have a topic; as far as ACLs let us see them."""
@@ -204,13 +226,13 @@ class History:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
         return span[0], span[1]
 
-    def _files_span(self, consumer: Consumer) -> tuple[int, int]:
+    def _span_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
         try:
-            return self._span(consumer, FILES_TOPIC)
+            return self._span(consumer, topic)
         except KafkaException as error:
             if error.args[0].code() not in _NO_TOPIC:
                 raise
-            return 0, 0  # there is no such topic any more
+            return 0, 0  # there is no such topic, or not any more
 
     def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
         # Whatever a topic can't be used for, librdkafka says of it that it is unknown.

@@ -23,13 +23,14 @@ class Incoming:
 
     next: the offset after the last message taken, None if none was and nothing is committed. time: of that message,
     ms. bytes: of the messages that wait. deliveries: which messages are taken in. seen: which records have been.
-    losses: what was told of them.
+    losses: what was told of them. left_out: how many records were in quarantine.
     """
 
     def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
         self.next = offset
         self.time = 0
         self.bytes = 0
+        self.left_out = 0
         self.deliveries = Deliveries(stream)
         self.seen = Seen()
         self.losses = Losses(archive, stream)
@@ -105,6 +106,18 @@ class Incoming:
         self._former = max(0, self._former - 1)
         self.next = after
         return record
+
+    @property
+    def first(self) -> Message:
+        """The first of the messages that wait."""
+        return self._messages[0]
+
+    def leave_out(self) -> None:
+        """The first of the messages is in quarantine."""
+        message = self._messages.popleft()
+        self.bytes -= len(message)
+        self.next = (message.offset() or 0) + 1
+        self.left_out += 1
 
     def run(self, label: Label, room: Room | None) -> Run | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""

@@ -42,7 +42,8 @@ class RecordingStatus:
     bytes: data frames that are durable and committed; latency: of these, from ingest's receipt on. losses: how often
     records were lost, lost_records: how many are known to be. duplicates: records dropped as such. turns: how often
     two ingests took turns. trouble: why it can't write now; unread: why Kafka doesn't give it on; stopped: why it
-    has stopped for good. taking_up: s, for which it has been found out from where to go on; None once it is known.
+    has stopped, for good or until the record at which it stands is in quarantine. taking_up: s, for which it has been
+    found out from where to go on; None once it is known.
     uncommitted: s, since which the first record that was taken has not been committed; commit_error: why the last
     commit failed, if it did. syncing: s, for which its file has been made durable. finishing: of the file that ended.
     """
@@ -70,6 +71,8 @@ class RecordingStatus:
     finishing: FinishingStatus | None = None
     misdeliveries: int = 0
     """How often Kafka's client delivered another record than the next one, which was then asked for again."""
+    left_out: int = 0
+    """Records that an operator has put into quarantine."""
 
     @property
     def lag(self) -> int:

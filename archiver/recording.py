@@ -9,6 +9,7 @@ import logging
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from archiver.checkpoint import Base, Checkpoint, CheckpointError, Closing
 from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot, finish
 from archiver.finishing_progress import FinishingProgress
+from archiver.foreign import ForeignRecord, stopped_at
 from archiver.growing_file import GrowingFile, id_of
 from archiver.incoming import Incoming
 from archiver.live import RecordingStatus
@@ -68,7 +70,8 @@ class Recording:
     ) -> None:
         self.stream = committed.stream
         self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
-        self.stopped: str | None = None  # for good, by what can't be understood
+        self.stopped: str | None = None  # by what can't be understood: for good, or until `foreign` passes
+        self.foreign: ForeignRecord | None = None  # at which it stands
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
         self.unsynced: SyncError | None = None  # seen by whoever made it durable
@@ -123,7 +126,7 @@ class Recording:
 
     def work(self) -> None:
         """Do what can be done now. Raises FencedError, EvictedError."""
-        if not self.taken_up or self.stopped:
+        if not self.taken_up or self.stopped or self.foreign:
             return
         try:
             self._see_to_finishing()
@@ -135,7 +138,7 @@ class Recording:
                         self._step(self._record)
                     self.incoming.tell_losses(self._since)
             except ContractError as error:
-                self.stop(f"at offset {self.incoming.next}: {error}")
+                self.foreign = ForeignRecord(self.incoming.first, str(error), self._look_into_quarantine)
             self._see_to_finishing()
             if self._open and self.trouble:
                 self._open.file.flush()
@@ -151,6 +154,23 @@ class Recording:
             if self.trouble is not None:
                 log.info("%s: writing again", self.stream)
             self.trouble = None
+
+    def passes(self, foreign: ForeignRecord) -> bool:
+        """Whether recording goes on after that record, at which it stands: it is in quarantine."""
+        found = foreign.is_in_quarantine(time.monotonic())
+        if found:
+            self.foreign = self.stopped = None
+            self.incoming.leave_out()
+            log.warning(
+                "%s: left out the record at offset %d, in quarantine: %s", self.stream, foreign.offset, foreign.why
+            )
+        elif found is False and not self.stopped:
+            self.stop(stopped_at(self.stream, foreign.offset, foreign.why))
+        return bool(found)
+
+    def _look_into_quarantine(self) -> Future[frozenset[str]]:
+        look = partial(self._feed.history.in_quarantine, self.stream)
+        return self._pools.takers.submit(self.stream, look, stateless=False)
 
     def follow(self) -> None:
         """Let the SHA-256 of the open file come nearer to its end."""
@@ -168,6 +188,7 @@ class Recording:
         self.stop(why)
         if self.failed:
             return
+        self.foreign = None
         if self._finishing:
             self._left_running = self._finishing.done
         try:
@@ -195,7 +216,7 @@ class Recording:
     @property
     def busy(self) -> bool:
         """Whether something here waits for another thread, or for a disk with room."""
-        waits = self._finishing or self._why or self.trouble or not self.taken_up
+        waits = self._finishing or self._why or self.trouble or self.foreign or not self.taken_up
         return bool(waits) and not self.stopped
 
     @property
@@ -233,6 +254,7 @@ class Recording:
             uncommitted=self._uncommitted.seconds,
             finishing=finishing.progress.status() if finishing else None,
             misdeliveries=incoming.deliveries.faults,
+            left_out=incoming.left_out,
         )
 
     def snapshot(self) -> Snapshot | None:
@@ -465,6 +487,8 @@ class Recording:
         """Forget all that isn't committed; gives the open file, to be closed."""
         opened, self._open = self._open, None
         self._finishing = self._record = self._why = None
+        if self.foreign:
+            self.foreign = self.stopped = None  # it is met again
         self.recorded.undone()
         self._uncommitted.see(there_is=False)
         self.incoming.clear()

@@ -7,7 +7,8 @@ from pathlib import Path
 from archiver.carry import Carry
 from archiver.checkpoint import CheckpointError, Place, decode
 from archiver.event import FileFinished
-from archiver.history import Commit, History, label_of
+from archiver.foreign import Labels
+from archiver.history import Commit, History
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
@@ -58,8 +59,10 @@ class Rereading:
                 *(target, self._load, self._reached(), through),
             )
             try:
-                self._read(rebuilding, start, target, progress)
+                left_out = self._read(rebuilding, start, target, progress)
                 came.open = rebuilding.file
+                if left_out:
+                    came.notes.append(f"left out {left_out} records that are in quarantine")
             except ContractError as error:
                 came.stopped = str(error)
             came.lost += rebuilding.lost
@@ -69,13 +72,16 @@ class Rereading:
         target.wait()
         return came
 
-    def _read(self, rebuilding: Rebuilding, start: Start, target: DryRun | IntoDirectory, progress: Progress) -> None:
+    def _read(self, rebuilding: Rebuilding, start: Start, target: DryRun | IntoDirectory, progress: Progress) -> int:
+        """Gives how many records were left out, as they are in quarantine."""
         first, end = self.span
         count = 0
+        labels = Labels(self.history, self.stream)
         for batch in self.history.batches(self.stream, first if start.offset is None else start.offset, end):
             for message in batch:
                 value, offset = message.value() or b"", message.offset() or 0
-                rebuilding.take(label_of(message), message.timestamp()[1], value, offset)
+                if label := labels.of(message):
+                    rebuilding.take(label, message.timestamp()[1], value, offset)
                 count += len(message)
                 if rebuilding.over:
                     break
@@ -84,6 +90,7 @@ class Rereading:
             if rebuilding.over:
                 break
         rebuilding.end()
+        return labels.left_out
 
     def _start(self, after: FileFinished | None, came: Came) -> Start:
         first, _ = self.span

@@ -14,6 +14,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 
+from archiver.foreign import digest_of
 from archiver.history import label_of
 from ingest.kafka_rights import Operation, topic_right, with_right
 from ingest.topic import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
@@ -29,12 +30,14 @@ _NEXT_RECORDS = 500
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message without its value. label: None if it breaks the contract. time: ms. bytes: of its value."""
+    """A message without its value. label: None if it breaks the contract; then `digest` says which record it is.
+    time: ms. bytes: of its value."""
 
     offset: int
     label: Label | None
     time: int
     bytes: int
+    digest: str = ""
 
 
 class Tails:
@@ -169,8 +172,9 @@ def _room(entries: Sequence[Entry]) -> int:
 def _entry(message: Message) -> Entry:
     offset = message.offset()
     assert offset is not None
+    label, digest = None, ""
     try:
         label = label_of(message)
     except ContractError:
-        label = None
-    return Entry(offset, label, message.timestamp()[1], len(message.value() or b""))
+        digest = digest_of(message)
+    return Entry(offset, label, message.timestamp()[1], len(message.value() or b""), digest)

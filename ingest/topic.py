@@ -12,8 +12,14 @@ ingest died without a word. Its headers are `by=operator`, a `why`, an `epoch` o
 epochs: nobody remembers its epoch, and the next ingest's `prev` names another. It counts only where it stands, as
 long as no later record than `prev` has been seen: so it can't cut what an ingest that lives after all has gone on
 with, nor what comes after it where it is read or mirrored once more.
+
+A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic, by
+`archiver quarantine`: readers leave out a record whose `record_digest` is the key of one there. That is its content,
+not its offset, which is another in a mirrored topic. The topic's name has the prefix of frames topics, so that it is mirrored
+with them, under the same rights; and it is compacted, a setting that mirrors keep, so that no retention takes it.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -29,6 +35,7 @@ _V = str(VERSION)
 _VERSION = _V.encode()
 _FRAMES_PREFIX = "g3.frames."
 _REJECTED_PREFIX = "g3.rejected."
+_QUARANTINE_SUFFIX = ".quarantine"
 _STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _STREAM_NAME = re.compile(_STREAM)
 _EPOCH = re.compile(r"[0-9a-f]{16}")
@@ -57,6 +64,11 @@ REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
     **FRAMES_TOPIC_CONFIG,
     "retention.bytes": str(1 << 30),
     "segment.bytes": str(64 << 20),
+}
+QUARANTINE_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is said of it
+    **_WIDE_OPEN_TIMESTAMPS,
 }
 FILES_TOPIC_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "delete",
@@ -239,6 +251,25 @@ def frames_topic(stream: str) -> str:
 def rejected_topic(stream: str) -> str:
     """The topic of a stream's frames that can't be trusted."""
     return _REJECTED_PREFIX + stream
+
+
+def quarantine_topic(stream: str) -> str:
+    """The topic of a stream's records that readers leave out, by an operator's decision."""
+    return _FRAMES_PREFIX + stream + _QUARANTINE_SUFFIX
+
+
+def record_digest(
+    time: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
+) -> str:
+    """What a record is, wherever it is copied to: hex digits. time: ms; headers: None if they can't be read."""
+    digest = hashlib.sha256(b"%d" % time)
+    parts: list[bytes | None] = [key, value, b"" if headers is None else b"headers"]
+    for name, text in headers or ():
+        parts += [name.encode(), text]
+    for part in parts:
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1024)  # asked for every record

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from archives import Source
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AclBinding,
     AclOperation,
@@ -33,6 +34,7 @@ from processes import (
     eventually,
     flow,
     frame,
+    run_archiver,
     scan,
 )
 from spt3g import core
@@ -41,7 +43,7 @@ from compose.kafka import Broker
 from compose.mirror import Mirror
 from compose.tether import HOST, free_port
 from ingest.record_headers import headers_of
-from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic
+from ingest.topic import FRAMES_TOPIC_CONFIG, Label, frames_topic, quarantine_topic
 
 SETTINGS = ("--time-per-file", "0.5", "--gap", "2")
 PAGE = Path(__file__).parents[2] / "docs" / "second-site.md"
@@ -347,6 +349,38 @@ def test_an_archive_of_mirrored_topics_is_the_same(sites: Sites, mirror: Mirror,
     assert others(sites.site_servers) == {"__consumer_offsets"}
     remembered = {f"mm2-{what}.site.internal" for what in ("configs", "offsets", "status")}
     assert others(sites.home_servers) == {"__consumer_offsets", "heartbeats", *remembered}
+
+
+def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
+    sites: Sites, mirror: Mirror, stream: str, tmp_path: Path
+) -> None:
+    """A record that isn't ours, at another offset at home."""
+    with (
+        Recorder(sites.site_servers, stream, tmp_path / "site") as near,
+        Recorder(sites.home_servers, stream, tmp_path / "home") as far,
+    ):
+        near.create_topic()
+        source = Source(near.servers, stream)
+        source.start()
+        delete_before(near.servers, frames_topic(stream), 5)
+        source.scans(50)
+        at = source.sent
+        producer = Producer({"bootstrap.servers": near.servers})
+        producer.produce(frames_topic(stream), b"?", b"key", partition=0, headers=[("a", None)])
+        assert producer.flush(SECONDS) == 0
+        source.scans(50)
+        source.end()
+        first = near.archiver()
+        first.await_line(f"STOPPED at offset {at}: ")
+        done = run_archiver(near.servers, "quarantine", "--stream", stream, "--offset", str(at))
+        assert (done.returncode, done.stderr) == (0, "")
+        first.await_line(r"finished .* \(end\): 101 frames")
+        mirror.start()
+        second = far.archiver()
+        second.await_line(rf"left out the record at offset {at - 5}, ")
+        second.await_line(r"finished .* \(end\): 101 frames")
+        assert far.tree() == near.tree()
+        assert own_settings(far.servers, quarantine_topic(stream))["cleanup.policy"] == "compact"
 
 
 def test_what_retention_took_before_it_was_mirrored_is_told_at_home(

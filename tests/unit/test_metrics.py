@@ -226,6 +226,7 @@ RECORDING = RecordingStatus(
     duplicates=3,
     turns=1,
     misdeliveries=2,
+    left_out=6,
     trouble=None,
     stopped=None,
 )
@@ -251,6 +252,7 @@ def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_r
         "duplicate_records_total": 3,
         "two_ingests_total": 1,
         "misdeliveries_total": 2,
+        "quarantined_records_total": 6,
         "missing_frames_total": 0,
     }
     assert {name: found[f"g3_archiver_{name}", (("stream", "slot"),)] for name in expected} == expected
