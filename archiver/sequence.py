@@ -6,9 +6,10 @@ client delivers each offset once, in order, is delivery.py's to see to.
 
 Duplicates don't depend on how many epochs are remembered. An ingest that is killed publishes its spool once more,
 from its first record on: in a crash loop, or after an outage, that may be hundreds of epochs. Of those with the most
-recent records the last seq is remembered; of all others only the latest of each spool (`forgotten`), as epochs of one
-spool have an order (ingest/epoch.py): one that isn't remembered and isn't later than that has been seen, and is
-complete, as an epoch ends for good when the next begins.
+recent records the last seq is remembered, and that of each spool's latest one: a spool may be gone on with after
+months, when a spare host had taken over. Of all others only the latest of each spool is known (`forgotten`), as the
+epochs of one spool have an order (ingest/epoch.py): one that isn't remembered and isn't later than that has been
+seen, and is complete, as an epoch ends for good when the next begins.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ from ingest.epoch import mark_of
 from ingest.topic import Label
 
 EPOCHS_REMEMBERED = 32
-MOST_FORGOTTEN = 4
-"""Of so many spools it is known which epochs have been forgotten: two would do, for two ingests at once."""
+MOST_SPOOLS = 4
+"""So many spools, those with the most recent records, keep their latest epoch, and what of theirs is forgotten."""
 GIVE_UP_BYTES = 1 << 30
 """An incomplete record is given up after that many bytes of later records, or of its own."""
 MOST_INCOMPLETE = 32
@@ -284,10 +285,17 @@ def first_whole(messages: Iterable[tuple[Label, bytes]]) -> tuple[bytes, ...]:
 
 
 def without_oldest(epochs: Epochs, forgotten: Sequence[str], most: int) -> tuple[Epochs, tuple[str, ...]]:
-    """At most so many of the epochs, those with the latest records, and which are forgotten then: of each spool that
-    is remembered still, the latest one; of others no duplicates come."""
-    kept, dropped = epochs[max(0, len(epochs) - most) :], epochs[: max(0, len(epochs) - most)]
-    return kept, _latest_of_each((*forgotten, *(epoch for epoch, _ in dropped)), kept)
+    """At most so many of the epochs, those with the latest records and the latest of each spool, and which are
+    forgotten then: of each spool that is remembered still, the latest one."""
+    excess = len(epochs) - most
+    if excess <= 0:
+        return epochs, _latest_of_each(forgotten, epochs)
+    latest = {mark_of(epoch): epoch for epoch, _ in epochs}  # in the order of the spools' first records here
+    newest_last = sorted(latest.values(), key=[epoch for epoch, _ in epochs].index)
+    keep = set(newest_last[-min(MOST_SPOOLS, most) :]) if most > 0 else set()
+    dropped = dict([(epoch, seq) for epoch, seq in epochs if epoch not in keep][:excess])
+    kept = tuple((epoch, seq) for epoch, seq in epochs if epoch not in dropped)
+    return kept, _latest_of_each((*forgotten, *dropped), kept)
 
 
 def _latest_of_each(forgotten: Iterable[str], remembered: Epochs) -> tuple[str, ...]:
@@ -296,7 +304,7 @@ def _latest_of_each(forgotten: Iterable[str], remembered: Epochs) -> tuple[str, 
     for epoch in forgotten:
         if (mark := mark_of(epoch)) in marks:
             latest[mark] = max(epoch, latest.pop(mark, epoch))
-    return tuple(latest.values())[-MOST_FORGOTTEN:]
+    return tuple(latest.values())[-MOST_SPOOLS:]
 
 
 def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -315,7 +323,8 @@ def undone(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epochs
     """The epochs as they were before `changed`, but for those that have been forgotten since."""
     there = dict(now)
     forgotten = [(epoch, seq) for epoch, seq in changed.items() if epoch not in there]
-    return (*forgotten, *((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0))
+    # What was forgotten was the newest (see `changes`).
+    return (*((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0), *forgotten)
 
 
 def forgotten_before(epochs: Epochs, forgotten: Sequence[str]) -> tuple[str, ...]:

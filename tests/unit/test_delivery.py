@@ -232,3 +232,54 @@ def test_epochs_of_older_versions_have_no_order_and_are_forgotten_as_before() ->
     for n in range(2 * EPOCHS_REMEMBERED):
         seen.saw(Label(Kind.LOST, f"{(n * 0x9E3779B97F4A7C15) % 2**64:016x}", 0))
     assert seen.forgotten == ()
+
+
+def spare_host(starts: int) -> list[Label]:
+    """What an ingest on another host publishes, with a spool of its own, which is started so many times."""
+    labels: list[Label] = []
+    epoch = None
+    for n in range(starts):
+        prev = (epoch, 0) if epoch else None
+        epoch = new_epoch(epoch, 1_796_000_000_000 + 1000 * n, 0xBBBBB)
+        labels.append(Label(Kind.LOST, epoch, 0, prev=prev))
+    return labels
+
+
+def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
+    """It died before it knew what it had published, and with more in its spool; that comes now, each record once."""
+    seen, epoch = Seen(), new_epoch(None, 1_795_000_000_000, 0xAAAAA)
+    took_over = spare_host(2 * EPOCHS_REMEMBERED)
+    for label in [*(Label(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
+        seen.saw(label)
+    assert len(seen.epochs()) == EPOCHS_REMEMBERED
+    seen = Seen(seen.epochs(), seen.forgotten)  # as after a restart of the archiver
+    returned = [Label(Kind.QUIET, epoch, seq) for seq in range(3, 7)]
+    returned.append(Label(Kind.LOST, new_epoch(epoch, 1_796_100_000_000, 1), 0, prev=(epoch, 6)))
+    found = []
+    for label in returned:
+        if record := seen.whole(label, 0, b"", 0):
+            found.append((record.label.epoch, record.label.seq))
+            seen.saw(record.label)
+    assert found == [(epoch, 5), (epoch, 6), (returned[-1].epoch, 0)]
+    assert seen.losses == []
+    assert all(seen.whole(label, 0, b"", 0) is None for label in took_over)
+
+
+def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
+    """What was seen before it is known again, in its order."""
+    old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
+    labels = spare_host(2 * EPOCHS_REMEMBERED)
+    seen = Seen()
+    for label in [Label(Kind.QUIET, old, 0), *labels[:5]]:
+        seen.saw(label)
+    before = seen.epochs()
+    for label in labels[5:]:
+        seen.saw(label)
+    epochs = undone(seen.epochs(), changes(before, seen.epochs()))
+    assert epochs[-1] == before[-1], "the newest"
+    again = Seen(epochs, forgotten_before(epochs, seen.forgotten))
+    for label in labels:
+        assert (again.whole(label, 0, b"", 0) is not None) == (label in labels[5:])
+        if label in labels[5:]:
+            again.saw(label)
+    assert (again.losses, again.turns) == ([], 0)
