@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from archiver.checkpoint import Checkpoint
 from archiver.delivery import Deliveries, follows
@@ -13,7 +13,8 @@ from archiver.losses import Losses
 from archiver.run import Run, take_run
 from archiver.segmentation import Room
 from archiver.sequence import Record, Seen
-from ingest.topic import ContractError, Kind, Label
+from ingest.topic import ContractError, Kind, Label, frames_topic
+from ingest.topic_contract import times_replaced
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ class Incoming:
         self.deliveries = Deliveries(stream)
         self.seen = Seen()
         self.losses = Losses(archive, stream)
+        self.times_replaced = False
+        """Whether the last record bears Kafka's time, not that of its receipt. It is recorded by that all the same:
+        no other is known, it is the same for every archive, and what is in Kafka already can't be mended."""
         self._stream = stream
         self._messages: deque[Message] = deque()
         self._newest: Message | None = None  # that was taken in, since `begin`
@@ -92,13 +96,14 @@ class Incoming:
             self._begins_anywhere = False
             if label.kind is Kind.FRAME:
                 log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
+        kind, self.time = message.timestamp()
+        self._see_whose_time(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
         if self._former:
             # Where it lay says nothing any more: to go on after it is to begin with what that topic has now.
             assert self.next is not None
             offset, after = self.next, self.next
         else:
             after = offset + 1
-        self.time = message.timestamp()[1]
         record = self.seen.whole(label, self.time, message.value() or b"", offset)
         self._messages.popleft()
         self._taken = message
@@ -118,6 +123,14 @@ class Incoming:
         self.bytes -= len(message)
         self.next = (message.offset() or 0) + 1
         self.left_out += 1
+
+    def _see_whose_time(self, offset: int, *, replaced: bool) -> None:
+        if replaced and not self.times_replaced:
+            topic = frames_topic(self._stream)
+            log.error("%s: from offset %d on %s", self._stream, offset, times_replaced(topic))
+        elif self.times_replaced and not replaced:
+            log.info("%s: from offset %d on records bear their times of receipt again", self._stream, offset)
+        self.times_replaced = replaced
 
     def run(self, label: Label, room: Room | None) -> Run | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""

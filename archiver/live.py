@@ -8,7 +8,8 @@ from archiver.segmentation import Why
 from archiver.uncommitted import LATE_SECONDS as UNCOMMITTED_SECONDS
 from ingest.activity import HANGING_SECONDS, Hang
 from ingest.latency import LatencyCounts
-from ingest.topic_contract import Difference, Severity
+from ingest.topic import frames_topic
+from ingest.topic_contract import Difference, Severity, times_replaced
 
 LATE_SECONDS = 30.0
 """An archiver that is so far behind is a problem."""
@@ -74,6 +75,9 @@ class RecordingStatus:
     left_out: int = 0
     """Records that an operator has put into quarantine."""
 
+    times_replaced: bool = False
+    """Whether the last record taken bears Kafka's time, not that of its receipt."""
+
     @property
     def lag(self) -> int:
         """How many records aren't recorded yet, as far as is known."""
@@ -99,6 +103,8 @@ class RecordingStatus:
         elif self.uncommitted > UNCOMMITTED_SECONDS and not (kafka_is_explained or self.syncing > HANGING_SECONDS):
             why = self.commit_error or "Kafka doesn't answer its commits"
             yield f"{self.stream}: what came {self.uncommitted:.0f} s ago isn't committed: {why}"
+        if self.times_replaced:
+            yield f"{self.stream}: {times_replaced(frames_topic(self.stream))}"
         if self.unread:
             yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
         if (lag := self.lag_seconds(now)) > LATE_SECONDS:

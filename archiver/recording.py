@@ -255,6 +255,7 @@ class Recording:
             finishing=finishing.progress.status() if finishing else None,
             misdeliveries=incoming.deliveries.faults,
             left_out=incoming.left_out,
+            times_replaced=incoming.times_replaced,
         )
 
     def snapshot(self) -> Snapshot | None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
 from archiver.carry import Carry
 from archiver.checkpoint import CheckpointError, Place, decode
 from archiver.event import FileFinished
@@ -13,7 +15,8 @@ from archiver.progress import Progress
 from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
 from archiver.segmentation import Settings, Why
-from ingest.topic import ContractError
+from ingest.topic import ContractError, frames_topic
+from ingest.topic_contract import times_replaced
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Rereading:
                 *(target, self._load, self._reached(), through),
             )
             try:
-                left_out = self._read(rebuilding, start, target, progress)
+                left_out = self._read(rebuilding, start, target, progress, came)
                 came.open = rebuilding.file
                 if left_out:
                     came.notes.append(f"left out {left_out} records that are in quarantine")
@@ -72,16 +75,20 @@ class Rereading:
         target.wait()
         return came
 
-    def _read(self, rebuilding: Rebuilding, start: Start, target: DryRun | IntoDirectory, progress: Progress) -> int:
+    def _read(
+        self, rebuilding: Rebuilding, start: Start, target: DryRun | IntoDirectory, progress: Progress, came: Came
+    ) -> int:
         """Gives how many records were left out, as they are in quarantine."""
         first, end = self.span
-        count = 0
+        count = replaced = 0
         labels = Labels(self.history, self.stream)
         for batch in self.history.batches(self.stream, first if start.offset is None else start.offset, end):
             for message in batch:
                 value, offset = message.value() or b"", message.offset() or 0
                 if label := labels.of(message):
-                    rebuilding.take(label, message.timestamp()[1], value, offset)
+                    kind, time = message.timestamp()
+                    replaced += kind == TIMESTAMP_LOG_APPEND_TIME
+                    rebuilding.take(label, time, value, offset)
                 count += len(message)
                 if rebuilding.over:
                     break
@@ -89,6 +96,8 @@ class Rereading:
             progress.at(self.stream, (batch[-1].offset() or 0) + 1 - first, count)
             if rebuilding.over:
                 break
+        if replaced:
+            came.notes.append(f"{replaced} records bear Kafka's times: {times_replaced(frames_topic(self.stream))}")
         rebuilding.end()
         return labels.left_out
 

@@ -36,7 +36,7 @@ def take_run(messages: deque[Message], before: Message, label: Label, room: Room
 
     All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within `room`.
     """
-    headers, time = _headers(before), before.timestamp()[1]
+    headers, (kind, time) = _headers(before), before.timestamp()
     seq, num = label.seq, label.num
     if [name for name, _ in headers] != _HEADERS or num is None or max(seq, num) >= _MOST:
         return None
@@ -46,9 +46,10 @@ def take_run(messages: deque[Message], before: Message, label: Label, room: Room
     size = offset = 0
     while messages:
         message = messages[0]
-        found, when = _headers(message), message.timestamp()[1]
+        found, (its_kind, when) = _headers(message), message.timestamp()
         if (
-            len(found) != len(_HEADERS)
+            its_kind != kind
+            or len(found) != len(_HEADERS)
             or found[_SEQ] != ("seq", b"%d" % (seq + 1))
             or found[_NUM] != ("num", b"%d" % (num + 1))
             or found[:_SEQ] != before_seq

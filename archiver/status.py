@@ -109,6 +109,8 @@ def status_of(
     fact = next((entry for entry in reversed(lately) if not _is_frame(entry.label)), None)
     if fact and fact.label is None:
         problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
+    if lately and lately[-1].time_replaced:
+        problem = problem or "its records bear Kafka's times (message.timestamp.type=LogAppendTime)"
     frames_since = None
     if fact is None and lately:
         # What the state says reaches further back than we can read.

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.foreign import digest_of
@@ -31,13 +38,14 @@ _NEXT_RECORDS = 500
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A message without its value. label: None if it breaks the contract; then `digest` says which record it is.
-    time: ms. bytes: of its value."""
+    time: ms; time_replaced: Kafka's own, not that of its receipt. bytes: of its value."""
 
     offset: int
     label: Label | None
     time: int
     bytes: int
     digest: str = ""
+    time_replaced: bool = False
 
 
 class Tails:
@@ -177,4 +185,5 @@ def _entry(message: Message) -> Entry:
         label = label_of(message)
     except ContractError:
         digest = digest_of(message)
-    return Entry(offset, label, message.timestamp()[1], len(message.value() or b""), digest)
+    kind, time_ms = message.timestamp()
+    return Entry(offset, label, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME)

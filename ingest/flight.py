@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from ingest.bundle import Bundle, Spooled
 from ingest.latency import Latency
@@ -64,6 +64,8 @@ class Flight:
         self.offsets: dict[bool, int] = {}
         self.answered = time.monotonic()
         self.acknowledged_bytes = 0
+        self.times_replaced: bool | None = None
+        """Whether Kafka has given the last frame that it acknowledged a time of its own; None if it has none yet."""
         self._producer = Producer(dict(config))
         self._topics = topics
         self._latency = latency
@@ -142,6 +144,8 @@ class Flight:
                 self.failed, self.failed_topic = error, message.topic()
             return
         self.answered = time.monotonic()
+        if message.topic() == self._topics[False]:
+            self.times_replaced = message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
         if (offset := message.offset()) is not None:
             self.offsets[message.topic() == self._topics[True]] = offset
         self._latency.observe(age + (message.latency() or 0.0), records)

@@ -18,7 +18,7 @@ from ingest.refusal import Refusal
 from ingest.spool import Spool
 from ingest.stream_topics import StreamTopics, TopicRefused
 from ingest.throttling import Throttling
-from ingest.topic_contract import Difference
+from ingest.topic_contract import Difference, times_replaced
 from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Publisher:
         self._servers = config["bootstrap.servers"]
         self.acknowledged: int | None = None
         self._outage_now: str | None = None
+        self._times_replaced = False
         self._refusals: dict[bool, Refusal] = {}  # of frames, and of rejected ones, as long as it is so
         self._unfit: dict[bool, str] = {}  # why their topics can't be used, as long as they are asked for
         self.oldest: int | None = None
@@ -98,7 +99,8 @@ class Publisher:
     @property
     def trouble(self) -> str | None:
         """Why Kafka takes no records now, or no rejected frames; None if it does. For any thread."""
-        return self._refused(rejected=False) or self._outage_now or self._refused(rejected=True)
+        replaced = times_replaced(self._topics.names[False]) if self._times_replaced else None
+        return self._refused(rejected=False) or self._outage_now or replaced or self._refused(rejected=True)
 
     @property
     def topics(self) -> tuple[Difference, ...]:
@@ -162,6 +164,8 @@ class Publisher:
                     break  # and ask again whether that is so
                 if self._passed_over and self._takes_rejected():
                     break  # and begin again with the spool's first
+                if self._sees_times_replaced(flight):
+                    break  # and ask why, sooner than the watch does
                 self._left.clear()
                 with self._turn:
                     given = self._give(flight, from_disk=True)
@@ -182,6 +186,18 @@ class Publisher:
                 flight.close()
         if flight.failed:
             self._note_refusal(Refusal.of(flight.failed, flight.failed_topic))
+
+    def _sees_times_replaced(self, flight: Flight) -> bool:
+        """Whether Kafka has begun to replace the times of receipt. Where its settings can be seen, nothing more is
+        published then until that is mended; where ACLs hide them it is said, and goes on: that it is mended shows in
+        a record that is published, and nowhere else."""
+        replaced, before = flight.times_replaced, self._times_replaced
+        if replaced is None or replaced == before:
+            return False
+        self._times_replaced = replaced
+        if replaced:
+            log.error("%s: %s", self._stream, times_replaced(self._topics.names[False]))
+        return replaced
 
     def _note_refusal(self, refusal: Refusal) -> None:
         """Kafka takes a record no more, which stays in the spool: say so, and wait a while. Rejected frames wait for

@@ -89,6 +89,16 @@ def rejected_wanted(
 FILES_WANTED = WantedTopic(FILES_TOPIC, Role.FILES)
 
 
+def times_replaced(topic: str) -> str:
+    """What is said where a record of that topic bears Kafka's time, not the one that it was published with."""
+    return (
+        f"the topic {topic} has message.timestamp.type=LogAppendTime, so Kafka replaces the times of receipt: files "
+        "are cut and named by its clock, and what waited in a spool seems to come at once; to mend it: "
+        f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
+        "--add-config message.timestamp.type=CreateTime"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FoundTopic:
     """A topic as it is. replicas: by partition, the brokers that have a copy. brokers: of the cluster. config: all

@@ -298,6 +298,22 @@ def test_a_right_that_the_archiver_lacks_is_named_and_all_is_recorded_once_it_is
     assert [file.read_bytes() for file in site.recorder.files()] == [scan(1), scan(2)]
 
 
+def test_times_that_kafka_replaces_are_said_where_settings_are_hidden_too(site: Site) -> None:
+    site.allow_least("ingest", "archiver")
+    site.recorder.create_topic(config={"message.timestamp.type": "LogAppendTime"})
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver()
+        with sender.accept() as connection:
+            connection.sendall(scan(1) + flow(2))
+            for program in (ingest, archiver):
+                program.await_line("ERROR .*message.timestamp.type=LogAppendTime.*to mend it: kafka-configs.sh")
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            connection.sendall(scan(2) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames", count=2)
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert ingest.log.count("ERROR") == archiver.log.count("ERROR") == 1
+
+
 def lacks(right: Right, stream: str) -> str:
     """What is said of that right, when it is missing, of that stream."""
     kind, name, operation = right
