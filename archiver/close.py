@@ -46,7 +46,7 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
             History(config, _GROUP).check_not_hidden([stream])
             return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.spans([stream])
-        left_out = History(config, "unused").in_quarantine(stream)
+        left_out = History(config, _GROUP).in_quarantine(stream)
         read_back = tails.back(spans, lambda entries: _is_enough(_recorded(entries, left_out)))[stream]
         entries = _recorded(read_back, left_out)
         found = situation(entries)

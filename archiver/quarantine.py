@@ -18,11 +18,15 @@ from archiver.foreign import digest_of
 from archiver.history import History, label_of
 from archiver.times import moment
 from ingest.environment import host_name
+from ingest.kafka_rights import Operation, needs, topic_right, with_right
+from ingest.outage import unwrapped
 from ingest.record_headers import Headers, headers_of
 from ingest.topic import QUARANTINE_TOPIC_CONFIG, ContractError, frames_topic, quarantine_topic
 from ingest.topic_admin import ADMIN_CONFIG
 
 _PROG = "archiver quarantine"
+_GROUP = "archiver-quarantine"
+"""It asks for nothing of any group."""
 _KAFKA_SECONDS = 10.0
 _EPOCH = re.compile(rb"[0-9a-f]{16}")
 
@@ -36,8 +40,9 @@ def quarantine(options: argparse.Namespace) -> int:
 
 
 def _quarantine(config: Mapping[str, Any], stream: str, offset: int, why: str, *, force: bool) -> int:
-    history = History(config, "unused")
+    history = History(config, _GROUP)
     if stream not in (streams := history.streams()):
+        history.check_not_hidden([stream])
         return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
     message = history.message(stream, offset)
     if message is None:
@@ -116,7 +121,7 @@ def _create(config: Mapping[str, Any], stream: str) -> None:
         admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[name].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise
+            raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, name))) from None
 
 
 def _publish(config: Mapping[str, Any], stream: str, message: Message, digest: str, said: Mapping[str, str]) -> None:
@@ -129,18 +134,19 @@ def _publish(config: Mapping[str, Any], stream: str, message: Message, digest: s
         "message.max.bytes": int(QUARANTINE_TOPIC_CONFIG["max.message.bytes"]),
     }
     producer = Producer({**config, **ADMIN_CONFIG, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    producer.produce(
-        quarantine_topic(stream),
-        value,
-        digest,
-        partition=0,
-        headers=headers,
-        on_delivery=lambda error, _: outcome.append(error),
-    )
-    producer.flush(_KAFKA_SECONDS + 1)
-    error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
-    if error is not None:
-        raise KafkaException(error)
+    with needs(topic_right(Operation.WRITE, quarantine_topic(stream))), unwrapped():
+        producer.produce(
+            quarantine_topic(stream),
+            value,
+            digest,
+            partition=0,
+            headers=headers,
+            on_delivery=lambda error, _: outcome.append(error),
+        )
+        producer.flush(_KAFKA_SECONDS + 1)
+        error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
+        if error is not None:
+            raise KafkaException(error)
 
 
 def _refuse(why: str) -> int:

@@ -16,8 +16,8 @@ with, nor what comes after it where it is read or mirrored once more.
 A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic, by
 `archiver quarantine`: readers leave out a record whose `record_digest` is the key of one there. That is its content,
 not its offset, which is another in a mirrored topic. The name of that topic has the prefix of frames topics, so that
-it is mirrored with them, under the same rights; and it is compacted, a setting that mirrors keep, so that no retention
-takes it.
+it is mirrored with them, under the same rights; and it is compacted, a setting that mirrors keep, so that retention
+takes none of it.
 """
 
 import hashlib

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AclBinding,
     AclBindingFilter,
@@ -48,6 +49,7 @@ LEAST: dict[str, set[Right]] = {
         for name in ("verify", "repair", "replay")
     },
     "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
+    "quarantine": {(PREFIX, FRAMES, operation) for operation in ("Create", "Read", "Write")},
 }
 """By program or command; as docs/kafka.md has it."""
 
@@ -137,7 +139,7 @@ class Site:
 
     def command(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run it as its user; `arguments` are what that command needs."""
-        whose = () if name == "close" else ("--group", GROUP)
+        whose = () if name in ("close", "quarantine") else ("--group", GROUP)
         stream = ("--stream", self.stream)
         return run_archiver(self.guarded.servers, name, *whose, *stream, *self._as(name), *arguments)
 
@@ -246,6 +248,19 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
             assert lacks(right, site.stream) in done.stderr, (name, right)
             if others:
                 site.guarded.forbid(name, *others)
+
+
+def test_quarantine_needs_what_is_listed_and_names_what_it_lacks(site: Site) -> None:
+    site.recorder.create_topic()
+    producer = Producer({"bootstrap.servers": site.recorder.servers})
+    producer.produce(frames_topic(site.stream), b"whatever", partition=0)
+    producer.flush(SECONDS)
+    for operation in ("Read", "Create", "Write"):
+        done = site.command("quarantine", "--offset", "0")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"this user lacks {operation} on the topic {FRAMES}" in done.stderr
+        site.guarded.allow("quarantine", (PREFIX, FRAMES, operation))
+    assert site.command("quarantine", "--offset", "0").returncode == 0
 
 
 def test_a_right_that_ingest_lacks_is_named_and_all_is_published_once_it_is_given(site: Site) -> None:
