@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from archiver.commits import Commit
 from archiver.feed import Feed
+from archiver.losses import together
 from archiver.pools import Pools
 from archiver.segment_file import LetGoError, SyncError
 from archiver.snapshot import Snapshot
@@ -135,7 +136,7 @@ class Committing:
             commit = snapshot.make_durable()
             if snapshot.file:
                 self.syncs.observe(time.monotonic() - begun)
-            for loss in snapshot.losses:
+            for loss in together(snapshot.losses):
                 self._feed.tell(loss)
         except SyncError as error:
             recording.unsynced = error

@@ -60,13 +60,22 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
         return f"{self.group}/{self.stream}/{self.path}"
 
 
+class FirstLoss(Struct, frozen=True):
+    """The first of several losses that are told as one: its offset, until and what."""
+
+    offset: Count
+    until: Milliseconds
+    what: str
+
+
 class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
     """Records are missing, or may be.
 
     records: how many, null if unknown. what: which, as far as is known, and how it shows. offset: where it was
     noticed, just after the record that showed it. since, until: ms, the times of the last record before the loss, if
     known, and of that record. host: who noticed it. cause: what took them away, null in events that were told before
-    it was told. v: the version of this event.
+    it was told. times: how many losses these are, in a row and of one cause; if several, `first` is the first of
+    them, offset and until are of the last, since is of the first. v: the version of this event.
     """
 
     group: Group
@@ -78,14 +87,17 @@ class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
     until: Milliseconds
     host: str
     cause: Cause | None = None
+    times: Annotated[int, Meta(ge=1)] = 1
+    first: FirstLoss | None = None
     v: Literal[1] = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for the same loss. One record may show several; and offsets come again in a topic
-        that is made anew."""
-        which = hashlib.sha256(f"{self.until} {self.what}".encode(errors="replace")).hexdigest()[:8]
-        return f"{self.group}/{self.stream}/loss/{self.offset}/{which}"
+        """The Kafka key: the same for the same loss, and for the same first of several. One record may show several;
+        and offsets come again in a topic that is made anew."""
+        first = self.first or FirstLoss(self.offset, self.until, self.what)
+        which = hashlib.sha256(f"{first.until} {first.what}".encode(errors="replace")).hexdigest()[:8]
+        return f"{self.group}/{self.stream}/loss/{first.offset}/{which}"
 
 
 class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):

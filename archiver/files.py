@@ -196,7 +196,7 @@ def _file(file: ListedFile) -> dict[str, Any]:
 
 def _loss(loss: RecordsLost) -> dict[str, Any]:
     since = None if loss.since is None else iso(loss.since)
-    told = {name: getattr(loss, name) for name in ("records", "what", "cause", "offset", "host")}
+    told = {name: getattr(loss, name) for name in ("records", "times", "what", "cause", "offset", "host")}
     return {**told, "since": since, "until": iso(loss.until)}
 
 
@@ -229,7 +229,11 @@ def as_table(found: Sequence[Entry]) -> str:
     if salvaged:
         said.append(f"{_many(len(salvaged), 'file')} SALVAGED")
     said.append(f"{sum(file.event.missing for file in files):,} missing")
-    said.append(f"LOST: {_lost(losses)} records, {_many(len(losses), 'time')}" if losses else "nothing lost")
+    said.append(
+        f"LOST: {_lost(losses)} records, {_many(sum(loss.times for loss in losses), 'time')}"
+        if losses
+        else "nothing lost"
+    )
     return f"{table(_HEAD, rows)}\n{', '.join(said)}"
 
 

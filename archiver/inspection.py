@@ -232,7 +232,9 @@ def _follows(before: FileFinished, event: FileFinished, losses: Sequence[Records
     return (
         event.number == before.number + 1
         and before.offset <= event.first.offset
-        and not any(before.offset <= loss.offset <= event.first.offset for loss in losses)
+        and not any(
+            before.offset <= loss.offset and (loss.first or loss).offset <= event.first.offset for loss in losses
+        )
     )
 
 

@@ -1,9 +1,18 @@
-"""Losses of a stream, said where an operator looks: in the log at once, on g3.files with the next commit (law 5)."""
+"""Losses of a stream, said where an operator looks: in the log at once, on g3.files with the next commit (law 5).
+
+A topic may have tens of thousands of holes, and an event takes 5 to 10 ms to be published. So those that show between
+two commits are told together, if they are alike and close to each other (`together`). Where a commit is made depends
+on the clock, and so does what is told together: but a commit is there for good, and what is told after it begins with
+the first loss after it, whose key it has. So after a kill, or a commit that failed, the same losses are told again
+under the same keys, perhaps cut or gone on with at other places; and of each key the last event counts.
+"""
 
 import logging
 from collections.abc import Sequence
 
-from archiver.event import RecordsLost
+from msgspec.structs import replace
+
+from archiver.event import FirstLoss, RecordsLost
 from archiver.finishing import ArchiveRoot
 from archiver.sequence import Cause, Loss
 from archiver.times import moment
@@ -11,8 +20,40 @@ from archiver.times import moment
 log = logging.getLogger(__name__)
 
 
+_TOGETHER_MS = 60_000
+"""Of records' time, from the first to the last: what is told as lost is still found by its time."""
+
+
+def together(losses: Sequence[RecordsLost]) -> list[RecordsLost]:
+    """These losses, as few events: those in a row become one if they have one cause, and all of them a known number
+    of records, or none of them has. Pure."""
+    told: list[RecordsLost] = []
+    for loss in losses:
+        before = told[-1] if told else None
+        if before is None or not _are_one(before, loss):
+            told.append(loss)
+            continue
+        first = before.first or FirstLoss(before.offset, before.until, before.what)
+        times = before.times + loss.times
+        told[-1] = replace(
+            loss,
+            records=None if loss.records is None else loss.records + (before.records or 0),
+            what=f"{times} losses, from {first.what} to {loss.what}",
+            since=before.since,
+            times=times,
+            first=first,
+        )
+    return told
+
+
+def _are_one(before: RecordsLost, loss: RecordsLost) -> bool:
+    begun = before.first.until if before.first else before.until
+    alike = (before.cause, before.records is None) == (loss.cause, loss.records is None)
+    return alike and before.until <= loss.until <= begun + _TOGETHER_MS
+
+
 class Losses:
-    """`events` are those that are still to be told on g3.files.
+    """`events` are those that are still to be told on g3.files, each by itself: `together` before they are.
 
     records: how many are known to be lost, times: how often any were, since this archiver took the stream.
     """

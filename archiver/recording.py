@@ -25,6 +25,7 @@ from archiver.foreign import ForeignRecord, stopped_at
 from archiver.growing_file import GrowingFile, id_of
 from archiver.incoming import Incoming
 from archiver.live import RecordingStatus
+from archiver.losses import together
 from archiver.pools import Pools
 from archiver.recorded import Recorded
 from archiver.resume import Resumed
@@ -422,7 +423,7 @@ class Recording:
 
     def _finish(self, offset: int, of: Checkpoint, file: SegmentFile | None) -> None:
         told = self.incoming.losses
-        losses, told.events = tuple(told.events), []
+        losses, told.events = together(told.events), []
         assert of.partial
         progress = FinishingProgress(of.partial.path)
         done = self._pools.finishers.submit(

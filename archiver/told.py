@@ -7,8 +7,8 @@ from archiver.event import Event, FileFinished, RecordsLost
 from archiver.segmentation import Why
 from archiver.sequence import Cause
 
-_MOST_KEYS = 1000
-"""Of the events told last: while a commit fails, its losses are told again with the next."""
+_MOST_EVENTS = 1000
+"""Of those told last: while a commit fails, its losses are told again with the next."""
 
 
 class Told:
@@ -23,24 +23,30 @@ class Told:
         self.losses: Counter[tuple[str, Cause]] = Counter()
         self.lost_records: Counter[tuple[str, Cause]] = Counter()
         self.missing: Counter[str] = Counter()
-        self._keys: dict[str, None] = {}  # the latest last
+        self._events: dict[str, Event] = {}  # by key, the latest last
 
     def told(self, event: Event) -> None:
         """This event is on g3.files now."""
         with self._lock:
-            if event.key in self._keys:
-                return
-            self._keys[event.key] = None
-            if len(self._keys) > _MOST_KEYS:
-                del self._keys[next(iter(self._keys))]
-            if isinstance(event, FileFinished):
+            before = self._events.pop(event.key, None)
+            self._events[event.key] = event
+            if len(self._events) > _MOST_EVENTS:
+                del self._events[next(iter(self._events))]
+            if isinstance(event, RecordsLost) and event.cause:
+                times, records = _counts(event)
+                times_before, records_before = _counts(before)  # told again, it may be more losses
+                self.losses[event.stream, event.cause] += max(0, times - times_before)
+                self.lost_records[event.stream, event.cause] += max(0, records - records_before)
+            elif isinstance(event, FileFinished) and not isinstance(before, FileFinished):
                 self.files[event.stream, event.why] += 1
                 self.missing[event.stream] += event.missing
-            elif isinstance(event, RecordsLost) and event.cause:
-                self.losses[event.stream, event.cause] += 1
-                self.lost_records[event.stream, event.cause] += event.records or 0
 
     def streams(self) -> set[str]:
         """Of which there is something to tell, also if another archiver has them now."""
         with self._lock:
             return {stream for counted in (self.files, self.losses) for stream, _ in counted}
+
+
+def _counts(event: Event | None) -> tuple[int, int]:
+    """How many losses an event tells of, and how many records that are known to be lost."""
+    return (event.times, event.records or 0) if isinstance(event, RecordsLost) else (0, 0)

@@ -31,8 +31,9 @@ examples:
                bytes, lost_records (null: can't be known), over (false: its next file is being recorded), why, and
                files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses
   salvaged     stream, group, path, start, frames, bytes, sha256, what, host
-  loss         stream, group, records (null: unknown), what, cause (null: told before there were causes),
-               since, until, offset, host. Those of an acquisition stand in its files' losses, and only there
+  loss         stream, group, records (null: unknown), times (how many losses these are), what, cause (null: told
+               before there were causes), since, until, offset, host. Those of an acquisition stand in its files'
+               losses, and only there
   unreadable   what: an event that this program doesn't understand
 Times are ISO 8601 in UTC, sizes in bytes.
 
