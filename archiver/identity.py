@@ -55,13 +55,16 @@ def read(root: Path) -> Identity | None:
         with Directory(root, PRIVATE_DIRECTORY) as private:
             if private.stat(IDENTITY) is None:
                 return None
-            found = parse(private.read(IDENTITY, _MOST_BYTES).decode(errors="replace"))
+            regular = private.is_file(IDENTITY)
+            found = parse(private.read(IDENTITY, _MOST_BYTES).decode(errors="replace")) if regular else None
             private.sync()
     except FileNotFoundError:
         return None  # nobody has recorded there
     if found is None:
         path = root / PRIVATE_DIRECTORY / IDENTITY
-        raise IdentityError(None, f"{path} can't be understood: it must have lines of 16 hex digits and one group")
+        why = "it must have lines of 16 hex digits and one group" if regular else "it is no file"
+        mend = "Restore it, or move it away and start again: what it has to say is told then"
+        raise IdentityError(None, f"{path} can't be understood: {why}. {mend}")
     return found
 
 

@@ -107,7 +107,8 @@ class RecordingStatus:
             yield f"{self.stream}: {times_replaced(frames_topic(self.stream))}"
         if self.unread:
             yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
-        if (lag := self.lag_seconds(now)) > LATE_SECONDS:
+        hangs = self.finishing is not None and self.finishing.hangs  # its records wait for that
+        if (lag := self.lag_seconds(now)) > LATE_SECONDS and not hangs:
             yield f"{self.stream}: {lag:.0f} s behind"
 
 
@@ -139,7 +140,7 @@ class ArchiveStatus:
         loop = self._of_the_loop() if not kafka or self.writing else None
         if loop:
             yield loop
-        yield from self._of_syncs()
+        yield from self._of_disks()
         for difference in self.topics:
             if difference.severity is not Severity.REPORT:
                 yield str(difference)
@@ -165,9 +166,15 @@ class ArchiveStatus:
             return f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
         return None
 
-    def _of_syncs(self) -> Iterator[str]:
+    def _of_disks(self) -> Iterator[str]:
         hanging = [(r.syncing, r.stream) for r in self.streams if r.syncing > HANGING_SECONDS]
         if hanging:
             longest, _ = max(hanging)
             streams = ", ".join(stream for _, stream in hanging)
             yield f"the data disk doesn't answer: a sync has taken {longest:.0f} s, of {streams}"
+        finishing = [(r.finishing, r.stream) for r in self.streams if r.finishing and r.finishing.hangs]
+        if finishing:
+            first, _ = max(finishing, key=lambda found: found[0].step_seconds)
+            streams = ", ".join(stream for _, stream in finishing)
+            what = f"finishing a file ({first.step}) has taken {first.step_seconds:.0f} s"
+            yield f"the data disk doesn't answer: {what}, of {streams}"

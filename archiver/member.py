@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from archiver.layout import PRIVATE_DIRECTORY
 from archiver.live import ArchiveStatus
 from archiver.ownership import check_group
 from archiver.segmentation import Settings
+from ingest.activity import Activity, Hang
 from ingest.throttling import Throttling
 
 log = logging.getLogger(__name__)
@@ -53,15 +54,19 @@ class Member:
         self._streams = streams
         self._told = told
         self._archive: Archive | None = None
+        self._activity = Activity()
         self._throttling = Throttling("consumer_byte_rate", config)
 
     def run(self) -> None:
         """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
         AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
         setting."""
-        check_group(self._root, identity.read(self._root.root))
-        with closing(_Claim.of(self._root.root, self._instance_id)):
-            check_disk(self._root.root, f"check.{self._instance_id}")
+        with ExitStack() as claimed:
+            with self._activity.of("the trial of its file system"):
+                log.info("trying what the file system of %s can do", self._root.root)  # a dead disk hangs here
+                check_group(self._root, identity.read(self._root.root))
+                claimed.enter_context(closing(_Claim.of(self._root.root, self._instance_id)))
+                check_disk(self._root.root, f"check.{self._instance_id}")
             while True:
                 self._archive = Archive(
                     self._root,
@@ -84,6 +89,10 @@ class Member:
                     if not self._archive.fenced_itself or self.stopping.is_set():
                         raise
                     log.warning("a commit from before an outage came too late; joining the group anew")
+
+    def beginning(self) -> Hang | None:
+        """What keeps it from having an archive yet, if that hangs; for any thread."""
+        return self._activity.hang()
 
     def status(self) -> ArchiveStatus | None:
         """How its archive is now, None before there is one; for any thread."""

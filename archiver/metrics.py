@@ -10,6 +10,7 @@ from archiver.live import ArchiveStatus, RecordingStatus
 from archiver.segmentation import Why
 from archiver.sequence import Cause
 from archiver.told import Told
+from ingest.activity import Hang
 from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
 from ingest.topic_contract import Severity
@@ -44,12 +45,17 @@ def metrics(
     return shown.text()
 
 
-def problems(status: ArchiveStatus | None, log: LogStatus, now: float) -> Iterator[str]:
-    """What is wrong, in words. status, now: as for `metrics`."""
+def problems(
+    status: ArchiveStatus | None, log: LogStatus, now: float, beginning: Hang | None = None
+) -> Iterator[str]:
+    """What is wrong, in words. status, now: as for `metrics`. beginning: what keeps it from beginning, if
+    that hangs."""
     if log.problem:
         yield log.problem
     if status:
         yield from status.problems(now)
+    elif beginning:
+        yield f"the data disk doesn't answer: {beginning.what} has taken {beginning.seconds:.0f} s"
     else:
         yield "it hasn't begun yet"
 

@@ -78,7 +78,7 @@ def _http(
         return HttpServer(
             options.http,
             lambda: metrics(member.status(), told, writer.status(), disks.space(options.data_dir), time.time()),
-            lambda: problems(member.status(), writer.status(), time.time()),
+            lambda: problems(member.status(), writer.status(), time.time(), member.beginning()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

@@ -1,9 +1,9 @@
 """What /healthz says, as whoever watches asks for it."""
 
-from processes import eventually, get
+from processes import SECONDS, eventually, get
 
 
-def await_health(port: int, *parts: str) -> str:
+def await_health(port: int, *parts: str, seconds: float = SECONDS) -> str:
     """Until it is a single line with all of that; gives the line."""
 
     def is_so() -> bool:
@@ -11,7 +11,7 @@ def await_health(port: int, *parts: str) -> str:
         return status == 503 and text.count("\n") == 1 and all(part in text for part in parts)
 
     try:
-        eventually(is_so, f"health says {parts}")
+        eventually(is_so, f"health says {parts}", seconds)
     except AssertionError:
         print(f"it says {get(port, '/healthz')}")
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from archives import Source, all_committed, assert_same_tree
 from health import await_health, await_well
-from processes import RawSender, Recorder, eventually, flow, get, scan
+from processes import SECONDS, RawSender, Recorder, eventually, flow, get, scan
 from shims import compiled
 
 from compose.tether import free_port
@@ -92,6 +92,50 @@ def test_the_data_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> No
     for program in (undisturbed, archiver):
         program.await_line(r"finished .* \(end\)")
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+    assert archiver.stop() == 0
+
+
+FINISHING = {
+    "making durable": "/archive/.archiver/{stream}/",
+    "publishing": "/{stream}/20",
+    "adding to SHA256SUMS": "/SHA256SUMS",
+}
+"""Of which step a sync of such a path is."""
+
+
+@pytest.mark.parametrize("step", FINISHING)
+def test_the_data_disk_hangs_while_a_file_is_finished(recorder: Recorder, disk_of: Hang, step: str) -> None:
+    recorder.create_topic()
+    source, port = Source(recorder.servers, recorder.stream), free_port()
+    undisturbed = recorder.archiver(archive="undisturbed")
+    disk = disk_of(FINISHING[step].format(stream=recorder.stream), "sync")
+    archiver = recorder.archiver("--http", str(port))
+    source.start()
+    source.scans(20)
+    eventually(lambda: all_committed(recorder, [source]), "all committed")
+    with disk.dead():
+        source.end()
+        reason = f"the data disk doesn't answer: finishing a file ({step}) has taken "
+        await_health(port, reason, recorder.stream, seconds=2 * SECONDS)
+    await_well(port)
+    for program in (undisturbed, archiver):
+        program.await_line(r"finished .* \(end\)")
+    assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+    assert archiver.stop() == 0
+
+
+def test_the_data_disk_hangs_at_the_start(recorder: Recorder, disk_of: Hang) -> None:
+    recorder.create_topic()
+    source, port = Source(recorder.servers, recorder.stream), free_port()
+    disk = disk_of("/archive/.archiver/", "sync")
+    with disk.dead():
+        archiver = recorder.archiver("--http", str(port))
+        archiver.await_line("health at")
+        await_health(port, "the data disk doesn't answer: the trial of its file system has taken 1")
+    source.start()
+    source.scans(20)
+    eventually(lambda: all_committed(recorder, [source]), "all committed")
+    await_well(port)
     assert archiver.stop() == 0
 
 

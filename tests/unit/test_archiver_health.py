@@ -15,6 +15,7 @@ from ingest.activity import Activity, Hang
 ENDED = FinishingStatus("17000/slot/x_000.g3", 7.0, "publishing", "[Errno 5] Input/output error")
 TOLD = replace(ENDED, step="telling of", error="Broker: Message size too large", of_kafka=True)
 SLOWLY = replace(ENDED, step="reading back", error=None)
+HANGING = replace(ENDED, error=None, seconds=40.0, step_seconds=21.0)
 
 
 def problems(status: ArchiveStatus, **recording: object) -> list[str]:
@@ -27,7 +28,8 @@ IDLE: list[dict[str, object]] = [
     {"uncommitted": 14.0},
     {"syncing": 9.0, "uncommitted": 14.0},
     {"finishing": replace(ENDED, seconds=4.0)},
-    {"finishing": replace(SLOWLY, seconds=59.0)},
+    {"finishing": replace(SLOWLY, seconds=59.0, step_seconds=59.0)},
+    {"finishing": replace(HANGING, step_seconds=19.0)},
     {"commit_error": "Broker: Group rebalance in progress", "uncommitted": 2.0},
 ]
 
@@ -49,6 +51,10 @@ PROBLEMS: list[tuple[dict[str, object], str]] = [
     (
         {"finishing": replace(SLOWLY, seconds=61.0)},
         "slot: 17000/slot/x_000.g3 isn't finished 61 s after its end: still reading back",
+    ),
+    (
+        {"finishing": HANGING, "offset": 1, "time": 1},
+        "the data disk doesn't answer: finishing a file (publishing) has taken 21 s, of slot",
     ),
 ]
 

@@ -82,3 +82,9 @@ def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None
     (root / ".archiver" / "identity").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="no file"):
         identity.read(root)
+
+
+def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
+    (root / ".archiver" / "identity").mkdir()
+    with pytest.raises(IdentityError, match=rf"{root}/.archiver/identity can't .*: it is no file. .* move it away"):
+        identity.read(root)
