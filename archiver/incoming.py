@@ -42,9 +42,10 @@ class Incoming:
         self._messages: deque[Message] = deque()
         self._newest: Message | None = None  # that was taken in, since `begin`
         self._taken: Message | None = None  # the last one
-        self._former = 0  # so many of those that wait are of a topic of that name that has been deleted since
+        self._count = 0  # of the messages that were taken
+        self._former_until = 0  # that count: until then they are of a topic of that name that has been deleted since
+        self._deleted: deque[tuple[int, str]] = deque()  # after so many, what was deleted before the next one
         self._begins_anywhere = False  # in the midst of an acquisition, perhaps
-        self._tell_after_next = False  # whatever the next record shows
         self._turns_told = 0
 
     def __bool__(self) -> bool:
@@ -83,7 +84,8 @@ class Incoming:
         """Forget the messages that wait; none comes in until `begin`."""
         self._messages.clear()
         self._newest = None
-        self.bytes = self._former = 0
+        self.bytes = self._former_until = 0
+        self._deleted.clear()
         self.deliveries.next_offset = None
 
     def record(self) -> Record | None:
@@ -98,7 +100,7 @@ class Incoming:
                 log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
         kind, self.time = message.timestamp()
         self._see_whose_time(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
-        if self._former:
+        if self._count < self._former_until:
             # Where it lay says nothing any more: to go on after it is to begin with what that topic has now.
             assert self.next is not None
             offset, after = self.next, self.next
@@ -108,7 +110,7 @@ class Incoming:
         self._messages.popleft()
         self._taken = message
         self.bytes -= len(message)
-        self._former = max(0, self._former - 1)
+        self._count += 1
         self.next = after
         return record
 
@@ -121,7 +123,9 @@ class Incoming:
         """The first of the messages is in quarantine."""
         message = self._messages.popleft()
         self.bytes -= len(message)
-        self.next = (message.offset() or 0) + 1
+        if self._count >= self._former_until:
+            self.next = (message.offset() or 0) + 1
+        self._count += 1
         self.left_out += 1
 
     def _see_whose_time(self, offset: int, *, replaced: bool) -> None:
@@ -136,31 +140,32 @@ class Incoming:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""
         if not self._messages or not room or label.chunk != (1, 1) or self.seen.incomplete or not self._taken:
             return None
-        if self._former:
+        if self._count < self._former_until:
             return None  # their offsets don't count
         run = take_run(self._messages, self._taken, label, room)
         if run:
             self.seen.went_on(label.epoch, run.label.seq)
             self.time, self.next = run.times[-1], run.offset + 1
             self.bytes -= run.bytes
+            self._count += len(run.times)
         return run
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
         expected = self.deliveries.next_offset
-        self.losses.deleted(expected, earliest)
+        after = self._count + len(self._messages)
+        self._deleted.append((after, self.losses.deleted(expected, earliest)))
         self.deliveries.begin(earliest)
         is_another_topic = expected is not None and expected > earliest
         if is_another_topic:
-            self._former = len(self._messages)
+            self._former_until = after
         if is_another_topic or not self._messages:
             self.next = earliest
-        self._tell_after_next = True
 
     def saw(self, record: Record, since: int | None) -> None:
         """That record is recorded. since: ms, of the last frame recorded before it, if known."""
         self.seen.saw(record.label)
-        if self._tell_after_next:
+        if self._deleted and self._count > self._deleted[0][0]:
             self._tell(since)
 
     def tell_losses(self, since: int | None) -> None:
@@ -169,9 +174,11 @@ class Incoming:
             self._tell(since)
 
     def _tell(self, since: int | None) -> None:
-        self.losses.found(self.seen.losses, since, self.time, self.next or 0)
+        deleted = ""
+        while self._deleted and self._count > self._deleted[0][0]:
+            _, deleted = self._deleted.popleft()
+        self.losses.found(self.seen.losses, since, self.time, self.next or 0, deleted)
         self.seen.losses.clear()
-        self._tell_after_next = False
         if self.seen.turns > self._turns_told:
             self._turns_told = self.seen.turns
             log.error(

@@ -63,24 +63,23 @@ class Losses:
         self.records = self.times = 0
         self._archive = archive
         self._stream = stream
-        self._deleted = ""
 
-    def deleted(self, at: int | None, earliest: int) -> None:
-        """The topic hasn't the offset any more at which recording was to go on; it goes on at `earliest`.
-
-        How many records are lost, if any, is for the next one's seq to show.
+    def deleted(self, at: int | None, earliest: int) -> str:
+        """The topic hasn't the offset any more at which recording was to go on; it goes on at `earliest`. Gives that
+        in words, for `found`: how many records are lost, if any, is for the seq of the one at `earliest` to show.
         """
-        self._deleted = f"offsets {at} to {earliest - 1} were deleted from the topic before they were recorded"
+        what = f"offsets {at} to {earliest - 1} were deleted from the topic before they were recorded"
         if at is not None and at > earliest:
-            self._deleted = f"the topic ends before offset {at}, where recording was to go on: it has been made anew"
-        log.error("%s: %s; going on at offset %d", self._stream, self._deleted, earliest)
+            what = f"the topic ends before offset {at}, where recording was to go on: it has been made anew"
+        log.error("%s: %s; going on at offset %d", self._stream, what, earliest)
+        return what
 
-    def found(self, losses: Sequence[Loss], since: int | None, until: int, offset: int) -> None:
+    def found(self, losses: Sequence[Loss], since: int | None, until: int, offset: int, deleted: str) -> None:
         """A record showed these; none, if nothing is missing before it.
 
-        since, until: ms, of the last record before, if known, and of that one. offset: after it.
+        since, until: ms, of the last record before, if known, and of that one. offset: after it. deleted: what was
+        deleted before that record; empty if nothing was.
         """
-        deleted, self._deleted = self._deleted, ""
         for loss in losses:
             self.times += 1
             self.records += loss.records or 0

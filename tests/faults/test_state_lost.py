@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import Source, assert_same_tree, disturbed, left_behind, quick_session, told
+from archives import Gate, Source, assert_same_tree, disturbed, left_behind, quick_session, told
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
 from proxy import FarBroker
@@ -253,3 +253,28 @@ def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, actio
     archiver.await_line(r"finished .* \(end\)")
     assert [event["frames"] for event in events(recorder) if event["event"] == "salvaged"] == [5]
     assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [1]
+
+
+def test_what_retention_took_is_told_as_that_although_records_from_before_it_wait(recorder: Recorder) -> None:
+    """They wait for a file to be finished; nothing is missing before them, and none of it is ingest's loss."""
+    recorder.create_topic()
+    source, gate = Source(recorder.servers, recorder.stream), Gate(recorder.directory)
+    source.start()
+    source.scans(5)
+    archiver = disturbed(recorder, gate.at(r"link .*\.g3$"), archive="archive")
+    source.end()
+    archiver.await_line("^stopped_at: hold")
+    archiver.send(signal.SIGSTOP)
+    source.start()  # this much is on its way, as the answer to a fetch
+    source.scans(10)
+    source.scans(10)
+    delete_before(recorder.servers, frames_topic(recorder.stream), source.sent - 2)
+    archiver.send(signal.SIGCONT)
+    archiver.await_line("were deleted from the topic")
+    gate.open()
+    source.end()
+    archiver.await_line(r"finished .* \(end\)", count=2)
+    losses = [event for event in events(recorder) if event["event"] == "loss"]
+    assert losses
+    assert [event["cause"] for event in losses] == ["deleted"] * len(losses)
+    assert all("were deleted from the topic" in event["what"] for event in losses)
