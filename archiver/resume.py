@@ -21,10 +21,11 @@ from archiver.identity import Identity
 from archiver.layout import SUMS, PartialName, start_and_number
 from archiver.ownership import another
 from archiver.partials import unlocked_partials
+from archiver.place_in_topic import Place, last_whole_frame, place_after
 from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError
 from archiver.segmentation import Settings, State, closed
-from archiver.sequence import Cause, forgotten_before, undone
+from archiver.sequence import Cause, Seen, forgotten_before, undone
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
         log.error("%s: its partial shows that there was a state; going on from the topic's first record", stream)
         start = replace_resumed(start, offset=None)
     names = found.state.names
+    after: Place | None = None
     for name in orphans:
         orphan = PartialName.parse(name)
         assert orphan
@@ -173,12 +175,44 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
             archive.discard(stream, name)
             log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
             continue
+        if start.offset is None:
+            after = max((after, _end_of(archive, feed, start, orphan, name, abandoned)), key=_offset)
         why = "its state is lost, and the topic can't give it again"
         if saved := salvage(archive, feed, stream, name, why, abandoned):
             begin, number = start_and_number(saved.path)
             names = replace(names, newest=max(names.newest, begin), highest=max(names.highest, number))
     found = replace(found, state=replace(found.state, names=names))
-    return Resumed(found, start.offset, known=start.known)
+    if after is None:
+        return Resumed(found, start.offset, known=start.known)
+    log.info("%s: the topic has its last frame; going on after that, at offset %d", stream, after.offset)
+    seen = Seen(found.epochs, found.forgotten)
+    seen.also([(after.epoch, after.seq)], ())
+    found = replace(found, epochs=seen.epochs(), forgotten=seen.forgotten)
+    return Resumed(found, after.offset)
+
+
+def _end_of(
+    archive: ArchiveRoot, feed: Feed, start: Resumed, orphan: PartialName, name: str, abandoned: Abandoned
+) -> Place | None:
+    """Where the topic goes on after what that partial holds; None if it hasn't that any more. Then, if no state shows
+    what is missing before its first record, that is told as lost."""
+    stream = start.checkpoint.state.stream
+    with archive.private(stream) as private:
+        frame = last_whole_frame(private, name, abandoned) if private.is_file(name) else b""
+    after = place_after(feed.history, stream, frame, abandoned) if frame else None
+    if after is None and not start.known:
+        first, _ = feed.history.span(stream)
+        time = feed.history.time(stream)
+        until = orphan.first if time is None else time
+        what = f"after what {orphan.path} holds, whose state is lost, and before offset {first}, records may be lost"
+        log.error("%s: LOST, perhaps: %s", stream, what)
+        loss = RecordsLost(archive.group, stream, None, what, first, orphan.first, until, archive.host, Cause.DELETED)
+        feed.tell(loss)
+    return after
+
+
+def _offset(place: Place | None) -> int:
+    return place.offset if place else -1
 
 
 def _comes_again(feed: Feed, start: Resumed, orphan: PartialName) -> bool:

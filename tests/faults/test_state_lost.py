@@ -9,6 +9,7 @@ from archives import Gate, Source, assert_same_tree, disturbed, left_behind, qui
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
 from proxy import FarBroker
+from spt3g import core
 
 from ingest.topic import frames_topic
 
@@ -117,6 +118,45 @@ def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
     assert not left_behind(recorder, "archive")
     assert "LOST" not in archiver.log
     assert recorder.command("verify").returncode == 0
+
+
+@pytest.mark.parametrize("gone", [4, 9, 11], ids=["half of the file", "all of it", "and what came after"])
+@pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
+def test_of_a_group_that_was_moved_what_retention_took_is_told_and_nothing_is_recorded_twice(
+    recorder: Recorder, quick: tuple[str, str], files: int, gone: int
+) -> None:
+    """Two frames more came while the archiver was away. gone: so many of the 11 frames have left the topic."""
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    archiver = recorder.archiver(*quick)
+    for _ in range(files):
+        source.start()
+        source.scans(2)
+        source.end()
+    source.start()
+    begun = source.sent
+    source.scans(9)
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    assert archiver.stop() == 0
+    source.scans(2)
+    delete_before(recorder.servers, frames_topic(recorder.stream), begun + gone)
+    move_group(recorder, source.sent)
+    archiver = recorder.archiver(*quick)
+    source.scans(1)
+    source.end()
+    archiver.await_line(r"finished .* \(end\)")
+    assert archiver.stop() == 0
+    found = [number for path in recorder.files() for number in scans_in(path)]
+    last_there = 2 * files + 9 + max(0, gone - 9)
+    assert found == [*range(2 * files + 9), *range(last_there, source.frames)]
+    losses = [event for event in events(recorder) if event["event"] == "loss"]
+    assert bool(losses) == (gone >= 9)
+    assert recorder.command("verify").returncode == 0
+
+
+def scans_in(path: Path) -> list[int]:
+    """The numbers of the data frames in a file."""
+    return [frame["frame_num"] for frame in core.G3File(str(path)) if frame.type == core.G3FrameType.Scan]
 
 
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
