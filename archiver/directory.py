@@ -44,17 +44,17 @@ class Directory:
     def __init__(self, root: Path, below: str, *, make: bool = False) -> None:
         self.path, self.below = root / below, below
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        at = root
         try:
             if make and self.stat(PRIVATE_DIRECTORY) is None:
                 raise OSError(errno.ENODEV, f"no {PRIVATE_DIRECTORY} in it: is its disk mounted?", str(root))
             for name in filter(None, below.split("/")):
+                at /= name
                 self._enter(name, make)
         except OSError as error:
             os.close(self._fd)
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise OSError(
-                    error.errno, "a link or a file is where a directory should be", str(self.path)
-                ) from None
+                raise OSError(error.errno, "a link or a file is where a directory should be", str(at)) from None
             raise
 
     def lock(self, name: str, how: int) -> int:
@@ -149,8 +149,12 @@ class Directory:
 
     def unlink(self, name: str) -> None:
         """Remove a file, if it is there. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def check_room(self, count: int, name: str) -> None:
         """Whether a copy of that file, of `count` bytes, has room: one that doesn't would fill the disk for all who

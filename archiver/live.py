@@ -90,6 +90,7 @@ class RecordingStatus:
     def problems(self, now: float, *, kafka_is_explained: bool = False) -> Iterator[str]:
         """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch.
         kafka_is_explained: what is wrong with Kafka, or with all streams, is told elsewhere."""
+        finishing = self.finishing.problem(kafka_is_explained=kafka_is_explained) if self.finishing else None
         if self.stopped:
             yield f"{self.stream}: stopped {self.stopped}"
         if self.trouble:
@@ -98,8 +99,8 @@ class RecordingStatus:
             why = "its open file is copied or saved, or g3.files is looked through"
             yield f"{self.stream}: not recorded for {self.taking_up:.0f} s: {why}"
         elif self.finishing:
-            if problem := self.finishing.problem(kafka_is_explained=kafka_is_explained):
-                yield f"{self.stream}: {problem}"
+            if finishing:
+                yield f"{self.stream}: {finishing}"
         elif self.uncommitted > UNCOMMITTED_SECONDS and not (kafka_is_explained or self.syncing > HANGING_SECONDS):
             why = self.commit_error or "Kafka doesn't answer its commits"
             yield f"{self.stream}: what came {self.uncommitted:.0f} s ago isn't committed: {why}"
@@ -107,8 +108,9 @@ class RecordingStatus:
             yield f"{self.stream}: {times_replaced(frames_topic(self.stream))}"
         if self.unread:
             yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
-        hangs = self.finishing is not None and self.finishing.hangs  # its records wait for that
-        if (lag := self.lag_seconds(now)) > LATE_SECONDS and not hangs:
+        # What it waits for has been said: that it is behind is an effect.
+        waits = self.stopped or self.trouble or finishing or (self.finishing and self.finishing.hangs)
+        if (lag := self.lag_seconds(now)) > LATE_SECONDS and not waits:
             yield f"{self.stream}: {lag:.0f} s behind"
 
 

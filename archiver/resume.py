@@ -156,7 +156,7 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
     keep = {found.partial.name} if found.partial else set()
     with archive.private(stream) as private:
         for name in private.names():
-            if name.startswith(f"{SUMS}."):
+            if name.startswith(f"{SUMS}.") and private.is_file(name):  # of a kill; what else is so called isn't ours
                 private.unlink(name)
         orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
     if not orphans:

@@ -89,3 +89,20 @@ def test_a_foreign_file_gets_its_line_once_it_is_no_longer_written_to(recorder: 
     source.end()
     eventually(lambda: "copied_000.g3" in sums.read_text(), "the other one has, too")
     assert archiver.stop() == 0
+
+
+def test_a_directory_in_the_place_of_a_temporary_file_of_ours_is_left_and_keeps_no_stream_from_being_recorded(
+    recorder: Recorder,
+) -> None:
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    private = recorder.data() / ".archiver" / recorder.stream
+    (private / "SHA256SUMS.0123abcd").mkdir(parents=True)
+    (private / "SHA256SUMS.89abcdef").write_text("of a kill")
+    archiver = recorder.archiver()
+    source.start()
+    source.scans(3)
+    source.end()
+    archiver.await_line(r"finished .* \(end\)")
+    assert [path.name for path in private.glob("SHA256SUMS.*")] == ["SHA256SUMS.0123abcd"]
+    assert archiver.stop() == 0

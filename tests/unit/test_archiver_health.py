@@ -52,6 +52,11 @@ PROBLEMS: list[tuple[dict[str, object], str]] = [
         {"finishing": replace(SLOWLY, seconds=61.0)},
         "slot: 17000/slot/x_000.g3 isn't finished 61 s after its end: still reading back",
     ),
+    ({"trouble": "full", "offset": 1, "time": 1}, "slot: can't write: full"),
+    (
+        {"finishing": ENDED, "offset": 1, "time": 1},
+        "slot: 17000/slot/x_000.g3 isn't finished 7 s after its end: publishing: [Errno 5] Input/output error",
+    ),
     (
         {"finishing": HANGING, "offset": 1, "time": 1},
         "the data disk doesn't answer: finishing a file (publishing) has taken 21 s, of slot",

@@ -48,8 +48,9 @@ def test_a_link_on_the_way_is_not_followed(root: Path, tmp_path: Path, planted: 
     (root / planted).parent.mkdir(exist_ok=True)
     (root / planted).symlink_to(elsewhere if planted == "15463" else elsewhere / "crate1slot2")
     for make in (False, True):
-        with pytest.raises(OSError, match="a link or a file is where a directory should be"):
+        with pytest.raises(OSError, match="a link or a file is where a directory should be") as refused:
             Directory(root, "15463/crate1slot2", make=make)
+        assert refused.value.filename == str(root / planted)
     assert not list((elsewhere / "crate1slot2").iterdir())
 
 
