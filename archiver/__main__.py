@@ -129,7 +129,10 @@ def main(args: list[str] | None = None) -> int:
         # Here, so that --help and wrong usage need not wait for all that recording takes.
         from archiver.process import run
 
-        return run(options, signals)
+        code = run(options, signals)
+    from ingest.ending import end_process
+
+    return end_process(code)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -26,6 +27,7 @@ from archiver.finishing import ArchiveRoot
 from archiver.history import BATCH_BYTES
 from archiver.live import ArchiveStatus
 from archiver.ownership import AnotherArchiveError, identified
+from archiver.patience import unless
 from archiver.pools import Pools
 from archiver.recording import Recording
 from archiver.segmentation import Settings
@@ -45,6 +47,8 @@ _IDENTIFY_AGAIN_SECONDS = 0.5
 _REVOKED_SECONDS = 0.5
 """How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
 them next does it then; and while they go to another member, all that stay here wait."""
+_POOLS_SECONDS = 1.0
+"""At a stop, for what waits for Kafka: it may wait for a resolver that hangs, and has nothing to lose."""
 _DISK_SECONDS = 15.0
 """How long, twice at most, their disks may take for a sync, before what that was for is left to be recorded again."""
 
@@ -73,7 +77,7 @@ class Archive:
         self._settings = settings
         self._recordings: dict[str, Recording] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
-        self._feed = Feed(config, root.group, instance_id, streams, self, told)
+        self._feed = Feed(config, root.group, instance_id, streams, self, told, stopping)
         self._pools = Pools(root.root)
         self._committing = Committing(self._feed, self._pools)
         self._commit_errors = CommitErrors(root.group)
@@ -91,7 +95,7 @@ class Archive:
         try:
             ours = self._identify()
             if ours:
-                self._feed.join(self.stopping)
+                self._feed.join()
             while ours and not (self.stopping.is_set() or self._throttling.is_too_long):
                 self._turned = time.monotonic()
                 try:
@@ -107,7 +111,7 @@ class Archive:
         finally:
             self._abandon(list(self._recordings), "this archiver stops")
             self._feed.refuse()
-            self._pools.shutdown()
+            self._pools.shutdown(_POOLS_SECONDS if self.stopping.is_set() else None)
             self._feed.close()
         if self.stopping.is_set():
             log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
@@ -151,8 +155,12 @@ class Archive:
         full = False
         while not (self.stopping.is_set() or self._throttling.is_too_long):
             try:
-                self._root = identified(self._root, self._feed.history)
+                ask = partial(identified, self._root, self._feed.history)
+                self._root = unless(self.stopping, "identifying", ask)
                 return True
+            except TimeoutError:
+                if not self.stopping.is_set():
+                    raise
             except KafkaException as error:
                 self._feed.trouble.met(error.args[0])
             except OSError as error:

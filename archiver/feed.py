@@ -27,7 +27,7 @@ from archiver.event import Event, FileFinished
 from archiver.history import BATCH_BYTES, CONNECTED_CONFIG, FETCH_CONFIG, MOST_RECORDS, History, metadata_of
 from archiver.last_files import LastFiles
 from archiver.overtaken import Overtaken
-from archiver.patience import within
+from archiver.patience import unless, within
 from archiver.reading import Reading
 from archiver.telling import Telling
 from archiver.trouble import Trouble
@@ -88,7 +88,7 @@ class Streams(Protocol):
 
 class Feed:
     """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
-    given each event that Kafka has, in the thread that told it.
+    given each event that Kafka has, in the thread that told it. stopping: ends `join`, and what else waits for Kafka.
 
     `trouble`: Kafka's. `topics`: what isn't right of those that are used. `reading`: which streams are read.
     `settled`: whether the group has given us our first streams; until then `batch` should not wait long, as what
@@ -103,6 +103,7 @@ class Feed:
         streams: Sequence[str] | None,
         recordings: Streams,
         told: Callable[[Event], None],
+        stopping: threading.Event,
     ) -> None:
         self.trouble = Trouble(config["bootstrap.servers"])
         common = {**config, "error_cb": self.trouble.client_error}
@@ -129,18 +130,20 @@ class Feed:
         self._leaving = False
         self.settled = False
         self._overtaken = Overtaken(self.trouble.met)
-        self._stopping = threading.Event()
-
-    def join(self, stopping: threading.Event) -> None:
-        """Wait for Kafka, see to it that g3.files exists, and join the group."""
         self._stopping = stopping
-        while not stopping.is_set():
+
+    def join(self) -> None:
+        """Wait for Kafka, see to it that g3.files exists, and join the group."""
+        while not self._stopping.is_set():
             try:
-                self._create_files_topic()
+                unless(self._stopping, "joining", self._create_files_topic)
                 break
+            except TimeoutError:
+                if not self._stopping.is_set():
+                    raise
             except KafkaException as error:
                 self.trouble.met(error.args[0])
-                stopping.wait(0.5)
+                self._stopping.wait(0.5)
         self.topics.start()
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 

@@ -1,9 +1,11 @@
 """The threads beside the loop's: each kind of work has its own, so that none waits for another kind."""
 
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from archiver.foreign_sums import ForeignSums
+from archiver.patience import within
 from archiver.taking_up import Takers
 
 _WRITING_THREADS = 4
@@ -28,8 +30,19 @@ class Pools:
         self.committer: Executor = ThreadPoolExecutor(1, "committing")
         self.foreign_sums = ForeignSums(root)
 
-    def shutdown(self) -> None:
-        """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs."""
-        for pool in (self.finishers, self.takers, self.writers, self.syncers, self.telling, self.committer):
+    def shutdown(self, seconds: float | None = None) -> None:
+        """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs.
+
+        seconds: how long what waits for Kafka may take; None if it may for ever. What takes longer goes on until the
+        process ends.
+        """
+        for pool in (self.finishers, self.writers, self.syncers):
             pool.shutdown()
+
+        def end() -> None:
+            for pool in (self.takers, self.telling, self.committer):
+                pool.shutdown()
+
+        with suppress(TimeoutError):
+            within(seconds, "ending", end)
         self.foreign_sums.close()

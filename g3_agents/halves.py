@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
 from archiver.commits import FencedError
 from archiver.event import Event
@@ -19,7 +19,7 @@ from archiver.ownership import AnotherArchiveError
 from g3_agents.options import settings
 from ingest.connection import ListenError
 from ingest.environment import host_name
-from ingest.flight import PRODUCER_CONFIG, of_any_client
+from ingest.flight import PRODUCER_CONFIG, check_settings, of_any_client
 from ingest.publisher import Publisher
 from ingest.settings import kafka_client, kafka_refusal
 from ingest.source import ConnectTo
@@ -128,7 +128,7 @@ class Ingesting(Half):
     def _work(self) -> None:
         options = self._options
         config = kafka_client(options, PRODUCER_CONFIG)
-        Producer(config)  # raises on a wrong setting, before anything is opened
+        check_settings(config)  # before anything is opened
         source = options.listen or ConnectTo(options.address, options.port)
         with (
             TopicWatch(of_any_client(config)) as watch,

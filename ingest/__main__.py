@@ -136,7 +136,10 @@ def main(args: list[str] | None = None) -> int:
     with StopSignals() as signals:
         from ingest.process import run
 
-        return run(options, several, signals)
+        code = run(options, several, signals)
+    from ingest.ending import end_process
+
+    return end_process(code)
 
 
 def default_spool_dir() -> Path:

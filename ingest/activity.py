@@ -32,6 +32,11 @@ class Activity:
         finally:
             self._now = before
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is at something. For any thread."""
+        return self._now is not None
+
     def hang(self) -> Hang | None:
         """What it has been at, if that has taken too long. For any thread."""
         now = self._now

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
 from ingest.connection import ListenError
-from ingest.flight import PRODUCER_CONFIG, of_any_client
+from ingest.flight import PRODUCER_CONFIG, check_settings, of_any_client
 from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client, kafka_refusal
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
     writer = log_of_service(options.log_level, options.log_format)
     try:
         config = kafka_client(options, PRODUCER_CONFIG)
-        Producer(config)  # raises on a wrong setting, before anything is opened
+        check_settings(config)  # before anything is opened
         if several:
             return _run_several(options, several, config, writer, signals)
         return _run_one(options, config, writer, signals)

@@ -25,7 +25,10 @@ LATE_SECONDS = 30.0
 _SPOOL_RETRY_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _STOP_SECONDS = 3.0
-"""How long a stop waits for Kafka before it leaves the rest in the spool."""
+"""How long a stop waits for the reader, and for Kafka, before it leaves the rest in the spool."""
+_LEAST_SECONDS = 1.0
+"""So long it waits for Kafka however long the reader took, and then for the publisher to end: it does at once, but
+where it gives up a client while the resolver hangs (ending.py)."""
 _LAST_TRIES_SECONDS = 2.0
 """How long a stop waits, within that, for room on a full disk."""
 
@@ -146,11 +149,14 @@ class Stream:
         self.over.wait()
         self._connection.stop()
         self._spool.stop()
+        until = time.monotonic() + _STOP_SECONDS
         reader.join(_STOP_SECONDS)
         self._publisher.stop()
-        writer.join(_STOP_SECONDS)
+        writer.join(max(_LEAST_SECONDS, until - time.monotonic()))
         self._publisher.abandon()
-        writer.join()
+        writer.join(_LEAST_SECONDS)
+        while writer.is_alive() and self._publisher.activity.busy:  # with the spool, not with Kafka's resolver
+            writer.join(_LEAST_SECONDS)
         if not reader.is_alive():  # the resolver may hang
             self._connection.close()
         for thread in (reader, writer):
