@@ -83,6 +83,7 @@ class Archive:
         self._commit_errors = CommitErrors(root.group)
         self._activity = Activity()
         self._failures = StreamFailures(self._feed, self._pools)
+        self._unidentified: str | None = None  # why nothing is recorded yet
         self._commit_at = 0.0
         self._turned = time.monotonic()
 
@@ -139,6 +140,7 @@ class Archive:
             refused=self._commit_errors.refused(),
             writing=self._activity.hang(),
             throttled=self._throttling.problem(time.monotonic()),
+            unidentified=self._unidentified,
         )
 
     @property
@@ -152,7 +154,6 @@ class Archive:
 
         Raises AnotherArchiveError, OSError.
         """
-        full = False
         while not (self.stopping.is_set() or self._throttling.is_too_long):
             try:
                 ask = partial(identified, self._root, self._feed.history)
@@ -162,13 +163,15 @@ class Archive:
                 if not self.stopping.is_set():
                     raise
             except KafkaException as error:
+                self._unidentified = None  # that is said as Kafka's
                 self._feed.trouble.met(error.args[0])
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                if not full:
-                    log.error("%s: can't note which archive it is: %s; still trying", self._root.root, error)
-                full = True
+                why = f"{self._root.root}: can't note which archive it is: {error}"
+                if not self._unidentified:
+                    log.error("%s; still trying", why)
+                self._unidentified = why
             self.stopping.wait(_IDENTIFY_AGAIN_SECONDS)
         return False
 

@@ -121,7 +121,7 @@ class ArchiveStatus:
     all streams together; syncs: of each open file. throttled: what is to be said of Kafka's quotas, None if it
     doesn't throttle; throttled_seconds: for how long it has, in all. topics: what isn't right of those that are
     used. refused: why Kafka refuses commits, until somebody mends that. writing: a write that its loop waits for, if
-    that hangs."""
+    that hangs. unidentified: why it can't begin, if its directory can't take a new archive's identity."""
 
     streams: tuple[RecordingStatus, ...]
     trouble: str | None
@@ -134,9 +134,13 @@ class ArchiveStatus:
     topics: tuple[Difference, ...] = ()
     refused: str | None = None
     writing: Hang | None = None
+    unidentified: str | None = None
 
     def problems(self, now: float) -> Iterator[str]:
         """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch."""
+        if self.unidentified:
+            yield f"nothing is recorded yet: {self.unidentified}"
+            return
         if kafka := self._of_kafka():
             yield kafka
         loop = self._of_the_loop() if not kafka or self.writing else None

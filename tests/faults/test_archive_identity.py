@@ -11,6 +11,7 @@ import pytest
 from archives import Source, all_committed, assert_same_tree, disturbed, left_behind
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from health import await_health, await_well
 from processes import SECONDS, Program, Recorder, eventually, get
 
 from archiver.identity import IDENTITY, parse
@@ -280,3 +281,15 @@ def test_until_kafka_answers_it_says_that_it_waits(recorder: Recorder) -> None:
     assert (status, "Kafka: " in text) == (503, True)
     assert not (recorder.data() / ".archiver" / IDENTITY).exists()
     assert archiver.stop() == 0
+
+
+def test_on_a_full_disk_a_new_archive_says_that_it_waits(recorder: Recorder) -> None:
+    recorder.create_topic()
+    port = free_port()
+    full = ["ENOSPC", "before", r"fsync .*/\.archiver/identity\.", "--times", "8"]
+    archiver = disturbed(recorder, full, "--http", str(port), archive="archive")
+    archiver.await_line("health at")
+    await_health(port, "nothing is recorded yet: ", "can't note which archive it is: ", "No space left")
+    await_well(port)
+    assert archiver.stop() == 0
+    archiver.await_line("can't note which archive it is: .*; still trying")
