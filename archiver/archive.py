@@ -158,6 +158,7 @@ class Archive:
             try:
                 ask = partial(identified, self._root, self._feed.history)
                 self._root = unless(self.stopping, "identifying", ask)
+                self._unidentified = None
                 return True
             except TimeoutError:
                 if not self.stopping.is_set():
