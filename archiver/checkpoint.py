@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from archiver.layout import FILE, PartialName, parse_path
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
 from archiver.sequence import changes, undone, without_oldest
+from ingest.epoch import mark_of
 from ingest.topic import Kind
 
 MAX_CHARACTERS: Final = 4095
@@ -147,6 +148,21 @@ def encode(checkpoint: Checkpoint) -> str:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
     decode(text, checkpoint.state.stream)  # 20 us, once a second for each stream
     return text
+
+
+def least(text: str, stream: str) -> str:
+    """The same checkpoint in as few characters as may be, for a Kafka that takes fewer than usual: without where the
+    archive is, and of the epochs of each spool only the latest, which tells duplicates as well (sequence.py)."""
+    try:
+        checkpoint = decode(text, stream)
+    except CheckpointError:
+        return text  # of none of ours
+    if checkpoint.archive:
+        checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
+    spools = len({mark_of(epoch) for epoch, _ in checkpoint.epochs})
+    while len(checkpoint.epochs) > spools:
+        checkpoint = _without_oldest_epoch(checkpoint)
+    return encode(checkpoint)
 
 
 def decode(text: str, stream: str) -> Checkpoint:

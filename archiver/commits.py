@@ -17,6 +17,7 @@ from types import MappingProxyType
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.abandoned import Abandoned
+from archiver.checkpoint import least
 from archiver.patience import within
 from ingest.topic import frames_topic
 
@@ -62,6 +63,7 @@ class Commits:
         self._in_flight: list[_Request] = []
         self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
         self._refusing = threading.Event()
+        self._least = False  # whether Kafka has found the metadata of a commit too large
         self.late = False
         """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
         takes it for another's who has our instance id, and fences us."""
@@ -120,7 +122,7 @@ class Commits:
             return
         self._in_flight = requests
         try:
-            consumer.commit(offsets=_offsets(_all(requests)), asynchronous=True)
+            consumer.commit(offsets=self._offsets(_all(requests)), asynchronous=True)
         except KafkaException as error:
             self._finish(error.args[0])
 
@@ -158,10 +160,11 @@ class Commits:
             raise refused
 
     def _commit_all(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
-        commit = partial(consumer.commit, offsets=_offsets(commits), asynchronous=False)
+        commit = partial(consumer.commit, offsets=self._offsets(commits), asynchronous=False)
         try:
             done: list[TopicPartition] | None = within(seconds, "committing", commit)
         except KafkaException as error:
+            self._learn(error.args[0])
             raise classified(error.args[0]) from None
         except TimeoutError:
             self.stuck = True
@@ -169,7 +172,25 @@ class Commits:
         failed = {partition.topic: partition.error for partition in done or [] if partition.error}
         self._remember(commit for commit in commits if frames_topic(commit.stream) not in failed)
         for reason in failed.values():
+            self._learn(reason)
+        for reason in failed.values():
             raise classified(reason)
+
+    def _learn(self, error: KafkaError | None) -> None:
+        if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._least:
+            self._least = True
+            log.warning(
+                "Kafka takes less with a commit than usual: set the brokers' offset.metadata.max.bytes to 4096 or "
+                "more (the default); until this archiver is started again it commits as little as it can"
+            )
+
+    def _offsets(self, commits: Iterable[Commit]) -> list[TopicPartition]:
+        return [
+            TopicPartition(
+                frames_topic(c.stream), 0, c.offset, least(c.metadata, c.stream) if self._least else c.metadata
+            )
+            for c in commits
+        ]
 
     def refuse(self) -> None:
         """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
@@ -183,6 +204,8 @@ class Commits:
 
     def _finish(self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})) -> None:
         """error: what all have come to; failed: what some have come to, by topic."""
+        for found in (error, *failed.values()):
+            self._learn(found)
         requests, self._in_flight = self._in_flight, []
         for request in requests:
             topics = (frames_topic(commit.stream) for commit in request.commits)
@@ -246,7 +269,3 @@ def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
 
 def _all(requests: Iterable[_Request]) -> list[Commit]:
     return [commit for request in requests for commit in request.commits]
-
-
-def _offsets(commits: Iterable[Commit]) -> list[TopicPartition]:
-    return [TopicPartition(frames_topic(c.stream), 0, c.offset, c.metadata) for c in commits]

@@ -49,6 +49,32 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
             assert len(archiver.times_of(REFUSED)) < 3
 
 
+def test_a_state_that_is_too_large_is_committed_without_what_it_can_spare(stream: str, tmp_path: Path) -> None:
+    """It knows of 32 starts of ingest: 2,000 characters with so long a name; 1,200 without, 1,400 at a file's end."""
+    room = {"offset.metadata.max.bytes": "1600"}
+    with (
+        Broker(tmp_path / "kafka", properties=room) as broker,
+        Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder,
+    ):
+        recorder.create_topic()
+        source = Source(recorder.servers, stream)
+        archiver = recorder.archiver()
+        source.start()
+        source.scans(20)
+        archiver.await_line("WARNING .*offset.metadata.max.bytes")
+        eventually(lambda: all_committed(recorder, [source]), "what is recorded is committed all the same")
+        archiver.kill()
+        again = recorder.archiver()
+        source.scans(20)
+        source.end()
+        again.await_line(r"finished .* \(end\)")
+        undisturbed = recorder.archiver(archive="undisturbed")
+        undisturbed.await_line(r"finished .* \(end\)")
+        assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+        assert "LOST" not in again.log
+        assert again.stop() == 0
+
+
 def test_a_file_that_cant_be_finished_is_said_with_the_step_and_its_error(recorder: Recorder) -> None:
     recorder.create_topic()
     source, port = Source(recorder.servers, recorder.stream), free_port()

@@ -25,6 +25,7 @@ from archiver.checkpoint import (
     RecordId,
     decode,
     encode,
+    least,
     where,
 )
 from archiver.layout import LATEST_START, NameFormat, file_path
@@ -382,3 +383,30 @@ def test_whatever_is_taken_stays_below_the_data_directory(data: st.DataObject, v
         assert ".." not in (stream_id, name)
     if found.partial:
         assert PurePath(found.partial.name).name == found.partial.name
+
+
+@pytest.mark.parametrize("spools", [1, 2, EPOCHS_REMEMBERED])
+def test_the_least_of_it_lacks_only_what_can_be_spared(spools: int) -> None:
+    whole = largest(IN_DECADES, NameFormat.DATE)
+    assert whole.partial
+    epochs = tuple((f"{n:011x}{n % spools:05x}", n) for n in range(EPOCHS_REMEMBERED))
+    before = {epochs[-1][0]: 3, epochs[-2][0]: -1}
+    partial = replace(whole.partial, base=replace(whole.partial.base, epochs=before))
+    text = encode(replace(whole, epochs=epochs, partial=partial))
+    short = least(text, whole.state.stream)
+    found, kept = decode(text, whole.state.stream), decode(short, whole.state.stream)
+    assert (kept.state, kept.carry, kept.closing, kept.files) == (
+        found.state,
+        found.carry,
+        found.closing,
+        found.files,
+    )
+    assert kept.epochs == epochs[-spools:], "the latest of each spool"
+    assert kept.partial
+    of_file = undone(kept.epochs, kept.partial.base.epochs)
+    assert of_file[-1] == (epochs[-1][0], 3), "what was seen before the open file's first record"
+    assert least(short, whole.state.stream) == short
+
+
+def test_the_least_of_what_is_no_checkpoint_is_that() -> None:
+    assert least("", STREAM) == ""
