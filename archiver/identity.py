@@ -1,4 +1,4 @@
-"""Which archive a data directory is: a random id, in `.archiver/identity`, made once and kept with the files.
+"""Which archive a data directory is: a random id, in `.archiver/archive.identity`, made once and kept with the files.
 
 A line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
 whose files were brought here; an operator adds those by hand, as a refusal says (ownership.py).
@@ -14,7 +14,8 @@ from pathlib import Path
 from archiver.directory import Directory
 from archiver.layout import GROUP, PRIVATE_DIRECTORY
 
-IDENTITY = "identity"
+IDENTITY = "archive.identity"
+"""With a dot, as no stream has one in its name: the directories beside it are streams'."""
 _MOST_BYTES = 1 << 16
 _LINE = re.compile(rf"([0-9a-f]{{16}}) ({GROUP.pattern})")
 

@@ -103,7 +103,7 @@ def left_behind(recorder: Recorder, archive: str) -> list[str]:
     """What lies in its private directory, but for locks and its identity."""
     private = recorder.data(archive) / ".archiver"
     files = [path for path in private.rglob("*") if path.is_file() and path.suffix != ".lock"]
-    return [str(path.relative_to(private)) for path in files if path != private / "identity"]
+    return [str(path.relative_to(private)) for path in files if path != private / "archive.identity"]
 
 
 EPOCHS_BEFORE, RECORDS_BEFORE = 40, 50

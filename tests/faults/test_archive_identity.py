@@ -265,7 +265,7 @@ def test_all_that_start_at_once_upgrade_to_one_identity(site: Site) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_while_it_gets_its_identity_it_goes_on(recorder: Recorder, when: str) -> None:
     recorder.create_topic()
-    killed = disturbed(recorder, ["kill", when, r"link .*/identity$"], archive="archive")
+    killed = disturbed(recorder, ["kill", when, r"link .*/archive\.identity$"], archive="archive")
     assert killed.exit_code() == -9
     archiver = recorder.archiver()
     archiver.await_line(f"recording {recorder.stream}$")
@@ -286,7 +286,7 @@ def test_until_kafka_answers_it_says_that_it_waits(recorder: Recorder) -> None:
 def test_on_a_full_disk_a_new_archive_says_that_it_waits(recorder: Recorder) -> None:
     recorder.create_topic()
     port = free_port()
-    full = ["ENOSPC", "before", r"fsync .*/\.archiver/identity\.", "--times", "8"]
+    full = ["ENOSPC", "before", r"fsync .*/\.archiver/archive\.identity\.", "--times", "8"]
     archiver = disturbed(recorder, full, "--http", str(port), archive="archive")
     archiver.await_line("health at")
     await_health(port, "nothing is recorded yet: ", "can't note which archive it is: ", "No space left")

@@ -211,7 +211,7 @@ def test_gone_for_a_while_nothing_is_written_where_it_was(recorder: Recorder) ->
 FAILING = {
     "a-write": ("EIO", r"pwritev "),
     "a-write-to-a-disk-that-turns-read-only": ("EROFS", r"pwritev "),
-    "its-identity": ("ENOSPC", r"fsync .*/\.archiver/identity"),
+    "its-identity": ("ENOSPC", r"fsync .*/\.archiver/archive\.identity"),
     "the-first-partial": ("ENOSPC", r"fsync .*/\.archiver/(?!identity)"),
     "the-sync-at-the-end": ("EIO", r"fdatasync "),
     "the-link": ("ENOSPC", r"link .*\.g3$"),

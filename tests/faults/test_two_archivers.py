@@ -158,7 +158,7 @@ def say_that_it_is_here(recorder: Recorder, archive: str) -> None:
     """As an operator does whose disk is lost: from now on, that directory is the archive."""
     private = recorder.data(archive) / ".archiver"
     private.mkdir(parents=True)
-    shutil.copy(recorder.data() / ".archiver" / "identity", private)
+    shutil.copy(recorder.data() / ".archiver" / "archive.identity", private)
 
 
 def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: Recorder) -> None:

@@ -18,7 +18,7 @@ def root(tmp_path: Path) -> Path:
 
 def written(root: Path, text: str) -> Path:
     """As an operator may write it."""
-    path = root / ".archiver" / "identity"
+    path = root / ".archiver" / "archive.identity"
     path.write_text(text)
     return path
 
@@ -29,7 +29,7 @@ def test_it_is_made_once_and_nothing_else_is_left(root: Path) -> None:
     made = identity.create(root, "archiver")
     assert identity.read(root) == identity.create(root, "another") == made
     assert made.group == "archiver"
-    assert [path.name for path in (root / ".archiver").iterdir()] == ["identity"]
+    assert [path.name for path in (root / ".archiver").iterdir()] == ["archive.identity"]
 
 
 @pytest.mark.usefixtures("links")
@@ -79,12 +79,14 @@ def test_one_that_cannot_be_understood_is_never_made_anew(root: Path) -> None:
 
 def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"{A} archiver\n")
-    (root / ".archiver" / "identity").symlink_to(tmp_path / "secret")
+    (root / ".archiver" / "archive.identity").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="no file"):
         identity.read(root)
 
 
 def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
-    (root / ".archiver" / "identity").mkdir()
-    with pytest.raises(IdentityError, match=rf"{root}/.archiver/identity can't .*: it is no file. .* move it away"):
+    (root / ".archiver" / "archive.identity").mkdir()
+    with pytest.raises(
+        IdentityError, match=rf"{root}/.archiver/archive.identity can't .*: it is no file. .* move it away"
+    ):
         identity.read(root)

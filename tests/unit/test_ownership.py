@@ -58,7 +58,7 @@ def test_another_archive_is_refused_with_where_it_is_and_ways_out(
         check(ARCHIVE, own, known, here=here)
     text = "\n".join(refused.value.lines)
     assert f"{THEIRS} at {THERE}: " in text
-    assert f"echo {THEIRS} archiver >> /data/.archiver/identity" in text
+    assert f"echo {THEIRS} archiver >> /data/.archiver/archive.identity" in text
     assert "another --group" in text
     assert "host:/data" in text
     assert max(map(len, refused.value.lines)) <= 100
