@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chatty import KEPT_LINES
-from processes import Program, RawSender, Recorder, eventually, flow, get, scan
+from processes import SECONDS, Program, RawSender, Recorder, eventually, flow, get, scan
 
 from compose.tether import free_port, start_tethered
 
@@ -50,7 +50,7 @@ class Unread:
 
 
 def await_health(port: int, what: str) -> None:
-    eventually(lambda: what in get(port, "/healthz")[1], f"/healthz says {what}")
+    eventually(lambda: what in get(port, "/healthz")[1], f"/healthz says {what}", 4 * SECONDS)
 
 
 def dropped(program: Program) -> list[int]:
