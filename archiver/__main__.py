@@ -3,12 +3,11 @@
 import argparse
 import importlib
 import sys
-from pathlib import Path
 
 from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
-from ingest.environment import threads_allowed, threads_refused
-from ingest.settings import Flags, seconds, stream_flag
+from ingest.environment import too_little_allowed
+from ingest.settings import Flags, directory, seconds, stream_flag
 from ingest.signals import StopSignals
 from ingest.standard_streams import prepare_standard_streams
 from ingest.wire import FRAME_TYPES
@@ -55,7 +54,9 @@ def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     commands = "\n".join(f"  archiver {name:10} {what}" for name, what in COMMANDS.items())
     flags = Flags("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
-    flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
+    flags.option(
+        "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
+    )
     flags.option(
         "--time-per-file",
         type=seconds,
@@ -122,8 +123,8 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     if len(set(options.carry)) > MOST_CARRIED_TYPES:
         parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
-    if not threads_allowed(_THREADS):
-        print(f"archiver: error: {threads_refused(_THREADS)}", file=sys.stderr)
+    if refusal := too_little_allowed(_THREADS):
+        print(f"archiver: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:
         # Here, so that --help and wrong usage need not wait for all that recording takes.

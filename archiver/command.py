@@ -1,7 +1,6 @@
 """What the commands that look at an archive, or rebuild it, have in common: how they end, and how they print."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,11 +10,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 from archiver.checkpoint import CheckpointError
 from archiver.history import History
-from ingest.environment import threads_allowed, threads_refused
+from ingest.environment import too_little_allowed
 from ingest.log import log_to_stderr
 from ingest.outage import Outage
 from ingest.printable import printable, printable_lines
 from ingest.settings import kafka_client, kafka_refusal
+from ingest.standard_streams import discard_unwritten
 from ingest.throttling import Throttling
 
 _THREADS = 16
@@ -36,8 +36,8 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
     if sys.stdout is None:  # closed: `>&-`
         print_err(f"{prog}: error: stdout is closed; there is nowhere to print to")
         return 1
-    if not threads_allowed(_THREADS):
-        print_err(f"{prog}: error: {threads_refused(_THREADS)}")
+    if refusal := too_little_allowed(_THREADS):
+        print_err(f"{prog}: error: {refusal}")
         return 1
     outage = Outage()
     config: dict[str, Any] = {**kafka_client(options, {}), "error_cb": outage.heard}
@@ -55,9 +55,11 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
         why = str(error)
     except BrokenPipeError:
         # Whoever read our table has seen enough (`| head`): as other programs do, without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_unwritten(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.filename is None:
+            _flush_or_discard()
         where = f"{error.filename}: " if error.filename else ""
         why = f"{where}{error.strerror or error}"
     except KeyboardInterrupt:
@@ -66,6 +68,14 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
         return 128 + signal.SIGINT
     print_err(f"{prog}: error: {why}")
     return 1
+
+
+def _flush_or_discard() -> None:
+    """So that what stdout couldn't take isn't tried once more, and with another exit code, when the program ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_unwritten(sys.stdout)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

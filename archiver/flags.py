@@ -2,12 +2,11 @@
 
 import argparse
 import time
-from pathlib import Path
 from typing import Final
 
 from archiver.layout import GROUP
 from archiver.times import parse_time
-from ingest.settings import Flags, stream_flag
+from ingest.settings import Flags, directory, stream_flag
 
 EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
 
@@ -18,7 +17,12 @@ MOST_CARRIED_TYPES: Final = 3
 def data_dir_option(flags: Flags) -> None:
     """Add --data-dir: an archive that is there."""
     flags.option(
-        "--data-dir", env="ARCHIVER_DATA_DIR", type=Path, required=True, metavar="DIR", help="where the archive is"
+        "--data-dir",
+        env="ARCHIVER_DATA_DIR",
+        type=directory,
+        required=True,
+        metavar="DIR",
+        help="where the archive is",
     )
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ingest.environment import threads_allowed, threads_refused
+from ingest.environment import too_little_allowed
 from ingest.settings import Flags, host, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
 from ingest.signals import StopSignals
 from ingest.standard_streams import prepare_standard_streams
@@ -130,8 +130,8 @@ def main(args: list[str] | None = None) -> int:
     except StreamsFileError as error:
         parser.error(str(error))
     threads = _THREADS * (len(several) if several else 1)
-    if not threads_allowed(threads):
-        print(f"ingest: error: {threads_refused(threads)}", file=sys.stderr)
+    if refusal := too_little_allowed(threads):
+        print(f"ingest: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:
         from ingest.process import run

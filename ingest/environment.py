@@ -1,7 +1,11 @@
-"""What the environment gives, checked: a host's name need not be text, and threads may not be allowed."""
+"""What the environment gives, checked: a host's name need not be text, and threads or open files may be too few."""
 
+import resource
 import socket
 import threading
+
+_LEAST_FILES = 64
+"""That may be open, of a program with a few streams: it has 30 or so, with three brokers."""
 
 
 def host_name() -> str:
@@ -32,6 +36,10 @@ def threads_allowed(count: int) -> bool:
     return True
 
 
-def threads_refused(count: int) -> str:
-    """What to say if they may not."""
-    return f"{count} threads can't be started; allow more: pids.max of the container or service, ulimit -u"
+def too_little_allowed(threads: int) -> str | None:
+    """Why a program that needs so many threads can't begin; None if it can."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _LEAST_FILES:
+        return f"fewer than {_LEAST_FILES} files may be open; allow more: ulimit -n, LimitNOFILE of the service"
+    if not threads_allowed(threads):
+        return f"{threads} threads can't be started; allow more: pids.max of the container or service, ulimit -u"
+    return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from ingest.client_properties import ClientPropertiesError, read_client_properties, without_values
 from ingest.source import ListenOn
+from ingest.standard_streams import discard_unwritten
 from ingest.topic import ContractError, stream_name
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
@@ -75,6 +76,21 @@ class Flags(argparse.ArgumentParser):
             if isinstance(variable, _Variable):
                 setattr(found, action.dest, self._value_of(action, variable))
         return found, rest
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse's, which prints help, too; but what can't be written, as to a full disk, isn't passed over."""
+        file = sys.stderr if file is None else file
+        if file is None or not message:
+            return
+        try:
+            file.write(message)
+            file.flush()
+        except OSError as error:
+            discard_unwritten(file)
+            if isinstance(error, BrokenPipeError):
+                return  # whoever read it has seen enough
+            print(f"{self.prog}: error: can't print: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
 
     def _choose(self, found: argparse.Namespace) -> None:
         """See that of `one_of` there is one."""
@@ -164,7 +180,7 @@ class _Version(argparse.Action):
         """As argparse's."""
         from importlib.metadata import version
 
-        print(f"{parser.prog} {version('g3-recorder')}")
+        parser._print_message(f"{parser.prog} {version('g3-recorder')}\n", sys.stdout)
         parser.exit()
 
 
@@ -241,6 +257,14 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; say for example 256MiB or 16GiB")
     unit: int = _UNITS[(match[2] or "").upper()]
     return int(match[1]) * unit
+
+
+def directory(text: str) -> Path:
+    """Type of a flag: a directory, absolute."""
+    try:
+        return Path(text).absolute()
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(f"{text}: the directory in which this was started is gone") from None
 
 
 def seconds(text: str) -> float:

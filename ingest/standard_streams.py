@@ -8,6 +8,7 @@ a character that the terminal's encoding doesn't have (ASCII, Latin-1) is writte
 import io
 import os
 import sys
+from typing import TextIO
 
 
 def prepare_standard_streams() -> None:
@@ -26,3 +27,13 @@ def prepare_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # which, in tests, it needn't be
             stream.reconfigure(errors="backslashreplace")
+
+
+def discard_unwritten(stream: TextIO) -> None:
+    """Let what a stream still holds, and couldn't write, go nowhere.
+
+    Python flushes it once more when the program ends, and exits 120 if that fails.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from archiver.flags import EXIT_CODES, group_option, streams_option, time_option
 from archiver.layout import FILE, NameFormat
-from ingest.settings import Flags, seconds
+from ingest.settings import Flags, directory, seconds
 from ingest.wire import FRAME_TYPES
 
 _DESCRIPTION = """\
@@ -38,7 +38,9 @@ def make_parser() -> Flags:
         wrong="files differ, or can't be rebuilt, or it can't be done, and it says which and why",
     )
     flags = Flags("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
-    flags.option("--data-dir", type=Path, required=True, metavar="DIR", help="where the files go; made if missing")
+    flags.option(
+        "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
+    )
     streams_option(flags)
     time_option(flags, "--since", "only acquisitions that end at or after this time")
     time_option(flags, "--until", "only acquisitions that begin at or before this time")

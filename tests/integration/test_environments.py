@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from archiver.__main__ import COMMANDS
+
 NOWHERE = "127.0.0.1:1"
 NOBODY = 54321
 """A user that has no line in /etc/passwd, and no home directory."""
@@ -37,7 +39,7 @@ def program(*arguments: str) -> list[str]:
 HELPS = (
     ("ingest",),
     ("archiver",),
-    *(("archiver", command) for command in ("replay", "verify", "repair", "files", "status", "close")),
+    *(("archiver", command) for command in COMMANDS),
 )
 
 
@@ -49,13 +51,39 @@ HELPS = (
         ({"PYTHONIOENCODING": "latin-1"}, "latin-1"),
         ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "ascii"),
         ({"COLUMNS": "1"}, "utf-8"),
+        ({"COLUMNS": "-5", "TERM": "none", "TZ": "Nowhere/Else", "TMPDIR": "/nowhere", "LC_ALL": "xx_YY"}, "utf-8"),
     ],
-    ids=["ascii", "latin-1", "C locale", "narrow"],
+    ids=["ascii", "latin-1", "C locale", "narrow", "all of it wrong"],
 )
 def test_help_on_any_terminal(which: tuple[str, ...], env: dict[str, str], encoding: str) -> None:
     done = run(program(*which, "--help"), env)
     assert done.returncode == 0
     assert done.stdout.decode(encoding).startswith(f"usage: {' '.join(which)}")
+
+
+@pytest.mark.parametrize("which", [*((*which, "--help") for which in HELPS), ("ingest", "--version")], ids=" ".join)
+def test_help_that_cannot_be_written_is_an_error(which: tuple[str, ...]) -> None:
+    done = run(program(*which), after=">/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == f"{' '.join(which[:-1])}: error: can't print: No space left on device\n".encode()
+
+
+@pytest.mark.parametrize("which", [("archiver",), *(("archiver", name) for name in ("replay", "verify", "repair"))])
+def test_a_directory_below_one_that_is_gone_is_wrong_usage(tmp_path: Path, which: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    here = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = run(program(*which, "--data-dir", "data"), here, before=f"cd {gone}; rmdir {gone};")
+    assert done.returncode == 2
+    assert b"data: the directory in which this was started is gone" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("which", [("ingest", "--stream", "x"), ("archiver",), ("archiver", "files")], ids=" ".join)
+def test_too_few_open_files_are_said(tmp_path: Path, which: tuple[str, ...]) -> None:
+    where = {"INGEST_SPOOL_DIR": str(tmp_path), "INGEST_PORT": "1", "ARCHIVER_DATA_DIR": str(tmp_path)}
+    done = run(program(*which), where, before="ulimit -n 12;")
+    assert done.returncode == 1
+    assert b"error: fewer than 64 files may be open" in done.stderr.splitlines()[-1]
 
 
 def test_no_stdout_is_an_error_of_a_command_that_prints() -> None:
