@@ -42,7 +42,7 @@ class Throttling:
         self.until = 0.0
         """time.monotonic() at which the last one ends."""
         self._quota = quota
-        self._timeout_ms = int(str(config.get("socket.timeout.ms", OUTAGE_CONFIG["socket.timeout.ms"])))
+        self._timeout_ms = _integer(config.get("socket.timeout.ms")) or int(str(OUTAGE_CONFIG["socket.timeout.ms"]))
         self._is_patient = False
         self._latest = 0.0
         self._longest = 0.0
@@ -98,3 +98,9 @@ class Throttling:
     def client_config(self) -> dict[str, object]:
         """What a consumer's settings are to be, of those that this is about."""
         return {"throttle_cb": self.heard, **(_PATIENT_CONFIG if self._is_patient else {})}
+
+
+def _integer(setting: object) -> int | None:
+    """None if it isn't set, or is no number: then librdkafka refuses it, when a client is made."""
+    text = str(setting)
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -86,6 +86,17 @@ def test_too_few_open_files_are_said(tmp_path: Path, which: tuple[str, ...]) -> 
     assert b"error: fewer than 64 files may be open" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("which", [("ingest", "--stream", "x"), ("archiver",), ("archiver", "files")], ids=" ".join)
+def test_a_setting_that_is_no_number_is_told_without_its_value(tmp_path: Path, which: tuple[str, ...]) -> None:
+    settings = tmp_path / "client.properties"
+    settings.write_text("socket.timeout.ms=hunter2\n")
+    where = {"INGEST_SPOOL_DIR": str(tmp_path), "INGEST_PORT": "1", "ARCHIVER_DATA_DIR": str(tmp_path)}
+    done = run(program(*which, "--kafka-config", str(settings)), where)
+    assert done.returncode == 1
+    assert b'Invalid value for configuration property "socket.timeout.ms"' in done.stderr
+    assert b"hunter2" not in done.stderr
+
+
 def test_no_stdout_is_an_error_of_a_command_that_prints() -> None:
     done = run(program("archiver", "files"), after=">&-")
     assert done.returncode == 1

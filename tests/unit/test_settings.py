@@ -555,6 +555,7 @@ REFUSED = [
         {"socket.timeout.ms": "99999999999"},  # librdkafka tells another number
         'Configuration property "socket.timeout.ms" value … is outside allowed range 10..300000',
     ),
+    ({"socket.timeout.ms": "hunter2"}, 'Invalid value for configuration property "socket.timeout.ms"'),
     ({"no.such.setting": "hunter2"}, 'No such configuration property: "no.such.setting"'),
 ]
 
