@@ -146,7 +146,9 @@ class Recording:
             elif self._open:
                 self._open.file.begin_flush(self._pools.writers)
         except SyncError as error:
-            if not self.held:  # else it is tried, and seen, again
+            if self.held:
+                self.say_trouble(error)  # it is gone back from once the snapshot is done with, if it fails again
+            else:
                 self.unsynced = error
                 self.see_to_sync()
         except (OSError, KafkaException) as error:

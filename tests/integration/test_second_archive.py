@@ -403,5 +403,5 @@ def test_what_retention_took_before_it_was_mirrored_is_told_at_home(
         delete_all(sites.site_servers, topic)
         mirror.start()
         night.short()
-        second.await_line(r"LOST")
-        second.await_line(r"finished .* \(end\)", count=2)
+        second.await_line(r"LOST", 2 * SECONDS)
+        second.await_line(r"finished .* \(end\)", 3 * SECONDS, count=2)
