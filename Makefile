@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOAK ?= 5m
 # Of tests, as most of them wait for something most of the time: with 3 two cores are idle for half of it. 0: none but
 # pytest itself.
-WORKERS ?= 6
+WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 .PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
 
