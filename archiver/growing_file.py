@@ -16,12 +16,10 @@ from archiver.live import OpenFile
 from archiver.run import Run
 from archiver.segment_file import PartialHeldError, SegmentFile
 from archiver.segmentation import State, Why, head, path
-from archiver.sequence import Record, changes, undone
+from archiver.sequence import Epochs, Record, changes, undone
 from ingest.topic import Label
 
 log = logging.getLogger(__name__)
-
-Epochs = tuple[tuple[str, int], ...]
 
 
 class GrowingFile:

@@ -6,7 +6,6 @@ topic can't give it again, published as it is (salvage.py).
 
 import logging
 from dataclasses import dataclass
-from dataclasses import replace as replace_resumed
 
 from msgspec.structs import replace
 
@@ -165,7 +164,7 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
         # Moved there by hand, or by a tool. Wherever that is, the partial shows that records were recorded whose file
         # isn't finished: read from before them, or what lies between would be skipped, or recorded twice.
         log.error("%s: its partial shows that there was a state; going on from the topic's first record", stream)
-        start = replace_resumed(start, offset=None)
+        start = Resumed(found, None, known=False)
     names = found.state.names
     after: Place | None = None
     for name in orphans:

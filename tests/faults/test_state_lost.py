@@ -51,6 +51,23 @@ def move_group(recorder: Recorder, offset: int, archive: str = "archive") -> Non
     eventually(done, "an empty group")
 
 
+def stopped_in_mid_file(recorder: Recorder, quick: tuple[str, str], files: int) -> tuple[Source, int]:
+    """So many files are finished, and nine data frames of another are committed, when an archiver is stopped; gives
+    who sends them, and how many records had been sent before those nine."""
+    source = Source(recorder.servers, recorder.stream)
+    archiver = recorder.archiver(*quick)
+    for _ in range(files):
+        source.start()
+        source.scans(2)
+        source.end()
+    source.start()
+    begun = source.sent
+    source.scans(9)
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    assert archiver.stop() == 0
+    return source, begun
+
+
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
     """What an archive has told on g3.files."""
     return [value for _, value in told(recorder, archive)]
@@ -96,18 +113,8 @@ def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
 ) -> None:
     """As `kafka-consumer-groups.sh --reset-offsets` does: an offset, without the state that belongs to it."""
     recorder.create_topic()
-    source = Source(recorder.servers, recorder.stream)
     untouched = recorder.archiver(archive="untouched")
-    archiver = recorder.archiver(*quick)
-    for _ in range(files):
-        source.start()
-        source.scans(2)
-        source.end()
-    source.start()
-    begun = source.sent
-    source.scans(9)
-    eventually(lambda: recorder.committed() == source.sent, "all committed")
-    assert archiver.stop() == 0
+    source, begun = stopped_in_mid_file(recorder, quick, files)
     move_group(recorder, {"first": 0, "middle": begun + 4, "end": source.sent}[to])
     archiver = recorder.archiver(*quick)
     source.scans(1)
@@ -127,17 +134,7 @@ def test_of_a_group_that_was_moved_what_retention_took_is_told_and_nothing_is_re
 ) -> None:
     """Two frames more came while the archiver was away. gone: so many of the 11 frames have left the topic."""
     recorder.create_topic()
-    source = Source(recorder.servers, recorder.stream)
-    archiver = recorder.archiver(*quick)
-    for _ in range(files):
-        source.start()
-        source.scans(2)
-        source.end()
-    source.start()
-    begun = source.sent
-    source.scans(9)
-    eventually(lambda: recorder.committed() == source.sent, "all committed")
-    assert archiver.stop() == 0
+    source, begun = stopped_in_mid_file(recorder, quick, files)
     source.scans(2)
     delete_before(recorder.servers, frames_topic(recorder.stream), begun + gone)
     move_group(recorder, source.sent)
