@@ -7,7 +7,7 @@ import sys
 from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
 from ingest.environment import too_little_allowed
-from ingest.settings import Flags, directory, seconds, stream_flag
+from ingest.settings import Flags, directory, seconds, stream_flag, truth
 from ingest.signals import StopSignals
 from ingest.standard_streams import prepare_standard_streams
 from ingest.wire import FRAME_TYPES
@@ -86,6 +86,15 @@ def make_parser() -> argparse.ArgumentParser:
         choices=sorted(FRAME_TYPES),
         metavar="TYPE",
         help="the last frame of this type heads every following file; up to 3 times; Observation if never given",
+    )
+    flags.option(
+        "--md5",
+        type=truth,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help="take the MD5 of files, too, while they are written, for their events on g3.files",
     )
     flags.option(
         "--stream",

@@ -28,6 +28,7 @@ _WHERE_CHARACTERS = 160
 Where = Annotated[str, Meta(pattern=rf"^[ -~]{{0,{_WHERE_CHARACTERS}}}\Z")]
 Random = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Md5 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class CheckpointError(ValueError):
@@ -89,12 +90,13 @@ class Partial(Struct, frozen=True):
         return str(PartialName(self.path, self.first.time, self.random))
 
 
-class Closing(Struct, frozen=True):
-    """The file is being finished: why, its digest, and the record that closed it."""
+class Closing(Struct, frozen=True, omit_defaults=True):
+    """The file is being finished: why, its digests (MD5: if it was asked for), and the record that closed it."""
 
     why: Why
     sha256: Sha256
     record: RecordId
+    md5: Md5 | None = None
 
 
 class ArchiveMark(Struct, frozen=True, omit_defaults=True):

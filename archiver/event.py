@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, RecordId, Sha256, check_path, checked
+from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, Md5, RecordId, Sha256, check_path, checked
 from archiver.layout import GROUP
 from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
 from archiver.sequence import Cause
@@ -29,7 +29,7 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     frames: without. carry: type codes of the frames repeated at its head. first, last: of its frames; closing: the
     record that closed it; `checkpoint`, the state after the file, goes on at `offset`, with that record or what it
     needs before. missing: how many frames before or between these were never received, as jumps of frame_num say.
-    host: where it was written. v: the version of this event.
+    host: where it was written. v: the version of this event. md5: null if the archiver wasn't asked for it (--md5).
     """
 
     group: Group
@@ -53,6 +53,7 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     host: str
     missing: Count = 0
     v: Literal[1] = 1
+    md5: Md5 | None = None
 
     @property
     def key(self) -> str:

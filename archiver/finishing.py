@@ -59,12 +59,14 @@ class ArchiveRoot:
     """Where an archive is: its root (the data directory), its consumer group and its host's name.
 
     ids: by which checkpoints may name it, its own first (identity.py); none of who doesn't record into it.
+    md5: whether events of finished files bear an MD5, too.
     """
 
     root: Path
     group: str
     host: str
     ids: tuple[str, ...] = ()
+    md5: bool = False
 
     @property
     def mark(self) -> ArchiveMark | None:
@@ -219,12 +221,12 @@ class _Persist(Protocol):
 
 
 def _with_digest(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -> Checkpoint:
-    """Make the file durable; gives the checkpoint with its SHA-256."""
+    """Make the file durable; gives the checkpoint with its digests."""
     closing = checkpoint.closing
     assert closing
     persist("making durable", file.make_durable)
     sha256 = persist("reading back", file.sha256)
-    return replace(checkpoint, closing=replace(closing, sha256=sha256))
+    return replace(checkpoint, closing=replace(closing, sha256=sha256, md5=file.md5))
 
 
 def _tell(
@@ -295,6 +297,7 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
         checkpoint=after,
         host=archive.host,
         missing=checkpoint.state.file.missing if checkpoint.state.file else 0,
+        md5=closing.md5,
     )
 
 

@@ -50,36 +50,48 @@ class GrowingFile:
 
     @classmethod
     def begin(
-        cls, directory: Directory, state: State, record: Record, base: Base, base_epochs: Epochs, carry: Carry
+        cls,
+        directory: Directory,
+        state: State,
+        record: Record,
+        base: Base,
+        base_epochs: Epochs,
+        carry: Carry,
+        *,
+        md5: bool,
     ) -> Self:
         """Create the file that `state` has open, with the carry at its head; `record` will be its first.
 
-        Raises OSError, and then nothing has changed.
+        md5: whether its MD5 is wanted, too. Raises OSError, and then nothing has changed.
         """
         random = secrets.token_hex(4)
         codes = tuple(carry.places(head(state, record.label.type)))
         first = id_of(record)
-        file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)))
+        file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)), md5=md5)
         new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
         for code in codes:
             new.file.write(carry.repeat(code, new.path, new.file.length))
         return new
 
     @classmethod
-    def go_on(cls, directory: Directory, partial: Partial, epochs: Epochs, abandoned: Abandoned) -> Self:
+    def go_on(
+        cls, directory: Directory, partial: Partial, epochs: Epochs, abandoned: Abandoned, *, md5: bool
+    ) -> Self:
         """Go on with what was committed; in a copy of it if a frozen process holds it.
 
-        epochs: those of the checkpoint. Raises PartialDamagedError, OSError, AbandonedError.
+        epochs: those of the checkpoint. md5: whether its MD5 is wanted, too. Raises PartialDamagedError, OSError,
+        AbandonedError.
         """
         random = partial.random
         try:
-            file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc)
+            file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc, md5=md5)
         except PartialHeldError:
             directory.check_room(partial.length, partial.name)
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
             random = secrets.token_hex(4)
             copy = str(PartialName(partial.path, partial.first.time, random))
-            file = SegmentFile.copy(directory, partial.name, copy, partial.length, partial.crc, abandoned)
+            length, crc = partial.length, partial.crc
+            file = SegmentFile.copy(directory, partial.name, copy, length, crc, abandoned, md5=md5)
         return cls(
             file,
             partial.path,

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     root: Path = options.data_dir.absolute()
     told = Told()
     instance_id = options.instance_id or _instance_id(root)
-    archive = ArchiveRoot(root, options.group, host_name())
+    archive = ArchiveRoot(root, options.group, host_name(), md5=options.md5)
     streams = options.stream or None
     member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
     signals.on_stop(member.stopping.set)

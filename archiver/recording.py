@@ -392,7 +392,9 @@ class Recording:
         seen = self.incoming.seen
         base = Base(seen.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
         with self._archive.private(self.stream) as private:
-            opened = GrowingFile.begin(private, state, record, base, seen.epochs(), self._carry)
+            opened = GrowingFile.begin(
+                private, state, record, base, seen.epochs(), self._carry, md5=self._archive.md5
+            )
         log.info("%s: opened %s", self.stream, opened.path)
         return opened
 

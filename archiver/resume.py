@@ -54,7 +54,7 @@ def resume(archive: ArchiveRoot, feed: Feed, committed: Committed, abandoned: Ab
         return start
     try:
         with archive.private(committed.stream) as private:
-            file = GrowingFile.go_on(private, found.partial, found.epochs, abandoned)
+            file = GrowingFile.go_on(private, found.partial, found.epochs, abandoned, md5=archive.md5)
     except PartialDamagedError as error:
         return rebuild(archive, feed, found, start.offset, str(error), abandoned)
     log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length / 1e6)

@@ -63,8 +63,9 @@ class SegmentFile:
     given to `write`, not of what can be read back.
     """
 
-    def __init__(self, fd: int, length: int, crc: int, new_in: int | None = None) -> None:
-        """new_in: the descriptor of the directory in which its name isn't durable yet; this closes it."""
+    def __init__(self, fd: int, length: int, crc: int, new_in: int | None = None, *, md5: bool = False) -> None:
+        """new_in: the descriptor of the directory in which its name isn't durable yet; this closes it.
+        md5: whether its MD5 is wanted, too."""
         self.length = self.written = length
         self.crc = crc
         self._fd = fd
@@ -75,22 +76,23 @@ class SegmentFile:
         self._aside: tuple[list[bytes], Future[None]] | None = None  # what another thread writes
         self._committed = (length, crc)
         self._sha, self._sha_at, self._check = hashlib.sha256(), 0, 0
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._damaged = False
 
     @classmethod
-    def create(cls, directory: Directory, name: str) -> Self:
+    def create(cls, directory: Directory, name: str, *, md5: bool = False) -> Self:
         """Begin a new one; its name is made durable with its first bytes. Raises OSError."""
         fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             directory.flock(fd, fcntl.LOCK_EX, name)
-            return cls(fd, 0, 0, directory.descriptor())
+            return cls(fd, 0, 0, directory.descriptor(), md5=md5)
         except BaseException:
             os.close(fd)
             directory.unlink(name)
             raise
 
     @classmethod
-    def reopen(cls, directory: Directory, name: str, length: int, crc: int) -> Self:
+    def reopen(cls, directory: Directory, name: str, length: int, crc: int, *, md5: bool = False) -> Self:
         """Go on with one of which `length` bytes, with that CRC32C, were committed; what follows them is cut off.
 
         The bytes are checked later, before `sha256` returns. Raises PartialDamagedError if it is missing, short or
@@ -111,16 +113,26 @@ class SegmentFile:
         except BaseException:
             os.close(fd)
             raise
-        return cls(fd, length, crc)
+        return cls(fd, length, crc, md5=md5)
 
     @classmethod
-    def copy(cls, directory: Directory, name: str, copy: str, length: int, crc: int, abandoned: Abandoned) -> Self:
+    def copy(
+        cls,
+        directory: Directory,
+        name: str,
+        copy: str,
+        length: int,
+        crc: int,
+        abandoned: Abandoned,
+        *,
+        md5: bool = False,
+    ) -> Self:
         """Go on in a copy of a partial that another process holds, durable when this returns: gigabytes that are
         not would have every stream's commit wait for them.
 
         Raises as `reopen` does, and AbandonedError; and then there is no copy.
         """
-        new = cls.create(directory, copy)
+        new = cls.create(directory, copy, md5=md5)
         try:
             old = directory.open(name, os.O_RDONLY)
             try:
@@ -219,6 +231,8 @@ class SegmentFile:
                 self._check_held()
                 block = self._read(self._sha_at, committed if self._sha_at < committed else until)
                 self._sha.update(block)
+                if self._md5:
+                    self._md5.update(block)
                 self._sha_at += len(block)
                 self._check = google_crc32c.extend(self._check, block)
                 self._damaged = self._sha_at == committed and self._check != crc
@@ -239,6 +253,11 @@ class SegmentFile:
         if self._check != self.crc or size != self.written:
             raise PartialDamagedError("its bytes aren't those that were written")
         return self._sha.hexdigest()
+
+    @property
+    def md5(self) -> str | None:
+        """The hex MD5 of the bytes that `sha256` has read back; None if it wasn't asked for."""
+        return self._md5.hexdigest() if self._md5 else None
 
     def close(self) -> None:
         """Let go of it, and of the lock; what is pending is dropped."""

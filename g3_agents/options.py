@@ -21,6 +21,7 @@ from ingest.settings import (
     seconds,
     size,
     stream_flag,
+    truth,
 )
 from ingest.wire import FRAME_TYPES
 
@@ -33,7 +34,7 @@ def agent_options(parser: argparse.ArgumentParser, what: str) -> "argparse._Argu
     options = parser.add_argument_group("Agent Options")
     options.add_argument(
         "--auto-start",
-        type=_truth,
+        type=truth,  # the agents before this took any text, "False" too, as true
         nargs="?",
         const=True,
         default=False,
@@ -166,12 +167,3 @@ class _Carry(argparse.Action):
         if len(set(values or ())) > MOST_CARRIED_TYPES:
             raise argparse.ArgumentError(self, f"at most {MOST_CARRIED_TYPES} types")
         setattr(namespace, self.dest, values)
-
-
-def _truth(text: str) -> bool:
-    # The agents before this took any text, "False" too, as true.
-    if text.lower() in ("true", "yes", "on", "1"):
-        return True
-    if text.lower() in ("false", "no", "off", "0", "none"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")

@@ -278,6 +278,15 @@ def seconds(text: str) -> float:
     return value
 
 
+def truth(text: str) -> bool:
+    """Type of a flag: yes or no, as people and containers write it."""
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0", "none"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
 def host(text: str) -> str:
     """Type of a flag: a host's name or address."""
     try:

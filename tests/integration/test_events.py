@@ -1,5 +1,6 @@
 """Every event on g3.files is of the committed JSON Schema, and a doubled one can be told from two."""
 
+import hashlib
 import json
 import signal
 from pathlib import Path
@@ -34,17 +35,19 @@ def test_an_archiver_killed_once_it_has_told_of_a_file_tells_the_same_again(reco
     told = ["kill", "after", "flush", "--since", "produce g3.files .*_000"]
     with RawSender() as sender:
         recorder.ingest(sender.port)
-        killed = recorder.start(STOPPED_AT, *told, "--", *data, "--carry", "Scan")
+        killed = recorder.start(STOPPED_AT, *told, "--", *data, "--carry", "Scan", "--md5")
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0, session_id=1) + scan(2, session_id=1) + flow(2))
             assert killed.exit_code() == -signal.SIGKILL
             (first,) = events(recorder)
+            # Without --md5: it tells what the killed one had found out.
             recorder.archiver("--carry", "Scan").await_line(r"finished .* \(end\)")
     assert events(recorder) == [first, first]
     key, value = first
     (file,) = recorder.files()
     assert key == f"{value['group']}/{recorder.stream}/{file.relative_to(recorder.data())}"
     assert (value["number"], value["missing"], value["bytes"], value["why"]) == (1, 1, file.stat().st_size, "end")
+    assert value["md5"] == hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     assert (value["first"]["seq"] + 1, value["closing"]["kind"]) == (value["last"]["seq"], "end")
     group = ("--group", f"{recorder.stream}.archive")
     (acquisition,) = archiver(recorder, "files", "--json", *group).stdout.splitlines()

@@ -126,7 +126,7 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
     changed = {epoch: seq - 1 for epoch, seq in epochs[: big.changed_epochs]}
     base = Base(big.offset, replace(state, file=None), changed, places)
     partial = Partial(file, "0123abcd", big.length, 2**32 - 1, big.frames, last, last, types[:3], base)
-    closing = Closing(Why.START, "0" * 64, last)
+    closing = Closing(Why.START, "0" * 64, last, "0" * 32)
     mark = ArchiveMark("0" * 16, where("h" * 64, PurePath("/" + "x" * 200)))
     return Checkpoint(state, epochs, big.frames, places, partial, closing, archive=mark)
 

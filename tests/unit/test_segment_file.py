@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import google_crc32c
@@ -44,22 +44,22 @@ def partial(tmp_path: Path) -> Path:
     return directory / "15463.crate1slot2.2019-01-01-12-00-00_000.1546344000123.0123abcd"
 
 
-def create(path: Path) -> SegmentFile:
+def create(path: Path, *, md5: bool = False) -> SegmentFile:
     """A new partial."""
     with Directory(path.parent, "") as directory:
-        return SegmentFile.create(directory, path.name)
+        return SegmentFile.create(directory, path.name, md5=md5)
 
 
-def reopen(path: Path, length: int, crc: int) -> SegmentFile:
+def reopen(path: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFile:
     """One that a killed archiver has left."""
     with Directory(path.parent, "") as directory:
-        return SegmentFile.reopen(directory, path.name, length, crc)
+        return SegmentFile.reopen(directory, path.name, length, crc, md5=md5)
 
 
-def copy(path: Path, new: Path, length: int, crc: int) -> SegmentFile:
+def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFile:
     """A copy of one that is held."""
     with Directory(path.parent, "") as directory:
-        return SegmentFile.copy(directory, path.name, new.name, length, crc, Abandoned())
+        return SegmentFile.copy(directory, path.name, new.name, length, crc, Abandoned(), md5=md5)
 
 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
@@ -104,6 +104,31 @@ def test_it_holds_what_was_written_and_knows_its_digests(partial: Path) -> None:
     assert file.crc == crc_of(b"onetwothree")
     assert file.sha256() == sha_of(b"onetwothree")
     file.close()
+
+
+def test_its_md5_is_taken_only_if_it_is_asked_for(partial: Path) -> None:
+    for asked in (True, False):
+        file = create(partial, md5=asked)
+        file.write([b"one", b"two"])
+        file.flush()
+        file.follow(3)
+        file.sha256()
+        assert file.md5 == (hashlib.md5(b"onetwo", usedforsecurity=False).hexdigest() if asked else None)
+        file.close()
+        partial.unlink()
+
+
+def test_after_a_restart_its_md5_is_that_of_all_its_bytes(partial: Path) -> None:
+    crc = left(partial, b"onetwo", b"never committed")
+    whole = hashlib.md5(b"onetwothree", usedforsecurity=False).hexdigest()
+    with closing(reopen(partial, 6, crc, md5=True)) as file:
+        copied = copy(partial, partial.with_name("copy"), 6, crc, md5=True)
+        for one in (file, copied):
+            one.write([b"three"])
+            one.flush()
+            one.sha256()
+            assert one.md5 == whole
+        copied.close()
 
 
 def test_an_empty_file_has_the_digests_of_nothing(partial: Path) -> None:
