@@ -1,4 +1,4 @@
-"""What the archiver tells the world on the topic g3.files: a file is finished, or records were lost.
+"""What is published on the topic g3.files: a file is finished, retired or adopted, or records were lost.
 
 docs/g3.files.md says it for those who read the topic, docs/g3.files.schema.json for their programs. After a change of
 a class here:
@@ -8,7 +8,8 @@ a class here:
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -124,8 +125,94 @@ class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
         return f"{self.group}/{self.stream}/{self.path}"
 
 
-Event = FileFinished | FileSalvaged | RecordsLost
+Who = Annotated[str, Meta(min_length=1, max_length=300)]
+Reason = Annotated[str, Meta(max_length=1000)]
 
+
+class FileRetired(Struct, frozen=True, tag_field="event", tag="file_retired"):
+    """A file was taken away on purpose, or is about to be: from now on it isn't missing if it isn't there.
+
+    path, sha256, bytes: as of the event that recorded it (finished, salvaged or adopted). time: when it was retired,
+    ms. who: the operator or job that did it. reason: in their words, may be empty. host: where the command ran.
+    v: the version of this event.
+    """
+
+    group: Group
+    stream: StreamName
+    path: FilePath
+    sha256: Sha256
+    bytes: Count
+    time: Milliseconds
+    who: Who
+    host: str
+    reason: Reason = ""
+    v: Literal[1] = 1
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: the same for the same file, and another than that of the event that recorded it."""
+        return f"{_outside_archive(FileRetired, self.group)}/{self.stream}/{self.path}"
+
+
+class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
+    """A file that is in the archive, and that its archivers didn't just finish: it was there before (another
+    recorder's, or its event is lost), or it is back after it was retired.
+
+    path, frames, bytes, sha256: what it holds, frames with any carry. time: when it was adopted, ms. who, reason,
+    host, v: as of a retired file.
+    """
+
+    group: Group
+    stream: StreamName
+    path: FilePath
+    frames: Count
+    bytes: Count
+    sha256: Sha256
+    time: Milliseconds
+    who: Who
+    host: str
+    reason: Reason = ""
+    v: Literal[1] = 1
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: as of a retired file."""
+        return f"{_outside_archive(FileAdopted, self.group)}/{self.stream}/{self.path}"
+
+
+Event = FileFinished | FileSalvaged | RecordsLost | FileRetired | FileAdopted
+
+_COMMANDED: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
+
+
+def _outside_archive(kind: type[FileRetired] | type[FileAdopted], group: str) -> str:
+    """How the keys of such events begin. No group has a colon in its name, so versions of this program that don't
+    know these events take them for another archive's, and pass over them."""
+    return f"{kind.__struct_config__.tag}:{group}"
+
+
+def key_prefixes(group: str, streams: Collection[str] = ()) -> tuple[bytes, ...]:
+    """How the keys of an archive's events begin: of all, or of these streams."""
+    begins = [group, *(_outside_archive(kind, group) for kind in _COMMANDED)]
+    return tuple(f"{it}/{stream}/".encode() for it in begins for stream in streams) or tuple(
+        f"{it}/".encode() for it in begins
+    )
+
+
+class UnknownEventError(CheckpointError):
+    """An event of a kind that this version of the program doesn't know: of a later one. To be passed over."""
+
+
+class _Kind(Struct):
+    """What kind of event it is: all that is looked at of most of them."""
+
+    event: str
+
+
+KINDS: Final = frozenset(
+    str(kind.__struct_config__.tag) for kind in (FileFinished, FileSalvaged, RecordsLost, *_COMMANDED)
+)
+_KIND = msgspec.json.Decoder(_Kind)
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Event)
 
@@ -138,16 +225,27 @@ def encode(event: Event) -> bytes:
 
 
 def decode(value: bytes) -> Event:
-    """Read an event back. Raises CheckpointError if it isn't one that this program writes."""
+    """Read an event back. Raises CheckpointError if it isn't one that this program writes; UnknownEventError if only
+    its kind isn't known."""
     try:
         event: Event = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if (kind := kind_of(value)) is not None and kind not in KINDS:
+            raise UnknownEventError(f"a record of g3.files is an event of an unknown kind: {kind[:40]}") from None
         raise CheckpointError(f"a record of g3.files is no event: {error}") from None
     if isinstance(event, FileFinished):
         checked(event.checkpoint, event.stream)
     if not isinstance(event, RecordsLost):
         check_path(event.path)
     return event
+
+
+def kind_of(value: bytes) -> str | None:
+    """What an event's field `event` says, without reading the rest of it; None if that is no event."""
+    try:
+        return _KIND.decode(value).event
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def schema() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, ThrottleEvent, TopicPartition
 
 from archiver.checkpoint import CheckpointError, RecordId
-from archiver.event import Event, decode
+from archiver.event import Event, UnknownEventError, decode, key_prefixes
 from archiver.sequence import first_whole
 from ingest.kafka_rights import Operation, group_right, is_refusal, needs, topic_right, with_right
 from ingest.record_headers import headers_of
@@ -150,12 +150,12 @@ class History:
 
     def events(self, streams: Collection[str] = ()) -> Iterator[Event | CheckpointError]:
         """All that the group has told on g3.files, of these streams (none: of all), in order; of an event that can't
-        be understood, why.
+        be understood, why. Events of kinds that only a later version knows are passed over.
 
         All of g3.files is read, 30,000 events a second or so (of another group or stream: 90,000). It
         can't be less: when an event was published says nothing, as clocks of hosts differ and are set.
         """
-        prefixes = tuple(f"{self._group}/{stream}/".encode() for stream in streams) or f"{self._group}/".encode()
+        prefixes = key_prefixes(self._group, streams)
         with self._consumer() as consumer:
             start, end = self._span_if_any(consumer, FILES_TOPIC)
         for batch in self.files_batches(start, end):
@@ -163,6 +163,8 @@ class History:
                 if (message.key() or b"").startswith(prefixes):
                     try:
                         yield decode(message.value() or b"")
+                    except UnknownEventError:
+                        continue
                     except CheckpointError as error:
                         yield error
 

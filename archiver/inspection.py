@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from archiver.account import Account
-from archiver.event import FileFinished, FileSalvaged, RecordsLost
+from archiver.account import Account, Told
+from archiver.event import FileFinished, RecordsLost
 from archiver.layout import file_path
-
-Told = FileFinished | FileSalvaged
-"""What tells of a file."""
 
 
 class Fault(StrEnum):

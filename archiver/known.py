@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Self
 
 from archiver import inspection, survey
-from archiver.account import Account
+from archiver.account import Account, Told
 from archiver.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.history import History
-from archiver.inspection import Fault, Finding, Told
+from archiver.inspection import Fault, Finding
 from archiver.layout import PartialName
 
 Committed = tuple[int, Checkpoint | None]
@@ -47,8 +47,7 @@ class Known:
             raise CheckpointError(
                 f"g3.files tells of no file of the group {history.group}; its commits say that it finished some"
             )
-        told: dict[str, Told] = {event.path: event for files in account.files.values() for event in files}
-        told |= {event.path: event for event in account.salvaged}
+        told = account.told()
         ids = {_id(path): event.stream for path, event in told.items()}
         known = cls(tree, partials, frozenset(topics), commits, account, told, ids)
         return known, findings + inspection.of_account(account)

@@ -8,12 +8,11 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-import msgspec
 from confluent_kafka import Message
 
 from archiver.abandoned import Abandoned
 from archiver.checkpoint import CheckpointError
-from archiver.event import FileFinished, decode
+from archiver.event import FileFinished, UnknownEventError, decode, kind_of
 from archiver.history import History
 
 LastFile = FileFinished | CheckpointError | None
@@ -33,15 +32,6 @@ class _Place(NamedTuple):
     def of(cls, message: Message) -> Self:
         """Where it is."""
         return cls(message.offset() or 0, message.timestamp(), message.key() or b"")
-
-
-class _Kind(msgspec.Struct):
-    """What kind of event it is: all that is looked at of most of them."""
-
-    event: str
-
-
-_KIND = msgspec.json.Decoder(_Kind)
 
 
 class LastFiles:
@@ -103,13 +93,12 @@ class LastFiles:
 
 def _file(value: bytes) -> bytes | CheckpointError | None:
     """An event's value if it is of a file, why that can't be known, or None."""
-    try:
-        if _KIND.decode(value).event == "file":
-            return value
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+    if kind_of(value) == "file":
+        return value
     try:
         decode(value)
+    except UnknownEventError:
+        return None
     except CheckpointError as error:
         return error
     return None

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver import inspection, survey
-from archiver.account import Account
+from archiver.account import Account, Told
 from archiver.against_topic import Recorded, compare
 from archiver.event import FileFinished
 from archiver.history import History
-from archiver.inspection import Contents, Fault, Finding, Seen, Told
+from archiver.inspection import Contents, Fault, Finding, Seen
 from archiver.known import Known, committed, going_on
 from archiver.layout import PRIVATE_DIRECTORY, SUMS, PartialName, start_and_number
 from archiver.progress import Progress

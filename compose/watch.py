@@ -101,8 +101,10 @@ class Watch:
         return table
 
     def _event(self, event: dict[str, Any]) -> str:
-        if event["event"] != "file":
+        if event["event"] in ("loss", "salvaged"):
             return f"{event['stream']}: LOST: {event['what']}"
+        if event["event"] != "file":
+            return f"{event['stream']}: {event['event']}: {event['path']}"
         file = FinishedFile(event["path"], event["frames"], event["bytes"], event["why"])
         self._streams[event["stream"]].files.append(file)
         return (

@@ -84,6 +84,8 @@ def test_what_is_no_file_is_passed_over_and_what_cannot_be_understood_is_told(se
     found = last_files(servers)
     OldFiles(tmp_path, GROUP).grow(servers, STREAMS)
     tell(servers, f"{GROUP}/old-03/loss/1/x", b'{"event":"loss","of":"a later version"}')
+    tell(servers, f"{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_moved","of":"a later version"}')
+    tell(servers, f"file_retired:{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_retired"}')
     assert number(found) == 1
     for value in (b'{"event":"file","of":"a later version"}', b"no JSON", b'{"event":"salvaged","v":7}'):
         tell(servers, f"{GROUP}/old-03/17000/x/y_000.g3", value)

@@ -1,10 +1,11 @@
 """What an archive has told counts once, however often it was told; nothing that was told is left out."""
 
+import pytest
 from msgspec.structs import replace
 
-from archiver.account import Account, recent
+from archiver.account import Account, Told, recent
 from archiver.checkpoint import Checkpoint, CheckpointError, RecordId
-from archiver.event import FileFinished, FileSalvaged, RecordsLost
+from archiver.event import Event, FileAdopted, FileFinished, FileRetired, FileSalvaged, RecordsLost
 from archiver.segmentation import Settings, State, Why
 
 STREAM = "crate1slot2"
@@ -32,6 +33,20 @@ def lost(offset: int, until: int, what: str = "a:1 to a:3", **changed: object) -
 SALVAGED = FileSalvaged(
     "archiver", STREAM, f"15463/{STREAM}/2019-01-01-13-00-00_000.g3", 7, 700, "1" * 64, "gone", "h"
 )
+
+
+def retired(file: Told, **changed: object) -> FileRetired:
+    """A file that was taken away."""
+    made = FileRetired(
+        file.group, file.stream, file.path, file.sha256, file.bytes, FIRST.time + 10**9, "ops@daq1", "daq1", "at home"
+    )
+    return replace(made, **changed)
+
+
+def adopted(path: str, **changed: object) -> FileAdopted:
+    """A file that was there before."""
+    made = FileAdopted("archiver", STREAM, path, 7, 700, "2" * 64, FIRST.time, "ops@daq1", "daq1", "of 2018")
+    return replace(made, **changed)
 
 
 def test_what_is_told_twice_counts_once_in_its_first_place() -> None:
@@ -102,3 +117,41 @@ def test_streams_are_apart_in_what_is_kept() -> None:
     told = [event for both in zip(theirs, ours, strict=True) for event in both]
     kept = Account.of(recent(told, ours[2].first.time))
     assert kept.files == {"other": tuple(theirs[1:]), STREAM: tuple(ours[1:])}
+
+
+# -- retired and adopted --------------------------------------------------------------------------------------
+
+PATH = finished(0).path
+BACK = adopted(PATH, sha256=finished(0).sha256)
+BEFORE = adopted(f"15463/{STREAM}/1546343000_000.g3")
+
+
+@pytest.mark.parametrize(
+    ("events", "paths"),
+    [
+        ([finished(0), retired(finished(0))], {PATH}),
+        ([finished(0), retired(finished(0)), retired(finished(0), reason="again")], {PATH}),
+        ([finished(0), retired(finished(0)), finished(0, host="told again after a kill")], {PATH}),
+        ([finished(0), retired(finished(0)), BACK], set()),
+        ([finished(0), retired(finished(0)), BACK, retired(finished(0))], {PATH}),
+        ([finished(0), retired(finished(0)), finished(0, sha256="5" * 64)], set()),
+        ([finished(0), retired(finished(0), sha256="5" * 64)], set()),
+        ([retired(finished(0))], set()),
+        ([SALVAGED, retired(SALVAGED)], {SALVAGED.path}),
+        ([BEFORE], set()),
+        ([BEFORE, retired(BEFORE)], {BEFORE.path}),
+    ],
+    ids=[
+        "retired", "twice", "recorded event told again", "back", "and retired again", "another file took its path",
+        "of another file", "of nothing that is known", "salvaged", "adopted", "adopted, and retired",
+    ],
+)  # fmt: skip
+def test_which_files_are_retired_is_what_was_told_last_of_each(events: list[Event], paths: set[str]) -> None:
+    account = Account.of([finished(1), *events])
+    assert set(account.retired) == paths
+    assert set(account.told()) >= paths
+
+
+def test_an_adopted_file_is_told_of_but_what_was_recorded_of_it_says_more() -> None:
+    told = Account.of([BEFORE, finished(0), BACK]).told()
+    assert told == {BEFORE.path: BEFORE, PATH: finished(0)}

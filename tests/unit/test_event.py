@@ -9,11 +9,24 @@ import jsonschema
 import msgspec
 import pytest
 from msgspec.structs import replace
-from test_account import FIRST, SALVAGED, finished, lost
+from test_account import FIRST, SALVAGED, adopted, finished, lost, retired
 from test_checkpoint import AS_TYPES_ALLOW, largest
 
 from archiver.checkpoint import CheckpointError
-from archiver.event import Event, FileFinished, FileSalvaged, RecordsLost, decode, encode, schema
+from archiver.event import (
+    KINDS,
+    Event,
+    FileAdopted,
+    FileFinished,
+    FileRetired,
+    FileSalvaged,
+    RecordsLost,
+    UnknownEventError,
+    decode,
+    encode,
+    key_prefixes,
+    schema,
+)
 from archiver.layout import NameFormat
 from archiver.segmentation import Settings
 
@@ -30,6 +43,8 @@ EVENTS = [
     pytest.param(lost(7, FIRST.time), id="loss"),
     pytest.param(lost(0, -1, records=None, since=None), id="loss of which little is known"),
     pytest.param(SALVAGED, id="salvaged"),
+    pytest.param(retired(finished(0)), id="retired"),
+    pytest.param(adopted(finished(0).path), id="adopted"),
 ]
 
 
@@ -55,7 +70,8 @@ def test_every_event_is_read_back_and_is_of_the_schema(event: Event, validator: 
 def test_the_examples_in_the_documentation_are_events(validator: Any) -> None:
     examples = re.findall(r"```json\n(.*?)```", SCHEMA.with_name("g3.files.md").read_text(), re.DOTALL)
     told = [decode(example.encode()) for example in examples]
-    assert {type(event) for event in told} == {FileFinished, RecordsLost, FileSalvaged}
+    assert {type(event) for event in told} == {FileFinished, RecordsLost, FileSalvaged, FileRetired, FileAdopted}
+    assert {json.loads(example)["event"] for example in examples} == KINDS
     for example in examples:
         validator.validate(json.loads(example))
         assert set(json.loads(example)) == set(msgspec.to_builtins(decode(example.encode()))), "every field is shown"
@@ -95,10 +111,33 @@ def test_what_is_no_event_is_refused_by_us_and_by_the_schema(name: str, value: o
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_the_key_is_the_same_for_the_same_and_begins_with_group_and_stream(event: Event) -> None:
+def test_the_key_is_the_same_for_the_same_and_begins_as_those_of_the_stream(event: Event) -> None:
     assert decode(encode(event)).key == event.key
-    assert event.key.startswith(f"{event.group}/{event.stream}/")
+    for streams in ([], [event.stream], ["another", event.stream]):
+        assert event.key.encode().startswith(key_prefixes(event.group, streams))
+    for group, streams in ((event.group, ["another"]), ("another", []), (event.group[:-1], [])):
+        assert not event.key.encode().startswith(key_prefixes(group, streams))
     assert replace(event, host="another").key == event.key, "told again by whoever went on"
+
+
+def test_a_command_s_event_has_a_key_of_its_own_that_older_versions_take_for_another_archive_s() -> None:
+    """They read the group before the first slash, and stop at events of their own archive that they don't know."""
+    file = finished(0)
+    keys = [file.key, retired(file).key, adopted(file.path).key]
+    assert len(set(keys)) == 3
+    for key in keys[1:]:
+        group, _, _ = key.partition("/")
+        with pytest.raises(CheckpointError):
+            encode(replace(file, group=group))  # no archive has that name
+
+
+def test_a_kind_that_only_a_later_version_knows_is_told_from_what_is_no_event() -> None:
+    with pytest.raises(UnknownEventError, match="unknown kind: file_moved"):
+        decode(b'{"event":"file_moved","v":1}')
+    for value in (b"", b"{}", b"[]", b'{"event":7}', b'{"event":"file","v":2}', b"\xff", b"[" * 100_000):
+        with pytest.raises(CheckpointError) as caught:
+            decode(value)
+        assert not isinstance(caught.value, UnknownEventError)
 
 
 @pytest.mark.parametrize("name", ["9999-99-99-99-99-99_000", "------_000", "99999999999999999999999-_000"])
