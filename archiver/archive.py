@@ -148,6 +148,11 @@ class Archive:
         """Whether a FencedError may be of our own making: another Archive in our place would go on."""
         return self._feed.fenced_itself
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The archive's ids, its own first; none until the data directory is known to be the group's archive."""
+        return self._root.ids
+
     def _identify(self) -> bool:
         """Wait for Kafka, and see that the data directory is the group's archive, before anything is written there;
         gives whether it is known to be, which it isn't if `run` is to end first.

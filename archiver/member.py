@@ -94,6 +94,10 @@ class Member:
         """What keeps it from having an archive yet, if that hangs; for any thread."""
         return self._activity.hang()
 
+    def ids(self) -> tuple[str, ...]:
+        """The archive's ids, its own first; none until they are known. For any thread."""
+        return self._archive.ids if self._archive else ()
+
     def status(self) -> ArchiveStatus | None:
         """How its archive is now, None before there is one; for any thread."""
         return self._archive.status() if self._archive else None

@@ -1,0 +1,160 @@
+"""A follower's promises to its sink, on a real broker: each event, in order, until it is done, by one at a time."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
+from processes import SECONDS, eventually
+from test_account import finished, lost
+
+from archiver.event import Event, encode
+from archiver.files_follower import Follower
+from archiver.sink import PendingEvent, SinkError
+from ingest.topic import FILES_TOPIC
+from ingest.topic_admin import TopicAdmin
+from ingest.topic_contract import FILES_WANTED
+
+IDS = ("0123456789abcdef",)
+QUICK = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+
+
+class Site:
+    """An archive's group and topic, followers of it, and what their sinks got: pairs of sink and offset."""
+
+    def __init__(self, servers: str, group: str) -> None:
+        self.servers, self.group = servers, group
+        self.config: dict[str, Any] = {"bootstrap.servers": servers, **QUICK}
+        self._producer = Producer({"bootstrap.servers": servers})
+        self.since_ms = int(time.time() * 1000)
+        self.numbers = iter(range(10_000))
+
+    def tell(self, event: Event) -> int:
+        """Publish it; gives its offset."""
+        told: list[int] = []
+
+        def delivered(_: KafkaError | None, message: Message) -> None:
+            offset = message.offset()
+            assert offset is not None
+            told.append(offset)
+
+        self._producer.produce(FILES_TOPIC, encode(event), event.key.encode(), on_delivery=delivered)
+        self._producer.flush(SECONDS)
+        return told[0]
+
+    def tell_file(self) -> int:
+        """Publish one of our files."""
+        return self.tell(finished(next(self.numbers), group=self.group))
+
+    def follower(self, sink: "Collects", since_ms: int | None = None) -> Follower:
+        return Follower(self.config, self.group, lambda: IDS, sink, self.since_ms if since_ms is None else since_ms)
+
+
+class Collects:
+    """A sink that notes what it gets. fail: gives what to raise, if anything."""
+
+    name = "collects"
+
+    def __init__(self, act: Callable[[PendingEvent, threading.Event], None] = lambda *_: None) -> None:
+        self.got: list[PendingEvent] = []
+        self.done: list[int] = []
+        self.threads: set[str] = set()
+        self._act = act
+
+    def wants(self, event: Event) -> bool:
+        return "unwanted" not in event.key
+
+    def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.got.append(pending)
+        self._act(pending, abort)
+        self.done.append(pending.offset)
+
+
+@pytest.fixture
+def site(kafka: str, stream: str) -> Site:
+    TopicAdmin({"bootstrap.servers": kafka}).ensure(FILES_WANTED)
+    return Site(kafka, stream)
+
+
+def test_events_of_the_archive_come_in_order_each_once_and_a_restart_goes_on(site: Site) -> None:
+    before = site.tell_file()
+    site.since_ms = int(time.time() * 1000) + 1
+    time.sleep(0.01)
+    sink = Collects()
+    with site.follower(sink) as follower:
+        eventually(lambda: follower.status().active, "the group has given it the topic")
+        expected = [site.tell_file()]
+        site.tell(finished(0, group=f"{site.group}2"))
+        expected += [site.tell(lost(7, 1_546_344_000_000, group=site.group)), site.tell_file()]
+        eventually(lambda: sink.done == expected, "all handed over")
+    expected += [site.tell_file(), site.tell_file()]
+    with site.follower(sink, since_ms=2**60) as follower:
+        eventually(lambda: len(sink.done) == len(expected), "what came meanwhile handed over")
+        eventually(lambda: follower.status().backlog == 0, "nothing waits")
+        assert follower.status().delivered == 2
+    assert sink.done == expected
+    assert before not in sink.done
+    assert [found.attempt for found in sink.got] == [1] * len(expected)
+    assert sink.threads == {"sink collects"}
+
+
+def test_an_event_that_fails_is_tried_until_it_is_done_and_the_next_ones_wait(site: Site) -> None:
+    may_pass = threading.Event()
+
+    def act(_: PendingEvent, __: threading.Event) -> None:
+        if not may_pass.is_set():
+            raise SinkError("not yet")
+
+    sink = Collects(act)
+    with site.follower(sink) as follower:
+        expected = [site.tell_file() for _ in range(3)]
+        eventually(lambda: follower.status().failures >= 2, "tried again")
+        status = follower.status()
+        assert (status.backlog, status.error, status.delivered) == (3, "not yet", 0)
+        assert "3 events waiting" in str(status.warning(time.time(), time.monotonic()))
+        may_pass.set()
+        eventually(lambda: sink.done == expected, "all handed over")
+        eventually(lambda: follower.status().backlog == 0, "nothing waits")
+        assert follower.status().warning(time.time(), time.monotonic()) is None
+    first = [found.attempt for found in sink.got if found.offset == expected[0]]
+    assert first == list(range(1, len(first) + 1))
+    assert len(sink.got) == len(first) + 2, "the others once each"
+
+
+def test_of_two_followers_one_does_it_and_the_other_takes_over_what_is_not_done(site: Site) -> None:
+    """The first one is stopped while it is at an event: that event comes again."""
+
+    def until_aborted(pending: PendingEvent, abort: threading.Event) -> None:
+        if pending.offset == expected[1]:
+            abort.wait()
+            raise SinkError("aborted")
+
+    first, second = Collects(until_aborted), Collects()
+    with ExitStack() as second_ends:
+        with site.follower(first) as one:
+            eventually(lambda: one.status().active, "the group has given it the topic")
+            other = second_ends.enter_context(site.follower(second))
+            expected = [site.tell_file() for _ in range(3)]
+            eventually(lambda: len(first.got) == 2, "the first one is at the second event")
+            assert not other.status().active
+            assert second.got == []
+        eventually(lambda: second.done == expected[1:], "the second one has taken over")
+    assert first.done == expected[:1]
+
+
+def test_what_a_sink_raises_by_mistake_is_logged_and_tried_again(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def act(pending: PendingEvent, _: threading.Event) -> None:
+        assert pending.attempt > 1, "a fault of the sink"
+
+    sink = Collects(act)
+    with site.follower(sink):
+        expected = site.tell_file()
+        eventually(lambda: sink.done == [expected], "handed over at the second attempt")
+    assert "a fault of the sink" in caplog.text
+    assert "Traceback" in caplog.text
