@@ -16,7 +16,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from archiver.checkpoint import CheckpointError
-from archiver.event import decode
+from archiver.event import decode, key_prefixes
 from archiver.follower_position import (
     CommittedPosition,
     committed_offset,
@@ -239,7 +239,7 @@ class _Membership:
 
     def _event(self, message: Message, offset: int) -> PendingEvent | None:
         """The event that a record is, if it is to be handed over."""
-        if not (message.key() or b"").startswith(f"{self._archive_group}/".encode()):
+        if not (message.key() or b"").startswith(key_prefixes(self._archive_group)):
             return None
         value = message.value() or b""
         try:

@@ -11,13 +11,14 @@ from confluent_kafka import KafkaError, Message, Producer
 from processes import SECONDS, eventually
 from test_account import finished, lost
 
-from archiver.event import Event, encode
+from archiver.event import Event, FileRetired, encode
 from archiver.files_follower import Follower
 from archiver.sink import PendingEvent, SinkError
 from ingest.topic import FILES_TOPIC
 from ingest.topic_admin import TopicAdmin
 from ingest.topic_contract import FILES_WANTED
 
+PATH = "15463/s/2019-01-01-12-00-00_000.g3"
 IDS = ("0123456789abcdef",)
 QUICK = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
 
@@ -90,6 +91,7 @@ def test_events_of_the_archive_come_in_order_each_once_and_a_restart_goes_on(sit
         expected = [site.tell_file()]
         site.tell(finished(0, group=f"{site.group}2"))
         expected += [site.tell(lost(7, 1_546_344_000_000, group=site.group)), site.tell_file()]
+        expected += [site.tell(FileRetired(site.group, "s", PATH, "0" * 64, 1, site.since_ms, "me", "here"))]
         eventually(lambda: sink.done == expected, "all handed over")
     expected += [site.tell_file(), site.tell_file()]
     with site.follower(sink, since_ms=2**60) as follower:
