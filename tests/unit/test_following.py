@@ -1,6 +1,5 @@
 """Which events are handed over, in what order, and from where on after a restart."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
