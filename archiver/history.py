@@ -170,12 +170,21 @@ class History:
 
     def in_quarantine(self, stream: str) -> frozenset[str]:
         """The digests of the stream's records that an operator has put into quarantine."""
-        topic = quarantine_topic(stream)
         with self._consumer() as consumer:
-            start, end = self._span_if_any(consumer, topic)
-            return frozenset(
-                (message.key() or b"").decode() for message in self._records(consumer, topic, start, end)
-            )
+            return self._in_quarantine(consumer, stream)
+
+    def in_quarantine_of(self, streams: Collection[str]) -> Mapping[str, int]:
+        """How many records of each of these streams are there; not of those of which none is."""
+        with self._consumer() as consumer:
+            topics = consumer.list_topics(timeout=self._seconds).topics
+            there = [stream for stream in streams if quarantine_topic(stream) in topics]
+            counts = {stream: len(self._in_quarantine(consumer, stream)) for stream in there}
+        return {stream: count for stream, count in counts.items() if count}
+
+    def _in_quarantine(self, consumer: Consumer, stream: str) -> frozenset[str]:
+        topic = quarantine_topic(stream)
+        start, end = self._span_if_any(consumer, topic)
+        return frozenset((message.key() or b"").decode() for message in self._records(consumer, topic, start, end))
 
     def message(self, stream: str, offset: int) -> Message | None:
         """The record at `offset`, None if there is none."""

@@ -36,6 +36,14 @@ class Fault(StrEnum):
     DIFFERS = "unlike topic"
 
 
+REBUILDABLE = frozenset(
+    {Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE}
+)
+"""What is mended by making the file again, if an event says from what."""
+OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
+"""What is mended by writing the line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A fault. path: below the data directory; empty if it is no file's. text: one line that says what is wrong.
@@ -47,6 +55,11 @@ class Finding:
     text: str
     event: FileFinished | None = None
     other: str | None = None
+
+
+def mendable(findings: Iterable[Finding]) -> int:
+    """How many of these `archiver repair` mends, as far as the topics still have what it takes."""
+    return sum(it.event is not None and it.fault in REBUILDABLE | OF_LINES for it in findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +88,14 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A name that ends with .g3. contents: None if it can't be read; `why` says why."""
+    """A name that ends with .g3. contents: None if it can't be read, or wasn't; `why` says why. foreign: it wasn't
+    read, as it is no recorded file, whatever it holds."""
 
     stream: str
     path: str
     contents: Contents | None
     why: str = ""
+    foreign: bool = False
 
 
 def of_files(
@@ -108,7 +123,10 @@ def of_files(
             found.append(Finding(Fault.MISSING, event.stream, path, why, _finished(event)))
     for path, one in seen.items():
         own = told.get(path)
-        if one.contents is None:
+        if one.foreign:
+            text = f"no event tells of it; {one.why}"
+            found.append(Finding(Fault.FOREIGN, one.stream, path, text))
+        elif one.contents is None:
             found.append(Finding(Fault.UNREADABLE, one.stream, path, one.why, _finished(own)))
         elif own:
             found += _of_told(own, one.contents, whose)

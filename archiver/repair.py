@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from archiver.command import print_lines, run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
-from archiver.inspection import Fault, Finding
+from archiver.inspection import OF_LINES, REBUILDABLE, Fault, Finding
 from archiver.layout import PartialName
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Wanted
@@ -20,9 +20,6 @@ from archiver.verify import as_text
 from ingest.environment import host_name
 
 _PROG = "archiver repair"
-
-_BROKEN = frozenset({Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE})
-"""What is mended by making the file again."""
 
 
 def repair(options: argparse.Namespace) -> int:
@@ -52,8 +49,8 @@ def repair(options: argparse.Namespace) -> int:
 
 def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> None:
     """Mend what can be mended, and say what was done. Raises OSError, KafkaException, CheckpointError."""
-    broken = _by_stream(finding for finding in report.findings if finding.fault in _BROKEN and finding.event)
-    lines = _by_stream(it for it in report.findings if it.fault in (Fault.NO_LINE, Fault.WRONG_LINE) and it.event)
+    broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
+    lines = _by_stream(it for it in report.findings if it.fault in OF_LINES and it.event)
     stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
     topics = set(history.streams())
     commits = history.committed(sorted(topics & broken.keys()))

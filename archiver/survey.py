@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from archiver import sums
 from archiver.directory import Directory
@@ -26,7 +27,8 @@ _MOST_RUNS = 100_000
 _SESSION, _NUM = b"session_id", b"frame_num"
 _WANTED = {len(name): (name,) for name in (_SESSION, _NUM)}
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
-_OURS = re.compile(rf"[0-9]{{5}}(/{ID})?")
+_TIMECODE = re.compile(r"[0-9]{5}")
+_ID = re.compile(ID)
 
 Inode = tuple[int, int]
 
@@ -57,32 +59,48 @@ class Tree:
 
 
 def tree(root: Path) -> Tree:
-    """All files below the root, but for the private ones. Raises OSError if the root can't be listed."""
+    """All that lies where recorded files can be: in directories of 5 digits, and in those of stream ids in them.
+
+    What others have beside or below these isn't looked at. Raises OSError if the root can't be listed.
+    """
     with Directory(root, "") as top:
-        top.names()
+        timecodes = _directories(top, _TIMECODE)
     found = Tree()
-    left = [""]
-    while left:
-        below = left.pop()
-        try:
-            with Directory(root, below) as directory:
-                for name in directory.names():
-                    path = f"{below}/{name}" if below else name
-                    entry = directory.stat(name)
-                    if entry is None or path == PRIVATE_DIRECTORY:
-                        continue
-                    if name.endswith(".g3"):
-                        found.entries[path] = _entry(path, entry)
-                    elif stat.S_ISDIR(entry.st_mode):
-                        left.append(path)
-                    elif name == SUMS:
-                        found.summed.add(below)
-        except FileNotFoundError:
-            continue  # taken away meanwhile
-        except OSError as error:
-            if _OURS.fullmatch(below):  # not the lost+found of a disk's root
-                found.closed[below] = error.strerror or str(error)
+    for timecode in timecodes:
+        for stream_id in _inside(root, timecode, found, lambda it: _directories(it, _ID)):
+            below = f"{timecode}/{stream_id}"
+            for name, entry in _inside(root, below, found, _stats):
+                if name.endswith(".g3"):
+                    found.entries[f"{below}/{name}"] = _entry(f"{below}/{name}", entry)
+                elif name == SUMS and not stat.S_ISDIR(entry.st_mode):
+                    found.summed.add(below)
     return found
+
+
+T = TypeVar("T")
+
+
+def _inside(root: Path, below: str, found: Tree, look_into: Callable[[Directory], list[T]]) -> list[T]:
+    """What a directory holds; nothing if it can't be told, which goes to `found`, or was taken away meanwhile."""
+    try:
+        with Directory(root, below) as directory:
+            return look_into(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        found.closed[below] = error.strerror or str(error)
+        return []
+
+
+def _directories(directory: Directory, name: re.Pattern[str]) -> list[str]:
+    """The directories in it of such a name."""
+    return [it for it, entry in _stats(directory) if name.fullmatch(it) and stat.S_ISDIR(entry.st_mode)]
+
+
+def _stats(directory: Directory) -> list[tuple[str, os.stat_result]]:
+    """All that is in it."""
+    found = [(name, directory.stat(name)) for name in sorted(directory.names())]
+    return [(name, entry) for name, entry in found if entry]
 
 
 def look(root: Path, path: str) -> Entry:

@@ -1,34 +1,29 @@
 """A look at a whole archive: its files, its account of itself, its topics if asked; what is wrong between them."""
 
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver import inspection, survey
 from archiver.account import Account, Told
 from archiver.against_topic import Recorded, compare
-from archiver.event import FileFinished
+from archiver.event import FileAdopted, FileFinished, FileSalvaged
 from archiver.history import History
 from archiver.inspection import Contents, Fault, Finding, Seen
 from archiver.known import Known, committed, going_on
 from archiver.layout import PRIVATE_DIRECTORY, SUMS, PartialName, start_and_number
 from archiver.progress import Progress
+from archiver.reading_files import Unread, read_files
 from archiver.survey import Entry
 
-_READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
-_PORTION_BYTES = 4 << 20
-_PORTION_FILES = 100  # a job of its own for each takes longer than to read a small one
-_PROGRESS_SECONDS = 0.5
-_OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
+_MOST_SAID = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was looked at. files: told of and read, with those salvaged; bytes: read. frames: in files as told.
-    recording: files that are being recorded, or finished. never_received: frames, as told; records_lost: as told.
+    """What was looked at. files: told of and read, with those salvaged or adopted; bytes: read. frames: in files as
+    told. retired: files that aren't there, as they were taken away on purpose. recording: files that are being
+    recorded, or finished. never_received: frames, as told; records_lost: as told.
 
     same: frames of the topics that are in a file, just so; unrecorded: that came after all that is committed;
     explained: that are lost, as told.
@@ -39,6 +34,8 @@ class Counts:
     bytes: int = 0
     frames: int = 0
     salvaged: int = 0
+    adopted: int = 0
+    retired: int = 0
     recording: int = 0
     never_received: int = 0
     records_lost: int = 0
@@ -67,32 +64,44 @@ def inspect(
     progress: Progress,
     *,
     against_topic: bool = False,
+    retired_too: bool = False,
 ) -> Report:
     """Look at the archive of the history's group at `root`. streams: none for all. since: ms, None for all.
+    retired_too: files that were retired shall be there, too.
 
     Changes nothing. Raises KafkaException, OSError if the root or its private directory can't be read,
     CheckpointError if the events are gone.
     """
-    return _Inspection(root, history, frozenset(streams), since, progress).run(against_topic)
+    return _Inspection(root, history, frozenset(streams), since, progress, retired_too).run(against_topic)
 
 
 class _Inspection:
     """One run."""
 
     def __init__(
-        self, root: Path, history: History, streams: frozenset[str], since: int | None, progress: Progress
+        self,
+        root: Path,
+        history: History,
+        streams: frozenset[str],
+        since: int | None,
+        progress: Progress,
+        retired_too: bool,
     ) -> None:
         self._root = root
         self._history = history
         self._streams = streams
         self._since = since
         self._progress = progress
+        self._retired_too = retired_too
 
     def run(self, against_topic: bool) -> Report:
         known, findings = Known.learn(self._root, self._history)
         account = known.account
         told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
         entries, absent = self._present(known.tree, told)
+        retired = set() if self._retired_too else absent.keys() & account.retired.keys()
+        for path in retired:
+            del told[path], absent[path]
         on_their_way = known.on_their_way()
         untold = self._untold(known, on_their_way)
         seen = self._read(known, entries, untold)
@@ -104,7 +113,7 @@ class _Inspection:
             for path, why in known.tree.closed.items()
             if self._wants(known.stream_of(f"{path}/"))
         ]
-        wrong = {finding.path for finding in findings if finding.fault not in _OF_LINES}
+        wrong = {finding.path for finding in findings if finding.fault not in inspection.OF_LINES}
         intact = {
             path: one.contents for path, one in seen.items() if one.contents and path in told and path not in wrong
         }
@@ -117,9 +126,12 @@ class _Inspection:
             findings += [inspection.stale(stream, f"{PRIVATE_DIRECTORY}/{stream}/{name}") for name in stale]
         recording = sum(self._wants(known.stream_of(path)) for path in on_their_way)
         counts = self._count(known, told, seen, intact, len(streams), recording)
+        counts = replace(counts, retired=len(retired))
         notes = []
         if not known.told and known.tree.entries:
             notes.append(f"g3.files has no events of the group {self._history.group}; is --group right?")
+        if note := _in_quarantine(self._history.in_quarantine_of(self._wanted_of(known.topics))):
+            notes.append(note)
         for stream in streams if against_topic else []:
             if stream in known.topics:
                 counts, more = self._compare(stream, known, intact, counts)
@@ -135,6 +147,9 @@ class _Inspection:
 
     def _wants(self, stream: str) -> bool:
         return not self._streams or stream in self._streams
+
+    def _wanted_of(self, streams: Iterable[str]) -> list[str]:
+        return sorted(filter(self._wants, streams))
 
     def _late(self, event: Told) -> bool:
         if isinstance(event, FileFinished):
@@ -173,63 +188,19 @@ class _Inspection:
     # The files
 
     def _read(self, known: Known, entries: Mapping[str, Entry], untold: Mapping[str, Entry]) -> dict[str, Seen]:
-        """Read all of these, stream by stream."""
-        jobs: dict[str, list[Entry]] = {}
-        for path, entry in (*entries.items(), *untold.items()):
-            jobs.setdefault(known.stream_of(path), []).append(entry)
-        stopping = threading.Event()
+        """Read all of these, stream by stream; of those that nothing was told of, only what may be a recorded file
+        under another name: others' archives may be large."""
+        sizes = {event.bytes for event in known.told.values()}
+        jobs: dict[str, list[Unread]] = {}
         seen: dict[str, Seen] = {}
-        with ThreadPoolExecutor(_READERS, "reader") as pool:
-            try:
-                pieces = []
-                for stream, files in sorted(jobs.items()):
-                    done = _Sum()
-                    portions = _portions(files)
-                    looks = [pool.submit(self._look_at, known, stream, it, stopping, done.add) for it in portions]
-                    pieces.append((stream or "files of no stream", sum(entry.bytes for entry in files), done, looks))
-                for stream, total, done, looks in pieces:
-                    self._follow(stream, total, done, looks)
-                    seen |= {one.path: one for look in looks for one in look.result()}
-            except BaseException:
-                stopping.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return seen
-
-    def _look_at(
-        self,
-        known: Known,
-        stream: str,
-        entries: Sequence[Entry],
-        stopping: threading.Event,
-        passed: Callable[[int], None],
-    ) -> list[Seen]:
-        return [self._look(known, stream, entry, stopping, passed) for entry in entries]
-
-    def _look(
-        self,
-        known: Known,
-        stream: str,
-        entry: Entry,
-        stopping: threading.Event,
-        passed: Callable[[int], None],
-    ) -> Seen:
-        if entry.what:
-            return Seen(stream, entry.path, None, entry.what)
-        event = known.told.get(entry.path)
-        carry = len(event.carry) if isinstance(event, FileFinished) else 0
-        try:
-            return Seen(stream, entry.path, survey.contents(self._root, entry.path, carry, stopping, passed))
-        except OSError as error:
-            return Seen(stream, entry.path, None, _why(error))
-
-    def _follow(self, stream: str, total: int, done: "_Sum", looks: Sequence[Future[list[Seen]]]) -> None:
-        self._progress.begin(stream, total)
-        left: set[Future[list[Seen]]] = set(looks)
-        while left:
-            left = wait(left, timeout=_PROGRESS_SECONDS).not_done
-            self._progress.at(stream, done.total, done.total)
-        self._progress.end(stream)
+        for path, entry in (*entries.items(), *untold.items()):
+            stream, event = known.stream_of(path), known.told.get(path)
+            if event is None and entry.bytes not in sizes and not entry.what:
+                seen[path] = Seen(stream, path, None, f"{entry.bytes} bytes", foreign=True)
+            else:
+                carry = len(event.carry) if isinstance(event, FileFinished) else 0
+                jobs.setdefault(stream, []).append(Unread(entry, carry))
+        return seen | read_files(self._root, jobs, self._progress)
 
     # What lies beside them
 
@@ -321,43 +292,19 @@ class _Inspection:
         recording: int,
     ) -> Counts:
         finished = [event for event in told.values() if isinstance(event, FileFinished)]
+        kinds = [type(event) for event in told.values()]
         losses = [loss for loss in known.account.losses if self._wants(loss.stream)]
         return Counts(
             streams=streams,
             files=sum(path in told for path in seen),
             bytes=sum(one.contents.bytes for one in seen.values() if one.contents),
             frames=sum(told[path].frames for path in intact),
-            salvaged=len(told) - len(finished),
+            salvaged=kinds.count(FileSalvaged),
+            adopted=kinds.count(FileAdopted),
             recording=recording,
             never_received=sum(event.missing for event in finished),
             records_lost=sum(it.records or 0 for it in losses if self._since is None or it.until >= self._since),
         )
-
-
-def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """What a thread reads at a time: one large file, or many small ones."""
-    portion: list[Entry] = []
-    size = 0
-    for entry in entries:
-        portion.append(entry)
-        size += entry.bytes
-        if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
-
-
-class _Sum:
-    """Adds up what several threads have read."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self.total += count
 
 
 def _start(path: str) -> int:
@@ -366,6 +313,15 @@ def _start(path: str) -> int:
         return start_and_number(path)[0] * 1000
     except (ValueError, OverflowError):
         return 0
+
+
+def _in_quarantine(records: Mapping[str, int]) -> str:
+    """What an operator has set aside, in one line; empty if nothing."""
+    if not records:
+        return ""
+    streams = ", ".join(f"{stream} {count}" for stream, count in sorted(records.items())[:_MOST_SAID])
+    more = f", and {len(records) - _MOST_SAID} more streams" if len(records) > _MOST_SAID else ""
+    return f"in quarantine, and so in no file: {sum(records.values())} records ({streams}{more})"
 
 
 def _why(error: OSError) -> str:

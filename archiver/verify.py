@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from archiver.command import print_err, print_lines, run, table
 from archiver.history import History
+from archiver.inspection import Fault, Finding, mendable
 from archiver.progress import Progress
 from archiver.times import size
 from archiver.verification import Counts, Report, inspect
@@ -27,21 +29,38 @@ def verify(options: argparse.Namespace) -> int:
             unknown = ", ".join(report.unknown)
             print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {root}")
             return 1
-        print_lines(as_json(report) if options.json else as_text(report))
+        print_lines(as_json(report) if options.json else as_text(report, all_foreign=options.verbose))
         return int(bool(report.findings))
 
     return run(options, _PROG, act)
 
 
-def as_text(report: Report) -> str:
-    """A table of the findings, and what was looked at, in words."""
+def as_text(report: Report, *, all_foreign: bool = False, advise_repair: bool = True) -> str:
+    """A table of the findings, and what was looked at, in words. all_foreign: name each foreign file, too."""
     lines = []
-    if report.findings:
-        rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in report.findings]
+    foreign = [it for it in report.findings if it.fault is Fault.FOREIGN]
+    shown = [it for it in report.findings if all_foreign or it.fault is not Fault.FOREIGN]
+    if shown:
+        rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in shown]
         lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
+    if foreign:
+        lines.append(f"{_many(len(foreign), 'foreign file')}, of which no event tells; `archiver adopt` records such")
+        if not all_foreign:
+            lines[-1] += f". The first (--verbose lists all): {printable(foreign[0].path)}"
+    lines += _advice(report.findings, advise_repair=advise_repair)
     lines += [printable(it) for it in report.notes]
-    lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings))}"]
+    lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings) - len(foreign), len(foreign))}"]
     return "\n".join(lines)
+
+
+def _advice(findings: Sequence[Finding], *, advise_repair: bool) -> list[str]:
+    """What an operator may do about them."""
+    lines = []
+    if advise_repair and (count := mendable(findings)):
+        lines.append(f"`archiver repair` mends {count} of these, as far as the topics still have the frames")
+    if any(it.fault is Fault.MISSING for it in findings):
+        lines.append("What was deleted on purpose is not missing once `archiver retire` has told so")
+    return lines
 
 
 def as_json(report: Report) -> str:
@@ -60,6 +79,8 @@ def _looked_at(counts: Counts) -> str:
         parts.append(f"{_many(counts.same, 'frame')} as the topics have them")
     for many, what in (
         (str(counts.salvaged), "of the files salvaged"),
+        (str(counts.adopted), "of the files adopted"),
+        (_many(counts.retired, "file"), "not there, as retired"),
         (str(counts.recording), "being recorded"),
         (_many(counts.unrecorded, "frame"), "in the topics not recorded yet"),
         (_many(counts.never_received, "frame"), "never received, as told"),
@@ -71,8 +92,9 @@ def _looked_at(counts: Counts) -> str:
     return "; ".join(parts)
 
 
-def _verdict(findings: int) -> str:
-    return f"{findings} wrong" if findings else "nothing is wrong"
+def _verdict(wrong: int, foreign: int) -> str:
+    said = [f"{count} {what}" for count, what in ((wrong, "wrong"), (foreign, "foreign")) if count]
+    return ", ".join(said) or "nothing is wrong"
 
 
 def _many(count: int, what: str) -> str:

@@ -7,9 +7,11 @@ _DESCRIPTION = """\
 Prove that an archive is whole and right. Nothing is changed, no consumer group is joined, and a live archiver isn't
 disturbed; what it finishes meanwhile is left for the next time. Every file is read once:
 
-  each file of which g3.files tells is there, under its name, and its bytes are those that were told
+  each file of which g3.files tells is there, under its name, and its bytes are those that were told; what was
+  retired (`archiver retire`) need not be there, and is counted
   each is whole G3 frames with right CRCs, and its line in SHA256SUMS is right
-  there is no other .g3 file (a copy, a foreign one), nor a partial with which nobody goes on
+  there is no other .g3 file (a copy, a foreign one) where recorded files may be, DIR/<5 digits>/<stream id>, nor a
+  partial with which nobody goes on
   no record is in two files, nor a frame but for the carry; the files are numbered without a hole
   frame_num runs within a session, but for as many frames as were told to be missing
 
@@ -24,7 +26,9 @@ examples:
 The table says for each fault found which it is, the stream, the path below DIR, and what is wrong:
   missing, truncated, damaged, unreadable   a file isn't there, or isn't what was told
   swapped, renamed                          its bytes are another file's; or have another name
-  doubled, foreign                          no event tells of it; it is a copy of one, or isn't
+  doubled                                   no event tells of it; it is a copy of one
+  foreign                                   no event tells of it. Only their number is shown (--verbose: all).
+                                            `archiver adopt` records them; then they are proved, too
   no line, wrong line, line only            in SHA256SUMS; the last: for a file that isn't there
   stale partial                             in .archiver: nobody records it, and nobody would go on with it
   frames twice, untold gap                  frames are in another file too; or are missing, and no event tells
@@ -46,6 +50,7 @@ def make_parser() -> Flags:
     streams_option(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     flags.add_argument("--against-topic", action="store_true", help="also compare with what the topics still have")
+    flags.add_argument("--verbose", action="store_true", help="name each foreign file, too")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     group_option(flags)
     flags.kafka_options()

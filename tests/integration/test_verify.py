@@ -21,7 +21,18 @@ import pytest
 from archives import Source, disturbed
 from confluent_kafka import Producer
 from msgspec.structs import replace
-from processes import SECONDS, RawSender, Recorder, admin_client, delete_before, eventually, flow, frame, scan
+from processes import (
+    SECONDS,
+    RawSender,
+    Recorder,
+    admin_client,
+    delete_before,
+    eventually,
+    flow,
+    frame,
+    run_archiver,
+    scan,
+)
 from spt3g import core
 
 from archiver.account import Account
@@ -445,7 +456,10 @@ def test_the_command_says_what_it_found(copy: Copy) -> None:
 
 def test_only_what_is_asked_for(copy: Copy) -> None:
     flipped_byte(copy)
-    (copy.root / "foreign.g3").write_bytes(b"no frame")
+    elsewhere, foreign = copy.root / "mine.g3", copy.path(0).parents[1] / "mine" / "foreign.g3"
+    foreign.parent.mkdir()
+    for path in (elsewhere, foreign):  # of which only one is where a recorded file may be
+        path.write_bytes(b"no frame")
     now = round(time.time() * 1000)
     assert copy.found(since=now - 3_600_000) == [("damaged", copy.files[1])]
     assert copy.found(since=now + 1_000_000) == []
@@ -453,8 +467,50 @@ def test_only_what_is_asked_for(copy: Copy) -> None:
     assert copy.verify("--since", str(now // 1000 + 1000), "--against-topic")[0] == 0
     report = inspect(copy.root, copy.history, [], None, Progress())
     found = [(it.fault, it.path) for it in report.findings]
-    assert found == [(Fault.FOREIGN, "foreign.g3"), (Fault.DAMAGED, copy.files[1])]
+    assert found == [(Fault.FOREIGN, str(foreign.relative_to(copy.root))), (Fault.DAMAGED, copy.files[1])]
     assert report.findings[1].event == account(copy)[1]
+
+
+def test_foreign_files_are_one_line_unless_all_are_asked_for(copy: Copy) -> None:
+    paths = [copy.path(0).parent / f"1500000000_{number:03d}.g3" for number in range(30)]
+    for path in paths:
+        path.write_bytes(scan(1))
+    done = copy.recorder.command("verify", into=copy.root)
+    assert done.returncode == 1
+    [said, verdict] = done.stdout.splitlines()
+    assert "30 foreign files" in said
+    assert str(paths[0].relative_to(copy.root)) in said
+    assert "archiver adopt" in said
+    assert verdict.endswith(": 30 foreign")
+    done = copy.recorder.command("verify", "--verbose", into=copy.root)
+    assert done.returncode == 1
+    assert [path.name for path in paths if path.name in done.stdout] == [path.name for path in paths]
+    flip(copy.path(1), 0.5)
+    done = copy.recorder.command("verify", into=copy.root)
+    assert done.stdout.endswith("1 wrong, 30 foreign\n")
+    assert "`archiver repair` mends 1 of these" in done.stdout
+
+
+def test_what_is_in_quarantine_is_said_in_a_line(kafka: str, stream: str, tmp_path: Path) -> None:
+    with Recorder(kafka, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        source = Source(kafka, stream, epochs=0)
+        source.start()
+        source.scans(5, every=100)
+        source.end()
+        archiver = recorder.archiver(*SETTINGS)
+        eventually(lambda: recorder.committed() == source.sent, "all committed")
+        assert archiver.stop() == 0
+        producer = Producer({"bootstrap.servers": kafka})
+        producer.produce(frames_topic(stream), b"from the console", partition=0)
+        assert producer.flush(SECONDS) == 0
+        assert "quarantine" not in recorder.command("verify").stdout
+        offset = str(source.sent)
+        done = run_archiver(kafka, "quarantine", "--stream", stream, "--offset", offset)
+        assert done.returncode == 0
+        done = recorder.command("verify", "--against-topic")
+        assert done.returncode == 0
+        assert f"in quarantine, and so in no file: 1 records ({stream} 1)\n" in done.stdout
 
 
 def test_bad_input_is_no_traceback(copy: Copy, tmp_path: Path) -> None:
@@ -468,10 +524,11 @@ def test_bad_input_is_no_traceback(copy: Copy, tmp_path: Path) -> None:
     assert "nothing is known of nobody" in done.stderr
     hostile = os.fsencode(copy.path(0).parent) + b"/\xff\n.g3"
     Path(os.fsdecode(hostile)).write_bytes(b"\x01\x01\x00\x00\x00" + b"\xff" * 100)
-    done = copy.recorder.command("verify", into=copy.root)
-    assert done.returncode == 1
-    assert "\\n.g3" in done.stdout
-    assert "Traceback" not in done.stderr
+    for flags in ([], ["--verbose"]):
+        done = copy.recorder.command("verify", *flags, into=copy.root)
+        assert done.returncode == 1
+        assert "\\n.g3" in done.stdout
+        assert "Traceback" not in done.stderr
     assert copy.verify()[1]["findings"][0]["fault"] == "foreign"
 
 

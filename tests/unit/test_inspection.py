@@ -145,14 +145,19 @@ def test_a_tree_of_odd_things(tmp_path: Path) -> None:
     (tmp_path / "15463" / "s" / "SHA256SUMS").write_bytes(b"x")
     (tmp_path / "15463" / "loop").symlink_to(tmp_path)
     (tmp_path / "15463" / "s" / "link.g3").symlink_to("a.g3")
-    (tmp_path / "directory.g3" / "below").mkdir(parents=True)
+    (tmp_path / "15463" / "s" / "directory.g3" / "below").mkdir(parents=True)
+    (tmp_path / "15463" / "s" / "directory.g3" / "below" / "b.g3").write_bytes(b"x")
+    for elsewhere in ("mine.g3", "mine/b.g3", "15463/b.g3", "15463/s.t/b.g3", "154630/s/b.g3", "mine/s/b.g3"):
+        (tmp_path / elsewhere).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / elsewhere).write_bytes(b"x")
+    (tmp_path / "17000").write_bytes(b"x")
     (tmp_path / ".archiver" / "s").mkdir(parents=True)
     (tmp_path / ".archiver" / "s" / "hidden.g3").write_bytes(b"x")
     found = tree(tmp_path)
     assert {path: entry.what != "" for path, entry in found.entries.items()} == {
         "15463/s/a.g3": False,
         "15463/s/link.g3": True,
-        "directory.g3": True,
+        "15463/s/directory.g3": True,
     }
     assert (found.summed, found.closed) == ({"15463/s"}, {})
     with pytest.raises(FileNotFoundError):

@@ -1,0 +1,101 @@
+"""Many files of an archive read to their ends, by several threads, with progress: what each of them holds."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver import survey
+from archiver.inspection import Seen
+from archiver.progress import Progress
+from archiver.survey import Entry
+
+_READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
+_PORTION_BYTES = 4 << 20
+_PORTION_FILES = 100  # a job of its own for each takes longer than to read a small one
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file to be read. carry: how many frames at its head are left out of its runs."""
+
+    entry: Entry
+    carry: int = 0
+
+
+def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Progress) -> dict[str, Seen]:
+    """Read all of these, stream by stream; gives what was seen, by path. files: by stream, "" for those of none."""
+    stopping = threading.Event()
+    seen: dict[str, Seen] = {}
+    with ThreadPoolExecutor(_READERS, "reader") as pool:
+        try:
+            pieces = []
+            for stream, theirs in sorted(files.items()):
+                done = _Sum()
+                looks = [
+                    pool.submit(_look_at, root, stream, portion, stopping, done.add) for portion in _portions(theirs)
+                ]
+                total = sum(file.entry.bytes for file in theirs)
+                pieces.append((stream or "files of no stream", total, done, looks))
+            for name, total, done, looks in pieces:
+                _follow(progress, name, total, done, looks)
+                seen |= {one.path: one for look in looks for one in look.result()}
+        except BaseException:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return seen
+
+
+def _look_at(
+    root: Path, stream: str, files: Sequence[Unread], stopping: threading.Event, passed: Callable[[int], None]
+) -> list[Seen]:
+    return [_look(root, stream, file, stopping, passed) for file in files]
+
+
+def _look(root: Path, stream: str, file: Unread, stopping: threading.Event, passed: Callable[[int], None]) -> Seen:
+    entry = file.entry
+    if entry.what:
+        return Seen(stream, entry.path, None, entry.what)
+    try:
+        return Seen(stream, entry.path, survey.contents(root, entry.path, file.carry, stopping, passed))
+    except OSError as error:
+        return Seen(stream, entry.path, None, error.strerror or str(error))
+
+
+def _follow(progress: Progress, name: str, total: int, done: "_Sum", looks: Sequence[Future[list[Seen]]]) -> None:
+    progress.begin(name, total)
+    left: set[Future[list[Seen]]] = set(looks)
+    while left:
+        left = wait(left, timeout=_PROGRESS_SECONDS).not_done
+        progress.at(name, done.total, done.total)
+    progress.end(name)
+
+
+def _portions(files: Sequence[Unread]) -> Iterator[list[Unread]]:
+    """What a thread reads at a time: one large file, or many small ones."""
+    portion: list[Unread] = []
+    size = 0
+    for file in files:
+        portion.append(file)
+        size += file.entry.bytes
+        if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+class _Sum:
+    """Adds up what several threads have read."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.total += count
