@@ -3,8 +3,9 @@
 A topic may have tens of thousands of holes, and an event takes 5 to 10 ms to be published. So those that show between
 two commits are told together, if they are alike and close to each other (`together`). Where a commit is made depends
 on the clock, and so does what is told together: but a commit is there for good, and what is told after it begins with
-the first loss after it, whose key it has. So after a kill, or a commit that failed, the same losses are told again
-under the same keys, perhaps cut or gone on with at other places; and of each key the last event counts.
+the first loss after it, whose key it has. Besides, an event ends only where that shows in two losses next to each
+other, whatever came before them: at another cause, and at each full minute. So after a kill, or a commit that failed,
+events begin again wherever one has begun, under the same keys; and of each key the last event counts.
 """
 
 import logging
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 _TOGETHER_MS = 60_000
-"""Of records' time, from the first to the last: what is told as lost is still found by its time."""
+"""Of records' time, in one event: what is told as lost is still found by its time. Counted from full minutes, not from
+the first loss: after a kill that could be another one, and what had been told under a later key would count twice."""
 
 
 def together(losses: Sequence[RecordsLost]) -> list[RecordsLost]:
@@ -47,9 +49,10 @@ def together(losses: Sequence[RecordsLost]) -> list[RecordsLost]:
 
 
 def _are_one(before: RecordsLost, loss: RecordsLost) -> bool:
-    begun = before.first.until if before.first else before.until
+    """Asks of `before` only what is so of the last of its losses, too, so that it doesn't matter where it began."""
     alike = (before.cause, before.records is None) == (loss.cause, loss.records is None)
-    return alike and before.until <= loss.until <= begun + _TOGETHER_MS
+    same_minute = before.until // _TOGETHER_MS == loss.until // _TOGETHER_MS
+    return alike and same_minute and before.until <= loss.until
 
 
 class Losses:

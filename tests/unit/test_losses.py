@@ -37,11 +37,11 @@ def test_one_loss_is_told_as_ever() -> None:
 
 
 def test_losses_in_a_row_are_one_event_with_the_key_of_the_first() -> None:
-    [event] = together([lost(n, 10 * n) for n in range(20_000) if 10 * n <= 60_000])
-    assert (event.times, event.records, event.key) == (6001, 12_002, lost(0, 0).key)
-    assert (event.since, event.until, event.offset) == (NOW - 5, NOW + 60_000, 60_000)
+    [event] = together([lost(n, 10 * n) for n in range(20_000) if 10 * n < 60_000])
+    assert (event.times, event.records, event.key) == (6000, 12_000, lost(0, 0).key)
+    assert (event.since, event.until, event.offset) == (NOW - 5, NOW + 59_990, 59_990)
     assert event.first == FirstLoss(0, NOW, "a:0")
-    assert event.what == "6001 losses, from a:0 to a:6000"
+    assert event.what == "6000 losses, from a:0 to a:5999"
     assert decode(encode(event)) == event
 
 
@@ -61,6 +61,14 @@ def test_an_event_of_before_is_read() -> None:
     event = decode(old + b'"host":"h"}')
     assert isinstance(event, RecordsLost)
     assert (event.times, event.first) == (1, None)
+
+
+def test_an_event_begins_at_the_same_losses_wherever_the_one_before_began() -> None:
+    """Told to the end, and killed before that was committed: then a commit is made in the midst of it."""
+    found = [lost(n, 20_000 * n) for n in range(9)]
+    killed = {event.key: event for event in together(found)}
+    again = {event.key: event for event in (*together(found[:2]), *together(found[2:]))}
+    assert sum(event.times for event in (killed | again).values()) == len(found)
 
 
 @given(losses(), st.data())
