@@ -93,18 +93,18 @@ class History:
         with self._consumer() as consumer:
             return self._committed(consumer, self._streams(consumer))
 
-    def span(self, stream: str) -> tuple[int, int]:
+    def span(self, stream: str, partition: int = 0) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
         with self._consumer() as consumer:
-            return self._span(consumer, frames_topic(stream))
+            return self._span(consumer, frames_topic(stream), partition)
 
-    def batches(self, stream: str, start: int, end: int) -> Iterator[list[Message]]:
+    def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
         """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
-        return self._batches(frames_topic(stream), start, end)
+        return self._batches(frames_topic(stream), start, end, partition)
 
-    def _batches(self, topic: str, start: int, end: int) -> Iterator[list[Message]]:
+    def _batches(self, topic: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
         with self._consumer() as consumer, needs(topic_right(Operation.READ, topic)):
-            consumer.assign([TopicPartition(topic, 0, start)])
+            consumer.assign([TopicPartition(topic, partition, start)])
             heard, wanted = time.monotonic(), 1
             while start < end:
                 # `consume` takes less time than a `poll` for each, but waits for as many as are asked for.
@@ -226,9 +226,9 @@ class History:
             if offset is None or first <= offset < end:
                 yield from self._records(consumer, topic, first if offset is None else offset, end)
 
-    def _span(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+    def _span(self, consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
         try:
-            span = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=self._seconds)
+            span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._seconds)
         except KafkaException as error:
             if error.args[0].code() in _NO_TOPIC:
                 self._check_not_hidden(consumer, topic)

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 _TOGETHER_MS = 60_000
-"""Of records' time, in one event: what is told as lost is still found by its time. Counted from full minutes, not from
-the first loss: after a kill that could be another one, and what had been told under a later key would count twice."""
+"""Of records' time, in one event: what is told as lost is still found by its time. Counted from full minutes, not
+from the first loss: after a kill that could be another one, and what was told under a later key would count twice."""
 
 
 def together(losses: Sequence[RecordsLost]) -> list[RecordsLost]:

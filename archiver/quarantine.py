@@ -3,14 +3,16 @@
 The record is copied to the stream's quarantine topic: its bytes as the value (an empty one, with the
 header `no-value`, if it had none), its key and headers as headers; and where it was, what is wrong, who did it, why.
 From then on every reader of the stream leaves it out (foreign.py), here and where the topics are mirrored.
+
+What somebody has written to another partition than 0, where nobody records it, is moved there: copied, then deleted.
 """
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.command import print_err, print_out, run_client
@@ -35,15 +37,23 @@ def quarantine(options: argparse.Namespace) -> int:
     """Do as the options say (commands/quarantine.py). Gives the exit code."""
     why = " ".join(options.why.split())
     return run_client(
-        options, _PROG, lambda config: _quarantine(config, options.stream, options.offset, why, force=options.force)
+        options,
+        _PROG,
+        lambda config: _quarantine(
+            config, options.stream, options.partition, options.offset, why, force=options.force
+        ),
     )
 
 
-def _quarantine(config: Mapping[str, Any], stream: str, offset: int, why: str, *, force: bool) -> int:
+def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: int, why: str, *, force: bool) -> int:
     history = History(config, _GROUP)
     if stream not in (streams := history.streams()):
         history.check_not_hidden([stream])
         return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+    if partition:
+        return _move(
+            config, history, stream, TopicPartition(frames_topic(stream), partition, offset), why, force=force
+        )
     message = history.message(stream, offset)
     if message is None:
         first, end = history.span(stream)
@@ -65,12 +75,50 @@ def _quarantine(config: Mapping[str, Any], stream: str, offset: int, why: str, *
         print_out(f"{stream}: the record at offset {offset} is in quarantine already ({topic})")
         return 0
     _create(config, stream)
-    _publish(config, stream, message, digest, {"wrong": wrong, "why": why, "host": host_name()})
+    _publish(config, stream, [message], {"wrong": wrong, "why": why, "host": host_name()})
     at = moment(message.timestamp()[1])
     print_out(f"{stream}: the record at offset {offset}, of {at} UTC, is in quarantine now ({topic}): {wrong}")
     print_out(
         "The archivers of the stream leave it out and go on, within seconds, or as soon as they run; so do verify, "
         "repair and replay."
+    )
+    return 0
+
+
+def _move(
+    config: Mapping[str, Any], history: History, stream: str, last: TopicPartition, why: str, *, force: bool
+) -> int:
+    """Move what lies in that partition, up to that offset. Killed in between, the next run does the rest."""
+    admin = AdminClient({**config, **ADMIN_CONFIG})
+    topic, partition = last.topic, last.partition
+    if partition not in admin.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
+        return _refuse(f"{topic} has no partition {partition}")
+    first, end = history.span(stream, partition)
+    if not first <= last.offset < end:
+        has = f"has offsets {first} to {end - 1}" if first < end else "has no records"
+        return _refuse(f"there is no record at offset {last.offset} of partition {partition} of {topic}, which {has}")
+    after = last.offset + 1
+    for batch in () if force else history.batches(stream, first, after, partition):
+        for message in batch:
+            if is_perhaps_ours(message):
+                return _refuse(
+                    f"the record at offset {message.offset()} of partition {partition} has an epoch, so an ingest or "
+                    "a mirror may have published it, and it may be in no file; --force moves it all the same"
+                )
+    _create(config, stream)
+    kept, count = set(history.in_quarantine(stream)), 0
+    said = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
+    for batch in history.batches(stream, first, after, partition):
+        new = {digest: message for message in batch if (digest := digest_of(message)) not in kept}
+        _publish(config, stream, new.values(), said)
+        kept |= new.keys()
+        count += len(batch)
+    before = TopicPartition(topic, partition, after)
+    with needs(topic_right(Operation.DELETE, topic)):
+        admin.delete_records([before], request_timeout=_KAFKA_SECONDS)[before].result()
+    print_out(
+        f"{stream}: {count} record{'s'[: count != 1]} of partition {partition}, up to offset {last.offset}, "
+        f"{'are' if count != 1 else 'is'} in quarantine now ({quarantine_topic(stream)}), and not in {topic} any more"
     )
     return 0
 
@@ -124,29 +172,27 @@ def _create(config: Mapping[str, Any], stream: str) -> None:
             raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, name))) from None
 
 
-def _publish(config: Mapping[str, Any], stream: str, message: Message, digest: str, said: Mapping[str, str]) -> None:
-    """Raises KafkaException."""
-    outcome: list[KafkaError | None] = []
-    value, headers = set_aside(message, said)
+def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], said: Mapping[str, str]) -> None:
+    """Copy them there; returns once Kafka has all. Raises KafkaException."""
+    failed: list[KafkaError] = []
     ours = {
         "enable.idempotence": True,
         "acks": "all",
         "message.max.bytes": int(QUARANTINE_TOPIC_CONFIG["max.message.bytes"]),
     }
     producer = Producer({**config, **ADMIN_CONFIG, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    with needs(topic_right(Operation.WRITE, quarantine_topic(stream))), unwrapped():
-        producer.produce(
-            quarantine_topic(stream),
-            value,
-            digest,
-            partition=0,
-            headers=headers,
-            on_delivery=lambda error, _: outcome.append(error),
-        )
-        producer.flush(_KAFKA_SECONDS + 1)
-        error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
-        if error is not None:
-            raise KafkaException(error)
+    topic = quarantine_topic(stream)
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        failed.extend([error] if error is not None else [])
+
+    with needs(topic_right(Operation.WRITE, topic)), unwrapped():
+        for message in messages:
+            value, headers = set_aside(message, said)
+            producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)
+        left = producer.flush(_KAFKA_SECONDS + 1)
+        if left or failed:
+            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement"))
 
 
 def _refuse(why: str) -> int:

@@ -16,6 +16,7 @@ class Operation(StrEnum):
     """As `kafka-acls.sh --operation` names them."""
 
     CREATE = "Create"
+    DELETE = "Delete"
     DESCRIBE = "Describe"
     READ = "Read"
     WRITE = "Write"

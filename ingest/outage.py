@@ -48,8 +48,12 @@ class Outage:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._cause = error.str()
         elif not self._cause:
-            # A listener for TLS or SASL says nothing to a client that speaks neither, and librdkafka nothing to us.
-            self._cause = "no broker keeps a connection open; if they want TLS or SASL, --kafka-config must say so"
+            # A listener for TLS or SASL says nothing to a client that speaks neither, and librdkafka nothing to us;
+            # and a broker whose process is stopped, or hangs, has its connections made by the kernel all the same.
+            self._cause = (
+                "connections are made, but no broker answers on them: they hang, or they want TLS or SASL "
+                "(then --kafka-config must say so)"
+            )
 
     def why(self, error: KafkaError) -> str:
         """Why a request failed: its error, or, if no broker answered, the cause of that."""

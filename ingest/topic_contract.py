@@ -17,6 +17,7 @@ from ingest.topic import (
     REJECTED_TOPIC_CONFIG,
     frames_topic,
     rejected_topic,
+    stream_of,
 )
 
 LEAST_MESSAGE_BYTES = CHUNK_BYTES + 4096
@@ -178,6 +179,10 @@ def _partitions(wanted: WantedTopic, found: FoundTopic, servers: str) -> Iterato
         f"{count}, and {records_elsewhere(found.elsewhere)}. Find out who writes there; to see them: "
         f"kafka-console-consumer.sh --bootstrap-server {servers} --topic {wanted.name} --partition {where} "
         "--from-beginning --property print.headers=true",
+        " && ".join(
+            f"archiver quarantine --stream {stream_of(wanted.name)} --partition {number} --offset {end - 1}"
+            for number, (_, end) in sorted(found.elsewhere.items())
+        ),
     )
 
 

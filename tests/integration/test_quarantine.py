@@ -24,12 +24,12 @@ class Foreign:
     key: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
 
-    def publish(self, recorder: Recorder, at: int) -> None:
+    def publish(self, recorder: Recorder, at: int, partition: int = 0) -> None:
         """at: ms, its time."""
         producer = Producer({"bootstrap.servers": recorder.servers, "message.max.bytes": 2_000_000})
         headers: list[tuple[str, str | bytes | None]] = [*self.headers]
         topic = frames_topic(recorder.stream)
-        producer.produce(topic, self.value, self.key, headers=headers, timestamp=at, partition=0)
+        producer.produce(topic, self.value, self.key, headers=headers, timestamp=at, partition=partition)
         assert producer.flush(SECONDS) == 0
 
 
@@ -133,6 +133,34 @@ def test_a_stream_goes_on_as_if_the_record_had_never_been_there(recorder: Record
     assert replayed.returncode == 0
     assert "left out 3 records that are in quarantine" in replayed.stderr
     assert recorder.tree("rebuilt") == recorder.tree()
+
+
+def test_what_is_in_another_partition_is_moved_and_all_is_well_again(recorder: Recorder) -> None:
+    recorder.create_topic(partitions=3)
+    port = free_port()
+    recording = recorder.archiver("--http", str(port))
+    others = [Foreign(b"a" * 1000, b"key"), TOMBSTONE, BARE]
+    for foreign in others:
+        foreign.publish(recorder, 1_546_344_000_000, partition=2)
+    told = recording.await_line(r"records in partition 2 \(offsets 0 to 2\).*; to mend it: archiver (quarantine .*)$")
+    eventually(lambda: told[1] in get(port, "/healthz")[1], "health says the command")
+    of_none = archiver(recorder, "quarantine", "--stream", recorder.stream, "--partition", "2", "--offset", "3")
+    assert of_none.returncode == 1
+    assert "which has offsets 0 to 2" in of_none.stderr
+    done = archiver(recorder, *shlex.split(told[1]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 records of partition 2, up to offset 2, are in quarantine now" in done.stdout
+    eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
+    kept = messages(recorder.servers, quarantine_topic(recorder.stream))
+    for message, foreign in zip(kept, others, strict=True):
+        headers = dict(headers_of(message))
+        assert (headers["partition"], headers.get("record-key")) == (b"2", foreign.key)
+        assert message.value() == (foreign.value or b"")
+    Foreign(b"ours", None, (("epoch", b"0123456789abcdef"),)).publish(recorder, 1_546_344_000_000, partition=1)
+    where = ("--stream", recorder.stream, "--partition", "1", "--offset", "0")
+    assert archiver(recorder, "quarantine", *where).returncode == 1
+    assert archiver(recorder, "quarantine", *where, "--force").returncode == 0
+    assert recording.stop() == 0
 
 
 def test_nothing_of_the_record_is_lost(recorder: Recorder) -> None:

@@ -146,6 +146,10 @@ def test_records_in_other_partitions_are_told_and_nobody_is_asked_to_delete_them
     assert wrong.severity is Severity.AT_RISK
     assert "partition 1 (offsets 0 to 0), partition 2 (offsets 5 to 449): these aren't recorded" in str(wrong)
     assert "delete" not in str(wrong).lower()
+    assert wrong.remedy == (
+        "archiver quarantine --stream s --partition 1 --offset 0 && "
+        "archiver quarantine --stream s --partition 2 --offset 449"
+    )
     more = told(wanted, replace(found(wanted, partitions=3), elsewhere={2: (5, 900), 1: (0, 7)}))["partitions"]
     assert wrong.key == more.key, "that there are more is nothing new to log"
 
