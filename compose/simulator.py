@@ -28,6 +28,7 @@ from typing import Any, Self
 
 from spt3g import core
 
+from compose.own_venv import VenvError
 from compose.streamer import ALIVE_SECONDS, FlowControl, Streamer
 from compose.tether import free_port, start_tethered
 
@@ -40,16 +41,24 @@ class Simulator:
     """A simulator process. It ends with this process, however that ends.
 
     port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
-    instead. alive: send ALIVE each second between commands. Raises SimulatorError if it doesn't start.
+    instead. alive: send ALIVE each second between commands. realistic: frames made by so3g, which sotodlib can read.
+    Raises SimulatorError if it doesn't start.
     """
 
     def __init__(
-        self, port: int = 0, *, stream_id: str = "ufm_uv22", connect: str | None = None, alive: bool = False
+        self,
+        port: int = 0,
+        *,
+        stream_id: str = "ufm_uv22",
+        connect: str | None = None,
+        alive: bool = False,
+        realistic: bool = False,
     ) -> None:
         self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
         command = [sys.executable, "-m", "compose.simulator", "--stream-id", stream_id]
         command += ["--connect", connect] if connect else ["--port", str(self.port)]
         command += ["--alive"] if alive else []
+        command += ["--realistic"] if realistic else []
         self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self.answer()
@@ -66,8 +75,8 @@ class Simulator:
         """Have a command done, and give its answer.
 
         The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
-        Wiring, Scan) that it sent; None, None, None and 0 if it sent none. timeout: s; the process is killed
-        then. Raises SimulatorError.
+        Wiring, Scan) that it sent; None, None, None and 0 if it sent none; a realistic one's also `samples` (of
+        each channel). timeout: s; the process is killed then. Raises SimulatorError.
         """
         self.send(line)
         return self.answer(timeout)
@@ -147,7 +156,9 @@ def _commands() -> argparse.ArgumentParser:
     observation.add_argument("placement", nargs="?", default="start")
     for name in ("start", "end"):
         add(name, add_help=False).add_argument("--bare", action="store_true")
-    for name in ("wiring", "cleanse", "pipelineinfo", "drop", "quit"):
+    wiring = add("wiring", add_help=False)
+    wiring.add_argument("--change", action="store_true")
+    for name in ("cleanse", "pipelineinfo", "drop", "quit"):
         add(name, add_help=False)
     return parser
 
@@ -167,7 +178,7 @@ def _obey(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
         case "observation":
             streamer.observation(order.placement)
         case "wiring":
-            streamer.wiring()
+            streamer.wiring(dump=not order.change)
         case "end":
             if not order.bare:
                 streamer.observation("end")
@@ -255,8 +266,8 @@ commands, one per line on stdin; each is answered by a line of JSON when done:
   start [--bare]        START, then Observation and Wiring (--bare: START alone)
   frames N [--rate HZ] [--bytes B]
                         N Scan frames with B bytes of data each (default: 20000, as fast as it goes)
-  observation [start|end], wiring, pipelineinfo
-                        one such frame
+  observation [start|end], wiring [--change], pipelineinfo
+                        one such frame (--change: a part of the status, not all)
   end [--bare]          Observation and END (--bare: END alone)
   cleanse               CLEANSE: Observation and Wiring with sostream_flowcontrol 3
   alive [N]             N ALIVE frames, one a second
@@ -267,6 +278,7 @@ commands, one per line on stdin; each is answered by a line of JSON when done:
 
 examples:
   python -m compose.simulator --port 50000 --stream-id ufm_uv22 --loop
+  python -m compose.simulator --port 50000 --realistic --loop --rate 1
   printf 'wait\\nstart\\nframes 100 --rate 10\\nend\\n' | python -m compose.simulator
 """
 
@@ -283,6 +295,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--connect", metavar="HOST:PORT", help="connect out instead, to an `ingest --listen`")
     parser.add_argument("--stream-id", default="ufm_uv22", help="the frames' sostream_id (default: ufm_uv22)")
     parser.add_argument("--alive", action="store_true", help="send ALIVE each second between commands")
+    so3g = parser.add_argument_group("frames made by so3g, as SMuRF's streamer makes them")
+    so3g.add_argument(
+        "--realistic",
+        action="store_true",
+        help="send such frames, which sotodlib indexes and reads; installs so3g and sotodlib, once (1.1 GB)",
+    )
+    so3g.add_argument("--channels", type=int, default=64, help="detectors, 1 to 4096 (default: 64)")
+    so3g.add_argument("--tag", default="obs,cmb", help="stream_tag, which says what is observed (default: obs,cmb)")
     loop = parser.add_argument_group("without commands")
     loop.add_argument("--loop", action="store_true", help="stream sessions for ever")
     loop.add_argument("--seconds", type=float, default=60.0, help="length of a session, s (default: 60)")
@@ -290,6 +310,15 @@ def make_parser() -> argparse.ArgumentParser:
     loop.add_argument("--bytes", type=int, default=200_000, help="data of each, bytes (default: 200000)")
     loop.add_argument("--pause", type=float, default=15.0, help="pause between sessions, s (default: 15)")
     return parser
+
+
+def _streamer(host: str, port: int, options: argparse.Namespace) -> Streamer:
+    """Raises VenvError."""
+    if not options.realistic:
+        return Streamer(host, port, options.stream_id)
+    from compose.realistic import RealisticStreamer  # which nobody else needs
+
+    return RealisticStreamer(host, port, options.stream_id, channels=options.channels, tag=options.tag)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -306,6 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"port {port}: 1 to 65535")
     if options.loop and options.rate <= 0:
         parser.error(f"--rate {options.rate:g}: must be positive")
+    if not 1 <= options.channels <= 4096:
+        parser.error(f"--channels {options.channels}: 1 to 4096")
 
     # No orderly closing on a signal: with a reader that doesn't read it would take for ever.
     leave: Callable[[int, object], None] = lambda _number, _frame: os._exit(0)  # noqa: E731  # a def says no more
@@ -313,11 +344,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, leave)
     # That nobody listens there yet is expected; spt3g's errors arrive as exceptions all the same.
     core.set_log_level(core.G3LogLevel.LOG_FATAL)
-    streamer = Streamer(host, port, options.stream_id)
     try:
+        streamer = _streamer(host, port, options)
         if host == "*":
             streamer.open()
-    except RuntimeError as error:
+    except (RuntimeError, VenvError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.loop:

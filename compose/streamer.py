@@ -37,10 +37,6 @@ def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng((session, num)).integers(limits.min, limits.max, math.ceil(size / 8), np.int64)
 
 
-class SimulatorError(RuntimeError):
-    """The simulator doesn't start, has died, or answered that a command failed."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Link:
     """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
@@ -143,11 +139,11 @@ class Streamer:
         frame["stream_placement"] = placement
         self._process(frame)
 
-    def wiring(self) -> None:
-        """Send a Wiring frame, with a status as SMuRF's but shorter."""
+    def wiring(self, *, dump: bool = True) -> None:
+        """Send a Wiring frame, with a status as SMuRF's but shorter. dump: said to be all of it, not a change."""
         frame = self._data_frame(core.G3FrameType.Wiring)
         frame["status"] = "AMCc.SmurfProcessor.SOStream.open_g3stream: 1\n"
-        frame["dump"] = 1
+        frame["dump"] = int(dump)
         self._process(frame)
 
     def scans(self, count: int, rate: float, size: int) -> None:
@@ -202,18 +198,26 @@ class Streamer:
         session = self._last_session if sent else None
         return {"session": session, "first": first, "last": last, "frames": len(sent)}
 
-    def _data_frame(self, kind: Any) -> Any:
+    def _begun_session(self) -> int:
+        """The session's id; begins one if there is none."""
         if self._session is None:
             self._last_session = self._session = max(int(time.time()), self._last_session + 1)
             self._num = 0
+        return self._session
+
+    def _next_num(self) -> tuple[int, int]:
+        """Session and frame_num of the data frame that is sent next."""
+        session, num = self._begun_session(), self._num
+        self._sent.append(num)
+        self._num += 1
+        return session, num
+
+    def _data_frame(self, kind: Any) -> Any:
         frame = core.G3Frame(kind)
         frame["time"] = core.G3Time.Now()
         frame["sostream_version"] = 2
         frame["sostream_id"] = self.stream_id
-        frame["session_id"] = self._session
-        frame["frame_num"] = self._num
-        self._sent.append(self._num)
-        self._num += 1
+        frame["session_id"], frame["frame_num"] = self._next_num()
         return frame
 
     def _process(self, frame: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from analysis import Analysis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from processes import Recorder
@@ -23,6 +24,8 @@ from runs_broker import Found, NoBrokerError, RunsBroker, ask
 from compose.crossbar import Crossbar, CrossbarError, executable
 from compose.kafka import Broker
 from compose.kafka_jars import KAFKA_VERSION
+from compose.own_venv import IndexUnreachable
+from compose.sotodlib_venv import SOTODLIB
 from compose.tether import HOST, free_port
 
 if TYPE_CHECKING:
@@ -132,6 +135,15 @@ def crossbar_program() -> Path:
         return executable()
     except CrossbarError as why:
         pytest.skip(f"no crossbar: {why}")
+
+
+@pytest.fixture(scope="session")
+def analysis() -> Analysis:
+    """Simons Observatory's software, in an environment of its own; installed once, which takes minutes."""
+    try:
+        return Analysis(SOTODLIB.python())
+    except IndexUnreachable as why:
+        pytest.skip(f"no sotodlib: {why}")
 
 
 @pytest.fixture(scope="session")
