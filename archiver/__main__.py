@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from archiver.flags import MOST_CARRIED_TYPES, group
+from archiver.flags import MOST_CARRIED_TYPES, checksums_option, group, private_dir_option
 from archiver.layout import NameFormat
 from ingest.environment import too_little_allowed
 from ingest.settings import Flags, directory, seconds, stream_flag, truth
@@ -57,6 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
     flags.option(
         "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
     )
+    private_dir_option(flags)
+    checksums_option(flags)
     flags.option(
         "--time-per-file",
         type=seconds,

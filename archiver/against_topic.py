@@ -10,18 +10,16 @@ import os
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from confluent_kafka import Message
 
 from archiver.checkpoint import Checkpoint, RecordId
-from archiver.directory import Directory
 from archiver.event import FileFinished, RecordsLost
 from archiver.foreign import Labels
 from archiver.history import History
 from archiver.inspection import Fault, Finding
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.location import Location, Within
 from archiver.progress import Progress
 from archiver.segmentation import LEFT_OUT
 from archiver.sequence import Record, Seen
@@ -57,11 +55,11 @@ class Compared:
     explained: int
 
 
-def compare(history: History, root: Path, known: Recorded, progress: Progress) -> Compared:
+def compare(history: History, location: Location, known: Recorded, progress: Progress) -> Compared:
     """Compare a stream's topic with its files, to the end that it has now. Raises KafkaException, OSError."""
     first, end = history.span(known.stream)
     start = _start(history, known, first)
-    comparison = Comparison(root, known, start, end)
+    comparison = Comparison(location, known, start, end)
     labels = Labels(history, known.stream)
     name = f"{known.stream}, topic"
     count = 0
@@ -86,15 +84,15 @@ class Comparison:
     `close` when all are taken, then `result`.
     """
 
-    def __init__(self, root: Path, known: Recorded, start: int, end: int) -> None:
-        self._root = root
+    def __init__(self, location: Location, known: Recorded, start: int, end: int) -> None:
+        self._location = location
         self._known = known
         before = [event for event in known.events if event.offset <= start]
         # Records may come again: those of files that end before `start` are known by what was seen by then.
         last = before[-1].checkpoint if before else None
         self._seen = Seen(last.epochs, last.forgotten) if last else Seen()
         self._offset = known.offset if known.offset is not None and known.offset <= end else None
-        files = _spans(known)
+        files = _spans(location, known)
         self._index = _Index(files)
         self._opens = {(it.first.epoch, it.first.seq): it for it in files}
         self._following: _Following | None = None
@@ -160,7 +158,8 @@ class Comparison:
             return None
         with contextlib.suppress(OSError):  # the partial, if it was finished meanwhile
             parent, _, name = span.path.rpartition("/")
-            with Directory(self._root, parent) as directory:
+            within = Within(parent) if span.event else Within(self._known.stream, private=True)
+            with self._location.open(within) as directory:
                 if directory.is_file(name):
                     return os.fdopen(directory.open(name, os.O_RDONLY), "rb", _BLOCK)
         return None
@@ -291,12 +290,12 @@ class _Following:
             self.file.close()
 
 
-def _spans(known: Recorded) -> list[_Span]:
+def _spans(location: Location, known: Recorded) -> list[_Span]:
     """The files, and last the one that is open, if it isn't among them already."""
     found = [_Span(e.path, e.first, e.last, len(e.carry), e.bytes, e) for e in known.events]
     partial = known.checkpoint.partial if known.checkpoint else None
     if partial and not any(it.first == partial.first for it in found[-1:]):
-        path = f"{PRIVATE_DIRECTORY}/{known.stream}/{partial.name}"
+        path = location.shown(Within(known.stream, private=True), partial.name)
         found.append(_Span(path, partial.first, partial.last, len(partial.carry), partial.length, None))
     return found
 

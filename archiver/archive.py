@@ -78,7 +78,7 @@ class Archive:
         self._recordings: dict[str, Recording] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
         self._feed = Feed(config, root.group, instance_id, streams, self, told, stopping)
-        self._pools = Pools(root.root)
+        self._pools = Pools(root.location)
         self._committing = Committing(self._feed, self._pools)
         self._commit_errors = CommitErrors(root.group)
         self._activity = Activity()

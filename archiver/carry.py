@@ -8,14 +8,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 from msgspec.structs import replace
 
 from archiver.checkpoint import Checkpoint, Place
-from archiver.directory import Directory
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.location import Location, Within
 from archiver.sequence import Record
 from ingest.wire import frame_type_name
 
@@ -38,36 +36,36 @@ class Carry:
     def load(
         cls,
         places: Mapping[int, Place],
-        root: Path,
-        lying: Callable[[str], Iterable[tuple[str, str]]],
+        location: Location,
+        lying: Callable[[str], Iterable[tuple[Within, str]]],
         fetch: Callable[[int], tuple[bytes, ...]],
     ) -> "Carry":
         """Find the frames at their places. What can't be found is left out.
 
-        root: the archive's. lying: the files, as directory below it and name, in which the bytes of a path (as a
+        location: the archive's. lying: the files, as directory and name, in which the bytes of a path (as a
         Place has it) may be; one that can't be read is told. fetch: a record's value from the topic, by its offset;
         empty if it isn't there. Raises what `fetch` raises.
         """
         carry = cls()
         for code, place in places.items():
-            value = _from_disk(place, root, lying(place.path)) or fetch(place.offset)
+            value = _from_disk(place, location, lying(place.path)) or fetch(place.offset)
             if _crc(value) == place.crc:
                 carry._frames[code] = _Carried(value, place)
         return carry
 
     @classmethod
-    def of(cls, found: Checkpoint, root: Path, fetch: Callable[[int], tuple[bytes, ...]]) -> "Carry":
+    def of(cls, found: Checkpoint, location: Location, fetch: Callable[[int], tuple[bytes, ...]]) -> "Carry":
         """A checkpoint's, as by `load`; what is lost is told."""
         stream, partial = found.state.stream, found.partial
 
-        def lying(path: str) -> list[tuple[str, str]]:
+        def lying(path: str) -> list[tuple[Within, str]]:
             parent, _, name = path.rpartition("/")
-            places = [(parent, name)]
+            places = [(Within(parent), name)]
             if partial and partial.path == path:
-                places.insert(0, (f"{PRIVATE_DIRECTORY}/{stream}", partial.name))
+                places.insert(0, (Within(stream, private=True), partial.name))
             return places
 
-        carry = cls.load(found.carry, root, lying, fetch)
+        carry = cls.load(found.carry, location, lying, fetch)
         for code in found.carry.keys() - carry.places(found.carry).keys():
             name = frame_type_name(code)
             log.error("%s: the frame of type %s that should head its next files is lost", stream, name)
@@ -95,22 +93,23 @@ class Carry:
         return {code: self._frames[code].place for code in codes if code in self._frames}
 
 
-def _from_disk(place: Place, root: Path, lying: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
+def _from_disk(place: Place, location: Location, lying: Iterable[tuple[Within, str]]) -> tuple[bytes, ...]:
     for parent, name in lying:
         try:
-            data = _read(place, root, parent, name)
+            data = _read(place, location, parent, name)
         except FileNotFoundError:
             continue
         except OSError as error:
-            log.warning("%s/%s: can't read the frame that heads the next files: %s", parent, name, error)
+            shown = location.shown(parent, name)
+            log.warning("%s: can't read the frame that heads the next files: %s", shown, error)
             continue
         if data and google_crc32c.value(data) == place.crc:
             return (data,)
     return ()
 
 
-def _read(place: Place, root: Path, parent: str, name: str) -> bytes:
-    with Directory(root, parent) as directory:
+def _read(place: Place, location: Location, parent: Within, name: str) -> bytes:
+    with location.open(parent) as directory:
         if not directory.is_file(name):
             return b""
         fd = directory.open(name, os.O_RDONLY)

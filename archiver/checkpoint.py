@@ -107,9 +107,10 @@ class ArchiveMark(Struct, frozen=True, omit_defaults=True):
     where: Where = ""
 
 
-def where(host: str, root: PurePath) -> str:
-    """An archive's host and directory, as a checkpoint takes them."""
-    return f"{host}:{root}".encode("unicode_escape").decode("ascii")[:_WHERE_CHARACTERS]
+def where(host: str, root: PurePath, private_dir: PurePath | None = None) -> str:
+    """An archive's host and directory, as a checkpoint takes them. private_dir: if it isn't the default."""
+    private = f" --private-dir {private_dir}" if private_dir else ""
+    return f"{host}:{root}{private}".encode("unicode_escape").decode("ascii")[:_WHERE_CHARACTERS]
 
 
 class Checkpoint(Struct, frozen=True, omit_defaults=True):

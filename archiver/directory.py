@@ -10,7 +10,7 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,30 +24,40 @@ _BLOCK = 1 << 19
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
-def make_private_directory(root: Path) -> None:
-    """Make a data directory, and `.archiver` in it, durably. Raises OSError.
+def make_private_directory(root: Path, private: Path | None = None) -> None:
+    """Make a data directory and its private directory (None: `.archiver` in it), durably. Raises OSError.
 
-    `.archiver` is for its user only: whoever could open a lock or a partial could lock it, and keep archivers from
-    starting, or let them take it for another archiver's.
+    That is for its user only: whoever could open a lock or a partial could lock it, and keep archivers from starting,
+    or let them take it for another archiver's.
     """
     make_directory(root)
-    make_directory(root / PRIVATE_DIRECTORY, private=True)
+    make_directory(private or root / PRIVATE_DIRECTORY, private=True)
+
+
+def _check_private(root: "Directory") -> None:
+    """A root without `.archiver`, which is made once when an archiver starts, is an empty mount point."""
+    if root.stat(PRIVATE_DIRECTORY) is None:
+        why = f"no {PRIVATE_DIRECTORY} in it: is its disk mounted? Has the archive another --private-dir?"
+        raise OSError(errno.ENODEV, why, str(root.path))
 
 
 class Directory:
     """An open directory; a context manager that closes it. below: its path from the root, "" for the root itself.
 
-    make: make what is missing on the way, durably. A root without `.archiver`, which is made once when an archiver
-    starts, is an empty mount point: nothing is made there. Raises OSError, with the whole path.
+    make: make what is missing on the way, durably. check: raises OSError if nothing is to be made in that root, as it
+    is an empty mount point. Raises OSError, with the whole path.
     """
 
-    def __init__(self, root: Path, below: str, *, make: bool = False) -> None:
-        self.path, self.below = root / below, below
+    def __init__(
+        self, root: Path, below: str, *, make: bool = False, check: "Callable[[Directory], None]" = _check_private
+    ) -> None:
+        self.path, self.below = root, below
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         at = root
         try:
-            if make and self.stat(PRIVATE_DIRECTORY) is None:
-                raise OSError(errno.ENODEV, f"no {PRIVATE_DIRECTORY} in it: is its disk mounted?", str(root))
+            if make:
+                check(self)
+            self.path = root / below
             for name in filter(None, below.split("/")):
                 at /= name
                 self._enter(name, make)

@@ -14,20 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_fixed
 
-from archiver import sums
+from archiver import checksums, sums
 from archiver.abandoned import Abandoned
 from archiver.checkpoint import ArchiveMark, Checkpoint, Partial, encode, where
 from archiver.commits import Commit
 from archiver.directory import Directory
 from archiver.event import Event, FileFinished, RecordsLost
 from archiver.finishing_progress import FinishingProgress
-from archiver.layout import PRIVATE_DIRECTORY, PartialName
+from archiver.layout import PartialName
+from archiver.location import Checksums, Location
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError, publish
 from archiver.segmentation import closed
 
@@ -60,6 +61,7 @@ class ArchiveRoot:
 
     ids: by which checkpoints may name it, its own first (identity.py); none of who doesn't record into it.
     md5: whether events of finished files bear an MD5, too.
+    private_dir, checksums: as Location has them.
     """
 
     root: Path
@@ -67,15 +69,27 @@ class ArchiveRoot:
     host: str
     ids: tuple[str, ...] = ()
     md5: bool = False
+    private_dir: Path | None = None
+    checksums: Checksums = Checksums.BESIDE
+
+    @classmethod
+    def at(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
+        """The archive of that group there."""
+        return cls(location.data_dir, group, host, (), md5, location.private_dir, location.checksums)
+
+    @property
+    def location(self) -> Location:
+        """Where it lies; the way to all that it has on disk."""
+        return Location(self.root, self.private_dir, self.checksums)
 
     @property
     def mark(self) -> ArchiveMark | None:
         """What a checkpoint of it says of it."""
-        return ArchiveMark(self.ids[0], where(self.host, self.root)) if self.ids else None
+        return ArchiveMark(self.ids[0], where(self.host, self.root, self.private_dir)) if self.ids else None
 
     def private(self, stream: str) -> Directory:
         """The directory of a stream's partials, made if missing. Raises OSError."""
-        return Directory(self.root, f"{PRIVATE_DIRECTORY}/{stream}", make=True)
+        return self.location.private(stream, make=True)
 
     def claim(self, stream: str, *, alone: bool) -> int:
         """Claim a stream's files: those who record it share it, who rebuilds it has it alone. Gives the descriptor of
@@ -94,7 +108,7 @@ class ArchiveRoot:
         except BlockingIOError:
             raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
         try:
-            with Directory(self.root, PRIVATE_DIRECTORY) as above:
+            with self.location.private() as above:
                 above.sync()  # a killed archiver may have made the stream's directory
         except BaseException:
             os.close(lock)
@@ -106,22 +120,20 @@ class ArchiveRoot:
     ) -> str | None:
         """Give a partial its path; as segment_file.publish. Raises OSError, AbandonedError."""
         with self.private(stream) as private:
-            return publish(private, partial, self.root, path, length, sha256, abandoned)
+            return publish(private, partial, self.location, path, length, sha256, abandoned)
 
     def publish_exactly(
         self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
     ) -> None:
         """Give a partial that path and no other. Raises FileExistsError, OSError, AbandonedError."""
         with self.private(stream) as private:
-            publish(private, partial, self.root, path, length, sha256, abandoned, most=1)
+            publish(private, partial, self.location, path, length, sha256, abandoned, most=1)
 
     def add_sum(self, stream: str, path: str, sha256: str) -> bool:
-        """Give a published file its line in SHA256SUMS; False, and an error in the log, if what others have put there
-        takes none. Raises OSError."""
-        parent, _, name = path.rpartition("/")
+        """Give a published file its line in SHA256SUMS, or wherever its checksum goes; False, and an error in the
+        log, if what others have put there takes none. Raises OSError."""
         try:
-            with self.private(stream) as private, Directory(self.root, parent) as directory:
-                sums.add(directory, name, sha256, private)
+            checksums.add(self.location, stream, path, sha256)
         except sums.UnusableError as error:
             what = "%s: %s has no line in SHA256SUMS: %s. Move that away, then run `archiver repair`"
             log.error(what, stream, path, error)

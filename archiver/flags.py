@@ -5,6 +5,7 @@ import time
 from typing import Final
 
 from archiver.layout import GROUP
+from archiver.location import Checksums
 from archiver.times import parse_time
 from ingest.settings import Flags, directory, stream_flag
 
@@ -23,6 +24,30 @@ def data_dir_option(flags: Flags) -> None:
         required=True,
         metavar="DIR",
         help="where the archive is",
+    )
+
+
+def private_dir_option(flags: Flags, *, env: str | None = None) -> None:
+    """Add --private-dir. env: its variable, if the command looks at the recorder's archive."""
+    flags.option(
+        "--private-dir",
+        env=env,
+        type=directory,
+        metavar="DIR",
+        help="what isn't a finished file is there, on the same file system, not below the data dir; "
+        "DATA_DIR/.archiver if not given",
+    )
+
+
+def checksums_option(flags: Flags) -> None:
+    """Add --checksums."""
+    flags.option(
+        "--checksums",
+        type=Checksums,
+        choices=list(Checksums),
+        metavar="beside|private|off",
+        help="where a new archive keeps files' SHA-256: beside them in SHA256SUMS, as if not given; in the private "
+        "dir; nowhere",
     )
 
 

@@ -11,13 +11,12 @@ import queue
 import stat
 import threading
 import time
-from pathlib import Path
 from typing import NamedTuple, Self
 
-from archiver import sums
+from archiver import checksums, sums
 from archiver.abandoned import Abandoned, AbandonedError
 from archiver.directory import Directory
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.location import Checksums, Location
 from archiver.times import size
 
 log = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ class SkippedError(Exception):
 class ForeignSums:
     """The thread, of one archive."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, location: Location) -> None:
+        self._location = location
         self._stopping = Abandoned()
         self._asked: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._waiting: set[str] = set()  # directories that are in the queue
@@ -66,7 +65,7 @@ class ForeignSums:
     def look_at(self, stream: str, path: str) -> None:
         """Look at what lies beside that file of ours, soon; for one thread. Never waits, never raises."""
         parent = path.rpartition("/")[0]
-        if parent in self._waiting:
+        if parent in self._waiting or self._location.checksums is Checksums.OFF:
             return
         self._waiting.add(parent)
         self._asked.put((stream, parent))
@@ -108,8 +107,8 @@ class ForeignSums:
 
     def lacking(self, parent: str) -> list[str]:
         """The files of a directory that have no line, or another than ours since they changed. Raises OSError."""
-        with Directory(self._root, parent) as directory:
-            said = sums.read(directory)
+        said = checksums.lines(self._location, parent)
+        with self._location.data(parent) as directory:
             names = [name for name in directory.names() if _may_stand_in_a_line(name)]
         return sorted(name for name in names if name not in said or f"{parent}/{name}" in self._seen)
 
@@ -117,10 +116,7 @@ class ForeignSums:
         """Give a file its line, if that can be done now. Raises AbandonedError."""
         path = f"{parent}/{name}"
         try:
-            with (
-                Directory(self._root, f"{PRIVATE_DIRECTORY}/{stream}") as private,
-                Directory(self._root, parent) as directory,
-            ):
+            with self._location.data(parent) as directory:
                 found = directory.stat(name)
                 if found is None or self._seen.get(path) == _Version.of(found):
                     return
@@ -134,7 +130,7 @@ class ForeignSums:
                 if now is None or _Version.of(now) != _Version.of(found):
                     del self._seen[path]
                     return
-                sums.add(directory, name, sha256, private)
+                checksums.add(self._location, stream, path, sha256)
                 log.info("%r isn't ours; it has a line in SHA256SUMS now", path)
         except (SkippedError, sums.UnusableError, OSError) as error:
             log.warning("%r isn't ours, and gets no line in SHA256SUMS: %s", path, error)

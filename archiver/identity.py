@@ -1,4 +1,4 @@
-"""Which archive a data directory is: a random id, in `.archiver/archive.identity`, made once and kept with the files.
+"""Which archive that is: a random id, in `archive.identity` of its private directory, made once and kept.
 
 A line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
 whose files were brought here; an operator adds those by hand, as a refusal says (ownership.py).
@@ -9,10 +9,9 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
-from archiver.directory import Directory
-from archiver.layout import GROUP, PRIVATE_DIRECTORY
+from archiver.layout import GROUP
+from archiver.location import Location
 
 IDENTITY = "archive.identity"
 """With a dot, as no stream has one in its name: the directories beside it are streams'."""
@@ -47,13 +46,13 @@ def parse(text: str) -> Identity | None:
     return Identity(tuple(match[1] for match in matches), groups.pop())
 
 
-def read(root: Path) -> Identity | None:
-    """A data directory's; None if it has none. Durable when this returns, also if a killed archiver made it.
+def read(location: Location) -> Identity | None:
+    """An archive's; None if it has none. Durable when this returns, also if a killed archiver made it.
 
     Raises IdentityError, OSError.
     """
     try:
-        with Directory(root, PRIVATE_DIRECTORY) as private:
+        with location.private() as private:
             if private.stat(IDENTITY) is None:
                 return None
             regular = private.is_file(IDENTITY)
@@ -62,19 +61,19 @@ def read(root: Path) -> Identity | None:
     except FileNotFoundError:
         return None  # nobody has recorded there
     if found is None:
-        path = root / PRIVATE_DIRECTORY / IDENTITY
+        path = location.private_path / IDENTITY
         why = "it must have lines of 16 hex digits and one group" if regular else "it is no file"
         mend = "Restore it, or move it away and start again: what it has to say is told then"
         raise IdentityError(None, f"{path} can't be understood: {why}. {mend}")
     return found
 
 
-def create(root: Path, group: str) -> Identity:
-    """Give a data directory an identity, durably; gives what it has then: another archiver may be faster.
+def create(location: Location, group: str) -> Identity:
+    """Give an archive an identity, durably; gives what it has then: another archiver may be faster.
 
     Raises OSError.
     """
-    with Directory(root, PRIVATE_DIRECTORY) as private:
+    with location.private() as private:
         temporary = f"{IDENTITY}.{secrets.token_hex(4)}"
         fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
@@ -86,6 +85,6 @@ def create(root: Path, group: str) -> Identity:
                 private.publish(temporary, private, IDENTITY)
         finally:
             private.unlink(temporary)
-    found = read(root)
+    found = read(location)
     assert found
     return found

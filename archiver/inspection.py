@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from types import MappingProxyType
 
 from archiver.account import Account, Told
 from archiver.event import FileFinished, RecordsLost
-from archiver.layout import file_path
+from archiver.layout import SUMS, file_path
 
 
 class Fault(StrEnum):
@@ -140,24 +141,29 @@ def of_lines(
     here: Iterable[str],
     sums: Mapping[str, Mapping[str, str]],
     only_lines: Iterable[tuple[str, str]],
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """What is wrong with SHA256SUMS. here: the told files that are there. sums: by directory, digests by name.
-    only_lines: stream and path of the lines whose files aren't there, and that no event tells of."""
+    only_lines: stream and path of the lines whose files aren't there, and that no event tells of. files: what it is
+    called instead, by directory."""
     found = []
     for path in here:
         event = told[path]
         parent, _, name = path.rpartition("/")
         if parent not in sums:
             continue  # it can't be read, which is a finding of its own
-        line = sums[parent].get(name)
+        line, file = sums[parent].get(name), files.get(parent, SUMS)
         if line is None:
-            text = "it has no line in SHA256SUMS"
+            text = f"it has no line in {file}"
             found.append(Finding(Fault.NO_LINE, event.stream, path, text, _finished(event)))
         elif line != event.sha256:
-            text = f"its line in SHA256SUMS is {line[:16]}…; it should be {event.sha256[:16]}…"
+            text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
             found.append(Finding(Fault.WRONG_LINE, event.stream, path, text, _finished(event)))
-    text = "SHA256SUMS has a line for it, but there is no such file, and no event tells of one"
-    return found + [Finding(Fault.LINE_ONLY, stream, path, text) for stream, path in only_lines]
+    text = "has a line for it, but there is no such file, and no event tells of one"
+    return found + [
+        Finding(Fault.LINE_ONLY, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
+        for stream, path in only_lines
+    ]
 
 
 def of_stream(

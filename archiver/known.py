@@ -1,8 +1,7 @@
 """What is known of an archive before any of its files is read: their names, and all that Kafka knows of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from archiver import inspection, survey
@@ -11,6 +10,7 @@ from archiver.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.layout import PartialName
+from archiver.location import Location
 
 Committed = tuple[int, Checkpoint | None]
 """Offset, and the state with it, if any."""
@@ -23,9 +23,12 @@ class Known:
     The order in which it is learnt matters while an archiver records: a file is there before its event, and its
     partial, or a commit, tells of it until after that. So: files, partials, commits, events. What was told by then
     must be there; and what was there has been told of, or was seen on its way.
+
+    has_private: whether there is a private directory that may be read.
     """
 
     tree: survey.Tree
+    has_private: bool
     partials: Mapping[str, Mapping[str, survey.Inode]]
     topics: frozenset[str]
     committed: Mapping[str, Committed]
@@ -34,10 +37,10 @@ class Known:
     ids: Mapping[str, str]
 
     @classmethod
-    def learn(cls, root: Path, history: History) -> tuple[Self, list[Finding]]:
+    def learn(cls, location: Location, history: History) -> tuple[Self, list[Finding]]:
         """Learn it; gives what is wrong already, too. Raises KafkaException, OSError, CheckpointError (no events)."""
-        tree = survey.tree(root)
-        partials = survey.partials(root)
+        tree = survey.tree(location.data_dir)
+        has_private, partials = survey.has_private(location), survey.partials(location)
         topics = history.streams()
         commits, findings = committed(history, topics)
         account = Account.of(history.events())
@@ -49,13 +52,22 @@ class Known:
             )
         told = account.told()
         ids = {_id(path): event.stream for path, event in told.items()}
-        known = cls(tree, partials, frozenset(topics), commits, account, told, ids)
+        known = cls(tree, has_private, partials, frozenset(topics), commits, account, told, ids)
         return known, findings + inspection.of_account(account)
 
     def stream_of(self, path: str) -> str:
         """Whose file that is, or would be; empty if it is nobody's."""
         event = self.told.get(path)
         return event.stream if event else self.ids.get(_id(path), _id(path))
+
+    def places(self) -> Iterator[str]:
+        """Where archives of the group were, as its commits and events say; for people."""
+        for _, checkpoint in self.committed.values():
+            if checkpoint and checkpoint.archive:
+                yield checkpoint.archive.where
+        for files in self.account.files.values():
+            if files and (mark := files[-1].checkpoint.archive):
+                yield mark.where
 
     def on_their_way(self) -> set[str]:
         """The paths of which an event will tell."""

@@ -5,21 +5,19 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from archiver import identity
+from archiver import archive_lock, archive_settings, identity
 from archiver.archive import Archive
 from archiver.commits import FencedError
-from archiver.directory import Directory, make_private_directory
 from archiver.disk_check import check_disk
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
-from archiver.layout import PRIVATE_DIRECTORY
 from archiver.live import ArchiveStatus
-from archiver.ownership import check_group
+from archiver.location import SETTINGS, Checksums, Location
+from archiver.ownership import AnotherArchiveError, check_group
 from archiver.segmentation import Settings
 from ingest.activity import Activity, Hang
 from ingest.throttling import Throttling
@@ -34,7 +32,8 @@ class ClaimedError(Exception):
 class Member:
     """A member of the group `archive.group`, which records into `archive.root`. `stopping` may be set by anyone.
 
-    instance_id: who this is in the group; the rest as for Archive.
+    instance_id: who this is in the group. checksums: where they are to be, if that is asked for. The rest as for
+    Archive.
     """
 
     def __init__(
@@ -45,6 +44,7 @@ class Member:
         instance_id: str,
         streams: Sequence[str] | None,
         told: Callable[[Event], None] = lambda _: None,
+        checksums: Checksums | None = None,
     ) -> None:
         self.stopping = threading.Event()
         self._root = archive
@@ -53,6 +53,7 @@ class Member:
         self._instance_id = instance_id
         self._streams = streams
         self._told = told
+        self._checksums = checksums
         self._archive: Archive | None = None
         self._activity = Activity()
         self._throttling = Throttling("consumer_byte_rate", config)
@@ -64,9 +65,11 @@ class Member:
         with ExitStack() as claimed:
             with self._activity.of("the trial of its file system"):
                 log.info("trying what the file system of %s can do", self._root.root)  # a dead disk hangs here
-                check_group(self._root, identity.read(self._root.root))
-                claimed.enter_context(closing(_Claim.of(self._root.root, self._instance_id)))
-                check_disk(self._root.root, f"check.{self._instance_id}")
+                check_group(self._root, identity.read(self._root.location))
+                claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
+                claimed.enter_context(closing(claim))
+                self._root = replace(self._root, checksums=claim.location.checksums)
+                check_disk(self._root.location, f"check.{self._instance_id}")
             while True:
                 self._archive = Archive(
                     self._root,
@@ -85,6 +88,10 @@ class Member:
                     if self.stopping.is_set():
                         break
                     self._throttling.be_patient()
+                except AnotherArchiveError as error:
+                    if error.forgotten:
+                        claim.withdraw()
+                    raise
                 except FencedError:
                     if not self._archive.fenced_itself or self.stopping.is_set():
                         raise
@@ -105,25 +112,47 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A lock on an instance id in a data directory."""
+    """A lock on an instance id in an archive, and a share of the archive's own. new: its private directory is."""
 
-    fd: int
+    location: Location
+    name: str
+    new: bool
+    lock: int
+    shared: int
 
     @classmethod
-    def of(cls, root: Path, instance_id: str) -> "_Claim":
-        """Make the data directory, see that it can be written, and take the lock. Raises OSError, ClaimedError."""
-        make_private_directory(root)
+    def of(cls, location: Location, instance_id: str, checksums: Checksums | None) -> "_Claim":
+        """Make the directories, see that they can be written, and take the locks. Raises OSError, ClaimedError."""
+        new = not location.private_path.exists()
+        location = archive_settings.settle(location, checksums)
         name = f"{instance_id}.lock"
         try:
-            with Directory(root, PRIVATE_DIRECTORY) as private:
-                return cls(private.lock(name, fcntl.LOCK_EX))
+            with location.private() as private:
+                lock = private.lock(name, fcntl.LOCK_EX)
         except BlockingIOError:
             raise ClaimedError(
                 f"another archiver runs here with the instance id {instance_id} "
-                f"(it holds {root / PRIVATE_DIRECTORY / name}); "
+                f"(it holds {location.private_path / name}); "
                 f"stop it first, or share its streams under another --instance-id"
             ) from None
+        try:
+            return cls(location, name, new, lock, archive_lock.share(location))
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def withdraw(self) -> None:
+        """Remove what it has made of a private directory that isn't the archive's: whoever reads the data directory
+        would find it there. Best effort."""
+        if not self.new:
+            return
+        with suppress(OSError):
+            with self.location.private() as private:
+                for name in (self.name, archive_lock.LOCK, SETTINGS):
+                    private.unlink(name)
+            self.location.private_path.rmdir()
 
     def close(self) -> None:
-        """Give it back."""
-        os.close(self.fd)
+        """Give them back."""
+        os.close(self.shared)
+        os.close(self.lock)

@@ -5,28 +5,30 @@ same group with a directory of its own, would put one acquisition's files into t
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from archiver import checkpoint as checkpoints
 from archiver import identity
 from archiver.checkpoint import ArchiveMark, Checkpoint, CheckpointError
-from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.identity import Identity
-from archiver.layout import PRIVATE_DIRECTORY
+from archiver.location import Location, Within
 
 _MOST_SAID = 5
 
 
 class AnotherArchiveError(Exception):
-    """The data directory isn't the group's archive. lines: for the operator; the last one says it in short."""
+    """The data directory isn't the group's archive. lines: for the operator; the last one says it in short.
 
-    def __init__(self, *lines: str) -> None:
+    forgotten: it is, but its private directory is another one.
+    """
+
+    def __init__(self, *lines: str, forgotten: bool = False) -> None:
         super().__init__(lines[-1])
         self.lines = lines
+        self.forgotten = forgotten
 
 
 def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
@@ -35,12 +37,12 @@ def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
     Nothing is written, and the group isn't joined, before that is certain. Raises AnotherArchiveError, OSError,
     KafkaException.
     """
-    own = identity.read(archive.root)
+    own = identity.read(archive.location)
     check_group(archive, own)
     known = _decoded(history)
-    check(archive, own, known, here=own is not None or _holds(archive.root, known))
+    check(archive, own, known, here=own is not None or _holds(archive.location, known))
     if own is None:
-        own = identity.create(archive.root, archive.group)
+        own = identity.create(archive.location, archive.group)
         check_group(archive, own)
     return replace(archive, ids=own.ids)
 
@@ -50,7 +52,7 @@ def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
     if own is None or own.group == archive.group:
         return
     raise AnotherArchiveError(
-        f"another group records to this directory, as {archive.root / PRIVATE_DIRECTORY / identity.IDENTITY} says:",
+        f"another group records to this directory, as {archive.location.private_path / identity.IDENTITY} says:",
         f"  {own.group}, not {archive.group}",
         f"use --group {own.group}, or another --data-dir",
         f"nothing was recorded: {archive.root} is the archive of the group {own.group}",
@@ -71,13 +73,20 @@ def check(archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkp
         raise AnotherArchiveError(
             f"the group {archive.group} has recorded before, but not to this directory:",
             f"  {archive.host}:{archive.root} has neither the files it had open nor",
-            f"  {PRIVATE_DIRECTORY}/<stream> of {_some(sorted(known))}",
+            f"  {archive.location.private_path}/<stream> of {_some(sorted(known))}",
             *_ways_out(archive, identity.new_id()),
         )
 
 
 def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]) -> AnotherArchiveError:
     """What to raise if the states of these streams are of other archives."""
+    if own is None and (private := _elsewhere(archive, others.values())):
+        return AnotherArchiveError(
+            f"the archive of the group {archive.group} has its private directory elsewhere; say so:",
+            f"  --private-dir {private}",
+            f"nothing was recorded: {archive.location.private_path} isn't where it was",
+            forgotten=True,
+        )
     streams: dict[ArchiveMark, list[str]] = {}
     for stream, mark in sorted(others.items()):
         streams.setdefault(mark, []).append(stream)
@@ -92,14 +101,27 @@ def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, Arc
 
 
 def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
-    path = shlex.quote(str(archive.root / PRIVATE_DIRECTORY / identity.IDENTITY))
+    path = shlex.quote(str(archive.location.private_path / identity.IDENTITY))
     return (
         "record to that one; or, for a new archive, use another --group as well.",
-        f"Were its files moved, or restored, to here? {PRIVATE_DIRECTORY} belongs to them: copy it, too.",
+        f"Were its files moved, or restored, to here? {_private(archive)} belongs to them: copy it, too.",
         "If that is gone, or files of two archives are one now, say that they are here:",
         *(f"  echo {id} {archive.group} >> {path}" for id in ids),
         f"nothing was recorded: {archive.root} isn't the archive of the group {archive.group}",
     )
+
+
+def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
+    """The private directory that the group's archive in this data directory had; empty if that isn't known."""
+    for mark in others:
+        where = mark.where.partition(":")[2]
+        if where.startswith(f"{archive.root} --private-dir "):
+            return where.partition(" --private-dir ")[2]
+    return ""
+
+
+def _private(archive: ArchiveRoot) -> str:
+    return str(archive.private_dir) if archive.private_dir else "their .archiver"
 
 
 def _some(streams: list[str]) -> str:
@@ -122,7 +144,7 @@ def _decoded(history: History) -> Mapping[str, Checkpoint]:
     return found
 
 
-def _holds(root: Path, known: Mapping[str, Checkpoint]) -> bool:
+def _holds(location: Location, known: Mapping[str, Checkpoint]) -> bool:
     """Whether a directory without an identity is what these states, of before there were any, tell of.
 
     It is if one of the files that they have open is there; if none is open, the private directory of one of the
@@ -130,21 +152,23 @@ def _holds(root: Path, known: Mapping[str, Checkpoint]) -> bool:
     """
     begun = [state for state in known.values() if state.partial]
     if begun:
-        return any(_has_partial(root, state) for state in begun)
-    return any(_stat(root, PRIVATE_DIRECTORY, stream) for stream, state in known.items() if _recorded(state))
+        return any(_has_partial(location, state) for state in begun)
+    return any(
+        _stat(location, Within("", private=True), stream) for stream, state in known.items() if _recorded(state)
+    )
 
 
-def _has_partial(root: Path, state: Checkpoint) -> bool:
+def _has_partial(location: Location, state: Checkpoint) -> bool:
     assert state.partial
-    if _stat(root, f"{PRIVATE_DIRECTORY}/{state.state.stream}", state.partial.name):
+    if _stat(location, Within(state.state.stream, private=True), state.partial.name):
         return True
     parent, _, name = state.partial.path.rpartition("/")
-    return state.closing is not None and _stat(root, parent, name)
+    return state.closing is not None and _stat(location, Within(parent), name)
 
 
-def _stat(root: Path, below: str, name: str) -> bool:
+def _stat(location: Location, within: Within, name: str) -> bool:
     try:
-        with Directory(root, below) as directory:
+        with location.open(within) as directory:
             return directory.stat(name) is not None
     except FileNotFoundError:
         return False

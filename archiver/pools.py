@@ -2,9 +2,9 @@
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from archiver.foreign_sums import ForeignSums
+from archiver.location import Location
 from archiver.patience import within
 from archiver.taking_up import Takers
 
@@ -21,14 +21,14 @@ class Pools:
     g3.files may be away while all else is well; committer: commits, for all streams in one request;
     foreign_sums: sees to the files that others put beside ours."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, location: Location) -> None:
         self.writers: Executor = ThreadPoolExecutor(_WRITING_THREADS, "writing")
         self.finishers: Executor = ThreadPoolExecutor(_FINISHING_THREADS, "finishing")
         self.takers = Takers()
         self.syncers: Executor = ThreadPoolExecutor(_SYNCING_THREADS, "syncing")
         self.telling: Executor = ThreadPoolExecutor(_TELLING_THREADS, "telling")
         self.committer: Executor = ThreadPoolExecutor(1, "committing")
-        self.foreign_sums = ForeignSums(root)
+        self.foreign_sums = ForeignSums(location)
 
     def shutdown(self, seconds: float | None = None) -> None:
         """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs.

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
+from archiver.location import Location, located
 from archiver.member import ClaimedError, Member
 from archiver.ownership import AnotherArchiveError
 from archiver.segmentation import Settings
@@ -35,10 +36,16 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     writer = log_of_service(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
     told = Told()
-    instance_id = options.instance_id or _instance_id(root)
-    archive = ArchiveRoot(root, options.group, host_name(), md5=options.md5)
+    try:
+        location = located(options.data_dir, options.private_dir)
+    except OSError as error:
+        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
+        return 1
+    instance_id = options.instance_id or _instance_id(location)
+    archive = ArchiveRoot.at(location, options.group, host_name(), md5=options.md5)
     streams = options.stream or None
-    member = Member(archive, settings, kafka_client(options, {}), instance_id, streams, told.told)
+    config = kafka_client(options, {})
+    member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
     signals.on_stop(member.stopping.set)
     try:
         with _http(options, member, told, writer):
@@ -85,7 +92,8 @@ def _http(
         return nullcontext()
 
 
-def _instance_id(root: Path) -> str:
-    """The same at every start on this host for this data directory."""
+def _instance_id(location: Location) -> str:
+    """The same at every start on this host for this archive, whose data directory may be moved if its private
+    directory stays where it is."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", host_name())[:150]
-    return f"{host}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+    return f"{host}-{hashlib.sha256(os.fsencode(location.private_dir or location.data_dir)).hexdigest()[:8]}"

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from archiver import sums
 from archiver.abandoned import Abandoned
 from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
+from archiver.location import Location
 from archiver.rebuilding import Content, Rebuilt
 from archiver.salvage import DAMAGED
 from archiver.writeback import begin_writeback
@@ -176,7 +176,7 @@ class IntoDirectory:
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
-        return Compared() if exists(self._archive.root, path) else self._new(stream, path, first)
+        return Compared() if exists(self._archive.location, path) else self._new(stream, path, first)
 
     def _new(self, stream: str, path: str, first: int) -> New:
         name = f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}"
@@ -260,7 +260,7 @@ class IntoDirectory:
 
     def _compare(self, file: Rebuilt, length: int, sha256: str) -> Outcome:
         parent, _, name = file.path.rpartition("/")
-        with Directory(self._archive.root, parent) as directory:
+        with self._archive.location.data(parent) as directory:
             found = directory.stat(name)
             if not (found and found.st_size == length and directory.is_file(name)) or (
                 sums.digest(directory, name, self._abandoned) != sha256
@@ -284,7 +284,7 @@ class IntoPlace(IntoDirectory):
         parent, _, name = file.path.rpartition("/")
         with (
             self._archive.private(file.stream) as private,
-            Directory(self._archive.root, parent, make=True) as directory,
+            self._archive.location.data(parent, make=True) as directory,
         ):
             if sums.digest(private, new.name, self._abandoned) != sha256:
                 raise OSError(
@@ -317,11 +317,11 @@ def _free(directory: Directory, name: str) -> str:
     return free
 
 
-def exists(root: Path, path: str) -> bool:
-    """Whether something has that path below the root. Raises OSError."""
+def exists(location: Location, path: str) -> bool:
+    """Whether something has that path below the data directory. Raises OSError."""
     parent, _, name = path.rpartition("/")
     try:
-        with Directory(root, parent) as directory:
+        with location.data(parent) as directory:
             return directory.stat(name) is not None
     except FileNotFoundError:
         return False

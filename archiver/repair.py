@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 
+from archiver import archive_lock, archive_settings, checksums
 from archiver.command import print_lines, run
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.inspection import OF_LINES, REBUILDABLE, Fault, Finding
 from archiver.layout import PartialName
+from archiver.location import Location, located
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Wanted
 from archiver.rebuilt_files import Done, IntoPlace, Outcome, tidy
@@ -24,23 +26,24 @@ _PROG = "archiver repair"
 
 def repair(options: argparse.Namespace) -> int:
     """Do as the options say (commands/repair.py). Gives the exit code."""
-    root = options.data_dir.absolute()
-    archive = ArchiveRoot(root, options.group, host_name())
 
-    def look(history: History) -> Report:
+    def look(location: Location, history: History) -> Report:
         with Progress() as progress:
-            report = inspect(root, history, options.stream, options.since, progress)
+            report = inspect(location, history, options.stream, options.since, progress)
         if report.unknown:
-            raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {root}")
+            raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {location.data_dir}")
         return report
 
     def act(history: History) -> int:
-        report = look(history)
+        location = archive_settings.kept(located(options.data_dir, options.private_dir))
+        archive = ArchiveRoot.at(location, options.group, host_name())
+        report = look(location, history)
         if report.findings:
             print_lines(f"{as_text(report)}\n")
-            with Progress() as progress:
-                mend(archive, history, report, progress)
-            report = look(history)
+            with ExitStack() as held:
+                held.callback(os.close, archive_lock.share(location))
+                mend(archive, history, report, held.enter_context(Progress()))
+            report = look(location, history)
         print_lines(as_text(report))
         return int(bool(report.findings))
 
@@ -63,7 +66,8 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
             for finding in lines.get(stream, ()):
                 assert finding.event
                 if archive.add_sum(stream, finding.path, finding.event.sha256):
-                    progress.tell(f"{finding.path}: its line is in SHA256SUMS now")
+                    where = checksums.shown(archive.location, finding.path.rpartition("/")[0])
+                    progress.tell(f"{finding.path}: its line is in {where} now")
             paths = frozenset(finding.path for finding in broken.get(stream, ()))
             if not paths:
                 continue
@@ -72,7 +76,7 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
                 continue
             told = report.account.files[stream]
             span = history.span(stream)
-            rereading = Rereading(history, stream, told, span, commits.get(stream), archive.root)
+            rereading = Rereading(history, stream, told, span, commits.get(stream), archive.location)
             _rebuild(archive, rereading, paths, progress)
 
 

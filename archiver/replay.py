@@ -5,14 +5,16 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
+from archiver import archive_lock, archive_settings
 from archiver.account import Account, recent
 from archiver.command import run, table
-from archiver.directory import make_private_directory
 from archiver.disk_check import check_disk
 from archiver.event import FileFinished
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
+from archiver.location import located
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
@@ -33,9 +35,11 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
         None if options.carry is None else tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry)),
     )
     wanted = Wanted(options.since, options.until, only)
-    archive = ArchiveRoot(options.data_dir.absolute(), options.group, host_name())
 
     def act(history: History) -> int:
+        location = located(options.data_dir, options.private_dir)
+        found = archive_settings.chosen(location, options.checksums)
+        archive = ArchiveRoot.at(replace(location, checksums=found.checksums), options.group, host_name())
         with Progress() as progress:
             return Replay(history, archive, choice, wanted, progress, options.dry_run).run(options.stream)
 
@@ -93,8 +97,9 @@ class Replay:
             self._commits = self._history.committed(streams)
             ends = {stream: self._history.span(stream)[1] for stream in streams}
             if not self._dry_run:
-                make_private_directory(self._archive.root)
-                check_disk(self._archive.root, f"check.{secrets.token_hex(4)}")
+                location = archive_settings.settle(self._archive.location, self._archive.checksums)
+                claims.callback(os.close, archive_lock.share(location))
+                check_disk(location, f"check.{secrets.token_hex(4)}")
                 for stream in streams:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))
                     tidy(self._archive, stream)
@@ -116,7 +121,7 @@ class Replay:
         first, end = span
         self._progress.begin(stream, end - first)
         target = DryRun() if self._dry_run else IntoDirectory(self._archive)
-        rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.root)
+        rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.location)
         try:
             came = rereading.into(target, self._choice, self._wanted, self._progress, all_of_it=everything)
             self._progress.end(stream)

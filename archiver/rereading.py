@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
@@ -11,6 +10,7 @@ from archiver.checkpoint import CheckpointError, Place, decode
 from archiver.event import FileFinished
 from archiver.foreign import Labels
 from archiver.history import Commit, History
+from archiver.location import Location, Within
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
@@ -36,7 +36,7 @@ class Came:
 class Rereading:
     """Of one stream, to the end of its topic as it was at the start. told: its files, in order. span: of its topic.
 
-    commit: the archive's. root: where frames to be repeated are looked for, before the topic.
+    commit: the archive's. location: where frames to be repeated are looked for, before the topic.
     """
 
     history: History
@@ -44,7 +44,7 @@ class Rereading:
     told: Sequence[FileFinished]
     span: tuple[int, int]
     commit: Commit | None
-    root: Path
+    location: Location
 
     def into(
         self, target: DryRun | IntoDirectory, choice: Choice, wanted: Wanted, progress: Progress, *, all_of_it: bool
@@ -123,12 +123,12 @@ class Rereading:
         return Reached(self.commit.offset, acquisition.settings if acquisition else last)
 
     def _load(self, places: Mapping[int, Place]) -> Carry:
-        return Carry.load(places, self.root, _in_files, self._fetch)
+        return Carry.load(places, self.location, _in_files, self._fetch)
 
     def _fetch(self, offset: int) -> tuple[bytes, ...]:
         return self.history.value(self.stream, offset)
 
 
-def _in_files(path: str) -> list[tuple[str, str]]:
+def _in_files(path: str) -> list[tuple[Within, str]]:
     parent, _, name = path.rpartition("/")
-    return [(parent, name)]
+    return [(Within(parent), name)]

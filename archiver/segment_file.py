@@ -21,6 +21,7 @@ from archiver import sums
 from archiver.abandoned import Abandoned
 from archiver.copying import copy_bytes
 from archiver.directory import Directory
+from archiver.location import Location
 from archiver.writeback import begin_writeback
 from ingest.syncs import sync_data, sync_names
 
@@ -304,7 +305,7 @@ def _at_once(parts: list[bytes]) -> list[bytes]:
 def publish(
     partials: Directory,
     name: str,
-    root: Path,
+    location: Location,
     path: str,
     length: int,
     sha256: str,
@@ -319,7 +320,7 @@ def publish(
     Raises OSError, AbandonedError.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
-    with Directory(root, str(Path(path).parent), make=True) as directory:
+    with location.data(str(Path(path).parent), make=True) as directory:
         for suffix in range(int(number), int(number) + most):
             path = f"{stem}_{suffix:03d}.g3"
             final = Path(path).name
@@ -339,18 +340,18 @@ def publish(
                 finally:
                     os.close(fd)
                 directory.sync()
-                _sync_above(root, directory.below)  # it may be there since a kill, and not durable yet
+                _sync_above(location, directory.below)  # it may be there since a kill, and not durable yet
                 if partials.stat(name) is None:  # it was moved: it shall have one name after a power cut, too
                     partials.sync()
                 return path
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
 
-def _sync_above(root: Path, below: str) -> None:
+def _sync_above(location: Location, below: str) -> None:
     """Make durable the names of the directories from the root to that one. Raises OSError."""
     while below:
         below = below.rpartition("/")[0]
-        with Directory(root, below) as above:
+        with location.data(below) as above:
             above.sync()
 
 

@@ -22,7 +22,7 @@ from archiver.layout import SUMS
 MOST_BYTES = 64 << 20
 """Of a SHA256SUMS that is read: 600,000 files. To a larger one lines are appended, without looking at it."""
 
-_LONGEST_LINE = 400  # a name has 255 bytes at most
+_LONGEST_LINE = 400  # a name has 255 bytes at most, the two directories before it 71
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *](.+)", re.DOTALL)
 _ATTEMPTS = 100  # that others may spoil, by replacing the file at the same time
 _LOCK_SECONDS = 5.0
@@ -41,47 +41,49 @@ class _Line(Enum):
     ELSEWHERE = "no line, or a wrong one; its place is between others"
 
 
-def add(directory: Directory, name: str, sha256: str, private: Directory) -> None:
+def add(directory: Directory, name: str, sha256: str, private: Directory, sums: str = SUMS) -> None:
     """Give a file its line; durable when this returns. Lines of other files stay as they are.
 
-    private: where a new SHA256SUMS is written that is to replace the old one. May be repeated: a line that is there
-    isn't added again. Raises UnusableError, OSError (try again).
+    name: as the line has it. private: where a new SHA256SUMS is written that is to replace the old one. sums: how it
+    is called in `directory`. May be repeated: a line that is there isn't added again. Raises UnusableError, OSError
+    (try again).
     """
     line = f"{sha256}  {name}".encode(errors="surrogateescape")
     for _ in range(_ATTEMPTS):
-        fd = _open(directory)
+        fd = _open(directory, sums)
         try:
             _lock(fd)
             found = os.fstat(fd)
-            if not _is_there(directory, found):
+            if not _is_there(directory, sums, found):
                 continue
             text = _contents(fd, found.st_size)
             match _Line.LAST if text is None else _place(text, line):
                 case _Line.RIGHT:
                     os.fsync(fd)
                 case _Line.LAST:
-                    _append(fd, _end(fd) if text is None else text, line)
+                    _append(fd, _end(fd) if text is None else text, line, sums)
                 case _Line.ELSEWHERE:
                     assert text is not None
-                    _replace(directory, _with_line(text, line), private)
+                    _replace(directory, sums, _with_line(text, line), private)
                     return
         finally:
             os.close(fd)
         if not found.st_size:
             directory.sync()  # it is new
-        if _is_there(directory, found):
+        if _is_there(directory, sums, found):
             return
-    raise OSError(errno.EBUSY, "is replaced all the time", str(directory.path / SUMS))
+    raise OSError(errno.EBUSY, "is replaced all the time", str(directory.path / sums))
 
 
-def read(directory: Directory) -> dict[str, str]:
-    """SHA-256 by file name; empty if there is no SHA256SUMS. Raises OSError, also if it is too long to be one."""
-    found = directory.stat(SUMS)
+def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
+    """SHA-256 by name, as the lines have it; empty if there is no SHA256SUMS. Raises OSError, also if it is too long
+    to be one."""
+    found = directory.stat(sums)
     if found is None:
         return {}
     if found.st_size > MOST_BYTES:
         raise OSError(f"it has {found.st_size} bytes")
-    lines = directory.read(SUMS, MOST_BYTES).split(b"\n")
+    lines = directory.read(sums, MOST_BYTES).split(b"\n")
     matches = [_LINE.fullmatch(line) for line in lines if len(line) <= _LONGEST_LINE]
     return {match[2].decode(errors="surrogateescape"): match[1].decode() for match in matches if match}
 
@@ -95,17 +97,17 @@ def digest(directory: Directory, name: str, abandoned: Abandoned) -> str:
     return sha256.hexdigest()
 
 
-def _open(directory: Directory) -> int:
+def _open(directory: Directory, sums: str) -> int:
     """The SHA256SUMS, made if missing. Raises UnusableError, OSError."""
     try:
-        fd = directory.open(SUMS, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        fd = directory.open(sums, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
         if error.errno in _NOT_OURS_TO_WRITE:
             raise UnusableError(str(error)) from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise UnusableError(f"{directory.path / SUMS} is no file")
+        raise UnusableError(f"{directory.path / sums} is no file")
     return fd
 
 
@@ -126,9 +128,9 @@ def _lock(fd: int) -> None:
             return
 
 
-def _is_there(directory: Directory, found: os.stat_result) -> bool:
+def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:
     """Whether that is the directory's SHA256SUMS still: one that has been replaced is nobody's. Raises OSError."""
-    now = directory.stat(SUMS)
+    now = directory.stat(sums)
     return now is not None and os.path.samestat(now, found)
 
 
@@ -171,7 +173,7 @@ def _name(line: bytes) -> bytes:
     return line[66:]
 
 
-def _append(fd: int, text: bytes, line: bytes) -> None:
+def _append(fd: int, text: bytes, line: bytes, sums: str) -> None:
     """Write the line at the end, in one call. text: what is there, or its end. Raises OSError."""
     torn = text.rpartition(b"\n")[
         2
@@ -179,7 +181,7 @@ def _append(fd: int, text: bytes, line: bytes) -> None:
     rest = line[len(torn) :] if line.startswith(torn) else b"\n" + line
     data = rest + b"\n"
     if os.write(fd, data) < len(data):
-        raise OSError(errno.ENOSPC, "only a part of a line could be written", SUMS)
+        raise OSError(errno.ENOSPC, "only a part of a line could be written", sums)
     os.fsync(fd)
 
 
@@ -193,7 +195,7 @@ def _with_line(text: bytes, line: bytes) -> bytes:
     return b"\n".join(kept) + b"\n"
 
 
-def _replace(directory: Directory, text: bytes, private: Directory) -> None:
+def _replace(directory: Directory, sums: str, text: bytes, private: Directory) -> None:
     temporary = f"{SUMS}.{secrets.token_hex(4)}"
     fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
@@ -201,7 +203,7 @@ def _replace(directory: Directory, text: bytes, private: Directory) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        private.rename(temporary, directory, SUMS)
+        private.rename(temporary, directory, sums)
     except OSError:
         private.unlink(temporary)
         raise

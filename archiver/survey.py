@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from archiver import sums
 from archiver.directory import Directory
 from archiver.inspection import Contents, Run
-from archiver.layout import ID, PRIVATE_DIRECTORY, SUMS
+from archiver.layout import ID, SUMS
+from archiver.location import Location
 from archiver.partials import unlocked_partials
 from ingest.scalars import integer
 from ingest.wire import FRAME_TYPES, CutError, Walk, WireError
@@ -113,35 +113,39 @@ def look(root: Path, path: str) -> Entry:
     return _entry(path, found)
 
 
-def partials(root: Path) -> dict[str, dict[str, Inode]]:
+def has_private(location: Location) -> bool:
+    """Whether there is a private directory that may be read."""
+    try:
+        with location.private() as private:
+            private.names()
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
+
+
+def partials(location: Location) -> dict[str, dict[str, Inode]]:
     """What lies in the private directories of the streams, by stream and name; nothing for another user than who
     records: they are private. Raises OSError."""
     found: dict[str, dict[str, Inode]] = {}
     try:
-        with Directory(root, PRIVATE_DIRECTORY) as private:
+        with location.private() as private:
             stats = {name: private.stat(name) for name in private.names() if re.fullmatch(ID, name)}
     except (FileNotFoundError, PermissionError):
         return {}
     for stream in [name for name, entry in stats.items() if entry and stat.S_ISDIR(entry.st_mode)]:
-        with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
+        with location.private(stream) as private:
             entries = {name: private.stat(name) for name in private.names()}
         found[stream] = {name: (entry.st_dev, entry.st_ino) for name, entry in entries.items() if entry}
     return found
 
 
-def unlocked(root: Path, stream: str, names: Iterable[str]) -> list[str]:
+def unlocked(location: Location, stream: str, names: Iterable[str]) -> list[str]:
     """As unlocked_partials, of a stream's private directory; none if there is no such directory. Raises OSError."""
     try:
-        with Directory(root, f"{PRIVATE_DIRECTORY}/{stream}") as private:
+        with location.private(stream) as private:
             return unlocked_partials(private, names)
     except FileNotFoundError:
         return []
-
-
-def lines(root: Path, parent: str) -> Mapping[str, str]:
-    """A directory's SHA256SUMS, as sums.read. Raises OSError, also if it is too long to be one."""
-    with Directory(root, parent) as directory:
-        return sums.read(directory)
 
 
 def contents(root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]) -> Contents:

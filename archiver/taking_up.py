@@ -173,7 +173,7 @@ class TakingUp:
                 first, _ = self._feed.history.span(self._stream)
                 resumed = replace(resumed, offset=first)
             carry = Carry.of(
-                resumed.checkpoint, self._archive.root, lambda at: self._feed.history.value(self._stream, at)
+                resumed.checkpoint, self._archive.location, lambda at: self._feed.history.value(self._stream, at)
             )
         except BaseException:
             self._drop(resumed)

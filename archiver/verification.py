@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from archiver import inspection, survey
+from archiver import inspection, keeping, survey
 from archiver.account import Account, Told
 from archiver.against_topic import Recorded, compare
 from archiver.event import FileAdopted, FileFinished, FileSalvaged
 from archiver.history import History
 from archiver.inspection import Contents, Fault, Finding, Seen
 from archiver.known import Known, committed, going_on
-from archiver.layout import PRIVATE_DIRECTORY, SUMS, PartialName, start_and_number
+from archiver.layout import PartialName, start_and_number
+from archiver.location import Location, Within
 from archiver.progress import Progress
 from archiver.reading_files import Unread, read_files
 from archiver.survey import Entry
@@ -57,7 +57,7 @@ class Report:
 
 
 def inspect(
-    root: Path,
+    location: Location,
     history: History,
     streams: Sequence[str],
     since: int | None,
@@ -66,13 +66,13 @@ def inspect(
     against_topic: bool = False,
     retired_too: bool = False,
 ) -> Report:
-    """Look at the archive of the history's group at `root`. streams: none for all. since: ms, None for all.
+    """Look at the archive of the history's group there. streams: none for all. since: ms, None for all.
     retired_too: files that were retired shall be there, too.
 
     Changes nothing. Raises KafkaException, OSError if the root or its private directory can't be read,
     CheckpointError if the events are gone.
     """
-    return _Inspection(root, history, frozenset(streams), since, progress, retired_too).run(against_topic)
+    return _Inspection(location, history, frozenset(streams), since, progress, retired_too).run(against_topic)
 
 
 class _Inspection:
@@ -80,14 +80,15 @@ class _Inspection:
 
     def __init__(
         self,
-        root: Path,
+        location: Location,
         history: History,
         streams: frozenset[str],
         since: int | None,
         progress: Progress,
         retired_too: bool,
     ) -> None:
-        self._root = root
+        self._location = location
+        self._root = location.data_dir
         self._history = history
         self._streams = streams
         self._since = since
@@ -95,7 +96,7 @@ class _Inspection:
         self._retired_too = retired_too
 
     def run(self, against_topic: bool) -> Report:
-        known, findings = Known.learn(self._root, self._history)
+        known, findings = Known.learn(self._location, self._history)
         account = known.account
         told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
         entries, absent = self._present(known.tree, told)
@@ -107,7 +108,7 @@ class _Inspection:
         seen = self._read(known, entries, untold)
         findings = [it for it in findings if not it.stream or self._wants(it.stream)]
         findings += inspection.of_files(told, seen, absent, known.told)
-        findings += self._lines(known, told, entries, untold)
+        findings += keeping.of_lines(self._location, known, told, entries, untold, self._is_wanted)
         findings += [
             Finding(Fault.UNREADABLE, known.stream_of(f"{path}/"), path, f"the directory: {why}")
             for path, why in known.tree.closed.items()
@@ -123,11 +124,11 @@ class _Inspection:
             findings += inspection.of_stream(account.files.get(stream, ()), losses, told, intact)
             stale = self._stale(stream, known)
             on_their_way -= {name.path for name in stale}
-            findings += [inspection.stale(stream, f"{PRIVATE_DIRECTORY}/{stream}/{name}") for name in stale]
+            findings += [inspection.stale(stream, self._shown(stream, str(name))) for name in stale]
         recording = sum(self._wants(known.stream_of(path)) for path in on_their_way)
         counts = self._count(known, told, seen, intact, len(streams), recording)
         counts = replace(counts, retired=len(retired))
-        notes = []
+        notes = [*keeping.notes(self._location, known)]
         if not known.told and known.tree.entries:
             notes.append(f"g3.files has no events of the group {self._history.group}; is --group right?")
         if note := _in_quarantine(self._history.in_quarantine_of(self._wanted_of(known.topics))):
@@ -143,6 +144,9 @@ class _Inspection:
         unknown = self._streams - known.topics - set(streams) - directories
         return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), account)
 
+    def _shown(self, stream: str, name: str) -> str:
+        return self._location.shown(Within(stream, private=True), name)
+
     # What is to be looked at
 
     def _wants(self, stream: str) -> bool:
@@ -150,6 +154,10 @@ class _Inspection:
 
     def _wanted_of(self, streams: Iterable[str]) -> list[str]:
         return sorted(filter(self._wants, streams))
+
+    def _is_wanted(self, stream: str, path: str) -> bool:
+        """Whether a path is to be looked at of which no event tells. path: empty for a stream as a whole."""
+        return self._wants(stream) and (self._since is None or not path or _start(path) >= self._since)
 
     def _late(self, event: Told) -> bool:
         if isinstance(event, FileFinished):
@@ -204,52 +212,18 @@ class _Inspection:
 
     # What lies beside them
 
-    def _lines(
-        self, known: Known, told: Mapping[str, Told], entries: Mapping[str, Entry], untold: Mapping[str, Entry]
-    ) -> list[Finding]:
-        """What is wrong with SHA256SUMS; read only now, as a line is there before its event."""
-        found = []
-        lines: dict[str, Mapping[str, str]] = {}
-        only: list[tuple[str, str]] = []
-        parents = {path.rpartition("/")[0] for path in (*told, *untold)} | known.tree.summed
-        for parent in sorted(parents):
-            stream = known.stream_of(f"{parent}/")
-            if not self._wants(stream) and not any(path.startswith(f"{parent}/") for path in told):
-                continue
-            try:
-                lines[parent] = survey.lines(self._root, parent)
-                for name in lines[parent]:
-                    path = f"{parent}/{name}"
-                    if path not in known.told and self._starts_late(path) and not self._is_there(parent, name):
-                        only.append((stream, path))
-            except FileNotFoundError:
-                continue  # the directory isn't there, and so its files are missing
-            except OSError as error:
-                found.append(Finding(Fault.UNREADABLE, stream, f"{parent}/{SUMS}", _why(error)))
-        return found + inspection.of_lines(told, entries, lines, only)
-
-    def _starts_late(self, path: str) -> bool:
-        return self._since is None or _start(path) >= self._since
-
-    def _is_there(self, parent: str, name: str) -> bool:
-        if "/" in name or "\0" in name:
-            return False  # no name
-        try:
-            survey.look(self._root, f"{parent}/{name}")
-        except FileNotFoundError:
-            return False
-        return True
-
     def _stale(self, stream: str, known: Known) -> list[PartialName]:
         """The partials that nobody records, of those that were there before all files were read."""
         names = set(known.partials.get(stream, ())) - going_on(known.committed, stream)
-        idle = survey.unlocked(self._root, stream, sorted(names))
+        idle = survey.unlocked(self._location, stream, sorted(names))
         if not idle:
             return []
         # Who recorded them may have stopped since, and have committed before that; or have finished them.
         topics = {stream}.intersection(self._history.streams())
         again, _ = committed(self._history, [*topics])
-        there = survey.unlocked(self._root, stream, [name for name in idle if name not in going_on(again, stream)])
+        there = survey.unlocked(
+            self._location, stream, [name for name in idle if name not in going_on(again, stream)]
+        )
         # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
         offset, checkpoint = again.get(stream, (None, None))
         recorded = checkpoint.partial if checkpoint else None
@@ -273,7 +247,7 @@ class _Inspection:
         losses = [loss for loss in account.losses if loss.stream == stream]
         files = account.files.get(stream, ())
         recorded = Recorded(stream, files, intact, losses, offset, checkpoint, self._since)
-        compared = compare(self._history, self._root, recorded, self._progress)
+        compared = compare(self._history, self._location, recorded, self._progress)
         counts = replace(
             counts,
             same=counts.same + compared.same,

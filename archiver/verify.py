@@ -1,13 +1,16 @@
 """The command `archiver verify`: prove that an archive is whole and right, or say what is wrong with it."""
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from archiver import archive_settings
 from archiver.command import print_err, print_lines, run, table
 from archiver.history import History
 from archiver.inspection import Fault, Finding, mendable
+from archiver.location import located
 from archiver.progress import Progress
 from archiver.times import size
 from archiver.verification import Counts, Report, inspect
@@ -18,16 +21,18 @@ _PROG = "archiver verify"
 
 def verify(options: argparse.Namespace) -> int:
     """Do as the options say (commands/verify.py). Gives the exit code."""
-    root = options.data_dir.absolute()
 
     def act(history: History) -> int:
+        location = located(options.data_dir, options.private_dir)
+        with contextlib.suppress(PermissionError):  # it is for who records only
+            location = archive_settings.kept(location)
         with Progress() as progress:
             report = inspect(
-                root, history, options.stream, options.since, progress, against_topic=options.against_topic
+                location, history, options.stream, options.since, progress, against_topic=options.against_topic
             )
         if report.unknown:
             unknown = ", ".join(report.unknown)
-            print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {root}")
+            print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {location.data_dir}")
             return 1
         print_lines(as_json(report) if options.json else as_text(report, all_foreign=options.verbose))
         return int(bool(report.findings))

@@ -14,6 +14,7 @@ from archiver.commits import FencedError
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
 from archiver.live import ArchiveStatus
+from archiver.location import located
 from archiver.member import ClaimedError, Member
 from archiver.ownership import AnotherArchiveError
 from g3_agents.options import settings
@@ -179,9 +180,15 @@ class Archiving(Half):
 
     def _work(self) -> None:
         options = self._options
-        root = ArchiveRoot(options.data_dir.absolute(), options.group, host_name())
+        location = located(options.data_dir, options.private_dir)
         self._member = Member(
-            root, settings(options), kafka_client(options, {}), self._instance_id, self._streams, self._told
+            ArchiveRoot.at(location, options.group, host_name()),
+            settings(options),
+            kafka_client(options, {}),
+            self._instance_id,
+            self._streams,
+            self._told,
+            options.checksums,
         )
         if self._over.is_set():
             self._member.stopping.set()

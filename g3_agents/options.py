@@ -11,6 +11,7 @@ from pathlib import Path
 
 from archiver.flags import MOST_CARRIED_TYPES, group
 from archiver.layout import NameFormat
+from archiver.location import Checksums
 from archiver.segmentation import Settings
 from ingest.settings import (
     client_properties,
@@ -128,6 +129,22 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         help=f"Frame types (up to {MOST_CARRIED_TYPES}) whose last frame heads every following file.",
     )
     options.add_argument(
+        "--private-dir",
+        type=Path,
+        default=_from_environment("ARCHIVER_PRIVATE_DIR"),
+        metavar="DIR",
+        help="Where all is that isn't a finished file, on the file system of the data dir, but not below it. "
+        "By default the environment's ARCHIVER_PRIVATE_DIR, else .archiver in the data dir.",
+    )
+    options.add_argument(
+        "--checksums",
+        type=Checksums,
+        choices=list(Checksums),
+        metavar="beside|private|off",
+        help="Where a new archive keeps its files' SHA-256: beside them in SHA256SUMS (as if not given), in the "
+        "private dir, or nowhere.",
+    )
+    options.add_argument(
         "--group", type=group, default="archiver", help="The Kafka consumer group of the archive in the data dir."
     )
 
@@ -154,6 +171,10 @@ def settings(options: argparse.Namespace) -> Settings:
     """How files are cut, from the options."""
     carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry))
     return Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+
+
+def _from_environment(name: str) -> Path | None:
+    return Path(given) if (given := os.environ.get(name)) else None
 
 
 class _Carry(argparse.Action):

@@ -1,6 +1,6 @@
 """`archiver repair`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, streams_option, time_option
+from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
 from ingest.settings import Flags
 
 _DESCRIPTION = """\
@@ -29,6 +29,7 @@ def make_parser() -> Flags:
     )
     flags = Flags("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
+    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     group_option(flags)

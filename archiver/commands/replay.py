@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from archiver.flags import EXIT_CODES, group_option, streams_option, time_option
+from archiver.flags import EXIT_CODES, checksums_option, group_option, private_dir_option, streams_option, time_option
 from archiver.layout import FILE, NameFormat
 from ingest.settings import Flags, directory, seconds
 from ingest.wire import FRAME_TYPES
@@ -41,6 +41,8 @@ def make_parser() -> Flags:
     flags.option(
         "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
     )
+    private_dir_option(flags)
+    checksums_option(flags)
     streams_option(flags)
     time_option(flags, "--since", "only acquisitions that end at or after this time")
     time_option(flags, "--until", "only acquisitions that begin at or before this time")

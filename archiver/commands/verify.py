@@ -1,6 +1,6 @@
 """`archiver verify`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, streams_option, time_option
+from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
 from ingest.settings import Flags
 
 _DESCRIPTION = """\
@@ -47,6 +47,7 @@ def make_parser() -> Flags:
     )
     flags = Flags("archiver verify", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
+    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     flags.add_argument("--against-topic", action="store_true", help="also compare with what the topics still have")

@@ -39,6 +39,7 @@ from archiver.account import Account
 from archiver.event import FileFinished, FileSalvaged
 from archiver.history import History
 from archiver.inspection import Fault, Finding
+from archiver.location import Location
 from archiver.progress import Progress
 from archiver.verification import inspect
 from ingest.topic import FILES_TOPIC, frames_topic
@@ -75,7 +76,7 @@ class Copy:
     def found(self, *, against_topic: bool = False, since: int | None = None) -> list[tuple[str, str]]:
         """Faults and paths, of the code that the command runs: a process for each of these tests takes too long."""
         history, streams = self.history, [self.recorder.stream]
-        report = inspect(self.root, history, streams, since, Progress(), against_topic=against_topic)
+        report = inspect(Location(self.root), history, streams, since, Progress(), against_topic=against_topic)
         print(*(f"{it.fault}: {it.path}: {it.text}" for it in report.findings), sep="\n")
         return [(it.fault, it.path) for it in report.findings]
 
@@ -187,7 +188,9 @@ def test_while_an_archiver_records_and_is_killed(kafka: str, stream: str, tmp_pa
                     archiver.kill()
                     archiver = recorder.archiver(*SETTINGS)
                 with Progress() as progress:
-                    report = inspect(recorder.data(), history, [stream], None, progress, against_topic=look % 2 == 0)
+                    report = inspect(
+                        Location(recorder.data()), history, [stream], None, progress, against_topic=look % 2 == 0
+                    )
                 unlike += report.findings
             files = report.counts.files
         finally:
@@ -465,7 +468,7 @@ def test_only_what_is_asked_for(copy: Copy) -> None:
     assert copy.found(since=now + 1_000_000) == []
     assert copy.verify("--since", "-1h")[0] == 1
     assert copy.verify("--since", str(now // 1000 + 1000), "--against-topic")[0] == 0
-    report = inspect(copy.root, copy.history, [], None, Progress())
+    report = inspect(Location(copy.root), copy.history, [], None, Progress())
     found = [(it.fault, it.path) for it in report.findings]
     assert found == [(Fault.FOREIGN, str(foreign.relative_to(copy.root))), (Fault.DAMAGED, copy.files[1])]
     assert report.findings[1].event == account(copy)[1]

@@ -11,6 +11,7 @@ from disk import mount, small_disk, unmount
 
 from archiver import naming
 from archiver.disk_check import check_disk
+from archiver.location import Location
 
 NAME = "check.host-0123abcd"
 
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 def refusal(root: Path) -> str:
     """Why it is refused; nothing is left of the check."""
     try:
-        check_disk(root, NAME)
+        check_disk(Location(root), NAME)
     except OSError as error:
         assert list(root.rglob("*")) == [root / ".archiver"]
         return str(error.strerror)
@@ -34,7 +35,7 @@ def refusal(root: Path) -> str:
 @pytest.mark.usefixtures("links")
 def test_it_leaves_nothing_behind_and_says_nothing(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
-        check_disk(root, NAME)
+        check_disk(Location(root), NAME)
     assert list(root.rglob("*")) == [root / ".archiver"]
     assert caplog.text == ""
 
@@ -45,7 +46,7 @@ def test_what_a_killed_check_has_left_is_removed(root: Path) -> None:
     for name in ("a", "b", "to/final"):
         (left / name).write_bytes(b"x")
     (left / "to" / "link").symlink_to("final")
-    check_disk(root, NAME)
+    check_disk(Location(root), NAME)
     assert list(root.rglob("*")) == [root / ".archiver"]
 
 
@@ -93,7 +94,7 @@ def test_a_directory_that_cannot_be_synced_is_warned_of_once(
         real(fd)
 
     monkeypatch.setattr(os, "fsync", of_files_only)
-    check_disk(root, NAME)
+    check_disk(Location(root), NAME)
     (line,) = caplog.messages
     assert line.startswith(f"the file system of {root} can't sync a directory")
 
@@ -104,7 +105,7 @@ def test_a_full_disk_is_no_reason_not_to_start(tmp_path: Path, caplog: pytest.Lo
         with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
             while filler.write(bytes(1 << 12)):
                 pass
-        check_disk(disk, NAME)
+        check_disk(Location(disk), NAME)
         assert sorted(path.name for path in disk.rglob("*")) == [".archiver", "filler"]
     assert "is full" in caplog.text
 
@@ -115,7 +116,7 @@ def test_a_private_directory_on_another_mount_is_refused(root: Path) -> None:
     mount("--bind", str(root / "elsewhere"), str(root / ".archiver"))
     try:
         with pytest.raises(OSError, match=r"\.archiver is on another mount") as refused:
-            check_disk(root, NAME)
+            check_disk(Location(root), NAME)
         assert refused.value.errno == errno.EXDEV
     finally:
         unmount(root / ".archiver")

@@ -12,6 +12,7 @@ import pytest
 from archiver.directory import Directory
 from archiver.foreign_sums import ForeignSums
 from archiver.layout import PRIVATE_DIRECTORY, SUMS
+from archiver.location import Location
 from archiver.sums import read
 
 PARENT = "15463/crate1slot2"
@@ -59,7 +60,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
     for name in ("directory.g3", "pipe.g3"):
         os.utime(archive.place / name, (0, 0))
     os.utime(archive.place / "link.g3", (0, 0), follow_symlinks=False)
-    sums = ForeignSums(archive.root)
+    sums = ForeignSums(Location(archive.root))
     for _ in range(3):
         assert archive.look(sums) == expected
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -71,7 +72,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
 
 def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> None:
     now = time.time()
-    sums = ForeignSums(archive.root)
+    sums = ForeignSums(Location(archive.root))
     archive.put("a.g3", b"ha", now)
     assert archive.look(sums) == {}
     half = archive.put("a.g3", b"half", now - 65)
@@ -84,7 +85,7 @@ def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> N
 
 def test_one_that_changes_while_it_is_read_waits(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.put("a.g3", b"before")
-    sums = ForeignSums(archive.root)
+    sums = ForeignSums(Location(archive.root))
     blocks = Directory.blocks
 
     def changing(directory: Directory, name: str) -> Iterator[bytes]:
@@ -101,7 +102,7 @@ def test_one_that_is_too_large_is_not_read(archive: Archive, caplog: pytest.LogC
     archive.put("a.g3")
     os.truncate(archive.place / "a.g3", 1 << 40)
     os.utime(archive.place / "a.g3", (0, 0))
-    assert archive.look(ForeignSums(archive.root)) == {}
+    assert archive.look(ForeignSums(Location(archive.root))) == {}
     assert "it has 1.1 TB, more than 100.0 GB" in caplog.text
 
 
@@ -109,7 +110,7 @@ def test_an_error_of_one_directory_is_said_once_and_others_are_looked_at(
     archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     sha = archive.put("a.g3")
-    sums = ForeignSums(archive.root)
+    sums = ForeignSums(Location(archive.root))
     other = "15463/gone/2019-01-01-12-00-00_000.g3"
     with caplog.at_level(logging.INFO):
         for path in (other, other, OURS):

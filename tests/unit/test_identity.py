@@ -8,6 +8,7 @@ import pytest
 
 from archiver import identity
 from archiver.identity import Identity, IdentityError, parse
+from archiver.location import Location
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def written(root: Path, text: str) -> Path:
 
 @pytest.mark.usefixtures("links")
 def test_it_is_made_once_and_nothing_else_is_left(root: Path) -> None:
-    assert identity.read(root) is None
-    made = identity.create(root, "archiver")
-    assert identity.read(root) == identity.create(root, "another") == made
+    assert identity.read(Location(root)) is None
+    made = identity.create(Location(root), "archiver")
+    assert identity.read(Location(root)) == identity.create(Location(root), "another") == made
     assert made.group == "archiver"
     assert [path.name for path in (root / ".archiver").iterdir()] == ["archive.identity"]
 
@@ -38,11 +39,11 @@ def test_all_that_start_at_once_agree(root: Path) -> None:
 
     def start(n: int) -> Identity:
         barrier.wait()
-        return identity.create(root, f"group{n}")
+        return identity.create(Location(root), f"group{n}")
 
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(start, range(8)))
-    assert found == {identity.read(root)}
+    assert found == {identity.read(Location(root))}
 
 
 A, B = "0123456789abcdef", "fedcba9876543210"
@@ -70,10 +71,10 @@ def test_what_it_says(text: str, expected: Identity | None) -> None:
 def test_one_that_cannot_be_understood_is_never_made_anew(root: Path) -> None:
     path = written(root, "damaged")
     with pytest.raises(IdentityError, match="can't be understood") as refused:
-        identity.read(root)
+        identity.read(Location(root))
     assert str(path) in str(refused.value)
     with pytest.raises(IdentityError):
-        identity.create(root, "archiver")
+        identity.create(Location(root), "archiver")
     assert path.read_text() == "damaged"
 
 
@@ -81,7 +82,7 @@ def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None
     (tmp_path / "secret").write_text(f"{A} archiver\n")
     (root / ".archiver" / "archive.identity").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="no file"):
-        identity.read(root)
+        identity.read(Location(root))
 
 
 def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
@@ -89,4 +90,4 @@ def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
     with pytest.raises(
         IdentityError, match=rf"{root}/.archiver/archive.identity can't .*: it is no file. .* move it away"
     ):
-        identity.read(root)
+        identity.read(Location(root))

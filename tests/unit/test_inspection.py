@@ -16,6 +16,7 @@ from archiver.checkpoint import Checkpoint, RecordId
 from archiver.event import FileFinished, RecordsLost
 from archiver.inspection import Contents, Fault, Finding, Run, of_stream
 from archiver.layout import NameFormat, file_path
+from archiver.location import Location
 from archiver.segmentation import Settings, State, Why, step
 from archiver.survey import contents, tree
 from ingest.topic import Kind, Label
@@ -185,7 +186,7 @@ def chunked(log: Log, at: int) -> Log:
 def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, **more: Any) -> Compared:
     """Compare; each record's time is its seq in s."""
     known = Recorded("s", events, {it.path for it in events}, more.get("losses", ()), more.get("offset"), None, None)
-    comparison = Comparison(root, known, start, start + len(log))
+    comparison = Comparison(Location(root), known, start, start + len(log))
     for offset, (label, value) in enumerate(log, start):
         comparison.step(label, 1000 * label.seq, value, offset)
     comparison.close()

@@ -19,6 +19,7 @@ from archiver.account import recent
 from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, Place, RecordId
 from archiver.event import FileFinished
+from archiver.location import Location
 from archiver.rebuilding import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.segmentation import Settings, Why, closes
 from archiver.sequence import Record, first_whole
@@ -163,7 +164,7 @@ def rebuild(
         return first_whole((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
 
     def load(places: Mapping[int, Place]) -> Carry:
-        return Carry.load(places, Path("/nowhere"), lambda _: [], fetch)
+        return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
 
     for after, through in starts(told, wanted, BOUNDARIES):
         start = Start(None, None, cut=cut > 0)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from archiver import segment_file
 from archiver.abandoned import Abandoned
 from archiver.directory import Directory
+from archiver.location import Location
 from archiver.partials import unlocked_partials
 from archiver.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile
 
@@ -65,7 +66,9 @@ def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
     """The path that it has got, as a file that holds those bytes."""
     with Directory(partial.parent, "") as directory:
-        return segment_file.publish(directory, partial.name, root, path, len(data), sha_of(data), Abandoned())
+        return segment_file.publish(
+            directory, partial.name, Location(root), path, len(data), sha_of(data), Abandoned()
+        )
 
 
 def written(path: Path, *parts: bytes) -> SegmentFile:

@@ -97,7 +97,7 @@ def test_it_is_readable_by_all_and_leaves_nothing_else_behind(tmp_path: Path) ->
 def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / SUMS).mkdir()
     with Directory(tmp_path, "") as opened, pytest.raises(OSError, match=SUMS):
-        sums._replace(opened, b"", opened)
+        sums._replace(opened, SUMS, b"", opened)
     assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]
 
 

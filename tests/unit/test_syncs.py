@@ -14,6 +14,7 @@ from archiver import segment_file
 from archiver.abandoned import Abandoned
 from archiver.directory import make_private_directory
 from archiver.finishing import ArchiveRoot
+from archiver.location import Location
 from archiver.segment_file import SegmentFile
 from ingest.spool import LEAST_BYTES, Spool, SpoolError
 from ingest.syncs import make_directory, sync_data, sync_directory
@@ -83,7 +84,7 @@ def test_a_published_file_is_durable_with_all_directories_above(
     with archive.private("crate1slot2") as private:
         SegmentFile.create(private, PARTIAL).close()
         synced.clear()
-        segment_file.publish(private, PARTIAL, root, PATH, 0, SHA256_OF_NOTHING, Abandoned())
+        segment_file.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, Abandoned())
     parent = (root / PATH).parent
     assert {root / PATH, parent, parent.parent, root} <= set(synced)
 

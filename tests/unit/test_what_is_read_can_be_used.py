@@ -19,6 +19,7 @@ from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, CheckpointError, Closing, Partial
 from archiver.event import FileFinished
 from archiver.layout import MOST_NUMBER, PartialName, parse_path, start_and_number
+from archiver.location import Location
 from archiver.segmentation import Settings, State, Why, closed, closes, head, path, room, step
 from archiver.sequence import Seen, undone
 from archiver.times import duration, iso, moment
@@ -79,7 +80,7 @@ def use(found: Checkpoint, root: Path, label: Label, time: int, chosen: Settings
     Seen(found.epochs)
     for code in (*found.carry, *found.state.carry, *head(found.state, None)):
         assert frame_type_name(code)
-    Carry.of(found, root, lambda _: ()).places(found.state.carry)
+    Carry.of(found, Location(root), lambda _: ()).places(found.state.carry)
     if partial := found.partial:
         assert str(PartialName.parse(partial.name)) == partial.name
         start_and_number(partial.path)
@@ -192,4 +193,4 @@ def test_a_carried_frame_as_long_as_it_pleases_a_stranger_takes_no_memory(tmp_pa
     for length in (2**40, 2**63 - 1):
         for at in (0, 2**63 - 1):
             found = replace(GOOD, carry={ord("O"): replace(place, length=length, at=at)}, partial=None)
-            assert Carry.of(found, tmp_path, lambda _: ()).places(found.carry) == {}
+            assert Carry.of(found, Location(tmp_path), lambda _: ()).places(found.carry) == {}

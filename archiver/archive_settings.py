@@ -1,0 +1,165 @@
+"""What an archive keeps of how it is kept: `archive.settings` in its private directory, beside its identity.
+
+So `verify`, `repair` and `replay` know where its checksums are without being told, and an archiver that is started
+with other flags is refused instead of keeping them in two places. `archiver relocate` changes them.
+"""
+
+import os
+import re
+import secrets
+import shlex
+from dataclasses import dataclass, replace
+
+from archiver import identity
+from archiver.directory import Directory, make_private_directory
+from archiver.layout import ID
+from archiver.location import SETTINGS, Checksums, Location
+
+_MOST_BYTES = 1 << 16
+_HEAD = "# Of this archive. `archiver relocate` changes it.\n"
+
+
+class SettingsError(OSError):
+    """The archive isn't kept as the flags say, or can't be understood; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """checksums: where they are. becoming: where an interrupted `archiver relocate` was moving them."""
+
+    checksums: Checksums = Checksums.BESIDE
+    becoming: Checksums | None = None
+
+
+def parse(text: str) -> ArchiveSettings | None:
+    """What the file says; None if it isn't one, or has settings that this version doesn't know."""
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = dict(line.partition("=")[::2] for line in lines if line and not line.startswith("#"))
+    try:
+        found = {name: Checksums(value) for name, value in pairs.items()}
+    except ValueError:
+        return None
+    if "checksums" not in found or found.keys() - {"checksums", "becoming"}:
+        return None
+    return ArchiveSettings(found["checksums"], found.get("becoming"))
+
+
+def formatted(settings: ArchiveSettings) -> str:
+    """The file's text."""
+    text = f"{_HEAD}checksums={settings.checksums}\n"
+    return text + (f"becoming={settings.becoming}\n" if settings.becoming else "")
+
+
+def read(location: Location) -> ArchiveSettings | None:
+    """An archive's; None if it has none. Raises SettingsError, OSError."""
+    try:
+        with location.private() as private:
+            if private.stat(SETTINGS) is None:
+                return None
+            regular = private.is_file(SETTINGS)
+            found = parse(private.read(SETTINGS, _MOST_BYTES).decode(errors="replace")) if regular else None
+    except FileNotFoundError:
+        return None
+    if found is None:
+        path = location.private_path / SETTINGS
+        raise SettingsError(None, f"{path} can't be understood: a later version's? It must say checksums=beside")
+    return found
+
+
+def write(location: Location, settings: ArchiveSettings) -> None:
+    """Replace them, durably, all at once. Raises OSError."""
+    with location.private() as private:
+        replace_file(private, SETTINGS, formatted(settings).encode("ascii"))
+
+
+def replace_file(directory: Directory, name: str, data: bytes) -> None:
+    """Give a file that content, durably, all at once. Raises OSError."""
+    temporary = f"{name}.{secrets.token_hex(4)}"
+    fd = directory.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        directory.rename(temporary, directory, name)
+    except BaseException:
+        directory.unlink(temporary)
+        raise
+    directory.sync()
+
+
+def kept(location: Location) -> Location:
+    """The location with its archive's own settings; for who only looks. Raises SettingsError, OSError."""
+    found = read(location)
+    if found is None:
+        return location
+    _check_not_becoming(location, found)
+    return replace(location, checksums=found.checksums)
+
+
+def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
+    """How an archive is kept, or is to be, if it is new (asked: None for the default). Writes nothing.
+
+    Raises SettingsError if it is kept otherwise than was asked, OSError.
+    """
+    found = read(location)
+    if location.private_dir and not _is_in_use(location):
+        check_not_left(location)
+    if found is None:
+        found = ArchiveSettings(Checksums.BESIDE if _is_in_use(location) else asked or Checksums.BESIDE)
+    _check_not_becoming(location, found)
+    if asked and asked is not found.checksums:
+        why = (
+            f"its checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, stop its "
+            f"archivers, and run: {relocate_command(location, asked)}"
+        )
+        raise SettingsError(None, why)
+    return found
+
+
+def settle(location: Location, asked: Checksums | None) -> Location:
+    """Make the directories of an archive, if they are missing, and note how it is kept; gives where it is then.
+
+    For who is about to write there. Raises as `chosen`, before anything is made.
+    """
+    found = chosen(location, asked)
+    make_private_directory(location.data_dir, location.private_dir)
+    if read(location) is None and (location.private_dir or found.checksums is not Checksums.BESIDE):
+        write(location, found)
+    return replace(location, checksums=found.checksums)
+
+
+def check_not_left(location: Location) -> None:
+    """Raises SettingsError if the archive's private directory is `.archiver` still, in the data directory."""
+    before = Location(location.data_dir)
+    if _is_in_use(before):
+        why = (
+            f"its private directory is {before.private_path} until its archivers are stopped, and this is run: "
+            f"{relocate_command(location, None)}"
+        )
+        raise SettingsError(None, why)
+
+
+def relocate_command(location: Location, checksums: Checksums | None) -> str:
+    """What an operator types."""
+    words = ["archiver", "relocate", "--data-dir", str(location.data_dir)]
+    if location.private_dir:
+        words += ["--private-dir", str(location.private_dir)]
+    if checksums:
+        words += ["--checksums", checksums]
+    return shlex.join(words)
+
+
+def _check_not_becoming(location: Location, found: ArchiveSettings) -> None:
+    if found.becoming:
+        why = f"its checksums were being moved; run again: {relocate_command(location, found.becoming)}"
+        raise SettingsError(None, why)
+
+
+def _is_in_use(location: Location) -> bool:
+    """Whether an archive's private directory is there: with an identity, or with a stream's directory."""
+    try:
+        with location.private() as private:
+            return any(name == identity.IDENTITY or re.fullmatch(ID, name) for name in private.names())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,116 @@
+"""Where an archive lies: its data directory, its private directory, and how its checksums are kept.
+
+Software that reads the data directory may accept nothing in it but the layout's files. All else of the archive is in
+its private directory: `.archiver` in the data directory, or, with --private-dir, one that is not below it. Files are
+linked or renamed from there to the data directory, so both must be on one mount.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from archiver.directory import Directory
+from archiver.layout import PRIVATE_DIRECTORY
+from archiver.naming import on_other_mounts
+
+SETTINGS = "archive.settings"
+"""Of the archive, in its private directory (archive_settings.py). With a dot, as no stream has one in its name."""
+
+
+class Checksums(StrEnum):
+    """Where the SHA-256 of finished files is: in SHA256SUMS beside them, in the private directory, or nowhere."""
+
+    BESIDE = "beside"
+    PRIVATE = "private"
+    OFF = "off"
+
+
+class LocationError(OSError):
+    """A data directory and a private directory that can't belong together; the message says why and what to do."""
+
+
+class Within(NamedTuple):
+    """A directory of an archive: its path below the private directory if `private`, else below the data directory."""
+
+    below: str
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where one archive lies. private_dir: None for `.archiver` in the data directory."""
+
+    data_dir: Path
+    private_dir: Path | None = None
+    checksums: Checksums = Checksums.BESIDE
+
+    @property
+    def private_path(self) -> Path:
+        """The private directory."""
+        return self.private_dir or self.data_dir / PRIVATE_DIRECTORY
+
+    def data(self, below: str = "", *, make: bool = False) -> Directory:
+        """A directory of the data directory. make: if it is missing, but not below an empty mount point. Raises
+        OSError."""
+        if self.private_dir is None:
+            return Directory(self.data_dir, below, make=make)
+        return Directory(self.data_dir, below, make=make, check=self._check_mount)
+
+    def private(self, below: str = "", *, make: bool = False) -> Directory:
+        """A directory of the private directory; as `data`."""
+        if self.private_dir is None:
+            return Directory(self.data_dir, f"{PRIVATE_DIRECTORY}/{below}", make=make)
+        return Directory(self.private_dir, below, make=make, check=_check_in_use)
+
+    def open(self, within: Within) -> Directory:
+        """A directory of either. Raises OSError."""
+        return self.private(within.below) if within.private else self.data(within.below)
+
+    def shown(self, within: Within, name: str) -> str:
+        """How a file in it is called in what people read: by its path below the data directory, if it is there."""
+        if not within.private:
+            return f"{within.below}/{name}"
+        if self.private_dir is None:
+            return f"{PRIVATE_DIRECTORY}/{within.below}/{name}"
+        return str(self.private_dir / within.below / name)
+
+    def _check_mount(self, data: Directory) -> None:
+        """An empty mount point, whose disk is the private directory's when it is mounted, is on another mount."""
+        assert self.private_dir
+        with Directory(self.private_dir, "") as private:
+            if on_other_mounts(private.fd, data.fd):
+                why = f"it is on another mount than {self.private_dir}: is its disk mounted?"
+                raise OSError(errno.ENODEV, why, str(self.data_dir))
+
+
+def located(data_dir: Path, private_dir: Path | None, checksums: Checksums = Checksums.BESIDE) -> Location:
+    """Where the archive lies of which these are the flags. Raises LocationError, OSError."""
+    data = data_dir.absolute()
+    if private_dir is None:
+        return Location(data, None, checksums)
+    private = Path(os.path.abspath(private_dir))  # noqa: PTH100 - a Path keeps its `..`
+    real_data, real_private = Path(os.path.realpath(data)), Path(os.path.realpath(private))
+    if real_private == real_data / PRIVATE_DIRECTORY:
+        return Location(data, None, checksums)
+    if real_private.is_relative_to(real_data):
+        raise LocationError(
+            None,
+            f"its private directory may not lie in it, at {private}: whoever reads the files would find it there. "
+            f"Choose one beside it, such as {real_data}.private, or leave out --private-dir, for {PRIVATE_DIRECTORY}",
+        )
+    if real_data.is_relative_to(real_private):
+        raise LocationError(
+            None,
+            f"it may not lie in its private directory, {private}: directories there are named as the streams are. "
+            f"Choose another one, such as {real_data}.private",
+        )
+    return Location(data, private, checksums)
+
+
+def _check_in_use(private: Directory) -> None:
+    """An empty mount point isn't a private directory that has been in use. Raises OSError."""
+    if private.stat(SETTINGS) is None:
+        raise OSError(errno.ENODEV, f"no {SETTINGS} in it: is its disk mounted?", str(private.path))
