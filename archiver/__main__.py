@@ -4,13 +4,12 @@ import argparse
 import importlib
 import sys
 
-from archiver.flags import MOST_CARRIED_TYPES, checksums_option, group, private_dir_option
+from archiver.flags import CARRY, carried_types, checksums_option, group, private_dir_option
 from archiver.layout import NameFormat
 from ingest.environment import too_little_allowed
 from ingest.settings import Flags, directory, seconds, stream_flag, truth
 from ingest.signals import StopSignals
 from ingest.standard_streams import prepare_standard_streams
-from ingest.wire import FRAME_TYPES
 
 COMMANDS = {
     "replay": "rebuild files from the topics",
@@ -78,16 +77,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=NameFormat,
         choices=list(NameFormat),
         default="date",
-        metavar="date|ctime",
-        help="2019-01-01-12-00-00_000.g3 or 1546344000_000.g3",
+        metavar="date|ctime|session",
+        help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or so by session_id, as sotodlib finds files",
     )
     flags.option(
         "--carry",
-        action="append",
         default=[],
-        choices=sorted(FRAME_TYPES),
-        metavar="TYPE",
-        help="the last frame of this type heads every following file; up to 3 times; Observation if never given",
+        **CARRY,
+        help="the last frame of this type heads every following file; up to 3 times, or once `nothing`; Observation "
+        "if never given",
     )
     flags.option(
         "--md5",
@@ -132,8 +130,10 @@ def main(args: list[str] | None = None) -> int:
     if args and not args[0].startswith("-"):
         parser.error(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
-    if len(set(options.carry)) > MOST_CARRIED_TYPES:
-        parser.error(f"--carry: at most {MOST_CARRIED_TYPES} types")
+    try:
+        options.carry = carried_types(options.carry or ["Observation"])
+    except ValueError as error:
+        parser.error(f"--carry: {error}")
     if refusal := too_little_allowed(_THREADS):
         print(f"archiver: error: {refusal}", file=sys.stderr)
         return 1

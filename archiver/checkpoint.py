@@ -12,8 +12,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from archiver.layout import FILE, PartialName, parse_path
-from archiver.segmentation import Count, Milliseconds, State, TypeCode, Used, Why
+from archiver.segmentation import Count, Milliseconds, State, TypeCode, Why
 from archiver.sequence import changes, undone, without_oldest
+from archiver.used_names import Used
 from ingest.epoch import mark_of
 from ingest.topic import Kind
 

@@ -16,8 +16,9 @@ from msgspec import Meta, Struct
 
 from archiver.checkpoint import Checkpoint, CheckpointError, FilePath, Md5, RecordId, Sha256, check_path, checked
 from archiver.layout import GROUP
-from archiver.segmentation import Count, Milliseconds, Settings, Start, StreamName, TypeCode, Why
+from archiver.segmentation import Count, Milliseconds, Settings, StreamName, TypeCode, Why
 from archiver.sequence import Cause
+from archiver.used_names import Start
 
 Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
 

@@ -2,17 +2,21 @@
 
 import argparse
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from archiver.layout import GROUP
 from archiver.location import Checksums
 from archiver.times import parse_time
 from ingest.settings import Flags, directory, stream_flag
+from ingest.wire import FRAME_TYPES
 
 EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
 
 MOST_CARRIED_TYPES: Final = 3
 """The places of so many carried frames fit into what is committed (checkpoint.MAX_CHARACTERS)."""
+NOTHING: Final = "nothing"
+"""For --carry: no frame heads the following files."""
 
 
 def data_dir_option(flags: Flags) -> None:
@@ -79,6 +83,34 @@ def time_option(flags: Flags, flag: str, what: str) -> None:
     """Add a flag that takes a time; gives ms."""
     help = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
     flags.add_argument(flag, type=_time, metavar="T", help=help)
+
+
+def carried_types(names: Sequence[str]) -> tuple[int, ...]:
+    """The codes of the frame types that head the following files: none for NOTHING alone, or no name at all.
+
+    Raises ValueError if there are too many, or NOTHING is one of several.
+    """
+    types = tuple(dict.fromkeys(names))
+    if types in ((), (NOTHING,)):
+        return ()
+    if NOTHING in types:
+        raise ValueError(f"{NOTHING} is said beside a type")
+    if len(types) > MOST_CARRIED_TYPES:
+        raise ValueError(f"at most {MOST_CARRIED_TYPES} types")
+    return tuple(FRAME_TYPES[name] for name in types)
+
+
+def _carried(text: str) -> str:
+    return text or NOTHING
+
+
+CARRY: Final[Mapping[str, Any]] = {
+    "action": "append",
+    "type": _carried,
+    "choices": [*sorted(FRAME_TYPES), NOTHING],
+    "metavar": "TYPE",
+}
+"""What --carry is, for `carried_types`, but for its help."""
 
 
 def group(text: str) -> str:

@@ -1,6 +1,7 @@
 """Where files lie and what they are called. Pure: names from values, no directory is looked at.
 
 <data-dir>/<first 5 of the 10 digits of the acquisition's start>/<id>/<start>_<NNN>.g3
+                                                          start: its first frame's time, or its session_id
 <data-dir>/.archiver/<stream>/<5 digits>.<id>.<start>_<NNN>.<first>.<random>    while it is recorded
 """
 
@@ -22,15 +23,18 @@ GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 """What a consumer group may be called; so that it may be a file's name."""
 LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
+EARLIEST_SESSION = 1_000_000_000
+"""Readers find a session's files by the first five of its ten digits."""
 MOST_NUMBER = 10**9
 """Of a file's name: 19,000 years of files of ten minutes."""
 
 
 class NameFormat(StrEnum):
-    """How a file's name says its acquisition's start: 2019-01-01-12-00-00, or 1546344000."""
+    """How a file's name says its acquisition's start: 2019-01-01-12-00-00, or 1546344000; or its session_id."""
 
     DATE = "date"
     CTIME = "ctime"
+    SESSION = "session"
 
 
 def start_second(time: int) -> int:
@@ -44,7 +48,7 @@ def file_path(start: int, stream_id: str, number: int, name_format: NameFormat) 
 
 
 class FileName(NamedTuple):
-    """What a file's path says. start: s since the epoch."""
+    """A file's path, read. start: s since the epoch. name_format: CTIME of names by session, too; they look alike."""
 
     start: int
     id: str
@@ -102,7 +106,7 @@ def start_and_number(path: str) -> tuple[int, int]:
 
 
 def _stem(start: int, number: int, name_format: NameFormat) -> str:
-    if name_format is NameFormat.CTIME:
+    if name_format is not NameFormat.DATE:
         return f"{start}_{number:03d}"
     return f"{datetime.fromtimestamp(start, UTC):{_DATE}}_{number:03d}"
 

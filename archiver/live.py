@@ -75,6 +75,9 @@ class RecordingStatus:
     left_out: int = 0
     """Records that an operator has put into quarantine."""
 
+    repeated_frames: int = 0
+    """Frames that were recorded before and are left out, as their sender sent them again; with names by session."""
+
     times_replaced: bool = False
     """Whether the last record taken bears Kafka's time, not that of its receipt."""
 

@@ -88,6 +88,8 @@ def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> Non
     shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recording.bytes)
     text = "Records that were dropped, as they had been recorded before."
     shown.counter("duplicate_records", text, recording.duplicates)
+    text = "Frames that their sender sent again, left out as they are recorded; with names by session."
+    shown.counter("repeated_frames", text, recording.repeated_frames)
     text = "Records that were left out, as an operator has put them into quarantine."
     shown.counter("quarantined_records", text, recording.left_out)
     text = "How often Kafka's client delivered another record than the next, which was asked for again."

@@ -24,15 +24,14 @@ from ingest.log import log_of_service
 from ingest.log_writer import LogWriter
 from ingest.settings import kafka_client, kafka_refusal
 from ingest.signals import StopSignals
-from ingest.wire import FRAME_TYPES
 
 log = logging.getLogger("archiver")
 
 
 def run(options: argparse.Namespace, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code."""
-    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry or ["Observation"]))
-    settings = Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
+    settings = Settings(time_per_file, gap, options.name_format, options.carry)
     writer = log_of_service(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
     told = Told()

@@ -15,8 +15,21 @@ from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, Place
 from archiver.event import FileFinished
 from archiver.layout import NameFormat, start_and_number
-from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
+from archiver.segmentation import (
+    Effect,
+    Settings,
+    State,
+    Why,
+    closed,
+    closes,
+    head,
+    is_carried,
+    is_repeated,
+    path,
+    step,
+)
 from archiver.sequence import Record, Seen
+from archiver.used_names import Names
 from ingest.topic import Kind, Label
 from ingest.wire import frame_type_name
 
@@ -216,6 +229,10 @@ class Rebuilding:
             self._recorded = event.settings
         elif record.offset >= self._last_told:
             self._recorded = self._newest
+        elif is_repeated(self._state, record.label):
+            # Files told of come after it, and none began with it: it was left out, whatever settings were before.
+            name_format = self._choice.name_format or NameFormat.SESSION
+            return replace(self._choice.over(self._recorded), name_format=name_format)
         settings = self._choice.over(self._recorded)
         # Where a file begins that began before the topic does, only what was told can say.
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
@@ -288,7 +305,7 @@ class Rebuilding:
         file, code = self.file, record.label.type
         assert file
         assert state.acquisition
-        if code is not None and code in state.acquisition.settings.carry:
+        if code is not None and is_carried(state, record.label):
             self._carry.keep(code, record, file.path, file.content.length if file.content else 0)
         if file.content:
             file.content.write(record.value)

@@ -10,11 +10,12 @@ class Recorded:
     """Counts the data frames of a stream that are durable and committed, since this archiver took it.
 
     `latency` is of each of them, from its record's time (when ingest had received it) on; the clocks of the two
-    hosts are compared, so it is no better than they agree.
+    hosts are compared, so it is no better than they agree. `repeated` counts those that were left out, as a sender
+    sent them again (segmentation.is_repeated).
     """
 
     def __init__(self) -> None:
-        self.frames = self.bytes = 0
+        self.frames = self.bytes = self.repeated = 0
         self.latency = Latency()
         self._waiting: list[list[int]] = []  # ms, frames, bytes; of frames that aren't durable yet
         self._marked = 0  # so many of them take no more frames

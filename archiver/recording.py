@@ -30,12 +30,12 @@ from archiver.pools import Pools
 from archiver.recorded import Recorded
 from archiver.resume import Resumed
 from archiver.segment_file import PartialDamagedError, SegmentFile, SyncError
-from archiver.segmentation import Effect, Settings, State, Why, closes, room, step, went_on
+from archiver.segmentation import LEFT_OUT, Effect, Settings, State, Why, closes, is_carried, room, step, went_on
 from archiver.sequence import Record
 from archiver.snapshot import Snapshot
 from archiver.taking_up import TakingUp
 from archiver.uncommitted import Uncommitted
-from ingest.topic import ContractError, Label
+from ingest.topic import ContractError, Kind, Label
 
 log = logging.getLogger(__name__)
 
@@ -259,6 +259,7 @@ class Recording:
             misdeliveries=incoming.deliveries.faults,
             left_out=incoming.left_out,
             times_replaced=incoming.times_replaced,
+            repeated_frames=self.recorded.repeated,
         )
 
     def snapshot(self) -> Snapshot | None:
@@ -371,6 +372,8 @@ class Recording:
             self._next_settings = self._settings
         if effect is not Effect.NOTHING:
             self._write(state, record)
+        elif label.kind is Kind.FRAME and label.type not in LEFT_OUT:
+            self.recorded.repeated += 1
         self._state = state
         self.incoming.saw(record, self._since)
         self._record = None
@@ -402,12 +405,12 @@ class Recording:
         opened = self._open
         assert opened
         code = record.label.type
-        assert state.acquisition
-        if code is not None and code in state.acquisition.settings.carry:
+        if code is not None and is_carried(state, record.label):
             self._carry.keep(code, record, opened.path, opened.file.length)
         before = opened.file.length
         opened.write(record)
         self.recorded.wrote(record.time, opened.file.length - before)
+        assert state.acquisition
         if state.acquisition.other_ids and self._state.acquisition and not self._state.acquisition.other_ids:
             log.warning("%s: frames in %s name another id than its own", self.stream, opened.path)
 

@@ -21,7 +21,6 @@ from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
 from archiver.rereading import Came, Rereading
 from archiver.times import duration, moment, size
 from ingest.environment import host_name
-from ingest.wire import FRAME_TYPES
 
 _PROG = "archiver replay"
 
@@ -32,7 +31,7 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
         None if options.time_per_file is None else round(options.time_per_file * 1000),
         None if options.gap is None else round(options.gap * 1000),
         options.name_format,
-        None if options.carry is None else tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry)),
+        options.carry,
     )
     wanted = Wanted(options.since, options.until, only)
 

@@ -17,7 +17,7 @@ from archiver.feed import Committed, Feed
 from archiver.finishing import ArchiveRoot
 from archiver.growing_file import GrowingFile
 from archiver.identity import Identity
-from archiver.layout import SUMS, PartialName, start_and_number
+from archiver.layout import SUMS, NameFormat, PartialName, parse_path, start_and_number
 from archiver.ownership import another
 from archiver.partials import unlocked_partials
 from archiver.place_in_topic import Place, last_whole_frame, place_after
@@ -25,6 +25,7 @@ from archiver.salvage import salvage
 from archiver.segment_file import PartialDamagedError
 from archiver.segmentation import Settings, State, closed
 from archiver.sequence import Cause, Seen, forgotten_before, undone
+from archiver.used_names import taken
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +179,10 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
             after = max((after, _end_of(archive, feed, start, orphan, name, abandoned)), key=_offset)
         why = "its state is lost, and the topic can't give it again"
         if saved := salvage(archive, feed, stream, name, why, abandoned):
-            begin, number = start_and_number(saved.path)
-            names = replace(names, newest=max(names.newest, begin), highest=max(names.highest, number))
+            found_name = parse_path(saved.path)
+            assert found_name
+            in_digits = found_name.name_format is not NameFormat.DATE
+            names = taken(names, found_name.start, found_name.number, in_digits=in_digits)
     found = replace(found, state=replace(found.state, names=names))
     if after is None:
         return Resumed(found, start.offset, known=start.known)

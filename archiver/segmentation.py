@@ -20,6 +20,11 @@ and step the same record: no row of the table closes a file twice.
     frame                                    write
 
 The table is the design's ("Segmentation"); the behaviour behind it is that of the recorder this replaces.
+
+Rule 3, of names by session only: a file is called after the session_id of its first frame (of what isn't one, after
+the time), with the session's next number, and only frames of that session head it. A sender sends its latest frames
+of metadata again on each connection: those that are recorded already (a frame_num up to the session's highest) open
+no file, and are left out of a file of another session. Nothing waits for them; where files are cut stays the table.
 """
 
 from enum import Enum, StrEnum
@@ -28,7 +33,17 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.layout import LATEST_START, MOST_NUMBER, NameFormat, file_path, start_second
+from archiver.layout import MOST_NUMBER, NameFormat, file_path, start_second
+from archiver.used_names import (
+    Names,
+    Start,
+    find,
+    is_session,
+    number_of_session,
+    number_of_start,
+    recorded,
+    used,
+)
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -37,13 +52,12 @@ TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Start = Annotated[int, Meta(ge=0, le=LATEST_START)]
-Used = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 FileNumber = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
-UsedNumber = Annotated[int, Meta(ge=-1, le=MOST_NUMBER)]
 
 LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
 """Frames that a G3 reader or writer makes for itself; files don't hold them."""
+_NEVER_SENT_AGAIN = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
+"""By a G3NetworkSender on a connection; of all other types it sends the latest frame."""
 
 
 class Why(StrEnum):
@@ -66,7 +80,8 @@ class Settings(Struct, frozen=True, omit_defaults=True):
 
 
 class Acquisition(Struct, frozen=True, omit_defaults=True):
-    """The frames from a START, or a first frame, on. start: s. other_ids: frames that named another id."""
+    """The frames from a START, or a first frame, on. start: s; of names by session, the session of its last file.
+    other_ids: frames that named another id."""
 
     start: Start
     id: StreamName
@@ -83,22 +98,12 @@ class OpenFile(Struct, frozen=True, omit_defaults=True):
     missing: Count = 0
 
 
-class Names(Struct, frozen=True, omit_defaults=True):
-    """What has been used for names. newest: the latest start of any acquisition, s; start, number: those of the
-    last file; highest: the highest number of any file."""
-
-    newest: Used = -1
-    start: Used = -1
-    number: UsedNumber = -1
-    highest: UsedNumber = -1
-
-
 class State(Struct, frozen=True, omit_defaults=True):
     """All that decides what the next record does. last: ms, the last recorded frame's time.
 
     start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
-    the next file, in order of last arrival. session, num: the newest session_id that a frame named, and the highest
-    frame_num in it; these decide nothing, but what is missing is counted with them.
+    the next file, in order of last arrival. session, num: the newest session_id that a frame named (of names by
+    session: the one that the last frame named), and the highest frame_num in it.
     """
 
     stream: StreamName
@@ -141,7 +146,9 @@ def closes(state: State, label: Label, time: int) -> Why | None:
 
 def closed(state: State, number: int) -> State:
     """The state with its file finished, under that number: usually the file's, a higher one if it was taken."""
-    names = replace(state.names, number=number, highest=max(number, state.names.highest))
+    acquisition = state.acquisition
+    assert acquisition
+    names = used(state.names, acquisition.start, number, in_sessions=_by_session(acquisition.settings))
     return replace(state, file=None, names=names)
 
 
@@ -206,53 +213,109 @@ def path(state: State) -> str:
 
 def head(state: State, first: int | None) -> tuple[int, ...]:
     """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
+    acquisition = state.acquisition
+    assert acquisition
+    if _by_session(acquisition.settings) and is_session(state.session) and acquisition.start != state.session:
+        return ()  # they are another session's
     return tuple(code for code in state.carry if code != first)
 
 
+def is_carried(state: State, label: Label) -> bool:
+    """Whether the frame just stepped, of that label, is to head the files that follow. state: after it."""
+    acquisition = state.acquisition
+    if acquisition is None or label.type not in acquisition.settings.carry:
+        return False
+    return not _by_session(acquisition.settings) or label.session in (None, state.session)
+
+
+def is_repeated(state: State, label: Label) -> bool:
+    """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
+    session, num = label.session, label.num
+    if label.type in _NEVER_SENT_AGAIN or session is None or num is None:
+        return False
+    if session == state.session:
+        return num <= state.num
+    known = find(state.names, session)
+    return known is not None and known.num is not None and num <= known.num
+
+
 def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
-    acquisition, file, names, carry = state.acquisition, state.file, state.names, state.carry
+    acquisition, file, carry = state.acquisition, state.file, state.carry
+    begins = file is None and (acquisition is None or abs(time - state.last) > acquisition.settings.gap)
+    if not begins:
+        assert acquisition
+        settings = acquisition.settings
+    by_session = _by_session(settings)
+    if by_session and (file is None or label.session != state.session) and is_repeated(state, label):
+        return state, Effect.NOTHING
+    session, num, missing, names = (_numbered_in_each if by_session else _numbered)(state, label)
+    if by_session and session != state.session:
+        carry = ()
     effect = Effect.WRITE
     if file is None:
         effect = Effect.OPEN_AND_WRITE
-        if acquisition is None or abs(time - state.last) > acquisition.settings.gap:
-            start = start_second(time)
-            number = _first_number(names, start)
-            acquisition = Acquisition(start, label.id or state.start_id or state.stream, settings)
+        if begins:
+            acquisition = Acquisition(start_second(time), label.id or state.start_id or state.stream, settings)
             carry = tuple(code for code in carry if code in settings.carry)
+        assert acquisition
+        if by_session:
+            if label.session is not None and is_session(label.session):
+                acquisition = replace(acquisition, start=label.session)
+            number = number_of_session(names, acquisition.start)
         else:
-            number = names.number + 1
+            number = number_of_start(names, acquisition.start) if begins else names.number + 1
         file = OpenFile(number, time)
-        names = Names(max(names.newest, acquisition.start), acquisition.start, number, max(names.highest, number))
+        names = used(names, acquisition.start, number, in_sessions=by_session)
     assert acquisition
     if label.id is not None and label.id != acquisition.id:
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
-    if label.type in acquisition.settings.carry:
-        carry = (*(code for code in carry if code != label.type), label.type)
-    session, num, missing = _numbered(state, label)
     if missing:
         file = replace(file, missing=min(file.missing + missing, _MOST))
-    return State(state.stream, acquisition, file, time, carry, state.start_id, names, session, num), effect
+    after = State(state.stream, acquisition, file, time, carry, state.start_id, names, session, num)
+    if label.type is not None and is_carried(after, label):
+        after = replace(after, carry=(*(code for code in carry if code != label.type), label.type))
+    return after, effect
 
 
-def _numbered(state: State, label: Label) -> tuple[int | None, int, int]:
-    """The newest session, its highest frame_num, and how many frames are missing between that and this one.
+class _Numbered(NamedTuple):
+    """What a frame's number comes to: the session and num of the state after it, how many frames are missing between
+    the session's highest frame_num and this one, and the names."""
 
-    A sender that is connected to anew sends old frames again: those, and older sessions, change nothing. What of a
-    session was sent before its first frame here isn't ours to miss.
-    """
-    session, num = label.session, label.num
+    session: int | None
+    num: int
+    missing: int
+    names: Names
+
+
+def _numbered(state: State, label: Label) -> _Numbered:
+    """By the newest session. A sender that is connected to anew sends old frames again: those, and older sessions,
+    change nothing. What of a session was sent before its first frame here isn't ours to miss."""
+    session, num, names = label.session, label.num, state.names
     if session is None or num is None or (state.session is not None and session < state.session):
-        return state.session, state.num, 0
+        return _Numbered(state.session, state.num, 0, names)
     if session != state.session:
-        return session, num, 0
-    return session, max(num, state.num), max(0, num - state.num - 1)
+        return _Numbered(session, num, 0, names)
+    return _Numbered(session, max(num, state.num), max(0, num - state.num - 1), names)
 
 
-def _first_number(names: Names, start: int) -> int:
-    """The number of an acquisition's first file, so that no name is ever used twice."""
-    if start == names.start:
-        return names.number + 1
-    return 0 if start > names.newest else names.highest + 1
+def _numbered_in_each(state: State, label: Label) -> _Numbered:
+    """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
+    its later sessions old ones."""
+    session, num, names = label.session, label.num, state.names
+    if session is None or num is None:
+        return _Numbered(state.session, state.num, 0, names)
+    highest: int | None = state.num
+    if session != state.session:
+        names = recorded(names, state.session, state.num)
+        known = find(names, session)
+        highest = known.num if known else None
+    if highest is None:
+        return _Numbered(session, num, 0, names)
+    return _Numbered(session, max(num, highest), max(0, num - highest - 1), names)
+
+
+def _by_session(settings: Settings) -> bool:
+    return settings.name_format is NameFormat.SESSION
 
 
 _MOST = 2**63 - 1

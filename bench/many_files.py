@@ -8,7 +8,8 @@ from confluent_kafka import Producer
 from archiver.checkpoint import Checkpoint, RecordId
 from archiver.event import FileFinished, encode
 from archiver.layout import SUMS, NameFormat, file_path
-from archiver.segmentation import Names, Settings, State, Why
+from archiver.segmentation import Settings, State, Why
+from archiver.used_names import Names
 from bench.numbered import Numbered
 from ingest.topic import FILES_TOPIC, Kind
 

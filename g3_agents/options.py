@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.flags import MOST_CARRIED_TYPES, group
+from archiver.flags import MOST_CARRIED_TYPES, NOTHING, carried_types, group
 from archiver.layout import NameFormat
 from archiver.location import Checksums
 from archiver.segmentation import Settings
@@ -116,17 +116,17 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         type=NameFormat,
         choices=list(NameFormat),
         default=NameFormat.DATE,
-        metavar="date|ctime",
-        help="2019-01-01-12-00-00_000.g3 or 1546344000_000.g3.",
+        metavar="date|ctime|session",
+        help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or so by session_id, as sotodlib finds files.",
     )
     options.add_argument(
         "--carry",
-        nargs="+",
+        nargs="*",
         default=["Observation"],
-        choices=sorted(FRAME_TYPES),
+        choices=[*sorted(FRAME_TYPES), NOTHING],
         action=_Carry,
         metavar="TYPE",
-        help=f"Frame types (up to {MOST_CARRIED_TYPES}) whose last frame heads every following file.",
+        help=f"Frame types (up to {MOST_CARRIED_TYPES}) whose last frame heads every following file; may be empty.",
     )
     options.add_argument(
         "--private-dir",
@@ -169,8 +169,8 @@ def kafka_options(parser: argparse.ArgumentParser) -> None:
 
 def settings(options: argparse.Namespace) -> Settings:
     """How files are cut, from the options."""
-    carry = tuple(dict.fromkeys(FRAME_TYPES[name] for name in options.carry))
-    return Settings(round(options.time_per_file * 1000), round(options.gap * 1000), options.name_format, carry)
+    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
+    return Settings(time_per_file, gap, options.name_format, carried_types(options.carry))
 
 
 def _from_environment(name: str) -> Path | None:
@@ -185,6 +185,8 @@ class _Carry(argparse.Action):
         values: str | Sequence[str] | None,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        if len(set(values or ())) > MOST_CARRIED_TYPES:
-            raise argparse.ArgumentError(self, f"at most {MOST_CARRIED_TYPES} types")
+        try:
+            carried_types(values or ())
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
         setattr(namespace, self.dest, values)

@@ -3,10 +3,18 @@
 import re
 from pathlib import Path
 
-from archiver.flags import EXIT_CODES, checksums_option, group_option, private_dir_option, streams_option, time_option
+from archiver.flags import (
+    CARRY,
+    EXIT_CODES,
+    carried_types,
+    checksums_option,
+    group_option,
+    private_dir_option,
+    streams_option,
+    time_option,
+)
 from archiver.layout import FILE, NameFormat
 from ingest.settings import Flags, directory, seconds
-from ingest.wire import FRAME_TYPES
 
 _DESCRIPTION = """\
 Rebuild files from the topics: the same files, byte for byte and name for name, as a live archive has.
@@ -54,14 +62,16 @@ def make_parser() -> Flags:
     flags.add_argument("--time-per-file", type=seconds, metavar="SECONDS", help=f"cut files so, {again}")
     flags.add_argument("--gap", type=seconds, metavar="SECONDS", help=f"end acquisitions so, {again}")
     flags.add_argument(
-        "--name-format", type=NameFormat, choices=list(NameFormat), metavar="date|ctime", help=f"name so, {again}"
+        "--name-format",
+        type=NameFormat,
+        choices=list(NameFormat),
+        metavar="date|ctime|session",
+        help=f"name so, {again}",
     )
     flags.add_argument(
         "--carry",
-        action="append",
-        choices=sorted(FRAME_TYPES),
-        metavar="TYPE",
-        help=f"repeat the last frame of this type at files' heads, {again}; may be repeated",
+        **CARRY,
+        help=f"repeat the last frame of this type at files' heads, {again}; may be repeated; nothing: none",
     )
     group_option(flags)
     flags.kafka_options()
@@ -74,6 +84,11 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     if options.since is not None and options.until is not None and options.since > options.until:
         parser.error("--since is after --until")
+    if options.carry is not None:
+        try:
+            options.carry = carried_types(options.carry)
+        except ValueError as error:
+            parser.error(f"--carry: {error}")
     only = frozenset(_below(options.data_dir, path) for path in options.only)
     if wrong := [path for path in only if not re.fullmatch(FILE, path)]:
         parser.error(

@@ -1,6 +1,7 @@
 """Wrong usage, a world that isn't as it should be, and a hostile network: each is said, and nothing is lost."""
 
 import os
+import shutil
 import socket
 from itertools import pairwise
 from pathlib import Path
@@ -177,13 +178,17 @@ def test_a_second_archiver_of_the_instance_id_is_refused(recorder: Recorder) -> 
 
 
 def test_an_archiver_whose_instance_id_another_takes_over_ends_and_the_other_goes_on(recorder: Recorder) -> None:
-    # As on another host: another data directory doesn't know the first one's lock.
+    # As on another host: another data directory doesn't know the first one's lock. It has its identity: else it is
+    # refused once the first has committed.
     recorder.create_topic()
     with RawSender() as sender:
         recorder.ingest(sender.port)
         same = ("--instance-id", "same", "--group", f"{recorder.stream}.shared")
         archiver = recorder.archiver(*same, archive="one")
         archiver.await_line(f"recording {recorder.stream}")
+        identity = Path(".archiver/archive.identity")
+        (recorder.data("other") / identity).parent.mkdir(parents=True, mode=0o700)
+        shutil.copy(recorder.data("one") / identity, recorder.data("other") / identity)
         other = recorder.archiver(*same, archive="other")
         assert archiver.exit_code() == 1
         assert "another archiver with the instance id same has taken over" in archiver.log

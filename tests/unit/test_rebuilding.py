@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_segmentation_properties import FORWARD, SETTINGS, STREAM, MemoryArchive, quick, wild_logs
 from test_sequence import Killed, Message, killed_ingests
@@ -257,3 +257,18 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
             target = rebuild(killed.log, known, Wanted(since, until), newest, choice=choice)
             assert target.disk == {path: archive.disk[path] for path in expected}
             assert target.changed == []
+
+
+@settings(quick, max_examples=200)
+@given(LOGS, st.lists(SETTINGS, min_size=2, max_size=3), st.data())
+def test_settings_that_changed(killed: Killed, choices: list[Settings], data: st.DataObject) -> None:
+    """As when an archiver is started anew with others: what was recorded with each is rebuilt with those."""
+    log = killed.log
+    changes = data.draw(st.lists(st.integers(0, len(log)), min_size=1, max_size=len(choices) - 1), label="changed at")
+    archive = Telling([], choices[0])
+    for at, message in enumerate(log):
+        archive.take(message, at, choices[sum(at >= change for change in changes)])
+    newest = archive.open.settings if archive.open else choices[len(changes)]  # as its commit says
+    target = rebuild(log, archive.told, Wanted(), newest, told_until=len(log))
+    assert target.disk == archive.disk
+    assert target.changed == []

@@ -5,7 +5,8 @@ from test_segmentation_properties import NOON, STREAM, MemoryArchive
 from test_sequence import A, Message
 
 from archiver.layout import NameFormat
-from archiver.segmentation import Effect, Names, Settings, State, Why, closed, closes, head, path, step
+from archiver.segmentation import Effect, Settings, State, Why, closed, closes, head, path, step
+from archiver.used_names import SESSIONS_REMEMBERED, Names, number_of_session, taken
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -24,6 +25,17 @@ class Story:
 
     def frame(self, at: float, value: str = "s", *, type: int = SCAN, id: str | None = None) -> "Story":
         return self._take(Label(Kind.FRAME, A, self._seq, type, id), at, value)
+
+    def of(self, session: int | None, at: float, num: int | None, value: str, type: int = SCAN) -> "Story":
+        """A frame of a session, with that frame_num."""
+        return self._take(Label(Kind.FRAME, A, self._seq, type, None, session, num), at, value)
+
+    def resent(self, at: float, session: int, *frames: tuple[int, str, int]) -> "Story":
+        """A connection is made again, on which the sender begins with its latest metadata: frame_num, value, type."""
+        self.fact(Kind.LOST, at).fact(Kind.CONNECTED, at)
+        for num, value, type in frames:
+            self.of(session, at, num, value, type)
+        return self
 
     def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
         """Frames that say these frame_nums, one after the other."""
@@ -226,6 +238,152 @@ def test_a_number_that_a_file_had_to_take_counts_after_a_clock_stepped_back() ->
     assert story.names == [f"{AT_NOON}_002.g3", "15463/crate1slot2/2019-01-01-11-59-00_003.g3"]
 
 
+# Names by session
+
+BY_SESSION = Settings(name_format=NameFormat.SESSION)
+S = NOON // 1000 - 3
+"""A session that began 3 s before its first frame came."""
+O0, W1 = (0, "O", OBSERVATION), (1, "W", WIRING)
+
+
+def numbers(story: Story) -> list[str]:
+    """The files' names without .g3, from the session on; those of S are only numbers."""
+    return [name.rpartition("/")[2].removesuffix(".g3").removeprefix(f"{S}_") for name in story.names]
+
+
+def test_a_sessions_files_lie_under_its_id() -> None:
+    story = Story(BY_SESSION).start(0).of(S, 0.1, 0, "O", OBSERVATION).of(S, 1, 1, "a")
+    assert story.names == [f"15463/crate1slot2/{S}_000.g3"]
+    assert story.archive.state.acquisition
+    assert story.archive.state.acquisition.start == S
+
+
+def test_a_sessions_files_go_on_counting() -> None:
+    """Through START sent again, reconnects, gaps, and rotation."""
+    story = Story(Settings(time_per_file=20_000, name_format=NameFormat.SESSION)).start(0)
+    story.of(S, 0, 0, "a").start(1).of(S, 2, 1, "b").fact(Kind.LOST, 3).of(S, 4, 2, "c")
+    story.of(S, 60, 3, "d").of(S, 65, 4, "e").of(S, 74, 5, "f").of(S, 81, 6, "g").end(82)
+    assert numbers(story) == ["000", "001", "002", "003", "004"]
+    assert story.contents == ["a", "b", "c", "d e f", "g"]
+    assert story.why == [Why.START, Why.LOST, Why.GAP, Why.TIME, Why.END]
+
+
+def test_two_acquisitions_in_one_session_have_names_of_it() -> None:
+    story = Story(BY_SESSION).start(0).of(S, 0, 0, "a").end(1).start(2).of(S, 3, 1, "b").end(4)
+    assert numbers(story) == ["000", "001"]
+
+
+def test_a_session_that_comes_back_goes_on_counting() -> None:
+    """As when a crate's clock was set: whichever of the two is the later."""
+    for other in (S + 100, S - 100):
+        story = Story(BY_SESSION).of(S, 0, 0, "a").end(1).of(other, 2, 0, "b").end(3).of(S, 4, 1, "c").end(5)
+        story.of(other, 6, 1, "d").end(7)
+        assert numbers(story) == ["000", f"{other}_000", "001", f"{other}_001"]
+
+
+def test_a_session_that_is_forgotten_gets_numbers_above_all_others() -> None:
+    story = Story(BY_SESSION)
+    for n in range(SESSIONS_REMEMBERED + 1):
+        story.of(S + n, n, 0, "a").end(n)
+    story.of(S, 99, 1, "b").end(99).of(S + 99, 100, 0, "c")
+    assert numbers(story)[-2:] == ["001", f"{S + 99}_000"]
+
+
+def test_frames_without_a_session_are_named_by_their_time() -> None:
+    story = Story(BY_SESSION).frame(0, "a").end(1).of(S, 2, 0, "b").end(3).frame(4, "c").frame(30, "d")
+    noon = NOON // 1000
+    assert numbers(story) == [f"{noon}_000", "000", f"{noon + 4}_000", f"{noon + 30}_000"]
+
+
+def test_a_file_that_begins_without_a_session_goes_on_with_its_acquisitions() -> None:
+    story = Story(Settings(time_per_file=5_000, name_format=NameFormat.SESSION))
+    story.of(S, 0, 0, "a").frame(5, "b").of(S, 6, 1, "c")
+    assert numbers(story) == ["000", "001"]
+
+
+@pytest.mark.parametrize("session", [-1, 0, 999_999_999, 10_000_000_000, 2**62])
+def test_what_has_no_ten_digits_names_no_file(session: int) -> None:
+    story = (
+        Story(BY_SESSION).of(session, 0, 0, "O", OBSERVATION).of(session, 1, 1, "a").start(2).of(session, 3, 2, "b")
+    )
+    assert numbers(story) == [f"{NOON // 1000}_000", f"{NOON // 1000 + 3}_000"]
+    assert story.contents == ["O a", "[O] b"]
+
+
+def test_a_session_that_changes_in_mid_file_names_the_next_one() -> None:
+    story = Story(Settings(time_per_file=5_000, name_format=NameFormat.SESSION))
+    story.of(S, 0, 0, "a").of(S + 2, 2, 0, "b").of(S + 2, 6, 1, "c")
+    assert numbers(story) == ["000", f"{S + 2}_000"]
+    assert story.contents == ["a b", "c"]
+
+
+def test_what_is_sent_again_after_the_end_opens_no_file() -> None:
+    story = Story(BY_SESSION).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a").end(2)
+    before = story.archive.state
+    story.resent(60, S, O0, W1)
+    story.resent(120, S, O0, W1).end(121)
+    assert story.contents == ["O W a"]
+    assert story.archive.state == before, "nothing is remembered of it"
+
+
+def test_what_is_sent_again_in_a_session_opens_no_file() -> None:
+    """Its frames head the next file, as they are carried."""
+    story = Story(BY_SESSION).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a")
+    story.resent(2, S, O0, W1).of(S, 3, 4, "c")
+    assert story.contents == ["O W a", "[O] c"]
+    assert numbers(story) == ["000", "001"]
+    assert story.archive.state.file
+    assert story.archive.state.file.missing == 1
+
+
+def test_what_is_sent_again_and_is_new_is_recorded() -> None:
+    """As the end of a session that came while there was no connection."""
+    story = Story(BY_SESSION).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a")
+    story.resent(9, S, (4, "O end", OBSERVATION), (3, "W end", WIRING)).end(10)
+    assert story.contents == ["O W a", "O end W end"]
+
+
+def test_what_is_sent_again_while_a_file_is_open_is_recorded() -> None:
+    story = Story(BY_SESSION).of(S, 0, *O0).of(S, 1, 1, "a").of(S, 2, *O0)
+    assert story.contents == ["O a O"]
+
+
+def test_what_is_sent_again_of_another_session_is_left_out() -> None:
+    """The next session began with an Observation; its Wiring hasn't come yet, so the sender has the last one's."""
+    story = Story(BY_SESSION).of(S, 0, *O0).of(S, 0, *W1).end(1)
+    story.resent(2, S + 2, (0, "O2", OBSERVATION)).of(S, 2, *W1).of(S + 2, 3, 1, "W2", WIRING)
+    assert story.contents == ["O W", "O2 W2"]
+
+
+def test_data_is_never_left_out() -> None:
+    """Whatever its numbers are: as when a streamer is started anew within a second."""
+    story = Story(BY_SESSION).of(S, 0, 5, "a").end(1).of(S, 2, 0, "b").of(S, 3, 1, "c").end(4)
+    assert story.contents == ["a", "b c"]
+
+
+def test_frames_head_files_of_their_session_only() -> None:
+    """Though the first has no END, which forgets the carry."""
+    by_session = Settings(carry=(OBSERVATION, WIRING), name_format=NameFormat.SESSION)
+    story = Story(by_session).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a")
+    story.start(2).of(S + 2, 2, 0, "O2", OBSERVATION).of(S + 2, 3, 1, "b").start(4).of(S + 2, 5, 2, "c")
+    assert story.contents == ["O W a", "O2 b", "[O2] c"]
+
+
+def test_a_change_to_names_by_session_takes_effect_with_the_next_acquisition() -> None:
+    story = Story(Settings(time_per_file=5_000)).of(S, 0, *O0).of(S, 1, 1, "a")
+    story.settings = BY_SESSION
+    story.of(S, 5, 2, "b").start(6).of(S, 7, 3, "c").end(8).resent(9, S, O0)
+    assert story.names == [f"{AT_NOON}_000.g3", f"{AT_NOON}_001.g3", f"15463/crate1slot2/{S}_000.g3"]
+    assert story.contents == ["O a", "[O] b", "[O] c"]
+
+
+def test_a_change_from_names_by_session_uses_none_again() -> None:
+    story = Story(BY_SESSION).of(S, 0, 0, "a").start(1)
+    story.settings = Settings(name_format=NameFormat.CTIME)
+    story.frame(-3, "b").start(0).frame(1, "c")
+    assert numbers(story) == ["000", "001", f"{NOON // 1000 + 1}_000"]
+
+
 # Ids
 
 
@@ -422,3 +580,14 @@ def test_numbers_decide_no_boundary() -> None:
         without.frame(at)
     assert with_them.names == without.names
     assert with_them.why == without.why
+
+
+# Salvaged files
+
+
+def test_a_salvaged_files_name_is_used() -> None:
+    names = taken(Names(), S, 3, in_digits=True)
+    assert (number_of_session(names, S), number_of_session(names, S + 1)) == (4, 0)
+    assert taken(names, S, 1, in_digits=True) == names, "a lower number tells nothing"
+    dated = taken(Names(S, S, 5, 5), S + 9, 7, in_digits=False)
+    assert dated == Names(S + 9, S, 5, 7), "the acquisition that is open goes on with its own number"

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from test_sequence import A, Killed, Message, killed_ingests
 
 from archiver.layout import NameFormat, file_path, start_second
-from archiver.segmentation import LEFT_OUT, Effect, Settings, State, Why, closed, closes, head, path, step
+from archiver.segmentation import LEFT_OUT, Effect, Settings, State, Why, closed, closes, head, is_carried, path, step
 from archiver.sequence import Record, Seen
+from archiver.used_names import SESSIONS_REMEMBERED
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -88,7 +89,8 @@ class MemoryArchive:
             assert self.open
             assert label.type is not None
             self.open.frames.append((record.time, value))
-            self.carried[label.type] = value
+            if is_carried(state, label):
+                self.carried[label.type] = value
         self.state = state
         self.seen.saw(label)
 
@@ -127,6 +129,7 @@ def archived(log: Sequence[Message], chosen: Settings, offset: int = 0) -> Memor
 # Records from the wild
 
 CARRIABLE = [FRAME_TYPES[name] for name in ("Observation", "Wiring", "Calibration", "Scan")]
+OBSERVATION, WIRING, NONE = (FRAME_TYPES[name] for name in ("Observation", "Wiring", "none"))
 TYPES = [
     FRAME_TYPES[name] for name in ("Scan", "Scan", "Observation", "Wiring", "PipelineInfo", "EndProcessing", "none")
 ]
@@ -146,6 +149,9 @@ SETTINGS = st.builds(
     name_format=st.sampled_from(NameFormat),
     carry=st.lists(st.sampled_from(CARRIABLE), max_size=3, unique=True).map(tuple),
 )
+SESSIONS = [None, None, 1_546_344_000, 1_546_344_000, 1_546_000_000, 9_000_000_000, 7, -1]
+"""Of two days; of a crate whose clock was in the future; two that name no file."""
+NUMS = [None, 0, 1, 2, 3, 5, 8]
 BEGINNINGS = st.sampled_from([NOON, NOON, NOON, 0, -50_000, 9_999_999_990_000])
 
 
@@ -154,22 +160,34 @@ def wild_logs(draw: st.DrawFn, steps: st.SearchStrategy[int] = STEPS) -> list[Me
     """The records of a stream, each with a value of its own."""
     time = draw(BEGINNINGS)
     facts = st.tuples(
-        steps, st.sampled_from(KINDS), st.sampled_from(TYPES), st.sampled_from([None, None, "x1", "y2"])
+        steps,
+        st.sampled_from(KINDS),
+        st.sampled_from(TYPES),
+        st.sampled_from([None, None, "x1", "y2"]),
+        st.sampled_from(SESSIONS),
+        st.sampled_from(NUMS),
     )
     log = []
-    for seq, (by, kind, code, name) in enumerate(draw(st.lists(facts, max_size=30))):
+    for seq, (by, kind, code, name, session, num) in enumerate(draw(st.lists(facts, max_size=30))):
         time += by
         if kind in (Kind.START, Kind.END):
             label = Label(kind, A, seq, FRAME_TYPES["none"], name)
         else:
-            label = Label(kind, A, seq, code, name) if kind is Kind.FRAME else Label(kind, A, seq)
+            frame = kind is Kind.FRAME
+            label = Label(kind, A, seq, code, name, session, num) if frame else Label(kind, A, seq)
         log.append(Message(label, time, b"%d %s;" % (seq, kind.encode())))
     return log
 
 
 def recorded(log: Sequence[Message]) -> list[Message]:
-    """The frames that belong into files."""
+    """The frames that belong into files; by session, some of these may be left out, as they are there already."""
     return [m for m in log if m.label.kind is Kind.FRAME and m.label.type not in LEFT_OUT]
+
+
+def not_by_session(chosen: Settings) -> Settings:
+    """The same, but for names."""
+    by_session = chosen.name_format is NameFormat.SESSION
+    return msgspec.structs.replace(chosen, name_format=NameFormat.DATE) if by_session else chosen
 
 
 # The laws
@@ -179,7 +197,22 @@ def recorded(log: Sequence[Message]) -> list[Message]:
 @given(wild_logs(), SETTINGS)
 def test_no_frame_is_lost_or_doubled_and_order_holds(log: list[Message], chosen: Settings) -> None:
     got = [frame for file in archived(log, chosen).all_files() for frame in file.frames]
-    assert got == [(message.time, message.value) for message in recorded(log)]
+    if chosen.name_format is not NameFormat.SESSION:
+        assert got == [(message.time, message.value) for message in recorded(log)]
+        return
+    there: list[Label] = []
+    for message in recorded(log):
+        if got and got[0][1] == message.value:
+            del got[0]
+            there.append(message.label)
+        else:
+            assert message.label.type in (OBSERVATION, WIRING, NONE), "data is never left out"
+            assert message.label.num is not None
+            assert any(
+                label.session == message.label.session and label.num is not None and label.num >= message.label.num
+                for label in there
+            )
+    assert got == []
 
 
 @quick
@@ -219,7 +252,7 @@ def order_of(name: str) -> tuple[str, int]:
 def test_names_are_sorted_in_time_while_clocks_are(log: list[Message], chosen: Settings) -> None:
     if log and not 1_000_000_000_000 <= log[0].time < 9_000_000_000_000:
         log = [message._replace(time=message.time - log[0].time + NOON) for message in log]
-    names = [file.path for file in archived(log, chosen).all_files()]
+    names = [file.path for file in archived(log, not_by_session(chosen)).all_files()]
     assert [order_of(name) for name in names] == sorted(order_of(name) for name in names)
 
 
@@ -309,7 +342,7 @@ def test_settings_take_effect_at_the_next_acquisition(
         chosen = data.draw(st.sampled_from(choices))
         before = archive.state
         archive.take(message, at, chosen)
-        if archive.state.acquisition is None:
+        if archive.state.acquisition is None or archive.state.file is None:
             continue
         over = before.acquisition is None or abs(message.time - before.last) > effective.gap
         if over and recorded([message]):
@@ -392,8 +425,99 @@ def heads(log: Sequence[Message], at: int, chosen: Settings) -> list[bytes]:
 @settings(quick, max_examples=80)
 @given(wild_logs(), SETTINGS)
 def test_the_table_record_by_record_is_the_table_seen_as_a_whole(log: list[Message], chosen: Settings) -> None:
-    got = [
-        (file.path, list(file.head), [value for _, value in file.frames])
-        for file in archived(log, chosen).all_files()
-    ]
-    assert got == expected(log, chosen)
+    chosen = not_by_session(chosen)
+    assert contents(archived(log, chosen)) == expected(log, chosen)
+
+
+def contents(archive: MemoryArchive) -> list[tuple[str, list[bytes], list[bytes]]]:
+    """(path, head, frames) of each file."""
+    return [(file.path, list(file.head), [value for _, value in file.frames]) for file in archive.all_files()]
+
+
+# Names by session, said in another way
+
+
+class Sessions:
+    """(path, head, frames) of each file, with all that ever was of each session at hand."""
+
+    def __init__(self, log: Sequence[Message], chosen: Settings) -> None:
+        self.files: list[tuple[str, list[bytes], list[bytes]]] = []
+        self._chosen = chosen
+        self._highest: dict[int, int] = {}  # frame_num, by session
+        self._numbers: dict[int, int] = {}  # the next one, by start
+        self._carry: list[tuple[int | None, int, bytes]] = []  # session, type, value
+        self._session: int | None = None
+        self._open = False
+        self._acquisition: tuple[int, str] | None = None
+        self._begun = self._last = 0
+        for at, message in enumerate(log):
+            label = message.label
+            silent = abs(message.time - self._last) > chosen.gap
+            if label.kind is Kind.QUIET:
+                if silent:
+                    self._open, self._acquisition = False, None
+            elif label.kind is not Kind.FRAME:
+                self._open, self._acquisition = False, None
+                if label.kind is Kind.END:
+                    self._carry.clear()
+            elif label.type not in LEFT_OUT:
+                if self._open and (silent or message.time - self._begun >= chosen.time_per_file):
+                    self._open = False
+                self._frame(message, silent=silent, start_id=id_of_start(log, at))
+
+    def _frame(self, message: Message, *, silent: bool, start_id: str | None) -> None:
+        label, session = message.label, message.label.session
+        if label.num is not None and session is not None:
+            there = label.num <= self._highest.get(session, label.num - 1)
+            if there and label.type in (OBSERVATION, WIRING, NONE) and not (self._open and session == self._session):
+                return
+            self._highest[session] = max(label.num, self._highest.get(session, label.num))
+            if session != self._session:
+                if self._session not in NAMING:
+                    self._highest.pop(self._session or 0, None)  # as it names no files, it isn't remembered
+                self._session = session
+                self._carry.clear()
+        if not self._open:
+            if self._acquisition is None or silent:
+                self._acquisition = start_second(message.time), label.id or start_id or STREAM
+            start, name = self._acquisition
+            if session in NAMING:
+                assert session is not None
+                start = session
+            self._acquisition = start, name
+            number = self._numbers.get(start, 0)
+            self._numbers[start] = number + 1
+            of_session = self._session not in NAMING or self._session == start
+            heads = [value for _, code, value in self._carry if code != label.type] if of_session else []
+            self.files.append((f"{start:010}"[:5] + f"/{name}/{start}_{number:03d}.g3", heads, []))
+            self._open, self._begun = True, message.time
+        self.files[-1][2].append(message.value)
+        self._last = message.time
+        if label.type in self._chosen.carry and (session is None or session == self._session):
+            self._carry = [carried for carried in self._carry if carried[1] != label.type]
+            self._carry.append((session, label.type or 0, message.value))
+
+
+NAMING = {session for session in SESSIONS if session is not None and session > 1_000_000_000}
+
+
+@settings(quick, max_examples=200)
+@given(wild_logs(), SETTINGS)
+def test_names_by_session_record_by_record_are_those_seen_as_a_whole(log: list[Message], chosen: Settings) -> None:
+    chosen = msgspec.structs.replace(chosen, name_format=NameFormat.SESSION)
+    if len({start_second(message.time) for message in log} | NAMING) > SESSIONS_REMEMBERED:
+        log = [message._replace(time=NOON + (message.time - NOON) % 2_000) for message in log]
+    assert contents(archived(log, chosen)) == Sessions(log, chosen).files
+
+
+@settings(quick, max_examples=100)
+@given(wild_logs(), SETTINGS)
+def test_the_files_of_a_session_are_numbered_without_a_hole(log: list[Message], chosen: Settings) -> None:
+    """As far as sessions are remembered; readers take the files of a session by its prefix, and 000 as the first."""
+    chosen = msgspec.structs.replace(chosen, name_format=NameFormat.SESSION)
+    log = [message._replace(time=NOON + (message.time - NOON) % 2_000) for message in log]
+    numbers: dict[str, list[int]] = {}
+    for file in archived(log, chosen).all_files():
+        start, number = order_of(file.path)
+        numbers.setdefault(start, []).append(number)
+    assert all(found == list(range(len(found))) for found in numbers.values())
