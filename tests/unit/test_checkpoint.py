@@ -119,7 +119,10 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
     acquisition = Acquisition(LATEST_START, long, chosen, big.frames)
     names = Names(LATEST_START, LATEST_START, big.number, big.number)
     if name_format is NameFormat.SESSION:
-        sessions = (RecentSession(LATEST_START - n, big.number, max(-big.session, -(2**48))) for n in range(SESSIONS_REMEMBERED))
+        sessions = (
+            RecentSession(LATEST_START - n, big.number, max(-big.session, -(2**48)))
+            for n in range(SESSIONS_REMEMBERED)
+        )
         names = replace(names, sessions=tuple(sessions), forgotten=LATEST_START)
     file_now = OpenFile(big.number, big.time, big.seq)
     state = State(long, acquisition, file_now, big.time, types, long, names, -big.session, -big.session)
