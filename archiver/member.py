@@ -19,7 +19,8 @@ from archiver.live import ArchiveStatus
 from archiver.location import SETTINGS, Checksums, Location
 from archiver.ownership import AnotherArchiveError, check_group
 from archiver.segmentation import Settings
-from ingest.activity import Activity, Hang
+from ingest.activity import Hang
+from ingest.awaited_disk import AwaitedDisk
 from ingest.throttling import Throttling
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Member:
         self._told = told
         self._checksums = checksums
         self._archive: Archive | None = None
-        self._activity = Activity()
+        self._disk = AwaitedDisk("the data disk")
         self._throttling = Throttling("consumer_byte_rate", config)
 
     def run(self) -> None:
@@ -63,13 +64,12 @@ class Member:
         AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
         setting."""
         with ExitStack() as claimed:
-            with self._activity.of("the trial of its file system"):
-                log.info("trying what the file system of %s can do", self._root.root)  # a dead disk hangs here
-                check_group(self._root, identity.read(self._root.location))
-                claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
-                claimed.enter_context(closing(claim))
-                self._root = replace(self._root, checksums=claim.location.checksums)
-                check_disk(self._root.location, f"check.{self._instance_id}")
+            log.info("trying what the file system of %s can do", self._root.root)
+            claim = self._disk.unless(self.stopping, "the trial of its file system", self._try_disk, _Claim.close)
+            if claim is None:
+                return
+            claimed.enter_context(closing(claim))
+            self._root = replace(self._root, checksums=claim.location.checksums)
             while True:
                 self._archive = Archive(
                     self._root,
@@ -99,7 +99,19 @@ class Member:
 
     def beginning(self) -> Hang | None:
         """What keeps it from having an archive yet, if that hangs; for any thread."""
-        return self._activity.hang()
+        return self._disk.hang()
+
+    def _try_disk(self) -> "_Claim":
+        """Raises OSError, ClaimedError, AnotherArchiveError."""
+        check_group(self._root, identity.read(self._root.location))
+        claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
+        try:
+            location = replace(self._root, checksums=claim.location.checksums).location
+            check_disk(location, f"check.{self._instance_id}")
+        except BaseException:
+            claim.close()
+            raise
+        return claim
 
     def ids(self) -> tuple[str, ...]:
         """The archive's ids, its own first; none until they are known. For any thread."""

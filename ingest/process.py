@@ -2,12 +2,14 @@
 
 import argparse
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from confluent_kafka import KafkaException
 
+from ingest.awaited_disk import AwaitedDisk
 from ingest.connection import ListenError
 from ingest.flight import PRODUCER_CONFIG, check_settings, of_any_client
 from ingest.log import log_of_service
@@ -18,7 +20,7 @@ from ingest.spool import SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.stream_settings import StreamSettings, stream_of_flags
 from ingest.stream_topics import TopicRefused
-from ingest.streams import Down, Streams, opened, say_where
+from ingest.streams import SPOOL_DISK, Down, Streams, opened, say_where
 from ingest.topic_watch import TopicWatch
 
 log = logging.getLogger("ingest")
@@ -46,15 +48,23 @@ def _run_one(
     settings = stream_of_flags(options)
     running: list[Stream] = []
 
+    disk = AwaitedDisk(SPOOL_DISK)
+    stopping = threading.Event()
+    signals.on_stop(stopping.set)
+
     def status() -> StreamStatus | Down:
-        return running[0].status() if running else Down(settings.name, "its spool is being opened")
+        if running:
+            return running[0].status()
+        return Down(settings.name, disk.problem() or "its spool is being opened")
 
     # First of all, and until the end: to open a spool, and to close it, takes its disk.
     with (
         _http(options, lambda: [status()], writer),
         TopicWatch(of_any_client(config)) as watch,
-        opened(settings, options.spool_dir, config, watch) as stream,
+        opened(settings, options.spool_dir, config, watch, disk, stopping) as stream,
     ):
+        if stream is None:
+            return 0
         running.append(stream)
         signals.on_stop(stream.over.set)
         say_where(settings, config)

@@ -1,11 +1,14 @@
 """What the spool remembers beside its files: where it begins and ends, and the last record ever put into it."""
 
+import logging
 import os
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
 import google_crc32c
+
+log = logging.getLogger(__name__)
 
 _MAGIC = b"g3spool1"
 _STATE = struct.Struct(">8sQQ?36s16sq")  # magic, then as SpoolState; an empty epoch: none
@@ -69,5 +72,17 @@ class StateFile:
 
 
 def boot_id() -> bytes:
-    """Another one after each start of the host, 36 bytes."""
-    return _BOOT_ID.read_bytes().strip()
+    """Another one after each start of the host, 36 bytes; none where that can't be known.
+
+    So it is without /proc/sys (systemd's ProcSubset=pid, some sandboxes). Then ingest records all the same, and after
+    an unclean exit the host may have been restarted.
+    """
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError as error:
+        log.warning(
+            "whether this host is restarted can't be seen (%s): after each kill of ingest, the archiver will report "
+            "that records of its last second may be lost",
+            error,
+        )
+        return b""

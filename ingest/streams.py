@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
+from ingest.awaited_disk import AwaitedDisk
 from ingest.connection import ListenError
 from ingest.flight import of_any_client
 from ingest.fresh import FRESH_BYTES
@@ -36,17 +37,37 @@ _SETTLED_SECONDS = 2.0
 _EXPECTED = (SpoolError, TopicRefused, ListenError, KafkaException, OSError)
 
 
+SPOOL_DISK = "the spool's disk"
+
+
 @contextmanager
 def opened(
-    settings: StreamSettings, spool_dir: Path, config: Mapping[str, Any], watch: TopicWatch, streams: int = 1
-) -> Iterator[Stream]:
-    """A stream that is ready to run. spool_dir: it gets a directory of its name in there. config: librdkafka's
-    settings of its producer. watch: checks its topics. streams: how many in this process share the memory that a
-    single one may take for its backlog. Raises SpoolError, ListenError.
+    settings: StreamSettings,
+    spool_dir: Path,
+    config: Mapping[str, Any],
+    watch: TopicWatch,
+    disk: AwaitedDisk,
+    over: threading.Event,
+    streams: int = 1,
+) -> Iterator[Stream | None]:
+    """A stream that is ready to run; None if `over` was set before its spool could be opened.
+
+    spool_dir: it gets a directory of its name in there, on that disk. config: librdkafka's settings of its producer.
+    watch: checks its topics. streams: how many in this process share the memory that a single one may take for its
+    backlog. Raises SpoolError, ListenError.
     """
     in_flight_bytes = max(IN_FLIGHT_BYTES // streams, _LEAST_IN_FLIGHT_BYTES)
     fresh_bytes = max(FRESH_BYTES // streams, _LEAST_FRESH_BYTES)
-    with Spool(spool_dir / settings.name, settings.spool_size, fresh_bytes) as spool:
+    spool = disk.unless(
+        over,
+        f"opening the spool of {settings.name}",
+        lambda: Spool(spool_dir / settings.name, settings.spool_size, fresh_bytes),
+        Spool.close,
+    )
+    if spool is None:
+        yield None
+        return
+    with spool:
         topic_config, replicas = settings.topic_config, settings.replication_factor
         publisher = Publisher(settings.name, spool, config, topic_config, replicas, watch, in_flight_bytes)
         stream = Stream(settings.name, settings.source, settings.timeout, settings.max_frame_size, spool, publisher)
@@ -116,6 +137,7 @@ class _Kept(threading.Thread):
         self._over = threading.Event()
         self._running: Stream | None = None
         self._begun = 0.0
+        self._disk = AwaitedDisk(SPOOL_DISK)
 
     def stop(self) -> None:
         """Let it end, in order."""
@@ -128,7 +150,8 @@ class _Kept(threading.Thread):
         running, error = self._running, self.error
         if running and not (error and time.monotonic() - self._begun < _SETTLED_SECONDS):
             return running.status()
-        return Down(self._settings.name, error or "it is being started")
+        why = self._disk.problem() or error or "it is being started"
+        return Down(self._settings.name, why)
 
     def run(self) -> None:
         """As threading's."""
@@ -155,7 +178,11 @@ class _Kept(threading.Thread):
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _record(self) -> None:
-        with opened(self._settings, self._spool_dir, self._config, self._watch, self._streams) as stream:
+        with opened(
+            self._settings, self._spool_dir, self._config, self._watch, self._disk, self._over, self._streams
+        ) as stream:
+            if stream is None:
+                return
             self._begun = time.monotonic()
             self._running = stream
             if self._over.is_set():

@@ -139,6 +139,37 @@ def test_the_data_disk_hangs_at_the_start(recorder: Recorder, disk_of: Hang) -> 
     assert archiver.stop() == 0
 
 
+def test_the_spools_disk_hangs_at_the_start_and_a_stop_waits_for_no_disk(recorder: Recorder, disk_of: Hang) -> None:
+    disk, port = disk_of("/spool/", "sync,write"), free_port()
+    with disk.dead(), RawSender() as sender:
+        ingest = recorder.ingest(sender.port, "--http", str(port))
+        ingest.await_line("ERROR +the spool's disk doesn't answer: opening the spool of .* has taken 1")
+        await_health(port, "the spool's disk doesn't answer: opening the spool", " has taken 1")
+        assert ingest.stop() == 0
+        ingest.await_line("stopped before opening the spool")
+        file = recorder.directory / "streams.toml"
+        file.write_text(f'[[stream]]\nname = "{recorder.stream}"\nport = {sender.port}\n')
+        spool = ("--spool-dir", str(recorder.directory / "spool"), "--http", str(port))
+        several = recorder.start("ingest", "--streams", str(file), *spool)
+        several.await_line("the spool's disk doesn't answer: opening the spool")
+        await_health(port, "the spool's disk doesn't answer: opening the spool", " has taken 1")
+        assert several.stop() == 0
+    with RawSender() as sender:
+        ingest = recorder.ingest(sender.port)
+        sender.accept().close()
+        assert ingest.stop() == 0
+
+
+def test_an_archiver_whose_disk_hangs_at_the_start_can_be_stopped(recorder: Recorder, disk_of: Hang) -> None:
+    with disk_of("/.archiver", "sync").dead():
+        archiver = recorder.archiver()
+        archiver.await_line("ERROR +the data disk doesn't answer: the trial of its file system has taken 1")
+        assert archiver.stop() == 0
+    archiver = recorder.archiver()
+    archiver.await_line("recording to")
+    assert archiver.stop() == 0
+
+
 def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk_of: Hang) -> None:
     hangs, other = sources = [Source(recorder.servers, f"{recorder.stream}-{name}") for name in ("a", "b")]
     for source in sources:

@@ -389,6 +389,22 @@ def reboot(path: Path) -> None:
     file.close()
 
 
+def test_where_a_restart_of_the_host_cannot_be_seen_there_may_have_been_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without /proc/sys, as with ProcSubset=pid."""
+    leave(tmp_path, "record")
+    with monkeypatch.context() as without:
+        without.setattr("ingest.spool_state._BOOT_ID", tmp_path / "gone")
+        with Spool(tmp_path, 1 << 20) as spool:
+            assert spool.unclean
+            assert "whether this host is restarted can't be seen" in caplog.text
+        with Spool(tmp_path, 1 << 20) as spool:
+            assert not spool.unclean, "it was left in order"
+    with Spool(tmp_path, 1 << 20) as spool:
+        assert not spool.unclean
+
+
 def test_a_new_spool_is_not_unclean(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
         assert not spool.unclean
