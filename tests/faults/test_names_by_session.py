@@ -1,4 +1,4 @@
-"""Names by session, through all that begins an acquisition anew: one session's files, numbered, and each frame once."""
+"""Names by session, through all that begins an acquisition anew: a session's files, numbered, and each frame once."""
 
 import itertools
 import json
