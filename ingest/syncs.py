@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import stat
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ def make_directory(path: Path, *, private: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(0o700 if private else 0o777, exist_ok=True)
     found = path.stat()
-    if private and found.st_uid == os.geteuid() and found.st_mode & 0o077:
-        path.chmod(0o700)
+    if private:
+        _make_private(path, found)
     for above in path.resolve().parents:
         if above.stat().st_dev != found.st_dev:
             break
@@ -73,6 +74,19 @@ def make_directory(path: Path, *, private: bool = False) -> None:
         except OSError as error:
             if error.errno not in _NOT_OURS:
                 raise
+
+
+def _make_private(path: Path, found: os.stat_result) -> None:
+    """A link that another user has put there isn't followed: it may lead to a directory of ours that everybody is to
+    use. One of the administrator's may, as the spool's to another disk. found: where it leads. Raises OSError."""
+    us = os.geteuid()
+    link = path.lstat()
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (us, 0):
+        raise OSError(errno.ELOOP, f"a link that another user (uid {link.st_uid}) has put there", str(path))
+    if found.st_uid not in (us, 0):
+        log.warning("%s is another user's (uid %d), who can keep this from starting", path, found.st_uid)
+    elif found.st_uid == us and found.st_mode & 0o077:
+        path.chmod(0o700)
 
 
 def private_file(path: Path) -> int:

@@ -120,6 +120,41 @@ def test_what_an_older_version_left_open_to_all_is_private_after_a_start(tmp_pat
     assert (mode(spool), mode(spool / "lock"), mode(root / ".archiver")) == (0o700, 0o600, 0o700)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make what is another user's")
+@pytest.mark.parametrize("whose", ["spool", "archive"])
+def test_a_link_that_another_user_has_planted_in_place_of_a_private_directory_is_not_followed(
+    tmp_path: Path, whose: str
+) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir(0o755)
+    link = tmp_path / ("spool" if whose == "spool" else ".archiver")
+    link.symlink_to(ours)
+    os.chown(link, 54321, 54321, follow_symlinks=False)
+    if whose == "spool":
+        with pytest.raises(SpoolError, match=r"a link that another user \(uid 54321\) has put there"):
+            Spool(link, LEAST_BYTES)
+    else:
+        with pytest.raises(OSError, match=r"a link that another user \(uid 54321\) has put there"):
+            make_private_directory(tmp_path)
+    assert mode(ours) == 0o755
+    assert not list(ours.iterdir())
+
+
+def test_the_administrators_link_to_another_disk_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "spool").symlink_to(tmp_path / "disk")
+    with Spool(tmp_path / "spool", LEAST_BYTES):
+        assert mode(tmp_path / "disk") == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make what is another user's")
+def test_a_private_directory_of_another_user_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".archiver").mkdir()
+    os.chown(tmp_path / ".archiver", 54321, 54321)
+    make_private_directory(tmp_path)
+    assert "is another user's (uid 54321), who can keep this from starting" in caplog.text
+
+
 def test_a_link_in_place_of_the_spools_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "lock").symlink_to(tmp_path / "elsewhere")
