@@ -6,6 +6,7 @@ import sys
 
 from archiver.flags import CARRY, carried_types, checksums_option, group, private_dir_option
 from archiver.layout import NameFormat
+from archiver.on_file import on_file
 from ingest.environment import too_little_allowed
 from ingest.settings import Flags, directory, seconds, stream_flag, truth
 from ingest.signals import StopSignals
@@ -24,6 +25,8 @@ COMMANDS = {
 
 _THREADS = 32
 """Its own and those of its Kafka clients, with three brokers."""
+_HAND_OVER_THREADS = 12
+"""The same of what hands events over."""
 
 _DESCRIPTION = """\
 Record the streams that ingest publishes to Kafka as .g3 files:
@@ -113,6 +116,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="who this is in the group; by default the host's name and a digest of the data dir",
     )
+    flags.option(
+        "--on-file",
+        type=on_file,
+        metavar="COMMAND|URL",
+        help="run this, or post to it, for each finished, lost, salvaged or retired event, until it succeeds; "
+        "beside the recording: docs/on-file.md",
+    )
     flags.kafka_options()
     flags.http_option()
     return flags
@@ -134,7 +144,8 @@ def main(args: list[str] | None = None) -> int:
         options.carry = carried_types(options.carry or ["Observation"])
     except ValueError as error:
         parser.error(f"--carry: {error}")
-    if refusal := too_little_allowed(_THREADS):
+    threads = _THREADS + _HAND_OVER_THREADS * (options.on_file is not None)
+    if refusal := too_little_allowed(threads):
         print(f"archiver: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:

@@ -68,7 +68,7 @@ _RESTART_S = 10.0
 
 
 class Follower:
-    """Hands the events of one archive over to a sink. A context manager: it works within, on threads of its own.
+    """Hands the events of one archive over to a sink, on threads of its own, from `start` to `stop`.
 
     config: librdkafka's settings. group: the archive's consumer group. ids: gives the archive's ids once they are
     known, and nothing before. since_ms: if nothing is committed yet, it begins with the first event published after.
@@ -86,14 +86,12 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name=f"follow {sink.name}", daemon=True)
         self._status = FollowerStatus(sink.name)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin."""
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def join(self) -> None:
+        """Wait for its end, after `stop`; for some seconds at most, whatever the sink does."""
         self._thread.join(_STOP_S)
 
     def stop(self) -> None:

@@ -67,7 +67,7 @@ class HandingOver:
             self.delivered += 1
             self.error, self._retry_at = None, 0.0
             if event.attempt > 1:
-                log.info("%s: %s done, at attempt %d", self._sink.name, event.event.key, event.attempt)
+                log.info("%s: %s done, at attempt %d", self._sink.name, event.what, event.attempt)
             return event.offset
         self.failures += 1
         self.error = str(error) or type(error).__name__
@@ -76,7 +76,7 @@ class HandingOver:
         text = "%s: %s: attempt %d failed: %s; trying again in %g s, %d waiting"
         expected = isinstance(error, SinkError)
         log.warning(
-            *(text, self._sink.name, event.event.key, event.attempt, self.error, delay, backlog()),
+            *(text, self._sink.name, event.what, event.attempt, self.error, delay, backlog()),
             exc_info=None if expected else error,
         )
         self._of.failed()

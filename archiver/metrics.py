@@ -4,8 +4,10 @@ It is read when it is asked for: nothing is counted here.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
+from archiver.following import FollowerStatus
 from archiver.live import ArchiveStatus, RecordingStatus
 from archiver.segmentation import Why
 from archiver.sequence import Cause
@@ -17,7 +19,12 @@ from ingest.topic_contract import Severity
 
 
 def metrics(
-    status: ArchiveStatus | None, told: Told, log: LogStatus, space: os.statvfs_result | None, now: float
+    status: ArchiveStatus | None,
+    told: Told,
+    log: LogStatus,
+    space: os.statvfs_result | None,
+    followers: Sequence[FollowerStatus],
+    now: float,
 ) -> bytes:
     """In Prometheus' text format. status: None before there is an archive. space: of the data directory. now: s since
     the epoch."""
@@ -37,6 +44,8 @@ def metrics(
         shown.latency("fsync_latency_seconds", text, status.syncs)
         text = "For how long brokers have held answers back, by a quota."
         shown.counter("throttled_seconds", text, status.throttled_seconds)
+    for follower in followers:
+        _follower(shown.of(sink=follower.sink), follower, now)
     recordings = status.streams if status else ()
     for recording in recordings:
         _recording(shown.of(stream=recording.stream), recording, now)
@@ -58,6 +67,24 @@ def problems(
         yield f"the data disk doesn't answer: {beginning.what} has taken {beginning.seconds:.0f} s"
     else:
         yield "it hasn't begun yet"
+
+
+def warnings(followers: Sequence[FollowerStatus], now: float) -> Iterator[str]:
+    """What somebody should see to, though all that comes is recorded."""
+    return (warning for follower in followers if (warning := follower.warning(now, time.monotonic())))
+
+
+def _follower(shown: Exposition, follower: FollowerStatus, now: float) -> None:
+    text = "1 if this archiver hands the archive's events over to the sink; 0 if another one does, or none."
+    shown.gauge("sink_active", text, follower.active)
+    text = "Events that wait to be handed over; 0 where it isn't active."
+    shown.gauge("sink_backlog_events", text, follower.backlog)
+    text = "Time since the oldest event that waits was published; 0 if none waits."
+    shown.gauge("sink_backlog_age_seconds", text, follower.age_s(now))
+    text = "For how long the sink has been at its present attempt; 0 if it is at none."
+    shown.gauge("sink_running_seconds", text, follower.running_s(time.monotonic()))
+    shown.counter("sink_delivered", "Events that were handed over.", follower.delivered)
+    shown.counter("sink_failures", "Attempts to hand an event over that failed.", follower.failures)
 
 
 def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:

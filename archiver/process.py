@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
+from archiver.followers import Followers, sinks_of
 from archiver.location import Location, located
 from archiver.member import ClaimedError, Member
 from archiver.ownership import AnotherArchiveError
@@ -45,9 +46,15 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     streams = options.stream or None
     config = kafka_client(options, {})
     member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
-    signals.on_stop(member.stopping.set)
+    followers = Followers(config, options.group, member.ids, sinks_of(options, root))
+
+    def stop() -> None:
+        member.stopping.set()
+        followers.stop()
+
+    signals.on_stop(stop)
     try:
-        with _http(options, member, told, writer):
+        with followers, _http(options, member, followers, told, writer):
             member.run()
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
@@ -69,22 +76,28 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
 
 
 def _http(
-    options: argparse.Namespace, member: Member, told: Told, writer: LogWriter
+    options: argparse.Namespace, member: Member, followers: Followers, told: Told, writer: LogWriter
 ) -> AbstractContextManager[object]:
     """What is served of it, if anything: recording goes on without."""
     if not options.http:
         return nullcontext()
     # Here, so that without it nothing is imported for it.
-    from archiver.metrics import metrics, problems
+    from archiver.metrics import metrics, problems, warnings
     from ingest.disks import Disks
     from ingest.http import HttpServer
 
     disks = Disks()
+
+    def shown() -> bytes:
+        space = disks.space(options.data_dir)
+        return metrics(member.status(), told, writer.status(), space, followers.status(), time.time())
+
     try:
         return HttpServer(
             options.http,
-            lambda: metrics(member.status(), told, writer.status(), disks.space(options.data_dir), time.time()),
+            shown,
             lambda: problems(member.status(), writer.status(), time.time(), member.beginning()),
+            lambda: warnings(followers.status(), time.time()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

@@ -29,7 +29,7 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
-from archiver.event import Event
+from archiver.event import Event, RecordsLost
 
 
 class SinkError(Exception):
@@ -46,6 +46,12 @@ class PendingEvent:
     offset: int
     time_ms: int
     attempt: int = 1
+
+    @property
+    def what(self) -> str:
+        """Which event it is, for people."""
+        event = self.event
+        return event.key if isinstance(event, RecordsLost) else f"{event.__struct_config__.tag} {event.path}"
 
 
 class Sink(Protocol):

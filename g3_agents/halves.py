@@ -13,6 +13,8 @@ from confluent_kafka import KafkaException
 from archiver.commits import FencedError
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
+from archiver.followers import Followers, sinks_of
+from archiver.following import FollowerStatus
 from archiver.live import ArchiveStatus
 from archiver.location import located
 from archiver.member import ClaimedError, Member
@@ -167,6 +169,11 @@ class Archiving(Half):
         self._streams = streams
         self._told = told
         self._member: Member | None = None
+        self._followers: Followers | None = None
+
+    def followers(self) -> tuple[FollowerStatus, ...]:
+        """How the hand-overs of its events are."""
+        return self._followers.status() if self._followers else ()
 
     def status(self) -> ArchiveStatus | None:
         """How it is now, or was at its end; None if it never was."""
@@ -180,21 +187,19 @@ class Archiving(Half):
 
     def _work(self) -> None:
         options = self._options
-        location = located(options.data_dir, options.private_dir)
-        self._member = Member(
-            ArchiveRoot.at(location, options.group, host_name()),
-            settings(options),
-            kafka_client(options, {}),
-            self._instance_id,
-            self._streams,
-            self._told,
-            options.checksums,
-        )
+        root = ArchiveRoot.at(located(options.data_dir, options.private_dir), options.group, host_name())
+        config, checksums = kafka_client(options, {}), options.checksums
+        member = Member(root, settings(options), config, self._instance_id, self._streams, self._told, checksums)
+        followers = Followers(config, root.group, member.ids, sinks_of(options, options.data_dir.absolute()))
+        self._member, self._followers = member, followers
         if self._over.is_set():
-            self._member.stopping.set()
+            self._interrupt()
         self.error = None
-        self._member.run()
+        with followers:
+            member.run()
 
     def _interrupt(self) -> None:
         if self._member:
             self._member.stopping.set()
+        if self._followers:
+            self._followers.stop()

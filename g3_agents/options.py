@@ -12,6 +12,7 @@ from pathlib import Path
 from archiver.flags import MOST_CARRIED_TYPES, NOTHING, carried_types, group
 from archiver.layout import NameFormat
 from archiver.location import Checksums
+from archiver.on_file import on_file
 from archiver.segmentation import Settings
 from ingest.settings import (
     client_properties,
@@ -146,6 +147,12 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--group", type=group, default="archiver", help="The Kafka consumer group of the archive in the data dir."
+    )
+    options.add_argument(
+        "--on-file",
+        type=on_file,
+        metavar="COMMAND|URL",
+        help="Run this, or post to it, for each event of the archive, until it succeeds (docs/on-file.md).",
     )
 
 

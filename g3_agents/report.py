@@ -4,6 +4,7 @@ Pure but for the clock that its callers read, and `LastErrors`, which listens to
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -87,6 +88,8 @@ class Report:
             for r in recordings:
                 data.update(recorded(r, now))
         if recorder.archiver:
+            followers = recorder.archiver.followers()
+            data["warnings"] = [found for it in followers if (found := it.warning(now, time.monotonic()))]
             data["finished"] = self._finished
             data["last_files"] = list(self._files)
         data["last_errors"] = self._errors.latest()

@@ -52,6 +52,7 @@ class SmurfArchiver:
                                          'lost_records': 0,
                                          'duplicates': 0,
                                          'two_ingests': 0}},
+             'warnings': [],            # of --on-file, say: 'on-file: 3 events waiting, …'
              'finished': 12,
              'last_files': [],          # as SmurfRecorder's
              'last_errors': []}

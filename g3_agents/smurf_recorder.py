@@ -88,6 +88,7 @@ class SmurfRecorder:
              'lost_records': 0,         # how many, as far as is known
              'duplicates': 0,           # records that came again, and were dropped
              'two_ingests': 0,          # how often two ingests for this stream took turns
+             'warnings': [],            # of --on-file, say: 'on-file: 3 events waiting, …'
              'finished': 12,            # files, since the Agent's start
              'last_files': [{'timestamp': 1753651799.9,
                              'stream': 'crate1slot2',

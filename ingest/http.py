@@ -51,14 +51,22 @@ class _Answer:
 
 
 class HttpServer:
-    """Serves until closed. metrics: gives them in Prometheus' text format; problems: what is wrong now, in words.
+    """Serves until closed. metrics: gives them in Prometheus' text format; problems: what is wrong now, in words;
+    warnings: what is to be seen to, though it isn't unhealthy.
 
-    Both are called in this server's thread. `port`: which it listens on. Raises ListenError.
+    All are called in this server's thread. `port`: which it listens on. Raises ListenError.
     """
 
-    def __init__(self, where: ListenOn, metrics: Callable[[], bytes], problems: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        where: ListenOn,
+        metrics: Callable[[], bytes],
+        problems: Callable[[], Iterable[str]],
+        warnings: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._metrics = metrics
         self._problems = problems
+        self._warnings = warnings
         self._collected = b""
         self._collected_at = float("-inf")
         self._connections: dict[asyncio.Task[None], None] = {}  # the longest connected first
@@ -137,9 +145,9 @@ class HttpServer:
                     return _Answer(HTTPStatus.OK, self._collect(), "text/plain; version=0.0.4; charset=utf-8")
                 case b"/healthz":
                     problems = "".join(f"{printable(problem)}\n" for problem in self._problems())
-                    if problems:
-                        return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, problems.encode(errors="replace"))
-                    return _Answer(HTTPStatus.OK, b"ok\n")
+                    warnings = "".join(f"warning: {printable(warning)}\n" for warning in self._warnings())
+                    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+                    return _Answer(status, ((problems or "ok\n") + warnings).encode(errors="replace"))
         except Exception:  # a fault in what only looks on must not end the looking on
             log.exception("can't answer %r", request.target)
             return _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"see the log\n")

@@ -30,7 +30,7 @@ SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 PASSWORD = secrets.token_hex(8)
 GROUP = "the-archive"
 FRAMES, REJECTED = "g3.frames.", "g3.rejected."
-TOPIC, PREFIX, OF_GROUP = "topic", "topics that begin with", "group"
+TOPIC, PREFIX, OF_GROUP, GROUPS = "topic", "topics that begin with", "group", "groups that begin with"
 
 Right = tuple[str, str, str]
 """What kind of resource, its name, the operation."""
@@ -42,6 +42,7 @@ LEAST: dict[str, set[Right]] = {
         *((TOPIC, FILES_TOPIC, operation) for operation in ("Create", "Read", "Write")),
         (OF_GROUP, GROUP, "Read"),
     },
+    "archiver --on-file": {(GROUPS, f"{GROUP}.on-file.", "Read")},
     "files": {(TOPIC, FILES_TOPIC, "Read")},
     "status": {(PREFIX, FRAMES, "Read"), (OF_GROUP, GROUP, "Describe")},
     **{
@@ -98,8 +99,8 @@ class Guarded:
         self, user: str, right: Right
     ) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]:
         kind, name, operation = right
-        pattern = ResourcePatternType.PREFIXED if kind == PREFIX else ResourcePatternType.LITERAL
-        resource = ResourceType.GROUP if kind == OF_GROUP else ResourceType.TOPIC
+        pattern = ResourcePatternType.PREFIXED if kind in (PREFIX, GROUPS) else ResourcePatternType.LITERAL
+        resource = ResourceType.GROUP if kind in (OF_GROUP, GROUPS) else ResourceType.TOPIC
         # "DescribeConfigs" -> DESCRIBE_CONFIGS
         wanted = AclOperation[re.sub("(?<=.)(?=[A-Z])", "_", operation).upper()]
         return resource, name, pattern, f"User:{user}", "*", wanted, AclPermissionType.ALLOW
@@ -125,11 +126,11 @@ class Site:
         self.guarded = guarded
         self.recorder = Recorder(guarded.broker.bootstrap_servers, stream, guarded.directory)
         self.stream = stream
-        self._config = {user: guarded.user(user) for user in LEAST}
+        self._config = {user: guarded.user(user) for user in {_user(name) for name in LEAST}}
 
-    def allow_least(self, *users: str) -> None:
-        for user in users:
-            self.guarded.allow(user, *LEAST[user])
+    def allow_least(self, *names: str) -> None:
+        for name in names:
+            self.guarded.allow(_user(name), *LEAST[name])
 
     def ingest(self, port: int | None, *arguments: str) -> Program:
         return self.recorder.ingest(port, *self._as("ingest"), *arguments)
@@ -169,8 +170,10 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     site.allow_least(*LEAST)
     spoilt = bytearray(scan(2))
     spoilt[-1] ^= 1
+    handed_over = tmp_path / "handed-over"
+    on_file = ("--on-file", f"sh -c 'echo $G3_PATH >> {handed_over}'")
     with RawSender() as sender:
-        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()))
+        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()), *on_file)
         with sender.accept() as connection:
             connection.sendall(scan(1) + bytes(spoilt) + flow(2))
             archiver.await_line(r"finished .* \(end\): 1 frames")
@@ -183,8 +186,12 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     assert (status.returncode, site.stream in status.stdout) == (0, True)
     eventually(lambda: site.command("close").returncode == 0, "its ingest has said nothing for 10 s")
     archiver.await_line(r"finished .* \(lost\): 1 frames")
+    eventually(
+        lambda: handed_over.exists() and len(handed_over.read_text().splitlines()) == 2, "both files handed over"
+    )
     assert archiver.stop() == 0
     assert "this user lacks" not in ingest.log + archiver.log
+    assert handed_over.read_text().split() == [str(path) for path in site.recorder.files()]
 
     data = ("--data-dir", str(site.recorder.data()))
     files = site.command("files")
@@ -248,6 +255,27 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
             assert lacks(right, site.stream) in done.stderr, (name, right)
             if others:
                 site.guarded.forbid(name, *others)
+
+
+def test_a_right_that_a_hand_over_lacks_is_named_and_nothing_is_left_out_once_it_is_given(
+    site: Site, tmp_path: Path
+) -> None:
+    site.allow_least("ingest", "archiver")
+    handed_over = tmp_path / "handed-over"
+    on_file = ("--on-file", f"sh -c 'echo $G3_PATH >> {handed_over}'")
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()), *on_file)
+        with sender.accept() as connection:
+            connection.sendall(scan(1) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            archiver.await_line(rf"WARNING .*on-file: .* lacks Read on the group {GROUP}\.on-file\.[0-9a-f]{{16}} ")
+            eventually(lambda: "warning: on-file: Kafka: " in get(port, "/healthz")[1], "a warning")
+            assert get(port, "/healthz")[0] == 200
+            site.allow_least("archiver --on-file")
+            eventually(handed_over.exists, "handed over")
+            eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert handed_over.read_text().split() == [str(path) for path in site.recorder.files()]
 
 
 def test_quarantine_needs_what_is_listed_and_names_what_it_lacks(site: Site) -> None:
@@ -327,6 +355,11 @@ def test_times_that_kafka_replaces_are_said_where_settings_are_hidden_too(site: 
             archiver.await_line(r"finished .* \(end\): 1 frames", count=2)
     assert [program.stop() for program in (ingest, archiver)] == [0, 0]
     assert ingest.log.count("ERROR") == archiver.log.count("ERROR") == 1
+
+
+def _user(name: str) -> str:
+    """Who that program or command is; what it needs for an option of it besides is its own, too."""
+    return name.split()[0]
 
 
 def lacks(right: Right, stream: str) -> str:

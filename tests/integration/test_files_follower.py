@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -50,8 +50,17 @@ class Site:
         """Publish one of our files."""
         return self.tell(finished(next(self.numbers), group=self.group))
 
-    def follower(self, sink: "Collects", since_ms: int | None = None) -> Follower:
-        return Follower(self.config, self.group, lambda: IDS, sink, self.since_ms if since_ms is None else since_ms)
+    @contextmanager
+    def follower(self, sink: "Collects", since_ms: int | None = None) -> Iterator[Follower]:
+        """One that follows until the end of the block."""
+        since_ms = self.since_ms if since_ms is None else since_ms
+        follower = Follower(self.config, self.group, lambda: IDS, sink, since_ms)
+        follower.start()
+        try:
+            yield follower
+        finally:
+            follower.stop()
+            follower.join()
 
 
 class Collects:

@@ -51,7 +51,7 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
     with Recorder(kafka, stream, tmp_path_factory.mktemp("recorder")) as recorder, ExitStack() as stack:
         sender = stack.enter_context(RawSender())
         recorder.create_topic()
-        recorder.archiver("--http", str(ports["archiver"]))
+        recorder.archiver("--http", str(ports["archiver"]), "--on-file", "true")
         recorder.ingest(sender.port, "--http", str(ports["ingest"]))
         connection = stack.enter_context(sender.accept())
         connection.sendall(flow(1) + b"".join(map(scan, range(20))) + flow(2) + scan(20))
