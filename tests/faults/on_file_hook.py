@@ -1,8 +1,8 @@
 """A command for `--on-file`: python on_file_hook.py DIRECTORY.
 
-Notes each run in DIRECTORY/runs, begin and end, as lines of JSON, and does what a file there asks for: `fail` (exits
-with 3), `hang` (for ever, whatever signal comes), `kill` (SIGKILL to the archiver once all is done), `slow` (for so many
-seconds).
+Notes each run in DIRECTORY/runs, begin and end, as lines of JSON, and does what a file there asks for: `fail` (exit
+code 3), `hang` (for ever, whatever signal comes), `kill` (SIGKILL to the archiver once all is done), `slow` (for so
+many seconds).
 """
 
 import json
