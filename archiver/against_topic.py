@@ -9,10 +9,10 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from archiver.checkpoint import Checkpoint, RecordId
 from archiver.event import FileFinished, RecordsLost
@@ -47,12 +47,15 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """What came of it, in frames. same: they are in a file, as they are in the topic. unrecorded: they came after
-    all that is committed. explained: lost, and told so."""
+    all that is committed. explained: lost, and told so. In records, quarantined: left out, as they are in quarantine;
+    times_replaced: with Kafka's time in place of that of their receipt (LogAppendTime)."""
 
     findings: tuple[Finding, ...]
     same: int
     unrecorded: int
     explained: int
+    quarantined: int = 0
+    times_replaced: int = 0
 
 
 def compare(history: History, location: Location, known: Recorded, progress: Progress) -> Compared:
@@ -75,7 +78,7 @@ def compare(history: History, location: Location, known: Recorded, progress: Pro
     finally:
         comparison.close()
     progress.end(name)
-    return comparison.result()
+    return replace(comparison.result(), quarantined=labels.left_out)
 
 
 class Comparison:
@@ -99,7 +102,7 @@ class Comparison:
         self._strays: list[Record] = []  # the first and the last of those that are in no file
         self._stray_count = 0
         self._findings: list[Finding] = []
-        self._same = self._unrecorded = self._explained = 0
+        self._same = self._unrecorded = self._explained = self._times_replaced = 0
         self._next = start
 
     def take(self, message: Message, labels: Labels) -> None:
@@ -108,7 +111,9 @@ class Comparison:
         assert offset is not None
         self._next = offset
         if label := labels.of(message):
-            self.step(label, message.timestamp()[1], message.value() or b"", offset)
+            kind, time = message.timestamp()
+            self._times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
+            self.step(label, time, message.value() or b"", offset)
 
     def step(self, label: Label, time: int, value: bytes, offset: int) -> None:
         """Take what a message holds. time: ms. Raises OSError."""
@@ -132,7 +137,13 @@ class Comparison:
 
     def result(self) -> Compared:
         """What has come of it."""
-        return Compared(tuple(self._findings), self._same, self._unrecorded, self._explained)
+        return Compared(
+            tuple(self._findings),
+            self._same,
+            self._unrecorded,
+            self._explained,
+            times_replaced=self._times_replaced,
+        )
 
     def _frame(self, record: Record) -> None:
         identity = (record.label.epoch, record.label.seq)

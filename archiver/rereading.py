@@ -15,8 +15,7 @@ from archiver.progress import Progress
 from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
 from archiver.segmentation import Settings, Why
-from ingest.topic import ContractError, frames_topic
-from ingest.topic_contract import times_replaced
+from ingest.topic import ContractError
 
 
 @dataclass(slots=True)
@@ -97,7 +96,11 @@ class Rereading:
             if rebuilding.over:
                 break
         if replaced:
-            came.notes.append(f"{replaced} records bear Kafka's times: {times_replaced(frames_topic(self.stream))}")
+            bear = "record bears" if replaced == 1 else "records bear"
+            came.notes.append(
+                f"{replaced} {bear} Kafka's times (message.timestamp.type=LogAppendTime): files are cut and named by "
+                "these, as the live archive's are; those of receipt are lost"
+            )
         rebuilding.end()
         return labels.left_out
 

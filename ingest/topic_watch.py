@@ -36,6 +36,7 @@ class TopicWatch:
         self._lock = threading.Lock()
         self._wanted: dict[str, WantedTopic] = {}
         self._found: dict[str, tuple[Difference, ...]] = {}
+        self._unseen = False  # whether one of them has never been checked
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic watch", daemon=True)
 
@@ -49,6 +50,7 @@ class TopicWatch:
         """Watch this topic from now on, of which nothing is known yet."""
         with self._lock:
             self._wanted[wanted.name] = wanted
+            self._unseen = True
 
     def remove(self, name: str) -> None:
         """Watch it no longer."""
@@ -93,12 +95,16 @@ class TopicWatch:
 
     @property
     def _urgent(self) -> bool:
-        """Whether something is wrong that somebody may be mending."""
-        return self._hurry() or any(difference.severity is not Severity.REPORT for difference in self.all())
+        """Whether something is wrong that somebody may be mending, or isn't known at all."""
+        return (
+            self._unseen
+            or self._hurry()
+            or any(difference.severity is not Severity.REPORT for difference in self.all())
+        )
 
     def _check(self, admin: TopicAdmin) -> None:
         with self._lock:
-            wanted = dict(self._wanted)
+            wanted, self._unseen = dict(self._wanted), False
         try:
             for name, found in admin.check([*wanted.values()]).items() if wanted else ():
                 if found is not None:

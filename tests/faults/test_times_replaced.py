@@ -41,6 +41,21 @@ def test_it_is_said_by_all_and_ingest_keeps_what_comes_until_it_is_mended(record
     assert frames == scan(1) + scan(2) + scan(3)
     replay = recorder.command("replay", into=tmp_path / "again")
     assert replay.returncode == 0
-    assert "records bear Kafka's times" in replay.stdout + replay.stderr
+    assert "Kafka's times (message.timestamp.type=LogAppendTime)" in replay.stdout + replay.stderr
+    verify = recorder.command("verify", "--against-topic")
+    assert verify.returncode == 0
+    assert "with Kafka's times (LogAppendTime), not those of receipt: nothing is wrong" in verify.stdout
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*/*/*.g3")}
     assert again == {path.name: path.read_bytes() for path in recorder.files()}
+
+
+def test_an_archiver_that_is_started_says_it_before_a_record_comes(recorder: Recorder) -> None:
+    """It may be long until the next one: ingest publishes none."""
+    recorder.create_topic()
+    set_type(recorder, "LogAppendTime")
+    archiver = recorder.archiver("--http", str(port := free_port()))
+    archiver.await_line(f"recording {recorder.stream}")
+    await_health(port, "message.timestamp.type=LogAppendTime", seconds=10)
+    set_type(recorder, "CreateTime")
+    await_well(port)
+    assert archiver.stop() == 0
