@@ -28,7 +28,9 @@ from archiver.follower_position import (
 from archiver.following import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handing_over import HandingOver
 from archiver.history import CONNECTED_CONFIG
+from archiver.location import Location
 from archiver.patience import within
+from archiver.saved_position import Lost, PositionFile
 from archiver.sink import PendingEvent, Sink
 from ingest.kafka_rights import Operation, group_right, is_refusal, topic_right, with_right
 from ingest.outage import OUTAGE_CONFIG
@@ -70,14 +72,21 @@ _RESTART_S = 10.0
 class Follower:
     """Hands the events of one archive over to a sink, on threads of its own, from `start` to `stop`.
 
-    config: librdkafka's settings. group: the archive's consumer group. ids: gives the archive's ids once they are
-    known, and nothing before. since_ms: if nothing is committed yet, it begins with the first event published after.
+    config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are known,
+    and nothing before. since_ms: if nothing was handed over yet, it begins with the first event published after.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], group: str, ids: Callable[[], tuple[str, ...]], sink: Sink, since_ms: int
+        self,
+        config: Mapping[str, Any],
+        location: Location,
+        group: str,
+        ids: Callable[[], tuple[str, ...]],
+        sink: Sink,
+        since_ms: int,
     ) -> None:
         self._config = {**CONSUMER_CONFIG, **config}
+        self._file = PositionFile(location, sink.name, config, group)
         self._group = group
         self._ids = ids
         self._sink = sink
@@ -106,11 +115,18 @@ class Follower:
         while not (ids := self._ids()):
             if self._stopping.wait(_POLL_S):
                 return
-        handing_over = HandingOver(self._sink)
+        handing_over = HandingOver(self._sink, self._file.note)
         while not self._stopping.is_set():
             try:
                 membership = _Membership(
-                    *(self._config, self._group, ids, self._sink, handing_over, self._since_ms, self._stopping)
+                    self._config,
+                    self._group,
+                    ids,
+                    self._sink,
+                    handing_over,
+                    self._file,
+                    self._since_ms,
+                    self._stopping,
                 )
                 with membership:
                     while not self._stopping.is_set():
@@ -134,6 +150,7 @@ class _Membership:
         ids: tuple[str, ...],
         sink: Sink,
         handing_over: HandingOver,
+        file: PositionFile,
         since_ms: int,
         stopping: threading.Event,
     ) -> None:
@@ -141,6 +158,7 @@ class _Membership:
         self._ids = ids
         self._sink = sink
         self._handing_over = handing_over
+        self._file = file
         self._since_ms = since_ms
         self._stopping = stopping
         group_id = group_of(group, sink.name, ids[0])
@@ -295,15 +313,26 @@ class _Membership:
         while not self._stopping.is_set():
             try:
                 committed = committed_offset(self._consumer)
-                if committed is not None:
-                    return committed, committed
-                start = first_offset_since(self._consumer, self._since_ms)
-                log.info("%s: begins with the events of now, from offset %d on", self._sink.name, start)
-                return start, None
+                return self._resumed(committed), committed
             except KafkaException as error:
                 self._refusals.met(error.args[0])
-                self._stopping.wait(_ASK_AGAIN_S)
+            except OSError as error:
+                self._refusals.say(f"where to go on isn't known: {error}")
+            self._stopping.wait(_ASK_AGAIN_S)
         return None
+
+    def _resumed(self, committed: int | None) -> int:
+        """Where to go on. Raises KafkaException, OSError."""
+        match self._file.resumed(committed):
+            case Lost.NONE:
+                start = first_offset_since(self._consumer, self._since_ms)
+                log.info("%s: begins, with the events from offset %d on", self._sink.name, start)
+            case Lost.ANEW:
+                start, _ = ends(self._consumer)
+                log.warning("%s: g3.files has been made anew: all that it holds is handed over", self._sink.name)
+            case start:
+                pass
+        return start
 
     def _start_anew(self) -> None:
         """The topic has been deleted and created anew, or somebody has deleted records of it."""
@@ -322,9 +351,9 @@ class _Membership:
 
 
 class _Refusals:
-    """What Kafka refuses this user: said once in a while. Of outages the recording speaks.
+    """What somebody has to mend, as what Kafka refuses: said once in a while. Of outages the recording speaks.
 
-    now: the latest, None once Kafka has answered as it should.
+    now: the latest, None once it works.
     """
 
     def __init__(self, sink: str, group: str) -> None:
@@ -338,7 +367,11 @@ class _Refusals:
         if not is_refusal(error):
             log.debug("%s: Kafka: %s", self._sink, error.str())
             return
-        self.now = f"Kafka: {with_right(error, *self._rights).str()}"
+        self.say(f"Kafka: {with_right(error, *self._rights).str()}")
+
+    def say(self, what: str) -> None:
+        """This is in the way, and somebody has to mend it."""
+        self.now = what
         (said, at), now = self._said, time.monotonic()
         if said != self.now or now - at > _SAY_AGAIN_S:
             self._said = self.now, now

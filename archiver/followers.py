@@ -10,6 +10,7 @@ from typing import Any, Self
 from archiver.command_sink import CommandSink
 from archiver.files_follower import Follower
 from archiver.following import FollowerStatus
+from archiver.location import Location
 from archiver.on_file import Command, OnFile
 from archiver.sink import Sink
 from archiver.webhook_sink import WebhookSink
@@ -26,15 +27,20 @@ def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
 class Followers:
     """A context manager: hands the events of an archive over to its sinks while the recording goes on.
 
-    config: librdkafka's settings. group: the archive's consumer group. ids: gives the archive's ids once they are
+    config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are
     known, and nothing before (Member.ids).
     """
 
     def __init__(
-        self, config: Mapping[str, Any], group: str, ids: Callable[[], tuple[str, ...]], sinks: Sequence[Sink]
+        self,
+        config: Mapping[str, Any],
+        location: Location,
+        group: str,
+        ids: Callable[[], tuple[str, ...]],
+        sinks: Sequence[Sink],
     ) -> None:
         now_ms = time.time_ns() // 1_000_000
-        self._followers = [Follower(config, group, ids, sink, now_ms) for sink in sinks]
+        self._followers = [Follower(config, location, group, ids, sink, now_ms) for sink in sinks]
 
     def status(self) -> tuple[FollowerStatus, ...]:
         """How each is; for any thread."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from archiver.following import PendingEvents, retry_delay_s
-from archiver.sink import Sink, SinkError
+from archiver.sink import PendingEvent, Sink, SinkError
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +18,13 @@ _ABORT_S = 4.0
 
 
 class HandingOver:
-    """Feeds a sink. For one thread, which isn't the sink's.
+    """Feeds a sink. For one thread, which isn't the sink's. note: is given each event first, in the sink's thread.
 
     delivered, failures: how many attempts ended so. error: why the last one failed, None if it succeeded.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, note: Callable[[PendingEvent], None]) -> None:
+        self._note = note
         self.delivered = self.failures = 0
         self.error: str | None = None
         self._sink = sink
@@ -46,7 +47,13 @@ class HandingOver:
             return
         abort = self._abort = threading.Event()
         self._of, self._since = pending, time.monotonic()
-        self._running = self._worker.begin(lambda: self._sink.deliver(event, abort))
+
+        def deliver() -> None:
+            if event.attempt == 1:
+                self._note(event)
+            self._sink.deliver(event, abort)
+
+        self._running = self._worker.begin(deliver)
 
     def wait(self, seconds: float) -> None:
         """Until the attempt that is going on has ended, so long at most."""

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     streams = options.stream or None
     config = kafka_client(options, {})
     member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
-    followers = Followers(config, options.group, member.ids, sinks_of(options, root))
+    followers = Followers(config, location, options.group, member.ids, sinks_of(options, root))
 
     def stop() -> None:
         member.stopping.set()

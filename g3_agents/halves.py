@@ -187,10 +187,11 @@ class Archiving(Half):
 
     def _work(self) -> None:
         options = self._options
-        root = ArchiveRoot.at(located(options.data_dir, options.private_dir), options.group, host_name())
+        location = located(options.data_dir, options.private_dir)
+        root = ArchiveRoot.at(location, options.group, host_name())
         config, checksums = kafka_client(options, {}), options.checksums
         member = Member(root, settings(options), config, self._instance_id, self._streams, self._told, checksums)
-        followers = Followers(config, root.group, member.ids, sinks_of(options, options.data_dir.absolute()))
+        followers = Followers(config, location, root.group, member.ids, sinks_of(options, location.data_dir))
         self._member, self._followers = member, followers
         if self._over.is_set():
             self._interrupt()

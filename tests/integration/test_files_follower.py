@@ -4,16 +4,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
-from processes import SECONDS, eventually
+from processes import SECONDS, admin_client, eventually
 from test_account import finished, lost
 
+from archiver.directory import make_private_directory
 from archiver.event import Event, FileRetired, encode
 from archiver.files_follower import Follower
+from archiver.following import group_of
+from archiver.location import Location
 from archiver.sink import PendingEvent, SinkError
+from compose.kafka import Broker
 from ingest.topic import FILES_TOPIC
 from ingest.topic_admin import TopicAdmin
 from ingest.topic_contract import FILES_WANTED
@@ -26,8 +31,10 @@ QUICK = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
 class Site:
     """An archive's group and topic, followers of it, and what their sinks got: pairs of sink and offset."""
 
-    def __init__(self, servers: str, group: str) -> None:
+    def __init__(self, servers: str, group: str, data_dir: Path) -> None:
         self.servers, self.group = servers, group
+        self.location = Location(data_dir)
+        make_private_directory(data_dir)
         self.config: dict[str, Any] = {"bootstrap.servers": servers, **QUICK}
         self._producer = Producer({"bootstrap.servers": servers})
         self.since_ms = int(time.time() * 1000)
@@ -54,7 +61,7 @@ class Site:
     def follower(self, sink: "Collects", since_ms: int | None = None) -> Iterator[Follower]:
         """One that follows until the end of the block."""
         since_ms = self.since_ms if since_ms is None else since_ms
-        follower = Follower(self.config, self.group, lambda: IDS, sink, since_ms)
+        follower = Follower(self.config, self.location, self.group, lambda: IDS, sink, since_ms)
         follower.start()
         try:
             yield follower
@@ -85,9 +92,9 @@ class Collects:
 
 
 @pytest.fixture
-def site(kafka: str, stream: str) -> Site:
+def site(kafka: str, stream: str, tmp_path: Path) -> Site:
     TopicAdmin({"bootstrap.servers": kafka}).ensure(FILES_WANTED)
-    return Site(kafka, stream)
+    return Site(kafka, stream, tmp_path)
 
 
 def test_events_of_the_archive_come_in_order_each_once_and_a_restart_goes_on(site: Site) -> None:
@@ -169,3 +176,49 @@ def test_what_a_sink_raises_by_mistake_is_logged_and_tried_again(
         eventually(lambda: sink.done == [expected], "handed over at the second attempt")
     assert "a fault of the sink" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_position_that_kafka_has_forgotten_is_known_still(site: Site) -> None:
+    """As a week after the last archiver with that sink has gone."""
+    sink = Collects()
+    with site.follower(sink):
+        expected = [site.tell_file(), site.tell_file()]
+        eventually(lambda: sink.done == expected, "both handed over")
+    group = group_of(site.group, sink.name, IDS[0])
+    admin = admin_client(site.servers)
+
+    def forgotten() -> bool:  # not while the group still counts with its member
+        return admin.delete_consumer_groups([group])[group].exception(SECONDS) is None
+
+    eventually(forgotten, "the group deleted")
+    expected.append(site.tell_file())
+    with site.follower(sink, since_ms=2**60):
+        expected.append(site.tell_file())
+        eventually(lambda: sink.done[-1:] == expected[-1:], "all handed over")
+    assert sink.done[2:] in (expected[1:], expected[2:]), "the last one again, at most, and all since"
+
+
+def test_in_a_topic_made_anew_all_events_are_handed_over(stream: str, tmp_path: Path) -> None:
+    with Broker(tmp_path / "kafka") as broker:
+        topics = TopicAdmin({"bootstrap.servers": broker.bootstrap_servers})
+        site = Site(broker.bootstrap_servers, stream, tmp_path / "data")
+
+        def make_anew() -> None:
+            admin = admin_client(site.servers)
+            admin.delete_topics([FILES_TOPIC])[FILES_TOPIC].result(SECONDS)
+            eventually(lambda: FILES_TOPIC not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
+            topics.ensure(FILES_WANTED)
+
+        topics.ensure(FILES_WANTED)
+        sink = Collects()
+        with site.follower(sink):
+            expected = [site.tell_file() for _ in range(3)]
+            eventually(lambda: sink.done == expected, "all handed over")
+            make_anew()
+            expected += [site.tell_file(), site.tell_file()]
+            eventually(lambda: sink.done == expected, "all of the new topic")
+        make_anew()
+        expected += [site.tell_file() for _ in range(5)]
+        with site.follower(sink):
+            eventually(lambda: sink.done == expected, "all of the newest topic, which has more")
+    assert expected == [0, 1, 2, 0, 1, 0, 1, 2, 3, 4]

@@ -1,5 +1,7 @@
 """Which events are handed over, in what order, and from where on after a restart."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from msgspec.structs import replace
 from test_account import SALVAGED, finished, lost
 
 from archiver.checkpoint import ArchiveMark, Checkpoint
+from archiver.directory import make_private_directory
 from archiver.event import FileFinished, encode
 from archiver.following import (
     LATE_S,
@@ -17,9 +20,12 @@ from archiver.following import (
     group_of,
     retry_delay_s,
 )
+from archiver.location import Location
+from archiver.saved_position import Lost, SavedPosition, load, resumed, save
 from archiver.segmentation import State
 from archiver.sink import PendingEvent
 
+AT_5 = SavedPosition(5, 1, "archiver/s/path")
 OURS, OTHER = "0123456789abcdef", "f" * 16
 
 
@@ -121,3 +127,37 @@ def test_records_of_before_a_seek_are_not_taken_twice() -> None:
 )
 def test_a_warning_says_what_waits_for_what(status: FollowerStatus, warning: str | None) -> None:
     assert status.warning(1000.0, 100.0) == warning
+
+
+@pytest.mark.parametrize(
+    ("committed", "saved", "there", "end", "start"),
+    [
+        (None, None, None, 9, Lost.NONE),
+        (7, None, None, 9, 7),
+        (7, AT_5, AT_5, 9, 7),
+        (None, AT_5, AT_5, 9, 5),
+        (7, AT_5, None, 9, 7),
+        (None, AT_5, None, 9, 5),
+        (7, AT_5, replace(AT_5, time_ms=2), 9, Lost.ANEW),
+        (None, AT_5, replace(AT_5, key="another"), 9, Lost.ANEW),
+        (7, AT_5, None, 5, Lost.ANEW),
+    ],
+)
+def test_where_a_follower_goes_on(
+    committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int, start: int | Lost
+) -> None:
+    assert resumed(committed, saved, there, end) == start
+
+
+def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
+    location = Location(tmp_path)
+    assert load(location, "on-file") is None
+    make_private_directory(tmp_path)
+    assert load(location, "on-file") is None
+    save(location, "on-file", AT_5)
+    save(location, "on-file", replace(AT_5, key="the \N{GREEK SMALL LETTER MU}"))
+    assert load(location, "on-file") == replace(AT_5, key="the \N{GREEK SMALL LETTER MU}")
+    assert [path.name for path in (tmp_path / ".archiver").iterdir()] == ["on-file.position"]
+    (tmp_path / ".archiver" / "on-file.position").write_text("{}")
+    with pytest.raises(OSError, match=r"on-file.position can't be understood"):
+        load(location, "on-file")
