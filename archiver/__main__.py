@@ -19,6 +19,7 @@ COMMANDS = {
     "files": "list what was recorded",
     "status": "show how the streams are now",
     "close": "end an acquisition whose ingest died",
+    "retire": "tell that files were deleted on purpose",
     "quarantine": "set aside a record that stops its stream",
 }
 """Besides recording, which is what `archiver` without a command does; each is a module of `commands`."""

@@ -2,17 +2,17 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from archiver.account import Account
+from archiver.account import Account, Told
 from archiver.checkpoint import Checkpoint, CheckpointError
 from archiver.command import print_err, print_lines, print_out, run, table
-from archiver.event import Event, FileFinished, FileSalvaged, RecordsLost
+from archiver.event import Event, FileAdopted, FileFinished, FileRetired, FileSalvaged, RecordsLost
 from archiver.history import History
 from archiver.layout import start_and_number
 from archiver.segmentation import State, Why
@@ -24,10 +24,11 @@ _NO_STATE = Checkpoint(State(""))
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file, and the losses noticed while it was recorded."""
+    """A file, the losses noticed while it was recorded, and its event if it is retired."""
 
     event: FileFinished
     losses: tuple[RecordsLost, ...] = ()
+    retired: FileRetired | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,12 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What belongs to no acquisition: a loss, or what was salvaged. Times in ms."""
+    """What belongs to no acquisition: a loss, or what was salvaged or adopted. Times in ms. retired: as of a file."""
 
-    event: RecordsLost | FileSalvaged
+    event: RecordsLost | FileSalvaged | FileAdopted
     time: int
     until: int
+    retired: FileRetired | None = None
 
 
 Entry = Acquisition | Alone
@@ -71,15 +73,16 @@ def entries(account: Account, since: int | None = None, until: int | None = None
     found: list[Entry] = []
     for stream, files in account.files.items():
         losses = [loss for loss in account.losses if loss.stream == stream]
-        listed = _with_losses(sorted(files, key=lambda file: file.number), losses)
+        listed = _with_losses(sorted(files, key=lambda file: file.number), losses, account.retired)
         found += _acquisitions(listed)
     placed = {id(loss) for entry in found if isinstance(entry, Acquisition) for loss in entry.losses}
     for loss in account.losses:
         if id(loss) not in placed:
             found.append(Alone(loss, loss.until if loss.since is None else loss.since, loss.until))
-    for salvaged in account.salvaged:
-        within = start_and_number(salvaged.path)[0] * 1000 + 999  # somewhere in that second, after its other files
-        found.append(Alone(salvaged, within, within))
+    for event in account.told().values():
+        if not isinstance(event, FileFinished):
+            within = start_and_number(event.path)[0] * 1000 + 999  # somewhere in that second, after its other files
+            found.append(Alone(event, within, within, account.retired.get(event.path)))
     return sorted(
         (
             entry
@@ -105,7 +108,9 @@ def _acquisitions(files: Sequence[ListedFile]) -> list[Acquisition]:
     return found
 
 
-def _with_losses(files: Iterable[FileFinished], losses: Sequence[RecordsLost]) -> list[ListedFile]:
+def _with_losses(
+    files: Iterable[FileFinished], losses: Sequence[RecordsLost], retired: Mapping[str, FileRetired]
+) -> list[ListedFile]:
     """Each loss with the first file in which it was noticed, from its first record to the one that closed it.
 
     By time, as offsets come again in a topic made anew. What was noticed later was lost after the file's end.
@@ -116,7 +121,7 @@ def _with_losses(files: Iterable[FileFinished], losses: Sequence[RecordsLost]) -
         hits = [loss for loss in left if file.first.time <= loss.until <= file.closing.time]
         if hits:
             left = [loss for loss in left if loss not in hits]
-        listed.append(ListedFile(file, tuple(hits)))
+        listed.append(ListedFile(file, tuple(hits), retired.get(file.path)))
     return listed
 
 
@@ -130,21 +135,32 @@ def _list(history: History, options: argparse.Namespace) -> int:
     told = (e for e in history.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
     account = Account.of(map(_without_state, told))
     found = entries(account, options.since, options.until)
+    retired = sorted(_retired_of(found), key=lambda event: (event.time, event.path)) if options.retired else []
     if options.json:
-        for entry in found:
-            print_out(json.dumps(as_json(entry)))
+        for shown in map(retired_as_json, retired) if options.retired else map(as_json, found):
+            print_out(json.dumps(shown))
         for what in account.unreadable:
             print_out(json.dumps({"kind": "unreadable", "what": what}))
         return 0
     for what in account.unreadable:
         print_err(f"{_PROG}: an event of {options.group} can't be understood, and isn't listed: {what}")
-    if found:
+    if retired:
+        print_lines(retired_as_table(retired))
+    elif found and not options.retired:
         print_lines(as_table(found))
     else:
+        did = "no retired file" if options.retired else "finished no file"
         which = f" of {', '.join(sorted(wanted))}" if wanted else ""
         when = "" if options.since is None and options.until is None else " in that time"
-        print_err(f"the group {options.group} has finished no file{which}{when}")
+        print_err(f"the group {options.group} has {did}{which}{when}")
     return 0
+
+
+def _retired_of(found: Iterable[Entry]) -> Iterator[FileRetired]:
+    for entry in found:
+        for it in entry.files if isinstance(entry, Acquisition) else [entry]:
+            if it.retired:
+                yield it.retired
 
 
 def _without_state(event: Event | CheckpointError) -> Event | CheckpointError:
@@ -159,11 +175,13 @@ def as_json(entry: Entry) -> dict[str, Any]:
         if isinstance(event, RecordsLost):
             return {"kind": "loss", "stream": event.stream, "group": event.group, **_loss(event)}
         told = msgspec.to_builtins(event)
-        names = ("stream", "group", "path", "frames", "bytes", "sha256", "what", "host")
+        names = ["stream", "group", "path", "frames", "bytes", "sha256", "host"]
+        names += ["what"] if isinstance(event, FileSalvaged) else ["who", "reason"]
         return {
-            "kind": "salvaged",
+            "kind": "salvaged" if isinstance(event, FileSalvaged) else "adopted",
             "start": iso(start_and_number(event.path)[0] * 1000),
             **{name: told[name] for name in names},
+            "retired": _retired(entry.retired),
         }
     first = entry.files[0].event
     return {
@@ -191,7 +209,16 @@ def _file(file: ListedFile) -> dict[str, Any]:
         "last_frame": iso(file.event.last.time),
         **{n: told[n] for n in ("path", "number", "frames", "missing", "bytes", "sha256", "why", "host")},
         "losses": [_loss(loss) for loss in file.losses],
+        "retired": _retired(file.retired),
     }
+
+
+def _retired(event: FileRetired | None) -> dict[str, Any] | None:
+    return (
+        None
+        if event is None
+        else {"time": iso(event.time), "who": event.who, "reason": event.reason, "host": event.host}
+    )
 
 
 def _loss(loss: RecordsLost) -> dict[str, Any]:
@@ -209,6 +236,19 @@ def _known_sum(losses: Iterable[RecordsLost]) -> int | None:
     return total
 
 
+def retired_as_json(event: FileRetired) -> dict[str, Any]:
+    """By the names that --help promises."""
+    names = ("stream", "group", "path", "bytes", "sha256", "who", "reason", "host")
+    return {"kind": "retired", "time": iso(event.time), **{name: getattr(event, name) for name in names}}
+
+
+def retired_as_table(events: Sequence[FileRetired]) -> str:
+    """For people, with a line of sums at the end."""
+    rows = [(moment(it.time), it.path, size(it.bytes), it.who, it.reason) for it in events]
+    lines = table(("retired (UTC)", "file", " size", "by", "reason"), rows)
+    return f"{lines}\n{_many(len(events), 'file')} retired, {size(sum(it.bytes for it in events))}"
+
+
 _HEAD = ("start (UTC)", "stream", " length", " frames", " missing", " lost", " size", "closed", "file")
 
 
@@ -221,13 +261,19 @@ def as_table(found: Sequence[Entry]) -> str:
     files = [file for acquisition in acquisitions for file in acquisition.files]
     alone = [entry.event for entry in found if isinstance(entry, Alone)]
     salvaged = [event for event in alone if isinstance(event, FileSalvaged)]
+    adopted = [event for event in alone if isinstance(event, FileAdopted)]
     losses = [loss for acquisition in acquisitions for loss in acquisition.losses]
     losses += [event for event in alone if isinstance(event, RecordsLost)]
     said = [_many(len(acquisitions), "acquisition"), _many(len(files), "file")]
-    said.append(size(sum(file.event.bytes for file in files) + sum(event.bytes for event in salvaged)))
-    said.append(_many(sum(file.event.frames for file in files) + sum(event.frames for event in salvaged), "frame"))
+    held: list[Told] = [*(file.event for file in files), *salvaged, *adopted]
+    said.append(size(sum(event.bytes for event in held)))
+    said.append(_many(sum(event.frames for event in held), "frame"))
     if salvaged:
         said.append(f"{_many(len(salvaged), 'file')} SALVAGED")
+    if adopted:
+        said.append(f"{_many(len(adopted), 'file')} adopted")
+    if retired := sum(it.retired is not None for it in (*files, *found) if not isinstance(it, Acquisition)):
+        said.append(f"{_many(retired, 'file')} retired")
     said.append(f"{sum(file.event.missing for file in files):,} missing")
     said.append(
         f"LOST: {_lost(losses)} records, {_many(sum(loss.times for loss in losses), 'time')}"
@@ -241,7 +287,7 @@ def _rows(entry: Entry) -> list[tuple[str, ...]]:
     if isinstance(entry, Alone):
         if isinstance(entry.event, RecordsLost):
             return [_lost_row("! ", entry.event)]
-        return _salvaged_rows(entry.event)
+        return _alone_rows(entry.event, entry.retired)
     rows: list[tuple[str, ...]] = []
     first = entry.files[0].event
     of_several = len(entry.files) > 1
@@ -259,7 +305,7 @@ def _rows(entry: Entry) -> list[tuple[str, ...]]:
         event = file.event
         figures = _figures(event.last.time - event.first.time, event.frames, event.missing, file.losses, event.bytes)
         begun = ("  " if of_several else "") + moment(event.first.time)
-        rows.append((begun, event.stream, *figures, str(event.why), event.path))
+        rows.append((begun, event.stream, *figures, str(event.why), _shown(event.path, file.retired)))
         rows += [_lost_row("  ! ", loss) for loss in file.losses]
     return rows
 
@@ -289,12 +335,18 @@ def _lost_row(mark: str, loss: RecordsLost) -> tuple[str, ...]:
     return begun, loss.stream, length, "", "", _lost([loss]), "", "LOST", loss.what
 
 
-def _salvaged_rows(event: FileSalvaged) -> list[tuple[str, ...]]:
+def _alone_rows(event: FileSalvaged | FileAdopted, retired: FileRetired | None) -> list[tuple[str, ...]]:
     begun = moment(start_and_number(event.path)[0] * 1000)
-    return [
-        (begun, event.stream, "", f"{event.frames:,}", "", "", size(event.bytes), "SALVAGED", event.path),
-        ("  !", event.stream, *[""] * 6, event.what),
-    ]
+    salvaged = isinstance(event, FileSalvaged)
+    figures = ("", f"{event.frames:,}", "", "", size(event.bytes), "SALVAGED" if salvaged else "adopted")
+    rows: list[tuple[str, ...]] = [(begun, event.stream, *figures, _shown(event.path, retired))]
+    if isinstance(event, FileSalvaged):
+        rows.append(("  !", event.stream, *[""] * 6, event.what))
+    return rows
+
+
+def _shown(path: str, retired: FileRetired | None) -> str:
+    return f"{path} (retired)" if retired else path
 
 
 def _many(count: int, what: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     THERE = "already there"
     OTHER = "another file has its name; it was left"
     CHANGED = "not what was recorded, so not written"
+    RETIRED = "retired, so not made again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +127,26 @@ class New:
         begin_writeback(self._fd, at, done)
 
 
-class DryRun:
-    """A target that writes nothing."""
+class LeftOut(Sized):
+    """A file that isn't to be made."""
 
-    def __init__(self) -> None:
+
+class DryRun:
+    """A target that writes nothing. leave_out: paths of files that wouldn't be made."""
+
+    def __init__(self, leave_out: Container[str] = ()) -> None:
         self.done: list[Done] = []
+        self._leave_out = leave_out
 
     def begin(self, stream: str, path: str, first: int) -> Content:  # noqa: ARG002 - a Target's signature
         """A file of which only the size is wanted."""
-        return Sized()
+        return LeftOut() if path in self._leave_out else Sized()
 
     def finish(self, file: Rebuilt) -> None:
         """It would be written."""
         assert file.content
-        self.done.append(Done(file, file.content.length, None))
+        outcome = Outcome.RETIRED if isinstance(file.content, LeftOut) else None
+        self.done.append(Done(file, file.content.length, outcome))
 
     def drop(self, file: Rebuilt) -> None:
         """It wouldn't."""
@@ -161,11 +168,12 @@ class DryRun:
 class IntoDirectory:
     """A target that publishes files as an archiver does, but replaces no file and takes no other name than its own.
 
-    Finishing goes on on a thread of its own; `wait` raises what it raised.
+    Finishing goes on on a thread of its own; `wait` raises what it raised. leave_out: paths of files not to be made.
     """
 
-    def __init__(self, archive: ArchiveRoot) -> None:
+    def __init__(self, archive: ArchiveRoot, leave_out: Container[str] = ()) -> None:
         self.done: list[Done] = []
+        self._leave_out = leave_out
         self._archive = archive
         self._finisher = ThreadPoolExecutor(1, "finishing")
         self._writer = ThreadPoolExecutor(1, "writing")
@@ -176,6 +184,8 @@ class IntoDirectory:
 
     def begin(self, stream: str, path: str, first: int) -> Content:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
+        if path in self._leave_out and not exists(self._archive.location, path):
+            return LeftOut()
         return Compared() if exists(self._archive.location, path) else self._new(stream, path, first)
 
     def _new(self, stream: str, path: str, first: int) -> New:
@@ -186,6 +196,9 @@ class IntoDirectory:
 
     def finish(self, file: Rebuilt) -> None:
         """Publish or compare it, in its turn. Raises OSError."""
+        if isinstance(file.content, LeftOut):
+            self.done.append(Done(file, file.content.length, Outcome.RETIRED))
+            return
         self.flush(file)
         self._finishing.append(self._finisher.submit(self._finish, file))
 

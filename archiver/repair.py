@@ -2,20 +2,25 @@
 
 import argparse
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from typing import Any
 
 from archiver import archive_lock, archive_settings, checksums
-from archiver.command import print_lines, run
+from archiver.command import print_lines, run_client
+from archiver.event import FileAdopted
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.inspection import OF_LINES, REBUILDABLE, Fault, Finding
 from archiver.layout import PartialName
 from archiver.location import Location, located
 from archiver.progress import Progress
+from archiver.publishing_events import publish_events
 from archiver.rebuilding import Choice, Wanted
 from archiver.rebuilt_files import Done, IntoPlace, Outcome, tidy
 from archiver.rereading import Rereading
+from archiver.retirement import adopted_again
 from archiver.times import size
 from archiver.verification import Report, inspect
 from archiver.verify import as_text
@@ -27,31 +32,48 @@ _PROG = "archiver repair"
 def repair(options: argparse.Namespace) -> int:
     """Do as the options say (commands/repair.py). Gives the exit code."""
 
-    def look(location: Location, history: History) -> Report:
+    def look(location: Location, history: History, *, retired_too: bool = False) -> Report:
         with Progress() as progress:
-            report = inspect(location, history, options.stream, options.since, progress)
+            report = inspect(location, history, options.stream, options.since, progress, retired_too=retired_too)
         if report.unknown:
             raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {location.data_dir}")
         return report
 
-    def act(history: History) -> int:
+    def act(config: Mapping[str, Any]) -> int:
+        history = History(config, options.group)
         location = archive_settings.kept(located(options.data_dir, options.private_dir))
         archive = ArchiveRoot.at(location, options.group, host_name())
-        report = look(location, history)
+        report = look(location, history, retired_too=options.retired)
         if report.findings:
-            print_lines(f"{as_text(report)}\n")
+            print_lines(f"{as_text(report, advise=False)}\n")
             with ExitStack() as held:
                 held.callback(os.close, archive_lock.share(location))
-                mend(archive, history, report, held.enter_context(Progress()))
+                made = mend(archive, history, report, held.enter_context(Progress()))
+            publish_events(config, _back(report, made, options.who, options.reason))
             report = look(location, history)
-        print_lines(as_text(report))
+        print_lines(as_text(report, advise=False))
         return int(bool(report.findings))
 
-    return run(options, _PROG, act)
+    return run_client(options, _PROG, act)
 
 
-def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> None:
-    """Mend what can be mended, and say what was done. Raises OSError, KafkaException, CheckpointError."""
+def _back(report: Report, made: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
+    """The events of the retired files that were made again: from now on they must be there."""
+    told = report.account.told()
+    now = time.time_ns() // 1_000_000
+    return [
+        adopted_again(told[path], now, who, reason, host_name())
+        for path in sorted(made)
+        if path in report.account.retired
+    ]
+
+
+def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> set[str]:
+    """Mend what can be mended, and say what was done. Gives the files that are right now, and weren't.
+
+    Raises OSError, KafkaException, CheckpointError.
+    """
+    made: set[str] = set()
     broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
     lines = _by_stream(it for it in report.findings if it.fault in OF_LINES and it.event)
     stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
@@ -77,7 +99,8 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
             told = report.account.files[stream]
             span = history.span(stream)
             rereading = Rereading(history, stream, told, span, commits.get(stream), archive.location)
-            _rebuild(archive, rereading, paths, progress)
+            made |= _rebuild(archive, rereading, paths, progress)
+    return made
 
 
 def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], progress: Progress) -> None:
@@ -98,7 +121,8 @@ def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], pro
             progress.tell(f"{finding.path}: an archiver saves or removes it when it is started again")
 
 
-def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> None:
+def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> set[str]:
+    """Gives those that are right now."""
     first, end = rereading.span
     progress.begin(rereading.stream, end - first)
     with closing(IntoPlace(archive)) as target:
@@ -115,6 +139,7 @@ def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], 
         else:
             reason = it.outcome if it else why.get(path, came.stopped or "its records have left the topic")
             progress.tell(f"{path}: can't be rebuilt: {reason}")
+    return {path for path in paths if path in done and done[path].outcome in (Outcome.WRITTEN, Outcome.THERE)}
 
 
 def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:

@@ -11,7 +11,7 @@ from archiver import archive_lock, archive_settings
 from archiver.account import Account, recent
 from archiver.command import run, table
 from archiver.disk_check import check_disk
-from archiver.event import FileFinished
+from archiver.event import FileFinished, FileRetired
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
 from archiver.location import located
@@ -40,7 +40,10 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
         found = archive_settings.chosen(location, options.checksums)
         archive = ArchiveRoot.at(replace(location, checksums=found.checksums), options.group, host_name())
         with Progress() as progress:
-            return Replay(history, archive, choice, wanted, progress, options.dry_run).run(options.stream)
+            replay = Replay(
+                history, archive, choice, wanted, progress, dry_run=options.dry_run, retired_too=options.retired
+            )
+            return replay.run(options.stream)
 
     return run(options, _PROG, act)
 
@@ -55,7 +58,9 @@ class Replay:
         choice: Choice,
         wanted: Wanted,
         progress: Progress,
+        *,
         dry_run: bool,
+        retired_too: bool,
     ) -> None:
         self._history = history
         self._archive = archive
@@ -63,6 +68,8 @@ class Replay:
         self._wanted = wanted
         self._progress = progress
         self._dry_run = dry_run
+        self._retired_too = retired_too or choice.given  # with other settings they are other files
+        self._retired: Mapping[str, FileRetired] = {}
         self._commits: Mapping[str, Commit] = {}
         self._wrong = False
 
@@ -84,6 +91,8 @@ class Replay:
             self._history.check_not_hidden(sorted(account.files.keys() - set(there)))
         for unreadable in account.unreadable:
             self._complain(unreadable)
+        if not self._retired_too:
+            self._retired = account.retired
         told = {event.path for files in account.files.values() for event in files}
         everything = self._choice.given or not self._wanted.only <= told
         if self._wanted.only and not everything:
@@ -119,7 +128,7 @@ class Replay:
         """Gives the paths that were rebuilt, or of which it was said why not."""
         first, end = span
         self._progress.begin(stream, end - first)
-        target = DryRun() if self._dry_run else IntoDirectory(self._archive)
+        target = DryRun(self._retired) if self._dry_run else IntoDirectory(self._archive, self._retired)
         rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.location)
         try:
             came = rereading.into(target, self._choice, self._wanted, self._progress, all_of_it=everything)
@@ -151,6 +160,10 @@ class Replay:
         for outcome in (Outcome.OTHER, Outcome.CHANGED):
             for it in by_outcome[outcome]:
                 self._complain(f"{it.file.path}: {outcome}")
+        for it in by_outcome[Outcome.RETIRED]:
+            if it.file.path in self._wanted.only:
+                event = self._retired[it.file.path]
+                self._complain(f"{it.file.path}: it was retired by {event.who}; --retired makes it all the same")
         since, until = self._wanted.since, self._wanted.until
         if since is not None or until is not None:
             gone = [
@@ -161,12 +174,17 @@ class Replay:
         if gone and not self._wanted.only:
             what = f"{stream}: {len(gone)} files have left the topic, the last of them {gone[-1].path}"
             (self._say if since is None and until is None else self._complain)(what)
-        bytes = sum(it.bytes for it in done)
+        made = [it for it in done if it.outcome is not Outcome.RETIRED]
+        bytes = sum(it.bytes for it in made)
         if self._dry_run:
-            self._progress.tell(_planned(stream, done))
+            left_out = len(done) - len(made)
+            more = (
+                f"\n{left_out} more are retired, so they aren't made again (but with --retired)" if left_out else ""
+            )
+            self._progress.tell(_planned(stream, made) + more)
             return
         counts = ", ".join(f"{len(files)} {outcome}" for outcome, files in by_outcome.items() if files)
-        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if done else ""))
+        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if made else ""))
 
     def _left_out(self, file: Rebuilt) -> None:
         whose = file.path if file.told else f"a file of the acquisition in which {moment(file.first)} is"

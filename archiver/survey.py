@@ -123,6 +123,23 @@ def has_private(location: Location) -> bool:
     return True
 
 
+def present(root: Path, found: Tree, paths: Iterable[str]) -> tuple[dict[str, Entry], set[str]]:
+    """Of these paths, those that are there, and those that aren't. found: of the tree as it was just before.
+
+    What can't be looked at is there, and says why not. So is what has come since the tree was listed.
+    """
+    there: dict[str, Entry] = {}
+    gone: set[str] = set()
+    for path in paths:
+        try:
+            there[path] = found.entries.get(path) or look(root, path)
+        except FileNotFoundError:
+            gone.add(path)
+        except OSError as error:
+            there[path] = Entry(path, what=error.strerror or str(error))
+    return there, gone
+
+
 def partials(location: Location) -> dict[str, dict[str, Inode]]:
     """What lies in the private directories of the streams, by stream and name; nothing for another user than who
     records: they are private. Raises OSError."""

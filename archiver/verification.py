@@ -102,10 +102,16 @@ class _Inspection:
         known, findings = Known.learn(self._location, self._history)
         account = known.account
         told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
-        entries, absent = self._present(known.tree, told)
-        retired = set() if self._retired_too else absent.keys() & account.retired.keys()
+        # What wasn't there yet when the tree was listed is now, as it has been told since.
+        entries, gone = survey.present(self._root, known.tree, told)
+        retired = set() if self._retired_too else gone & account.retired.keys()
         for path in retired:
-            del told[path], absent[path]
+            del told[path]
+        absent = {
+            path: "it isn't there" + (", as it was retired" if path in account.retired else "")
+            for path in told
+            if path in gone
+        }
         on_their_way = known.on_their_way()
         untold = self._untold(known, on_their_way)
         seen = self._read(known, entries, untold)
@@ -171,19 +177,6 @@ class _Inspection:
         """The streams of which the archive has anything."""
         told = {event.stream for event in known.told.values()}
         return sorted(s for s in told | known.partials.keys() | known.committed.keys() if self._wants(s))
-
-    def _present(self, tree: survey.Tree, told: Iterable[str]) -> tuple[dict[str, Entry], dict[str, str]]:
-        """Of the files that were told, those that are there, and why the others aren't."""
-        entries, absent = {}, {}
-        for path in told:
-            try:
-                # What wasn't there yet when the tree was listed is now, as it has been told since.
-                entries[path] = tree.entries.get(path) or survey.look(self._root, path)
-            except FileNotFoundError:
-                absent[path] = "it isn't there"
-            except OSError as error:
-                entries[path] = Entry(path, what=_why(error))
-        return entries, absent
 
     def _untold(self, known: Known, on_their_way: set[str]) -> dict[str, Entry]:
         """The files of which nothing was told, nor will be."""

@@ -40,8 +40,9 @@ def verify(options: argparse.Namespace) -> int:
     return run(options, _PROG, act)
 
 
-def as_text(report: Report, *, all_foreign: bool = False, advise_repair: bool = True) -> str:
-    """A table of the findings, and what was looked at, in words. all_foreign: name each foreign file, too."""
+def as_text(report: Report, *, all_foreign: bool = False, advise: bool = True) -> str:
+    """A table of the findings, and what was looked at, in words. all_foreign: name each foreign file, too.
+    advise: say what may be done about them."""
     lines = []
     foreign = [it for it in report.findings if it.fault is Fault.FOREIGN]
     shown = [it for it in report.findings if all_foreign or it.fault is not Fault.FOREIGN]
@@ -52,16 +53,17 @@ def as_text(report: Report, *, all_foreign: bool = False, advise_repair: bool = 
         lines.append(f"{_many(len(foreign), 'foreign file')}, of which no event tells; `archiver adopt` records such")
         if not all_foreign:
             lines[-1] += f". The first (--verbose lists all): {printable(foreign[0].path)}"
-    lines += _advice(report.findings, advise_repair=advise_repair)
+    if advise:
+        lines += _advice(report.findings)
     lines += [printable(it) for it in report.notes]
     lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings) - len(foreign), len(foreign))}"]
     return "\n".join(lines)
 
 
-def _advice(findings: Sequence[Finding], *, advise_repair: bool) -> list[str]:
+def _advice(findings: Sequence[Finding]) -> list[str]:
     """What an operator may do about them."""
     lines = []
-    if advise_repair and (count := mendable(findings)):
+    if count := mendable(findings):
         lines.append(f"`archiver repair` mends {count} of these, as far as the topics still have the frames")
     if any(it.fault is Fault.MISSING for it in findings):
         lines.append("What was deleted on purpose is not missing once `archiver retire` has told so")

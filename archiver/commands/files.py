@@ -15,22 +15,27 @@ has mostly happened to several of them. Below each its files:
   lost     records that were lost after that: a number, ? where it can't be known; each is told in a line of its own
   closed   why: end, start (of the next), gap, lost (the connection), time (the next file goes on)
 
-SALVAGED: what was left of a file that could not be recorded to its end. A loss that hits none of the files shown is
-shown on its own. What is being recorded now isn't listed: see archiver status."""
+SALVAGED: what was left of a file that could not be recorded to its end. adopted: a file that was there before.
+(retired): it was deleted on purpose; --retired lists these, with who said so, when and why. A loss that hits none of
+the files shown is shown on its own. What is being recorded now isn't listed: see archiver status."""
 
 _EXAMPLES = f"""\
 examples:
   archiver files --since -12h
   archiver files --stream crate1slot2 --since 2026-11-22 --until 2026-11-23
   archiver files --json | jq -r 'select(.kind == "acquisition") | .files[].path'
+  archiver files --retired --since -90d
 
 --since, --until: acquisitions that have at least a frame between these times are listed, whole.
 
 --json: a line for each entry, an object with `kind`:
   acquisition  stream, group, id, start (as its directory and names say it), first_frame, last_frame, frames, missing,
                bytes, lost_records (null: can't be known), over (false: its next file is being recorded), why, and
-               files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses
-  salvaged     stream, group, path, start, frames, bytes, sha256, what, host
+               files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses,
+               retired (null, or time, who, reason, host)
+  salvaged     stream, group, path, start, frames, bytes, sha256, what, host, retired
+  adopted      stream, group, path, start, frames, bytes, sha256, who, reason, host, retired
+  retired      only with --retired, and then only these: stream, group, path, bytes, sha256, time, who, reason, host
   loss         stream, group, records (null: unknown), times (how many losses these are), what, cause (null: told
                before there were causes), since, until, offset, host. Those of an acquisition stand in its files'
                losses, and only there
@@ -47,6 +52,7 @@ def make_parser() -> Flags:
     time_option(flags, "--since", "only what was recorded after this")
     time_option(flags, "--until", "only what was recorded before this")
     group_option(flags)
+    flags.add_argument("--retired", action="store_true", help="list only the files that were retired")
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
     flags.kafka_options()
     return flags

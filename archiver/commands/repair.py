@@ -1,6 +1,7 @@
 """`archiver repair`: its flags."""
 
 from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
+from archiver.operator_flags import operator_options
 from ingest.settings import Flags
 
 _DESCRIPTION = """\
@@ -11,6 +12,9 @@ Mend an archive. It is verified first, as `archiver verify` does. Then
   a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
   a stale partial of a file that is finished, and as it was told, is removed
 
+A file that was retired (`archiver retire`) isn't made again, unless --retired says so: then all are that the topics
+still have; they are retired no more (file_adopted, on g3.files), so from then on they must be there.
+
 All else that verify finds (copies, foreign files, other partials, …) is left for you to look at: nothing is deleted.
 In the end it is verified once more. May be run while an archiver records."""
 
@@ -18,6 +22,7 @@ _EXAMPLES = """\
 examples:
   archiver repair --data-dir /data
   archiver repair --data-dir /data --stream crate1slot2 --since -1d
+  archiver repair --data-dir /data --retired --since 2026-11-21 --reason 'the copies are gone'
 
 """
 
@@ -32,6 +37,8 @@ def make_parser() -> Flags:
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
+    flags.add_argument("--retired", action="store_true", help="make retired files again, too")
+    operator_options(flags, "bring back")
     group_option(flags)
     flags.kafka_options()
     return flags

@@ -24,6 +24,8 @@ are now, and ends. How acquisitions were cut and named is taken from the events 
 say otherwise. Files that are there with the same bytes are counted and left; a file with other bytes is reported, and
 never overwritten. What is still being recorded is left as a partial below DIR/.archiver.
 
+Files that were retired (`archiver retire`) are left out, unless --retired is given, or other settings are.
+
 A directory whose stream is being recorded is refused."""
 
 _EXAMPLES = """\
@@ -57,6 +59,7 @@ def make_parser() -> Flags:
     flags.add_argument(
         "--only", action="append", default=[], metavar="PATH", help="only this file (below DIR); may be repeated"
     )
+    flags.add_argument("--retired", action="store_true", help="files that were retired, too (archiver retire)")
     flags.add_argument("--dry-run", action="store_true", help="write nothing; print names, cuts and sizes")
     again = "instead of as recorded"
     flags.add_argument("--time-per-file", type=seconds, metavar="SECONDS", help=f"cut files so, {again}")

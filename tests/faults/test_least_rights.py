@@ -49,6 +49,7 @@ LEAST: dict[str, set[Right]] = {
         name: {(PREFIX, FRAMES, "Read"), (TOPIC, FILES_TOPIC, "Read"), (OF_GROUP, GROUP, "Describe")}
         for name in ("verify", "repair", "replay")
     },
+    "retire": {(TOPIC, FILES_TOPIC, "Read"), (TOPIC, FILES_TOPIC, "Write")},
     "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
     "quarantine": {(PREFIX, FRAMES, operation) for operation in ("Create", "Read", "Write")},
 }
@@ -205,6 +206,7 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     again = [path.read_bytes() for path in sorted((tmp_path / "again").glob("*/*/*.g3"))]
     assert again == [scan(1), scan(3)]
     first.unlink()
+    assert site.command("retire", *data, str(second)).returncode == 0
     assert site.command("verify", *data).returncode == 1
     assert site.command("repair", *data).returncode == 0
     assert first.read_bytes() == scan(1)
@@ -242,9 +244,11 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
             connection.sendall(scan(2))
             eventually(lambda: site.recorder.records()[-1][0].num == 2, "the frame in Kafka")
             ingest.kill()
-    for name in ("files", "status", "verify", "replay", "repair", "close"):
+    [directory] = {str(path.parent) for path in site.recorder.files()}
+    for name in ("files", "status", "verify", "replay", "repair", "retire", "close"):
         data = {"replay": tmp_path / "again"}.get(name, site.recorder.data())
-        arguments = () if name in ("files", "status", "close") else ("--data-dir", str(data))
+        arguments = [] if name in ("files", "status", "close") else ["--data-dir", str(data)]
+        arguments += [directory] if name == "retire" else []
         for right in sorted(LEAST[name]):
             if others := LEAST[name] - {right}:
                 site.guarded.allow(name, *others)

@@ -282,8 +282,13 @@ def committed(servers: str, group: str, *streams: str) -> list[int]:
         consumer.close()
 
 
-def run_archiver(servers: str, *arguments: str, seconds: float = SECONDS) -> "subprocess.CompletedProcess[str]":
-    """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure."""
+def run_archiver(
+    servers: str, *arguments: str, seconds: float = SECONDS, input: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure.
+
+    input: what it reads from stdin.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "archiver", *arguments],
         env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
@@ -291,6 +296,7 @@ def run_archiver(servers: str, *arguments: str, seconds: float = SECONDS) -> "su
         text=True,
         timeout=seconds,
         check=False,
+        input=input,
     )
     print(f"$ archiver {' '.join(arguments)}\n{done.stdout}{done.stderr}exit code {done.returncode}")
     assert "Traceback" not in done.stderr
