@@ -9,7 +9,7 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
@@ -47,14 +47,13 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """What came of it, in frames. same: they are in a file, as they are in the topic. unrecorded: they came after
-    all that is committed. explained: lost, and told so. In records, quarantined: left out, as they are in quarantine;
-    times_replaced: with Kafka's time in place of that of their receipt (LogAppendTime)."""
+    all that is committed. explained: lost, and told so. times_replaced: records with Kafka's time in
+    place of that of their receipt (LogAppendTime)."""
 
     findings: tuple[Finding, ...]
     same: int
     unrecorded: int
     explained: int
-    quarantined: int = 0
     times_replaced: int = 0
 
 
@@ -78,7 +77,7 @@ def compare(history: History, location: Location, known: Recorded, progress: Pro
     finally:
         comparison.close()
     progress.end(name)
-    return replace(comparison.result(), quarantined=labels.left_out)
+    return comparison.result()
 
 
 class Comparison:

@@ -26,8 +26,7 @@ class Counts:
     recorded, or finished. never_received: frames, as told; records_lost: as told.
 
     same: frames of the topics that are in a file, just so; unrecorded: that came after all that is committed;
-    explained: that are lost, as told. Of their records, quarantined: left out, as they are in quarantine;
-    times_replaced: with Kafka's time in place of that of their receipt.
+    explained: that are lost, as told. times_replaced: records with Kafka's time in place of that of their receipt.
     """
 
     streams: int = 0
@@ -43,7 +42,6 @@ class Counts:
     same: int = 0
     unrecorded: int = 0
     explained: int = 0
-    quarantined: int = 0
     times_replaced: int = 0
 
 
@@ -249,7 +247,6 @@ class _Inspection:
             same=counts.same + compared.same,
             unrecorded=counts.unrecorded + compared.unrecorded,
             explained=counts.explained + compared.explained,
-            quarantined=counts.quarantined + compared.quarantined,
             times_replaced=counts.times_replaced + compared.times_replaced,
         )
         return counts, compared.findings
