@@ -29,9 +29,8 @@ from compose.tether import HOST, free_port, is_free, start_tethered
 REALM = "test_realm"
 ROOT = "observatory"
 _ROLE = "iocs_agent"
-_BOOT_SECONDS = 20.0
-"""It boots within 5 s, or, now and then on a bare Debian 12, never."""
-_STARTS = 3
+_BOOT_SECONDS = 60.0
+"""It boots within 5 s, or within 22 s with 11 other processes on 2 cores."""
 _STOP_SECONDS = 10.0
 
 
@@ -58,25 +57,15 @@ class Crossbar:
         return self._directory / "crossbar.log"
 
     def start(self) -> None:
-        """Start it, and return when it can be joined."""
+        """Start it, and return when it can be joined. Raises CrossbarError if it ends, or takes too long."""
         program = executable()
-        for _ in range(_STARTS - 1):
-            if self._boots(program):
-                return
-            print(f"crossbar hasn't booted in {_BOOT_SECONDS:.0f} s; starting it again", file=sys.stderr)
-        begun = self._logged_bytes
-        if not self._boots(program):
-            raise CrossbarError(f"crossbar doesn't boot:\n{self._tail(begun)}")
-
-    def _boots(self, program: Path) -> bool:
-        """Start it; gives whether it can be joined, or has hung, and was killed. Raises CrossbarError if it ends."""
         begun = self._logged_bytes
         with self.log.open("ab") as log:
             self._process = start_tethered(
                 [str(program), "start", "--cbdir", str(self._directory), "--loglevel", "info"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LOGLEVEL")},
+                env=_environment(),
             )
         deadline = time.monotonic() + _BOOT_SECONDS
         # The port is open before the realm is there; its log says when both are.
@@ -86,9 +75,8 @@ class Crossbar:
                 raise CrossbarError(f"crossbar doesn't start:\n{self._tail(begun)}")
             if time.monotonic() > deadline:
                 self.kill()
-                return False
+                raise CrossbarError(f"crossbar hasn't booted in {_BOOT_SECONDS:.0f} s:\n{self._tail(begun)}")
             time.sleep(0.05)
-        return True
 
     def stop(self) -> None:
         """Stop it in order (SIGTERM): it takes leave of its clients."""
@@ -183,6 +171,19 @@ def _install(home: Path) -> None:
     if done.returncode:
         raise CrossbarError(f"crossbar can't be installed with Python {sys.version.split()[0]}: {output[-1000:]}")
     (home / "ready").touch()
+
+
+def _environment() -> Mapping[str, str]:
+    """Ours, and PYTHONUNBUFFERED, so that what it logs is in the log at once.
+
+    Crossbar (26.10.1) doesn't flush its standard output, which Python writes to a file 8 KB at a time. The line with
+    NODE_BOOT_COMPLETE is 13 to 17 KB from the start and nearly the last, so it stayed in the buffer of a router that
+    had long booted, until some 3 clients had joined and their lines filled the buffer. On a bare Debian 12 without
+    the variable 62 of 62 routers answered calls, and none had that line in its log; with it, 100 of 100 had. Many
+    machines and images set it for all, and see nothing of this. Crossbar's issue 506 (closed) gives this answer.
+    """
+    ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LOGLEVEL")}
+    return {**ours, "PYTHONUNBUFFERED": "1"}
 
 
 def _config(port: int) -> Mapping[str, Any]:

@@ -102,7 +102,8 @@ class Feeds:
         self._more = threading.Condition()
         self._process = start_tethered(
             [
-                *(sys.executable, "-c", "from ocs.client_cli import main; main()"),
+                # It flushes nothing that it prints: a pipe would get 8 KB at a time, and the last messages never.
+                *(sys.executable, "-u", "-c", "from ocs.client_cli import main; main()"),
                 *("listen", "--json", selector),
             ],
             stdout=subprocess.PIPE,
