@@ -12,14 +12,17 @@ import json
 import logging
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from socs.db.suprsync import SupRsyncFilesManager, TimecodeDir
+from sotodlib.io.bookbinder import SmurfStreamProcessor
 from sotodlib.io.load_smurf import Files, G3tSmurf, Observations, SmurfStatus, TimeCodes, load_file
 from sotodlib.site_pipeline.update_g3tsmurf_db import main as update_g3tsmurf_db
+from spt3g import core
 
 _TUNED_BAND = 0
 
@@ -88,6 +91,7 @@ def report(archive: Any, directory: Path) -> dict[str, Any]:
 def _observation(found: Any, root: Path) -> dict[str, Any]:
     names = sorted(member.name for member in found.files)
     data = load_file(names, show_pb=False)
+    booked, gaps = _bound(found.obs_id, names, int(data.signal.shape[0]))
     return {
         "id": found.obs_id,
         "ended": found.stop is not None,
@@ -101,7 +105,21 @@ def _observation(found: Any, root: Path) -> dict[str, Any]:
         "counted": [int(data.primary.FrameCounter[0]), int(data.primary.FrameCounter[-1]) + 1],
         "steps": sorted({int(step) for step in np.diff(data.primary.FrameCounter)}),
         "steps_ms": sorted({round(float(step), 3) for step in 1000 * np.diff(data.timestamps)}),
+        "booked": booked,
+        "gaps": gaps,
     }
+
+
+def _bound(name: str, files: list[str], channels: int) -> tuple[int, int]:
+    """How many samples are in the book that bookbinder makes of an observation, and how many of them it made up."""
+    # In the order of the names; its timing counters must go on from file to file.
+    stream = SmurfStreamProcessor(name, files, "book", readout_ids=[f"r{number:04}" for number in range(channels)])
+    stream.preprocess()
+    with tempfile.TemporaryDirectory() as directory:
+        stream.bind(directory, stream.times, stream.frame_idxs, np.zeros(stream.nframes, int))
+        frames = [frame for path in stream.out_files for frame in core.G3File(path)]
+    scans = [frame for frame in frames if frame.type == core.G3FrameType.Scan]
+    return sum(len(scan["signal"].times) for scan in scans), sum(sum(scan["flag_smurfgaps"]) for scan in scans)
 
 
 def transfer(directory: Path, node: Path) -> dict[str, Any]:
@@ -144,9 +162,8 @@ def main() -> None:
     write_tunes(directory)
     error = None
     if what == "update":
-        new = not (directory / "g3tsmurf.db").exists()
         try:
-            update_g3tsmurf_db(config=config, from_scratch=new, verbosity=0)
+            update_g3tsmurf_db(config=config, from_scratch=True, verbosity=0)
         except ValueError as why:
             error = str(why)
         archive = G3tSmurf.from_configs(config)
