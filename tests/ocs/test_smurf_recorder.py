@@ -100,3 +100,26 @@ def test_without_auto_start_it_waits_for_the_client(observatory: Observatory) ->
             simulator.command("wait 1")
         assert client.record.start().status == ocs.OK
         simulator.command("wait")
+
+
+def test_finished_files_are_handed_over_and_what_waits_is_a_warning(observatory: Observatory) -> None:
+    there, done = observatory.directory / "there", observatory.directory / "done"
+    with Simulator(stream_id=observatory.stream, alive=True) as simulator:
+        agent = observatory.recorder(
+            simulator.port, "--on-file", f"sh -c 'test -e {there} && echo $G3_EVENT $G3_PATH >> {done}'"
+        )
+        client = observatory.client("recorder")
+        simulator.command("wait")
+        simulator.command("start")
+        simulator.command("frames 10")
+        simulator.command("end")
+        eventually(lambda: bool(data(client.record).get("warnings")), "a warning")
+        (warning,) = data(client.record)["warnings"]
+        assert "on-file: 1 event waiting, the oldest for" in warning
+        assert warning.endswith("exit code 1")
+        assert not client.record.status().session["degraded"], "it records"
+        there.touch()
+        eventually(lambda: data(client.record).get("warnings") == [], "no warning any more")
+        assert agent.stop() == 0
+    (file,) = observatory.files()
+    assert done.read_text() == f"file {file}\n"
