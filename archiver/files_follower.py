@@ -43,9 +43,10 @@ log = logging.getLogger(__name__)
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",
     "partition.assignment.strategy": "cooperative-sticky",  # who has it keeps it when another one joins
-    # No static id: who stops leaves, and another archiver has it at once. After a kill it takes a session.
-    "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 2_000,
+    # No static id: who stops leaves, and another archiver has it at once. After a kill it takes a session; but when
+    # one ends because Kafka is away, what is being handed over is aborted: so it is longer than a broker's restart.
+    "session.timeout.ms": 30_000,
+    "heartbeat.interval.ms": 3_000,
     "enable.auto.commit": False,
     "auto.offset.reset": "error",
     "enable.partition.eof": True,  # so that the end of a refusal is noticed though no event comes
