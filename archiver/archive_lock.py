@@ -23,7 +23,7 @@ def share(location: Location) -> int:
     Raises OSError, also if the archive is being moved, or others write to another data directory.
     """
     said = b""
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         lock = _lock(location, fcntl.LOCK_SH)
         if lock is None:
             raise OSError(errno.EBUSY, "it is being moved by `archiver relocate`", str(location.data_dir))
@@ -32,10 +32,11 @@ def share(location: Location) -> int:
         except BaseException:
             os.close(lock)
             raise
-        if location.private_dir is None or said.partition(b" ")[0] == ours.partition(b" ")[0]:
+        same = said.partition(b" ")[0] == ours.partition(b" ")[0]
+        if location.private_dir is None or said == ours or (same and attempt):
             return lock
         os.close(lock)
-        if not _note(location, ours):
+        if not _note(location, ours) and not same:
             time.sleep(_PAUSE_SECONDS)  # somebody who starts at the same time may be about to note the same
     where = os.fsdecode(said.partition(b" ")[2].strip())
     why = f"with the same private directory, {location.private_path}, another archiver records to {where} now"

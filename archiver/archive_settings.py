@@ -103,15 +103,15 @@ def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
     Raises SettingsError if it is kept otherwise than was asked, OSError.
     """
     found = read(location)
-    if location.private_dir and not _is_in_use(location):
+    if location.private_dir and not is_in_use(location):
         check_not_left(location)
     if found is None:
-        found = ArchiveSettings(Checksums.BESIDE if _is_in_use(location) else asked or Checksums.BESIDE)
+        found = ArchiveSettings(Checksums.BESIDE if is_in_use(location) else asked or Checksums.BESIDE)
     _check_not_becoming(location, found)
     if asked and asked is not found.checksums:
         why = (
-            f"its checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, stop its "
-            f"archivers, and run: {relocate_command(location, asked)}"
+            f"the archive's checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, "
+            f"stop its archivers, and run: {relocate_command(location, asked)}"
         )
         raise SettingsError(None, why)
     return found
@@ -132,9 +132,9 @@ def settle(location: Location, asked: Checksums | None) -> Location:
 def check_not_left(location: Location) -> None:
     """Raises SettingsError if the archive's private directory is `.archiver` still, in the data directory."""
     before = Location(location.data_dir)
-    if _is_in_use(before):
+    if is_in_use(before):
         why = (
-            f"its private directory is {before.private_path} until its archivers are stopped, and this is run: "
+            f"the archive's private directory is {before.private_path}; to move it, stop its archivers, and run: "
             f"{relocate_command(location, None)}"
         )
         raise SettingsError(None, why)
@@ -152,11 +152,11 @@ def relocate_command(location: Location, checksums: Checksums | None) -> str:
 
 def _check_not_becoming(location: Location, found: ArchiveSettings) -> None:
     if found.becoming:
-        why = f"its checksums were being moved; run again: {relocate_command(location, found.becoming)}"
+        why = f"the archive's checksums were being moved; run again: {relocate_command(location, found.becoming)}"
         raise SettingsError(None, why)
 
 
-def _is_in_use(location: Location) -> bool:
+def is_in_use(location: Location) -> bool:
     """Whether an archive's private directory is there: with an identity, or with a stream's directory."""
     try:
         with location.private() as private:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -156,6 +157,17 @@ class Directory:
     def rename(self, name: str, to: "Directory", new: str) -> None:
         """Move a file to `to`; one that has the new name there is replaced. Raises OSError."""
         os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd)
+
+    def keep(self, directory: "Directory", name: str, new: str) -> None:
+        """Move what has that name in another directory to this one, durably, as `new`, or, if something is called so,
+        with a number after it. Raises OSError."""
+        numbers = itertools.count(2)
+        free = new
+        while self.stat(free):
+            free = f"{new}.{next(numbers)}"
+        directory.rename(name, self, free)
+        self.sync()
+        directory.sync()
 
     def unlink(self, name: str) -> None:
         """Remove a file, if it is there. Raises OSError."""

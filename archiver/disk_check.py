@@ -37,7 +37,8 @@ def check_disk(location: Location, name: str) -> None:
         with location.data() as data, location.private() as private:
             if on_other_mounts(private.fd, data.fd):
                 raise OSError(
-                    errno.EXDEV, f"{_private(location)} is on another mount: files can't be moved out of it"
+                    errno.EXDEV,
+                    f"{_private(location)} is on another mount: files can't be moved out of it (docs/services.md)",
                 )
             _remove(private, name)
             try:

@@ -19,6 +19,8 @@ from archiver.naming import on_other_mounts
 SETTINGS = "archive.settings"
 """Of the archive, in its private directory (archive_settings.py). With a dot, as no stream has one in its name."""
 
+SPOOL = ".spool"
+
 
 class Checksums(StrEnum):
     """Where the SHA-256 of finished files is: in SHA256SUMS beside them, in the private directory, or nowhere."""
@@ -51,6 +53,11 @@ class Location:
     def private_path(self) -> Path:
         """The private directory."""
         return self.private_dir or self.data_dir / PRIVATE_DIRECTORY
+
+    @property
+    def spool_path(self) -> Path:
+        """Where the agent SmurfRecorder, which both receives and records, has its spool if it isn't told."""
+        return (self.private_dir or self.data_dir) / SPOOL
 
     def data(self, below: str = "", *, make: bool = False) -> Directory:
         """A directory of the data directory. make: if it is missing, but not below an empty mount point. Raises
@@ -98,14 +105,14 @@ def located(data_dir: Path, private_dir: Path | None, checksums: Checksums = Che
     if real_private.is_relative_to(real_data):
         raise LocationError(
             None,
-            f"its private directory may not lie in it, at {private}: whoever reads the files would find it there. "
-            f"Choose one beside it, such as {real_data}.private, or leave out --private-dir, for {PRIVATE_DIRECTORY}",
+            f"--private-dir {private} lies in the data directory {data}: whoever reads that would find it. "
+            f"Choose one beside it, such as {real_data}.private, or leave it out, for {PRIVATE_DIRECTORY}",
         )
     if real_data.is_relative_to(real_private):
         raise LocationError(
             None,
-            f"it may not lie in its private directory, {private}: directories there are named as the streams are. "
-            f"Choose another one, such as {real_data}.private",
+            f"the data directory {data} lies in --private-dir {private}, where directories are named as the streams "
+            f"are. Choose another one, such as {real_data}.private",
         )
     return Location(data, private, checksums)
 

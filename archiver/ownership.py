@@ -14,7 +14,7 @@ from archiver.checkpoint import ArchiveMark, Checkpoint, CheckpointError
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.identity import Identity
-from archiver.location import Location, Within
+from archiver.location import Location, LocationError, Within
 
 _MOST_SAID = 5
 
@@ -45,6 +45,16 @@ def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
         own = identity.create(archive.location, archive.group)
         check_group(archive, own)
     return replace(archive, ids=own.ids)
+
+
+def check_not_elsewhere(archive: ArchiveRoot, history: History) -> None:
+    """For who would make `.archiver`. Raises LocationError if this is the group's data directory, but its private
+    directory is another one; OSError, KafkaException."""
+    if archive.private_dir is None and identity.read(archive.location) is None:
+        marks = [it.archive for it in _decoded(history).values() if it.archive]
+        if private := _elsewhere(archive, marks):
+            why = f"the archive of the group {archive.group} has another private directory: --private-dir {private}"
+            raise LocationError(None, why)
 
 
 def check_group(archive: ArchiveRoot, own: Identity | None) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 from collections import deque
 from collections.abc import Container, Sequence
@@ -13,7 +12,6 @@ from enum import StrEnum
 
 from archiver import sums
 from archiver.abandoned import Abandoned
-from archiver.directory import Directory
 from archiver.finishing import ArchiveRoot
 from archiver.layout import REBUILT, PartialName
 from archiver.location import Location
@@ -284,7 +282,8 @@ class IntoDirectory:
 
 
 class IntoPlace(IntoDirectory):
-    """A target that puts files where they belong in their archive, and keeps what was there as NAME.damaged.
+    """A target that puts files where they belong in their archive, and keeps what was there: as NAME.damaged beside
+    them, or, if the private directory isn't in the data directory, in that.
 
     For files that were told of: they are read back, and must be what was told, before anything is moved.
     """
@@ -313,21 +312,14 @@ class IntoPlace(IntoDirectory):
                     file, new.length, sha256
                 )  # mended by another repair since it was found to be broken
             if found:
-                directory.rename(name, directory, _free(directory, f"{name}{DAMAGED}"))
-                directory.sync()
+                if self._archive.private_dir:  # whoever reads the data directory finds nothing but files in it
+                    private.keep(directory, name, f"{file.path.replace('/', '.')}{DAMAGED}")
+                else:
+                    directory.keep(directory, name, f"{name}{DAMAGED}")
             private.publish(new.name, directory, name)
             directory.sync()
         self._archive.add_sum(file.stream, file.path, sha256)
         return Outcome.WRITTEN
-
-
-def _free(directory: Directory, name: str) -> str:
-    """The name, or, if something has it, one with a number after it."""
-    numbers = itertools.count(2)
-    free = name
-    while directory.stat(free):
-        free = f"{name}.{next(numbers)}"
-    return free
 
 
 def exists(location: Location, path: str) -> bool:

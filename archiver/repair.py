@@ -15,6 +15,7 @@ from archiver.history import History
 from archiver.inspection import OF_LINES, REBUILDABLE, Fault, Finding
 from archiver.layout import PartialName
 from archiver.location import Location, located
+from archiver.ownership import check_not_elsewhere
 from archiver.progress import Progress
 from archiver.publishing_events import publish_events
 from archiver.rebuilding import Choice, Wanted
@@ -43,6 +44,7 @@ def repair(options: argparse.Namespace) -> int:
         history = History(config, options.group)
         location = archive_settings.kept(located(options.data_dir, options.private_dir))
         archive = ArchiveRoot.at(location, options.group, host_name())
+        check_not_elsewhere(archive, history)
         report = look(location, history, retired_too=options.retired)
         if report.findings:
             print_lines(f"{as_text(report, advise=False)}\n")

@@ -15,6 +15,7 @@ from archiver.event import FileFinished, FileRetired
 from archiver.finishing import ArchiveRoot
 from archiver.history import Commit, History
 from archiver.location import located
+from archiver.ownership import check_not_elsewhere
 from archiver.progress import Progress
 from archiver.rebuilding import Choice, Rebuilt, Wanted
 from archiver.rebuilt_files import Done, DryRun, IntoDirectory, Outcome, tidy
@@ -39,6 +40,7 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
         location = located(options.data_dir, options.private_dir)
         found = archive_settings.chosen(location, options.checksums)
         archive = ArchiveRoot.at(replace(location, checksums=found.checksums), options.group, host_name())
+        check_not_elsewhere(archive, history)
         with Progress() as progress:
             replay = Replay(
                 history, archive, choice, wanted, progress, dry_run=options.dry_run, retired_too=options.retired

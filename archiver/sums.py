@@ -83,9 +83,15 @@ def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
         return {}
     if found.st_size > MOST_BYTES:
         raise OSError(f"it has {found.st_size} bytes")
-    lines = directory.read(sums, MOST_BYTES).split(b"\n")
+    return parse(directory.read(sums, MOST_BYTES))[0]
+
+
+def parse(text: bytes) -> tuple[dict[str, str], bool]:
+    """SHA-256 by name, as the lines of a SHA256SUMS have it; and whether it has nothing else. Pure."""
+    lines = [line for line in text.split(b"\n") if line]
     matches = [_LINE.fullmatch(line) for line in lines if len(line) <= _LONGEST_LINE]
-    return {match[2].decode(errors="surrogateescape"): match[1].decode() for match in matches if match}
+    found = {match[2].decode(errors="surrogateescape"): match[1].decode() for match in matches if match}
+    return found, len(found) == len(lines)
 
 
 def digest(directory: Directory, name: str, abandoned: Abandoned) -> str:

@@ -2,8 +2,10 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
+from archiver.location import Location
 from g3_agents.halves import Archiving, Ingesting
 from g3_agents.options import (
     agent_options,
@@ -17,9 +19,6 @@ from g3_agents.recorder import Recorder
 from g3_agents.running import address, parse, run
 
 log = logging.getLogger(__name__)
-
-SPOOL = ".spool"
-"""Where the spool lies by default, in the data dir."""
 
 
 class SmurfRecorder:
@@ -117,10 +116,23 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     options.add_argument(
         "--target-rate", help="Of monitored channels, as other recorders have it; without effect: none are published."
     )
-    ingest_options(parser, "in the data dir")
+    ingest_options(parser, "in the private dir, if one is given, else in the data dir")
     archiver_options(parser)
     kafka_options(parser)
     return parser
+
+
+def spool_of(options: argparse.Namespace) -> Path:
+    """Where the spool is. Frames that Kafka hasn't got may be where it was before there was a --private-dir: so that
+    stays the place, until `archiver relocate` has moved it."""
+    if options.spool_dir:
+        found: Path = options.spool_dir
+        return found
+    before = Location(options.data_dir).spool_path
+    if options.private_dir and (before / options.stream_id).exists():
+        log.warning("the spool is %s until `archiver relocate` has moved it to the private dir", before)
+        return before
+    return Location(options.data_dir, options.private_dir).spool_path
 
 
 def main(args: list[str] | None = None) -> None:
@@ -129,7 +141,7 @@ def main(args: list[str] | None = None) -> None:
     options.stream_id = options.stream_id or options.instance_id
     if options.target_rate is not None:
         log.warning("--target-rate has no effect: no channel's data is published to OCS")
-    spool = options.spool_dir or options.data_dir / SPOOL
+    spool = spool_of(options)
     run(
         options,
         "g3_agents.smurf_recorder",

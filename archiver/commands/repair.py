@@ -8,7 +8,8 @@ _DESCRIPTION = """\
 Mend an archive. It is verified first, as `archiver verify` does. Then
 
   a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
-  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged
+  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged, in the private dir if
+  --private-dir says one
   a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
   a stale partial of a file that is finished, and as it was told, is removed
 

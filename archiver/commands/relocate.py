@@ -1,0 +1,64 @@
+"""`archiver relocate`: its flags."""
+
+from archiver.flags import EXIT_CODES, data_dir_option
+from archiver.location import Checksums
+from ingest.settings import Flags, directory
+
+_DESCRIPTION = """\
+Move an archive's private directory, or its checksums, as --private-dir and --checksums of the archiver are to be from
+then on. Without --private-dir it goes (back) to .archiver in the data directory.
+
+The data directory is then free of all but finished files with
+
+  archiver relocate --data-dir DIR --private-dir DIR.private --checksums private
+
+Stop the archivers first, on all hosts, and the SmurfRecorder agents, whose spool goes along; no Kafka is needed. The
+private directory is renamed, so both must be on one file system. Kill it when you like, and run it again: it goes on.
+
+--checksums  beside    SHA256SUMS in each directory of files
+             private   PRIVATE_DIR/sha256sums.d/*/*.sha256, which prove the files from the data directory:
+                       cd DATA_DIR && sha256sum -c PRIVATE_DIR/sha256sums.d/*/*.sha256
+             off       none: the events on g3.files have the digests, too"""
+
+_EXAMPLES = """\
+examples:
+  archiver relocate --data-dir /data --private-dir /data.private --checksums private
+  archiver relocate --data-dir /data --private-dir /data.private --checksums off     later on
+  archiver relocate --data-dir /data --from /data.private --private-dir /disk/new    to another place
+  archiver relocate --data-dir /data --from /data.private --checksums beside         back to how it was
+
+"""
+
+
+def make_parser() -> Flags:
+    """The command's flags."""
+    codes = EXIT_CODES.format(fine="all of it is there now", wrong="it isn't, and it says why")
+    flags = Flags("archiver relocate", _DESCRIPTION, _EXAMPLES + codes)
+    data_dir_option(flags)
+    # Not from the environment: there is said where it is before, or where it is afterwards, and nobody knows which.
+    flags.add_argument(
+        "--private-dir", type=directory, metavar="DIR", help="where it is to be; DATA_DIR/.archiver if not given"
+    )
+    flags.add_argument(
+        "--from",
+        dest="source",
+        type=directory,
+        metavar="DIR",
+        help="where it is, if neither there nor DATA_DIR/.archiver",
+    )
+    flags.add_argument(
+        "--checksums",
+        type=Checksums,
+        choices=list(Checksums),
+        metavar="beside|private|off",
+        help="where they are to be; where they are if not given",
+    )
+    return flags
+
+
+def main(args: list[str]) -> int:
+    """Run the command; args: what follows its name. Gives the exit code."""
+    options = make_parser().parse_args(args)
+    from archiver.relocate import relocate  # only now: as the package says
+
+    return relocate(options)
