@@ -193,7 +193,8 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(s
         with sender.accept() as connection:
             connection.sendall(sent[-1] + flow(2))
             eventually(lambda: len(site.files()) == len(sent), "it is recorded")
-        assert ingest.stop() == 0
+            # While it is connected: else it connects anew first, and the next ingest's frame goes to that connection.
+            assert ingest.stop() == 0
 
     with RawSender() as sender:
         record(sender)
