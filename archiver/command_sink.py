@@ -170,12 +170,17 @@ def _name(number: int) -> str:
 
 
 class _Output:
-    """What a command prints, logged line by line. last: the last line that isn't empty, shortened."""
+    """What a command prints, logged line by line."""
 
     def __init__(self) -> None:
-        self.last = ""
         self._line = b""
+        self._tail = b""
         self._lines = 0
+
+    @property
+    def last(self) -> str:
+        """The last line that isn't empty, shortened; "" if there is none."""
+        return printable(self._tail.decode(errors="replace").rstrip().rpartition("\n")[2])[:_MOST_REASON]
 
     def read(self, fd: int) -> bool:
         """Take some of what is there now; gives whether there may be more later."""
@@ -183,21 +188,21 @@ class _Output:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return True
-        *whole, rest = data.split(b"\n", max(0, _MOST_LINES - self._lines))
-        for line in whole:
-            self._add(line)
-            self._end_line()
-        if self._lines >= _MOST_LINES:
-            rest = rest.rstrip(b"\n").rpartition(b"\n")[2] or rest
-            self._line = b""
-        self._add(rest)
+        self._tail = (self._tail + data[-_MOST_LINE_BYTES:])[-_MOST_LINE_BYTES:]
+        if self._lines < _MOST_LINES:
+            *whole, rest = data.split(b"\n", _MOST_LINES - self._lines)
+            for line in whole:
+                self._add(line)
+                self._end_line()
+            self._add(rest)
         if len(data) == _READ_BYTES:
             time.sleep(_FLOOD_S)
         return bool(data)
 
     def end(self) -> None:
         """There is no more."""
-        self._end_line()
+        if self._line and self._lines < _MOST_LINES:
+            self._end_line()
 
     def _add(self, data: bytes) -> None:
         self._line += data[: _MOST_LINE_BYTES + 1 - len(self._line)]
@@ -205,10 +210,7 @@ class _Output:
     def _end_line(self) -> None:
         line, self._line = self._line, b""
         self._lines += 1
-        text = line[:_MOST_LINE_BYTES].decode(errors="replace").rstrip()
-        if text:
-            self.last = printable(text)[:_MOST_REASON]
-        if text and self._lines <= _MOST_LINES:
+        if text := line[:_MOST_LINE_BYTES].decode(errors="replace").rstrip():
             log.info("%s: says: %s%s", SINK, text, " …" if len(line) > _MOST_LINE_BYTES else "")
         if self._lines == _MOST_LINES:
             log.info("%s: what else this run says isn't logged", SINK)
