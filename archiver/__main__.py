@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "show how the streams are now",
     "close": "end an acquisition whose ingest died",
     "retire": "tell that files were deleted on purpose",
+    "adopt": "record files that were there before",
     "relocate": "move its private directory, or its checksums",
     "quarantine": "set aside a record that stops its stream",
 }

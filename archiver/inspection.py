@@ -60,7 +60,7 @@ class Finding:
 
 def mendable(findings: Iterable[Finding]) -> int:
     """How many of these `archiver repair` mends, as far as the topics still have what it takes."""
-    return sum(it.event is not None and it.fault in REBUILDABLE | OF_LINES for it in findings)
+    return sum(it.fault in OF_LINES or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ class Known:
     ids: Mapping[str, str]
 
     @classmethod
-    def learn(cls, location: Location, history: History) -> tuple[Self, list[Finding]]:
+    def learn(
+        cls, location: Location, history: History, *, events_may_be_lost: bool = False
+    ) -> tuple[Self, list[Finding]]:
         """Learn it; gives what is wrong already, too. Raises KafkaException, OSError, CheckpointError (no events)."""
         tree = survey.tree(location.data_dir)
         has_private, partials = survey.has_private(location), survey.partials(location)
@@ -45,12 +47,12 @@ class Known:
         commits, findings = committed(history, topics)
         account = Account.of(history.events())
         history.check_not_hidden(sorted((account.files.keys() | partials.keys()) - set(topics)))
-        if not account.files and any(state and state.files for _, state in commits.values()):
+        told = account.told()
+        if not told and not events_may_be_lost and any(state and state.files for _, state in commits.values()):
             # So it is for a moment after the start of a broker, too.
             raise CheckpointError(
                 f"g3.files tells of no file of the group {history.group}; its commits say that it finished some"
             )
-        told = account.told()
         ids = {_id(path): event.stream for path, event in told.items()}
         known = cls(tree, has_private, partials, frozenset(topics), commits, account, told, ids)
         return known, findings + inspection.of_account(account)

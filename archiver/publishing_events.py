@@ -21,7 +21,7 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 
 
 def publish_events(config: Mapping[str, Any], events: Iterable[Event]) -> None:
-    """Publish these. config: librdkafka's settings.
+    """Publish these, each as soon as it comes. config: librdkafka's settings.
 
     Raises KafkaException once Kafka refuses one, or acknowledges none for 10 s: then some of them may be published,
     and the command may be run again.
@@ -38,6 +38,8 @@ class _Publication:
 
     def run(self, events: Iterable[Event]) -> None:
         for event in events:
+            if not len(self._producer):
+                self._heard = time.monotonic()  # it may have taken long to come by this one
             while not self._took(event):
                 self._wait()
             self._producer.poll(0)

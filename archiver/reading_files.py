@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,10 @@ class Unread:
     carry: int = 0
 
 
-def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Progress) -> dict[str, Seen]:
-    """Read all of these, stream by stream; gives what was seen, by path. files: by stream, "" for those of none."""
+def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Progress) -> Iterator[Seen]:
+    """Read all of these, stream by stream; gives what was seen of each, in order, once it is read. files: by stream,
+    "" for those of none. To be exhausted or closed: others read meanwhile."""
     stopping = threading.Event()
-    seen: dict[str, Seen] = {}
     with ThreadPoolExecutor(_READERS, "reader") as pool:
         try:
             pieces = []
@@ -41,13 +41,17 @@ def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Prog
                 total = sum(file.entry.bytes for file in theirs)
                 pieces.append((stream or "files of no stream", total, done, looks))
             for name, total, done, looks in pieces:
-                _follow(progress, name, total, done, looks)
-                seen |= {one.path: one for look in looks for one in look.result()}
+                progress.begin(name, total)
+                for look in looks:
+                    while not wait([look], timeout=_PROGRESS_SECONDS).done:
+                        progress.at(name, done.total, done.total)
+                    yield from look.result()
+                    progress.at(name, done.total, done.total)
+                progress.end(name)
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return seen
 
 
 def _look_at(
@@ -64,15 +68,6 @@ def _look(root: Path, stream: str, file: Unread, stopping: threading.Event, pass
         return Seen(stream, entry.path, survey.contents(root, entry.path, file.carry, stopping, passed))
     except OSError as error:
         return Seen(stream, entry.path, None, error.strerror or str(error))
-
-
-def _follow(progress: Progress, name: str, total: int, done: "_Sum", looks: Sequence[Future[list[Seen]]]) -> None:
-    progress.begin(name, total)
-    left: set[Future[list[Seen]]] = set(looks)
-    while left:
-        left = wait(left, timeout=_PROGRESS_SECONDS).not_done
-        progress.at(name, done.total, done.total)
-    progress.end(name)
 
 
 def _portions(files: Sequence[Unread]) -> Iterator[list[Unread]]:

@@ -77,7 +77,8 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
     """
     made: set[str] = set()
     broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
-    lines = _by_stream(it for it in report.findings if it.fault in OF_LINES and it.event)
+    recorded = report.account.told()
+    lines = _by_stream(it for it in report.findings if it.fault in OF_LINES)
     stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
     topics = set(history.streams())
     commits = history.committed(sorted(topics & broken.keys()))
@@ -88,8 +89,7 @@ def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progr
             tidy(archive, stream)
             _discard(archive, report, stale.get(stream, ()), progress)
             for finding in lines.get(stream, ()):
-                assert finding.event
-                if archive.add_sum(stream, finding.path, finding.event.sha256):
+                if archive.add_sum(stream, finding.path, recorded[finding.path].sha256):
                     where = checksums.shown(archive.location, finding.path.rpartition("/")[0])
                     progress.tell(f"{finding.path}: its line is in {where} now")
             paths = frozenset(finding.path for finding in broken.get(stream, ()))

@@ -144,7 +144,7 @@ class _Inspection:
             if stream in known.topics:
                 counts, more = self._compare(stream, known, intact, counts)
                 findings += more
-            else:
+            elif account.files.get(stream):
                 notes.append(f"{stream}: it has no topic any more, so its files aren't compared with that")
         findings.sort(key=lambda it: (it.stream, it.path))
         directories = {known.stream_of(path) for path in known.tree.entries}
@@ -202,7 +202,7 @@ class _Inspection:
             else:
                 carry = len(event.carry) if isinstance(event, FileFinished) else 0
                 jobs.setdefault(stream, []).append(Unread(entry, carry))
-        return seen | read_files(self._root, jobs, self._progress)
+        return seen | {one.path: one for one in read_files(self._root, jobs, self._progress)}
 
     # What lies beside them
 

@@ -1,5 +1,6 @@
 """On a broker with ACLs: the whole recorder with the rights that docs/kafka.md lists, and none besides."""
 
+import os
 import re
 import secrets
 import subprocess
@@ -50,6 +51,11 @@ LEAST: dict[str, set[Right]] = {
         for name in ("verify", "repair", "replay")
     },
     "retire": {(TOPIC, FILES_TOPIC, "Read"), (TOPIC, FILES_TOPIC, "Write")},
+    "adopt": {
+        (PREFIX, FRAMES, "Read"),
+        *((TOPIC, FILES_TOPIC, operation) for operation in ("Read", "Write")),
+        (OF_GROUP, GROUP, "Describe"),
+    },
     "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
     "quarantine": {(PREFIX, FRAMES, operation) for operation in ("Create", "Read", "Write")},
 }
@@ -207,6 +213,7 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     assert again == [scan(1), scan(3)]
     first.unlink()
     assert site.command("retire", *data, str(second)).returncode == 0
+    assert site.command("adopt", *data, str(second)).returncode == 0
     assert site.command("verify", *data).returncode == 1
     assert site.command("repair", *data).returncode == 0
     assert first.read_bytes() == scan(1)
@@ -245,10 +252,13 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
             eventually(lambda: site.recorder.records()[-1][0].num == 2, "the frame in Kafka")
             ingest.kill()
     [directory] = {str(path.parent) for path in site.recorder.files()}
-    for name in ("files", "status", "verify", "replay", "repair", "retire", "close"):
+    old = Path(directory) / f"{Path(directory).parent.name}00000_000.g3"  # to be adopted
+    old.write_bytes(scan(7))
+    os.utime(old, (0, 0))
+    for name in ("files", "status", "verify", "replay", "repair", "retire", "adopt", "close"):
         data = {"replay": tmp_path / "again"}.get(name, site.recorder.data())
         arguments = [] if name in ("files", "status", "close") else ["--data-dir", str(data)]
-        arguments += [directory] if name == "retire" else []
+        arguments += [directory] if name in ("retire", "adopt") else []
         for right in sorted(LEAST[name]):
             if others := LEAST[name] - {right}:
                 site.guarded.allow(name, *others)
