@@ -59,5 +59,5 @@ clean:  ## remove the environment and everything made here
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[demo,ocs,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[demo,ocs,socs,test,lint]'
 	touch $@

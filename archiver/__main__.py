@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from archiver.flags import CARRY, carried_types, checksums_option, group, private_dir_option
+from archiver.flags import CARRY, carried_types, checksums_option, group, private_dir_option, suprsync_db
 from archiver.layout import NameFormat
 from archiver.on_file import on_file
 from ingest.environment import too_little_allowed
@@ -125,6 +125,20 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="COMMAND|URL",
         help="run this, or post to it, for each finished, lost, salvaged or retired event, until it succeeds; "
         "beside the recording: docs/on-file.md",
+    )
+    flags.option(
+        "--suprsync-db",
+        type=suprsync_db,
+        metavar="FILE",
+        help="register each finished file in this database of socs' SupRsync agent, which copies it, and say up to "
+        "when the archive is final: docs/suprsync.md; turns on --md5",
+    )
+    flags.option(
+        "--suprsync-archive-name",
+        type=group,
+        default="timestreams",
+        metavar="NAME",
+        help="the --archive-name of that agent",
     )
     flags.kafka_options()
     flags.http_option()

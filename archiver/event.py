@@ -181,6 +181,25 @@ class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
         return f"{_outside_archive(FileAdopted, self.group)}/{self.stream}/{self.path}"
 
 
+class ArchiveFinalized(Struct, frozen=True, tag_field="event", tag="finalized"):
+    """Everything received before a time is in finished files, and they are registered for transfer.
+
+    until: that time, ms. held_by: what it waits for, null if it goes with the clock. host, v: as of a finished file.
+    It is of no stream, and no program of ours reads it: so it is none of `Event`.
+    """
+
+    group: Group
+    until: Milliseconds
+    held_by: str | None
+    host: str
+    v: Literal[1] = 1
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: the same for each time of an archive, of which the last one counts."""
+        return f"{self.__struct_config__.tag}:{self.group}"
+
+
 Event = FileFinished | FileSalvaged | RecordsLost | FileRetired | FileAdopted
 
 _COMMANDED: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
@@ -218,10 +237,11 @@ _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Event)
 
 
-def encode(event: Event) -> bytes:
+def encode(event: Event | ArchiveFinalized) -> bytes:
     """As the value of a record on g3.files. Raises CheckpointError if `decode` would not take it."""
     value = _ENCODER.encode(event)
-    decode(value)
+    if not isinstance(event, ArchiveFinalized):
+        decode(value)
     return value
 
 
@@ -251,7 +271,7 @@ def kind_of(value: bytes) -> str | None:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of an event."""
-    found: dict[str, Any] = _portable(msgspec.json.schema(Event))
+    found: dict[str, Any] = _portable(msgspec.json.schema(Event | ArchiveFinalized))
     found.pop("discriminator")  # OpenAPI's; the constant `event` of each says the same
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

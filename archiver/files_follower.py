@@ -223,6 +223,7 @@ class _Membership:
             failures=self._handing_over.failures,
             error=self._handing_over.error if first else None,
             refused=self._refusals.now,
+            position=self._pending.position if self._pending else None,
         )
 
     def _backlog(self) -> int:

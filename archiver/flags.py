@@ -3,6 +3,8 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 from archiver.layout import GROUP
@@ -111,6 +113,15 @@ CARRY: Final[Mapping[str, Any]] = {
     "metavar": "TYPE",
 }
 """What --carry is, for `carried_types`, but for its help."""
+
+
+def suprsync_db(text: str) -> Path:
+    """Type of a flag: the database of socs' SupRsync agent."""
+    if find_spec("socs") is None:
+        raise argparse.ArgumentTypeError("it needs the package socs: pip install 'g3-recorder[socs]'")
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: say where the database of the SupRsync agent is")
+    return Path(text).absolute()
 
 
 def group(text: str) -> str:

@@ -2,18 +2,23 @@
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from archiver.command_sink import CommandSink
 from archiver.files_follower import Follower
+from archiver.finishing import ArchiveRoot
 from archiver.following import FollowerStatus
 from archiver.location import Location
 from archiver.on_file import Command, OnFile
 from archiver.sink import Sink
 from archiver.webhook_sink import WebhookSink
+
+if TYPE_CHECKING:
+    from archiver.suprsync import SupRsync, SupRsyncStatus
 
 
 def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
@@ -24,11 +29,28 @@ def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
     return [CommandSink(wanted, root) if isinstance(wanted, Command) else WebhookSink(wanted)]
 
 
+def suprsync_of(
+    options: argparse.Namespace,
+    archive: ArchiveRoot,
+    streams: Collection[str] | None,
+    config: Mapping[str, Any],
+    instance_id: str,
+) -> "SupRsync | None":
+    """What registers files with socs' SupRsync agent, if that is wanted."""
+    if options.suprsync_db is None:
+        return None
+    # Here, as it needs the extra [socs].
+    from archiver.suprsync import SupRsync
+
+    db, archive_name = options.suprsync_db, options.suprsync_archive_name
+    return SupRsync(archive, db, archive_name, streams, config, instance_id)
+
+
 class Followers:
     """A context manager: hands the events of an archive over to its sinks while the recording goes on.
 
     config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are
-    known, and nothing before (Member.ids).
+    known, and nothing before (Member.ids). suprsync: has one more sink.
     """
 
     def __init__(
@@ -38,27 +60,43 @@ class Followers:
         group: str,
         ids: Callable[[], tuple[str, ...]],
         sinks: Sequence[Sink],
+        suprsync: "SupRsync | None" = None,
     ) -> None:
         now_ms = time.time_ns() // 1_000_000
         self._followers = [Follower(config, location, group, ids, sink, now_ms) for sink in sinks]
+        self._suprsync = suprsync
+        self._running = ExitStack()
+        if suprsync:
+            # All that was ever recorded is to be transferred.
+            self._followers.append(Follower(config, location, group, ids, suprsync.sink, 0))
 
     def status(self) -> tuple[FollowerStatus, ...]:
         """How each is; for any thread."""
         return tuple(follower.status() for follower in self._followers)
 
+    def suprsync(self) -> "SupRsyncStatus | None":
+        """How the hand-over to SupRsync is, if there is one; for any thread."""
+        return self._suprsync.status() if self._suprsync else None
+
     def stop(self) -> None:
         """Let all end, side by side with the recording. For any thread."""
         for follower in self._followers:
             follower.stop()
+        if self._suprsync:
+            self._suprsync.stop()
 
     def __enter__(self) -> Self:
         for follower in self._followers:
             follower.start()
+        if self._suprsync:
+            registering = self._followers[-1]
+            self._running.enter_context(self._suprsync.running(lambda: registering.status().position))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._running.close()
         for follower in self._followers:
             follower.join()

@@ -91,7 +91,8 @@ class FollowerStatus:
     sink: its name. active: whether this archiver does it (another one of the archive may). backlog: events that wait,
     with the one that is being handed over. oldest_ms: when the first of them was published. running_since: of the
     attempt that goes on. delivered, failures: since the start. error: why the first of them could not be handed over
-    the last time, None if it could or hasn't been tried. refused: what Kafka refuses.
+    the last time, None if it could or hasn't been tried. refused: what Kafka refuses. position: all events of
+    g3.files before that offset have been handed over, None if another archiver does it.
     """
 
     sink: str
@@ -103,6 +104,7 @@ class FollowerStatus:
     failures: int = 0
     error: str | None = None
     refused: str | None = None
+    position: int | None = None
 
     def age_s(self, now: float) -> float:
         """How long the oldest event has waited; 0 if none does. now: s since the epoch."""

@@ -6,6 +6,7 @@ It is read when it is asked for: nothing is counted here.
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from archiver.following import FollowerStatus
 from archiver.live import ArchiveStatus, RecordingStatus
@@ -17,6 +18,9 @@ from ingest.exposition import Exposition
 from ingest.log_writer import LogStatus
 from ingest.topic_contract import Severity
 
+if TYPE_CHECKING:
+    from archiver.suprsync import SupRsyncStatus
+
 
 def metrics(
     status: ArchiveStatus | None,
@@ -24,6 +28,7 @@ def metrics(
     log: LogStatus,
     space: os.statvfs_result | None,
     followers: Sequence[FollowerStatus],
+    suprsync: "SupRsyncStatus | None",
     now: float,
 ) -> bytes:
     """In Prometheus' text format. status: None before there is an archive. space: of the data directory. now: s since
@@ -46,6 +51,8 @@ def metrics(
         shown.counter("throttled_seconds", text, status.throttled_seconds)
     for follower in followers:
         _follower(shown.of(sink=follower.sink), follower, now)
+    if suprsync:
+        _suprsync(shown, suprsync)
     recordings = status.streams if status else ()
     for recording in recordings:
         _recording(shown.of(stream=recording.stream), recording, now)
@@ -69,9 +76,20 @@ def problems(
         yield "it hasn't begun yet"
 
 
-def warnings(followers: Sequence[FollowerStatus], now: float) -> Iterator[str]:
+def warnings(followers: Sequence[FollowerStatus], suprsync: "SupRsyncStatus | None", now: float) -> Iterator[str]:
     """What somebody should see to, though all that comes is recorded."""
-    return (warning for follower in followers if (warning := follower.warning(now, time.monotonic())))
+    yield from (warning for follower in followers if (warning := follower.warning(now, time.monotonic())))
+    if suprsync and suprsync.problem:
+        yield suprsync.problem
+
+
+def _suprsync(shown: Exposition, suprsync: "SupRsyncStatus") -> None:
+    for outcome, count in suprsync.registered.counts.items():
+        text = "Files' events, by what became of their registration for transfer."
+        shown.of(outcome=outcome.value).counter("suprsync_files", text, count)
+    if suprsync.finalized:
+        text = "All that was received before is in finished files that are registered; absent if not known here."
+        shown.gauge("finalized_until_timestamp_seconds", text, suprsync.finalized.time_ms / 1000)
 
 
 def _follower(shown: Exposition, follower: FollowerStatus, now: float) -> None:

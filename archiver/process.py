@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 
 from archiver.commits import FencedError
 from archiver.finishing import ArchiveRoot
-from archiver.followers import Followers, sinks_of
+from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.location import Location, located
 from archiver.member import ClaimedError, Member
 from archiver.ownership import AnotherArchiveError
@@ -42,11 +42,13 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
         return 1
     instance_id = options.instance_id or _instance_id(location)
-    archive = ArchiveRoot.at(location, options.group, host_name(), md5=options.md5)
+    md5 = options.md5 or options.suprsync_db is not None
+    archive = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
     streams = options.stream or None
     config = kafka_client(options, {})
     member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
-    followers = Followers(config, location, options.group, member.ids, sinks_of(options, root))
+    suprsync = suprsync_of(options, archive, streams, config, instance_id)
+    followers = Followers(config, location, options.group, member.ids, sinks_of(options, root), suprsync)
 
     def stop() -> None:
         member.stopping.set()
@@ -90,14 +92,15 @@ def _http(
 
     def shown() -> bytes:
         space = disks.space(options.data_dir)
-        return metrics(member.status(), told, writer.status(), space, followers.status(), time.time())
+        handed_over = followers.status(), followers.suprsync()
+        return metrics(member.status(), told, writer.status(), space, *handed_over, time.time())
 
     try:
         return HttpServer(
             options.http,
             shown,
             lambda: problems(member.status(), writer.status(), time.time(), member.beginning()),
-            lambda: warnings(followers.status(), time.time()),
+            lambda: warnings(followers.status(), followers.suprsync(), time.time()),
         )
     except ListenError as error:
         log.error("%s; recording goes on without --http", error)

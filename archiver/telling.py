@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from archiver.event import Event, encode
+from archiver.event import ArchiveFinalized, Event, encode
 from ingest.kafka_rights import Operation, topic_right, with_right
 from ingest.outage import PRODUCER_OUTAGE_CONFIG, unwrapped
 from ingest.topic import FILES_TOPIC
@@ -60,7 +60,7 @@ class Telling:
     def tell(self, event: Event) -> None:
         """Publish an event; returns once Kafka has it. For any thread. Raises KafkaException."""
         try:
-            self._publish(event)
+            self.publish(event)
         except KafkaException as error:
             self._failed = time.monotonic(), error.args[0].str()
             raise
@@ -70,7 +70,8 @@ class Telling:
         except Exception:  # of who only looks on
             log.exception("%s is on g3.files, but can't be counted or shown", event.key)
 
-    def _publish(self, event: Event) -> None:
+    def publish(self, event: Event | ArchiveFinalized) -> None:
+        """As `tell`, but nobody is given it, and nothing waits for it."""
         outcome: list[KafkaError | None] = []
         with self._lock:
             producer = self._producer = self._producer or Producer(self._config)

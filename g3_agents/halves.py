@@ -7,13 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
 from archiver.commits import FencedError
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
-from archiver.followers import Followers, sinks_of
+from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.following import FollowerStatus
 from archiver.live import ArchiveStatus
 from archiver.location import located
@@ -30,6 +31,9 @@ from ingest.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.stream_topics import TopicRefused
 from ingest.topic_watch import TopicWatch
+
+if TYPE_CHECKING:
+    from archiver.suprsync import SupRsyncStatus
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +179,10 @@ class Archiving(Half):
         """How the hand-overs of its events are."""
         return self._followers.status() if self._followers else ()
 
+    def suprsync(self) -> "SupRsyncStatus | None":
+        """How the hand-over to SupRsync is, if there is one."""
+        return self._followers.suprsync() if self._followers else None
+
     def status(self) -> ArchiveStatus | None:
         """How it is now, or was at its end; None if it never was."""
         return self._member.status() if self._member else None
@@ -187,11 +195,13 @@ class Archiving(Half):
 
     def _work(self) -> None:
         options = self._options
-        location = located(options.data_dir, options.private_dir)
-        root = ArchiveRoot.at(location, options.group, host_name())
+        location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
+        root = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
         config, checksums = kafka_client(options, {}), options.checksums
         member = Member(root, settings(options), config, self._instance_id, self._streams, self._told, checksums)
-        followers = Followers(config, location, root.group, member.ids, sinks_of(options, location.data_dir))
+        suprsync = suprsync_of(options, root, self._streams, config, options.instance_id)
+        sinks = sinks_of(options, location.data_dir)
+        followers = Followers(config, location, root.group, member.ids, sinks, suprsync)
         self._member, self._followers = member, followers
         if self._over.is_set():
             self._interrupt()

@@ -30,6 +30,8 @@ from ingest.log import output_of_service  # noqa: E402
 _LAST_WORDS_SECONDS = 0.3
 _JOIN_SECONDS = 10.0
 _MOST_LINE_BYTES = 1 << 22
+ARCHIVE_STATS = "archive_stats"
+"""As socs' SupRsync agent calls the feed in which sotodlib looks for a `finalized_until`."""
 
 
 class ShowingAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
@@ -67,6 +69,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
         self._by_stream = by_stream
         self._next: defer.Deferred[None] = defer.Deferred()
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
+        self._stats_shown: float | None = None
 
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
     def follow(self, session: Any) -> Any:
@@ -85,6 +88,10 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
             if self._agent.realm_joined:
                 for block in blocks(self._status, time.time(), by_stream=self._by_stream):
                     self._agent.publish_to_feed(self._feed, block)
+                stats = self._status.get("archive_stats")
+                if stats and stats["timestamp"] != self._stats_shown:
+                    self._stats_shown = stats["timestamp"]
+                    self._agent.publish_to_feed(ARCHIVE_STATS, stats)
             yield self._next
         session.data = self._status["data"]
         session.degraded = False
@@ -143,6 +150,8 @@ def main() -> None:
         reactor.adoptStreamConnection(to_recorder.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: link))
     agent.register_feed(process, record=True, agg_params={"frame_length": 60}, buffer_time=0)
     agent.register_feed("files", record=False)
+    if hello["archive_stats"]:
+        agent.register_feed(ARCHIVE_STATS, record=True)
     operations = getattr(importlib.import_module(hello["module"]), args.agent_class)(agent, link)
     start = getattr(operations, f"start_{process}")
     ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS says so to who gives some

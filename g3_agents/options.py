@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.flags import MOST_CARRIED_TYPES, NOTHING, carried_types, group
+from archiver.flags import MOST_CARRIED_TYPES, NOTHING, carried_types, group, suprsync_db
 from archiver.layout import NameFormat
 from archiver.location import Checksums
 from archiver.on_file import on_file
@@ -153,6 +153,21 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         type=on_file,
         metavar="COMMAND|URL",
         help="Run this, or post to it, for each event of the archive, until it succeeds (docs/on-file.md).",
+    )
+    options.add_argument(
+        "--suprsync-db",
+        type=suprsync_db,
+        metavar="FILE",
+        help="Register each finished file in this database of socs' SupRsync agent, which copies it; publish up to "
+        "when the archive is final in the feed archive_stats, and write the files of complete timecodes "
+        "(docs/suprsync.md). Takes the MD5 of files while they are written.",
+    )
+    options.add_argument(
+        "--suprsync-archive-name",
+        type=group,
+        default="timestreams",
+        metavar="NAME",
+        help="The --archive-name of that agent.",
     )
 
 

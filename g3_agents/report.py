@@ -4,17 +4,20 @@ Pure but for the clock that its callers read, and `LastErrors`, which listens to
 """
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from archiver.event import Event, FileFinished
 from archiver.live import ArchiveStatus, RecordingStatus
+from archiver.metrics import warnings
 from g3_agents.recorder import Recorder, State
 from ingest.stream import StreamStatus
+
+if TYPE_CHECKING:
+    from archiver.suprsync import SupRsyncStatus
 
 KEPT = 10
 """So many of the last finished files, and of the last errors, are in session.data."""
@@ -65,8 +68,8 @@ class Report:
         return message
 
     def now(self, now: float) -> Data:
-        """state, starts, degraded, data (for session.data), numbers (for the feed, by `blocks`)."""
-        recorder = self._recorder
+        """state, starts, degraded, data (for session.data), numbers (for the feed, by `blocks`), archive_stats."""
+        recorder, suprsync = self._recorder, None
         stream = recorder.ingest.status() if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
         problems = self._problems(stream, archive, now)
@@ -89,7 +92,10 @@ class Report:
                 data.update(recorded(r, now))
         if recorder.archiver:
             followers = recorder.archiver.followers()
-            data["warnings"] = [found for it in followers if (found := it.warning(now, time.monotonic()))]
+            suprsync = recorder.archiver.suprsync()
+            data["warnings"] = list(warnings(followers, suprsync, now))
+            if suprsync:
+                data["suprsync"] = registered(suprsync)
             data["finished"] = self._finished
             data["last_files"] = list(self._files)
         data["last_errors"] = self._errors.latest()
@@ -99,6 +105,7 @@ class Report:
             "degraded": bool(problems),
             "data": data,
             "numbers": numbers,
+            "archive_stats": archive_stats(suprsync) if suprsync else None,
         }
 
     def _problems(self, stream: StreamStatus | None, archive: ArchiveStatus | None, now: float) -> list[str]:
@@ -224,6 +231,32 @@ def numbers_recorded(recording: RecordingStatus, now: float) -> Data:
         "lag_seconds": recording.lag_seconds(now),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
+    }
+
+
+def registered(suprsync: "SupRsyncStatus") -> Data:
+    """What session.data says of the registration of files for transfer."""
+    finalized = suprsync.finalized
+    return {
+        "finalized_until": _s(finalized.time_ms) if finalized else None,
+        "held_by": finalized.held_by if finalized else None,
+        "num_files": suprsync.num_files,
+        "last_file_added": suprsync.registered.last,
+    }
+
+
+def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
+    """The message for a feed as socs' SupRsync agent has it; None while nothing is known."""
+    if suprsync.finalized is None:
+        return None
+    return {
+        "block_name": suprsync.archive_name,
+        "timestamp": suprsync.finalized.asked_ms / 1000,
+        "data": {
+            "finalized_until": suprsync.finalized.time_ms / 1000,
+            "num_files": suprsync.num_files,
+            "last_file_added": suprsync.registered.last,
+        },
     }
 
 

@@ -80,6 +80,7 @@ def run(
     recorder = make(told)
     report = Report(recorder, errors, by_stream=by_stream)
     hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
+    hello["archive_stats"] = vars(options).get("suprsync_db") is not None  # ingest has no such option
     ocs = OcsSide(hello, options.site_hub, obey)
     with StopSignals() as signals, ocs:
         signals.on_stop(end)

@@ -53,6 +53,10 @@ class SmurfArchiver:
                                          'duplicates': 0,
                                          'two_ingests': 0}},
              'warnings': [],            # of --on-file, say: 'on-file: 3 events waiting, …'
+             'suprsync': {'finalized_until': 1753651800.1,  # with --suprsync-db only
+                          'held_by': 'crate1slot2: its file is open',
+                          'num_files': 12,
+                          'last_file_added': '/data/17536/crate1slot2/2025-07-27-21-10-00_001.g3'},
              'finished': 12,
              'last_files': [],          # as SmurfRecorder's
              'last_errors': []}

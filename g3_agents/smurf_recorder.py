@@ -88,6 +88,10 @@ class SmurfRecorder:
              'duplicates': 0,           # records that came again, and were dropped
              'two_ingests': 0,          # how often two ingests for this stream took turns
              'warnings': [],            # of --on-file, say: 'on-file: 3 events waiting, …'
+             'suprsync': {'finalized_until': 1753651800.1,  # with --suprsync-db only
+                          'held_by': 'crate1slot2: its file is open',
+                          'num_files': 12,
+                          'last_file_added': '/data/17536/crate1slot2/2025-07-27-21-10-00_001.g3'},
              'finished': 12,            # files, since the Agent's start
              'last_files': [{'timestamp': 1753651799.9,
                              'stream': 'crate1slot2',

@@ -222,6 +222,10 @@ class FileEvents:
 
     def of(self, group: str) -> list[tuple[str, dict[str, Any]]]:
         """Those of a group so far: key and value."""
+        return self.with_key(f"{group}/")
+
+    def with_key(self, prefix: str) -> list[tuple[str, dict[str, Any]]]:
+        """Those so far whose key begins with that."""
         _, end = self._consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), SECONDS)
         while self._next < end:
             message = self._consumer.poll(SECONDS)
@@ -230,7 +234,7 @@ class FileEvents:
             self._next = (message.offset() or 0) + 1
             self._found.append(((message.key() or b"").decode(errors="replace"), message.value() or b""))
         # Other tests write there, too, at the same time, and not only what is an event.
-        return [(key, json.loads(value)) for key, value in self._found if key.startswith(f"{group}/")]
+        return [(key, json.loads(value)) for key, value in self._found if key.startswith(prefix)]
 
     def close(self) -> None:
         """Leave Kafka."""

@@ -15,6 +15,7 @@ from test_checkpoint import AS_TYPES_ALLOW, largest
 from archiver.checkpoint import CheckpointError
 from archiver.event import (
     KINDS,
+    ArchiveFinalized,
     Event,
     FileAdopted,
     FileFinished,
@@ -48,6 +49,9 @@ EVENTS = [
 ]
 
 
+FINALIZED = ArchiveFinalized("archiver", FIRST.time, None, "host")
+
+
 @pytest.fixture
 def validator() -> Any:
     return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
@@ -69,12 +73,27 @@ def test_every_event_is_read_back_and_is_of_the_schema(event: Event, validator: 
 
 def test_the_examples_in_the_documentation_are_events(validator: Any) -> None:
     examples = re.findall(r"```json\n(.*?)```", SCHEMA.with_name("g3.files.md").read_text(), re.DOTALL)
+    finalized = [example for example in examples if json.loads(example)["event"] == "finalized"]
+    assert len(finalized) == 1
+    assert set(json.loads(finalized[0])) == set(msgspec.to_builtins(FINALIZED))
+    validator.validate(json.loads(finalized[0]))
+    examples.remove(finalized[0])
     told = [decode(example.encode()) for example in examples]
     assert {type(event) for event in told} == {FileFinished, RecordsLost, FileSalvaged, FileRetired, FileAdopted}
     assert {json.loads(example)["event"] for example in examples} == KINDS
     for example in examples:
         validator.validate(json.loads(example))
         assert set(json.loads(example)) == set(msgspec.to_builtins(decode(example.encode()))), "every field is shown"
+
+
+def test_up_to_when_an_archive_is_final_is_an_event_of_the_schema_that_no_reader_of_ours_stops_at(
+    validator: Any,
+) -> None:
+    value = encode(FINALIZED)
+    validator.validate(json.loads(value))
+    assert not any(FINALIZED.key.encode().startswith(prefix) for prefix in key_prefixes("archiver"))
+    with pytest.raises(UnknownEventError):
+        decode(value)
 
 
 WRONG: list[tuple[str, object]] = [

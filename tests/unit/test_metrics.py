@@ -234,7 +234,7 @@ ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, Latency().counts(), Latency().c
 
 
 def of_archiver(status: ArchiveStatus | None, told: Told, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
-    return samples(archiver_metrics(status, told, log, os.statvfs("/"), (), NOW))
+    return samples(archiver_metrics(status, told, log, os.statvfs("/"), (), None, NOW))
 
 
 def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:

@@ -1,0 +1,125 @@
+"""What `--suprsync-db` brings: files are registered for transfer by socs' SupRsync agent; how far that is, is shown.
+
+The one place where its parts meet: the sink (suprsync_sink.py), up to when the archive is final (finalization.py),
+and the files that say which timecodes are complete (timecode_files.py). All of it beside the recording.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from archiver.event import ArchiveFinalized
+from archiver.finalization import Finalization
+from archiver.finalized_until import FinalizedUntil
+from archiver.finishing import ArchiveRoot
+from archiver.suprsync_db import DatabaseError, SupRsyncDatabase
+from archiver.suprsync_sink import Registered, SupRsyncSink
+from archiver.telling import Telling
+from archiver.timecode_files import TimecodeFiles
+
+log = logging.getLogger(__name__)
+
+EVENT_SECONDS = 600.0
+"""Events of `finalized` are kept forever: so many seconds lie between two, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupRsyncStatus:
+    """How the hand-over to SupRsync is. archive_name: of SupRsync. finalized: None if it isn't known yet, or another
+    archiver finds it out; num_files: that were registered then. problem: why that isn't brought up to date, or a
+    timecode's file can't be written."""
+
+    archive_name: str
+    registered: Registered
+    num_files: int
+    finalized: FinalizedUntil | None
+    problem: str | None
+
+
+class SupRsync:
+    """`sink` is for a Follower to feed; `running`, for the time that it does.
+
+    config: librdkafka's settings. streams: those that the archive has, None: all. instance_id: in whose name
+    timecodes are said to be complete.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveRoot,
+        db: Path,
+        archive_name: str,
+        streams: Collection[str] | None,
+        config: Mapping[str, Any],
+        instance_id: str,
+    ) -> None:
+        self._archive = archive
+        self._config = config
+        self._streams = streams
+        self._database = SupRsyncDatabase(db.absolute(), archive_name)
+        self._timecode_files = TimecodeFiles(archive.location, self._database, instance_id)
+        self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
+        self._num_files = 0
+        self._telling: Telling | None = None
+        self._finalization: Finalization | None = None
+        self._told: tuple[float, int] | None = None  # when the last event was published, and its time
+        self._problem: str | None = None
+
+    @contextmanager
+    def running(self, position: Callable[[], int | None]) -> Iterator[None]:
+        """Find out up to when the archive is final, meanwhile. position: of the sink's follower (FollowerStatus).
+        Raises KafkaException on a setting that librdkafka doesn't take."""
+        self._telling = Telling(self._config, lambda _: None)
+        with Finalization(
+            self._config, self._archive.group, self._streams, position, self._found
+        ) as self._finalization:
+            try:
+                yield
+            finally:
+                self.stop()
+
+    def status(self) -> SupRsyncStatus:
+        """How it is; for any thread."""
+        finalization = self._finalization
+        latest = finalization.latest if finalization else None
+        problem = finalization.problem if finalization else None
+        name, registered = self._database.archive_name, self.sink.registered()
+        return SupRsyncStatus(name, registered, self._num_files, latest, problem or self._problem)
+
+    def stop(self) -> None:
+        """Nobody is to wait any longer for an event to be published. For any thread."""
+        if self._telling:
+            self._telling.refuse()
+
+    def _found(self, found: FinalizedUntil) -> None:
+        """In the thread of Finalization, each time that there is something new."""
+        self._publish(found)
+        try:
+            self._num_files = self._database.count()
+            self._timecode_files.write(found, time.time())
+        except (DatabaseError, OSError) as error:
+            if self._problem is None:
+                log.warning(
+                    "the files that say which timecodes are complete can't be written: %s; trying again", error
+                )
+            self._problem = str(error)
+        else:
+            self._problem = None
+
+    def _publish(self, found: FinalizedUntil) -> None:
+        assert self._telling
+        self._telling.poll()
+        if self._told and (self._told[1] == found.time_ms or time.monotonic() - self._told[0] < EVENT_SECONDS):
+            return
+        event = ArchiveFinalized(self._archive.group, found.time_ms, found.held_by, self._archive.host)
+        try:
+            self._telling.publish(event)
+        except KafkaException as error:  # the next one says more
+            log.debug("finalized_until isn't published on g3.files: %s", error)
+        else:
+            self._told = time.monotonic(), found.time_ms

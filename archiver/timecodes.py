@@ -1,0 +1,67 @@
+"""When a directory of five digits (a timecode) is complete, and the file that says so, as socs' SupRsync has it.
+
+sotodlib's G3tSmurf.index_timecodes reads those files: `<timecode>/suprsync/<instance id>/…_finalized.yaml`, in the
+directory of the day when it is written, as socs does.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+SECONDS: Final = 100_000
+"""Of a timecode: the first five of ten digits."""
+DAYS_TO_COMPLETE: Final = 1
+"""As socs.db.suprsync.DAYS_TO_COMPLETE_TCDIR: so many timecodes later one is complete though none follows it."""
+SUBDIRECTORY: Final = "suprsync"
+
+
+def timecode_of(seconds: float) -> int:
+    """In which a time, s since the epoch, lies."""
+    return int(seconds // SECONDS)
+
+
+def is_complete(timecode: int, newest: int, now: float, finalized_until: float, directories: Collection[int]) -> bool:
+    """Whether no more files are expected in that directory.
+
+    As socs: a later one has files, or it is more than a day ago. And, as we know more: everything received up to its
+    end is in finished files that are registered, and no acquisition goes on in it, as one over midnight does.
+    newest: the latest that has a file, of any archive. now, finalized_until: s since the epoch. directories: those
+    of FinalizedUntil.
+    """
+    is_over = newest > timecode or timecode_of(now) - timecode > DAYS_TO_COMPLETE
+    return is_over and finalized_until >= (timecode + 1) * SECONDS and timecode not in directories
+
+
+def file_path(timecode: int, archive_name: str, instance_id: str, now: float) -> str:
+    """Of the file that says that a timecode is complete, below the data directory."""
+    name = f"{int(now)}{_ending(timecode, archive_name)}"
+    return f"{timecode_of(now)}/{SUBDIRECTORY}/{instance_id}/{name}"
+
+
+def is_file_of(name: str, timecode: int, archive_name: str) -> bool:
+    """Whether a file of that name says that the timecode is complete."""
+    return name.endswith(_ending(timecode, archive_name)) and name.split("_", 1)[0].isdigit()
+
+
+def summary(
+    timecode: int,
+    archive_name: str,
+    instance_id: str,
+    remote_paths: Collection[str],
+    now: float,
+    finalized_until: float,
+) -> dict[str, Any]:
+    """What the file says: the same keys as socs'. remote_paths: of the timecode's files."""
+    parts = [path.split("/") for path in remote_paths]
+    return {
+        "timecode": timecode,
+        "num_files": len(parts),
+        "subdirs": sorted({path[1] for path in parts if len(path) > 2}),
+        "finalized_at": now,
+        "finalized_until": finalized_until,
+        "archive_name": archive_name,
+        "instance_id": instance_id,
+    }
+
+
+def _ending(timecode: int, archive_name: str) -> str:
+    return f"_{archive_name}_{timecode}_finalized.yaml"

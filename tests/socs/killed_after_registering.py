@@ -1,0 +1,30 @@
+"""`archiver`, killed (SIGKILL) once the row of the n-th file is in the database and nobody has been told so yet.
+
+python tests/socs/killed_after_registering.py N -- --data-dir …
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from archiver import suprsync_db
+from archiver.__main__ import main
+
+_left = int(sys.argv[1])
+_add = suprsync_db.SupRsyncDatabase.add
+
+
+def _add_and_die(
+    self: suprsync_db.SupRsyncDatabase, local_path: Path, remote_path: str, md5: str, timestamp: float
+) -> str | None:
+    global _left
+    found = _add(self, local_path, remote_path, md5, timestamp)
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+
+suprsync_db.SupRsyncDatabase.add = _add_and_die  # type: ignore[method-assign]  # the product has no hook for this
+sys.exit(main(sys.argv[3:]))
