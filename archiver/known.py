@@ -7,6 +7,7 @@ from typing import Self
 from archiver import inspection, survey
 from archiver.account import Account, Told
 from archiver.checkpoint import Checkpoint, CheckpointError, decode
+from archiver.event import FileAdopted, FileRetired
 from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.layout import PartialName
@@ -70,6 +71,11 @@ class Known:
         for files in self.account.files.values():
             if files and (mark := files[-1].checkpoint.archive):
                 yield mark.where
+
+    def retired_now(self, history: History) -> Mapping[str, FileRetired]:
+        """The files that are retired by now, by path. Raises KafkaException."""
+        since = (event for event in history.events() if isinstance(event, FileRetired | FileAdopted))
+        return Account.of([*self.told.values(), *since]).retired
 
     def on_their_way(self) -> set[str]:
         """The paths of which an event will tell."""

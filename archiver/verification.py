@@ -1,6 +1,6 @@
 """A look at a whole archive: its files, its account of itself, its topics if asked; what is wrong between them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from archiver import inspection, keeping, survey
@@ -102,17 +102,17 @@ class _Inspection:
         told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
         # What wasn't there yet when the tree was listed is now, as it has been told since.
         entries, gone = survey.present(self._root, known.tree, told)
-        retired = set() if self._retired_too else gone & account.retired.keys()
-        for path in retired:
-            del told[path]
-        absent = {
-            path: "it isn't there" + (", as it was retired" if path in account.retired else "")
-            for path in told
-            if path in gone
-        }
         on_their_way = known.on_their_way()
         untold = self._untold(known, on_their_way)
         seen = self._read(known, entries, untold)
+        for path in self._taken_away(seen):  # while others were read, which may take hours
+            del seen[path]
+            untold.pop(path, None)
+            if entries.pop(path, None):
+                gone.add(path)
+        retired, absent = self._gone(known, gone)
+        for path in retired:
+            del told[path]
         findings = [it for it in findings if not it.stream or self._wants(it.stream)]
         findings += inspection.of_files(told, seen, absent, known.told)
         findings += keeping.of_lines(self._location, known, told, entries, untold, self._is_wanted)
@@ -150,6 +150,22 @@ class _Inspection:
         directories = {known.stream_of(path) for path in known.tree.entries}
         unknown = self._streams - known.topics - set(streams) - directories
         return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), account)
+
+    def _taken_away(self, seen: Mapping[str, Seen]) -> list[str]:
+        """The files that couldn't be read, as they aren't there any more."""
+        failed = [path for path, one in seen.items() if one.contents is None and not one.foreign]
+        _, gone = survey.present(self._root, survey.Tree(), failed)
+        return sorted(gone)
+
+    def _gone(self, known: Known, gone: Collection[str]) -> tuple[set[str], dict[str, str]]:
+        """Of the recorded files that aren't there: those that were retired, and the others, with what is wrong."""
+        retired = known.account.retired.keys()
+        if any(path not in retired for path in gone):
+            retired = known.retired_now(self._history).keys()  # a clean-up job may be running
+        said = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in gone}
+        if self._retired_too:
+            return set(), said
+        return {*gone} & retired, {path: why for path, why in said.items() if path not in retired}
 
     def _shown(self, stream: str, name: str) -> str:
         return self._location.shown(Within(stream, private=True), name)

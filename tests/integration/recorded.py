@@ -24,6 +24,7 @@ class Archive:
 
     def __init__(self, recorder: Recorder, root: Path, events: Sequence[Event] | None = None) -> None:
         self._recorder = recorder
+        self.servers = recorder.servers
         self.root = shutil.copytree(recorder.data(), root)
         self._name = f"copy-{secrets.token_hex(4)}"
         self.group = f"{recorder.stream}.{self._name}"

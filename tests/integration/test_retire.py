@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,13 @@ from processes import Recorder, eventually
 from recorded import Archive, clean_up
 from test_replay import ROTATING, Night, assert_no_difference
 
+from archiver.checkpoint import CheckpointError
+from archiver.event import Event
+from archiver.history import History
+from archiver.inspection import Fault
+from archiver.location import Location
+from archiver.progress import Progress
+from archiver.verification import inspect
 from ingest.topic import frames_topic
 
 COPIES = "two copies elsewhere"
@@ -203,6 +210,40 @@ def test_a_directory_that_may_not_be_the_archive_retires_nothing(archive: Archiv
     done = archive.command("retire", "--missing", "--data-dir", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert archive.commanded == []
+
+
+class _Meanwhile(History):
+    """Of an archive to which something happens just after its events were read for the first time."""
+
+    def __init__(self, archive: Archive, act: Callable[[], None]) -> None:
+        super().__init__({"bootstrap.servers": archive.servers}, archive.group)
+        self._act: Callable[[], None] | None = act
+
+    def events(self, streams: Collection[str] = ()) -> Iterator[Event | CheckpointError]:
+        yield from super().events(streams)
+        act, self._act = self._act, None
+        if act:
+            act()
+
+
+@pytest.mark.parametrize("retired_first", [True, False])
+def test_while_an_archive_is_verified_files_are_deleted_and_retired(archive: Archive, retired_first: bool) -> None:
+    """A verify reads for hours, and a repair begins with one."""
+    files = archive.files
+    foreign = archive.root / files[0].replace("_000", "_017")
+    shutil.copy(archive.root / files[0], foreign)
+
+    def clean() -> None:
+        if retired_first:
+            assert archive.command("retire", *files[:3]).returncode == 0
+        clean_up(archive.root, [*files[:5], str(foreign.relative_to(archive.root))])
+        if not retired_first:
+            assert archive.command("retire", *files[:3]).returncode == 0
+
+    report = inspect(Location(archive.root), _Meanwhile(archive, clean), [], None, Progress())
+    found = [(it.fault, it.path) for it in report.findings if it.path]
+    assert found == [(Fault.MISSING, path) for path in files[3:5]]
+    assert (report.counts.retired, report.counts.files) == (3, 4)
 
 
 @pytest.mark.parametrize(
