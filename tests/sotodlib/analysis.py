@@ -28,17 +28,25 @@ class Analysis:
 
     def index(self, site: Path) -> dict[str, Any]:
         """One pass of G3tSmurf; see reader.py for what is answered."""
-        return self._read("index", str(site))
+        found: dict[str, Any] = self._read("index", str(site))
+        return found
 
     def update(self, site: Path) -> dict[str, Any]:
         """What sotodlib's update_g3tsmurf_db does, all of it."""
-        return self._read("update", str(site))
+        found: dict[str, Any] = self._read("update", str(site))
+        return found
 
     def transfer(self, site: Path, node: Path) -> dict[str, Any]:
         """Hand all files of the archive to suprsync, which copies them to a node, and finalizes what is complete."""
-        return self._read("transfer", str(site), str(node))
+        found: dict[str, Any] = self._read("transfer", str(site), str(node))
+        return found
 
-    def _read(self, *arguments: str) -> dict[str, Any]:
+    def timecodes(self, site: Path) -> list[list[Any]]:
+        """Those that are complete, as index_timecodes finds it: the stream, the timecode, the agent that says so."""
+        found: list[list[Any]] = self._read("timecodes", str(site))
+        return found
+
+    def _read(self, *arguments: str) -> Any:
         # Python's own variables are ours; HOME is where astropy and matplotlib keep what they look for there.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         done = subprocess.run(
@@ -50,8 +58,7 @@ class Analysis:
         )
         print(f"$ reader.py {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         assert done.returncode == 0
-        report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return report
+        return json.loads(done.stdout.splitlines()[-1])
 
 
 class Session:

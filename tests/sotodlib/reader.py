@@ -2,6 +2,7 @@
 
     reader.py index|update DIRECTORY    # of which `timestreams` is the archive; prints a JSON object
     reader.py transfer DIRECTORY NODE
+    reader.py timecodes DIRECTORY       # index_timecodes alone: for each the stream, the timecode and the agent
 
 index: one pass of G3tSmurf over tunes, files and timecodes. update: all that sotodlib's update_g3tsmurf_db does, as
 the observatory runs every few minutes. Their database lies in DIRECTORY. transfer: what suprsync does with the files
@@ -140,6 +141,15 @@ def transfer(directory: Path, node: Path) -> dict[str, Any]:
     return found
 
 
+def timecodes(directory: Path) -> list[tuple[str, int, str]]:
+    """Those that are complete, as sotodlib finds it in the archive itself."""
+    (directory / "smurf").mkdir(exist_ok=True)
+    archive = G3tSmurf.from_configs(configure(directory), make_db=True)
+    archive.index_timecodes()
+    with archive.Session() as session:
+        return [(found.stream_id, found.timecode, found.agent) for found in session.query(TimeCodes).all()]
+
+
 def _copy(manager: Any, node: Path) -> None:
     """What its handler has rsync do."""
     with manager.Session.begin() as session:
@@ -155,6 +165,9 @@ def main() -> None:
     what, directory = sys.argv[1], Path(sys.argv[2])
     if what == "transfer":
         print(json.dumps(transfer(directory, Path(sys.argv[3]))))
+        return
+    if what == "timecodes":
+        print(json.dumps(timecodes(directory)))
         return
     warnings = _Warnings()
     logging.getLogger("sotodlib").addHandler(warnings)
