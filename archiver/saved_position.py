@@ -82,6 +82,7 @@ class PositionFile:
     def resumed(self, committed: int | None) -> int | Lost:
         """The offset to go on from. Raises KafkaException; OSError, if only the note could tell."""
         try:
+            tidy(self._location, self._sink)
             saved = load(self._location, self._sink)
         except OSError as error:
             if committed is None:
@@ -122,6 +123,14 @@ def save(location: Location, sink: str, position: SavedPosition) -> None:
     """Note it, durably. Raises OSError."""
     with location.private() as private:
         replace_file(private, _name(sink), msgspec.json.encode(position) + b"\n")
+
+
+def tidy(location: Location, sink: str) -> None:
+    """Remove what a kill has left in the midst of `save`; for who is alone in using it. Raises OSError."""
+    with location.private() as private:
+        for name in private.names():
+            if name.startswith(f"{_name(sink)}.") and private.is_file(name):
+                private.unlink(name)
 
 
 def _name(sink: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from archives import Source, quick_session
-from processes import Program, Recorder, eventually, get
+from processes import Program, Recorder, eventually, get, run_archiver
 from proxy import FarBroker
 
 from compose.tether import free_port
@@ -138,6 +138,22 @@ def test_what_a_command_is_told_of_an_event(recorder: Recorder, source: Source, 
         "G3_FRAMES": "5",
     }
     assert archiver.stop() == 0
+
+
+def test_a_retired_file_is_handed_over_too(recorder: Recorder, source: Source, hook: Hook) -> None:
+    archiver = recorder.archiver(*hook.flags)
+    record(source, archiver, 1)
+    eventually(lambda: hook.paths() == ["_000.g3"], "the file")
+    (path,) = recorder.files()
+    path.unlink()
+    group, data = ("--group", f"{recorder.stream}.archive"), ("--data-dir", str(recorder.data()))
+    done = run_archiver(recorder.servers, "retire", *group, *data, "--reason", "it is at home", str(path))
+    assert done.returncode == 0
+    eventually(lambda: len(hook.paths()) == 2, "that it is retired")
+    assert archiver.stop() == 0
+    _, retired = [run for run in hook.runs if run["what"] == "begin"]
+    assert (retired["event"]["event"], retired["event"]["reason"]) == ("file_retired", "it is at home")
+    assert (retired["env"]["G3_EVENT"], retired["env"]["G3_PATH"]) == ("file_retired", str(path))
 
 
 def test_an_archiver_killed_once_the_command_has_succeeded_runs_it_again(

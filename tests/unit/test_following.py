@@ -21,7 +21,7 @@ from archiver.following import (
     retry_delay_s,
 )
 from archiver.location import Location
-from archiver.saved_position import Lost, SavedPosition, load, resumed, save
+from archiver.saved_position import Lost, SavedPosition, load, resumed, save, tidy
 from archiver.segmentation import State
 from archiver.sink import PendingEvent
 
@@ -157,6 +157,8 @@ def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp
     save(location, "on-file", AT_5)
     save(location, "on-file", replace(AT_5, key="the \N{GREEK SMALL LETTER MU}"))
     assert load(location, "on-file") == replace(AT_5, key="the \N{GREEK SMALL LETTER MU}")
+    (tmp_path / ".archiver" / "on-file.position.0123abcd").touch()  # of a save that was killed
+    tidy(location, "on-file")
     assert [path.name for path in (tmp_path / ".archiver").iterdir()] == ["on-file.position"]
     (tmp_path / ".archiver" / "on-file.position").write_text("{}")
     with pytest.raises(OSError, match=r"on-file.position can't be understood"):
