@@ -41,7 +41,7 @@ class Observatory(Recorder):
         self._blocks.append(block)
         self.crossbar.write_site(self.config, self._blocks)
 
-    def recorder(self, port: int, *arguments: str, how: Sequence[str] = ()) -> Program:
+    def recorder(self, port: int, *arguments: Any, how: Sequence[str] = ()) -> Program:
         """Add a SmurfRecorder `recorder` of the stream, and start it. how: further arguments of ocs-agent-cli."""
         self.block(
             {

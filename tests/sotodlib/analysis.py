@@ -58,7 +58,7 @@ class Analysis:
         )
         print(f"$ reader.py {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         assert done.returncode == 0
-        return json.loads(done.stdout.splitlines()[-1])
+        return json.loads(done.stdout)
 
 
 class Session:

@@ -11,6 +11,7 @@ of the archive: each is registered and copied to the other directory, and their 
 
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -162,13 +163,16 @@ def _copy(manager: Any, node: Path) -> None:
 
 def main() -> None:
     """Do what is asked, and print the report."""
-    what, directory = sys.argv[1], Path(sys.argv[2])
-    if what == "transfer":
-        print(json.dumps(transfer(directory, Path(sys.argv[3]))))
-        return
+    with os.fdopen(os.dup(1), "w") as stdout:
+        os.dup2(2, 1)  # bookbinder logs to stdout
+        json.dump(_answer(sys.argv[1], *map(Path, sys.argv[2:])), stdout)
+
+
+def _answer(what: str, directory: Path, node: Path | None = None) -> Any:
+    if node:
+        return transfer(directory, node)
     if what == "timecodes":
-        print(json.dumps(timecodes(directory)))
-        return
+        return timecodes(directory)
     warnings = _Warnings()
     logging.getLogger("sotodlib").addHandler(warnings)
     config = configure(directory)
@@ -188,8 +192,7 @@ def main() -> None:
             archive.index_timecodes()
         except ValueError as why:
             error = str(why)
-    found = report(archive, directory)
-    print(json.dumps({**found, "error": error, "warnings": warnings.said}))
+    return {**report(archive, directory), "error": error, "warnings": warnings.said}
 
 
 if __name__ == "__main__":

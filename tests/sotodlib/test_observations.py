@@ -17,6 +17,15 @@ OBSERVATORY = ("--name-format", "session", "--carry", "Observation", "--carry", 
 """What docs/simons-observatory.md says that such a site sets, of what says how files are named."""
 
 
+_DOCS = Path(__file__).parents[2] / "docs" / "simons-observatory.md"
+
+
+def test_the_docs_say_what_is_shown_here() -> None:
+    words = _DOCS.read_text().replace("\\\n", " ").split()
+    assert " ".join(OBSERVATORY) in " ".join(words)
+    assert "--private-dir /data/timestreams.private --checksums private" in " ".join(words)
+
+
 @pytest.fixture
 def clean(recorder: Recorder) -> tuple[str, ...]:
     """What it sets so that nothing lies beside the files."""
