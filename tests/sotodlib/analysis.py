@@ -37,7 +37,7 @@ class Analysis:
         return found
 
     def transfer(self, site: Path, node: Path) -> dict[str, Any]:
-        """Hand all files of the archive to suprsync, which copies them to a node, and finalizes what is complete."""
+        """Have suprsync copy all files that are registered to a node, and finalize what is complete."""
         found: dict[str, Any] = self._read("transfer", str(site), str(node))
         return found
 

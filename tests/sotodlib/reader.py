@@ -6,7 +6,7 @@
 
 index: one pass of G3tSmurf over tunes, files and timecodes. update: all that sotodlib's update_g3tsmurf_db does, as
 the observatory runs every few minutes. Their database lies in DIRECTORY. transfer: what suprsync does with the files
-of the archive: each is registered and copied to the other directory, and their day is finalized.
+in DIRECTORY/suprsync.db: each is copied to the other directory, and its day is finalized.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 from socs.db.suprsync import SupRsyncFilesManager, TimecodeDir
+from socs.util import get_md5sum
 from sotodlib.io.bookbinder import SmurfStreamProcessor
 from sotodlib.io.load_smurf import Files, G3tSmurf, Observations, SmurfStatus, TimeCodes, load_file
 from sotodlib.site_pipeline.update_g3tsmurf_db import main as update_g3tsmurf_db
@@ -125,11 +126,8 @@ def _bound(name: str, files: list[str], channels: int) -> tuple[int, int]:
 
 
 def transfer(directory: Path, node: Path) -> dict[str, Any]:
-    """Register, copy and finalize; gives what the finalization's file says."""
+    """Copy what is registered, and finalize; gives what the finalization's file says."""
     manager = SupRsyncFilesManager(str(directory / "suprsync.db"))
-    root = directory / "timestreams"
-    for path in sorted(root.rglob("*.g3")):
-        manager.add_file(str(path), str(path.relative_to(root)), "timestreams", deletable=False)
     _copy(manager, node)
     with manager.Session.begin() as session:
         # A day is complete when files of a later one are there.
@@ -158,7 +156,7 @@ def _copy(manager: Any, node: Path) -> None:
             path = node / "timestreams" / file.remote_path
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file.local_path, path)
-            file.remote_md5sum = file.local_md5sum
+            file.remote_md5sum = get_md5sum(str(path))
 
 
 def main() -> None:

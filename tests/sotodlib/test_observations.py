@@ -79,16 +79,23 @@ def test_a_session_through_many_faults_is_one_ended_observation(
 def test_the_files_pass_through_suprsync(
     recorder: Recorder, analysis: Analysis, clean: tuple[str, ...], tmp_path: Path
 ) -> None:
+    """The archiver registers them (docs/suprsync.md); of the copies on the other side all is as of the archive."""
+    pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+    from transfer import rows
+
     recorder.create_topic()
+    db = recorder.directory / "suprsync.db"
     with Simulator(realistic=True, stream_id=STREAM_ID) as simulator:
         recorder.ingest(simulator.port)
-        archiver = recorder.archiver(*OBSERVATORY, *clean, *PARTIAL, archive=ARCHIVE)
+        hand_over = ("--suprsync-db", str(db), "--instance-id", "archiver-so1")
+        archiver = recorder.archiver(*OBSERVATORY, *clean, *PARTIAL, *hand_over, archive=ARCHIVE)
         session = Session(simulator).command("wait", "start", "frames 10 --rate 5", "end")
         finished_sessions(archiver)
+        files = names(session.id, len(recorded(recorder)))
+        eventually(lambda: len(rows(db)) == len(files), "all files are registered")
 
     node = tmp_path / "node"
     summary = analysis.transfer(recorder.directory, node)
-    files = names(session.id, len(recorded(recorder)))
     timecode = session.id // 100_000
     assert summary["timecode"] == timecode
     assert summary["subdirs"] == [STREAM_ID]
