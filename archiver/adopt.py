@@ -28,6 +28,8 @@ from ingest.topic_admin import TopicAdmin
 from ingest.topic_contract import FILES_WANTED
 
 _PROG = "archiver adopt"
+_MOST_DAMAGE = 1000
+"""Characters; as event.py takes them."""
 
 
 def adopt(options: argparse.Namespace, paths: Sequence[str]) -> int:
@@ -87,6 +89,7 @@ class Adoption:
         self._choice = choice
         self._progress = progress
         self._who, self._reason, self._dry_run = options.who, options.reason, options.dry_run
+        self._damaged_too = options.damaged
         self._adopted: list[FileAdopted] = []
 
     def events(self) -> Iterator[FileAdopted]:
@@ -101,7 +104,8 @@ class Adoption:
         others = {event.sha256: path for path, event in self._known.told.items()}
         for seen in read_files(self._location.data_dir, files, self._progress):
             told = self._known.told.get(seen.path)
-            why = adoption.verdict(seen, told, others) or self._changed(entries[seen.path])
+            why = adoption.verdict(seen, told, others, damaged_too=self._damaged_too)
+            why = why or self._changed(entries[seen.path])
             if not why and not self._dry_run:
                 why = self._add_line(seen)
             if why:
@@ -115,7 +119,10 @@ class Adoption:
     def as_text(self) -> str:
         """A table of the files, and their sums."""
         did = "would be adopted" if self._dry_run else "adopted"
-        rows = [(it.path, size(it.bytes), f"{it.frames:,}", did) for it in self._adopted]
+        rows = [
+            (it.path, size(it.bytes), f"{it.frames:,}", f"{did}: {it.damage}" if it.damage else did)
+            for it in self._adopted
+        ]
         rows += [(path, "", "", f"not adopted: {why}") for path, why in sorted(self.refused.items())]
         sums = [f"{_many(len(self._adopted), 'file')} {did}, {size(sum(it.bytes for it in self._adopted))}"]
         if self._choice.recorded:
@@ -132,7 +139,7 @@ class Adoption:
         assert contents
         return FileAdopted(
             *(self._archive.group, seen.stream, seen.path, contents.frames, contents.bytes, contents.sha256, _now()),
-            *(self._who, host_name(), self._reason),
+            *(self._who, host_name(), self._reason, (contents.broken or "")[:_MOST_DAMAGE]),
         )
 
     def _add_line(self, seen: Seen) -> str:

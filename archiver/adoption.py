@@ -59,15 +59,15 @@ def named(archive: Archive, names: Iterable[str], now: int) -> Choice:
     return _choice(archive, list(paths), now)
 
 
-def verdict(seen: Seen, told: Told | None, others: Mapping[str, str]) -> str:
+def verdict(seen: Seen, told: Told | None, others: Mapping[str, str], *, damaged_too: bool = False) -> str:
     """Why a file that has been read may not be adopted; empty if it may. told: of a retired one. others: the paths of
-    recorded files, by digest."""
+    recorded files, by digest. damaged_too: it need not be whole frames."""
     contents = seen.contents
     if contents is None:
         return seen.why
     if told:
         return "" if contents.sha256 == told.sha256 else "its bytes aren't those that it had when it was retired"
-    if contents.broken:
+    if contents.broken and not damaged_too:
         return f"it isn't whole frames: {contents.broken}"
     other = others.get(contents.sha256)
     return f"it is a copy of {other}" if other and contents.bytes else ""

@@ -160,7 +160,8 @@ class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
     recorder's, or its event is lost), or it is back after it was retired.
 
     path, frames, bytes, sha256: what it holds, frames with any carry. time: when it was adopted, ms. who, reason,
-    host, v: as of a retired file.
+    host, v: as of a retired file. damage: why it isn't whole G3 frames, empty if it is; then `frames` are those
+    before that.
     """
 
     group: Group
@@ -173,6 +174,7 @@ class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
     who: Who
     host: str
     reason: Reason = ""
+    damage: Reason = ""
     v: Literal[1] = 1
 
     @property

@@ -176,7 +176,7 @@ def as_json(entry: Entry) -> dict[str, Any]:
             return {"kind": "loss", "stream": event.stream, "group": event.group, **_loss(event)}
         told = msgspec.to_builtins(event)
         names = ["stream", "group", "path", "frames", "bytes", "sha256", "host"]
-        names += ["what"] if isinstance(event, FileSalvaged) else ["who", "reason"]
+        names += ["what"] if isinstance(event, FileSalvaged) else ["who", "reason", "damage"]
         return {
             "kind": "salvaged" if isinstance(event, FileSalvaged) else "adopted",
             "start": iso(start_and_number(event.path)[0] * 1000),

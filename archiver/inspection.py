@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from archiver.account import Account, Told
-from archiver.event import FileFinished, RecordsLost
+from archiver.event import FileAdopted, FileFinished, RecordsLost
 from archiver.layout import SUMS, file_path
 
 
@@ -207,7 +207,8 @@ def _of_told(event: Told, contents: Contents, whose: Mapping[str, str]) -> list[
     frames = event.frames + head
     if contents.sha256 == event.sha256:
         text = ""
-        if contents.broken:
+        known_damage = isinstance(event, FileAdopted) and event.damage
+        if contents.broken and not known_damage:
             text = f"its bytes are those that were told, but {contents.broken}"
         elif (contents.frames, contents.bytes) != (frames, event.bytes):
             text = (

@@ -100,8 +100,11 @@ def doubt(account: Account, there: Collection[str]) -> str:
 def adopted_again(told: Told, time: int, who: str, reason: str, host: str) -> FileAdopted:
     """The event of a retired file that is back, with the bytes that it had. time: ms."""
     head = len(told.carry) if isinstance(told, FileFinished) else 0
+    frames = told.frames + head
+    damage = told.damage if isinstance(told, FileAdopted) else ""
     return FileAdopted(
-        told.group, told.stream, told.path, told.frames + head, told.bytes, told.sha256, time, who, host, reason
+        *(told.group, told.stream, told.path, frames, told.bytes, told.sha256),
+        *(time, who, host, reason, damage),
     )
 
 

@@ -17,7 +17,9 @@ retire it. Its event doesn't say from which records it was made, so `repair` can
 They must lie where recorded files lie, DIR/<5 digits>/<stream id>/<start>_<NNN>.g3 with a start such as
 2019-01-01-12-00-00 or 1546344000, whose first 5 digits are the directory's: so earlier recorders name them. What
 isn't adopted is shown with the reason: another name, no whole frames, a copy of a recorded file, a link, changed less
-than a minute ago. Nothing is moved or changed but SHA256SUMS. May be run while an archiver records, and again."""
+than a minute ago. --damaged adopts files that aren't whole frames, too, such as one that a crash cut off: their
+events say so, and verify proves that they are as they were. Nothing is moved or changed but SHA256SUMS. May be run
+while an archiver records, and again."""
 
 _CODES = EXIT_CODES.format(
     fine="all that was asked for is recorded", wrong="some isn't, or it can't be done, and it says why"
@@ -41,6 +43,7 @@ def make_parser() -> Flags:
     group_option(flags)
     streams_option(flags)
     operator_options(flags, "adopt")
+    flags.add_argument("--damaged", action="store_true", help="also what isn't whole G3 frames, as it is")
     flags.add_argument("--dry-run", action="store_true", help="read all, but record nothing")
     flags.kafka_options()
     return flags

@@ -34,7 +34,7 @@ examples:
                files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses,
                retired (null, or time, who, reason, host)
   salvaged     stream, group, path, start, frames, bytes, sha256, what, host, retired
-  adopted      stream, group, path, start, frames, bytes, sha256, who, reason, host, retired
+  adopted      stream, group, path, start, frames, bytes, sha256, who, reason, damage, host, retired
   retired      only with --retired, and then only these: stream, group, path, bytes, sha256, time, who, reason, host
   loss         stream, group, records (null: unknown), times (how many losses these are), what, cause (null: told
                before there were causes), since, until, offset, host. Those of an acquisition stand in its files'

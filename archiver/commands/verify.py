@@ -27,7 +27,8 @@ The table says for each fault found which it is, the stream, the path below DIR,
   missing, truncated, damaged, unreadable   a file isn't there, or isn't what was told
   swapped, renamed                          its bytes are another file's; or have another name
   doubled                                   no event tells of it; it is a copy of one
-  foreign                                   no event tells of it. Only their number is shown (--verbose: all).
+  foreign                                   no event tells of it. Only their number is shown (--verbose: all), but
+                                            something is wrong: nobody can say whether they are what they were.
                                             `archiver adopt` records them; then they are proved, too
   no line, wrong line, line only            in SHA256SUMS; the last: for a file that isn't there
   stale partial                             in .archiver: nobody records it, and nobody would go on with it

@@ -123,6 +123,22 @@ def test_what_is_not_adopted_stays_as_it_is_and_is_said(archive: Archive) -> Non
     assert len(archive.commanded) == 2
 
 
+def test_a_file_that_a_crash_cut_off_is_adopted_as_it_is_if_that_is_asked_for(archive: Archive) -> None:
+    cut = old_file(archive.root, OLD[0], (DATA / "smurf-session.g3").read_bytes()[:-7])
+    assert archive.command("adopt", OLD[0]).returncode == 1
+    done = archive.command("adopt", OLD[0], "--damaged")
+    assert done.returncode == 0
+    [event] = archive.commanded
+    assert isinstance(event, FileAdopted)
+    assert "it would end beyond byte" in event.damage
+    assert archive.verify()[0] == 0
+    assert archive.command("retire", OLD[0]).returncode == 0
+    assert archive.command("adopt", OLD[0]).returncode == 0
+    assert (archive.verify()[0], archive.account.retired) == (0, {})
+    cut.write_bytes(cut.read_bytes()[:-7])
+    assert [path for _, path in archive.faults()] == [OLD[0]]
+
+
 def test_a_retired_file_that_is_restored_must_be_there_from_then_on(archive: Archive, night: Night) -> None:
     files = archive.files
     clean_up(archive.root, files)

@@ -84,6 +84,7 @@ def test_what_has_been_read_must_be_whole_frames_and_no_copy() -> None:
     assert verdict(seen(OLD[0], "a" * 64), None, others) == f"it is a copy of {finished(0).path}"
     assert verdict(seen(OLD[0], "a" * 64, 0), None, others) == "", "every empty file has the same bytes"
     assert "frame 3: cut off" in verdict(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others)
+    assert verdict(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others, damaged_too=True) == ""
     assert verdict(Seen(STREAM, OLD[0], None, "Permission denied"), None, others) == "Permission denied"
 
 
