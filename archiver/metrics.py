@@ -79,8 +79,8 @@ def problems(
 def warnings(followers: Sequence[FollowerStatus], suprsync: "SupRsyncStatus | None", now: float) -> Iterator[str]:
     """What somebody should see to, though all that comes is recorded."""
     yield from (warning for follower in followers if (warning := follower.warning(now, time.monotonic())))
-    if suprsync and suprsync.problem:
-        yield suprsync.problem
+    if suprsync:
+        yield from suprsync.warnings(now)
 
 
 def _suprsync(shown: Exposition, suprsync: "SupRsyncStatus") -> None:

@@ -25,6 +25,8 @@ from archiver.timecode_files import TimecodeFiles
 
 log = logging.getLogger(__name__)
 
+LATE_HOURS = 2.0
+"""A file spans 10 minutes. What is further behind waits for something that doesn't come by itself."""
 EVENT_SECONDS = 600.0
 """Events of `finalized` are kept forever: so many seconds lie between two, at least."""
 
@@ -40,6 +42,14 @@ class SupRsyncStatus:
     num_files: int
     finalized: FinalizedUntil | None
     problem: str | None
+
+    def warnings(self, now: float) -> Iterator[str]:
+        """What an operator should know, though recording is well. now: s since the epoch."""
+        if self.problem:
+            yield f"finalized_until: {self.problem}"
+        if self.finalized and (hours := (now - self.finalized.time_ms / 1000) / 3600) > LATE_HOURS:
+            why = self.finalized.held_by or "files wait to be registered"
+            yield f"finalized_until: {hours:.1f} h behind: {why}"
 
 
 class SupRsync:

@@ -51,7 +51,8 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
     with Recorder(kafka, stream, tmp_path_factory.mktemp("recorder")) as recorder, ExitStack() as stack:
         sender = stack.enter_context(RawSender())
         recorder.create_topic()
-        recorder.archiver("--http", str(ports["archiver"]), "--on-file", "true")
+        hand_over = "--on-file", "true", "--suprsync-db", str(recorder.directory / "suprsync.db")
+        recorder.archiver("--http", str(ports["archiver"]), *hand_over)
         recorder.ingest(sender.port, "--http", str(ports["ingest"]))
         connection = stack.enter_context(sender.accept())
         connection.sendall(flow(1) + b"".join(map(scan, range(20))) + flow(2) + scan(20))
@@ -59,6 +60,7 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
         scene = Scene(stream, ports, connection, stack)
         recorded = f'g3_archiver_frames_total{{stream="{stream}"}} 21.0'
         eventually(lambda: recorded in scene.metrics("archiver"), "all frames are durable")
+        eventually(lambda: "g3_archiver_finalized_until" in scene.metrics("archiver"), "up to when it is final")
         yield scene
 
 

@@ -157,6 +157,38 @@ def test_a_stop_and_a_start_go_on_where_it_was(site: Site) -> None:
     assert again.log.count("registered /") == 3
 
 
+def test_of_two_archivers_one_registers_for_both_and_the_other_takes_over(site: Site) -> None:
+    """What one of them has open holds back what the other says."""
+    recorder = site.recorder
+    other = f"{recorder.stream}-b"
+    recorder.create_topic(other)
+    second = Source(recorder.servers, other, epochs=0)
+    port, other_port = free_port(), free_port()
+    first = site.archiver("--http", str(port), "--instance-id", "one")
+    first.await_line("hands over the events")
+    data = ["--data-dir", str(recorder.data()), "--group", site.group]
+    recorder.start(
+        *("archiver", *data, "--stream", other, *site.flags),
+        *("--http", str(other_port), "--instance-id", "two", "--gap", "60"),
+    ).await_line(f"recording {other}$")
+    second.now = site.source.now = site.source.now - 3_600_000
+    opened = second.now / 1000
+    second.start()
+    second.scans(3)
+    site.source.now += 60_000
+    site.record()
+    site.source.lost()
+    site.await_registered(1)
+    eventually(lambda: _metric(port, "finalized_until") == opened - 10, "the other's open file holds it back")
+    assert _metric(other_port, "finalized_until") is None, "one of them says it"
+    first.kill()
+    second.end()
+    second.lost()
+    eventually(lambda: len(site.paths) == 2, "the other has taken over")
+    eventually(lambda: (_metric(other_port, "finalized_until") or 0) > time.time() - 600, "and says it now")
+    assert sorted(site.paths) == sorted(map(str, recorder.files()))
+
+
 def test_a_timecode_that_is_over_is_said_to_be_complete_once_its_acquisition_is(site: Site) -> None:
     site.source.now -= 3 * DAY_MS
     site.source.restart()

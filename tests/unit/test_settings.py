@@ -566,3 +566,12 @@ def test_what_librdkafka_says_of_a_setting_is_told_without_its_value(properties:
         Producer({**properties})
     options = argparse.Namespace(kafka_config=properties)
     assert kafka_refusal(refused.value, options) == said
+
+
+def test_a_database_of_suprsync_without_its_package_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("archiver.flags.find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match="2"):
+        archiver_parser().parse_args(["--data-dir", "/data", "--suprsync-db", "suprsync.db"])
+    assert "pip install 'g3-recorder[socs]'" in capsys.readouterr().err
