@@ -8,6 +8,7 @@ a class here:
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal
 
@@ -234,6 +235,7 @@ class _Kind(Struct):
 KINDS: Final = frozenset(
     str(kind.__struct_config__.tag) for kind in (FileFinished, FileSalvaged, RecordsLost, *_COMMANDED)
 )
+_KIND_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _KIND = msgspec.json.Decoder(_Kind)
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Event)
@@ -253,8 +255,9 @@ def decode(value: bytes) -> Event:
     try:
         event: Event = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if (kind := kind_of(value)) is not None and kind not in KINDS:
-            raise UnknownEventError(f"a record of g3.files is an event of an unknown kind: {kind[:40]}") from None
+        kind = kind_of(value)
+        if kind is not None and kind not in KINDS and _KIND_NAME.fullmatch(kind):
+            raise UnknownEventError(f"a record of g3.files is an event of an unknown kind: {kind}") from None
         raise CheckpointError(f"a record of g3.files is no event: {error}") from None
     if isinstance(event, FileFinished):
         checked(event.checkpoint, event.stream)

@@ -153,14 +153,26 @@ def test_a_command_s_event_has_a_key_of_its_own_that_older_versions_take_for_ano
 def test_a_kind_that_only_a_later_version_knows_is_told_from_what_is_no_event() -> None:
     with pytest.raises(UnknownEventError, match="unknown kind: file_moved"):
         decode(b'{"event":"file_moved","v":1}')
-    for value in (b"", b"{}", b"[]", b'{"event":7}', b'{"event":"file","v":2}', b"\xff", b"[" * 100_000):
+    for value in (
+        b"",
+        b"{}",
+        b"[]",
+        b'{"event":7}',
+        b'{"event":""}',
+        b'{"event":"\\u001b[2J"}',
+        b'{"event":"file","v":2}',
+        b"\xff",
+        b"[" * 100_000,
+    ):
         with pytest.raises(CheckpointError) as caught:
             decode(value)
         assert not isinstance(caught.value, UnknownEventError)
 
 
 @pytest.mark.parametrize("name", ["9999-99-99-99-99-99_000", "------_000", "99999999999999999999999-_000"])
-@pytest.mark.parametrize("event", [finished(0), SALVAGED])
-def test_a_path_that_says_no_time_is_refused(event: FileFinished | FileSalvaged, name: str) -> None:
+@pytest.mark.parametrize("event", [finished(0), SALVAGED, retired(finished(0)), adopted(finished(0).path)])
+def test_a_path_that_says_no_time_is_refused(
+    event: FileFinished | FileSalvaged | FileRetired | FileAdopted, name: str
+) -> None:
     with pytest.raises(CheckpointError, match="is no file's path"):
         decode(encode(replace(event, path=f"15463/{event.stream}/{name}.g3")))
