@@ -7,21 +7,22 @@ file: then only what both have is compared.
 import contextlib
 import hashlib
 import os
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
-from archiver.checkpoint import Checkpoint, RecordId
+from archiver.checkpoint import Checkpoint
 from archiver.event import FileFinished, RecordsLost
 from archiver.foreign import Labels
 from archiver.history import History
 from archiver.inspection import Fault, Finding
 from archiver.location import Location, Within
 from archiver.progress import Progress
+from archiver.recorded_spans import Index, Span, Strays, spans
 from archiver.segmentation import LEFT_OUT
+from archiver.sent_again import SentAgain
 from archiver.sequence import Record, Seen
 from archiver.times import moment
 from ingest.topic import ContractError, Kind, Label
@@ -47,13 +48,14 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """What came of it, in frames. same: they are in a file, as they are in the topic. unrecorded: they came after
-    all that is committed. explained: lost, and told so. times_replaced: records with Kafka's time in
-    place of that of their receipt (LogAppendTime)."""
+    all that is committed. explained: lost, and told so. sent_again: in no file, as names by session leave out what a
+    sender sent again. times_replaced: records with Kafka's time in place of that of their receipt (LogAppendTime)."""
 
     findings: tuple[Finding, ...]
     same: int
     unrecorded: int
     explained: int
+    sent_again: int = 0
     times_replaced: int = 0
 
 
@@ -94,14 +96,17 @@ class Comparison:
         last = before[-1].checkpoint if before else None
         self._seen = Seen(last.epochs, last.forgotten) if last else Seen()
         self._offset = known.offset if known.offset is not None and known.offset <= end else None
-        files = _spans(location, known)
-        self._index = _Index(files)
+        files = spans(location, known.stream, known.events, known.checkpoint)
+        self._index = Index(files)
+        self._numbers = {event.path: number for number, event in enumerate(known.events)}
         self._opens = {(it.first.epoch, it.first.seq): it for it in files}
         self._following: _Following | None = None
-        self._strays: list[Record] = []  # the first and the last of those that are in no file
-        self._stray_count = 0
+        self._sent_again = SentAgain(known.stream, before[-1] if before else None)
+        self._finished = len(before)  # how many of the events' files are finished by now
+        self._strays = Strays()
+        self._maybe_sent_again = Strays()  # if files are named by session then, which the next one says, too
         self._findings: list[Finding] = []
-        self._same = self._unrecorded = self._explained = self._times_replaced = 0
+        self._same = self._unrecorded = self._explained = self._times_replaced = self._left_out = 0
         self._next = start
 
     def take(self, message: Message, labels: Labels) -> None:
@@ -132,7 +137,7 @@ class Comparison:
         """There are no more."""
         if self._following:
             self._end("the topic ends before its last frame")
-        self._tell_strays()
+        self._tell_strays(None)
 
     def result(self) -> Compared:
         """What has come of it."""
@@ -141,6 +146,7 @@ class Comparison:
             self._same,
             self._unrecorded,
             self._explained,
+            sent_again=self._left_out,
             times_replaced=self._times_replaced,
         )
 
@@ -154,16 +160,23 @@ class Comparison:
             if span is None:
                 self._stray(record)
                 return
-            self._tell_strays()
+            self._tell_strays(span)
             file = self._open(span)
             self._following = _Following(span, file, whole=begun is not None)
+            if begun:
+                self._sent_again.opens(span.acquisition, record.label, record.time)
+            else:
+                self._sent_again.goes_on(span.acquisition)
         following = self._following
         assert following
+        if not begun and self._sent_again.leaves_out(record.label, record.time):
+            self._left_out += 1
+            return
         following.take(record)
         if identity == (following.span.last.epoch, following.span.last.seq):
             self._end("")
 
-    def _open(self, span: "_Span") -> BinaryIO | None:
+    def _open(self, span: Span) -> BinaryIO | None:
         if span.event and span.event.path not in self._known.intact:
             return None
         with contextlib.suppress(OSError):  # the partial, if it was finished meanwhile
@@ -178,6 +191,9 @@ class Comparison:
         """The file that is followed has no more frames; lacking: what is wrong with that."""
         following, self._following = self._following, None
         assert following
+        self._sent_again.ends(following.span.event)
+        if following.span.event:
+            self._finished = self._numbers[following.span.event.path] + 1
         with following:
             wrong = following.wrong or lacking or following.wrong_at_end()
             if following.file is None:
@@ -189,6 +205,10 @@ class Comparison:
                 self._same += following.frames
 
     def _stray(self, record: Record) -> None:
+        events = self._known.events
+        while self._finished < len(events) and events[self._finished].offset <= record.offset:
+            self._sent_again.ends(events[self._finished])  # none of its frames is in the topic any more
+            self._finished += 1
         if self._known.since is not None and record.time < self._known.since:
             return
         if self._offset is not None and record.offset >= self._offset:
@@ -198,17 +218,22 @@ class Comparison:
             for loss in self._known.losses
         ):
             self._explained += 1
+        elif self._sent_again.is_repeated(record.label):
+            self._maybe_sent_again.add(record)
         else:
-            self._strays[1:] = [record]
-            self._stray_count += 1
+            self._strays.add(record)
 
-    def _tell_strays(self) -> None:
+    def _tell_strays(self, following: Span | None) -> None:
         """Those before the file that begins now, or before the end."""
-        count, self._stray_count = self._stray_count, 0
-        if not count:
+        strays, again = self._strays, self._maybe_sent_again
+        self._strays, self._maybe_sent_again = Strays(), Strays()
+        if self._sent_again.by_session or following is None or following.by_session:
+            self._left_out += again.count
+        else:
+            strays.include(again)
+        if not strays.first or not strays.last:
             return
-        first, last = self._strays[0], self._strays[-1]
-        self._strays.clear()
+        first, last, count = strays.first, strays.last, strays.count
         if self._following is None and self._offset is None and first.offset > self._last_offset():
             self._unrecorded += count  # nothing says how far it has come
             return
@@ -224,25 +249,13 @@ class Comparison:
         self._findings.append(Finding(fault, self._known.stream, path, text, event))
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A file, or the one that is being recorded, as far as it is committed, and which records it holds."""
-
-    path: str
-    first: RecordId
-    last: RecordId
-    carry: int
-    bytes: int
-    event: FileFinished | None
-
-
 class _Following:
     """One file beside the topic; a context manager that closes it. whole: from its first frame on.
 
     file: None if it isn't to be compared. wrong: the first difference, if any. frames: so many have been taken.
     """
 
-    def __init__(self, span: _Span, file: BinaryIO | None, *, whole: bool) -> None:
+    def __init__(self, span: Span, file: BinaryIO | None, *, whole: bool) -> None:
         self.span = span
         self.file = file
         self.wrong = ""
@@ -300,43 +313,7 @@ class _Following:
             self.file.close()
 
 
-def _spans(location: Location, known: Recorded) -> list[_Span]:
-    """The files, and last the one that is open, if it isn't among them already."""
-    found = [_Span(e.path, e.first, e.last, len(e.carry), e.bytes, e) for e in known.events]
-    partial = known.checkpoint.partial if known.checkpoint else None
-    if partial and not any(it.first == partial.first for it in found[-1:]):
-        path = location.shown(Within(known.stream, private=True), partial.name)
-        found.append(_Span(path, partial.first, partial.last, len(partial.carry), partial.length, None))
-    return found
-
-
-class _Index:
-    """Finds the file that has a record in its midst."""
-
-    def __init__(self, files: Sequence[_Span]) -> None:
-        self._mixed = [it for it in files if it.first.epoch != it.last.epoch]  # two ingests took turns: rare
-        self._plain: dict[str, list[_Span]] = {}
-        for it in sorted(files, key=_first_seq):
-            if it.first.epoch == it.last.epoch:
-                self._plain.setdefault(it.first.epoch, []).append(it)
-
-    def holding(self, epoch: str, seq: int) -> _Span | None:
-        """The file."""
-        plain = self._plain.get(epoch, [])
-        at = bisect_right(plain, seq, key=_first_seq) - 1
-        if at >= 0 and seq <= plain[at].last.seq:
-            return plain[at]
-        for it in self._mixed:
-            if (it.first.epoch == epoch and it.first.seq <= seq) or (it.last.epoch == epoch and seq <= it.last.seq):
-                return it
-        return None
-
-
-def _first_seq(it: _Span) -> int:
-    return it.first.seq
-
-
-def _after_carry(file: BinaryIO, span: _Span) -> int:
+def _after_carry(file: BinaryIO, span: Span) -> int:
     """Where the frames of a file begin that aren't its carry. Raises OSError."""
     walk = Walk(span.bytes, {})
     left = span.bytes

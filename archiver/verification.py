@@ -26,7 +26,8 @@ class Counts:
     recorded, or finished. never_received: frames, as told; records_lost: as told.
 
     same: frames of the topics that are in a file, just so; unrecorded: that came after all that is committed;
-    explained: that are lost, as told. times_replaced: records with Kafka's time in place of that of their receipt.
+    explained: that are lost, as told; sent_again: that are in no file, as names by session leave out what a sender
+    sent again. times_replaced: records with Kafka's time in place of that of their receipt.
     """
 
     streams: int = 0
@@ -42,6 +43,7 @@ class Counts:
     same: int = 0
     unrecorded: int = 0
     explained: int = 0
+    sent_again: int = 0
     times_replaced: int = 0
 
 
@@ -263,6 +265,7 @@ class _Inspection:
             same=counts.same + compared.same,
             unrecorded=counts.unrecorded + compared.unrecorded,
             explained=counts.explained + compared.explained,
+            sent_again=counts.sent_again + compared.sent_again,
             times_replaced=counts.times_replaced + compared.times_replaced,
         )
         return counts, compared.findings

@@ -93,6 +93,7 @@ def _looked_at(counts: Counts) -> str:
         (_many(counts.never_received, "frame"), "never received, as told"),
         (_many(counts.records_lost, "record"), "lost, as told"),
         (_many(counts.explained, "frame"), "in the topics lost, as told"),
+        (_many(counts.sent_again, "frame"), "sent again, and left out (--name-format session)"),
         (_many(counts.times_replaced, "record"), "with Kafka's times (LogAppendTime), not those of receipt"),
     ):
         if not many.startswith("0"):

@@ -15,7 +15,8 @@ disturbed; what it finishes meanwhile is left for the next time. Every file is r
   no record is in two files, nor a frame but for the carry; the files are numbered without a hole
   frame_num runs within a session, but for as many frames as were told to be missing
 
-With --against-topic, also: each frame that the topics still have is in exactly one file, byte for byte."""
+With --against-topic, also: each frame that the topics still have is in exactly one file, byte for byte. What
+--name-format session leaves out, as the sender sent it again (docs/names.md), need be in none, and is counted."""
 
 _EXAMPLES = """\
 examples:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,7 +112,9 @@ def test_a_session_goes_on_counting_whatever_happens(recorder: Recorder) -> None
     assert recorder.command("replay", into=rebuilt).returncode == 0
     found = {path.relative_to(rebuilt): path.read_bytes() for path in rebuilt.glob("*/*/*.g3")}
     assert found == {path.relative_to(recorder.data()): path.read_bytes() for path in recorder.files()}
-    assert recorder.command("verify").returncode == 0
+    verified = recorder.command("verify", "--against-topic")
+    assert verified.returncode == 0, verified.stdout
+    assert re.search(r"\b10 frames sent again, and left out", verified.stdout), verified.stdout
 
 
 def test_a_session_that_spans_a_change_of_settings(recorder: Recorder) -> None:

@@ -1,0 +1,78 @@
+"""A topic is compared with its files: what names by session leave out is in none of them, and isn't called lost."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from frames import frame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_rebuilding import Telling
+from test_segmentation_properties import SETTINGS, STREAM, quick, recorded, wild_logs
+from test_sequence import A, Killed, Message, killed_ingests
+
+from archiver.against_topic import Compared, Comparison, Recorded
+from archiver.inspection import Fault
+from archiver.layout import NameFormat
+from archiver.location import Location
+from archiver.segmentation import Settings
+from ingest.topic import Kind, Label
+
+
+def ended(log: list[Message]) -> list[Message]:
+    """With values that are frames, as a file's carry is counted; and an end, so that all files are finished."""
+    framed = [message._replace(value=frame([(b"n", message.value)])) for message in log]
+    return [*framed, Message(Label(Kind.END, A, len(log)), framed[-1].time if framed else 0, b"")]
+
+
+LOGS = wild_logs().map(ended).flatmap(killed_ingests)
+
+
+def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> Compared:
+    """The log from the offset `cut` on, with what the archive finished."""
+    with tempfile.TemporaryDirectory() as directory:
+        for path, data in archive.disk.items():
+            (Path(directory) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(directory) / path).write_bytes(data)
+        known = Recorded(STREAM, archive.told, archive.disk.keys(), (), len(log), None, None)
+        comparison = Comparison(Location(Path(directory)), known, cut, len(log))
+        for offset, (label, time, value) in enumerate(log[cut:], cut):
+            comparison.step(label, time, value, offset)
+        comparison.close()
+        return comparison.result()
+
+
+@settings(quick, max_examples=100)
+@given(LOGS, SETTINGS)
+def test_every_frame_of_a_topic_is_in_a_file_or_was_sent_again(killed: Killed, chosen: Settings) -> None:
+    archive = Telling(killed.log, chosen)
+    found = compared(killed.log, archive)
+    in_files = sum(len(file.frames) for file in archive.files)
+    assert found == Compared((), in_files, 0, 0, sent_again=len(recorded(killed.records)) - in_files)
+
+
+@settings(quick, max_examples=100)
+@given(LOGS, SETTINGS, st.data())
+def test_of_a_topic_that_begins_between_two_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    archive = Telling(killed.log, chosen)
+    cut = data.draw(st.sampled_from([0, *(event.offset for event in archive.told)]), label="cut at")
+    assert compared(killed.log, archive, cut).findings == ()
+
+
+@settings(quick, max_examples=100)
+@given(LOGS, st.lists(SETTINGS, min_size=2, max_size=3), st.data())
+def test_with_settings_that_changed(killed: Killed, choices: list[Settings], data: st.DataObject) -> None:
+    archive = Telling([], choices[0])
+    log = killed.log
+    changes = data.draw(st.lists(st.integers(0, len(log)), min_size=1, max_size=len(choices) - 1), label="changed at")
+    used = []
+    for at, message in enumerate(log):
+        used.append(choices[sum(at >= change for change in changes)])
+        archive.take(message, at, used[-1])
+    found = compared(log, archive)
+    in_files = sum(len(file.frames) for file in archive.files)
+    assert found.same == in_files
+    assert all(finding.fault is Fault.NOT_IN_FILE for finding in found.findings)
+    formats = {chosen.name_format for chosen in used}
+    if NameFormat.SESSION not in formats or formats == {NameFormat.SESSION}:
+        assert found.findings == ()
