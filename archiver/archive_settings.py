@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from archiver import identity
 from archiver.directory import Directory, make_private_directory
 from archiver.layout import ID
-from archiver.location import SETTINGS, Checksums, Location
+from archiver.location import SETTINGS, Checksums, Location, check_apart
 
 _MOST_BYTES = 1 << 16
 _HEAD = "# Of this archive. `archiver relocate` changes it.\n"
@@ -90,6 +90,7 @@ def replace_file(directory: Directory, name: str, data: bytes) -> None:
 
 def kept(location: Location) -> Location:
     """The location with its archive's own settings; for who only looks. Raises SettingsError, OSError."""
+    check_apart(location)
     found = read(location)
     if found is None:
         return location
@@ -100,8 +101,9 @@ def kept(location: Location) -> Location:
 def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
     """How an archive is kept, or is to be, if it is new (asked: None for the default). Writes nothing.
 
-    Raises SettingsError if it is kept otherwise than was asked, OSError.
+    Raises SettingsError if it is kept otherwise than was asked, LocationError, OSError.
     """
+    check_apart(location)
     found = read(location)
     if location.private_dir and not is_in_use(location):
         check_not_left(location)

@@ -25,8 +25,8 @@ Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 FilePath = Annotated[str, Meta(pattern=rf"^{FILE}\Z")]
 ArchiveId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
-_WHERE_CHARACTERS = 160
-Where = Annotated[str, Meta(pattern=rf"^[ -~]{{0,{_WHERE_CHARACTERS}}}\Z")]
+WHERE_CHARACTERS = 160
+Where = Annotated[str, Meta(pattern=rf"^[ -~]{{0,{WHERE_CHARACTERS}}}\Z")]
 Random = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Md5 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -111,7 +111,7 @@ class ArchiveMark(Struct, frozen=True, omit_defaults=True):
 def where(host: str, root: PurePath, private_dir: PurePath | None = None) -> str:
     """An archive's host and directory, as a checkpoint takes them. private_dir: if it isn't the default."""
     private = f" --private-dir {private_dir}" if private_dir else ""
-    return f"{host}:{root}{private}".encode("unicode_escape").decode("ascii")[:_WHERE_CHARACTERS]
+    return f"{host}:{root}{private}".encode("unicode_escape").decode("ascii")[:WHERE_CHARACTERS]
 
 
 class Checkpoint(Struct, frozen=True, omit_defaults=True):

@@ -94,14 +94,19 @@ class Location:
 
 
 def located(data_dir: Path, private_dir: Path | None, checksums: Checksums = Checksums.BESIDE) -> Location:
-    """Where the archive lies of which these are the flags. Raises LocationError, OSError."""
+    """Where the archive lies of which these are the flags. No disk is looked at: it may hang."""
     data = data_dir.absolute()
-    if private_dir is None:
-        return Location(data, None, checksums)
-    private = Path(os.path.abspath(private_dir))  # noqa: PTH100 - a Path keeps its `..`
+    private = Path(os.path.abspath(private_dir)) if private_dir else None  # noqa: PTH100 - a Path keeps its `..`
+    is_default = private == Path(os.path.abspath(data)) / PRIVATE_DIRECTORY  # noqa: PTH100
+    return Location(data, None if is_default else private, checksums)
+
+
+def check_apart(location: Location) -> None:
+    """Raises LocationError if the data directory and the private directory can't belong together; OSError."""
+    if location.private_dir is None:
+        return
+    data, private = location.data_dir, location.private_dir
     real_data, real_private = Path(os.path.realpath(data)), Path(os.path.realpath(private))
-    if real_private == real_data / PRIVATE_DIRECTORY:
-        return Location(data, None, checksums)
     if real_private.is_relative_to(real_data):
         raise LocationError(
             None,
@@ -114,7 +119,6 @@ def located(data_dir: Path, private_dir: Path | None, checksums: Checksums = Che
             f"the data directory {data} lies in --private-dir {private}, where directories are named as the streams "
             f"are. Choose another one, such as {real_data}.private",
         )
-    return Location(data, private, checksums)
 
 
 def _check_in_use(private: Directory) -> None:

@@ -16,7 +16,7 @@ from archiver.disk_check import check_disk
 from archiver.event import Event
 from archiver.finishing import ArchiveRoot
 from archiver.live import ArchiveStatus
-from archiver.location import SETTINGS, Checksums, Location
+from archiver.location import SETTINGS, Checksums, Location, check_apart
 from archiver.ownership import AnotherArchiveError, check_group
 from archiver.segmentation import Settings
 from ingest.activity import Hang
@@ -103,11 +103,13 @@ class Member:
 
     def _try_disk(self) -> "_Claim":
         """Raises OSError, ClaimedError, AnotherArchiveError."""
+        check_apart(self._root.location)
         check_group(self._root, identity.read(self._root.location))
         claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
         try:
             location = replace(self._root, checksums=claim.location.checksums).location
             check_disk(location, f"check.{self._instance_id}")
+            claim.warn_of_default()
         except BaseException:
             claim.close()
             raise
@@ -152,6 +154,12 @@ class _Claim:
         except BaseException:
             os.close(lock)
             raise
+
+    def warn_of_default(self) -> None:
+        """Say so if there is a `.archiver` that isn't this archive's: whoever reads the data directory finds it."""
+        default = Location(self.location.data_dir).private_path
+        if self.location.private_dir and default.exists():
+            log.warning("%s isn't this archive's, which is in %s", default, self.location.private_dir)
 
     def withdraw(self) -> None:
         """Remove what it has made of a private directory that isn't the archive's: whoever reads the data directory

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from archiver import checkpoint as checkpoints
 from archiver import identity
-from archiver.checkpoint import ArchiveMark, Checkpoint, CheckpointError
+from archiver.checkpoint import WHERE_CHARACTERS, ArchiveMark, Checkpoint, CheckpointError
 from archiver.finishing import ArchiveRoot
 from archiver.history import History
 from archiver.identity import Identity
@@ -122,11 +122,13 @@ def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
 
 
 def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
-    """The private directory that the group's archive in this data directory had; empty if that isn't known."""
+    """The private directory that the group's archive in this data directory had, if it is another one; empty if it
+    isn't, or isn't known for certain."""
     for mark in others:
         where = mark.where.partition(":")[2]
-        if where.startswith(f"{archive.root} --private-dir "):
-            return where.partition(" --private-dir ")[2]
+        private = where.removeprefix(f"{archive.root} --private-dir ")
+        if private not in (where, str(archive.private_dir)) and len(mark.where) < WHERE_CHARACTERS:  # else it was cut
+            return private
     return ""
 
 

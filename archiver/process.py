@@ -36,11 +36,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     writer = log_of_service(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
     told = Told()
-    try:
-        location = located(options.data_dir, options.private_dir)
-    except OSError as error:
-        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
-        return 1
+    location = located(options.data_dir, options.private_dir)
     instance_id = options.instance_id or _instance_id(location)
     md5 = options.md5 or options.suprsync_db is not None
     archive = ArchiveRoot.at(location, options.group, host_name(), md5=md5)

@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import signal
 
 from archiver.command import print_err, print_out
 from archiver.disk_check import check_disk
@@ -24,6 +25,9 @@ def relocate(options: argparse.Namespace) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print_err(f"{_PROG}: error: {where}{error.strerror or error}")
         return 1
+    except KeyboardInterrupt:
+        print_err(f"\n{_PROG}: stopped; run it again, and it goes on")
+        return 128 + signal.SIGINT
     if target.private_dir:
         print_out(f"from now on, say --private-dir {target.private_dir} to the archiver and its commands")
     print_out("done" if whole else "not all of it could be moved; see above, then run it again")

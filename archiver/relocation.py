@@ -24,7 +24,7 @@ from archiver import archive_lock, archive_settings, checksums_move
 from archiver.archive_settings import ArchiveSettings, SettingsError, is_in_use
 from archiver.directory import Directory
 from archiver.layout import ID, SUMS
-from archiver.location import SETTINGS, SPOOL, Checksums, Location
+from archiver.location import SETTINGS, SPOOL, Checksums, Location, check_apart
 from archiver.naming import on_other_mounts
 from ingest.syncs import make_directory, sync_directory
 
@@ -36,6 +36,8 @@ def relocate(source: Location, target: Location, checksums: Checksums | None, sa
 
     Gives whether all of it is moved: what others have put in the way is left, and said. Raises OSError.
     """
+    for location in (source, target):
+        check_apart(location)
     here = _where(source, target)
     with ExitStack() as locks:
         _lock_archive(here, locks)

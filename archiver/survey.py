@@ -157,11 +157,12 @@ def partials(location: Location) -> dict[str, dict[str, Inode]]:
 
 
 def unlocked(location: Location, stream: str, names: Iterable[str]) -> list[str]:
-    """As unlocked_partials, of a stream's private directory; none if there is no such directory. Raises OSError."""
+    """As unlocked_partials, of a stream's private directory; none if there is no such directory, or it is another
+    user's. Raises OSError."""
     try:
         with location.private(stream) as private:
             return unlocked_partials(private, names)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from archives import STOPPED_AT, Source, all_committed, assert_same_tree
 from processes import PATIENT, Program, Recorder, eventually
+from shims import compiled
 
 from archiver.location import Checksums
 
@@ -138,6 +139,48 @@ def test_nothing_but_files_while_it_records_is_killed_repaired_and_replayed(reco
         assert "3 already there" in done.stdout
     assert_same_tree(recorder.tree("rebuilt"), site.files())
     assert prove(rebuilt, private) == sorted(site.files())
+
+
+def test_without_hard_links_files_are_moved_there(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", compiled("no_link", tmp_path))
+    site = Site(recorder)
+    archiver = site.archiver()
+    archiver.await_line(f"recording {recorder.stream}$")
+    with nothing_foreign_in(site.data):
+        site.source.start()
+        site.second()
+        site.end(archiver)
+    site.assert_right()
+
+
+def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path: Path) -> None:
+    """From before its last file. Recording goes on with the open one; that file is missing, and made again."""
+    site = Site(recorder)
+    archiver = site.archiver()
+    archiver.await_line(f"recording {recorder.stream}$")
+    site.source.start()
+    for count in (1, 2):
+        site.second()
+        site.second()
+        archiver.await_line(r"finished .* \(time\)", count=count)
+        backup = tmp_path / str(count)
+        shutil.copytree(site.data, backup)
+    site.await_commit()
+    archiver.kill()
+    shutil.rmtree(site.data)
+    shutil.copytree(tmp_path / "1", site.data)
+    archiver = site.archiver()
+    archiver.await_line("going on with")
+    site.second()
+    site.source.end()
+    for program in (archiver, site.undisturbed):
+        program.await_line(r"finished .* \(end\)")
+    repaired = site.command("repair")
+    assert repaired.returncode == 0, repaired.stdout
+    assert_same_tree(site.files(), site.files("undisturbed"))
+    site.assert_right()
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])

@@ -109,3 +109,21 @@ def test_a_wrong_loglevel_is_a_usage_error(
 def test_ocs_levels(site: Any, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     monkeypatch.setenv("LOGLEVEL", level)
     site("SmurfRecorder", [])
+
+
+def test_the_spool_stays_where_it_was_until_it_is_moved(site: Any, tmp_path: Path) -> None:
+    """What Kafka hasn't got may be in it."""
+    where = [["--data-dir", str(tmp_path / "data")], ["--stream-id", "crate1slot2"]]
+    before, private = tmp_path / "data" / ".spool", ["--private-dir", str(tmp_path / "private")]
+    assert smurf_recorder.spool_of(site("SmurfRecorder", where)) == before
+    assert smurf_recorder.spool_of(site("SmurfRecorder", [*where, private])) == tmp_path / "private" / ".spool"
+    (before / "crate1slot2").mkdir(parents=True)
+    assert smurf_recorder.spool_of(site("SmurfRecorder", [*where, private])) == before
+    own = ["--spool-dir", str(tmp_path / "own")]
+    assert smurf_recorder.spool_of(site("SmurfRecorder", [*where, private, own])) == tmp_path / "own"
+
+
+def test_the_private_dir_may_be_said_by_the_environment(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHIVER_PRIVATE_DIR", "/disk/private")
+    assert site("SmurfArchiver", []).private_dir == Path("/disk/private")
+    assert site("SmurfArchiver", [["--private-dir", "/other"]]).private_dir == Path("/other")

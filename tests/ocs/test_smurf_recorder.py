@@ -123,3 +123,23 @@ def test_finished_files_are_handed_over_and_what_waits_is_a_warning(observatory:
         assert agent.stop() == 0
     (file,) = observatory.files()
     assert done.read_text() == f"file {file}\n"
+
+
+def test_with_a_private_dir_the_data_dir_has_nothing_but_files(observatory: Observatory) -> None:
+    private = observatory.directory / "private"
+    with Simulator(stream_id=observatory.stream, alive=True) as simulator:
+        arguments = ["--private-dir", str(private), "--checksums", "private"]
+        agent = observatory.recorder(simulator.port, *arguments)
+        client = observatory.client("recorder")
+        simulator.command("wait")
+        simulator.command("start")
+        simulator.command("frames 30 --rate 30")
+        eventually(lambda: (data(client.record).get("file") or {}).get("frames") == 32, "all are in a file")
+        assert list(observatory.data().iterdir()) == []
+        assert (private / ".spool" / observatory.stream / "lock").exists()
+        simulator.command("end")
+        eventually(lambda: data(client.record)["finished"] == 1, "END has closed its file")
+        assert agent.stop() == 0
+    assert [it for it in observatory.data().rglob("*") if it.is_file()] == observatory.files()
+    [sums] = private.glob("sha256sums.d/*/*.sha256")
+    assert sums.read_text().endswith(f"  {observatory.files()[0].relative_to(observatory.data())}\n")

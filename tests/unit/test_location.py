@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,25 @@ def test_a_data_directory_that_takes_no_files_is_refused(location: Location, mon
     monkeypatch.setattr(os, "link", refused)
     with pytest.raises(OSError, match=f"files can't be moved from {location.private_dir} to {location.data_dir}"):
         check_disk(location, "check.x")
+
+
+OF_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from archiver import survey
+from archiver.location import Location
+os.setuid(65534)
+location = Location(Path(sys.argv[1]), Path(sys.argv[2]))
+print(survey.has_private(location), survey.partials(location), survey.unlocked(location, "crate1slot2", []))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_for_another_user_there_is_no_private_directory(location: Location) -> None:
+    """`verify` goes on without."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        private = shutil.move(location.private_path, Path(place) / "private")
+        command = [sys.executable, "-c", OF_ANOTHER_USER, str(location.data_dir), str(private)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False {} []\n"

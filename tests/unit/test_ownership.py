@@ -83,3 +83,29 @@ def test_where_an_archive_is_can_be_printed_and_is_never_long() -> None:
     assert where("daq1", Path("/data")) == "daq1:/data"
     assert where("daq1", Path("/d\xe4\n\x1b\udcff")) == r"daq1:/d\xe4\n\x1b\udcff"
     assert len(where("daq1", Path("/" + "x" * 5000))) == 160
+
+
+ELSEWHERE = ArchiveRoot(Path("/data"), "archiver", "host", private_dir=Path("/private"))
+
+
+def test_a_private_directory_that_was_forgotten_is_named() -> None:
+    mark = ArchiveMark(OURS, where("daq1", Path("/data"), Path("/private")))
+    with pytest.raises(AnotherArchiveError) as refused:
+        check(ARCHIVE, None, states(Checkpoint(State("a"), files=1, archive=mark)), here=False)
+    assert refused.value.forgotten
+    assert "  --private-dir /private" in refused.value.lines
+
+
+@pytest.mark.parametrize(
+    ("archive", "was"),
+    [
+        pytest.param(ELSEWHERE, where("daq1", Path("/data"), Path("/private")), id="what was in it is gone"),
+        pytest.param(ARCHIVE, where("daq1", Path("/data"), Path("/private" * 30)), id="too long to be noted"),
+        pytest.param(ARCHIVE, where("daq1", Path("/dat"), Path("/private")), id="of another data directory"),
+    ],
+)
+def test_what_may_not_be_right_is_not_advised(archive: ArchiveRoot, was: str) -> None:
+    with pytest.raises(AnotherArchiveError) as refused:
+        check(archive, None, states(Checkpoint(State("a"), files=1, archive=ArchiveMark(OURS, was))), here=False)
+    assert not refused.value.forgotten
+    assert f"  echo {OURS} archiver >> {archive.location.private_path}/archive.identity" in refused.value.lines
