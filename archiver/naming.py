@@ -48,7 +48,7 @@ def _rename(name: str, directory: int, new: str, new_directory: int, link_error:
         f"no file can be finished there: link: {link_error.strerror}; rename without replacing: {os.strerror(failed)}"
     )
     if failed == errno.EXDEV:
-        why += "; all below the data directory, and the private directory, must be on one mount"
+        why += "; all below the data directory must be on one mount, with the private directory"
     raise OSError(failed, why, new)
 
 

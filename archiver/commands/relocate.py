@@ -5,27 +5,33 @@ from archiver.location import Checksums
 from ingest.settings import Flags, directory
 
 _DESCRIPTION = """\
-Move an archive's private directory, or its checksums, as --private-dir and --checksums of the archiver are to be from
-then on. Without --private-dir it goes (back) to .archiver in the data directory.
+Move an archive's private directory, or its checksums, to where --private-dir
+and --checksums of the archiver are to say from then on. Without --private-dir
+it goes (back) to .archiver in the data directory.
 
-The data directory is then free of all but finished files with
+This leaves nothing but finished files in the data directory:
 
   archiver relocate --data-dir DIR --private-dir DIR.private --checksums private
 
-Stop the archivers first, on all hosts, and the SmurfRecorder agents, whose spool goes along; no Kafka is needed. The
-private directory is renamed, so both must be on one file system. Kill it when you like, and run it again: it goes on.
+First stop the archivers, on all hosts, and the SmurfRecorder agents, whose
+spool goes along. Kafka isn't needed. The private directory is renamed, so it
+stays on its file system. It may be killed, and goes on when it is run again.
 
---checksums  beside    SHA256SUMS in each directory of files
-             private   PRIVATE_DIR/sha256sums.d/*/*.sha256, which prove the files from the data directory:
-                       cd DATA_DIR && sha256sum -c PRIVATE_DIR/sha256sums.d/*/*.sha256
-             off       none: the events on g3.files have the digests, too"""
+--checksums  beside   SHA256SUMS in each directory of files
+             private  PRIVATE_DIR/sha256sums.d/*/*.sha256, for sha256sum -c in
+                      the data directory
+             off      none: the events on g3.files have the digests, too"""
 
 _EXAMPLES = """\
 examples:
-  archiver relocate --data-dir /data --private-dir /data.private --checksums private
-  archiver relocate --data-dir /data --private-dir /data.private --checksums off     later on
-  archiver relocate --data-dir /data --from /data.private --private-dir /disk/new    to another place
-  archiver relocate --data-dir /data --from /data.private --checksums beside         back to how it was
+  archiver relocate --data-dir /disk/data --private-dir /disk/private \\
+                    --checksums private
+  archiver relocate --data-dir /disk/data --private-dir /disk/private \\
+                    --checksums off                       later on
+  archiver relocate --data-dir /disk/data --from /disk/private \\
+                    --private-dir /disk/elsewhere         to another place
+  archiver relocate --data-dir /disk/data --from /disk/private \\
+                    --checksums beside                    back to the defaults
 
 """
 
