@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,8 +117,12 @@ CARRY: Final[Mapping[str, Any]] = {
 
 def suprsync_db(text: str) -> Path:
     """Type of a flag: the database of socs' SupRsync agent."""
-    if find_spec("socs") is None:
-        raise argparse.ArgumentTypeError("it needs the package socs: pip install 'g3-recorder[socs]'")
+    # Now, and not in the midst of a night: a broken one is wrong usage, with its reason.
+    try:
+        import_module("socs.db.suprsync")
+    except (ImportError, AttributeError) as error:
+        why = f"it needs the package socs ({error}): pip install 'g3-recorder[socs]'"
+        raise argparse.ArgumentTypeError(why) from None
     if not text:
         raise argparse.ArgumentTypeError("it is empty: say where the database of the SupRsync agent is")
     return Path(text).absolute()

@@ -571,7 +571,7 @@ def test_what_librdkafka_says_of_a_setting_is_told_without_its_value(properties:
 def test_a_database_of_suprsync_without_its_package_is_wrong_usage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("archiver.flags.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "socs.db.suprsync", None)  # as if it weren't there
     with pytest.raises(SystemExit, match="2"):
         archiver_parser().parse_args(["--data-dir", "/data", "--suprsync-db", "suprsync.db"])
     assert "pip install 'g3-recorder[socs]'" in capsys.readouterr().err
