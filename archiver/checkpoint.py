@@ -20,6 +20,8 @@ from ingest.topic import Kind
 
 MAX_CHARACTERS: Final = 4095
 """Kafka's default offset.metadata.max.bytes, less one."""
+_EPOCHS_KEPT = 8
+"""As long as there is something else in a checkpoint that is too long."""
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
@@ -139,15 +141,20 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 def encode(checkpoint: Checkpoint) -> str:
     """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
 
-    If it is too long it says no longer where the archive is, and then the oldest epochs are forgotten.
+    If it is too long it says no longer where the archive is; then the oldest epochs are forgotten; then which
+    sessions there were before the open file, which so might be made again under another number; then more epochs.
     """
     text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS and checkpoint.archive:
         checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
         text = _ENCODER.encode(checkpoint).decode()
-    while len(text) > MAX_CHARACTERS and checkpoint.epochs:
-        checkpoint = _without_oldest_epoch(checkpoint)
-        text = _ENCODER.encode(checkpoint).decode()
+    for fewest in (_EPOCHS_KEPT, 0):
+        while len(text) > MAX_CHARACTERS and len(checkpoint.epochs) > fewest:
+            checkpoint = _without_oldest_epoch(checkpoint)
+            text = _ENCODER.encode(checkpoint).decode()
+        if fewest and len(text) > MAX_CHARACTERS:
+            checkpoint = _without_sessions_of_base(checkpoint)
+            text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
     decode(text, checkpoint.state.stream)  # 20 us, once a second for each stream
@@ -203,6 +210,15 @@ def check_path(path: str) -> None:
     """Raises CheckpointError if that is no path that a file may have."""
     if parse_path(path) is None:
         raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
+
+
+def _without_sessions_of_base(checkpoint: Checkpoint) -> Checkpoint:
+    if checkpoint.partial is None:
+        return checkpoint
+    base = checkpoint.partial.base
+    names = replace(base.state.names, sessions=(), past=())
+    base = replace(base, state=replace(base.state, names=names))
+    return replace(checkpoint, partial=replace(checkpoint.partial, base=base))
 
 
 def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:

@@ -3,9 +3,11 @@
 Names by date or ctime need only the latest: a start that comes again, as a clock was set back, gets a number above
 all others. A session's files must be numbered from 000 without a hole, whatever comes between them, so the last few
 sessions are remembered each by itself; with the highest frame_num that is recorded of each, as a sender sends its
-latest frames of metadata again on each connection.
+latest frames of metadata again on each connection. Those before them are remembered as the ranges of time in which
+they lie: one whose clock was ahead must not make all that follow it look as if they had been there.
 """
 
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -21,6 +23,10 @@ FrameNum = Annotated[int, Meta(ge=-_MOST_NUM, le=_MOST_NUM)]
 
 SESSIONS_REMEMBERED = 4
 """42 characters each at most, twice in what is committed (checkpoint.MAX_CHARACTERS)."""
+RANGES_REMEMBERED = 3
+"""24 characters each, twice: of the time that goes on, of a clock that was ahead, and of one that was behind."""
+
+Range = tuple[Start, Start]
 
 
 class RecentSession(Struct, frozen=True, array_like=True):
@@ -36,8 +42,8 @@ class Names(Struct, frozen=True, omit_defaults=True):
     """What has been used for names. newest: the latest start of any acquisition, s; start, number: those of the
     last file; highest: the highest number of any file.
 
-    sessions: of names by session, the last few that were named, the last one last; forgotten: the latest start that
-    was among them.
+    sessions: of names by session, the last few that were named, the last one last. past: the ranges, in order, in
+    which all lie that were among them once.
     """
 
     newest: Used = -1
@@ -45,7 +51,7 @@ class Names(Struct, frozen=True, omit_defaults=True):
     number: UsedNumber = -1
     highest: UsedNumber = -1
     sessions: tuple[RecentSession, ...] = ()
-    forgotten: Used = -1
+    past: tuple[Range, ...] = ()
 
 
 def is_session(session: int | None) -> bool:
@@ -65,7 +71,7 @@ def number_of_session(names: Names, start: int) -> int:
     known = find(names, start)
     if known:
         return known.number + 1
-    return 0 if start > names.forgotten else names.highest + 1
+    return names.highest + 1 if any(first <= start <= last for first, last in names.past) else 0
 
 
 def find(names: Names, start: int | None) -> RecentSession | None:
@@ -75,9 +81,7 @@ def find(names: Names, start: int | None) -> RecentSession | None:
 
 def used(names: Names, start: int, number: int, *, in_sessions: bool) -> Names:
     """The names after a file was called so. in_sessions: by session."""
-    after = Names(
-        max(names.newest, start), start, number, max(names.highest, number), names.sessions, names.forgotten
-    )
+    after = Names(max(names.newest, start), start, number, max(names.highest, number), names.sessions, names.past)
     return _numbered(after, start, number) if in_sessions else after
 
 
@@ -100,8 +104,23 @@ def _numbered(names: Names, start: int, number: int) -> Names:
 
 
 def _remembered(names: Names, session: RecentSession) -> Names:
-    """With that session as the last one; the first is forgotten if there are too many."""
+    """With that session as the last one; the first goes to the past if there are too many."""
     sessions = (*(known for known in names.sessions if known.start != session.start), session)
     gone = sessions[: len(sessions) - SESSIONS_REMEMBERED] if len(sessions) > SESSIONS_REMEMBERED else ()
-    forgotten = max([names.forgotten, *(known.start for known in gone)])
-    return replace(names, sessions=sessions[len(gone) :], forgotten=forgotten)
+    past = names.past
+    for known in gone:
+        past = _including(past, known.start, session.start)
+    return replace(names, sessions=sessions[len(gone) :], past=past)
+
+
+def _including(ranges: tuple[Range, ...], start: int, now: int) -> tuple[Range, ...]:
+    """The ranges, in order, with that start in one of them. Of too many, two become one: the nearest, but not around
+    the session that there is now, as those that follow it are new."""
+    if any(first <= start <= last for first, last in ranges):
+        return ranges
+    found = sorted((*ranges, (start, start)))
+    while len(found) > RANGES_REMEMBERED:
+        gaps = [(first <= now <= last, last - first) for (_, first), (last, _) in pairwise(found)]
+        nearest = gaps.index(min(gaps))
+        found[nearest : nearest + 2] = [(found[nearest][0], found[nearest + 1][1])]
+    return tuple(found)

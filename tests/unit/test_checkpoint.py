@@ -31,7 +31,7 @@ from archiver.checkpoint import (
 from archiver.layout import LATEST_START, NameFormat, file_path
 from archiver.segmentation import Acquisition, OpenFile, Settings, State, Why, path
 from archiver.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
-from archiver.used_names import SESSIONS_REMEMBERED, Names, RecentSession
+from archiver.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -123,7 +123,7 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
             RecentSession(LATEST_START - n, big.number, max(-big.session, -(2**48)))
             for n in range(SESSIONS_REMEMBERED)
         )
-        names = replace(names, sessions=tuple(sessions), forgotten=LATEST_START)
+        names = replace(names, sessions=tuple(sessions), past=((LATEST_START, LATEST_START),) * RANGES_REMEMBERED)
     file_now = OpenFile(big.number, big.time, big.seq)
     state = State(long, acquisition, file_now, big.time, types, long, names, -big.session, -big.session)
     file = file_path(LATEST_START, long, big.number, name_format)
@@ -172,6 +172,36 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     assert kept.epochs == found.epochs[len(found.epochs) - len(kept.epochs) :], "the newest are kept"
     by_session = name_format is NameFormat.SESSION and big is AS_TYPES_ALLOW
     assert len(kept.epochs) >= (1 if by_session else 8), "of a spool, the latest tells duplicates as well"
+    assert kept.partial
+    assert found.partial
+    same_names = kept.partial.base.state.names == found.partial.base.state.names
+    assert same_names or by_session, "so that the open file is made again under its number"
+
+
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from([Kind.FRAME, Kind.FRAME, Kind.FRAME, Kind.END]),
+        st.sampled_from([SCAN, FRAME_TYPES["Observation"]]),
+        st.integers(-(2**63), 2**63 - 1) | st.sampled_from([10**9, LATEST_START, -(2**63), 2**63 - 1]),
+        st.integers(-(2**63), 2**63 - 1) | st.none(),
+    ),
+    max_size=20,
+)
+
+
+@quick
+@given(FRAMES)
+def test_whatever_session_and_number_a_frame_says_can_be_committed(
+    said: list[tuple[Kind, int, int, int | None]],
+) -> None:
+    archive = MemoryArchive()
+    chosen = Settings(carry=(FRAME_TYPES["Observation"],), name_format=NameFormat.SESSION)
+    for at, (kind, code, session, num) in enumerate(said):
+        frame = kind is Kind.FRAME
+        label = Label(kind, "a" * 16, at, code, "x1", session, num) if frame else Label(kind, "a" * 16, at)
+        archive.take(Message(label, 1_546_344_000_000 + at, b"frame"), at, chosen)
+        found = checkpoint_of(archive)
+        assert decode(encode(found), STREAM) == found
 
 
 def test_one_that_is_too_large_is_refused_not_cut() -> None:

@@ -1,6 +1,10 @@
 """The design's segmentation table, row by row: where files begin and end, what they are called, what heads them."""
 
+from collections.abc import Sequence
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_segmentation_properties import NOON, STREAM, MemoryArchive
 from test_sequence import A, Message
 
@@ -287,6 +291,41 @@ def test_a_session_that_is_forgotten_gets_numbers_above_all_others() -> None:
         story.of(S + n, n, 0, "a").end(n)
     story.of(S, 99, 1, "b").end(99).of(S + 99, 100, 0, "c")
     assert numbers(story)[-2:] == ["001", f"{S + 99}_000"]
+
+
+def first_numbers(sessions: Sequence[int]) -> list[str]:
+    """Of the first file of each of these sessions, which follow one another."""
+    story = Story(BY_SESSION)
+    for n, session in enumerate(sessions):
+        story.of(session, n, 0, "a").end(n)
+    return [name.rpartition("_")[2].removesuffix(".g3") for name in story.names]
+
+
+HOUR, MONTH = 3600, 30 * 86400
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        pytest.param([S + MONTH], id="ahead for one session"),
+        pytest.param([S + MONTH + n * HOUR for n in range(10)], id="ahead for ten"),
+        pytest.param([S - MONTH], id="behind for one"),
+        pytest.param([S + MONTH, S - MONTH, S + 2 * MONTH], id="anything"),
+        pytest.param([*range(S + MONTH, S + MONTH + 9), *range(S - MONTH, S - MONTH + 9)], id="ahead, then behind"),
+    ],
+)
+def test_a_clock_that_was_wrong_for_a_while_makes_no_later_session_an_old_one(ahead: list[int]) -> None:
+    """Readers take _000 as a session's first file; so a new session has it, whatever ids there were before it."""
+    before, after = ([S + n * HOUR for n in range(*span)] for span in ((0, 20), (20, 90)))
+    assert set(first_numbers([*before, *ahead, *after])) == {"000"}
+
+
+@given(st.lists(st.integers(0, 30).map(lambda n: S + n * n * n)))
+def test_no_name_is_used_twice_however_many_sessions_come_back(sessions: list[int]) -> None:
+    story = Story(BY_SESSION)
+    for n, session in enumerate(sessions):
+        story.of(session, n, 0, "a").end(n)
+    assert len(set(story.names)) == len(sessions)
 
 
 def test_frames_without_a_session_are_named_by_their_time() -> None:
