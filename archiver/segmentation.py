@@ -215,8 +215,13 @@ def head(state: State, first: int | None) -> tuple[int, ...]:
     """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
     acquisition = state.acquisition
     assert acquisition
-    if _by_session(acquisition.settings) and is_session(state.session) and acquisition.start != state.session:
-        return ()  # they are another session's
+    if _by_session(acquisition.settings):
+        if is_session(state.session) and acquisition.start != state.session:
+            return ()  # they are another session's
+        if first not in _NEVER_SENT_AGAIN:
+            # sotodlib sorts a session's files by the times of their Scan frames, or of their first frame if they have
+            # none, and looks for its END in the last one: a file of what ends it must not begin with what began it.
+            return ()
     return tuple(code for code in state.carry if code != first)
 
 

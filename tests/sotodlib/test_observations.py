@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from analysis import ARCHIVE, PARTIAL, STREAM_ID, Analysis, Session, ended, finished_sessions, names
 from processes import Recorder, eventually
+from spt3g import core
 
 from compose.simulator import Simulator
 
@@ -35,6 +36,11 @@ def clean(recorder: Recorder) -> tuple[str, ...]:
 def recorded(recorder: Recorder) -> list[str]:
     """The files of the archive."""
     return [str(path.relative_to(recorder.data(ARCHIVE))) for path in recorder.files(ARCHIVE)]
+
+
+def types_of(path: Path) -> list[str]:
+    """The types of a file's frames."""
+    return [str(frame.type) for frame in core.G3File(str(path))]
 
 
 def test_a_session_through_many_faults_is_one_ended_observation(
@@ -175,6 +181,39 @@ def test_a_sender_that_sends_an_ended_session_again(
     assert recorded(recorder) == before + after
     assert found["observations"] == [ended(first, before), ended(second, names(second.id, len(after)))]
     assert (found["files"], found["missing"], found["unobserved"]) == (before + after, [], [])
+
+
+@pytest.mark.parametrize("how", ["after a rotation", "with the next connection"])
+def test_a_session_whose_end_is_alone_in_its_last_file(
+    recorder: Recorder, analysis: Analysis, clean: tuple[str, ...], how: str
+) -> None:
+    """sotodlib takes a file without Scan frames to begin with its first frame, and looks for END in the last file."""
+    recorder.create_topic()
+    with Simulator(realistic=True, stream_id=STREAM_ID) as simulator:
+        ingest = recorder.ingest(simulator.port)
+        archiver = recorder.archiver(*OBSERVATORY, *clean, *PARTIAL, archive=ARCHIVE)
+        first = Session(simulator).command("wait", "start", "frames 22 --rate 5")
+        if how == "after a rotation":
+            first.command("silence 1.5", "end")
+        else:
+            first.published(recorder)
+            ingest.kill()
+            # Nobody is connected; the sender keeps its latest Observation and Wiring for the next connection.
+            first.command("end")
+            recorder.ingest(simulator.port)
+            first.command("wait")
+        second = Session(simulator).command("start", "frames 3 --rate 5", "end")
+        archiver.await_line(rf"finished \S+{second.id}_\S+ \(end\)")
+
+    of_first = [name for name in recorded(recorder) if str(first.id) in name]
+    assert of_first == names(first.id, len(of_first))
+    assert len(of_first) >= 5
+    assert "Scan" not in types_of(recorder.data(ARCHIVE) / of_first[-1])
+    found = analysis.index(recorder.directory)
+    assert found["unobserved"] == of_first[-1:]
+    found = analysis.update(recorder.directory)
+    assert found["observations"] == [ended(first, of_first), ended(second, names(second.id, 1))]
+    assert (found["missing"], found["unobserved"]) == ([], [])
 
 
 @pytest.mark.parametrize("carry", ["Observation only", "the newest Wiring, which is a change"])

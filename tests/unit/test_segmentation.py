@@ -408,6 +408,14 @@ def test_frames_head_files_of_their_session_only() -> None:
     assert story.contents == ["O W a", "O2 b", "[O2] c"]
 
 
+def test_nothing_heads_a_file_of_a_session_that_begins_with_metadata() -> None:
+    """sotodlib would take it for an early file of the session, and look for its END in another."""
+    by_session = Settings(time_per_file=2_000, carry=(OBSERVATION, WIRING), name_format=NameFormat.SESSION)
+    story = Story(by_session).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a").of(S, 2, 3, "b")
+    story.of(S, 4, 4, "W2", WIRING).of(S, 4, 5, "O2", OBSERVATION).end(4)
+    assert story.contents == ["O W a", "[O] [W] b", "W2 O2"]
+
+
 def test_a_change_to_names_by_session_takes_effect_with_the_next_acquisition() -> None:
     story = Story(Settings(time_per_file=5_000)).of(S, 0, *O0).of(S, 1, 1, "a")
     story.settings = BY_SESSION

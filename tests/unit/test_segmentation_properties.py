@@ -488,7 +488,8 @@ class Sessions:
             number = self._numbers.get(start, 0)
             self._numbers[start] = number + 1
             of_session = self._session not in NAMING or self._session == start
-            heads = [value for _, code, value in self._carry if code != label.type] if of_session else []
+            headed = of_session and label.type not in (OBSERVATION, WIRING, NONE)
+            heads = [value for _, code, value in self._carry if code != label.type] if headed else []
             self.files.append((f"{start:010}"[:5] + f"/{name}/{start}_{number:03d}.g3", heads, []))
             self._open, self._begun = True, message.time
         self.files[-1][2].append(message.value)
