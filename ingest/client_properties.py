@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ingest.small_file import read_small_file
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9-]+)+|acks|debug|partitioner|retries")
 _LINE = re.compile(r"([^\s=:]*)\s*[=:]\s*(.*)", re.DOTALL)
 _PIECES = re.compile(r"[\s,;=]+")
@@ -56,7 +58,7 @@ def read_client_properties(path: Path) -> dict[str, str]:
     the next line, and elsewhere escapes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise ClientPropertiesError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -216,7 +218,7 @@ def _taken(found: dict[str, str], prefix: str, names: tuple[str, ...]) -> dict[s
 def _kind(name: str, path: str) -> str:
     """PEM, PKCS#12 or JKS, by what is in the file: in Java too, the type said need not be the true one."""
     try:
-        data = Path(path).read_bytes()
+        data = read_small_file(Path(path))
     except OSError as error:
         raise ClientPropertiesError(f"{name}: {path}: {error.strerror}") from None
     if b"-----BEGIN " in data:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.settings import host, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
+from ingest.small_file import read_small_file
 from ingest.source import ConnectTo, ListenOn
 from ingest.spool import LEAST_BYTES
 
@@ -42,8 +43,7 @@ def streams_of_file(path: Path, options: argparse.Namespace) -> list[StreamSetti
     import tomllib  # here, as a single stream needs none
 
     try:
-        with path.open("rb") as file:
-            said = tomllib.load(file)
+        said = tomllib.loads(read_small_file(path).decode())
     except OSError as error:
         raise StreamsFileError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -398,6 +398,10 @@ def test_unreadable_client_properties_are_wrong_usage(
     assert "hunter2" not in said
 
 
+def test_client_properties_without_an_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "File too large: above 4 MiB" in refused(capsys, "archiver", "--kafka-config", "/dev/zero")
+
+
 def test_which_kafka_setting_wins(tmp_path: Path) -> None:
     path = tmp_path / "client.properties"
     path.write_text("bootstrap.servers=file:1\nlinger.ms=9\n")

@@ -216,3 +216,8 @@ def test_the_example_in_help_is_a_file_of_streams(tmp_path: Path) -> None:
 def test_no_error_is_without_its_kind() -> None:
     with pytest.raises(StreamsFileError, match="No such file"):
         streams_of_file(Path("/nowhere/at/all"), make_parser().parse_args(["--streams", "f"]))
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(StreamsFileError, match="File too large: above 4 MiB"):
+        streams_of_file(Path("/dev/zero"), make_parser().parse_args(["--stream", "s"]))
