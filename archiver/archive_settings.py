@@ -4,6 +4,7 @@ So `verify`, `repair` and `replay` know where its checksums are without being to
 with other flags is refused instead of keeping them in two places. `archiver relocate` changes them.
 """
 
+import contextlib
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ import shlex
 from dataclasses import dataclass, replace
 
 from archiver import identity
+from archiver.checksums import CHECKSUMS
 from archiver.directory import Directory, make_private_directory
 from archiver.layout import ID
 from archiver.location import SETTINGS, Checksums, Location, check_apart
@@ -66,6 +68,13 @@ def read(location: Location) -> ArchiveSettings | None:
     return found
 
 
+def of_before(location: Location) -> ArchiveSettings:
+    """Those of an archive that has none: it is of an earlier version, or they were lost. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), location.private(CHECKSUMS):
+        return ArchiveSettings(Checksums.PRIVATE)
+    return ArchiveSettings()
+
+
 def write(location: Location, settings: ArchiveSettings) -> None:
     """Replace them, durably, all at once. Raises OSError."""
     with location.private() as private:
@@ -93,7 +102,7 @@ def kept(location: Location) -> Location:
     check_apart(location)
     found = read(location)
     if found is None:
-        return location
+        return replace(location, checksums=of_before(location).checksums)
     _check_not_becoming(location, found)
     return replace(location, checksums=found.checksums)
 
@@ -108,7 +117,7 @@ def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
     if location.private_dir and not is_in_use(location):
         check_not_left(location)
     if found is None:
-        found = ArchiveSettings(Checksums.BESIDE if is_in_use(location) else asked or Checksums.BESIDE)
+        found = of_before(location) if is_in_use(location) else ArchiveSettings(asked or Checksums.BESIDE)
     _check_not_becoming(location, found)
     if asked and asked is not found.checksums:
         why = (

@@ -176,7 +176,7 @@ def _make_way(old: Path, new: Path) -> None:
 def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -> bool:
     """Gives whether all are moved. Raises OSError."""
     found = archive_settings.read(location)
-    now = found or ArchiveSettings()
+    now = found or archive_settings.of_before(location)
     wanted = checksums or now.becoming or now.checksums
     if wanted is not now.checksums or now.becoming or checksums_move.others(location, wanted):
         archive_settings.write(location, replace(now, becoming=wanted))

@@ -66,6 +66,15 @@ def test_an_archive_of_before_has_its_sums_beside(tmp_path: Path) -> None:
         settle(location, Checksums.PRIVATE)
 
 
+def test_private_checksums_are_found_though_the_settings_were_lost(location: Location) -> None:
+    with location.data(str(Path(PATH).parent), make=True):
+        checksums.add(location, "crate1slot2", PATH, EMPTY)
+    (location.private_path / "archive.settings").unlink()
+    lost = Location(location.data_dir, location.private_dir)
+    assert archive_settings.kept(lost) == location
+    assert settle(lost, None) == location
+
+
 def test_one_that_has_not_been_moved_yet_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "data" / ".archiver" / "crate1slot2").mkdir(parents=True)
     location = Location(tmp_path / "data", tmp_path / "private")
