@@ -82,7 +82,7 @@ class Finalization:
                     promotion.add(*read(self._config, self._group, self._streams, _now_ms()))
                 position = self._position()
                 if position is None:
-                    self._latest = None
+                    self._latest = self._problem = None  # of whoever hands over now
                 if found := promotion.reached(position):
                     self._found(found)
                     self._latest = found

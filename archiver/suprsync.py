@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LATE_HOURS = 2.0
 """A file spans 10 minutes. What is further behind waits for something that doesn't come by itself."""
+OLD_SECONDS = 120.0
+"""Kafka is asked each 10 s. What it said longer ago still waits until what was finished by then is registered."""
 EVENT_SECONDS = 600.0
 """Events of `finalized` are kept forever: so many seconds lie between two, at least."""
 
@@ -48,7 +50,8 @@ class SupRsyncStatus:
         if self.problem:
             yield f"finalized_until: {self.problem}"
         if self.finalized and (hours := (now - self.finalized.time_ms / 1000) / 3600) > LATE_HOURS:
-            why = self.finalized.held_by or "files wait to be registered"
+            is_old = now - self.finalized.asked_ms / 1000 > OLD_SECONDS
+            why = "files wait to be registered" if is_old else self.finalized.held_by
             yield f"finalized_until: {hours:.1f} h behind: {why}"
 
 

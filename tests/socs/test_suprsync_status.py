@@ -11,8 +11,10 @@ from archiver.suprsync_sink import Registered
 NOW = 1_700_000_000.0
 
 
-def status(behind_s: float, held_by: str | None = None, problem: str | None = None) -> SupRsyncStatus:
-    finalized = FinalizedUntil(round((NOW - behind_s) * 1000), round(NOW * 1000), held_by)
+def status(
+    behind_s: float, held_by: str | None = None, problem: str | None = None, asked_s: float = 10
+) -> SupRsyncStatus:
+    finalized = FinalizedUntil(round((NOW - behind_s) * 1000), round((NOW - asked_s) * 1000), held_by)
     return SupRsyncStatus("timestreams", Registered({}, ""), 7, finalized, problem)
 
 
@@ -26,7 +28,8 @@ def test_what_is_behind_for_hours_is_said_with_what_holds_it_back() -> None:
     assert list(silent.warnings(NOW)) == [
         "finalized_until: 3.0 h behind: a: it is connected, and nothing newer has come"
     ]
-    assert list(status(3 * 3600).warnings(NOW)) == ["finalized_until: 3.0 h behind: files wait to be registered"]
+    waits = status(3 * 3600, "a: its file is open", asked_s=9000)
+    assert list(waits.warnings(NOW)) == ["finalized_until: 3.0 h behind: files wait to be registered"]
 
 
 def test_why_it_is_not_brought_up_to_date_is_said() -> None:
