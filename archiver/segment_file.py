@@ -329,6 +329,8 @@ def publish(
                 partials.publish(name, directory, final)
                 given = True
             except FileNotFoundError:
+                if partials.stat(name) is not None:  # others remove empty directories, where files were copied away
+                    raise OSError(errno.ENOENT, "its directory was removed just now", path) from None
                 if directory.stat(final) is None:
                     return None
             except FileExistsError:

@@ -463,6 +463,24 @@ def finished(partial: Path, data: bytes) -> bytes:
     return data
 
 
+def test_a_directory_that_is_removed_at_the_wrong_instant_is_made_again(
+    partial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a clean-up job does with one that is empty; the partial isn't taken for a lost one."""
+    data = finished(partial, b"whole")
+    given = Directory.publish
+
+    def cleaned_up(directory: Directory, name: str, to: Directory, new: str) -> None:
+        (tmp_path / PATH).parent.rmdir()
+        given(directory, name, to, new)
+
+    with monkeypatch.context() as changes:
+        changes.setattr(Directory, "publish", cleaned_up)
+        with pytest.raises(FileNotFoundError, match="removed just now"):
+            publish(partial, tmp_path, PATH, data)
+    assert publish(partial, tmp_path, PATH, data) == PATH, "again, as it is tried each second"
+
+
 def test_published_it_has_its_name_and_all_its_bytes(partial: Path, tmp_path: Path, links: str) -> None:
     data = finished(partial, b"whole")
     inode = partial.stat().st_ino
