@@ -5,7 +5,7 @@ the archive told of its files (account.py). From there come the settings of each
 couldn't have its own, and the digest that a rebuilt file must have. No I/O here: a `Target` takes what files hold.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,10 +82,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far the archive is. offset: what was closed before it is told of. settings: of what isn't told of yet."""
+    """How far the archive is. offset: what was closed before it is told of. settings: of what isn't told of yet.
+    open_first: epoch and seq of the first record of the file that is open at that offset, if one is; known: whether
+    that can be said."""
 
     offset: int
     settings: Settings
+    open_first: tuple[str, int] | None = None
+    known: bool = False
 
 
 class Content(Protocol):
@@ -169,7 +173,12 @@ class Rebuilding:
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(told)}
         self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in told}
         self._newest, self._last_told = reached.settings, told[-1].closing.offset if told else -1
+        self._open_first = reached.open_first
+        self._in_recorded = False  # in the archive's file, whatever ours is
+        self._in_recorded_until: tuple[str, int] | None = None
+        self._finished = 0  # how many of the files told of end before this record
         self._told_until = max(reached.offset, self._last_told) if told or start.cut else 0
+        self._recorded_until = max(reached.offset if reached.known else -1, self._last_told)
         self._recorded = told[0].settings if told else reached.settings
         until = wanted.until
         self._last_wanted = max(
@@ -203,6 +212,8 @@ class Rebuilding:
             return
         if not self._known:
             self._find_where(record)
+        identity = label.epoch, label.seq
+        self._begin_recorded(identity)
         while why := closes(self._state, label, time):
             self._close(why, record)
         if self.over:
@@ -219,20 +230,30 @@ class Rebuilding:
             self._cut = False
             self._carry_known = self._carry_known or label.kind is Kind.END
         self._state = state
+        if identity == self._in_recorded_until:
+            self._in_recorded = False
+
+    def _begin_recorded(self, identity: tuple[str, int]) -> None:
+        """If the archive has a file that begins with that record, note in which we are, and with which settings."""
+        if (number := self._by_first.get(identity)) is not None:
+            event = self._told_files[number]
+            self._in_recorded, self._recorded = True, event.settings
+            self._in_recorded_until = event.last.epoch, event.last.seq
+        elif identity == self._open_first:
+            self._in_recorded, self._recorded, self._in_recorded_until = True, self._newest, None
 
     def _told(self, record: Record) -> FileFinished | None:
         number = self._by_first.get((record.label.epoch, record.label.seq))
         return None if number is None else self._told_files[number]
 
     def _settings(self, record: Record) -> Settings:
-        if event := self._told(record):
-            self._recorded = event.settings
-        elif record.offset >= self._last_told:
-            self._recorded = self._newest
-        elif is_repeated(self._state, record.label):
-            # Files told of come after it, and none began with it: it was left out, whatever settings were before.
-            name_format = self._choice.name_format or NameFormat.SESSION
-            return replace(self._choice.over(self._recorded), name_format=name_format)
+        if not self._in_recorded:
+            if record.offset >= self._last_told:
+                self._recorded = self._newest
+            if record.offset < self._recorded_until and is_repeated(self._state, record.label):
+                # The archive went on after it, and it is in no file: it was left out, whatever settings were before.
+                name_format = self._choice.name_format or NameFormat.SESSION
+                return replace(self._choice.over(self._recorded), name_format=name_format)
         settings = self._choice.over(self._recorded)
         # Where a file begins that began before the topic does, only what was told can say.
         return replace(settings, time_per_file=_FOR_EVER) if self._cut else settings
@@ -253,6 +274,19 @@ class Rebuilding:
                 if before is None or before.why is not Why.TIME:
                     state = replace(state, acquisition=None, start_id=event.id)
                 self._adopt(before, replace(state, carry=event.carry), _seen_before(event, before))
+
+        if not self._known and self._state.file is None:
+            self._know_sessions(record)
+
+    def _know_sessions(self, record: Record) -> None:
+        """As the last file before this record left them: what is sent again of those is in no file, though we can't
+        know what else was so there."""
+        before = self._finished
+        while self._finished < len(self._told_files) and self._told_files[self._finished].offset <= record.offset:
+            self._finished += 1
+        if self._finished > before:
+            found = self._told_files[self._finished - 1].checkpoint.state
+            self._state = replace(self._state, session=found.session, num=found.num, names=found.names)
 
     def _is_only_their_cut(self, event: FileFinished) -> bool:
         return event.why is Why.TIME and self._choice.given
@@ -364,32 +398,3 @@ def _seen_before(event: FileFinished, before: FileFinished | None) -> list[tuple
         epochs[before.closing.epoch] = 0
     first = event.first
     return [*((epoch, _FOR_EVER) for epoch in epochs if epoch != first.epoch), (first.epoch, first.seq - 1)]
-
-
-def starts(
-    told: Sequence[FileFinished], wanted: Wanted, boundaries: Container[Why]
-) -> list[tuple[FileFinished | None, FileFinished | None]]:
-    """Where to read, in pieces: after which file told of (None: from the topic's first record), to the end of which
-    (None: to the end, or until nothing that is wanted comes any more). told: of one stream, in order.
-
-    boundaries: the reasons for which a file was closed that end an acquisition.
-    """
-    if wanted.only:
-        pieces: list[tuple[FileFinished | None, FileFinished | None]] = []
-        for number, event in enumerate(told):
-            if event.path in wanted.only:
-                before = told[number - 1] if number else None
-                if pieces and before is not None and pieces[-1][1] is before:
-                    pieces[-1] = pieces[-1][0], event
-                else:
-                    pieces.append((before, event))
-        return pieces
-    if wanted.since is None:
-        return [(None, None)]
-    last = None
-    for event in told:
-        if event.last.time >= wanted.since:
-            break
-        if event.why in boundaries:
-            last = event
-    return [(last, None)]

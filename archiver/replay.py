@@ -88,6 +88,7 @@ class Replay:
         streams = [stream for stream in there if stream in streams or not named]
         if not streams:
             self._say("there is nothing to rebuild: no stream has a topic that this user may read")
+        self._commits = self._history.committed(streams)  # first: what is closed by then will be told of
         account = self._account(streams if named else ())
         if not named:
             self._history.check_not_hidden(sorted(account.files.keys() - set(there)))
@@ -104,7 +105,6 @@ class Replay:
             streams = [stream for stream in streams if stream in theirs]
         found: set[str] = set()
         with ExitStack() as claims:
-            self._commits = self._history.committed(streams)
             ends = {stream: self._history.span(stream)[1] for stream in streams}
             if not self._dry_run:
                 location = archive_settings.settle(self._archive.location, self._archive.checksums)

@@ -12,7 +12,8 @@ from archiver.foreign import Labels
 from archiver.history import Commit, History
 from archiver.location import Location, Within
 from archiver.progress import Progress
-from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilding import Choice, Reached, Rebuilding, Rebuilt, Start, Wanted
+from archiver.rebuilding_pieces import starts
 from archiver.rebuilt_files import DryRun, IntoDirectory
 from archiver.segmentation import Settings, Why
 from ingest.topic import ContractError
@@ -120,10 +121,12 @@ class Rereading:
         if self.commit is None:
             return Reached(0, last)
         try:
-            acquisition = decode(self.commit.metadata, self.stream).state.acquisition
+            found = decode(self.commit.metadata, self.stream)
         except CheckpointError:  # of a program that isn't ours, or empty
-            acquisition = None
-        return Reached(self.commit.offset, acquisition.settings if acquisition else last)
+            return Reached(self.commit.offset, last)
+        acquisition, partial = found.state.acquisition, found.partial
+        first = (partial.first.epoch, partial.first.seq) if partial else None
+        return Reached(self.commit.offset, acquisition.settings if acquisition else last, first, known=True)
 
     def _load(self, places: Mapping[int, Place]) -> Carry:
         return Carry.load(places, self.location, _in_files, self._fetch)

@@ -10,19 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_segmentation_properties import FORWARD, SETTINGS, STREAM, MemoryArchive, quick, wild_logs
-from test_sequence import Killed, Message, killed_ingests
+from test_segmentation_properties import FORWARD, NOON, SETTINGS, STREAM, MemoryArchive, archived, quick, wild_logs
+from test_sequence import A, Killed, Message, killed_ingests
 
 from archiver.account import recent
 from archiver.carry import Carry
 from archiver.checkpoint import Checkpoint, Place, RecordId
 from archiver.event import FileFinished
+from archiver.layout import NameFormat
 from archiver.location import Location
-from archiver.rebuilding import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted, starts
+from archiver.rebuilding import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted
+from archiver.rebuilding_pieces import starts
 from archiver.segmentation import Settings, Why, closes
 from archiver.sequence import Record, first_whole
+from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
 
 LOGS = wild_logs().flatmap(killed_ingests)
 FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
@@ -96,6 +101,11 @@ class Telling(MemoryArchive):
         crc = google_crc32c.value(value)
         return Place("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
 
+    @property
+    def open_first(self) -> tuple[str, int] | None:
+        """The first record of the open file, if there is one."""
+        return (self._ids[0].epoch, self._ids[0].seq) if self.open else None
+
     def acquisitions(self) -> list[list[FileFinished]]:
         """Those that have ended, with their files."""
         found: list[list[FileFinished]] = [[]]
@@ -125,9 +135,10 @@ class MemoryContent:
 
 
 class MemoryTarget:
-    """disk: what was finished, by path, unless it isn't what was told; changed: the paths of that."""
+    """disk: what was finished, by path, unless it isn't what was told; changed: the paths of that. left_out: why."""
 
     def __init__(self) -> None:
+        self.left_out: list[str] = []
         self.disk: dict[str, bytes] = {}
         self.changed: list[str] = []
 
@@ -156,6 +167,7 @@ def rebuild(
     cut: int = 0,
     told_until: int = 0,
     choice: Choice = AS_RECORDED,
+    open_first: tuple[str, int] | None = None,
 ) -> MemoryTarget:
     """What comes of the log from the offset `cut` on."""
     target = MemoryTarget()
@@ -173,7 +185,15 @@ def rebuild(
         if wanted.only:
             wanted = Wanted(only=wanted.only - target.disk.keys() | {"another"})
         rebuilding = Rebuilding(
-            STREAM, start, told, choice, wanted, target, load, Reached(told_until, newest), through
+            STREAM,
+            start,
+            told,
+            choice,
+            wanted,
+            target,
+            load,
+            Reached(told_until, newest, open_first, known=told_until > 0),
+            through,
         )
         begin = cut if start.offset is None else start.offset
         for at, (label, time, value) in enumerate(log[begin:], begin):
@@ -181,6 +201,7 @@ def rebuild(
             if rebuilding.over:
                 break
         rebuilding.end()
+        target.left_out += [file.lacking for file in rebuilding.left_out]
     return target
 
 
@@ -216,7 +237,7 @@ def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
 def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
-    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut, len(killed.log))
+    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut, len(killed.log), open_first=archive.open_first)
     assert target.disk.items() <= archive.disk.items()
     assert whole(archive, cut) <= target.disk.keys()
 
@@ -227,7 +248,9 @@ def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) 
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
-    target = rebuild(killed.log, archive.told, Wanted(only=only), chosen, cut, len(killed.log))
+    target = rebuild(
+        killed.log, archive.told, Wanted(only=only), chosen, cut, len(killed.log), open_first=archive.open_first
+    )
     if only:
         assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
         assert whole(archive, cut) & only <= target.disk.keys()
@@ -269,6 +292,76 @@ def test_settings_that_changed(killed: Killed, choices: list[Settings], data: st
     for at, message in enumerate(log):
         archive.take(message, at, choices[sum(at >= change for change in changes)])
     newest = archive.open.settings if archive.open else choices[len(changes)]  # as its commit says
-    target = rebuild(log, archive.told, Wanted(), newest, told_until=len(log))
+    target = rebuild(log, archive.told, Wanted(), newest, told_until=len(log), open_first=archive.open_first)
     assert target.disk == archive.disk
     assert target.changed == []
+
+
+CHOICES = st.builds(
+    Choice,
+    st.sampled_from([None, 1, 5_000, 60_000]),
+    st.sampled_from([None, 0, 1_000, 60_000]),
+    st.sampled_from([None, *NameFormat]),
+    st.sampled_from([None, (), (FRAME_TYPES["Observation"],)]),
+)
+
+
+@settings(quick, max_examples=200)
+@given(LOGS, SETTINGS, CHOICES)
+def test_what_is_wanted_otherwise_is_as_if_recorded_so(killed: Killed, chosen: Settings, choice: Choice) -> None:
+    if not choice.given:
+        return
+    archive, other = Telling(killed.log, chosen), archived(killed.log, choice.over(chosen))
+    target = rebuild(
+        *(killed.log, archive.told, Wanted(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
+    )
+    assert target.disk == other.disk
+
+
+OBSERVATION, SCAN = FRAME_TYPES["Observation"], FRAME_TYPES["Scan"]
+BY_SESSION = Settings(name_format=NameFormat.SESSION)
+S = NOON // 1000
+
+
+def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
+    """A record each second: facts, and frames, of which it says type, session and frame_num."""
+    labels = [
+        Label(it, A, seq) if isinstance(it, Kind) else Label(Kind.FRAME, A, seq, it[0], None, *it[1:])
+        for seq, it in enumerate(records)
+    ]
+    return [Message(label, NOON + 1000 * n, b"%d;" % n) for n, label in enumerate(labels)]
+
+
+def test_with_another_gap_no_frame_is_left_out_that_is_in_a_file_by_date() -> None:
+    """It comes again within a file, after a silence: without what follows that in the archive's own file."""
+    log = said((OBSERVATION, S, 0), (SCAN, S, 1), (OBSERVATION, S, 0), (SCAN, S, 2), Kind.END)
+    chosen = Settings(carry=())
+    archive = Telling(log, chosen)
+    target = rebuild(log, archive.told, Wanted(), chosen, choice=Choice(gap=500))
+    assert sorted(target.disk.values()) == [b"0;", b"1;", b"2;", b"3;"]
+
+
+SENT_AGAIN = said(
+    *(Kind.START, (OBSERVATION, S, 0), (SCAN, S, 1), Kind.END, Kind.LOST),
+    *(Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0)),
+    *(Kind.START, (OBSERVATION, S + 3, 0), (SCAN, S + 3, 1), Kind.END),
+)
+
+
+@pytest.mark.parametrize("cut", range(len(SENT_AGAIN)))
+def test_what_is_sent_again_at_the_beginning_of_what_retention_has_left_is_no_file(cut: int) -> None:
+    archive = Telling(SENT_AGAIN, BY_SESSION)
+    target = rebuild(SENT_AGAIN, archive.told, Wanted(), BY_SESSION, cut, len(SENT_AGAIN))
+    assert set(target.left_out) <= {"its beginning has left the topic"}
+
+
+@pytest.mark.parametrize("after", [[], [(SCAN, S, 2)], [(OBSERVATION, S + 3, 0)]])
+def test_what_was_left_out_with_settings_that_no_file_has_is_no_file(after: list[tuple[int, int, int]]) -> None:
+    """By date; then by session, and only what is sent again comes; by date again, with an open file or without."""
+    log = said((OBSERVATION, S, 0), (SCAN, S, 1), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, *after)
+    archive = Telling([], Settings())
+    for at, message in enumerate(log):
+        archive.take(message, at, BY_SESSION if 3 <= at < 6 else Settings())
+    target = rebuild(*(log, archive.told, Wanted(), Settings()), told_until=len(log), open_first=archive.open_first)
+    assert target.disk == archive.disk
+    assert target.left_out == []
