@@ -12,7 +12,9 @@ from types import MappingProxyType
 
 from archiver.account import Account, Told
 from archiver.event import FileAdopted, FileFinished, RecordsLost
-from archiver.layout import SUMS, file_path
+from archiver.layout import SUMS, NameFormat, file_path
+from archiver.segmentation import NO_NUM, Settings, State, missing_between
+from archiver.used_names import find, recorded
 
 
 class Fault(StrEnum):
@@ -183,8 +185,7 @@ def of_stream(
             found.append(Finding(Fault.EVENT, event.stream, event.path, wrong, event))
         if event.path in contents:
             state = before.checkpoint.state if before and _follows(before, event, losses) else None
-            start = (state.session, state.num) if state else (None, 0)
-            missing = _missing(contents[event.path].runs, *start)
+            missing = _missing(contents[event.path].runs, state or State(event.stream), event.settings)
             if missing > event.missing:
                 text = f"{missing} frames are missing by frame_num; its event says {event.missing}"
                 found.append(Finding(Fault.UNTOLD, event.stream, event.path, text, event))
@@ -260,17 +261,19 @@ def _follows(before: FileFinished, event: FileFinished, losses: Sequence[Records
     )
 
 
-def _missing(runs: Sequence[Run], session: int | None, num: int) -> int:
-    """How many frames are missing before and between these, as segmentation counts them. session, num: before."""
-    missing = 0
+def _missing(runs: Sequence[Run], before: State, settings: Settings) -> int:
+    """How many frames are missing before and between these, as segmentation counts them. before: the state."""
+    by_session = settings.name_format is NameFormat.SESSION
+    missing, session, num, names = 0, before.session, before.num, before.names
     for run in runs:
-        if session is not None and run.session < session:
+        if not by_session and session is not None and run.session < session:
             continue
         if run.session != session:
-            session, num = run.session, run.last
-        else:
-            missing += max(0, run.first - num - 1)
-            num = max(num, run.last)
+            names = recorded(names, session, num) if by_session else names
+            known = find(names, run.session) if by_session else None
+            session, num = run.session, NO_NUM if known is None or known.num is None else known.num
+        missing += missing_between(num, run.first)
+        num = max(num, run.last)
     return missing
 
 

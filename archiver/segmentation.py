@@ -56,6 +56,8 @@ FileNumber = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
 
 LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
 """Frames that a G3 reader or writer makes for itself; files don't hold them."""
+NO_NUM = -(2**63)
+"""In place of a session's highest frame_num, if no frame of it has said one."""
 _NEVER_SENT_AGAIN = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 """By a G3NetworkSender on a connection; of all other types it sends the latest frame."""
 
@@ -103,7 +105,7 @@ class State(Struct, frozen=True, omit_defaults=True):
 
     start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
     the next file, in order of last arrival. session, num: the newest session_id that a frame named (of names by
-    session: the one that the last frame named), and the highest frame_num in it.
+    session: the one that the last frame named), and the highest frame_num in it (NO_NUM if none is known).
     """
 
     stream: StreamName
@@ -300,23 +302,28 @@ def _numbered(state: State, label: Label) -> _Numbered:
         return _Numbered(state.session, state.num, 0, names)
     if session != state.session:
         return _Numbered(session, num, 0, names)
-    return _Numbered(session, max(num, state.num), max(0, num - state.num - 1), names)
+    return _Numbered(session, max(num, state.num), missing_between(state.num, num), names)
 
 
 def _numbered_in_each(state: State, label: Label) -> _Numbered:
     """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
     its later sessions old ones."""
     session, num, names = label.session, label.num, state.names
-    if session is None or num is None:
+    if session is None:
         return _Numbered(state.session, state.num, 0, names)
-    highest: int | None = state.num
+    highest = state.num
     if session != state.session:
         names = recorded(names, state.session, state.num)
         known = find(names, session)
-        highest = known.num if known else None
-    if highest is None:
-        return _Numbered(session, num, 0, names)
-    return _Numbered(session, max(num, highest), max(0, num - highest - 1), names)
+        highest = NO_NUM if known is None or known.num is None else known.num
+    if num is None:
+        return _Numbered(session, highest, 0, names)
+    return _Numbered(session, max(num, highest), missing_between(highest, num), names)
+
+
+def missing_between(highest: int, num: int) -> int:
+    """How many frames are missing between the highest frame_num of a session and this one."""
+    return 0 if highest == NO_NUM else max(0, num - highest - 1)
 
 
 def _by_session(settings: Settings) -> bool:

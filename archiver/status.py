@@ -12,6 +12,8 @@ from msgspec import Struct
 from archiver.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.command import print_err, print_lines, print_out, run_client, table
 from archiver.history import Commit, History
+from archiver.layout import NameFormat
+from archiver.segmentation import State
 from archiver.tail import Entry, Tails
 from archiver.times import duration, iso, size
 from ingest.topic import Kind, Label
@@ -114,8 +116,9 @@ def status_of(
     frames_since = None
     if fact is None and lately:
         # What the state says reaches further back than we can read.
-        before = state.state.acquisition if state and commit and commit.offset >= lately[0].offset else None
-        frames_since = min(lately[0].time, before.start * 1000 if before else lately[0].time)
+        before = state.state if state and commit and commit.offset >= lately[0].offset else None
+        began = _began(before) if before else None
+        frames_since = lately[0].time if began is None else min(lately[0].time, began)
     partial = state.partial if state else None
     return Status(
         stream=stream,
@@ -136,6 +139,15 @@ def status_of(
         file_frames=partial.frames if partial else None,
         closing=str(state.closing.why) if state and state.closing else None,
     )
+
+
+def _began(state: State) -> int | None:
+    """When the acquisition that is on began, ms; of names by session, whose start is a session_id, its open file."""
+    if state.acquisition is None:
+        return None
+    if state.acquisition.settings.name_format is NameFormat.SESSION:
+        return state.file.start if state.file else None
+    return state.acquisition.start * 1000
 
 
 def _understood(stream: str, commit: Commit | None, span: tuple[int, int]) -> tuple[str | None, Checkpoint | None]:

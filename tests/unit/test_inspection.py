@@ -17,7 +17,7 @@ from archiver.event import FileFinished, RecordsLost
 from archiver.inspection import Contents, Fault, Finding, Run, of_stream
 from archiver.layout import NameFormat, file_path
 from archiver.location import Location
-from archiver.segmentation import Settings, State, Why, step
+from archiver.segmentation import Effect, Settings, State, Why, step
 from archiver.survey import contents, tree
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
@@ -102,28 +102,41 @@ def test_a_gap_between_files_is_missed_in_the_later() -> None:
     assert faults([events[1]], runs) == []
 
 
-@settings(deadline=None, max_examples=60)
+SESSIONS = [1, START, START + 1, START + 10, 10**13]
+"""Some of which can name files."""
+
+
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(
-        st.tuples(st.sampled_from([SCAN, SCAN, OBSERVATION]), st.integers(1, 2), st.integers(-2, 12)), max_size=12
+        st.tuples(st.sampled_from([SCAN, SCAN, OBSERVATION]), st.sampled_from(SESSIONS), st.integers(-2, 12)),
+        max_size=12,
     ),
-    st.tuples(st.sampled_from([None, 1, 2]), st.integers(0, 5)),
+    st.tuples(st.sampled_from([None, *SESSIONS]), st.integers(0, 5)),
+    st.sampled_from(NameFormat),
 )
 def test_missing_frames_are_counted_as_they_were_when_recorded(
-    tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[int, int, int]], before: tuple[int | None, int]
+    tmp_path_factory: pytest.TempPathFactory,
+    frames: list[tuple[int, int, int]],
+    before: tuple[int | None, int],
+    name_format: NameFormat,
 ) -> None:
     root = tmp_path_factory.mktemp("file")
-    data = b"".join(saying(code, session_id=session, frame_num=num) for code, session, num in frames)
-    (root / "x.g3").write_bytes(data)
+    recorded = []
     state = State("s", session=before[0], num=before[1])
+    chosen = Settings(name_format=name_format)
     for seq, (code, session, num) in enumerate(frames):
-        state, _ = step(state, Label(Kind.FRAME, A, seq, code, None, session, num), 1000, Settings())
+        state, effect = step(state, Label(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
+        if effect is not Effect.NOTHING:
+            recorded.append(saying(code, session_id=session, frame_num=num))
+    data = b"".join(recorded)
+    (root / "x.g3").write_bytes(data)
     missing = state.file.missing if state.file else 0
     seen = contents(root, "x.g3", 0, threading.Event(), lambda _: None)
-    assert (seen.bytes, seen.frames, seen.broken) == (len(data), len(frames), None)
+    assert (seen.bytes, seen.frames, seen.broken) == (len(data), len(recorded), None)
     assert seen.sha256 == hashlib.sha256(data).hexdigest()
     events = [event(1, 0, 9, checkpoint=Checkpoint(State("s", session=before[0], num=before[1])))]
-    events.append(event(2, 11, 20, missing=missing))
+    events.append(event(2, 11, 20, missing=missing, settings=chosen))
     told = {events[1].path: events[1]}
     assert [it for it in of_stream(events, [], told, {events[1].path: seen}) if it.fault is Fault.UNTOLD] == []
     if missing:

@@ -416,6 +416,18 @@ def test_nothing_heads_a_file_of_a_session_that_begins_with_metadata() -> None:
     assert story.contents == ["O W a", "[O] [W] b", "W2 O2"]
 
 
+def test_frames_without_a_frame_num_are_of_their_session_too() -> None:
+    """They are carried; whether they are sent again, nobody can say."""
+    story = Story(BY_SESSION).of(S, 0, None, "O", OBSERVATION).of(S, 1, None, "a").start(2).of(S, 3, None, "b")
+    story.start(4).of(S + 5, 5, None, "c").of(S + 5, 6, 7, "d").of(S + 5, 7, 9, "e")
+    assert story.contents == ["O a", "[O] b", "c d e"]
+    assert story.archive.state.file
+    assert story.archive.state.file.missing == 1, "before the first frame_num of a session none is"
+    story.settings = Settings()
+    story.of(S + 8, 8, None, "f").end(9).of(S + 8, 10, 5, "g")
+    assert story.archive.state.file.missing == 0
+
+
 def test_a_change_to_names_by_session_takes_effect_with_the_next_acquisition() -> None:
     story = Story(Settings(time_per_file=5_000)).of(S, 0, *O0).of(S, 1, 1, "a")
     story.settings = BY_SESSION
@@ -585,7 +597,7 @@ MISSING = [
     pytest.param([(2, 5), (1, 90), (2, 6)], 0, id="an older session's frame, sent again"),
     pytest.param([(1, 5), (None, 9), (1, None), (None, None), (1, 6)], 0, id="frames without numbers"),
     pytest.param([(1, -5), (1, -3)], 1, id="negative numbers"),
-    pytest.param([(-(2**63), -(2**63)), (-(2**63), 2**63 - 1)], 2**63 - 1, id="the largest gap, as far as it counts"),
+    pytest.param([(-(2**63), 1 - 2**63), (-(2**63), 2**63 - 1)], 2**63 - 1, id="the largest gap, as far as it counts"),
 ]
 
 

@@ -472,11 +472,11 @@ class Sessions:
             if there and label.type in (OBSERVATION, WIRING, NONE) and not (self._open and session == self._session):
                 return
             self._highest[session] = max(label.num, self._highest.get(session, label.num))
-            if session != self._session:
-                if self._session not in NAMING:
-                    self._highest.pop(self._session or 0, None)  # as it names no files, it isn't remembered
-                self._session = session
-                self._carry.clear()
+        if session is not None and session != self._session:
+            if self._session not in NAMING:
+                self._highest.pop(self._session or 0, None)  # as it names no files, it isn't remembered
+            self._session = session
+            self._carry.clear()
         if not self._open:
             if self._acquisition is None or silent:
                 self._acquisition = start_second(message.time), label.id or start_id or STREAM

@@ -12,7 +12,7 @@ from archiver.checkpoint import Closing, encode
 from archiver.commands import close, files, status
 from archiver.history import Commit
 from archiver.layout import NameFormat
-from archiver.segmentation import Why
+from archiver.segmentation import Settings, Why
 from archiver.status import Status, as_json, as_table, status_of
 from archiver.tail import Entry
 from ingest.settings import Flags
@@ -41,6 +41,17 @@ def test_the_state_says_further_back_than_can_be_read() -> None:
     assert "frames for over 1 h" in shown(found)
     behind = how(LATELY, Commit(7, encode(GOOD)))
     assert behind.frames_since == LATELY[0].time, "what came between isn't known"
+
+
+def test_a_session_id_is_no_time_since_when_frames_come() -> None:
+    """A crate's clock may be wrong by years, and a session longer than its file."""
+    state = GOOD.state
+    assert state.acquisition
+    assert state.file
+    assert GOOD.partial
+    by_session = replace(state.acquisition, start=10**9, settings=Settings(name_format=NameFormat.SESSION))
+    found = how(LATELY, Commit(10, encode(replace(GOOD, state=replace(state, acquisition=by_session)))))
+    assert found.frames_since == state.file.start
 
 
 def test_the_last_fact_is_shown_with_its_why_and_age() -> None:
