@@ -597,7 +597,9 @@ MISSING = [
     pytest.param([(2, 5), (1, 90), (2, 6)], 0, id="an older session's frame, sent again"),
     pytest.param([(1, 5), (None, 9), (1, None), (None, None), (1, 6)], 0, id="frames without numbers"),
     pytest.param([(1, -5), (1, -3)], 1, id="negative numbers"),
-    pytest.param([(-(2**63), 1 - 2**63), (-(2**63), 2**63 - 1)], 2**63 - 1, id="the largest gap, as far as it counts"),
+    pytest.param(
+        [(-(2**63), 1 - 2**63), (-(2**63), 2**63 - 1)], 2**63 - 1, id="the largest gap, as far as it counts"
+    ),
 ]
 
 
