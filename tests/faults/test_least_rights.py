@@ -44,6 +44,7 @@ LEAST: dict[str, set[Right]] = {
         (OF_GROUP, GROUP, "Read"),
     },
     "archiver --on-file": {(GROUPS, f"{GROUP}.on-file.", "Read")},
+    "archiver --suprsync-db": {(GROUPS, f"{GROUP}.suprsync-", "Read")},
     "files": {(TOPIC, FILES_TOPIC, "Read")},
     "status": {(PREFIX, FRAMES, "Read"), (OF_GROUP, GROUP, "Describe")},
     **{
@@ -290,6 +291,21 @@ def test_a_right_that_a_hand_over_lacks_is_named_and_nothing_is_left_out_once_it
             eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
     assert [program.stop() for program in (ingest, archiver)] == [0, 0]
     assert handed_over.read_text().split() == [str(path) for path in site.recorder.files()]
+
+
+def test_files_are_registered_and_said_to_be_final_with_the_least_rights(site: Site, tmp_path: Path) -> None:
+    pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
+    site.allow_least("ingest", "archiver", "archiver --suprsync-db")
+    hand_over = ("--suprsync-db", str(tmp_path / "suprsync.db"))
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver("--http", str(port := free_port()), *hand_over)
+        with sender.accept() as connection:
+            connection.sendall(scan(1) + flow(2))
+            archiver.await_line("registered /")
+            eventually(lambda: "g3_archiver_finalized_until" in get(port, "/metrics")[1], "up to when it is final")
+            assert get(port, "/healthz") == (200, "ok\n")
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]
+    assert "this user lacks" not in ingest.log + archiver.log
 
 
 def test_quarantine_needs_what_is_listed_and_names_what_it_lacks(site: Site) -> None:
