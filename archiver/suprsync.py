@@ -19,7 +19,7 @@ from archiver.finalization import Finalization
 from archiver.finalized_until import FinalizedUntil
 from archiver.finishing import ArchiveRoot
 from archiver.suprsync_db import DatabaseError, SupRsyncDatabase
-from archiver.suprsync_sink import Registered, SupRsyncSink
+from archiver.suprsync_sink import Outcome, Registered, SupRsyncSink
 from archiver.telling import Telling
 from archiver.timecode_files import TimecodeFiles
 
@@ -78,6 +78,7 @@ class SupRsync:
         self._timecode_files = TimecodeFiles(archive.location, self._database, instance_id)
         self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
         self._num_files = 0
+        self._counted_at: int | None = None  # how many were added by then
         self._telling: Telling | None = None
         self._finalization: Finalization | None = None
         self._told: tuple[float, int] | None = None  # when the last event was published, and its time
@@ -113,7 +114,7 @@ class SupRsync:
         """In the thread of Finalization, each time that there is something new."""
         self._publish(found)
         try:
-            self._num_files = self._database.count()
+            self._count_files()
             self._timecode_files.write(found, time.time())
         except (DatabaseError, OSError) as error:
             if self._problem is None:
@@ -123,6 +124,13 @@ class SupRsync:
             self._problem = str(error)
         else:
             self._problem = None
+
+    def _count_files(self) -> None:
+        """Once more if some have been added: of a million it takes half a second."""
+        added = self.sink.registered().counts[Outcome.REGISTERED]
+        if self._counted_at != added:
+            self._num_files = self._database.count()
+            self._counted_at = added
 
     def _publish(self, found: FinalizedUntil) -> None:
         assert self._telling

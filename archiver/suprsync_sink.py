@@ -88,13 +88,14 @@ class SupRsyncSink:
     def _register(self, event: FileFinished | FileSalvaged, abort: threading.Event) -> Outcome:
         path = self._location.data_dir / event.path
         md5 = event.md5 if isinstance(event, FileFinished) else None
-        known_md5 = self._database.md5_of(path)  # before gigabytes are read for an event that comes again
+        look = self._database.look(path)  # before gigabytes are read for an event that comes again
+        known_md5 = look.md5
         if known_md5 is None:
             found = self._md5(event, md5, abort)
             if isinstance(found, Outcome):
                 return found
             md5 = found
-            known_md5 = self._database.add(path, "/".join(path.parts[-3:]), md5, self._now())
+            known_md5 = self._database.add(path, "/".join(path.parts[-3:]), md5, self._now(), look)
         if known_md5 is None:
             self._last = str(path)
             log.info("%s: registered %s", event.stream, path)

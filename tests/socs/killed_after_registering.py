@@ -16,10 +16,15 @@ _add = suprsync_db.SupRsyncDatabase.add
 
 
 def _add_and_die(
-    self: suprsync_db.SupRsyncDatabase, local_path: Path, remote_path: str, md5: str, timestamp: float
+    self: suprsync_db.SupRsyncDatabase,
+    local_path: Path,
+    remote_path: str,
+    md5: str,
+    timestamp: float,
+    look: suprsync_db.Look,
 ) -> str | None:
     global _left
-    found = _add(self, local_path, remote_path, md5, timestamp)
+    found = _add(self, local_path, remote_path, md5, timestamp, look)
     _left -= 1
     if _left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
