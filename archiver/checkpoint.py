@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from archiver.layout import FILE, PartialName, parse_path
 from archiver.segmentation import Count, Milliseconds, State, TypeCode, Why
 from archiver.sequence import changes, undone, without_oldest
-from archiver.used_names import Used
+from archiver.used_names import Used, only
 from ingest.epoch import mark_of
 from ingest.topic import Kind
 
@@ -141,8 +141,8 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 def encode(checkpoint: Checkpoint) -> str:
     """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
 
-    If it is too long it says no longer where the archive is; then the oldest epochs are forgotten; then which
-    sessions there were before the open file, which so might be made again under another number; then more epochs.
+    If it is too long it says no longer where the archive is; then the oldest epochs are forgotten; then the other
+    sessions that there were before the open file (it is made again under its number all the same); then more epochs.
     """
     text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS and checkpoint.archive:
@@ -153,7 +153,7 @@ def encode(checkpoint: Checkpoint) -> str:
             checkpoint = _without_oldest_epoch(checkpoint)
             text = _ENCODER.encode(checkpoint).decode()
         if fewest and len(text) > MAX_CHARACTERS:
-            checkpoint = _without_sessions_of_base(checkpoint)
+            checkpoint = _without_other_sessions_of_base(checkpoint)
             text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
@@ -163,7 +163,8 @@ def encode(checkpoint: Checkpoint) -> str:
 
 def least(text: str, stream: str) -> str:
     """The same checkpoint in as few characters as may be, for a Kafka that takes fewer than usual: without where the
-    archive is, and of the epochs of each spool only the latest, which tells duplicates as well (sequence.py)."""
+    archive is, of the epochs of each spool only the latest, which tells duplicates as well (sequence.py), and without
+    other sessions before the open file than its own."""
     try:
         checkpoint = decode(text, stream)
     except CheckpointError:
@@ -173,7 +174,7 @@ def least(text: str, stream: str) -> str:
     spools = len({mark_of(epoch) for epoch, _ in checkpoint.epochs})
     while len(checkpoint.epochs) > spools:
         checkpoint = _without_oldest_epoch(checkpoint)
-    return encode(checkpoint)
+    return encode(_without_other_sessions_of_base(checkpoint))
 
 
 def decode(text: str, stream: str) -> Checkpoint:
@@ -212,13 +213,13 @@ def check_path(path: str) -> None:
         raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
 
 
-def _without_sessions_of_base(checkpoint: Checkpoint) -> Checkpoint:
-    if checkpoint.partial is None:
+def _without_other_sessions_of_base(checkpoint: Checkpoint) -> Checkpoint:
+    partial, acquisition = checkpoint.partial, checkpoint.state.acquisition
+    if partial is None or acquisition is None:
         return checkpoint
-    base = checkpoint.partial.base
-    names = replace(base.state.names, sessions=(), past=())
-    base = replace(base, state=replace(base.state, names=names))
-    return replace(checkpoint, partial=replace(checkpoint.partial, base=base))
+    names = only(partial.base.state.names, acquisition.start)
+    base = replace(partial.base, state=replace(partial.base.state, names=names))
+    return replace(checkpoint, partial=replace(partial, base=base))
 
 
 def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:

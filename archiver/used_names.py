@@ -98,6 +98,12 @@ def recorded(names: Names, session: int | None, num: int) -> Names:
     return _remembered(names, replace(find(names, session) or RecentSession(session), num=num))
 
 
+def only(names: Names, start: int) -> Names:
+    """The names without what is remembered of other sessions than that one, whose next number stays what it is."""
+    sessions = tuple(known for known in names.sessions if known.start == start)
+    return replace(names, sessions=sessions, past=tuple(it for it in names.past if it[0] <= start <= it[1]))
+
+
 def _numbered(names: Names, start: int, number: int) -> Names:
     known = find(names, start) or RecentSession(start)
     return _remembered(names, replace(known, number=max(known.number, number)))

@@ -31,7 +31,7 @@ from archiver.checkpoint import (
 from archiver.layout import LATEST_START, NameFormat, file_path
 from archiver.segmentation import Acquisition, OpenFile, Settings, State, Why, path
 from archiver.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
-from archiver.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession
+from archiver.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession, number_of_session
 from ingest.topic import Kind, Label
 from ingest.wire import FRAME_TYPES
 
@@ -174,8 +174,13 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     assert len(kept.epochs) >= (1 if by_session else 8), "of a spool, the latest tells duplicates as well"
     assert kept.partial
     assert found.partial
-    same_names = kept.partial.base.state.names == found.partial.base.state.names
-    assert same_names or by_session, "so that the open file is made again under its number"
+    before = found.partial.base.state.names
+    assert kept.partial.base.state.names == before or by_session
+    shortest = decode(least(text, found.state.stream), found.state.stream)
+    for short in (kept, shortest):
+        assert short.partial
+        number = number_of_session(short.partial.base.state.names, LATEST_START)
+        assert number == number_of_session(before, LATEST_START), "the open file is made again under its number"
 
 
 FRAMES = st.lists(
