@@ -1,0 +1,204 @@
+"""What is persisted or public, as this version makes it; `data/` holds it as it has to stay.
+
+    PYTHONPATH=.:tests/golden:tests/unit:tests/integration python -c 'import pinned; pinned.write()'
+
+writes it anew: for what is added; what is there may not change.
+
+Whoever has spools, commits, events, files, alerts and command lines of an older version goes on with this one.
+"""
+
+import argparse
+import gzip
+import importlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from test_account import SALVAGED, adopted, finished, lost, retired
+from test_checkpoint import IN_DECADES, largest
+from test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
+
+from archiver import checkpoint, event
+from archiver.__main__ import COMMANDS
+from archiver.__main__ import make_parser as archiver_parser
+from archiver.checkpoint import Checkpoint
+from archiver.event import FirstLoss
+from archiver.layout import NameFormat, PartialName, file_path
+from archiver.metrics import metrics as archiver_metrics
+from archiver.segmentation import Settings, State
+from archiver.told import Told
+from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
+from ingest.__main__ import make_parser as ingest_parser
+from ingest.bundle import bundled
+from ingest.disks import Disks
+from ingest.metrics import metrics as ingest_metrics
+from ingest.reception import Entry
+from ingest.spool_file import SpoolFileName, SpoolFileWriter
+from ingest.spool_state import SpoolState
+from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, Label, frames_topic
+
+DATA = Path(__file__).with_name("data")
+EPOCH = "0123456789abcdef"
+MARK = b"\x01\x02\x03\x04\x05\x06\x07\x08"
+LABELS = {
+    "start": Label(Kind.START, EPOCH, 1, 78, "crate1slot2"),
+    "frame": Label(Kind.FRAME, EPOCH, 2, 83, "crate1slot2", 1_546_344_000, 7),
+    "frame that says nothing": Label(Kind.FRAME, EPOCH, 3, 79),
+    "chunk": Label(Kind.FRAME, EPOCH, 4, 83, chunk=(2, 3)),
+    "end": Label(Kind.END, EPOCH, 5, 78),
+    "connected": Label(Kind.CONNECTED, EPOCH, 6, why="10.0.0.1:4532"),
+    "lost": Label(Kind.LOST, EPOCH, 7, why="the sender closed it"),
+    "quiet": Label(Kind.QUIET, EPOCH, 8),
+    "ingest started": Label(Kind.LOST, EPOCH, 0, why="ingest started", prev=("f" * 16, 9), unclean=True),
+    "operator": Label(Kind.LOST, EPOCH, 9, why="closed", prev=("f" * 16, 9), operator=True),
+    "rejected": Label(Kind.FRAME, EPOCH, 0, why="its CRC is wrong"),
+}
+ENTRIES = [
+    Entry(LABELS["ingest started"], MS),
+    Entry(LABELS["frame"], MS + 1, b"a frame"),
+    Entry(LABELS["rejected"], MS + 2, b"bad", rejected=True),
+    Entry(Label(Kind.FRAME, EPOCH, 4, 83), MS + 3, bytes(range(256)) * 5_000),
+    Entry(LABELS["quiet"], MS + 4),
+]
+"""One of them takes two chunks."""
+
+
+def headers() -> dict[str, list[tuple[str, str]]]:
+    """Kafka's headers of each kind of record, in order."""
+    return {name: [(key, value.decode()) for key, value in label.headers()] for name, label in LABELS.items()}
+
+
+def topics() -> dict[str, Any]:
+    """What topics are called, and created with."""
+    return {"frames": frames_topic("crate1slot2"), "files": FILES_TOPIC, "config": dict(FRAMES_TOPIC_CONFIG)}
+
+
+def checkpoints() -> dict[str, str]:
+    """A commit's metadata: of a stream that has just begun, and in the midst of finishing a file with everything."""
+    made = {str(name_format): checkpoint.encode(largest(IN_DECADES, name_format)) for name_format in NameFormat}
+    return {"begun": checkpoint.encode(Checkpoint(State("crate1slot2"))), **made}
+
+
+def events() -> dict[str, tuple[str, str]]:
+    """Key and value of each kind of event on g3.files."""
+    ctime = Settings(1, 1, NameFormat.CTIME, (87, 79, 83))
+    of: dict[str, event.Event] = {
+        "file": finished(0),
+        "file of other settings": finished(3, settings=ctime, carry=(79, 87), missing=7, md5="0" * 32),
+        "loss": lost(7, MS),
+        "losses": lost(7, MS, times=3, first=FirstLoss(5, MS - 9, "what")),
+        "loss of which little is known": lost(0, -1, records=None, since=None),
+        "salvaged": SALVAGED,
+        "retired": retired(finished(0)),
+        "adopted": adopted(finished(0).path),
+    }
+    return {name: (one.key, event.encode(one).decode()) for name, one in of.items()}
+
+
+def names() -> dict[str, str]:
+    """Files' paths, and their partials' names."""
+    paths = {
+        f"{form} {n}": file_path(1_546_344_000, "crate1slot2", n, form) for form in NameFormat for n in (0, 1234)
+    }
+    partials = {f"partial of {name}": str(PartialName(path, MS, "0123abcd")) for name, path in paths.items()}
+    return paths | partials
+
+
+def metrics() -> dict[str, list[str]]:
+    """Each metric: its type, and the names of its labels."""
+    found: dict[str, list[str]] = {}
+    ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), Disks(), NOW)
+    archiver = archiver_metrics(ARCHIVE, Told(), ALL_IS_WRITTEN, os.statvfs("/"), NOW)
+    for text in (ingest, archiver):
+        for family in text_string_to_metric_families(text.decode()):
+            labels = sorted({label for sample in family.samples for label in sample.labels})
+            found[family.name] = [family.type, *labels]
+    return dict(sorted(found.items()))
+
+
+def command_lines() -> dict[str, dict[str, dict[str, Any]]]:
+    """Each option of each program, command and agent: its variable, default, choices, how many values it takes."""
+    parsers: dict[str, argparse.ArgumentParser] = {"ingest": ingest_parser(), "archiver": archiver_parser()}
+    for name in COMMANDS:
+        parsers[f"archiver {name}"] = importlib.import_module(f"archiver.commands.{name}").make_parser()
+    for agent in (smurf_recorder, smurf_ingest, smurf_archiver):
+        parsers[agent.__name__.rpartition(".")[2]] = agent.make_parser()
+    return {name: _options(parser) for name, parser in parsers.items()}
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
+    found = {}
+    for action in parser._actions:
+        variable = re.search(r"\[([A-Z][A-Z_0-9]+)[],]", action.help or "")
+        said = {
+            "variable": variable and variable[1],
+            "default": _plain(action.default),
+            "nargs": action.nargs,
+            "choices": action.choices and sorted(map(str, action.choices)),
+            "required": action.required or None,
+        }
+        name = " ".join(action.option_strings) or action.dest
+        found[name] = {key: value for key, value in said.items() if value is not None}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value == argparse.SUPPRESS or isinstance(value, int | float | list | dict):
+        return None if value == argparse.SUPPRESS else value
+    return str(value).replace(str(Path.home()), "~")
+
+
+def spool_state() -> dict[str, str]:
+    """What a spool remembers beside its files, in hex: after a kill, and before its first record."""
+    boot = b"11111111-2222-3333-4444-555555555555"
+    return {
+        "killed": SpoolState(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
+        "new": SpoolState(0, 0, True, b"", None).packed().hex(),
+    }
+
+
+def spool_names() -> list[str]:
+    """What its files are called: one that is written, one that is complete."""
+    return [str(SpoolFileName(5, end, MARK)) for end in (None, 8)]
+
+
+def spool_file() -> bytes:
+    """A file of a spool with these records."""
+    with tempfile.TemporaryDirectory() as directory:
+        name = SpoolFileName(5, None, MARK)
+        writer = SpoolFileWriter(Path(directory), name)
+        writer.append(5, (pieces for pieces, _ in bundled(ENTRIES)))
+        os.close(writer.fd)
+        return (Path(directory) / str(name)).read_bytes()
+
+
+TEXTS: Mapping[str, Callable[[], Any]] = {
+    "headers": headers,
+    "topics": topics,
+    "checkpoints": checkpoints,
+    "events": events,
+    "names": names,
+    "metrics": metrics,
+    "command-lines": command_lines,
+    "spool-state": spool_state,
+    "spool-names": spool_names,
+}
+SPOOL_FILE = DATA / "spool-file.gz"
+
+
+def as_text(value: Any) -> str:
+    """As it lies in data/."""
+    return json.dumps(value, indent=1) + "\n"
+
+
+def write() -> None:
+    """Write data/ anew."""
+    DATA.mkdir(exist_ok=True)
+    for name, make in TEXTS.items():
+        (DATA / f"{name}.json").write_text(as_text(make()))
+    SPOOL_FILE.write_bytes(gzip.compress(spool_file(), mtime=0))
