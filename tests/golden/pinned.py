@@ -27,10 +27,14 @@ from archiver import checkpoint, event
 from archiver.__main__ import COMMANDS
 from archiver.__main__ import make_parser as archiver_parser
 from archiver.checkpoint import Checkpoint
-from archiver.event import FirstLoss
+from archiver.event import ArchiveFinalized, FirstLoss
+from archiver.finalized_until import FinalizedUntil
+from archiver.following import FollowerStatus
 from archiver.layout import NameFormat, PartialName, file_path
 from archiver.metrics import metrics as archiver_metrics
 from archiver.segmentation import Settings, State
+from archiver.suprsync import SupRsyncStatus
+from archiver.suprsync_sink import Outcome, Registered
 from archiver.told import Told
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from ingest.__main__ import make_parser as ingest_parser
@@ -42,6 +46,8 @@ from ingest.spool_file import SpoolFileName, SpoolFileWriter
 from ingest.spool_state import SpoolState
 from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, Label, frames_topic
 
+FOLLOWERS = [FollowerStatus("on-file", active=True)]
+SUPRSYNC = SupRsyncStatus("timestreams", Registered(dict.fromkeys(Outcome, 0), ""), 0, FinalizedUntil(MS, MS), None)
 DATA = Path(__file__).with_name("data")
 EPOCH = "0123456789abcdef"
 MARK = b"\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -87,7 +93,7 @@ def checkpoints() -> dict[str, str]:
 def events() -> dict[str, tuple[str, str]]:
     """Key and value of each kind of event on g3.files."""
     ctime = Settings(1, 1, NameFormat.CTIME, (87, 79, 83))
-    of: dict[str, event.Event] = {
+    of: dict[str, event.Event | ArchiveFinalized] = {
         "file": finished(0),
         "file of other settings": finished(3, settings=ctime, carry=(79, 87), missing=7, md5="0" * 32),
         "loss": lost(7, MS),
@@ -96,6 +102,7 @@ def events() -> dict[str, tuple[str, str]]:
         "salvaged": SALVAGED,
         "retired": retired(finished(0)),
         "adopted": adopted(finished(0).path),
+        "finalized": ArchiveFinalized("archiver", MS, None, "daq1"),
     }
     return {name: (one.key, event.encode(one).decode()) for name, one in of.items()}
 
@@ -113,7 +120,7 @@ def metrics() -> dict[str, list[str]]:
     """Each metric: its type, and the names of its labels."""
     found: dict[str, list[str]] = {}
     ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), Disks(), NOW)
-    archiver = archiver_metrics(ARCHIVE, Told(), ALL_IS_WRITTEN, os.statvfs("/"), NOW)
+    archiver = archiver_metrics(ARCHIVE, Told(), ALL_IS_WRITTEN, os.statvfs("/"), FOLLOWERS, SUPRSYNC, NOW)
     for text in (ingest, archiver):
         for family in text_string_to_metric_families(text.decode()):
             labels = sorted({label for sample in family.samples for label in sample.labels})
