@@ -101,7 +101,7 @@ class Comparison:
         self._numbers = {event.path: number for number, event in enumerate(known.events)}
         self._opens = {(it.first.epoch, it.first.seq): it for it in files}
         self._following: _Following | None = None
-        self._sent_again = SentAgain(known.stream, before[-1] if before else None)
+        self._sent_again = SentAgain(known.stream, before[-1] if before else None, known.events)
         self._finished = len(before)  # how many of the events' files are finished by now
         self._strays = Strays()
         self._maybe_sent_again = Strays()  # if files are named by session then, which the next one says, too

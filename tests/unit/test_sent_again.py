@@ -8,7 +8,7 @@ from frames import frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rebuilding import Telling
-from test_segmentation_properties import SETTINGS, STREAM, quick, recorded, wild_logs
+from test_segmentation_properties import NOON, SETTINGS, STREAM, quick, recorded, wild_logs
 from test_sequence import A, Killed, Message, killed_ingests
 
 from archiver.against_topic import Compared, Comparison, Recorded
@@ -17,6 +17,7 @@ from archiver.layout import NameFormat
 from archiver.location import Location
 from archiver.segmentation import Settings
 from ingest.topic import Kind, Label
+from ingest.wire import FRAME_TYPES
 
 
 def ended(log: list[Message]) -> list[Message]:
@@ -76,3 +77,28 @@ def test_with_settings_that_changed(killed: Killed, choices: list[Settings], dat
     formats = {chosen.name_format for chosen in used}
     if NameFormat.SESSION not in formats or formats == {NameFormat.SESSION}:
         assert found.findings == ()
+
+
+S = NOON // 1000
+OBSERVATION, SCAN = FRAME_TYPES["Observation"], FRAME_TYPES["Scan"]
+
+
+def test_of_a_topic_that_was_made_anew() -> None:
+    """Offsets begin again; what is sent again before its first file is recorded in a file of the topic before."""
+    first, again, second = (OBSERVATION, S, 0), (OBSERVATION, S, 0), (OBSERVATION, S + 3, 0)
+    records: list[Kind | tuple[int, int, int]] = [first, (SCAN, S, 1), Kind.END]
+    records += [Kind.CONNECTED, Kind.LOST] * 3 + [Kind.CONNECTED, again, Kind.LOST, Kind.START]
+    records += [second, (SCAN, S + 3, 1), Kind.END]
+    log = [
+        Message(Label(it, A, seq), NOON, b"")
+        if isinstance(it, Kind)
+        else Message(Label(Kind.FRAME, A, seq, it[0], None, *it[1:]), NOON, frame([(b"n", b"%d" % seq)]))
+        for seq, it in enumerate(records)
+    ]
+    archive = Telling([], Settings())
+    before, anew = log[:3], log[3:]
+    for topic in (before, anew):
+        for at, message in enumerate(topic):
+            archive.take(message, at, Settings(name_format=NameFormat.SESSION))
+    assert len(archive.told) == 2
+    assert compared(anew, archive) == Compared((), 2, 0, 0, sent_again=1)
