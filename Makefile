@@ -8,8 +8,9 @@ SOAK ?= 5m
 # pytest itself.
 WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
-# Not on the second Python, when all is tested: what is tested there is sotodlib's view, in an environment of its own.
-ONCE = $(if $(strip $(PYTEST)),,--ignore tests/sotodlib)
+# On the second Python, when all is tested: not what is the same there, as other programs' views and most faults are.
+ON_SECOND = unit golden integration ocs $(addprefix faults/test_,hostile_records.py hostile_state.py hostile_text.py)
+SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
 .PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
 
 help:  ## list the targets
@@ -28,7 +29,7 @@ ifeq ($(strip $(PYTEST)),)
 endif
 
 test-second: .venv/.ready  ## the same on the second one: the newest Python here, or the oldest that we support
-	@second=$$($(BIN)/python tests/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(ONCE); }; }
+	@second=$$($(BIN)/python tests/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
 
 schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/event.py
 	$(BIN)/python -m archiver.event > docs/g3.files.schema.json

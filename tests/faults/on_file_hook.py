@@ -24,7 +24,7 @@ def note(what: str, **more: object) -> None:
 
 variables = {name: value for name, value in os.environ.items() if name.startswith("G3_")}
 note("begin", event=json.loads(sys.stdin.read()), env=variables)
-print(f"looking at\n{os.environ['G3_KEY']} \x1b[31m")
+print(f"looking at\n{os.environ['G3_KEY']} \x1b[31m", flush=True)
 if (directory / "hang").exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     note("hangs")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,8 +231,13 @@ def test_without_checksums_there_are_none(recorder: Recorder) -> None:
     assert_same_tree(site.files(), site.files("undisturbed"))
 
 
-def test_whoever_forgets_it_is_told_and_leaves_nothing(recorder: Recorder) -> None:
-    site = Site(recorder)
+def test_whoever_forgets_it_is_told_and_leaves_nothing(kafka: str, stream: str) -> None:
+    # Below a short path: of both directories a commit has 160 characters, and pytest's own may take more.
+    with tempfile.TemporaryDirectory(prefix="g3") as short, Recorder(kafka, stream, Path(short)) as recorder:
+        forgotten(Site(recorder), recorder)
+
+
+def forgotten(site: Site, recorder: Recorder) -> None:
     archiver = site.archiver()
     archiver.await_line(f"recording {recorder.stream}$")
     site.source.start()
