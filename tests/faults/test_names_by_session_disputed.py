@@ -37,7 +37,7 @@ def test_a_stream_of_which_only_what_is_sent_again_comes(recorder: Recorder) -> 
         eventually(lambda: recorder.committed() == len(recorder.records()) >= cut + 3 * 4, "all committed")
         group = ("--group", f"{recorder.stream}.archive")
         status = partial(run_archiver, recorder.servers, "status", *group, "--stream", recorder.stream)
-        eventually(lambda: re.search(r"  0  -", status().stdout), "nothing behind, no file open")
+        eventually(lambda: bool(re.search(r"  0  -", status().stdout)), "nothing behind, no file open")
         delete_before(recorder.servers, frames_topic(recorder.stream), cut)
         following = streamer.another()
         with sender.accept() as connection:
