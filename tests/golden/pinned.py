@@ -32,6 +32,7 @@ from archiver.finalized_until import FinalizedUntil
 from archiver.following import FollowerStatus
 from archiver.layout import NameFormat, PartialName, file_path
 from archiver.metrics import metrics as archiver_metrics
+from archiver.operator_flags import default_who
 from archiver.segmentation import Settings, State
 from archiver.suprsync import SupRsyncStatus
 from archiver.suprsync_sink import Outcome, Registered
@@ -40,6 +41,7 @@ from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from ingest.__main__ import make_parser as ingest_parser
 from ingest.bundle import bundled
 from ingest.disks import Disks
+from ingest.environment import host_name
 from ingest.metrics import metrics as ingest_metrics
 from ingest.reception import Entry
 from ingest.spool_file import SpoolFileName, SpoolFileWriter
@@ -155,9 +157,13 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or value == argparse.SUPPRESS or isinstance(value, int | float | list | dict):
-        return None if value == argparse.SUPPRESS else value
-    return str(value).replace(str(Path.home()), "~")
+    """A default, without whose and which machine's it is."""
+    if value == argparse.SUPPRESS:
+        return None
+    if value is None or isinstance(value, int | float | list | dict):
+        return value
+    text = str(value).replace(str(Path.home()), "~")
+    return "USER@HOST" if text == default_who() else text.replace(f" on {host_name()}", " on HOST")
 
 
 def spool_state() -> dict[str, str]:
