@@ -22,7 +22,7 @@ from archiver.publishing_events import publish_events
 from archiver.reading_files import Unread, read_files
 from archiver.retirement import adopted_again
 from archiver.survey import Entry
-from archiver.times import size
+from archiver.times import counted, size
 from ingest.environment import host_name
 from ingest.topic_admin import TopicAdmin
 from ingest.topic_contract import FILES_WANTED
@@ -124,7 +124,7 @@ class Adoption:
             for it in self._adopted
         ]
         rows += [(path, "", "", f"not adopted: {why}") for path, why in sorted(self.refused.items())]
-        sums = [f"{_many(len(self._adopted), 'file')} {did}, {size(sum(it.bytes for it in self._adopted))}"]
+        sums = [f"{counted(len(self._adopted), 'file')} {did}, {size(sum(it.bytes for it in self._adopted))}"]
         if self._choice.recorded:
             sums.append(f"{self._choice.recorded:,} recorded already")
         if self.refused:
@@ -160,10 +160,6 @@ class Adoption:
         except OSError as error:
             return error.strerror or "it has been taken away"
         return "" if now == entry else "it was changed while it was read"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def _now() -> int:

@@ -5,15 +5,14 @@ with other flags is refused instead of keeping them in two places. `archiver rel
 """
 
 import contextlib
-import os
 import re
-import secrets
 import shlex
 from dataclasses import dataclass, replace
 
 from archiver import identity
 from archiver.checksums import CHECKSUMS
-from archiver.directory import Directory, make_private_directory
+from archiver.directory import make_private_directory
+from archiver.durable_file import replace_file
 from archiver.layout import ID
 from archiver.location import SETTINGS, Checksums, Location, check_apart
 
@@ -79,22 +78,6 @@ def write(location: Location, settings: ArchiveSettings) -> None:
     """Replace them, durably, all at once. Raises OSError."""
     with location.private() as private:
         replace_file(private, SETTINGS, formatted(settings).encode("ascii"))
-
-
-def replace_file(directory: Directory, name: str, data: bytes) -> None:
-    """Give a file that content, durably, all at once. Raises OSError."""
-    temporary = f"{name}.{secrets.token_hex(4)}"
-    fd = directory.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        directory.rename(temporary, directory, name)
-    except BaseException:
-        directory.unlink(temporary)
-        raise
-    directory.sync()
 
 
 def kept(location: Location) -> Location:

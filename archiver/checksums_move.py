@@ -6,11 +6,11 @@ a SHA256SUMS is nobody's to delete: such a file is kept in the private directory
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 
 from archiver import checksums, sums, survey
 from archiver.checksums import ChecksumsFile
+from archiver.durable_file import replace_file
 from archiver.layout import SUMS
 from archiver.location import Checksums, Location
 
@@ -86,18 +86,7 @@ def _write(location: Location, file: ChecksumsFile, lines: dict[str, str]) -> No
                 directory = opened.enter_context(location.data(file.within.below))
             except FileNotFoundError:
                 return
-        temporary = f"{SUMS}.{secrets.token_hex(4)}"
-        fd = scratch.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            with os.fdopen(fd, "wb") as opened_file:
-                opened_file.write(text)
-                opened_file.flush()
-                os.fsync(opened_file.fileno())
-            scratch.rename(temporary, directory, file.name)
-        except BaseException:
-            scratch.unlink(temporary)
-            raise
-        directory.sync()
+        replace_file(directory, file.name, text, scratch=scratch, prefix=SUMS)
 
 
 def _remove(location: Location, file: ChecksumsFile, keep: ChecksumsFile | None) -> None:

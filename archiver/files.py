@@ -16,7 +16,7 @@ from archiver.event import Event, FileAdopted, FileFinished, FileRetired, FileSa
 from archiver.history import History
 from archiver.layout import start_and_number
 from archiver.segmentation import State, Why
-from archiver.times import duration, iso, moment, size
+from archiver.times import counted, duration, iso, moment, size
 
 _PROG = "archiver files"
 _NO_STATE = Checkpoint(State(""))
@@ -246,7 +246,7 @@ def retired_as_table(events: Sequence[FileRetired]) -> str:
     """For people, with a line of sums at the end."""
     rows = [(moment(it.time), it.path, size(it.bytes), it.who, it.reason) for it in events]
     lines = table(("retired (UTC)", "file", " size", "by", "reason"), rows)
-    return f"{lines}\n{_many(len(events), 'file')} retired, {size(sum(it.bytes for it in events))}"
+    return f"{lines}\n{counted(len(events), 'file')} retired, {size(sum(it.bytes for it in events))}"
 
 
 _HEAD = ("start (UTC)", "stream", " length", " frames", " missing", " lost", " size", "closed", "file")
@@ -264,19 +264,19 @@ def as_table(found: Sequence[Entry]) -> str:
     adopted = [event for event in alone if isinstance(event, FileAdopted)]
     losses = [loss for acquisition in acquisitions for loss in acquisition.losses]
     losses += [event for event in alone if isinstance(event, RecordsLost)]
-    said = [_many(len(acquisitions), "acquisition"), _many(len(files), "file")]
+    said = [counted(len(acquisitions), "acquisition"), counted(len(files), "file")]
     held: list[Told] = [*(file.event for file in files), *salvaged, *adopted]
     said.append(size(sum(event.bytes for event in held)))
-    said.append(_many(sum(event.frames for event in held), "frame"))
+    said.append(counted(sum(event.frames for event in held), "frame"))
     if salvaged:
-        said.append(f"{_many(len(salvaged), 'file')} SALVAGED")
+        said.append(f"{counted(len(salvaged), 'file')} SALVAGED")
     if adopted:
-        said.append(f"{_many(len(adopted), 'file')} adopted")
+        said.append(f"{counted(len(adopted), 'file')} adopted")
     if retired := sum(it.retired is not None for it in (*files, *found) if not isinstance(it, Acquisition)):
-        said.append(f"{_many(retired, 'file')} retired")
+        said.append(f"{counted(retired, 'file')} retired")
     said.append(f"{sum(file.event.missing for file in files):,} missing")
     said.append(
-        f"LOST: {_lost(losses)} records, {_many(sum(loss.times for loss in losses), 'time')}"
+        f"LOST: {_lost(losses)} records, {counted(sum(loss.times for loss in losses), 'time')}"
         if losses
         else "nothing lost"
     )
@@ -347,7 +347,3 @@ def _alone_rows(event: FileSalvaged | FileAdopted, retired: FileRetired | None) 
 
 def _shown(path: str, retired: FileRetired | None) -> str:
     return f"{path} (retired)" if retired else path
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" + "s" * (count != 1)

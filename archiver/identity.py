@@ -5,11 +5,11 @@ whose files were brought here; an operator adds those by hand, as a refusal says
 """
 
 import contextlib
-import os
 import re
 import secrets
 from dataclasses import dataclass
 
+from archiver.durable_file import write_aside
 from archiver.layout import GROUP
 from archiver.location import Location
 
@@ -74,13 +74,8 @@ def create(location: Location, group: str) -> Identity:
     Raises OSError.
     """
     with location.private() as private:
-        temporary = f"{IDENTITY}.{secrets.token_hex(4)}"
-        fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        temporary = write_aside(private, IDENTITY, f"{new_id()} {group}\n".encode("ascii"))
         try:
-            with os.fdopen(fd, "w", encoding="ascii") as file:
-                file.write(f"{new_id()} {group}\n")
-                file.flush()
-                os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):  # another archiver was faster: its id it is
                 private.publish(temporary, private, IDENTITY)
         finally:

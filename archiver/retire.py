@@ -13,7 +13,7 @@ from archiver.history import History
 from archiver.location import Location, located
 from archiver.publishing_events import publish_events
 from archiver.retirement import Outcome, Plan, doubt, of_missing, of_named
-from archiver.times import moment, size
+from archiver.times import counted, moment, size
 from ingest.environment import host_name
 
 _PROG = "archiver retire"
@@ -90,7 +90,7 @@ def as_text(plan: Plan, *, dry_run: bool) -> str:
 def _sums(plan: Plan, *, dry_run: bool) -> str:
     outcomes = [it.outcome for it in plan.choices]
     now = plan.retire
-    said = f"{_many(len(now), 'file')} {'would be ' if dry_run else ''}retired"
+    said = f"{counted(len(now), 'file')} {'would be ' if dry_run else ''}retired"
     parts = [f"{said}, {size(sum(it.bytes for it in now))}" if now else said]
     for count, what in (
         (outcomes.count(Outcome.STILL_THERE), "of them still there, to be deleted by you"),
@@ -101,10 +101,6 @@ def _sums(plan: Plan, *, dry_run: bool) -> str:
         if count:
             parts.append(f"{count:,} {what}")
     return "; ".join(parts)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def _now() -> int:

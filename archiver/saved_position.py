@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import Message
 from msgspec import Struct
 
-from archiver.archive_settings import replace_file
+from archiver.durable_file import replace_file
 from archiver.history import History
 from archiver.location import Location
 from archiver.sink import PendingEvent

@@ -10,13 +10,13 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import stat
 import time
 from enum import Enum
 
 from archiver.abandoned import Abandoned
 from archiver.directory import Directory
+from archiver.durable_file import replace_file
 from archiver.layout import SUMS
 
 MOST_BYTES = 64 << 20
@@ -64,7 +64,7 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
                     _append(fd, _end(fd) if text is None else text, line, sums)
                 case _Line.ELSEWHERE:
                     assert text is not None
-                    _replace(directory, sums, _with_line(text, line), private)
+                    replace_file(directory, sums, _with_line(text, line), scratch=private, prefix=SUMS)
                     return
         finally:
             os.close(fd)
@@ -199,18 +199,3 @@ def _with_line(text: bytes, line: bytes) -> bytes:
     at = next((at for at, old in enumerate(kept) if _LINE.fullmatch(old) and _name(old) > name), len(kept))
     kept.insert(at, line)
     return b"\n".join(kept) + b"\n"
-
-
-def _replace(directory: Directory, sums: str, text: bytes, private: Directory) -> None:
-    temporary = f"{SUMS}.{secrets.token_hex(4)}"
-    fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        private.rename(temporary, directory, sums)
-    except OSError:
-        private.unlink(temporary)
-        raise
-    directory.sync()

@@ -7,12 +7,12 @@ like all others, once copies are safe.
 import logging
 import os
 import re
-import secrets
 import threading
 
 import yaml
 
 from archiver import timecodes
+from archiver.durable_file import write_aside
 from archiver.finalized_until import FinalizedUntil
 from archiver.location import Location
 from archiver.suprsync_db import SupRsyncDatabase
@@ -67,13 +67,8 @@ class TimecodeFiles:
             self._location.private() as private,
             self._location.data(parent, make=True) as directory,
         ):
-            temporary = f"{final}.{secrets.token_hex(4)}"
-            fd = private.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            temporary = write_aside(private, final, text.encode())
             try:
-                with os.fdopen(fd, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
                 private.publish(temporary, directory, final)
                 directory.sync()
             finally:

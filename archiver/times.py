@@ -63,6 +63,11 @@ def duration(time: int) -> str:
     return _two(whole, 86400, "d", 3600, "h")
 
 
+def counted(count: int, what: str) -> str:
+    """So many of these: 1 file, 1,234 files."""
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
 def size(count: int) -> str:
     """So many bytes: 512 B, 20.0 kB, 1.5 MB."""
     if count < 1000:

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,26 @@ class Source:
 
     def _flush(self) -> None:
         assert self._producer.flush(SECONDS) == 0
+
+
+@contextmanager
+def acquisitions_all_the_time(source: Source) -> Iterator[None]:
+    """One after the other, of two files each if files take 10 s, until the end of the block."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.05):
+            source.start()
+            source.scans(150, every=100)
+            source.end()
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sending.join()
 
 
 def all_committed(recorder: Recorder, sources: Sequence[Source], archive: str = "archive") -> bool:

@@ -39,6 +39,17 @@ class Site:
         """Record; flags: instead of those of the site."""
         return self.recorder.archiver(*FILES_OF_A_SECOND, *(flags or self.flags))
 
+    def with_second_file_open(self) -> Program:
+        """Record; the first file is finished, the second is open, and committed."""
+        archiver = self.archiver()
+        archiver.await_line(f"recording {self.recorder.stream}$")
+        self.source.start()
+        self.second()
+        self.second()
+        archiver.await_line(r"finished .* \(time\)")
+        self.await_commit()
+        return archiver
+
     def second(self, count: int = 20) -> None:
         """The frames of a file."""
         self.source.scans(count)
@@ -110,13 +121,7 @@ def nothing_foreign_in(data: Path) -> Iterator[None]:
 def test_nothing_but_files_while_it_records_is_killed_repaired_and_replayed(recorder: Recorder) -> None:
     site = Site(recorder)
     with nothing_foreign_in(site.data):
-        archiver = site.archiver()
-        archiver.await_line(f"recording {recorder.stream}$")
-        site.source.start()
-        site.second()
-        site.second()
-        archiver.await_line(r"finished .* \(time\)")
-        site.await_commit()
+        archiver = site.with_second_file_open()
         archiver.kill()
         archiver = site.archiver()
         archiver.await_line("going on with")
@@ -188,13 +193,7 @@ def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path
 def test_a_data_directory_is_moved_with_a_file_open(recorder: Recorder, tmp_path: Path, how: str) -> None:
     """Nothing is lost or doubled; the private directory knows which archive it is."""
     site = Site(recorder)
-    archiver = site.archiver()
-    archiver.await_line(f"recording {recorder.stream}$")
-    site.source.start()
-    site.second()
-    site.second()
-    archiver.await_line(r"finished .* \(time\)")
-    site.await_commit()
+    archiver = site.with_second_file_open()
     archiver.kill() if how == "killed" else archiver.stop()
     moved = tmp_path / "moved"
     shutil.move(site.data, moved)

@@ -4,12 +4,11 @@ import os
 import secrets
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives import Source
+from archives import Source, acquisitions_all_the_time
 from processes import SECONDS, Recorder, admin_client, eventually
 from recorded import Archive, clean_up, events_of
 from test_replay import ROTATING, Night
@@ -214,19 +213,10 @@ def test_while_an_archiver_records_and_is_killed_none_of_its_files_is_adopted(
 ) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()
-        source, over = Source(kafka, stream, epochs=0), threading.Event()
-
-        def send() -> None:
-            while not over.wait(0.05):
-                source.start()
-                source.scans(150, every=100)  # two files
-                source.end()
-
-        sending = threading.Thread(target=send)
+        source = Source(kafka, stream, epochs=0)
         archiver = recorder.archiver(*ROTATING, "--checksums", "private")
         archiver.await_line(f"recording {stream}")
-        sending.start()
-        try:
+        with acquisitions_all_the_time(source):
             for look in range(6):
                 archiver.await_line("finished")
                 if look % 3 == 2:
@@ -238,9 +228,6 @@ def test_while_an_archiver_records_and_is_killed_none_of_its_files_is_adopted(
                 assert done.returncode == (1 if look else 0)
                 assert done.stdout.count(": it ") == (1 if look else 0), "one of ours was taken for another's"
                 (recorder.data() / path).unlink()
-        finally:
-            over.set()
-            sending.join()
         eventually(lambda: recorder.committed() == len(recorder.records()), "all recorded")
         assert archiver.stop() == 0
         told = events_of(recorder, f"{stream}.archive")

@@ -2,12 +2,11 @@
 
 import secrets
 import shutil
-import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
-from archives import Source
+from archives import Source, acquisitions_all_the_time
 from processes import Recorder, eventually
 from recorded import Archive, clean_up
 from test_replay import ROTATING, Night, assert_no_difference
@@ -266,19 +265,10 @@ def test_while_an_archiver_records_and_a_job_deletes(kafka: str, stream: str, tm
     """Each file is retired as soon as it is deleted, or before; nothing is ever wrong but between the two."""
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()
-        source, over = Source(kafka, stream, epochs=0), threading.Event()
-
-        def send() -> None:
-            while not over.wait(0.05):
-                source.start()
-                source.scans(150, every=100)  # two files
-                source.end()
-
-        sending = threading.Thread(target=send)
+        source = Source(kafka, stream, epochs=0)
         archiver = recorder.archiver(*ROTATING)
-        sending.start()
         deleted: list[str] = []
-        try:
+        with acquisitions_all_the_time(source):
             for look in range(6):
                 archiver.await_line("finished", count=4 * (look + 1))
                 paths = [str(path.relative_to(recorder.data())) for path in recorder.files()[:-1]]
@@ -293,9 +283,6 @@ def test_while_an_archiver_records_and_a_job_deletes(kafka: str, stream: str, tm
                 done = recorder.command("repair")
                 assert done.returncode == 0, "a file was missing that was retired"
                 assert "rebuilt" not in done.stdout
-        finally:
-            over.set()
-            sending.join()
         eventually(lambda: recorder.committed() == len(recorder.records(frames_topic(stream))), "all recorded")
         assert archiver.stop() == 0
         assert recorder.command("verify", "--against-topic").returncode == 0

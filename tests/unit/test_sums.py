@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from archiver import sums
 from archiver.directory import Directory
+from archiver.durable_file import replace_file
 from archiver.layout import SUMS
 
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -97,7 +98,7 @@ def test_it_is_readable_by_all_and_leaves_nothing_else_behind(tmp_path: Path) ->
 def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / SUMS).mkdir()
     with Directory(tmp_path, "") as opened, pytest.raises(OSError, match=SUMS):
-        sums._replace(opened, SUMS, b"", opened)
+        replace_file(opened, SUMS, b"")
     assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]
 
 
