@@ -311,14 +311,14 @@ def _rows(entry: Entry) -> list[tuple[str, ...]]:
 
 
 def _figures(
-    length: int, frames: int, missing: int, losses: Sequence[RecordsLost], bytes: int
+    length: int, frames: int, missing: int, losses: Sequence[RecordsLost], size_bytes: int
 ) -> tuple[str, str, str, str, str]:
     return (
         duration(length),
         f"{frames:,}",
         f"{missing:,}" if missing else "",
         _lost(losses) if losses else "",
-        size(bytes),
+        size(size_bytes),
     )
 
 

@@ -83,8 +83,8 @@ def streams_option(flags: Flags) -> None:
 
 def time_option(flags: Flags, flag: str, what: str) -> None:
     """Add a flag that takes a time; gives ms."""
-    help = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
-    flags.add_argument(flag, type=_time, metavar="T", help=help)
+    meaning = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
+    flags.add_argument(flag, type=_time, metavar="T", help=meaning)
 
 
 def carried_types(names: Sequence[str]) -> tuple[int, ...]:

@@ -116,7 +116,7 @@ def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
         "record to that one; or, for a new archive, use another --group as well.",
         f"Were its files moved, or restored, to here? {_private(archive)} belongs to them: copy it, too.",
         "If that is gone, or files of two archives are one now, say that they are here:",
-        *(f"  echo {id} {archive.group} >> {path}" for id in ids),
+        *(f"  echo {one} {archive.group} >> {path}" for one in ids),
         f"nothing was recorded: {archive.root} isn't the archive of the group {archive.group}",
     )
 

@@ -46,11 +46,11 @@ class Progress:
         self._pieces[name] = _Piece(total, time.monotonic(), task)
         self._line_at = time.monotonic() + _LINE_SECONDS
 
-    def at(self, name: str, done: int, bytes: int) -> None:
-        """So much of it is done, with so many bytes."""
+    def at(self, name: str, done: int, done_bytes: int) -> None:
+        """So much of it is done: in the unit of `total`, and in bytes."""
         piece = self._pieces[name]
-        piece.done, piece.bytes = done, bytes
-        self._bars.update(piece.task, completed=done, bytes=bytes)
+        piece.done, piece.bytes = done, done_bytes
+        self._bars.update(piece.task, completed=done, bytes=done_bytes)
         now = time.monotonic()
         if self._bars.disable and now >= self._line_at:
             self._line_at = now + _LINE_SECONDS

@@ -177,7 +177,7 @@ class Replay:
             what = f"{stream}: {len(gone)} files have left the topic, the last of them {gone[-1].path}"
             (self._say if since is None and until is None else self._complain)(what)
         made = [it for it in done if it.outcome is not Outcome.RETIRED]
-        bytes = sum(it.bytes for it in made)
+        made_bytes = sum(it.bytes for it in made)
         if self._dry_run:
             left_out = len(done) - len(made)
             more = (
@@ -186,7 +186,7 @@ class Replay:
             self._progress.tell(_planned(stream, made) + more)
             return
         counts = ", ".join(f"{len(files)} {outcome}" for outcome, files in by_outcome.items() if files)
-        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(bytes)}" if made else ""))
+        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(made_bytes)}" if made else ""))
 
     def _left_out(self, file: Rebuilt) -> None:
         whose = file.path if file.told else f"a file of the acquisition in which {moment(file.first)} is"

@@ -200,8 +200,8 @@ def _row(status: Status, now: int) -> tuple[str, ...]:
     if status.problem:
         file = status.problem if status.file is None else f"{file} ({status.problem})"
     age = "" if status.file_start is None else duration(now - status.file_start)
-    bytes = "" if status.file_bytes is None else size(status.file_bytes)
-    return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, bytes)
+    written = "" if status.file_bytes is None else size(status.file_bytes)
+    return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, written)
 
 
 def _is_frame(label: Label | None) -> bool:

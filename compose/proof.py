@@ -100,7 +100,7 @@ def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Verdict:
         recorded=len(scans) + len(metadata),
         repeated=metadata.total() - len(metadata),
         lost=tuple(sorted((sent.scans - scans.keys()) | (sent.metadata - metadata.keys()))),
-        doubled=tuple(id for id, count in scans.items() if count > 1),
+        doubled=tuple(doubled for doubled, count in scans.items() if count > 1),
         unknown=tuple(unknown),
     )
 
@@ -132,5 +132,5 @@ def unsound(directory: Path) -> list[str]:
 
 
 def _some(ids: tuple[FrameId | None, ...]) -> str:
-    shown = [f"{id.session}/{id.num}" if id else "without a number" for id in ids[:5]]
+    shown = [f"{frame.session}/{frame.num}" if frame else "without a number" for frame in ids[:5]]
     return ", ".join(shown) + (", …" if len(ids) > len(shown) else "")

@@ -134,11 +134,11 @@ class Report:
         samples.append((now, stream.frames, stream.bytes))
         while now - samples[0][0] > RATE_SECONDS:
             samples.popleft()
-        since, frames, bytes = samples[0]
+        since, frames, frames_bytes = samples[0]
         seconds = max(now - since, 1.0)
         return {
             "frames_per_second": round((stream.frames - frames) / seconds, 3),
-            "bytes_per_second": round((stream.bytes - bytes) / seconds, 1),
+            "bytes_per_second": round((stream.bytes - frames_bytes) / seconds, 1),
         }
 
 

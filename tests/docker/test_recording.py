@@ -156,9 +156,9 @@ def _recorded(site: Site, stream: str) -> tuple[list[RecordedFrame], dict[FrameI
     frames, times = [], {}
     for path in site.files(stream):
         for frame in core.G3File(str(path)):
-            id = FrameId(frame["session_id"], frame["frame_num"])
-            frames.append(RecordedFrame(frame.type == core.G3FrameType.Scan, id))
-            times[id] = frame["time"].time / core.G3Units.s
+            frame_id = FrameId(frame["session_id"], frame["frame_num"])
+            frames.append(RecordedFrame(frame.type == core.G3FrameType.Scan, frame_id))
+            times[frame_id] = frame["time"].time / core.G3Units.s
     return frames, times
 
 
@@ -169,12 +169,12 @@ def _unexplained(lost: tuple[FrameId, ...], recorded: Mapping[FrameId, float], d
     """
     known = sorted(recorded)
     found = []
-    for id in lost:
-        sent_at = id.session + max(0, id.num - 2) / RATE
-        before = known[bisect(known, id) - 1]
-        after = recorded[before] if before.session == id.session else sent_at + 1.0
+    for one in lost:
+        sent_at = one.session + max(0, one.num - 2) / RATE
+        before = known[bisect(known, one) - 1]
+        after = recorded[before] if before.session == one.session else sent_at + 1.0
         if not any(outage.begin - 0.5 <= after and sent_at <= outage.end + 1.0 for outage in dead):
-            found.append(id)
+            found.append(one)
     return found
 
 

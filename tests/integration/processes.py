@@ -283,11 +283,11 @@ def committed(servers: str, group: str, *streams: str) -> list[int]:
 
 
 def run_archiver(
-    servers: str, *arguments: str, seconds: float = SECONDS, input: str | None = None
+    servers: str, *arguments: str, seconds: float = SECONDS, stdin: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure.
 
-    input: what it reads from stdin.
+    stdin: what it reads there.
     """
     done = subprocess.run(
         [sys.executable, "-m", "archiver", *arguments],
@@ -296,7 +296,7 @@ def run_archiver(
         text=True,
         timeout=seconds,
         check=False,
-        input=input,
+        input=stdin,
     )
     print(f"$ archiver {' '.join(arguments)}\n{done.stdout}{done.stderr}exit code {done.returncode}")
     assert "Traceback" not in done.stderr

@@ -36,12 +36,12 @@ class Archive:
             producer.produce(FILES_TOPIC, msgspec.json.encode(event), event.key.encode(), partition=0)
         assert producer.flush(SECONDS) == 0
 
-    def command(self, name: str, *arguments: str, input: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run one of archiver's commands on it, and give what came of it. input: its stdin."""
+    def command(self, name: str, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run one of archiver's commands on it, and give what came of it."""
         where = [] if name == "files" else ["--data-dir", str(self.root)]
         whose = ["--group", self.group]
         return run_archiver(
-            self._recorder.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS, input=input
+            self._recorder.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS, stdin=stdin
         )
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:

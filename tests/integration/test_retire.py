@@ -156,7 +156,7 @@ def test_of_a_topic_that_has_not_all_of_them_those_are_back_that_it_has(
 def test_files_are_named_on_stdin_or_by_their_directory_before_they_are_deleted(archive: Archive) -> None:
     files = archive.files
     named = [str(archive.root / files[0]), files[1], f"{archive.root}/x/../{files[2]}", "17000/x/y.g3", "SHA256SUMS"]
-    done = archive.command("retire", "-", input="\n".join([*named, ""]))
+    done = archive.command("retire", "-", stdin="\n".join([*named, ""]))
     assert done.returncode == 1
     assert "3 files retired" in done.stdout
     assert "3 of them still there" in done.stdout
@@ -170,14 +170,14 @@ def test_files_are_named_on_stdin_or_by_their_directory_before_they_are_deleted(
     clean_up(archive.root, files[:3])
     assert (archive.verify()[0], archive.command("repair").returncode, archive.files) == (0, 0, files[3:])
 
-    done = archive.command("retire", "-", input="\0".join([files[3], files[0], ""]))
+    done = archive.command("retire", "-", stdin="\0".join([files[3], files[0], ""]))
     assert done.returncode == 0
     assert "1 file retired" in done.stdout
     directories = sorted({path.rpartition("/")[0] for path in files})
     clean_up(archive.root, files[3:])
     assert archive.command("retire", *directories, "--reason", "all").returncode == 0
     assert (archive.verify()[0], set(archive.account.retired)) == (0, set(files))
-    done = archive.command("retire", "-", input="")
+    done = archive.command("retire", "-", stdin="")
     assert (done.returncode, done.stdout) == (0, "no PATH came from stdin: nothing to retire\n")
 
 

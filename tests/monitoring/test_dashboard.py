@@ -23,7 +23,7 @@ def test_it_is_found_and_finds_its_data() -> None:
 
 def test_each_panel_has_its_own_id_and_place() -> None:
     panels = DASHBOARD["panels"]
-    assert [id for id, times in Counter(panel["id"] for panel in panels).items() if times > 1] == []
+    assert [panel_id for panel_id, times in Counter(panel["id"] for panel in panels).items() if times > 1] == []
     places = [(panel["title"], panel["gridPos"]) for panel in panels]
     for title, place in places:
         assert place["x"] + place["w"] <= 24, title

@@ -74,8 +74,8 @@ def test_a_retired_file_that_is_back_is_adopted_if_it_is_named_and_has_its_bytes
     assert "when it was retired" in verdict(seen(file.path, "f" * 64), file, {})
 
 
-def seen(path: str, sha256: str, bytes: int = 100, broken: str | None = None) -> Seen:
-    return Seen(STREAM, path, Contents(bytes, sha256, 3, (), broken))
+def seen(path: str, sha256: str, size_bytes: int = 100, broken: str | None = None) -> Seen:
+    return Seen(STREAM, path, Contents(size_bytes, sha256, 3, (), broken))
 
 
 def test_what_has_been_read_must_be_whole_frames_and_no_copy() -> None:

@@ -17,9 +17,9 @@ OWN = Identity((OURS,), "archiver")
 THERE = "daq1:/data/night"
 
 
-def state(stream: str, id: str | None = None, files: int = 3) -> Checkpoint:
+def state(stream: str, archive_id: str | None = None, files: int = 3) -> Checkpoint:
     """What is committed of a stream."""
-    return Checkpoint(State(stream), files=files, archive=ArchiveMark(id, THERE) if id else None)
+    return Checkpoint(State(stream), files=files, archive=ArchiveMark(archive_id, THERE) if archive_id else None)
 
 
 def states(*found: Checkpoint) -> Mapping[str, Checkpoint]:

@@ -66,7 +66,7 @@ class Telling(MemoryArchive):
             assert record.label.type is not None
             self._brought[b"".join(record.value)] = record.label.type, record.offset
 
-    def _tell(self, why: Why, closing: Record, id: str, start: int, chosen: Settings) -> None:
+    def _tell(self, why: Why, closing: Record, acquisition_id: str, start: int, chosen: Settings) -> None:
         file = self.files[-1]
         data = file.bytes
         event = FileFinished(
@@ -74,7 +74,7 @@ class Telling(MemoryArchive):
             stream=STREAM,
             path=file.path,
             number=len(self.files),
-            id=id,
+            id=acquisition_id,
             start=start,
             suffix=self.state.names.number,
             settings=chosen,

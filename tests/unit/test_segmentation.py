@@ -27,18 +27,18 @@ class Story:
         self.archive = MemoryArchive()
         self._seq = 0
 
-    def frame(self, at: float, value: str = "s", *, type: int = SCAN, id: str | None = None) -> "Story":
-        return self._take(Label(Kind.FRAME, A, self._seq, type, id), at, value)
+    def frame(self, at: float, value: str = "s", *, frame_type: int = SCAN, stream_id: str | None = None) -> "Story":
+        return self._take(Label(Kind.FRAME, A, self._seq, frame_type, stream_id), at, value)
 
-    def of(self, session: int | None, at: float, num: int | None, value: str, type: int = SCAN) -> "Story":
+    def of(self, session: int | None, at: float, num: int | None, value: str, frame_type: int = SCAN) -> "Story":
         """A frame of a session, with that frame_num."""
-        return self._take(Label(Kind.FRAME, A, self._seq, type, None, session, num), at, value)
+        return self._take(Label(Kind.FRAME, A, self._seq, frame_type, None, session, num), at, value)
 
     def resent(self, at: float, session: int, *frames: tuple[int, str, int]) -> "Story":
         """A connection is made again, on which the sender begins with its latest metadata: frame_num, value, type."""
         self.fact(Kind.LOST, at).fact(Kind.CONNECTED, at)
-        for num, value, type in frames:
-            self.of(session, at, num, value, type)
+        for num, value, frame_type in frames:
+            self.of(session, at, num, value, frame_type)
         return self
 
     def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
@@ -47,8 +47,8 @@ class Story:
             self._take(Label(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
         return self
 
-    def start(self, at: float, id: str | None = None) -> "Story":
-        return self._take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], id), at, "START")
+    def start(self, at: float, stream_id: str | None = None) -> "Story":
+        return self._take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], stream_id), at, "START")
 
     def end(self, at: float) -> "Story":
         return self._take(Label(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
@@ -128,13 +128,13 @@ def test_quiet_is_no_frame() -> None:
     assert story.fact(Kind.QUIET, 10.5).why == [Why.GAP]
 
 
-@pytest.mark.parametrize("type", ["PipelineInfo", "EndProcessing"])
-def test_frames_that_g3_makes_for_itself_do_nothing(type: str) -> None:
-    assert Story().frame(0, type=FRAME_TYPES[type]).contents == [], "they open no file"
-    story = Story().frame(0, "a").frame(9, "x", type=FRAME_TYPES[type], id="other").frame(10.5, "b")
+@pytest.mark.parametrize("name", ["PipelineInfo", "EndProcessing"])
+def test_frames_that_g3_makes_for_itself_do_nothing(name: str) -> None:
+    assert Story().frame(0, frame_type=FRAME_TYPES[name]).contents == [], "they open no file"
+    story = Story().frame(0, "a").frame(9, "x", frame_type=FRAME_TYPES[name], stream_id="other").frame(10.5, "b")
     assert story.contents == ["a", "b"], "they aren't recorded, nor put off the gap"
     assert story.names == [f"{AT_NOON}_000.g3", "15463/crate1slot2/2019-01-01-12-00-10_000.g3"]
-    late = Story().frame(0, "a").frame(700, "x", type=FRAME_TYPES[type])
+    late = Story().frame(0, "a").frame(700, "x", frame_type=FRAME_TYPES[name])
     assert late.why == [None], "they close none"
 
 
@@ -193,7 +193,7 @@ def test_an_acquisition_in_the_same_second_goes_on_with_the_next_suffix() -> Non
 
 
 def test_the_same_second_under_another_id_takes_the_next_suffix_too() -> None:
-    story = Story().frame(0, id="x").end(0.1).frame(0.2, id="y")
+    story = Story().frame(0, stream_id="x").end(0.1).frame(0.2, stream_id="y")
     assert [name.split("/", 1)[1] for name in story.names] == [
         "x/2019-01-01-12-00-00_000.g3",
         "y/2019-01-01-12-00-00_001.g3",
@@ -452,7 +452,7 @@ def test_a_change_from_names_by_session_uses_none_again() -> None:
 def test_the_id_is_the_frames_else_the_starts_else_the_streams_name(
     of_frame: str | None, of_start: str | None, name: str
 ) -> None:
-    story = Story().start(0, of_start).frame(1, id=of_frame)
+    story = Story().start(0, of_start).frame(1, stream_id=of_frame)
     assert story.names == [f"15463/{name}/2019-01-01-12-00-01_000.g3"]
 
 
@@ -468,12 +468,14 @@ def test_the_starts_id_lasts_until_end_or_another_connection() -> None:
 
 def test_an_id_that_changes_stays_in_the_file_and_is_counted() -> None:
     story = Story(Settings(time_per_file=5_000))
-    story.frame(0, "a", id="x").frame(1, "b", id="y").frame(2, "c").frame(3, "d", id="x").frame(5, "e", id="y")
+    story.frame(0, "a", stream_id="x").frame(1, "b", stream_id="y").frame(2, "c").frame(3, "d", stream_id="x").frame(
+        5, "e", stream_id="y"
+    )
     assert story.contents == ["a b c d", "e"]
     assert {name.split("/")[1] for name in story.names} == {"x"}
     assert story.archive.state.acquisition
     assert story.archive.state.acquisition.other_ids == 2
-    story.end(6).frame(7, id="y")
+    story.end(6).frame(7, stream_id="y")
     assert story.archive.state.acquisition
     assert (story.archive.state.acquisition.id, story.archive.state.acquisition.other_ids) == ("y", 0)
 
@@ -483,40 +485,42 @@ def test_an_id_that_changes_stays_in_the_file_and_is_counted() -> None:
 
 def test_the_last_observation_heads_every_following_file() -> None:
     story = Story(Settings(time_per_file=5_000))
-    story.frame(0, "O1", type=OBSERVATION).frame(1, "a").frame(2, "O2", type=OBSERVATION)
+    story.frame(0, "O1", frame_type=OBSERVATION).frame(1, "a").frame(2, "O2", frame_type=OBSERVATION)
     story.frame(5, "b").frame(10, "c")
     assert story.contents == ["O1 a O2", "[O2] b", "[O2] c"]
 
 
 def test_nothing_heads_a_file_that_begins_with_its_type() -> None:
     story = Story(Settings(time_per_file=5_000))
-    story.frame(0, "O1", type=OBSERVATION).frame(5, "O2", type=OBSERVATION).frame(6, "a").frame(10, "b")
+    story.frame(0, "O1", frame_type=OBSERVATION).frame(5, "O2", frame_type=OBSERVATION).frame(6, "a").frame(10, "b")
     assert story.contents == ["O1", "O2 a", "[O2] b"]
 
 
 def test_end_forgets_the_carry() -> None:
-    assert Story().frame(0, "O", type=OBSERVATION).end(1).frame(2, "a").contents == ["O", "a"]
+    assert Story().frame(0, "O", frame_type=OBSERVATION).end(1).frame(2, "a").contents == ["O", "a"]
 
 
 @pytest.mark.parametrize("kind", [Kind.START, Kind.LOST, Kind.CONNECTED])
 def test_the_carry_outlives_a_start_and_a_connection(kind: Kind) -> None:
-    assert Story().frame(0, "O", type=OBSERVATION).fact(kind, 1).frame(2, "a").contents == ["O", "[O] a"]
+    assert Story().frame(0, "O", frame_type=OBSERVATION).fact(kind, 1).frame(2, "a").contents == ["O", "[O] a"]
 
 
 def test_the_carry_outlives_a_gap() -> None:
-    assert Story().frame(0, "O", type=OBSERVATION).frame(60, "a").contents == ["O", "[O] a"]
+    assert Story().frame(0, "O", frame_type=OBSERVATION).frame(60, "a").contents == ["O", "[O] a"]
 
 
 def test_several_types_head_a_file_in_order_of_last_arrival() -> None:
     story = Story(OBSERVATION_AND_WIRING)
-    story.frame(0, "O1", type=OBSERVATION).frame(1, "W1", type=WIRING).frame(2, "O2", type=OBSERVATION)
-    story.start(3).frame(4, "a").start(5).frame(6, "W2", type=WIRING).start(7).frame(8, "b")
+    story.frame(0, "O1", frame_type=OBSERVATION).frame(1, "W1", frame_type=WIRING).frame(
+        2, "O2", frame_type=OBSERVATION
+    )
+    story.start(3).frame(4, "a").start(5).frame(6, "W2", frame_type=WIRING).start(7).frame(8, "b")
     assert story.contents == ["O1 W1 O2", "[W1] [O2] a", "[O2] W2", "[O2] [W2] b"]
 
 
 def test_only_the_acquisitions_types_head_its_files() -> None:
     story = Story(OBSERVATION_AND_WIRING)
-    story.frame(0, "W", type=WIRING).frame(1, "O", type=OBSERVATION)
+    story.frame(0, "W", frame_type=WIRING).frame(1, "O", frame_type=OBSERVATION)
     story.settings = Settings()
     story.start(2).frame(3, "a")
     assert story.contents == ["W O", "[O] a"]
@@ -525,14 +529,14 @@ def test_only_the_acquisitions_types_head_its_files() -> None:
 def test_types_no_longer_carried_are_forgotten() -> None:
     """Else the state grows with every change of --carry, and with it what is committed."""
     story = Story(OBSERVATION_AND_WIRING)
-    story.frame(0, "W", type=WIRING).frame(1, "O", type=OBSERVATION)
+    story.frame(0, "W", frame_type=WIRING).frame(1, "O", frame_type=OBSERVATION)
     story.settings = Settings()
-    story.start(2).frame(3, "O2", type=OBSERVATION)
+    story.start(2).frame(3, "O2", frame_type=OBSERVATION)
     assert story.archive.state.carry == (OBSERVATION,)
 
 
 def test_a_type_that_the_wire_doesnt_name_can_be_carried() -> None:
-    story = Story(Settings(carry=(2**32 - 1,))).frame(0, "?", type=2**32 - 1).frame(60, "a")
+    story = Story(Settings(carry=(2**32 - 1,))).frame(0, "?", frame_type=2**32 - 1).frame(60, "a")
     assert story.contents == ["?", "[?] a"]
 
 
