@@ -1,5 +1,10 @@
 """What a site file and the command line may say, and what is said of what they may not."""
 
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +110,46 @@ def test_a_wrong_loglevel_is_a_usage_error(
     assert "LOGLEVEL: 'loud'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("level", ["trace", "debug", "info", "warn", "error", "critical"])
-def test_ocs_levels(site: Any, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
-    monkeypatch.setenv("LOGLEVEL", level)
-    site("SmurfRecorder", [])
+@contextmanager
+def unconfigured_log() -> Iterator[logging.Logger]:
+    """The root logger as a program finds it: without pytest's handlers, beside which no other is set up."""
+    root = logging.getLogger()
+    handlers, level, hooks = [*root.handlers], root.level, (sys.excepthook, threading.excepthook)
+    root.handlers.clear()
+    try:
+        yield root
+    finally:
+        for handler in root.handlers:
+            handler.close()  # which gives sys.stderr back, too
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook, threading.excepthook = hooks
+
+
+@pytest.mark.parametrize(
+    ("level", "lowest"),
+    [
+        ("trace", logging.DEBUG),
+        ("debug", logging.DEBUG),
+        ("info", logging.INFO),
+        (None, logging.INFO),
+        ("warn", logging.WARNING),
+        ("WARN", logging.WARNING),
+        ("error", logging.ERROR),
+        ("critical", logging.CRITICAL),
+    ],
+)
+def test_the_log_has_the_level_that_ocs_calls_so(
+    site: Any, monkeypatch: pytest.MonkeyPatch, level: str | None, lowest: int
+) -> None:
+    if level is None:
+        monkeypatch.delenv("LOGLEVEL", raising=False)
+    else:
+        monkeypatch.setenv("LOGLEVEL", level)
+    with unconfigured_log() as log:
+        site("SmurfRecorder", [])
+        assert log.level == lowest
+        assert log.handlers, "the log goes somewhere"
 
 
 def test_the_spool_stays_where_it_was_until_it_is_moved(site: Any, tmp_path: Path) -> None:
