@@ -53,11 +53,20 @@ class Connection:
     """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
 
     stream: its name, for the log. timeout: seconds without a byte after which the connection is closed.
-    max_frame_bytes: the largest frame. Raises ListenError at once.
+    max_frame_bytes: the largest frame. clock: in s. wait: for an event, at most so many s; whether it is set.
+    Raises ListenError at once.
     """
 
     def __init__(
-        self, stream: str, where: ConnectTo | ListenOn, timeout: float, max_frame_bytes: int, events: Events
+        self,
+        stream: str,
+        where: ConnectTo | ListenOn,
+        timeout: float,
+        max_frame_bytes: int,
+        events: Events,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         self._listener = listen(where) if isinstance(where, ListenOn) else None
         self._stream = stream
@@ -65,6 +74,8 @@ class Connection:
         self._timeout = timeout
         self._max_frame_bytes = max_frame_bytes
         self._events = events
+        self._clock = clock
+        self._wait = wait
         self._stopping = threading.Event()
         self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._attempted = -_LEAST_SECONDS_BETWEEN_ATTEMPTS
@@ -113,7 +124,7 @@ class Connection:
                 client, _ = self._listener.accept()
             except OSError:  # it has gone again
                 continue
-            self._attempted = time.monotonic()
+            self._attempted = self._clock()
             client.setblocking(False)
             return client
 
@@ -130,7 +141,7 @@ class Connection:
 
     def _connect(self) -> socket.socket:
         self._pause_between_attempts()
-        self._attempted = time.monotonic()
+        self._attempted = self._clock()
         assert isinstance(self._where, ConnectTo)
         error: OSError = ConnectionError("it has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -171,10 +182,10 @@ class Connection:
         """Read until the connection is lost; gives why. Raises Stopping."""
         splitter = Splitter(self._max_frame_bytes)
         more = self._poll_for(client, select.POLLIN)
-        now = time.monotonic()
+        now = self._clock()
         heard, quiet_at = now, now + QUIET_SECONDS
         while True:
-            now = time.monotonic()
+            now = self._clock()
             if now >= quiet_at:
                 self._events.quiet()
                 splitter.rest()
@@ -186,8 +197,8 @@ class Connection:
             ended = _fill(splitter, client)
             frames, garbage = _whole_frames(splitter)
             if frames and self._events.frames(frames):
-                quiet_at = time.monotonic() + QUIET_SECONDS
-            heard = time.monotonic()  # not before: what waits to be read while the spool is full has come, too
+                quiet_at = self._clock() + QUIET_SECONDS
+            heard = self._clock()  # not before: what waits to be read while the spool is full has come, too
             if garbage:
                 return garbage
             if ended:
@@ -227,10 +238,10 @@ class Connection:
 
     def _pause_between_attempts(self) -> None:
         """A peer that closes, or sends garbage, at once must not fill the log and the topic with that."""
-        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - time.monotonic())
+        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - self._clock())
 
     def _pause(self, seconds: float) -> None:
-        if self._stopping.wait(max(0.0, seconds)):
+        if self._wait(self._stopping, max(0.0, seconds)):
             raise Stopping
 
 

@@ -52,7 +52,7 @@ class _Answer:
 
 class HttpServer:
     """Serves until closed. metrics: gives them in Prometheus' text format; problems: what is wrong now, in words;
-    warnings: what is to be seen to, though it isn't unhealthy.
+    warnings: what is to be seen to, though it isn't unhealthy. clock: in s.
 
     All are called in this server's thread. `port`: which it listens on. Raises ListenError.
     """
@@ -63,10 +63,13 @@ class HttpServer:
         metrics: Callable[[], bytes],
         problems: Callable[[], Iterable[str]],
         warnings: Callable[[], Iterable[str]] = tuple,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._metrics = metrics
         self._problems = problems
         self._warnings = warnings
+        self._clock = clock
         self._collected = b""
         self._collected_at = float("-inf")
         self._connections: dict[asyncio.Task[None], None] = {}  # the longest connected first
@@ -154,7 +157,7 @@ class HttpServer:
         return _Answer(HTTPStatus.NOT_FOUND, b"there are /metrics and /healthz\n")
 
     def _collect(self) -> bytes:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._collected_at > _REUSE_SECONDS:
             self._collected = self._metrics()
             self._collected_at = now

@@ -4,14 +4,16 @@ import queue
 import socket
 import struct
 import threading
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import Any
 
+import psutil
 import pytest
 from frames import frame
+from processes import eventually
 
 from compose.tether import HOST, free_port
 from ingest.connection import Connection, Events, ListenError
@@ -20,28 +22,71 @@ from ingest.source import ConnectTo, ListenOn
 LIMIT = 1 << 20
 FRAME = frame([(b"key", b"blob")])
 SOON = 10.0  # s; a test that waits so long fails
+NEVER = 3600.0  # s; what takes so long has to be ended by something else
 
 Told = tuple[str, str | list[bytes] | None]
 
 
+class Clock:
+    """A connection's clock, in s, that goes only when a test says so. waiting_ends: at once, or else never."""
+
+    def __init__(self, *, waiting_ends: bool = True) -> None:
+        self.now = 0.0
+        self._waiting_ends = waiting_ends
+        self.readings = 0
+        """How often it was read."""
+        self.waits: queue.Queue[float] = queue.Queue()
+        """How long the connection waited, each time that it did."""
+        self._read = threading.Condition()
+
+    def __call__(self) -> float:
+        with self._read:
+            self.readings += 1
+            self._read.notify_all()
+        return self.now
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """As threading.Event.wait."""
+        if seconds > 0:
+            self.waits.put(seconds)
+            if not self._waiting_ends:
+                return event.wait(NEVER)
+            self.now += seconds
+        return event.is_set()
+
+    def await_readings(self, count: int) -> None:
+        """Return when it has been read that often in all."""
+        with self._read:
+            assert self._read.wait_for(lambda: self.readings >= count, SOON)
+
+
 @dataclass
 class Listener:
-    """Collects what a connection tells. on_frames runs in its thread, and says whether there was data."""
+    """Collects what a connection tells. on_frames runs in its thread, and says whether there was data.
+
+    times: of its clock, at which each kind of thing was told.
+    """
 
     on_frames: Callable[[], bool] = lambda: True
+    clock: Clock = field(default_factory=Clock)
     told: "queue.Queue[Told]" = field(default_factory=queue.Queue)
+    times: "defaultdict[str, list[float]]" = field(default_factory=lambda: defaultdict(list))
 
     def events(self) -> Events:
         """What to give to the Connection."""
         return Events(
-            connected=lambda peer: self.told.put(("connected", peer)),
+            connected=lambda peer: self._told("connected", peer),
             frames=self._frames,
-            quiet=lambda: self.told.put(("quiet", None)),
-            lost=lambda why: self.told.put(("lost", why)),
+            quiet=lambda: self._told("quiet", None),
+            lost=lambda why: self._told("lost", why),
         )
 
+    def _told(self, kind: str, what: str | list[bytes] | None) -> None:
+        self.times[kind].append(self.clock.now)
+        self.told.put((kind, what))
+
     def _frames(self, frames: list[bytes | memoryview]) -> bool:
-        self.told.put(("frames", [bytes(one) for one in frames]))
+        self._told("frames", [bytes(one) for one in frames])
         return self.on_frames()
 
     def next(self, kind: str) -> str | list[bytes] | None:
@@ -68,18 +113,24 @@ class Listener:
 
 @contextmanager
 def running(
-    where: ConnectTo | ListenOn, listener: Listener, timeout: float = 5.0
+    where: ConnectTo | ListenOn, listener: Listener, timeout: float = NEVER, clock: Clock | None = None
 ) -> Iterator[tuple[Connection, threading.Thread]]:
-    """A connection in its thread; it must stop promptly at the end."""
-    connection = Connection("s", where, timeout, LIMIT, listener.events())
+    """A connection in its thread, which ends with the block. clock: instead of the real one."""
+    its_clock: dict[str, Any] = {"clock": clock, "wait": clock.wait} if clock else {}
+    connection = Connection("s", where, timeout, LIMIT, listener.events(), **its_clock)
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()
     try:
         yield connection, thread
     finally:
-        connection.stop()
-        thread.join(2)
-        assert not thread.is_alive(), "it must stop promptly"
+        stop(connection, thread)
+
+
+def stop(connection: Connection, thread: threading.Thread) -> None:
+    """Stop it, and see that it ends, whatever it waits for: for that alone it would wait NEVER."""
+    connection.stop()
+    thread.join(SOON)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -112,9 +163,8 @@ def accept(server: socket.socket) -> socket.socket:
 
 def test_it_starts_before_the_sender_and_connects_when_that_appears(listener: Listener) -> None:
     port = free_port()
-    with running(ConnectTo(HOST, port), listener):
-        with pytest.raises(queue.Empty):
-            listener.told.get(timeout=0.2)
+    with running(ConnectTo(HOST, port), listener, clock=listener.clock):
+        listener.clock.waits.get(timeout=SOON)  # until it tries again
         with socket.create_server((HOST, port)) as server:
             server.settimeout(SOON)
             with accept(server) as sender:
@@ -123,25 +173,34 @@ def test_it_starts_before_the_sender_and_connects_when_that_appears(listener: Li
                 assert listener.frames(1) == [FRAME]
 
 
-def test_a_name_that_does_not_resolve_is_tried_again(listener: Listener) -> None:
-    with running(ConnectTo("no-such-host.invalid", 1), listener) as (_, thread):
-        thread.join(0.3)
-        assert thread.is_alive()
+def test_a_name_that_does_not_resolve_is_tried_again(
+    server: socket.socket, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, failures = socket.getaddrinfo, [socket.EAI_AGAIN, socket.EAI_NONAME]
+
+    def resolved(host: str, *arguments: Any, **named: Any) -> Any:
+        if host == "sender.invalid":
+            if failures:
+                raise socket.gaierror(failures.pop(), "no address yet")
+            host = HOST
+        return look_up(host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    where = ConnectTo("sender.invalid", server.getsockname()[1])
+    with running(where, listener, clock=listener.clock), accept(server):
+        listener.next("connected")
+    assert failures == []
 
 
 def test_a_sender_that_accepts_and_closes_is_asked_once_a_second_at_most(
     server: socket.socket, listener: Listener
 ) -> None:
-    asked = []
-    with running(to(server), listener):
+    with running(to(server), listener, clock=listener.clock):
         for _ in range(3):
             accept(server).close()
-            asked.append(time.monotonic())
             listener.next("connected")
             assert listener.why() == "the sender closed it"
-    intervals = [later - earlier for earlier, later in pairwise(asked)]
-    # The accept is seen a moment after the attempt, so two of them may seem closer than the attempts were.
-    assert all(0.95 <= interval < 3 for interval in intervals), intervals
+    assert listener.times["connected"][:3] == [0, 1, 2]
 
 
 def test_a_silent_connection_is_lost_and_made_anew(server: socket.socket, listener: Listener) -> None:
@@ -156,11 +215,14 @@ def test_a_silent_connection_is_lost_and_made_anew(server: socket.socket, listen
 
 
 def test_a_byte_now_and_then_keeps_a_connection(server: socket.socket, listener: Listener) -> None:
-    with running(to(server), listener, timeout=1), accept(server) as slow:
+    clock = listener.clock
+    with running(to(server), listener, timeout=1, clock=clock), accept(server) as slow:
         listener.next("connected")
         for at in range(8):
+            readings = clock.readings
             slow.sendall(FRAME[at : at + 1])
-            time.sleep(0.2)  # the sender's pace is what is tested
+            clock.await_readings(readings + 2)  # as a byte comes, and before waiting for another
+            clock.now += 0.4
         slow.sendall(FRAME[8:])
         while (told := listener.told.get(timeout=SOON)) == ("quiet", None):
             pass
@@ -168,14 +230,14 @@ def test_a_byte_now_and_then_keeps_a_connection(server: socket.socket, listener:
 
 
 def test_a_reader_held_up_longer_than_the_timeout_keeps_the_connection(server: socket.socket) -> None:
-    held_up = threading.Event()
+    clock = Clock()
 
     def wait_for_room() -> bool:
-        held_up.wait(0.6)
+        clock.now += 60
         return True
 
     listener = Listener(wait_for_room)
-    with running(to(server), listener, timeout=0.3), accept(server) as sender:
+    with running(to(server), listener, timeout=30, clock=clock), accept(server) as sender:
         listener.next("connected")
         sender.sendall(FRAME)
         assert listener.frames(1) == [FRAME]
@@ -249,27 +311,38 @@ def test_garbage_loses_the_connection_but_not_the_frames_before_it(
 # -- quiet ----------------------------------------------------------------------------------------------------
 
 
-def test_every_second_without_data_is_told(server: socket.socket, listener: Listener) -> None:
+def test_quiet_is_told_though_nothing_comes(server: socket.socket, listener: Listener) -> None:
     with running(to(server), listener), accept(server):
         listener.next("connected")
-        start = time.monotonic()
-        for second in (1, 2):
-            listener.next("quiet")
-            assert second - 0.1 < time.monotonic() - start < second + 0.9
-
-
-@pytest.mark.parametrize("data", [True, False])
-def test_data_puts_quiet_off_and_other_frames_do_not(server: socket.socket, data: bool) -> None:
-    listener = Listener(lambda: data)
-    with running(to(server), listener), accept(server) as sender:
-        listener.next("connected")
-        start = time.monotonic()
         for _ in range(2):
-            time.sleep(0.35)  # the sender's pace is what is tested
-            sender.sendall(FRAME)
-            listener.frames(1)
-        listener.next("quiet")
-        assert (time.monotonic() - start > 1.65) == data
+            listener.next("quiet")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        pytest.param([False] * 6, ["frames", "frames", "quiet"] * 3, id="every second without data"),
+        pytest.param([True] * 6, ["frames"] * 6, id="data puts it off"),
+        pytest.param([True, False, False, False], ["frames"] * 3 + ["quiet", "frames"], id="other frames don't"),
+    ],
+)
+def test_each_second_without_data_is_told_once(server: socket.socket, data: list[bool], told: list[str]) -> None:
+    """Frames that take half a second each. data: whether each is a data frame."""
+    clock, whether_data = Clock(), iter(data)
+
+    def take() -> bool:
+        clock.now += 0.5
+        return next(whether_data)
+
+    listener = Listener(take)
+    with running(to(server), listener, clock=clock):
+        with accept(server) as sender:
+            listener.next("connected")
+            for kind in told:
+                if kind == "frames":
+                    sender.sendall(FRAME)
+                listener.next(kind)
+        assert listener.why() == "the sender closed it", "and no more was told"
 
 
 # -- listening ------------------------------------------------------------------------------------------------
@@ -304,16 +377,13 @@ def test_a_silent_client_makes_room_for_another(listener: Listener) -> None:
 
 def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second_at_most(listener: Listener) -> None:
     port = free_port()
-    with running(ListenOn(HOST, port), listener):
-        heard = []
+    with running(ListenOn(HOST, port), listener, clock=listener.clock):
         for _ in range(3):
             with socket.create_connection((HOST, port), SOON) as client:
                 client.sendall(b"garbage instead of a frame")
                 listener.next("connected")
-                heard.append(time.monotonic())
                 assert listener.why().startswith("garbage")
-    intervals = [later - earlier for earlier, later in pairwise(heard)]
-    assert all(0.95 <= interval < 3 for interval in intervals), intervals
+    assert listener.times["connected"] == [0, 1, 2]
 
 
 def test_a_port_that_is_taken_is_told_at_once(server: socket.socket, listener: Listener) -> None:
@@ -328,26 +398,25 @@ def test_the_port_is_free_again_after_a_stop(listener: Listener) -> None:
         with running(ListenOn(HOST, port), listener) as (connection, thread):
             with socket.create_connection((HOST, port), SOON):
                 listener.next("connected")
-                promptly(connection, thread)
+                stop(connection, thread)
             assert listener.why() == "ingest stopped"
 
 
 # -- stopping -------------------------------------------------------------------------------------------------
 
 
-def promptly(connection: Connection, thread: threading.Thread) -> None:
-    """Stop it, and see that it returns at once."""
-    start = time.monotonic()
-    connection.stop()
-    thread.join(SOON)
-    assert time.monotonic() - start < 0.9, "sooner than at its next look, each second"
-
-
 def test_stop_while_nobody_answers(listener: Listener) -> None:
-    with running(ConnectTo(HOST, free_port()), listener) as (connection, thread):
-        thread.join(0.2)
-        promptly(connection, thread)
+    clock = Clock(waiting_ends=False)
+    with running(ConnectTo(HOST, free_port()), listener, clock=clock) as (connection, thread):
+        clock.waits.get(timeout=SOON)  # until it tries again
+        stop(connection, thread)
     assert listener.told.empty(), "there was no connection to lose"
+
+
+def connecting_to(address: tuple[str, int]) -> bool:
+    """Whether this process connects there and isn't connected yet."""
+    connections = psutil.Process().net_connections("tcp")
+    return any(it.raddr == address and it.status == psutil.CONN_SYN_SENT for it in connections)
 
 
 def test_stop_while_a_connect_hangs(listener: Listener) -> None:
@@ -357,8 +426,8 @@ def test_stop_while_a_connect_hangs(listener: Listener) -> None:
         deaf.listen(0)
         filler.connect(deaf.getsockname())
         with running(to(deaf), listener) as (connection, thread):
-            thread.join(0.2)
-            promptly(connection, thread)
+            eventually(lambda: connecting_to(deaf.getsockname()), "it connects", SOON)
+            stop(connection, thread)
     assert listener.told.empty()
 
 
@@ -367,14 +436,14 @@ def test_stop_while_reading_half_a_frame(server: socket.socket, listener: Listen
         listener.next("connected")
         sender.sendall(FRAME + FRAME[:9])
         assert listener.frames(1) == [FRAME]
-        promptly(connection, thread)
+        stop(connection, thread)
         assert listener.why() == "ingest stopped"
 
 
 def test_stop_while_listening(listener: Listener) -> None:
-    with running(ListenOn(HOST, free_port()), listener) as (connection, thread):
-        thread.join(0.1)
-        promptly(connection, thread)
+    with running(ListenOn(HOST, free_port()), listener, clock=listener.clock) as (connection, thread):
+        listener.clock.await_readings(1)  # how long ago the last one came
+        stop(connection, thread)
     assert listener.told.empty()
 
 
@@ -383,5 +452,5 @@ def test_stop_before_run(server: socket.socket, listener: Listener) -> None:
     connection.stop()
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()
-    thread.join(2)
+    thread.join(SOON)
     assert not thread.is_alive()
