@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,41 +41,54 @@ class OwnVenv:
 
         Raises VenvError, IndexUnreachable.
         """
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
-        home = cache / f"{self.name}-venv"
-        wanted = hashlib.sha256(self.requirements.read_bytes()).hexdigest()
-        if _made_of(home) == wanted:
-            return home / "bin" / "python"
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / f"{self.name}-venv.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be making it
-            if _made_of(home) != wanted:
-                self._make(home)
-                (home / "ready").write_text(wanted)
-        return home / "bin" / "python"
+        digest = hashlib.sha256(self.requirements.read_bytes()).hexdigest()
+        return made_once(self.name, digest, self.size, self._make) / "bin" / "python"
 
     def _make(self, home: Path) -> None:
-        what = f"Installing {self.name} into an environment of its own, once ({self.size})"
-        print(what, file=sys.stderr, flush=True)
-        shutil.rmtree(home, ignore_errors=True)
-        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        try:
-            venv.create(home, with_pip=True)
-            with tempfile.TemporaryFile("w+") as said:
-                done = subprocess.run(
-                    # All are in the list, so nothing is resolved; and nothing is compiled, which could take for ever.
-                    [*pip, "--no-deps", "--only-binary", ":all:", "--requirement", str(self.requirements)],
-                    stdout=said,
-                    stderr=subprocess.STDOUT,
-                )
-                said.seek(0)
-                output = said.read()
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise VenvError(f"no environment for {self.name} can be made: {error}") from error
-        if done.returncode:
-            raised = IndexUnreachable if _UNREACHABLE.search(output) else VenvError
-            python = ".".join(map(str, sys.version_info[:3]))
-            raise raised(f"{self.name} can't be installed with Python {python}: {output[-1000:]}")
+        venv.create(home, with_pip=True)
+        # All are in the list, so nothing is resolved; and nothing is compiled, which could take for ever.
+        what = ["--no-deps", "--only-binary", ":all:", "--requirement", str(self.requirements)]
+        install(self.name, [str(home / "bin" / "python"), "-m", "pip"], what)
+
+
+def made_once(name: str, digest: str, size: str, make: Callable[[Path], None]) -> Path:
+    """The directory of the environment of that name, which `make` makes if this user hasn't got it yet.
+
+    digest: of what it is made of; it is made anew if that has changed. size: what it takes to make it, for people.
+    Raises VenvError, IndexUnreachable.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
+    home = cache / f"{name}-venv"
+    if _made_of(home) == digest:
+        return home
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be making it
+        if _made_of(home) != digest:
+            print(f"Installing {name} into an environment of its own, once ({size})", file=sys.stderr, flush=True)
+            shutil.rmtree(home, ignore_errors=True)
+            try:
+                make(home)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise VenvError(f"no environment for {name} can be made: {error}") from error
+            (home / "ready").write_text(digest)
+    return home
+
+
+def install(name: str, pip: Sequence[str], what: Sequence[str]) -> None:
+    """Run `pip install` for the environment of that name. pip: the command; what: its arguments.
+
+    Raises VenvError, IndexUnreachable, OSError.
+    """
+    with tempfile.TemporaryFile("w+") as said:
+        command = [*pip, "install", "--quiet", "--disable-pip-version-check", *what]
+        done = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT)
+        said.seek(0)
+        output = said.read()
+    if done.returncode:
+        raised = IndexUnreachable if _UNREACHABLE.search(output) else VenvError
+        python = ".".join(map(str, sys.version_info[:3]))
+        raise raised(f"{name} can't be installed with Python {python}: {output[-1000:]}")
 
 
 def _made_of(home: Path) -> str | None:

@@ -47,10 +47,19 @@ OUT_OF_ORDER = r"Kafka's client (delivered|had skipped)|the topic has no records
 _NOT_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
-class Program:
-    """A running `ingest` or `archiver`, with its log as it is written. module: a module, or the path of a script."""
+THIS_PYTHON = (sys.executable,)
+"""The interpreter of the tests, in whose environment is the version that they test."""
 
-    def __init__(self, module: str, arguments: Sequence[str], servers: str) -> None:
+
+class Program:
+    """A running `ingest` or `archiver`, with its log as it is written.
+
+    module: a module, or the path of a script. python: the interpreter, whose environment says which version it is.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], servers: str, python: Sequence[str] = THIS_PYTHON
+    ) -> None:
         self.name = module
         self.may_fail = False
         """Whether a traceback in its log is what a test is about."""
@@ -61,7 +70,7 @@ class Program:
         self._reads.set()
         self._ended = False
         self._process = start_tethered(
-            [sys.executable, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
+            [*python, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
             stderr=subprocess.PIPE,
             env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
         )
@@ -149,10 +158,11 @@ class Recorder:
     """One stream's recorder: starts its programs, kills them at the end, and sees that none ended in a traceback, and
     that Kafka's client delivered all records in order.
 
-    An archive is a consumer group and a data directory, both of that name.
+    An archive is a consumer group and a data directory, both of that name. python: as Program takes it.
     """
 
-    def __init__(self, servers: str, stream: str, directory: Path) -> None:
+    def __init__(self, servers: str, stream: str, directory: Path, python: Sequence[str] = THIS_PYTHON) -> None:
+        self._python = python
         self.servers = servers
         self.stream = stream
         self.directory = directory
@@ -191,7 +201,7 @@ class Recorder:
 
     def start(self, module: str, *arguments: str) -> Program:
         """Start either with nothing but these arguments."""
-        program = Program(module, arguments, self.servers)
+        program = Program(module, arguments, self.servers, self._python)
         self._programs.append(program)
         return program
 
@@ -204,7 +214,7 @@ class Recorder:
         """
         where = ("--data-dir", str(into or self.data(archive)))
         whose = ("--group", f"{self.stream}.{archive}", "--stream", self.stream)
-        return run_archiver(self.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS)
+        return run_archiver(self.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS, python=self._python)
 
     def kill(self) -> None:
         """kill -9 to every program that still runs."""
@@ -283,14 +293,18 @@ def committed(servers: str, group: str, *streams: str) -> list[int]:
 
 
 def run_archiver(
-    servers: str, *arguments: str, seconds: float = SECONDS, stdin: str | None = None
+    servers: str,
+    *arguments: str,
+    seconds: float = SECONDS,
+    stdin: str | None = None,
+    python: Sequence[str] = THIS_PYTHON,
 ) -> "subprocess.CompletedProcess[str]":
     """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure.
 
-    stdin: what it reads there.
+    stdin: what it reads there. python: as Program takes it.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "archiver", *arguments],
+        [*python, "-m", "archiver", *arguments],
         env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
         capture_output=True,
         text=True,
