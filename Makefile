@@ -9,7 +9,7 @@ SOAK ?= 5m
 WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 # On the second Python, when all is tested: not what is the same there, as other programs' views and most faults are.
-ON_SECOND = unit golden integration ocs $(addprefix faults/test_,hostile_records.py hostile_state.py hostile_text.py)
+ON_SECOND = unit golden integration ocs faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
 .PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
 
@@ -17,10 +17,10 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
-	@$(BIN)/python -m compose.demo
+	@$(BIN)/python -m testbed.demo
 
 demo-ocs: .venv/.ready  ## the recorder as OCS agents: crossbar, streams, and ocs-client-cli talking to them
-	@$(BIN)/python -m compose.demo_ocs
+	@$(BIN)/python -m testbed.demo.ocs
 
 test: .venv/.ready  ## the whole test suite, on two Pythons; a part, on one: make test PYTEST=…
 	$(BIN)/python $(RUN_TESTS)
@@ -29,13 +29,13 @@ ifeq ($(strip $(PYTEST)),)
 endif
 
 test-second: .venv/.ready  ## the same on the second one: the newest Python here, or the oldest that we support
-	@second=$$($(BIN)/python tests/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
+	@second=$$($(BIN)/python tests/support/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
 
-schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/event.py
-	$(BIN)/python -m archiver.event > docs/g3.files.schema.json
+schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/core/events.py
+	$(BIN)/python -m archiver.core.events > docs/g3.files.schema.json
 
 soak: .venv/.ready  ## random faults one after another, for as long as is told: make soak SOAK=30m
-	@PYTHONPATH=tests/integration $(BIN)/python tests/faults/soak.py --for $(SOAK)
+	@$(BIN)/python -m tests.faults.soak --for $(SOAK)
 
 lint: .venv/.ready  ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .

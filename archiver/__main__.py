@@ -1,16 +1,16 @@
-"""The command `archiver`: its flags, and its commands. What it does without a command is in process.py."""
+"""The command `archiver`: its flags, and its commands. What it does without a command is in service.py."""
 
 import argparse
 import importlib
 import sys
 
-from archiver.flags import CARRY, carried_types, checksums_option, group, private_dir_option, suprsync_db
-from archiver.layout import NameFormat
-from archiver.on_file import on_file
-from ingest.environment import too_little_allowed
-from ingest.settings import Flags, directory, seconds, stream_flag, truth
-from ingest.signals import StopSignals
-from ingest.standard_streams import prepare_standard_streams
+from archiver.console.arguments import CARRY, carried_types, checksums_option, group, private_dir_option, suprsync_db
+from archiver.core.paths import NameFormat
+from archiver.handover.on_file import on_file
+from g3stream.host.environment import too_little_allowed
+from g3stream.host.standard_streams import prepare_standard_streams
+from g3stream.service.arguments import Flags, directory, seconds, stream_flag, truth
+from g3stream.service.stop_signals import StopSignals
 
 COMMANDS = {
     "replay": "rebuild files from the topics",
@@ -167,10 +167,10 @@ def main(args: list[str] | None = None) -> int:
         return 1
     with StopSignals() as signals:
         # Here, so that --help and wrong usage need not wait for all that recording takes.
-        from archiver.process import run
+        from archiver.service import run
 
         code = run(options, signals)
-    from ingest.ending import end_process
+    from g3stream.service.process_exit import end_process
 
     return end_process(code)
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from archiver.command_sink import CommandSink
-from archiver.files_follower import Follower
-from archiver.finishing import ArchiveRoot
-from archiver.following import FollowerStatus
-from archiver.location import Location
-from archiver.on_file import Command, OnFile
-from archiver.sink import Sink
-from archiver.webhook_sink import WebhookSink
+from archiver.archive.location import Location
+from archiver.handover.command_sink import CommandSink
+from archiver.handover.follower import Follower
+from archiver.handover.on_file import Command, OnFile
+from archiver.handover.schedule import FollowerStatus
+from archiver.handover.sink import Sink
+from archiver.handover.webhook_sink import WebhookSink
+from archiver.recording.finalizer import ArchiveRoot
 
 if TYPE_CHECKING:
-    from archiver.suprsync import SupRsync, SupRsyncStatus
+    from archiver.suprsync.registration import SupRsync, SupRsyncStatus
 
 
 def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
@@ -40,7 +40,7 @@ def suprsync_of(
     if options.suprsync_db is None:
         return None
     # Here, as it needs the extra [socs].
-    from archiver.suprsync import SupRsync
+    from archiver.suprsync.registration import SupRsync
 
     db, archive_name = options.suprsync_db, options.suprsync_archive_name
     return SupRsync(archive, db, archive_name, streams, config, instance_id)

@@ -8,18 +8,18 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from archiver.following import FollowerStatus
-from archiver.live import ArchiveStatus, RecordingStatus
-from archiver.segmentation import Why
-from archiver.sequence import Cause
-from archiver.told import Told
-from ingest.activity import Hang
-from ingest.exposition import Exposition
-from ingest.log_writer import LogStatus
-from ingest.topic_contract import Severity
+from archiver.core.segmentation import Why
+from archiver.core.sequence import Cause
+from archiver.event_counters import Told
+from archiver.handover.schedule import FollowerStatus
+from archiver.recording.status import ArchiveStatus, RecordingStatus
+from g3stream.contract.topic_settings import Severity
+from g3stream.host.activity import Hang
+from g3stream.service.log_writer import LogStatus
+from g3stream.service.metrics import Exposition
 
 if TYPE_CHECKING:
-    from archiver.suprsync import SupRsyncStatus
+    from archiver.suprsync.registration import SupRsyncStatus
 
 
 def metrics(

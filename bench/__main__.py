@@ -13,14 +13,14 @@ from typing import TypeVar
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from bench import archiving, both, ingesting, live, memory, restart, spooling, starting
-from bench.frames import SIZES, Frames, frames
-from bench.kcat import Kcat, kcat
-from bench.measured import ContestError
-from bench.results import Line, Run, machine, table, write
-from bench.site import BROKER_PROPERTIES, Site
-from compose.debian import FetchError
-from compose.kafka import Broker
+from bench.contestants.kcat import Kcat, kcat
+from bench.load.frames import SIZES, Frames, frames
+from bench.measure.process_cost import ContestError
+from bench.report.results import Line, Run, machine, table, write
+from bench.scenarios import archiving, both, ingesting, live, memory, restart, spooling, starting
+from bench.scenarios.site import BROKER_PROPERTIES, Site
+from testbed.debian_packages import FetchError
+from testbed.kafka.broker import Broker
 
 PARTS = {
     "ingest": "socket → acknowledged, beside a bare confluent-kafka loop",

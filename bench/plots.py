@@ -14,8 +14,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.many import shown_size
-from bench.results import RESULTS
+from bench.report.results import RESULTS
+from bench.scenarios.many import shown_size
 
 Run = Mapping[str, Any]
 """As in the file."""

@@ -14,14 +14,14 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from bench import apart, growth, width
-from bench.lags import MissingError
-from bench.many import Load, WatchedSite
-from bench.measured import ContestError
-from bench.results import RESULTS, Run, machine, table
-from bench.site import BROKER_PROPERTIES
-from bench.width import Found
-from compose.kafka import Broker
+from bench.measure.lags import MissingError
+from bench.measure.process_cost import ContestError
+from bench.report.results import RESULTS, Run, machine, table
+from bench.scenarios import apart, growth, width
+from bench.scenarios.many import Load, WatchedSite
+from bench.scenarios.site import BROKER_PROPERTIES
+from bench.scenarios.width import Found
+from testbed.kafka.broker import Broker
 
 _DESCRIPTION = """\
 Measure how wide this recorder goes, and how its cost grows: many streams at once, archivers that share them, one

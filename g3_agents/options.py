@@ -9,12 +9,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.flags import MOST_CARRIED_TYPES, NOTHING, carried_types, group, suprsync_db
-from archiver.layout import NameFormat
-from archiver.location import Checksums
-from archiver.on_file import on_file
-from archiver.segmentation import Settings
-from ingest.settings import (
+from archiver.archive.location import Checksums
+from archiver.console.arguments import MOST_CARRIED_TYPES, NOTHING, carried_types, group, suprsync_db
+from archiver.core.paths import NameFormat
+from archiver.core.segmentation import Settings
+from archiver.handover.on_file import on_file
+from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.service.arguments import (
     client_properties,
     key_value,
     listen_on,
@@ -25,7 +26,6 @@ from ingest.settings import (
     stream_flag,
     truth,
 )
-from ingest.wire import FRAME_TYPES
 
 LOG_LEVELS = {"trace": "debug", "warn": "warning"}
 """What OCS calls the levels that Python's logging calls otherwise, or hasn't."""

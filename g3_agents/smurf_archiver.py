@@ -3,11 +3,11 @@
 import argparse
 from typing import Any
 
-from g3_agents.halves import Archiving
+from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, archiver_options, file_options, kafka_options
-from g3_agents.recorder import Recorder
-from g3_agents.running import address, parse, run
-from ingest.settings import stream_flag
+from g3_agents.runner import address, parse, run
+from g3_agents.services import Archiving
+from g3stream.service.arguments import stream_flag
 
 
 class SmurfArchiver:
@@ -17,7 +17,7 @@ class SmurfArchiver:
     ----------
     agent : OCSAgent
         OCSAgent object which forms this Agent
-    recorder : g3_agents.ocs_process.Link
+    recorder : g3_agents.bridge_process.Link
         The archiver, in the process that started this one
     """
 

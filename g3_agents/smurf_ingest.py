@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from g3_agents.halves import Ingesting
+from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, ingest_options, kafka_options, sender_options
-from g3_agents.recorder import Recorder
-from g3_agents.running import parse, run
+from g3_agents.runner import parse, run
+from g3_agents.services import Ingesting
 from ingest.__main__ import default_spool_dir
 
 
@@ -17,7 +17,7 @@ class SmurfIngest:
     ----------
     agent : OCSAgent
         OCSAgent object which forms this Agent
-    recorder : g3_agents.ocs_process.Link
+    recorder : g3_agents.bridge_process.Link
         The ingest, in the process that started this one
     """
 

@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from archiver.location import Location
-from g3_agents.halves import Archiving, Ingesting
+from archiver.archive.location import Location
+from g3_agents.lifecycle import Recorder
 from g3_agents.options import (
     agent_options,
     archiver_options,
@@ -15,8 +15,8 @@ from g3_agents.options import (
     kafka_options,
     sender_options,
 )
-from g3_agents.recorder import Recorder
-from g3_agents.running import address, parse, run
+from g3_agents.runner import address, parse, run
+from g3_agents.services import Archiving, Ingesting
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ class SmurfRecorder:
     ----------
     agent : OCSAgent
         OCSAgent object which forms this Agent
-    recorder : g3_agents.ocs_process.Link
+    recorder : g3_agents.bridge_process.Link
         The recorder, in the process that started this one
 
     Attributes
     ----------
     agent : OCSAgent
         OCSAgent object which forms this Agent
-    recorder : g3_agents.ocs_process.Link
+    recorder : g3_agents.bridge_process.Link
         The recorder, in the process that started this one
     """
 

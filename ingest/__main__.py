@@ -1,4 +1,4 @@
-"""The command `ingest`: its flags. What it then does is in process.py."""
+"""The command `ingest`: its flags. What it then does is in service.py."""
 
 import argparse
 import os
@@ -6,10 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ingest.environment import too_little_allowed
-from ingest.settings import Flags, host, key_value, listen_on, port, replication_factor, seconds, size, stream_flag
-from ingest.signals import StopSignals
-from ingest.standard_streams import prepare_standard_streams
+from g3stream.host.environment import too_little_allowed
+from g3stream.host.standard_streams import prepare_standard_streams
+from g3stream.service.arguments import (
+    Flags,
+    host,
+    key_value,
+    listen_on,
+    port,
+    replication_factor,
+    seconds,
+    size,
+    stream_flag,
+)
+from g3stream.service.stop_signals import StopSignals
 
 _THREADS = 12
 """Of a stream: its own and those of its Kafka clients, with three brokers."""
@@ -119,8 +129,8 @@ def main(args: list[str] | None = None) -> int:
     if options.streams and options.listen:
         parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
     # Here, so that --help and wrong usage need not wait for all that recording takes.
-    from ingest.spool import LEAST_BYTES
-    from ingest.stream_settings import StreamsFileError, streams_of_file
+    from ingest.config import StreamsFileError, streams_of_file
+    from ingest.spool.spool import LEAST_BYTES
 
     if options.spool_size < LEAST_BYTES:
         parser.error("--spool-size: must be at least 1MiB")
@@ -134,10 +144,10 @@ def main(args: list[str] | None = None) -> int:
         print(f"ingest: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:
-        from ingest.process import run
+        from ingest.service import run
 
         code = run(options, several, signals)
-    from ingest.ending import end_process
+    from g3stream.service.process_exit import end_process
 
     return end_process(code)
 

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ingest.disks import Disks
-from ingest.exposition import Exposition
-from ingest.log_writer import LogStatus
+from g3stream.contract.topic_settings import Severity
+from g3stream.host.disk_space import Disks
+from g3stream.service.log_writer import LogStatus
+from g3stream.service.metrics import Exposition
 from ingest.stream import StreamStatus
-from ingest.streams import Down
-from ingest.topic_contract import Severity
+from ingest.supervisor import Down
 
 
 def metrics(

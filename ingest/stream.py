@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ingest.activity import Activity, Hang, longest
-from ingest.connection import Connection, Events
-from ingest.epoch import RANDOM_BITS, new_epoch
-from ingest.latency import LatencyCounts
-from ingest.publisher import Publisher
-from ingest.reception import Entry, Reception
-from ingest.source import ConnectTo, ListenOn
-from ingest.spool import Spool, SpoolError
-from ingest.topic import Kind
-from ingest.topic_contract import Difference, Severity
+from g3stream.contract.headers import Kind
+from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
+from g3stream.contract.topic_settings import Difference, Severity
+from g3stream.host.activity import Activity, Hang, longest
+from g3stream.service.endpoint import ConnectTo, ListenOn
+from g3stream.service.histogram import LatencyCounts
+from ingest.publish.publisher import Publisher
+from ingest.receive.connection import Connection, Events
+from ingest.receive.record_builder import Entry, Reception
+from ingest.spool.spool import Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _STOP_SECONDS = 3.0
 """How long a stop waits for the reader, and for Kafka, before it leaves the rest in the spool."""
 _LEAST_SECONDS = 1.0
 """So long it waits for Kafka however long the reader took, and then for the publisher to end: it does at once, but
-where it gives up a client while the resolver hangs (ending.py)."""
+where it gives up a client while the resolver hangs (g3stream/service/process_exit.py)."""
 _LAST_TRIES_SECONDS = 2.0
 """How long a stop waits, within that, for room on a full disk."""
 

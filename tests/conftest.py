@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-from analysis import Analysis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from processes import Recorder
-from proxy import FAR_MS, Proxy
-from runs_broker import Found, NoBrokerError, RunsBroker, ask
 
-from compose.crossbar import Crossbar, CrossbarError, executable
-from compose.kafka import Broker
-from compose.kafka_jars import KAFKA_VERSION
-from compose.own_venv import IndexUnreachable
-from compose.sotodlib_venv import SOTODLIB
-from compose.tether import HOST, free_port
+from testbed.child_process import HOST, free_port
+from testbed.crossbar import Crossbar, CrossbarError, executable
+from testbed.kafka.broker import Broker
+from testbed.kafka.distribution import KAFKA_VERSION
+from testbed.sotodlib_venv import SOTODLIB
+from testbed.venv import IndexUnreachable
+from tests.sotodlib.analysis import Analysis
+from tests.support.injection.proxy import FAR_MS, Proxy
+from tests.support.processes import Recorder
+from tests.support.runs_broker import Found, NoBrokerError, RunsBroker, ask
 
 if TYPE_CHECKING:
-    from agents import Observatory  # which needs the package ocs: tests without OCS run without
+    from tests.ocs.agents import Observatory  # which needs the package ocs: tests without OCS run without
 
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
@@ -69,7 +69,7 @@ def kafka(request: pytest.FixtureRequest, runs_kafka: Found) -> str:
 
     For tests of faults it is some ms away: those happen at sites, where the broker isn't on the loopback.
     """
-    return runs_kafka.far if request.path.parent.name == "faults" else runs_kafka.servers
+    return runs_kafka.far if "faults" in request.path.relative_to(Path(__file__).parent).parts else runs_kafka.servers
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +159,7 @@ def observatory(
     router: Crossbar, kafka: str, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> "Iterator[Observatory]":
     """A site of OCS agents on that router; they end with the test."""
-    from agents import Observatory
+    from tests.ocs.agents import Observatory
 
     if not entry_points(group="ocs.plugins", name="g3-recorder"):
         pytest.fail("this environment knows nothing of our OCS plugin yet: pip install --editable .", pytrace=False)
@@ -243,7 +243,7 @@ def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
         .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
         .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,FAR:PLAINTEXT")
         .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
-        # All else as Kafka ships it, `auto.create.topics.enable` too; see compose/broker.py.
+        # All else as Kafka ships it, `auto.create.topics.enable` too; see testbed/kafka/broker.py.
         .with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
         .with_env("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "1")
         .with_env("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1")

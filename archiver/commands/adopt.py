@@ -1,8 +1,8 @@
 """`archiver adopt`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option
-from archiver.operator_flags import operator_options, paths_below
-from ingest.settings import Flags
+from archiver.console.arguments import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option
+from archiver.console.operator_arguments import operator_options, paths_below
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 Record files that were in an archive before: another recorder's, or those of before the topic g3.files was lost.
@@ -59,6 +59,6 @@ def main(args: list[str]) -> int:
     if options.path and not paths:
         print("no PATH came from stdin: nothing to adopt")
         return 0
-    from archiver.adopt import adopt  # only now: as the package says
+    from archiver.operations.adopt_files import adopt  # only now: as the package says
 
     return adopt(options, paths)

@@ -1,8 +1,8 @@
 """`archiver close`: its flags."""
 
-from archiver.flags import EXIT_CODES
-from ingest.environment import host_name
-from ingest.settings import Flags, stream_flag
+from archiver.console.arguments import EXIT_CODES
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import Flags, stream_flag
 
 _DESCRIPTION = """\
 End a stream's acquisition whose ingest died without a word: its host is gone, and won't come back soon.
@@ -41,6 +41,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.close import close  # only now: as the package says
+    from archiver.operations.close_acquisition import close  # only now: as the package says
 
     return close(options)

@@ -1,7 +1,7 @@
 """`archiver files`: its flags."""
 
-from archiver.flags import EXIT_CODES, group_option, streams_option, time_option
-from ingest.settings import Flags
+from archiver.console.arguments import EXIT_CODES, group_option, streams_option, time_option
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 List what an archive (--group) has recorded, from the topic g3.files alone: the data directory needn't be here.
@@ -61,6 +61,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.files import show  # only now: as the package says
+    from archiver.operations.list_files import show  # only now: as the package says
 
     return show(options)

@@ -2,9 +2,9 @@
 
 import argparse
 
-from archiver.flags import EXIT_CODES
-from ingest.environment import host_name
-from ingest.settings import Flags, stream_flag
+from archiver.console.arguments import EXIT_CODES
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import Flags, stream_flag
 
 _DESCRIPTION = """\
 Set aside one record at which a stream has stopped, so that recording goes on.
@@ -51,7 +51,7 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.quarantine import quarantine  # only now: as the package says
+    from archiver.operations.quarantine_record import quarantine  # only now: as the package says
 
     return quarantine(options)
 

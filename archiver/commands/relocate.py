@@ -1,8 +1,8 @@
 """`archiver relocate`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option
-from archiver.location import Checksums
-from ingest.settings import Flags, directory
+from archiver.archive.location import Checksums
+from archiver.console.arguments import EXIT_CODES, data_dir_option
+from g3stream.service.arguments import Flags, directory
 
 _DESCRIPTION = """\
 Move an archive's private directory, or its checksums, to where --private-dir
@@ -65,6 +65,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.relocate import relocate  # only now: as the package says
+    from archiver.operations.relocate_archive import relocate  # only now: as the package says
 
     return relocate(options)

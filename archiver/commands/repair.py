@@ -1,8 +1,15 @@
 """`archiver repair`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
-from archiver.operator_flags import operator_options
-from ingest.settings import Flags
+from archiver.console.arguments import (
+    EXIT_CODES,
+    data_dir_option,
+    group_option,
+    private_dir_option,
+    streams_option,
+    time_option,
+)
+from archiver.console.operator_arguments import operator_options
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 Mend an archive. It is verified first, as `archiver verify` does. Then
@@ -48,6 +55,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.repair import repair  # only now: as the package says
+    from archiver.operations.repair_archive import repair  # only now: as the package says
 
     return repair(options)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from archiver.flags import (
+from archiver.console.arguments import (
     CARRY,
     EXIT_CODES,
     carried_types,
@@ -13,8 +13,8 @@ from archiver.flags import (
     streams_option,
     time_option,
 )
-from archiver.layout import FILE, NameFormat
-from ingest.settings import Flags, directory, seconds
+from archiver.core.paths import FILE, NameFormat
+from g3stream.service.arguments import Flags, directory, seconds
 
 _DESCRIPTION = """\
 Rebuild files from the topics: the same files, byte for byte and name for name, as a live archive has.
@@ -97,7 +97,7 @@ def main(args: list[str]) -> int:
         parser.error(
             f"--only: {wrong[0]!r} is no file's path; say for example 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
         )
-    from archiver.replay import replay  # only now: as the package says
+    from archiver.replay.replay import replay  # only now: as the package says
 
     return replay(options, only)
 

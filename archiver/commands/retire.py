@@ -1,8 +1,15 @@
 """`archiver retire`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
-from archiver.operator_flags import operator_options, paths_below
-from ingest.settings import Flags
+from archiver.console.arguments import (
+    EXIT_CODES,
+    data_dir_option,
+    group_option,
+    private_dir_option,
+    streams_option,
+    time_option,
+)
+from archiver.console.operator_arguments import operator_options, paths_below
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 Tell that recorded files were deleted on purpose, as by a clean-up job whose copies are safe elsewhere. This deletes
@@ -65,6 +72,6 @@ def main(args: list[str]) -> int:
     if options.path and not paths:
         print("no PATH came from stdin: nothing to retire")
         return 0
-    from archiver.retire import retire  # only now: as the package says
+    from archiver.operations.retire_files import retire  # only now: as the package says
 
     return retire(options, paths)

@@ -1,7 +1,7 @@
 """`archiver status`: its flags."""
 
-from archiver.flags import EXIT_CODES, group_option, streams_option
-from ingest.settings import Flags
+from archiver.console.arguments import EXIT_CODES, group_option, streams_option
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 Show for each stream what comes, and what its archive (--group) makes of it:
@@ -44,6 +44,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.status import show  # only now: as the package says
+    from archiver.operations.stream_status import show  # only now: as the package says
 
     return show(options)

@@ -1,7 +1,14 @@
 """`archiver verify`: its flags."""
 
-from archiver.flags import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option, time_option
-from ingest.settings import Flags
+from archiver.console.arguments import (
+    EXIT_CODES,
+    data_dir_option,
+    group_option,
+    private_dir_option,
+    streams_option,
+    time_option,
+)
+from g3stream.service.arguments import Flags
 
 _DESCRIPTION = """\
 Prove that an archive is whole and right. Nothing is changed, no consumer group is joined, and a live archiver isn't
@@ -63,6 +70,6 @@ def make_parser() -> Flags:
 def main(args: list[str]) -> int:
     """Run the command; args: what follows its name. Gives the exit code."""
     options = make_parser().parse_args(args)
-    from archiver.verify import verify  # only now: as the package says
+    from archiver.verify.report import verify  # only now: as the package says
 
     return verify(options)

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pytest
 
-from compose.proof import FrameId, Sent
-from compose.tether import free_port
+from testbed.child_process import free_port
+from testbed.demo.comparison import FrameId, Sent
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose" / "compose.yaml"

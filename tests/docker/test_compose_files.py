@@ -6,10 +6,11 @@ import tomllib
 from typing import Any
 
 import pytest
-from containers import COMPOSE, PRODUCTION, ROOT, missing_compose, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from tests.docker.containers import COMPOSE, PRODUCTION, ROOT, missing_compose, run
 
 pytestmark = pytest.mark.skipif(missing_compose() is not None, reason=str(missing_compose()))
 
@@ -62,7 +63,7 @@ def test_what_the_image_installs_is_what_the_project_asks_for() -> None:
     for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["ocs"]]:
         wanted = Requirement(text)
         pinned = pins.get(canonicalize_name(wanted.name))
-        assert pinned, f"{wanted}: run `python -m compose.pins > compose/requirements.txt`"
+        assert pinned, f"{wanted}: run `python compose/pin_requirements.py > compose/requirements.txt`"
         assert Version(pinned) in wanted.specifier, f"{wanted}, but {pinned} is pinned"
 
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from containers import IMAGE, ROOT, base_images, docker, eventually, missing, run
+
+from tests.docker.containers import IMAGE, ROOT, base_images, docker, eventually, missing, run
 
 pytestmark = [
     pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
@@ -41,7 +42,7 @@ def test_it_runs_as_nobody_special_and_has_no_tools_to_build_with(image: str) ->
     assert not docker("run", "--rm", "--user", "0", "--network", "none", image, "sh", "-c", f"{cached}; true")
 
 
-@pytest.mark.parametrize("command", ["ingest", "archiver", "ocs-agent-cli", "python -m compose.simulator"])
+@pytest.mark.parametrize("command", ["ingest", "archiver", "ocs-agent-cli", "python -m testbed.smurf"])
 def test_it_has_every_command(image: str, command: str) -> None:
     said = docker("run", "--rm", "--network", "none", "--read-only", image, *command.split(), "--help")
     assert "usage:" in said

@@ -7,10 +7,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     AdminClient,
     ConfigResource,
 )
-from containers import BROKER, COMPOSE, PRODUCTION, Site, base_images, eventually, missing, sent
 
-from compose.proof import compare, read_back
-from ingest.topic import FILES_TOPIC, frames_topic
+from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from testbed.demo.comparison import compare, read_back
+from tests.docker.containers import BROKER, COMPOSE, PRODUCTION, Site, base_images, eventually, missing, sent
 
 pytestmark = [
     pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
@@ -28,7 +28,7 @@ _OVERRIDE = "\n".join(
             for kafka in _BROKERS
         ),
         f"  simulator-{STREAM}:",
-        f"    command: python -m compose.simulator --stream-id {STREAM} --loop --seconds 5 --rate 20 --pause 1",
+        f"    command: python -m testbed.smurf --stream-id {STREAM} --loop --seconds 5 --rate 20 --pause 1",
     ]
 )
 

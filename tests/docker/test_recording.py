@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
-from containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
 from spt3g import core
 
-from compose.proof import FrameId, RecordedFrame, compare, unsound
+from testbed.demo.comparison import FrameId, RecordedFrame, compare, unsound
+from tests.docker.containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
 
 pytestmark = [
     pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
@@ -23,7 +23,7 @@ INGESTS = tuple(f"ingest-{stream}" for stream in STREAMS)
 OURS = (*INGESTS, "archiver")
 _CHECK = "healthcheck: {interval: 2s, timeout: 5s, retries: 2}"
 RATE = 20
-_SIMULATOR = f"python -m compose.simulator --loop --seconds 5 --rate {RATE} --bytes 20000 --pause 1 --stream-id"
+_SIMULATOR = f"python -m testbed.smurf --loop --seconds 5 --rate {RATE} --bytes 20000 --pause 1 --stream-id"
 # Shorter sessions and files than by default, and sooner told how it is.
 OVERRIDE = "\n".join(
     [

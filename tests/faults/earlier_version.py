@@ -16,7 +16,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from compose.own_venv import install, made_once
+from testbed.venv import install, made_once
 
 BEFORE_REDESIGN = "14ebb31ee4ada6657fc26fd1e03a2b030cf7bbe0"
 """The last commit with all of ingest and archiver in one folder each: 0.1.0 as it is installed at sites."""

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives import FULL, SPLIT_AT, Source, all_committed, assert_same_tree, left_behind, quick_session
 from earlier_version import BEFORE_REDESIGN, EarlierVersion, NotInHistory, earlier_version
 from hooks import Hook
-from processes import PATIENT, Program, RawSender, Recorder, bytes_in, eventually, flow, scan
-from proxy import FarBroker
 from spt3g import core
-from test_names_by_session import Streamer
 
-from compose.own_venv import IndexUnreachable
+from testbed.venv import IndexUnreachable
+from tests.faults.archiver.test_names_by_session import Streamer
+from tests.support.archives import FULL, SPLIT_AT, Source, all_committed, assert_same_tree, left_behind, quick_session
+from tests.support.injection.proxy import FarBroker
+from tests.support.processes import PATIENT, Program, RawSender, Recorder, bytes_in, eventually, flow, scan
 
 ENDS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 NAMES = {
@@ -195,7 +195,7 @@ STEPS = {
     "its-event": r"produce g3\.files ",
     "the-end-of-its-partial": r"unlink .*_001\.",
 }
-"""Of finishing a file, in order: as stopped_at.py takes them."""
+"""Of finishing a file, in order: as injection/stopped_at.py takes them."""
 
 
 @pytest.mark.parametrize("step", STEPS if FULL else list(STEPS)[::2])
@@ -206,7 +206,7 @@ def test_a_file_that_was_being_finished_is_finished(
     old.create_topic()
     source = Source(old.servers, old.stream)
     undisturbed = old.archiver(*SPLIT_AT, archive="undisturbed")
-    stopped_at = str(earlier.source / "tests" / "faults" / "stopped_at.py")
+    stopped_at = str(earlier.source / "tests" / "faults" / "injection/stopped_at.py")
     what = ["kill", "after", STEPS[step], "--since", SINCE_SECOND_FILE, "--"]
     where = ["--data-dir", str(old.data()), "--group", f"{old.stream}.archive", "--stream", old.stream]
     archiver = old.start(stopped_at, *what, *where, *PATIENT, *SPLIT_AT)

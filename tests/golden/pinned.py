@@ -19,34 +19,35 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from test_account import SALVAGED, adopted, finished, lost, retired
-from test_checkpoint import IN_DECADES, largest
-from test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
 
-from archiver import checkpoint, event
 from archiver.__main__ import COMMANDS
 from archiver.__main__ import make_parser as archiver_parser
-from archiver.checkpoint import Checkpoint
-from archiver.event import ArchiveFinalized, FirstLoss
-from archiver.finalized_until import FinalizedUntil
-from archiver.following import FollowerStatus
-from archiver.layout import NameFormat, PartialName, file_path
+from archiver.console.operator_arguments import default_who
+from archiver.core import checkpoint
+from archiver.core import events as file_events
+from archiver.core.checkpoint import Checkpoint
+from archiver.core.events import ArchiveFinalized, FirstLoss
+from archiver.core.paths import NameFormat, PartialName, file_path
+from archiver.core.segmentation import Settings, State
+from archiver.event_counters import Told
+from archiver.handover.schedule import FollowerStatus
 from archiver.metrics import metrics as archiver_metrics
-from archiver.operator_flags import default_who
-from archiver.segmentation import Settings, State
-from archiver.suprsync import SupRsyncStatus
-from archiver.suprsync_sink import Outcome, Registered
-from archiver.told import Told
+from archiver.suprsync.finalized_until import FinalizedUntil
+from archiver.suprsync.registration import SupRsyncStatus
+from archiver.suprsync.sink import Outcome, Registered
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
+from g3stream.contract.headers import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, Label, frames_topic
+from g3stream.host.disk_space import Disks
+from g3stream.host.environment import host_name
 from ingest.__main__ import make_parser as ingest_parser
-from ingest.bundle import bundled
-from ingest.disks import Disks
-from ingest.environment import host_name
 from ingest.metrics import metrics as ingest_metrics
-from ingest.reception import Entry
-from ingest.spool_file import SpoolFileName, SpoolFileWriter
-from ingest.spool_state import SpoolState
-from ingest.topic import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, Label, frames_topic
+from ingest.receive.record_builder import Entry
+from ingest.spool.batch import bundled
+from ingest.spool.data_file import SpoolFileName, SpoolFileWriter
+from ingest.spool.ledger import SpoolState
+from tests.unit.archiver.core.test_catalog import SALVAGED, adopted, finished, lost, retired
+from tests.unit.archiver.core.test_checkpoint import IN_DECADES, largest
+from tests.unit.test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
 
 FOLLOWERS = [FollowerStatus("on-file", active=True)]
 SUPRSYNC = SupRsyncStatus("timestreams", Registered(dict.fromkeys(Outcome, 0), ""), 0, FinalizedUntil(MS, MS), None)
@@ -95,7 +96,7 @@ def checkpoints() -> dict[str, str]:
 def events() -> dict[str, tuple[str, str]]:
     """Key and value of each kind of event on g3.files."""
     ctime = Settings(1, 1, NameFormat.CTIME, (87, 79, 83))
-    of: dict[str, event.Event | ArchiveFinalized] = {
+    of: dict[str, file_events.Event | ArchiveFinalized] = {
         "file": finished(0),
         "file of other settings": finished(3, settings=ctime, carry=(79, 87), missing=7, md5="0" * 32),
         "loss": lost(7, MS),
@@ -106,7 +107,7 @@ def events() -> dict[str, tuple[str, str]]:
         "adopted": adopted(finished(0).path),
         "finalized": ArchiveFinalized("archiver", MS, None, "daq1"),
     }
-    return {name: (one.key, event.encode(one).decode()) for name, one in of.items()}
+    return {name: (one.key, file_events.encode(one).decode()) for name, one in of.items()}
 
 
 def names() -> dict[str, str]:

@@ -11,13 +11,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pinned
 import pytest
 
-from archiver import checkpoint, event
-from archiver.layout import PartialName, parse_path
-from ingest.spool import Spool
-from ingest.topic import CHUNK_BYTES, Label
+from archiver.core import checkpoint
+from archiver.core import events as file_events
+from archiver.core.paths import PartialName, parse_path
+from g3stream.contract.headers import CHUNK_BYTES, Label
+from ingest.spool.spool import Spool
+from tests.golden import pinned
 
 
 @pytest.mark.parametrize("name", pinned.TEXTS)
@@ -56,8 +57,8 @@ def test_events_are_read_as_ever() -> None:
     events = kept("events")
     del events["finalized"]  # no program of ours reads it
     for key, value in events.values():
-        found = event.decode(value.encode())
-        assert (found.key, event.encode(found).decode()) == (key, value)
+        found = file_events.decode(value.encode())
+        assert (found.key, file_events.encode(found).decode()) == (key, value)
 
 
 def test_names_are_read_as_ever() -> None:

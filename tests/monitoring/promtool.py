@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.debian import FetchError, unpacked
+from testbed.debian_packages import FetchError, unpacked
 
 _RUN_SECONDS = 60.0
 

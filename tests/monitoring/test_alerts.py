@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from promtool import prometheus_or_skip
+
+from tests.monitoring.promtool import prometheus_or_skip
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "compose" / "monitoring"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from dashboard import DASHBOARD, GRAFANA, PANELS, expressions
+from tests.monitoring.dashboard import DASHBOARD, GRAFANA, PANELS, expressions
 
 
 def test_it_is_found_and_finds_its_data() -> None:

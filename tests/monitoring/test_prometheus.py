@@ -13,12 +13,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from dashboard import PANELS, expressions
-from processes import RawSender, Recorder, eventually, flow, get, scan
 from prometheus_client.parser import text_string_to_metric_families
-from promtool import prometheus_or_skip
 
-from compose.tether import HOST, free_port, start_tethered
+from testbed.child_process import HOST, free_port, start_tethered
+from tests.monitoring.dashboard import PANELS, expressions
+from tests.monitoring.promtool import prometheus_or_skip
+from tests.support.processes import RawSender, Recorder, eventually, flow, get, scan
 
 MONITORING = Path(__file__).parents[2] / "compose" / "monitoring"
 RULES = (MONITORING / "alerts.yml").read_text()

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sandbox
-from processes import Program, RawSender, Recorder, eventually, flow, scan
 
 import archiver.__main__
 import ingest.__main__
+from tests.monitoring import sandbox
+from tests.support.processes import Program, RawSender, Recorder, eventually, flow, scan
 
-SYSTEMD = Path(__file__).parents[2] / "compose" / "systemd"
+SYSTEMD = Path(__file__).parents[2] / "packaging" / "systemd"
 UNITS = {"archiver.service": SYSTEMD / "archiver.service", "ingest@crate1slot2.service": SYSTEMD / "ingest@.service"}
 MOST_EXPOSED = 1.5
 """systemd's own measure, from 0 to 10. A network service can't come below 1: that takes a network of its own."""

@@ -16,10 +16,10 @@ ocs = pytest.importorskip("ocs", reason="the package ocs isn't installed: pip in
 
 from ocs.client_http import ControlClient  # noqa: E402  # after the skip
 from ocs.ocs_client import OCSClient  # noqa: E402
-from processes import SECONDS, Program, Recorder, eventually, numbers  # noqa: E402
 
-from compose.crossbar import ROOT, Crossbar  # noqa: E402
-from compose.tether import start_tethered  # noqa: E402
+from testbed.child_process import start_tethered  # noqa: E402
+from testbed.crossbar import ROOT, Crossbar  # noqa: E402
+from tests.support.processes import SECONDS, Program, Recorder, eventually, numbers  # noqa: E402
 
 
 class Observatory(Recorder):

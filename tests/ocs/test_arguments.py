@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
 
-from archiver.layout import NameFormat
+from archiver.core.paths import NameFormat
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from g3_agents.options import settings
-from g3_agents.running import address, parse
+from g3_agents.runner import address, parse
 
 _SITE = """
 hub: {wamp_server: "ws://127.0.0.1:1/ws", wamp_http: "http://127.0.0.1:1/call", wamp_realm: r, address_root: obs}

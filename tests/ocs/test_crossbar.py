@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from compose import crossbar
-from compose.crossbar import Crossbar, CrossbarError
-from compose.tether import HOST
+from testbed import crossbar
+from testbed.child_process import HOST
+from testbed.crossbar import Crossbar, CrossbarError
 
 
 def program(path: Path, *lines: str) -> Path:

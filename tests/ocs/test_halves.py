@@ -1,9 +1,8 @@
 """SmurfIngest and SmurfArchiver, for sites that run them on different hosts."""
 
-from agents import Observatory, data, ocs
-from processes import PATIENT, SECONDS, eventually
-
-from compose.simulator import Simulator
+from testbed.smurf.simulator import Simulator
+from tests.ocs.agents import Observatory, data, ocs
+from tests.support.processes import PATIENT, SECONDS, eventually
 
 
 def test_the_halves_record_together_and_the_archiver_goes_on_with_its_file(observatory: Observatory) -> None:

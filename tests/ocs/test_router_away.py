@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from agents import Observatory, data, ocs
-from processes import eventually
 
-from compose.crossbar import Crossbar
-from compose.simulator import Simulator
+from testbed.crossbar import Crossbar
+from testbed.smurf.simulator import Simulator
+from tests.ocs.agents import Observatory, data, ocs
+from tests.support.processes import eventually
 
 T = TypeVar("T")
 

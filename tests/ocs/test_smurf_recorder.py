@@ -1,10 +1,10 @@
 """SmurfRecorder as the one it takes the place of: its block in a site file, its process, its feeds."""
 
 import pytest
-from agents import Observatory, data, ocs
-from processes import eventually
 
-from compose.simulator import Simulator
+from testbed.smurf.simulator import Simulator
+from tests.ocs.agents import Observatory, data, ocs
+from tests.support.processes import eventually
 
 # As it stands in observatories' site files, and in issue 6.
 BLOCK = {'agent-class': 'SmurfRecorder', 'instance-id': 'smurf-recorder', 'arguments': [['--auto-start', True], ['--time-per-file', '600'], ['--data-dir', '/data/'], ['--port', '50000'], ['--address', 'smurf-stream-sim'], ['--stream-id', 'crate1slot2']]}  # fmt: skip  # noqa: E501

@@ -4,13 +4,12 @@ import signal
 import time
 from pathlib import Path
 
-from agents import Observatory, data
-from processes import Program, eventually
-
 import g3_agents.smurf_recorder
-from compose.kafka import Broker
-from compose.simulator import Simulator
-from ingest.topic import Kind
+from g3stream.contract.headers import Kind
+from testbed.kafka.broker import Broker
+from testbed.smurf.simulator import Simulator
+from tests.ocs.agents import Observatory, data
+from tests.support.processes import Program, eventually
 
 
 def await_frames(observatory: Observatory, count: int) -> None:

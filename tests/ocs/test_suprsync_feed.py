@@ -6,16 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
-from agents import Observatory, data
-from processes import eventually
 
-from compose.debian import FetchError, unpacked
-from compose.simulator import Simulator
+from testbed.debian_packages import FetchError, unpacked
+from testbed.smurf.simulator import Simulator
+from tests.ocs.agents import Observatory, data
+from tests.support.processes import eventually
 
 pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
 
 from socs.db.suprsync import SupRsyncFilesManager  # after the skip
-from transfer import rows
+
+from tests.socs.transfer import rows
 
 
 def test_files_are_registered_and_finalized_until_is_in_the_feed_as_suprsync_has_it(observatory: Observatory) -> None:

@@ -8,20 +8,20 @@ import signal
 import sys
 from pathlib import Path
 
-from archiver import suprsync_db
 from archiver.__main__ import main
+from archiver.suprsync import database
 
 _left = int(sys.argv[1])
-_add = suprsync_db.SupRsyncDatabase.add
+_add = database.SupRsyncDatabase.add
 
 
 def _add_and_die(
-    self: suprsync_db.SupRsyncDatabase,
+    self: database.SupRsyncDatabase,
     local_path: Path,
     remote_path: str,
     md5: str,
     timestamp: float,
-    look: suprsync_db.Look,
+    look: database.Look,
 ) -> str | None:
     global _left
     found = _add(self, local_path, remote_path, md5, timestamp, look)
@@ -31,5 +31,5 @@ def _add_and_die(
     return found
 
 
-suprsync_db.SupRsyncDatabase.add = _add_and_die  # type: ignore[method-assign]  # the product has no hook for this
+database.SupRsyncDatabase.add = _add_and_die  # type: ignore[method-assign]  # the product has no hook for this
 sys.exit(main(sys.argv[3:]))

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from archives import FileEvents, Source, quick_session
-from processes import Program, Recorder, eventually, get
 
-from compose.tether import free_port
+from testbed.child_process import free_port
+from tests.support.archives import FileEvents, Source, quick_session
+from tests.support.processes import Program, Recorder, eventually, get
 
 pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
 
-from transfer import locked, rows  # after the skip
+from tests.socs.transfer import locked, rows  # after the skip
 
 KILLED = str(Path(__file__).with_name("killed_after_registering.py"))
 DAY_MS = 86_400_000

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from test_account import SALVAGED, finished, lost
+
+from tests.unit.archiver.core.test_catalog import SALVAGED, finished, lost
 
 pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
 
 from socs.db.suprsync import SupRsyncFilesManager, TimecodeDir  # after the skip
-from transfer import locked, rows
 
-from archiver.event import FileFinished, FileSalvaged, encode
-from archiver.location import Location
-from archiver.sink import PendingEvent, SinkError
-from archiver.suprsync_db import SupRsyncDatabase
-from archiver.suprsync_sink import Outcome, SupRsyncSink
+from archiver.archive.location import Location
+from archiver.core.events import FileFinished, FileSalvaged, encode
+from archiver.handover.sink import PendingEvent, SinkError
+from archiver.suprsync.database import SupRsyncDatabase
+from archiver.suprsync.sink import Outcome, SupRsyncSink
+from tests.socs.transfer import locked, rows
 
 NOW = 1_700_000_000.5
 

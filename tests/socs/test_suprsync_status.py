@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
 
-from archiver.finalized_until import FinalizedUntil
-from archiver.suprsync import SupRsyncStatus
-from archiver.suprsync_sink import Registered
+from archiver.suprsync.finalized_until import FinalizedUntil
+from archiver.suprsync.registration import SupRsyncStatus
+from archiver.suprsync.sink import Registered
 
 NOW = 1_700_000_000.0
 

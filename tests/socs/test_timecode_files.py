@@ -9,10 +9,10 @@ pytest.importorskip("socs", reason="the package socs isn't installed: pip instal
 
 from socs.db.suprsync import SupRsyncFile, SupRsyncFilesManager, TimecodeDir  # after the skip
 
-from archiver.finalized_until import FinalizedUntil
-from archiver.location import Location
-from archiver.suprsync_db import SupRsyncDatabase
-from archiver.timecode_files import TimecodeFiles
+from archiver.archive.location import Location
+from archiver.suprsync.database import SupRsyncDatabase
+from archiver.suprsync.finalized_until import FinalizedUntil
+from archiver.suprsync.timecode_files import TimecodeFiles
 
 TIMECODE = 17_000
 END = (TIMECODE + 1) * 100_000

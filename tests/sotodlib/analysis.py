@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import Program, Recorder, eventually
-
-from compose.simulator import Simulator
+from testbed.smurf.simulator import Simulator
+from tests.support.processes import Program, Recorder, eventually
 
 ARCHIVE = "timestreams"
 """What sotodlib calls the directory of detector data; so are here the archive's data directory and its group."""

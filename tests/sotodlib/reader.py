@@ -1,4 +1,4 @@
-"""What Simons Observatory's own software makes of an archive: a script for the Python of compose/sotodlib_venv.py.
+"""What Simons Observatory's own software makes of an archive: a script for the Python of testbed/sotodlib_venv.py.
 
     reader.py index|update DIRECTORY    # of which `timestreams` is the archive; prints a JSON object
     reader.py transfer DIRECTORY NODE

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from analysis import ARCHIVE, STREAM_ID, Analysis, Session, ended, finished_sessions, names
 
-from compose.simulator import Simulator
+from testbed.smurf.simulator import Simulator
+from tests.sotodlib.analysis import ARCHIVE, STREAM_ID, Analysis, Session, ended, finished_sessions, names
 
 if TYPE_CHECKING:
-    from agents import Observatory  # which needs the package ocs
+    from tests.ocs.agents import Observatory  # which needs the package ocs
 
 pytestmark = pytest.mark.timeout(600)
 

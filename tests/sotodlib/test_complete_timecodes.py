@@ -1,13 +1,14 @@
 """A timecode that our agent says is complete is found so by sotodlib, in the archive itself: without a transfer."""
 
 import pytest
-from analysis import ARCHIVE, Analysis
-from archives import Source
-from processes import Recorder, eventually
+
+from tests.sotodlib.analysis import ARCHIVE, Analysis
+from tests.support.archives import Source
+from tests.support.processes import Recorder, eventually
 
 pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
 
-from transfer import rows  # after the skip
+from tests.socs.transfer import rows  # after the skip
 
 pytestmark = pytest.mark.timeout(600)  # of which sotodlib's installation takes two minutes, once
 

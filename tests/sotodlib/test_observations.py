@@ -6,11 +6,11 @@ The frames are made by so3g, as SMuRF's streamer makes them, and sent by a real 
 from pathlib import Path
 
 import pytest
-from analysis import ARCHIVE, PARTIAL, STREAM_ID, Analysis, Session, ended, finished_sessions, names
-from processes import Recorder, eventually
 from spt3g import core
 
-from compose.simulator import Simulator
+from testbed.smurf.simulator import Simulator
+from tests.sotodlib.analysis import ARCHIVE, PARTIAL, STREAM_ID, Analysis, Session, ended, finished_sessions, names
+from tests.support.processes import Recorder, eventually
 
 pytestmark = pytest.mark.timeout(600)  # of which sotodlib's installation takes two minutes, once
 
@@ -87,7 +87,7 @@ def test_the_files_pass_through_suprsync(
 ) -> None:
     """The archiver registers them (docs/suprsync.md); of the copies on the other side all is as of the archive."""
     pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
-    from transfer import rows
+    from tests.socs.transfer import rows
 
     recorder.create_topic()
     db = recorder.directory / "suprsync.db"

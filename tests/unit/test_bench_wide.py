@@ -3,10 +3,10 @@
 import pytest
 from spt3g import core
 
-from bench.course import slope
-from bench.lags import Lag, MissingError, between, by_second, lags, late_until, quantiles
-from bench.numbered import Numbered
-from ingest.wire import checked
+from bench.load.numbered import Numbered
+from bench.measure.cost_over_time import slope
+from bench.measure.lags import Lag, MissingError, between, by_second, lags, late_until, quantiles
+from g3stream.frames.decoder import checked
 
 SECOND = 1_000_000_000
 

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from archiver.event import RecordsLost
-from archiver.live import ArchiveStatus, OpenFile, RecordingStatus
+from archiver.core.events import RecordsLost
+from archiver.core.sequence import Cause
+from archiver.event_counters import Told
 from archiver.metrics import metrics as archiver_metrics
 from archiver.metrics import problems as archiver_problems
-from archiver.recorded import Recorded
-from archiver.sequence import Cause
-from archiver.told import Told
-from ingest.activity import Hang
-from ingest.disks import Disks
-from ingest.exposition import Exposition
-from ingest.latency import BOUNDS, Latency
-from ingest.log_writer import LogStatus
+from archiver.recording.status import ArchiveStatus, OpenFile, RecordingStatus
+from archiver.recording.throughput import Recorded
+from g3stream.host.activity import Hang
+from g3stream.host.disk_space import Disks
+from g3stream.service.histogram import BOUNDS, Latency
+from g3stream.service.log_writer import LogStatus
+from g3stream.service.metrics import Exposition
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
 from ingest.stream import StreamStatus
-from ingest.streams import Down
+from ingest.supervisor import Down
 
 NOW = 1_700_000_000.0
 ALL_IS_WRITTEN = LogStatus()

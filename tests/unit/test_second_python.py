@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from second_python import Python, Version, installed, seconds
+
+from tests.support.second_python import Python, Version, installed, seconds
 
 OLDEST = (3, 11)
 

@@ -1,0 +1,159 @@
+"""What an archive keeps of how it is kept: `archive.settings` in its private directory, beside its identity.
+
+So `verify`, `repair` and `replay` know where its checksums are without being told, and an archiver that is started
+with other flags is refused instead of keeping them in two places. `archiver relocate` changes them.
+"""
+
+import contextlib
+import re
+import shlex
+from dataclasses import dataclass, replace
+
+from archiver.archive import identity
+from archiver.archive.checksums import CHECKSUMS
+from archiver.archive.location import SETTINGS, Checksums, Location, check_apart
+from archiver.core.paths import ID
+from archiver.storage.directory import make_private_directory
+from archiver.storage.durable_file import replace_file
+
+_MOST_BYTES = 1 << 16
+_HEAD = "# Of this archive. `archiver relocate` changes it.\n"
+
+
+class SettingsError(OSError):
+    """The archive isn't kept as the flags say, or can't be understood; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """checksums: where they are. becoming: where an interrupted `archiver relocate` was moving them."""
+
+    checksums: Checksums = Checksums.BESIDE
+    becoming: Checksums | None = None
+
+
+def parse(text: str) -> ArchiveSettings | None:
+    """What the file says; None if it isn't one, or has settings that this version doesn't know."""
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = dict(line.partition("=")[::2] for line in lines if line and not line.startswith("#"))
+    try:
+        found = {name: Checksums(value) for name, value in pairs.items()}
+    except ValueError:
+        return None
+    if "checksums" not in found or found.keys() - {"checksums", "becoming"}:
+        return None
+    return ArchiveSettings(found["checksums"], found.get("becoming"))
+
+
+def formatted(settings: ArchiveSettings) -> str:
+    """The file's text."""
+    text = f"{_HEAD}checksums={settings.checksums}\n"
+    return text + (f"becoming={settings.becoming}\n" if settings.becoming else "")
+
+
+def read(location: Location) -> ArchiveSettings | None:
+    """An archive's; None if it has none. Raises SettingsError, OSError."""
+    try:
+        with location.private() as private:
+            if private.stat(SETTINGS) is None:
+                return None
+            regular = private.is_file(SETTINGS)
+            found = parse(private.read(SETTINGS, _MOST_BYTES).decode(errors="replace")) if regular else None
+    except FileNotFoundError:
+        return None
+    if found is None:
+        path = location.private_path / SETTINGS
+        raise SettingsError(None, f"{path} can't be understood: a later version's? It must say checksums=beside")
+    return found
+
+
+def of_before(location: Location) -> ArchiveSettings:
+    """Those of an archive that has none: it is of an earlier version, or they were lost. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), location.private(CHECKSUMS):
+        return ArchiveSettings(Checksums.PRIVATE)
+    return ArchiveSettings()
+
+
+def write(location: Location, settings: ArchiveSettings) -> None:
+    """Replace them, durably, all at once. Raises OSError."""
+    with location.private() as private:
+        replace_file(private, SETTINGS, formatted(settings).encode("ascii"))
+
+
+def kept(location: Location) -> Location:
+    """The location with its archive's own settings; for who only looks. Raises SettingsError, OSError."""
+    check_apart(location)
+    found = read(location)
+    if found is None:
+        return replace(location, checksums=of_before(location).checksums)
+    _check_not_becoming(location, found)
+    return replace(location, checksums=found.checksums)
+
+
+def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
+    """How an archive is kept, or is to be, if it is new (asked: None for the default). Writes nothing.
+
+    Raises SettingsError if it is kept otherwise than was asked, LocationError, OSError.
+    """
+    check_apart(location)
+    found = read(location)
+    if location.private_dir and not is_in_use(location):
+        check_not_left(location)
+    if found is None:
+        found = of_before(location) if is_in_use(location) else ArchiveSettings(asked or Checksums.BESIDE)
+    _check_not_becoming(location, found)
+    if asked and asked is not found.checksums:
+        why = (
+            f"the archive's checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, "
+            f"stop its archivers, and run: {relocate_command(location, asked)}"
+        )
+        raise SettingsError(None, why)
+    return found
+
+
+def settle(location: Location, asked: Checksums | None) -> Location:
+    """Make the directories of an archive, if they are missing, and note how it is kept; gives where it is then.
+
+    For who is about to write there. Raises as `chosen`, before anything is made.
+    """
+    found = chosen(location, asked)
+    make_private_directory(location.data_dir, location.private_dir)
+    if read(location) is None and (location.private_dir or found.checksums is not Checksums.BESIDE):
+        write(location, found)
+    return replace(location, checksums=found.checksums)
+
+
+def check_not_left(location: Location) -> None:
+    """Raises SettingsError if the archive's private directory is `.archiver` still, in the data directory."""
+    before = Location(location.data_dir)
+    if is_in_use(before):
+        why = (
+            f"the archive's private directory is {before.private_path}; to move it, stop its archivers, and run: "
+            f"{relocate_command(location, None)}"
+        )
+        raise SettingsError(None, why)
+
+
+def relocate_command(location: Location, checksums: Checksums | None) -> str:
+    """What an operator types."""
+    words = ["archiver", "relocate", "--data-dir", str(location.data_dir)]
+    if location.private_dir:
+        words += ["--private-dir", str(location.private_dir)]
+    if checksums:
+        words += ["--checksums", checksums]
+    return shlex.join(words)
+
+
+def _check_not_becoming(location: Location, found: ArchiveSettings) -> None:
+    if found.becoming:
+        why = f"the archive's checksums were being moved; run again: {relocate_command(location, found.becoming)}"
+        raise SettingsError(None, why)
+
+
+def is_in_use(location: Location) -> bool:
+    """Whether an archive's private directory is there: with an identity, or with a stream's directory."""
+    try:
+        with location.private() as private:
+            return any(name == identity.IDENTITY or re.fullmatch(ID, name) for name in private.names())
+    except FileNotFoundError:
+        return False

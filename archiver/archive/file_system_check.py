@@ -1,0 +1,149 @@
+"""Whether the file system of a data directory can do what recording and finishing take: tried once, at the start.
+
+Else an archiver records for ten minutes, can't finish the file, and the reason is a line of its log at night.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from archiver.archive.location import Location
+from archiver.core.paths import PRIVATE_DIRECTORY
+from archiver.storage.directory import Directory
+from archiver.storage.no_replace import on_other_mounts
+from archiver.storage.page_cache import copy_bytes
+from g3stream.host.fsync import sync_data, warn_of_unsynced_names
+
+log = logging.getLogger(__name__)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS})
+"""What opening a file without a name comes to where there are none (O_TMPFILE)."""
+_BYTES = b"g3-recorder tries what this file system can do\n"
+
+
+def check_disk(location: Location, name: str) -> None:
+    """Try it in the private directory, and between that and the data directory.
+
+    name: of this process only; what a killed one has left under it is removed first.
+
+    Warns of what can be done without. Raises OSError that says what is missing. A full disk is no reason not to
+    start: then nothing is tried.
+    """
+    try:
+        with location.data() as data, location.private() as private:
+            if on_other_mounts(private.fd, data.fd):
+                raise OSError(
+                    errno.EXDEV,
+                    f"{_private(location)} is on another mount: files can't be moved out of it (docs/services.md)",
+                )
+            _remove(private, name)
+            try:
+                with location.private(f"{name}/to", make=True) as to, location.private(name) as scratch:
+                    _try(scratch, to, location.data_dir)
+                    if location.private_dir:
+                        _try_between(scratch, data, f".{name}")
+            finally:
+                _remove(private, name)
+                if location.private_dir:
+                    data.unlink(f".{name}")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        log.warning("%s is full: what its file system can do isn't tried", location.data_dir)
+
+
+def _try(scratch: Directory, to: Directory, root: Path) -> None:
+    """What recording does, in that order, with the files `a` and `b`. Raises OSError."""
+    fd = scratch.open("a", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        _try_locks(scratch, fd)
+        os.pwrite(fd, _BYTES, 0)
+        sync_data(fd)
+        warn_of_unsynced_names(root)
+        copy = scratch.open("b", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            copy_bytes(fd, copy, 0, len(_BYTES), lambda: None)
+            if os.pread(copy, len(_BYTES), 0) != _BYTES:
+                raise OSError(errno.EIO, "a copy of a file has other bytes there")
+        finally:
+            os.close(copy)
+    finally:
+        os.close(fd)
+    scratch.publish("a", to, "final")
+    with contextlib.suppress(FileExistsError):
+        scratch.publish("b", to, "final")
+        raise OSError(errno.EINVAL, "a file can't be named there without replacing another (renameat2)")
+    scratch.rename("b", to, "final")
+    _try_links(to)
+
+
+def _try_between(scratch: Directory, data: Directory, name: str) -> None:
+    """A file of the private directory can be given a name in the data directory. Raises OSError.
+
+    Whoever reads that shall find nothing but files of the layout in it. So a file without a name is made there, and
+    gets one in the private directory: if that can be done, so can the reverse. Where there are no such files, a name
+    is there for an instant; what a kill leaves of it goes at the next start.
+    """
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=data.fd)
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS:
+            raise OSError(error.errno, error.strerror, str(data.path)) from None
+    else:
+        try:
+            os.link(f"/proc/self/fd/{fd}", "between", dst_dir_fd=scratch.fd, follow_symlinks=True)
+            return
+        except OSError as error:
+            if error.errno == errno.EXDEV:  # of other quotas, as of projects of XFS
+                why = f"files can't be moved from {scratch.path.parent} to {data.path}: {error.strerror}"
+                raise OSError(errno.EXDEV, why) from None
+        finally:
+            os.close(fd)
+    data.unlink(name)
+    os.close(scratch.open("between", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    scratch.publish("between", data, name)
+
+
+def _private(location: Location) -> str:
+    return f"the private directory {location.private_dir}" if location.private_dir else PRIVATE_DIRECTORY
+
+
+def _try_locks(directory: Directory, fd: int) -> None:
+    """As two archivers do: one has `a` locked, the other asks whether it is. Raises OSError."""
+    directory.flock(fd, fcntl.LOCK_EX, "a")
+    other = directory.open("a", os.O_RDONLY)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            directory.flock(other, fcntl.LOCK_SH, "a")
+            raise OSError(errno.ENOLCK, "a locked file can be locked again there: locks (flock) protect nothing")
+    finally:
+        os.close(other)
+
+
+def _try_links(directory: Directory) -> None:
+    """Nothing may be opened through a link. Raises OSError."""
+    try:
+        os.symlink("final", "link", dir_fd=directory.fd)
+    except OSError:
+        return  # it has none
+    try:
+        os.close(directory.open("link", os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    else:
+        raise OSError(errno.ELOOP, "links are followed there though they must not be (O_NOFOLLOW)")
+
+
+def _remove(private: Directory, name: str) -> None:
+    """Remove the scratch directory, if it is there. Raises OSError."""
+    for below in (f"{name}/to", name):
+        with contextlib.suppress(FileNotFoundError):
+            with Directory(private.path, below) as directory:
+                for left in directory.names():
+                    directory.unlink(left)
+            os.rmdir(below, dir_fd=private.fd)

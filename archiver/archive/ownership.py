@@ -1,0 +1,186 @@
+"""Whether a data directory is the archive that its group records to; else nothing is recorded in it.
+
+Each checkpoint says of which archive it is (identity.py). An archiver with a wrong --data-dir, or a second one of the
+same group with a directory of its own, would put one acquisition's files into two directories, and nobody would know.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from archiver.archive import identity
+from archiver.archive.identity import Identity
+from archiver.archive.location import Location, LocationError, Within
+from archiver.core import checkpoint as checkpoints
+from archiver.core.checkpoint import WHERE_CHARACTERS, ArchiveMark, Checkpoint, CheckpointError
+from archiver.kafka.topic_reader import History
+from archiver.recording.finalizer import ArchiveRoot
+
+_MOST_SAID = 5
+
+
+class AnotherArchiveError(Exception):
+    """The data directory isn't the group's archive. lines: for the operator; the last one says it in short.
+
+    forgotten: it is, but its private directory is another one.
+    """
+
+    def __init__(self, *lines: str, forgotten: bool = False) -> None:
+        super().__init__(lines[-1])
+        self.lines = lines
+        self.forgotten = forgotten
+
+
+def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
+    """The archive with its ids, once it is certain that it is what the group records to; made durable if it is new.
+
+    Nothing is written, and the group isn't joined, before that is certain. Raises AnotherArchiveError, OSError,
+    KafkaException.
+    """
+    own = identity.read(archive.location)
+    check_group(archive, own)
+    known = _decoded(history)
+    check(archive, own, known, here=own is not None or _holds(archive.location, known))
+    if own is None:
+        own = identity.create(archive.location, archive.group)
+        check_group(archive, own)
+    return replace(archive, ids=own.ids)
+
+
+def check_not_elsewhere(archive: ArchiveRoot, history: History) -> None:
+    """For who would make `.archiver`. Raises LocationError if this is the group's data directory, but its private
+    directory is another one; OSError, KafkaException."""
+    if archive.private_dir is None and identity.read(archive.location) is None:
+        marks = [it.archive for it in _decoded(history).values() if it.archive]
+        if private := _elsewhere(archive, marks):
+            why = f"the archive of the group {archive.group} has another private directory: --private-dir {private}"
+            raise LocationError(None, why)
+
+
+def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
+    """Raises AnotherArchiveError if another group records there: each would remove the other's partials."""
+    if own is None or own.group == archive.group:
+        return
+    raise AnotherArchiveError(
+        f"another group records to this directory, as {archive.location.private_path / identity.IDENTITY} says:",
+        f"  {own.group}, not {archive.group}",
+        f"use --group {own.group}, or another --data-dir",
+        f"nothing was recorded: {archive.root} is the archive of the group {own.group}",
+    )
+
+
+def check(archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkpoint], *, here: bool) -> None:
+    """Raises AnotherArchiveError if these states, by stream, are of another archive. Pure.
+
+    own: the directory's. here: of an archive without an identity, as before there were any, or of a directory that
+    has one: whether the directory holds what the states tell of.
+    """
+    ids = own.ids if own else ()
+    others = {stream: it.archive for stream, it in known.items() if it.archive and it.archive.id not in ids}
+    if others:
+        raise another(archive, own, others)
+    if own is None and not here and any(_recorded(it) for it in known.values()):
+        raise AnotherArchiveError(
+            f"the group {archive.group} has recorded before, but not to this directory:",
+            f"  {archive.host}:{archive.root} has neither the files it had open nor",
+            f"  {archive.location.private_path}/<stream> of {_some(sorted(known))}",
+            *_ways_out(archive, identity.new_id()),
+        )
+
+
+def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]) -> AnotherArchiveError:
+    """What to raise if the states of these streams are of other archives."""
+    if own is None and (private := _elsewhere(archive, others.values())):
+        return AnotherArchiveError(
+            f"the archive of the group {archive.group} has its private directory elsewhere; say so:",
+            f"  --private-dir {private}",
+            f"nothing was recorded: {archive.location.private_path} isn't where it was",
+            forgotten=True,
+        )
+    streams: dict[ArchiveMark, list[str]] = {}
+    for stream, mark in sorted(others.items()):
+        streams.setdefault(mark, []).append(stream)
+    marks = list(streams)
+    said = [f"  {mark.id} at {mark.where or 'unknown'}: {_some(streams[mark])}" for mark in marks[:_MOST_SAID]]
+    return AnotherArchiveError(
+        f"the group {archive.group} records to another archive than this directory:",
+        *said,
+        f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.root}",
+        *_ways_out(archive, *dict.fromkeys(mark.id for mark in marks[:_MOST_SAID])),
+    )
+
+
+def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
+    path = shlex.quote(str(archive.location.private_path / identity.IDENTITY))
+    return (
+        "record to that one; or, for a new archive, use another --group as well.",
+        f"Were its files moved, or restored, to here? {_private(archive)} belongs to them: copy it, too.",
+        "If that is gone, or files of two archives are one now, say that they are here:",
+        *(f"  echo {one} {archive.group} >> {path}" for one in ids),
+        f"nothing was recorded: {archive.root} isn't the archive of the group {archive.group}",
+    )
+
+
+def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
+    """The private directory that the group's archive in this data directory had, if it is another one; empty if it
+    isn't, or isn't known for certain."""
+    for mark in others:
+        where = mark.where.partition(":")[2]
+        private = where.removeprefix(f"{archive.root} --private-dir ")
+        if private not in (where, str(archive.private_dir)) and len(mark.where) < WHERE_CHARACTERS:  # else it was cut
+            return private
+    return ""
+
+
+def _private(archive: ArchiveRoot) -> str:
+    return str(archive.private_dir) if archive.private_dir else "their .archiver"
+
+
+def _some(streams: list[str]) -> str:
+    more = len(streams) - 3
+    return ", ".join(streams[:3]) + (f" and {more} more" if more > 0 else "")
+
+
+def _recorded(state: Checkpoint) -> bool:
+    return state.files > 0 or state.partial is not None
+
+
+def _decoded(history: History) -> Mapping[str, Checkpoint]:
+    """What the group has committed, by stream; without what can't be understood: that stream isn't recorded."""
+    found = {}
+    for stream, commit in history.all_committed().items():
+        try:
+            found[stream] = checkpoints.decode(commit.metadata, stream)
+        except CheckpointError:
+            continue
+    return found
+
+
+def _holds(location: Location, known: Mapping[str, Checkpoint]) -> bool:
+    """Whether a directory without an identity is what these states, of before there were any, tell of.
+
+    It is if one of the files that they have open is there; if none is open, the private directory of one of the
+    streams. Raises OSError.
+    """
+    begun = [state for state in known.values() if state.partial]
+    if begun:
+        return any(_has_partial(location, state) for state in begun)
+    return any(
+        _stat(location, Within("", private=True), stream) for stream, state in known.items() if _recorded(state)
+    )
+
+
+def _has_partial(location: Location, state: Checkpoint) -> bool:
+    assert state.partial
+    if _stat(location, Within(state.state.stream, private=True), state.partial.name):
+        return True
+    parent, _, name = state.partial.path.rpartition("/")
+    return state.closing is not None and _stat(location, Within(parent), name)
+
+
+def _stat(location: Location, within: Within, name: str) -> bool:
+    try:
+        with location.open(within) as directory:
+            return directory.stat(name) is not None
+    except FileNotFoundError:
+        return False

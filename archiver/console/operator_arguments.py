@@ -1,0 +1,85 @@
+"""The flags of commands that publish, in an operator's name, what has become of files."""
+
+import argparse
+import getpass
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import Flags
+
+_MOST_WHO, _MOST_REASON = 300, 1000
+"""Characters; as core/events.py has it, which --help need not import."""
+
+
+_LAYOUT = re.compile(r"[0-9]{5}(/|\Z)")
+"""How a path below the data directory begins."""
+
+
+def operator_options(flags: Flags, what: str) -> None:
+    """Add --who and --reason. what: they did."""
+    flags.add_argument(
+        "--reason", type=_reason, default="", metavar="TEXT", help=f"why you {what} them; goes into the events"
+    )
+    flags.add_argument(
+        "--who", type=_who, default=default_who(), metavar="NAME", help="who you are (default: %(default)s)"
+    )
+
+
+def default_who() -> str:
+    """Who runs this, and where: user@host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a uid without a name, as in a container
+        user = "unknown"
+    shown = "".join(c if c.isascii() and c.isprintable() and c != "%" else "?" for c in user)
+    return f"{shown}@{host_name()}"[:_MOST_WHO]
+
+
+def paths_below(data_dir: Path, paths: Sequence[str]) -> list[str]:
+    """These paths as they are below the data directory; `-` stands for those on stdin.
+
+    They may be absolute, below the data directory, or relative to the current directory, if that is in there.
+    """
+    return [_below(data_dir, path) for path in _with_stdin(paths)]
+
+
+def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
+    """One in a line; or, as `find -print0` gives them, each with a NUL after it."""
+    for path in paths:
+        if path != "-":
+            yield path
+        elif sys.stdin is not None:
+            text = sys.stdin.buffer.read().decode(errors="surrogateescape")
+            yield from filter(None, text.split("\0" if "\0" in text else "\n"))
+
+
+def _below(data_dir: Path, path: str) -> str:
+    plain = os.path.normpath(path)
+    if _LAYOUT.match(plain):
+        return plain
+    for absolute, root in (
+        (os.path.abspath(path), os.path.abspath(data_dir)),  # noqa: PTH100 - a Path keeps its `..`
+        (os.path.realpath(path), os.path.realpath(data_dir)),
+    ):
+        if absolute.startswith(f"{root.rstrip('/')}/"):
+            return absolute[len(root.rstrip("/")) + 1 :]
+    return plain
+
+
+def _who(text: str) -> str:
+    return _text(text, 1, _MOST_WHO)
+
+
+def _reason(text: str) -> str:
+    return _text(text, 0, _MOST_REASON)
+
+
+def _text(text: str, least: int, most: int) -> str:
+    text = " ".join(text.split())
+    if not least <= len(text) <= most or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{least} to {most} printable characters are allowed")
+    return text

@@ -1,0 +1,107 @@
+"""What the commands that look at an archive, or rebuild it, have in common: how they end, and how they print."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from archiver.core.checkpoint import CheckpointError
+from archiver.kafka.topic_reader import History
+from g3stream.host.environment import too_little_allowed
+from g3stream.host.printable import printable, printable_lines
+from g3stream.host.standard_streams import discard_unwritten
+from g3stream.kafka.availability import Outage
+from g3stream.kafka.throttling import Throttling
+from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.service.logs import log_to_stderr
+
+_THREADS = 16
+"""Of two Kafka clients with a broker or three."""
+
+
+def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -> int:
+    """Do the command's work with what Kafka holds; gives its exit code, 1 with a line on stderr if it can't be done.
+
+    options: with those of `kafka_options`, and `group`.
+    """
+    return run_client(options, prog, lambda config: act(History(config, options.group)))
+
+
+def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
+    """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
+    log_to_stderr(options.log_level, options.log_format)
+    if sys.stdout is None:  # closed: `>&-`
+        print_err(f"{prog}: error: stdout is closed; there is nowhere to print to")
+        return 1
+    if refusal := too_little_allowed(_THREADS):
+        print_err(f"{prog}: error: {refusal}")
+        return 1
+    outage = Outage()
+    config: dict[str, Any] = {**kafka_client(options, {}), "error_cb": outage.heard}
+    config["throttle_cb"] = Throttling("consumer_byte_rate", config).heard
+    try:
+        code = act(config)
+        sys.stdout.flush()  # a pipe may be closed; here, where that is seen to
+        return code
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG:
+            why = f"Kafka settings: {kafka_refusal(error, options)}"
+        else:
+            why = f"Kafka at {config['bootstrap.servers']}: {outage.why(error.args[0])}"
+    except CheckpointError as error:
+        why = str(error)
+    except BrokenPipeError:
+        # Whoever read our table has seen enough (`| head`): as other programs do, without a word.
+        discard_unwritten(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is None:
+            _flush_or_discard()
+        where = f"{error.filename}: " if error.filename else ""
+        why = f"{where}{error.strerror or error}"
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't end it with a traceback
+        print("\nstopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    print_err(f"{prog}: error: {why}")
+    return 1
+
+
+def _flush_or_discard() -> None:
+    """So that what stdout couldn't take isn't tried once more, and with another exit code, when the program ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_unwritten(sys.stdout)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows in columns; those whose name begins with a blank are right-aligned."""
+    lines = [[name.strip() for name in head], *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    right = [name.startswith(" ") for name in head]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def print_out(line: str) -> None:
+    """Print a line to stdout."""
+    print(printable(line))
+
+
+def print_lines(text: str, *, flush: bool = False) -> None:
+    """Print several, such as a table; what they hold of others' text has no line ends."""
+    print(printable_lines(text), flush=flush)
+
+
+def print_err(text: str) -> None:
+    """Print a line to stderr, beside what is shown."""
+    print(printable(text), file=sys.stderr, flush=True)

@@ -1,0 +1,79 @@
+"""Which of a topic's frames are rightly in no file: names by session leave out what a sender sent again.
+
+Follows a recording from one file to the next, as far as is needed to decide that (segmentation.is_repeated). Pure.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from archiver.core.events import FileFinished
+from archiver.core.paths import NameFormat
+from archiver.core.segmentation import Acquisition, Effect, OpenFile, Settings, State, Why, closed, is_repeated, step
+from g3stream.contract.headers import Label
+
+
+class SentAgain:
+    """Of one stream. before: its file before the first frame that is compared, if there is one in that topic.
+    events: of all its files. Those of a topic that was there before, under this name, are before its first file, too;
+    until that begins, what any file has is taken for recorded."""
+
+    def __init__(self, stream: str, before: FileFinished | None, events: Sequence[FileFinished] = ()) -> None:
+        self._highest = {} if before else _highest_nums(events)
+        self._state = before.checkpoint.state if before else State(stream)
+        self._continues = before is not None and before.why is Why.TIME
+        self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
+        """Whether the file that was opened last is named so."""
+
+    def opens(self, acquisition: Acquisition, label: Label, time_ms: int) -> None:
+        """This frame is the first of a file of that acquisition."""
+        self._highest.clear()
+        goes_on = self._state.acquisition if self._continues else None
+        state = replace(self._state, file=None, acquisition=goes_on, last=time_ms)
+        self._state, _ = step(state, label, time_ms, acquisition.settings)
+        self._see(acquisition.settings)
+
+    def goes_on(self, acquisition: Acquisition) -> None:
+        """The frames that follow are of a file whose first ones aren't known."""
+        self._highest.clear()
+        self._state = replace(self._state, file=OpenFile(0, self._state.last), acquisition=acquisition)
+        self._see(acquisition.settings)
+
+    def leaves_out(self, label: Label, time_ms: int) -> bool:
+        """Whether this frame isn't recorded in the open file."""
+        acquisition = self._state.acquisition
+        if not self.by_session or acquisition is None:
+            return False
+        self._state, effect = step(self._state, label, time_ms, acquisition.settings)
+        return effect is Effect.NOTHING
+
+    def ends(self, event: FileFinished | None) -> None:
+        """The open file has no more frames. event: its own, None if it isn't finished."""
+        if event:
+            self._state = event.checkpoint.state
+            self._see(event.settings)
+        elif self._state.file:
+            self._state = closed(self._state, self._state.file.number)
+        self._continues = event is not None and event.why is Why.TIME
+
+    def is_repeated(self, label: Label) -> bool:
+        """Whether this frame, between two files, opens none if they are named by session."""
+        if label.session in self._highest and is_repeated(
+            replace(self._state, session=label.session, num=self._highest[label.session]), label
+        ):
+            return True
+        return is_repeated(self._state, label)
+
+    def _see(self, settings: Settings) -> None:
+        self.by_session = settings.name_format is NameFormat.SESSION
+
+
+def _highest_nums(events: Sequence[FileFinished]) -> dict[int | None, int]:
+    """The highest frame_num that is recorded of each session, as far as the states after these files say."""
+    found: dict[int | None, int] = {}
+    for state in (event.checkpoint.state for event in events):
+        known = [(it.start, it.num) for it in state.names.sessions if it.num is not None]
+        for session, num in [*known, (state.session, state.num)]:
+            if session is not None:
+                found[session] = max(num, found.get(session, num))
+    return found

@@ -1,0 +1,334 @@
+"""Where a file begins, where it ends, and what it is called.
+
+Rule 1: everything that decides a boundary or a name lives in this file, as a function of the records in their
+order, their timestamps and the settings. No clock, no offsets, no directory listing, no I/O: so a live archive,
+a replayed one and one at a second site cut the same stream into the same files.
+
+Rule 2: closing a file takes many steps that may fail and be repeated, so it stands between two records. For each
+record ask `closes`. If that gives a reason, finish the file, take `closed(state)` for the state before the record,
+and step the same record: no row of the table closes a file twice.
+
+    record                          closes   step
+    start                           START    the acquisition is over; its id is remembered
+    end                             END      the acquisition is over; the carry is forgotten
+    connected, lost                 LOST     the acquisition is over
+    quiet, |t - last frame's| > gap GAP      the acquisition is over
+    frame that isn't recorded                nothing
+    frame, no acquisition                    begin one, open its first file, write
+    frame, |t - last frame's| > gap GAP      the same
+    frame, t - file's start >= time TIME     open the acquisition's next file, write
+    frame                                    write
+
+The table is the design's ("Segmentation"); the behaviour behind it is that of the recorder this replaces.
+
+Rule 3, of names by session only: a file is called after the session_id of its first frame (of what isn't one, after
+the time), with the session's next number, and only frames of that session head it. A sender sends its latest frames
+of metadata again on each connection: those that are recorded already (a frame_num up to the session's highest) open
+no file, and are left out of a file of another session. Nothing waits for them; where files are cut stays the table.
+"""
+
+from enum import Enum, StrEnum
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from archiver.core.paths import MOST_NUMBER, NameFormat, file_path, start_second
+from archiver.core.used_names import (
+    Names,
+    Start,
+    find,
+    is_session,
+    number_of_session,
+    number_of_start,
+    recorded,
+    used,
+)
+from g3stream.contract.headers import Kind, Label
+from g3stream.frames.decoder import FRAME_TYPES
+
+StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
+TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+FileNumber = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+
+LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
+"""Frames that a G3 reader or writer makes for itself; files don't hold them."""
+NO_NUM = -(2**63)
+"""In place of a session's highest frame_num, if no frame of it has said one."""
+_NEVER_SENT_AGAIN = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
+"""By a G3NetworkSender on a connection; of all other types it sends the latest frame."""
+
+
+class Why(StrEnum):
+    """Why a file was closed."""
+
+    START = "start"
+    END = "end"
+    LOST = "lost"
+    GAP = "gap"
+    TIME = "time"
+
+
+class Settings(Struct, frozen=True, omit_defaults=True):
+    """What an operator chooses. Times in ms. carry: frame type codes."""
+
+    time_per_file: Count = 600_000
+    gap: Count = 10_000
+    name_format: NameFormat = NameFormat.DATE
+    carry: tuple[TypeCode, ...] = (FRAME_TYPES["Observation"],)
+
+
+class Acquisition(Struct, frozen=True, omit_defaults=True):
+    """The frames from a START, or a first frame, on. start: s; of names by session, the session of its last file.
+    other_ids: frames that named another id."""
+
+    start: Start
+    id: StreamName
+    settings: Settings
+    other_ids: Count = 0
+
+
+class OpenFile(Struct, frozen=True, omit_defaults=True):
+    """The acquisition's file that is being written. start: ms, its first frame's time. missing: how many frames were
+    never received, as jumps of `frame_num` in the newest session say."""
+
+    number: FileNumber
+    start: Milliseconds
+    missing: Count = 0
+
+
+class State(Struct, frozen=True, omit_defaults=True):
+    """All that decides what the next record does. last: ms, the last recorded frame's time.
+
+    start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
+    the next file, in order of last arrival. session, num: the newest session_id that a frame named (of names by
+    session: the one that the last frame named), and the highest frame_num in it (NO_NUM if none is known).
+    """
+
+    stream: StreamName
+    acquisition: Acquisition | None = None
+    file: OpenFile | None = None
+    last: Milliseconds = 0
+    carry: tuple[TypeCode, ...] = ()
+    start_id: StreamName | None = None
+    names: Names = Names()
+    session: Integer | None = None
+    num: Integer = 0
+
+
+class Effect(Enum):
+    """What to do with a record besides taking the new state."""
+
+    NOTHING = 0
+    WRITE = 1
+    OPEN_AND_WRITE = 2
+    """Open the file that the new state has, write the carry that `head` names, then the frame."""
+
+
+def closes(state: State, label: Label, time: int) -> Why | None:
+    """Why the open file must be finished before this record is stepped; None if it mustn't. time: ms."""
+    file, acquisition = state.file, state.acquisition
+    if file is None:
+        return None
+    assert acquisition
+    kind = label.kind
+    if kind is Kind.FRAME:
+        if label.type in LEFT_OUT:
+            return None
+        if abs(time - state.last) > acquisition.settings.gap:
+            return Why.GAP
+        return Why.TIME if time - file.start >= acquisition.settings.time_per_file else None
+    if kind is Kind.QUIET:
+        return Why.GAP if abs(time - state.last) > acquisition.settings.gap else None
+    return _CLOSING_KINDS[kind]
+
+
+def closed(state: State, number: int) -> State:
+    """The state with its file finished, under that number: usually the file's, a higher one if it was taken."""
+    acquisition = state.acquisition
+    assert acquisition
+    names = used(state.names, acquisition.start, number, in_sessions=_by_session(acquisition.settings))
+    return replace(state, file=None, names=names)
+
+
+def step(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+    """What a record does. `closes` must have given None for it. settings: for an acquisition that begins now."""
+    kind = label.kind
+    if kind is Kind.FRAME:
+        if label.type in LEFT_OUT:
+            return state, Effect.NOTHING
+        return _frame(state, label, time, settings)
+    if kind is Kind.START:
+        return replace(state, acquisition=None, start_id=label.id), Effect.NOTHING
+    if kind is Kind.END:
+        return replace(state, acquisition=None, start_id=None, carry=()), Effect.NOTHING
+    if kind is Kind.QUIET:
+        if state.acquisition and abs(time - state.last) > state.acquisition.settings.gap:
+            state = replace(state, acquisition=None)
+        return state, Effect.NOTHING
+    return replace(state, acquisition=None, start_id=None), Effect.NOTHING
+
+
+class Room(NamedTuple):
+    """Where frames go on: each at most `gap` ms from the one before, and before `until`, ms."""
+
+    gap: int
+    until: int
+
+
+def room(state: State, label: Label) -> Room | None:
+    """For frames that are like the one just written but for `num`, which is the next each time.
+
+    Within that room each closes nothing, is written, and changes the state as `went_on` says. None if they may do
+    more than that.
+    """
+    acquisition, file = state.acquisition, state.file
+    if (
+        file is None
+        or acquisition is None
+        or label.kind is not Kind.FRAME
+        or label.type in LEFT_OUT
+        or label.type in acquisition.settings.carry
+        or label.id not in (None, acquisition.id)
+        or label.session is None
+        or (label.session, label.num) != (state.session, state.num)
+    ):
+        return None
+    return Room(acquisition.settings.gap, file.start + acquisition.settings.time_per_file)
+
+
+def went_on(state: State, num: int, time: int) -> State:
+    """The state after frames within its `room`, of which the last has that num and time, ms."""
+    return replace(state, last=time, num=num)
+
+
+def path(state: State) -> str:
+    """The open file's path below the data directory."""
+    acquisition, file = state.acquisition, state.file
+    assert acquisition
+    assert file
+    return file_path(acquisition.start, acquisition.id, file.number, acquisition.settings.name_format)
+
+
+def head(state: State, first: int | None) -> tuple[int, ...]:
+    """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
+    acquisition = state.acquisition
+    assert acquisition
+    if _by_session(acquisition.settings):
+        if is_session(state.session) and acquisition.start != state.session:
+            return ()  # they are another session's
+        if first not in _NEVER_SENT_AGAIN:
+            # sotodlib sorts a session's files by the times of their Scan frames, or of their first frame if they have
+            # none, and looks for its END in the last one: a file of what ends it must not begin with what began it.
+            return ()
+    return tuple(code for code in state.carry if code != first)
+
+
+def is_carried(state: State, label: Label) -> bool:
+    """Whether the frame just stepped, of that label, is to head the files that follow. state: after it."""
+    acquisition = state.acquisition
+    if acquisition is None or label.type not in acquisition.settings.carry:
+        return False
+    return not _by_session(acquisition.settings) or label.session in (None, state.session)
+
+
+def is_repeated(state: State, label: Label) -> bool:
+    """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
+    session, num = label.session, label.num
+    if label.type in _NEVER_SENT_AGAIN or session is None or num is None:
+        return False
+    if session == state.session:
+        return num <= state.num
+    known = find(state.names, session)
+    return known is not None and known.num is not None and num <= known.num
+
+
+def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+    acquisition, file, carry = state.acquisition, state.file, state.carry
+    begins = file is None and (acquisition is None or abs(time - state.last) > acquisition.settings.gap)
+    if not begins:
+        assert acquisition
+        settings = acquisition.settings
+    by_session = _by_session(settings)
+    if by_session and (file is None or label.session != state.session) and is_repeated(state, label):
+        return state, Effect.NOTHING
+    session, num, missing, names = (_numbered_in_each if by_session else _numbered)(state, label)
+    if by_session and session != state.session:
+        carry = ()
+    effect = Effect.WRITE
+    if file is None:
+        effect = Effect.OPEN_AND_WRITE
+        if begins:
+            acquisition = Acquisition(start_second(time), label.id or state.start_id or state.stream, settings)
+            carry = tuple(code for code in carry if code in settings.carry)
+        assert acquisition
+        if by_session:
+            if label.session is not None and is_session(label.session):
+                acquisition = replace(acquisition, start=label.session)
+            number = number_of_session(names, acquisition.start)
+        else:
+            number = number_of_start(names, acquisition.start) if begins else names.number + 1
+        file = OpenFile(number, time)
+        names = used(names, acquisition.start, number, in_sessions=by_session)
+    assert acquisition
+    if label.id is not None and label.id != acquisition.id:
+        acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
+    if missing:
+        file = replace(file, missing=min(file.missing + missing, _MOST))
+    after = State(state.stream, acquisition, file, time, carry, state.start_id, names, session, num)
+    if label.type is not None and is_carried(after, label):
+        after = replace(after, carry=(*(code for code in carry if code != label.type), label.type))
+    return after, effect
+
+
+class _Numbered(NamedTuple):
+    """What a frame's number comes to: the session and num of the state after it, how many frames are missing between
+    the session's highest frame_num and this one, and the names."""
+
+    session: int | None
+    num: int
+    missing: int
+    names: Names
+
+
+def _numbered(state: State, label: Label) -> _Numbered:
+    """By the newest session. A sender that is connected to anew sends old frames again: those, and older sessions,
+    change nothing. What of a session was sent before its first frame here isn't ours to miss."""
+    session, num, names = label.session, label.num, state.names
+    if session is None or num is None or (state.session is not None and session < state.session):
+        return _Numbered(state.session, state.num, 0, names)
+    if session != state.session:
+        return _Numbered(session, num, 0, names)
+    return _Numbered(session, max(num, state.num), missing_between(state.num, num), names)
+
+
+def _numbered_in_each(state: State, label: Label) -> _Numbered:
+    """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
+    its later sessions old ones."""
+    session, num, names = label.session, label.num, state.names
+    if session is None:
+        return _Numbered(state.session, state.num, 0, names)
+    highest = state.num
+    if session != state.session:
+        names = recorded(names, state.session, state.num)
+        known = find(names, session)
+        highest = NO_NUM if known is None or known.num is None else known.num
+    if num is None:
+        return _Numbered(session, highest, 0, names)
+    return _Numbered(session, max(num, highest), missing_between(highest, num), names)
+
+
+def missing_between(highest: int, num: int) -> int:
+    """How many frames are missing between the highest frame_num of a session and this one."""
+    return 0 if highest == NO_NUM else max(0, num - highest - 1)
+
+
+def _by_session(settings: Settings) -> bool:
+    return settings.name_format is NameFormat.SESSION
+
+
+_MOST = 2**63 - 1
+_CLOSING_KINDS = {Kind.START: Why.START, Kind.END: Why.END, Kind.CONNECTED: Why.LOST, Kind.LOST: Why.LOST}

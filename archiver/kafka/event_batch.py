@@ -1,0 +1,73 @@
+"""Many events published on g3.files by a command, in their order; all are on it when that returns."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from archiver.core.events import Event, encode
+from g3stream.contract.headers import FILES_TOPIC
+from g3stream.kafka.authorization import Operation, needs, topic_right
+from g3stream.kafka.availability import PRODUCER_OUTAGE_CONFIG, unwrapped
+
+_KAFKA_SECONDS = 10.0
+_POLL_SECONDS = 0.25
+
+_PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
+    **PRODUCER_OUTAGE_CONFIG,
+    "allow.auto.create.topics": False,
+}
+
+
+def publish_events(config: Mapping[str, Any], events: Iterable[Event]) -> None:
+    """Publish these, each as soon as it comes. config: librdkafka's settings.
+
+    Raises KafkaException once Kafka refuses one, or acknowledges none for 10 s: then some of them may be published,
+    and the command may be run again.
+    """
+    with needs(topic_right(Operation.WRITE, FILES_TOPIC)), unwrapped():
+        _Publication(config).run(events)
+
+
+class _Publication:
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._producer = Producer({**_PRODUCER_CONFIG, **config})
+        self._refused: KafkaError | None = None
+        self._heard = time.monotonic()
+
+    def run(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if not len(self._producer):
+                self._heard = time.monotonic()  # it may have taken long to come by this one
+            while not self._took(event):
+                self._wait()
+            self._producer.poll(0)
+            self._check()
+        while len(self._producer):
+            self._wait()
+        self._check()
+
+    def _took(self, event: Event) -> bool:
+        """Whether the producer's queue had room for it."""
+        try:
+            self._producer.produce(
+                FILES_TOPIC, encode(event), event.key.encode(), partition=0, on_delivery=self._delivered
+            )
+        except BufferError:
+            return False
+        return True
+
+    def _wait(self) -> None:
+        self._producer.poll(_POLL_SECONDS)
+        self._check()
+        if time.monotonic() - self._heard > _KAFKA_SECONDS:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise KafkaException(self._refused)
+
+    def _delivered(self, error: KafkaError | None, _: object) -> None:
+        self._heard = time.monotonic()
+        self._refused = self._refused or error

@@ -1,0 +1,84 @@
+"""Records that break the contract, and which of them readers leave out: those that are in quarantine.
+
+What that is, g3stream/contract/headers.py says. Each reader of a stream (the archiver, replay, repair, verify, close)
+stops at such a record, looks into the stream's quarantine topic, and goes on if it is there.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaException, Message
+
+from archiver.kafka.topic_reader import History, label_of
+from g3stream.contract.headers import ContractError, Label, record_digest
+from g3stream.kafka.message_headers import headers_of
+
+LOOK_AGAIN_SECONDS = 5.0
+
+
+def digest_of(message: Message) -> str:
+    """As `record_digest`."""
+    try:
+        headers = headers_of(message)
+    except ContractError:
+        headers = None
+    return record_digest(message.timestamp()[1], message.key(), message.value(), headers)
+
+
+def stopped_at(stream: str, offset: int, why: str) -> str:
+    """What to say of a stream that can't be read on, and what to do."""
+    return (
+        f"at offset {offset}: {why}. Not ours, and of no later version? "
+        f"`archiver quarantine --stream {stream} --offset {offset}` sets it aside, and recording goes on"
+    )
+
+
+class Labels:
+    """The labels of a stream's records, for whoever reads it by itself. left_out: how many were in quarantine."""
+
+    def __init__(self, history: History, stream: str) -> None:
+        self.left_out = 0
+        self._history = history
+        self._stream = stream
+        self._in_quarantine: frozenset[str] = frozenset()
+
+    def of(self, message: Message) -> Label | None:
+        """None if it is in quarantine. Raises ContractError, which says what to do, KafkaException."""
+        try:
+            return label_of(message)
+        except ContractError as error:
+            digest = digest_of(message)
+            if digest not in self._in_quarantine:
+                self._in_quarantine = self._history.in_quarantine(self._stream)
+            if digest not in self._in_quarantine:
+                raise ContractError(stopped_at(self._stream, message.offset() or 0, str(error))) from None
+        self.left_out += 1
+        return None
+
+
+class ForeignRecord:
+    """A record that breaks the contract, at which a recording stands; asks, on another thread, whether it is in
+    quarantine by now. why: what is wrong with it. look: begins to look into the quarantine topic."""
+
+    def __init__(self, message: Message, why: str, look: Callable[[], Future[frozenset[str]]]) -> None:
+        self.offset = message.offset() or 0
+        self.why = why
+        self._digest = digest_of(message)
+        self._look = look
+        self._looking: Future[frozenset[str]] | None = None
+        self._again_at = 0.0
+
+    def is_in_quarantine(self, now: float) -> bool | None:
+        """None until it is known. now: s, monotonic."""
+        if self._looking is None:
+            if now >= self._again_at:
+                self._looking = self._look()
+            return None
+        if not self._looking.done():
+            return None
+        looked, self._looking = self._looking, None
+        self._again_at = now + LOOK_AGAIN_SECONDS
+        try:
+            return self._digest in looked.result()
+        except KafkaException:  # away, or not for us to read; whoever records hears of the former elsewhere
+            return False

@@ -1,0 +1,271 @@
+"""Commits that any thread may ask for, carried out by the one thread that uses the consumer.
+
+confluent-kafka's Consumer is for one thread at a time: a second one waits while the first polls, and for ever if it
+polls again at once. So `commit` waits here until the polling thread has sent the request, and Kafka has answered it.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from archiver.core.checkpoint import least
+from g3stream.contract.headers import frames_topic
+from g3stream.service.cancellation import Abandoned
+from g3stream.service.timeouts import within
+
+log = logging.getLogger(__name__)
+
+_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
+# Not ILLEGAL_GENERATION: that is a rebalance going on, in which most streams stay ours (cooperative); it is asked for
+# again, and what is not ours any more is said by on_revoke or on_lost.
+_EVICTED = (KafkaError.UNKNOWN_MEMBER_ID,)
+
+
+class FencedError(Exception):
+    """Another archiver with our instance id has joined the group: this one must stop."""
+
+
+class EvictedError(Exception):
+    """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An offset of a stream, and the checkpoint to commit with it; of a recording that may have been let go of."""
+
+    stream: str
+    offset: int
+    metadata: str
+    abandoned: Abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Somebody waits for these to be committed."""
+
+    commits: Sequence[Commit]
+    done: Future[None]
+
+
+class Commits:
+    """`commit` is for any thread but the polling one, all else for that one only."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._in_flight: list[_Request] = []
+        self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
+        self._refusing = threading.Event()
+        self._least = False  # whether Kafka has found the metadata of a commit too large
+        self.late = False
+        """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
+        takes it for another's who has our instance id, and fences us."""
+        self.stuck = False
+        """Whether a commit that was waited for got no answer in time; its thread uses the consumer still."""
+        self.ours: set[str] = set()
+        """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
+        between the loss of our streams and the next join is answered as if another had our instance id."""
+        self._last: dict[str, int] = {}
+        """The offset of each that was committed last: none is ever committed below it. Whatever led to that, it would
+        have all that was recorded since be recorded again."""
+        self._made_anew: set[str] = set()
+        """Whose topic has been made anew: their first offset below the last one is of the new topic. Until that
+        comes, commits of the old one may still be on their way."""
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
+        request = _Request(commits, Future())
+        self._requests.put(request)
+        if self._refusing.is_set():
+            self.refuse()
+        request.done.result()
+
+    def commit_each(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
+        """Commit these, each whatever becomes of the others; gives what `commit` would raise, by stream."""
+        asked = [_Request([commit], Future()) for commit in commits]
+        for request in asked:
+            self._requests.put(request)
+        if self._refusing.is_set():
+            self.refuse()
+        found = {request.commits[0].stream: request.done.exception() for request in asked}
+        return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
+
+    def assigned(self, stream: str, committed: int | None) -> None:
+        """A stream is ours now. committed: the offset that one of us has committed for it."""
+        self.ours.add(stream)
+        self._last.pop(stream, None)
+        self._made_anew.discard(stream)
+        if committed is not None:
+            self._last[stream] = committed
+
+    def reset(self, stream: str, offset: int) -> None:
+        """Reading goes on at the topic's first offset. If that isn't above the last commit, the topic has been made
+        anew, or what was to be rebuilt is gone: then a commit may lie below the last one, once."""
+        if offset <= self._last.get(stream, offset):  # of the first one the answer may still be to come
+            self._made_anew.add(stream)
+
+    def lost(self, streams: Iterable[str]) -> None:
+        """These are another member's already."""
+        self.ours.difference_update(streams)
+        self.late = self.late or bool(self._in_flight)
+
+    def begin(self, consumer: Consumer) -> None:
+        """Send what was asked for. One request at a time, so that a stream's commits stay in their order."""
+        if self._in_flight or not (requests := self._drain()):
+            return
+        self._in_flight = requests
+        try:
+            consumer.commit(offsets=self._offsets(_all(requests)), asynchronous=True)
+        except KafkaException as error:
+            self._finish(error.args[0])
+
+    def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """Kafka's answer; the consumer's `on_commit`."""
+        if self._unheeded:
+            self._unheeded -= 1
+        else:
+            self._finish(error, {p.topic: p.error for p in partitions if p.error})
+
+    def serve(self, consumer: Consumer, away: KafkaException | None, seconds: float | None) -> None:
+        """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be.
+        seconds: as for `now`."""
+        requests, self._in_flight = self._in_flight, []
+        if requests:
+            self._unheeded += 1
+            _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # to be asked for again
+        if requests := self._drain():
+            outcome: Exception | None = away
+            try:
+                if not away:
+                    self.now(consumer, _all(requests), seconds)
+            except (FencedError, EvictedError, KafkaException) as error:
+                outcome = error
+            _resolve(requests, outcome)
+
+    def now(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
+        """Commit these, and wait for the answer, for so long at most; None: as long as librdkafka does, for ever with
+        a broker that says nothing any more. Raises as `commit`, when all that can be has been committed."""
+        refused = self._refused(commits)
+        commits = [commit for commit in commits if not self._is_behind(commit)]
+        if commits:
+            self._commit_all(consumer, commits, seconds)
+        if refused:
+            raise refused
+
+    def _commit_all(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
+        commit = partial(consumer.commit, offsets=self._offsets(commits), asynchronous=False)
+        try:
+            done: list[TopicPartition] | None = within(seconds, "committing", commit)
+        except KafkaException as error:
+            self._learn(error.args[0])
+            raise classified(error.args[0]) from None
+        except TimeoutError:
+            self.stuck = True
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
+        failed = {partition.topic: partition.error for partition in done or [] if partition.error}
+        self._remember(commit for commit in commits if frames_topic(commit.stream) not in failed)
+        for reason in failed.values():
+            self._learn(reason)
+        for reason in failed.values():
+            raise classified(reason)
+
+    def _learn(self, error: KafkaError | None) -> None:
+        if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._least:
+            self._least = True
+            log.warning(
+                "Kafka takes less with a commit than usual: set the brokers' offset.metadata.max.bytes to 4096 or "
+                "more (the default); until this archiver is started again it commits as little as it can"
+            )
+
+    def _offsets(self, commits: Iterable[Commit]) -> list[TopicPartition]:
+        return [
+            TopicPartition(
+                frames_topic(c.stream), 0, c.offset, least(c.metadata, c.stream) if self._least else c.metadata
+            )
+            for c in commits
+        ]
+
+    def refuse(self) -> None:
+        """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
+        self._refusing.set()
+        requests, self._in_flight = self._in_flight, []
+        _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
+
+    def _is_wanted(self, commit: Commit) -> bool:
+        # The stream may be ours again, and another recording further than the one that was let go of.
+        return commit.stream in self.ours and not commit.abandoned.is_set()
+
+    def _finish(self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})) -> None:
+        """error: what all have come to; failed: what some have come to, by topic."""
+        for found in (error, *failed.values()):
+            self._learn(found)
+        requests, self._in_flight = self._in_flight, []
+        for request in requests:
+            topics = (frames_topic(commit.stream) for commit in request.commits)
+            its = next((failed[topic] for topic in topics if topic in failed), error)
+            if its is None:
+                self._remember(request.commits)
+            _resolve([request], classified(its) if its else None)
+
+    def _remember(self, commits: Iterable[Commit]) -> None:
+        for commit in commits:
+            if commit.stream in self.ours:
+                if commit.offset < self._last.get(commit.stream, -1):
+                    self._made_anew.discard(commit.stream)
+                self._last[commit.stream] = commit.offset
+
+    def _refused(self, commits: Iterable[Commit]) -> KafkaException | None:
+        """Why these must not be committed, if they mustn't."""
+        for commit in filter(self._is_behind, commits):
+            last = self._last[commit.stream]
+            why = f"offset {commit.offset} lies below {last}, which was committed before"
+            log.error("%s: not committed: %s", commit.stream, why)
+            return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
+        return None
+
+    def _is_behind(self, commit: Commit) -> bool:
+        is_below = commit.offset < self._last.get(commit.stream, -1)
+        return is_below and commit.stream not in self._made_anew
+
+    def _drain(self) -> list[_Request]:
+        found: list[_Request] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                request = self._requests.get_nowait()
+                if not all(self._is_wanted(commit) for commit in request.commits):
+                    given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
+                    _resolve([request], KafkaException(given_away))
+                elif refused := self._refused(request.commits):
+                    _resolve([request], refused)
+                else:
+                    found.append(request)
+        return found
+
+
+def classified(error: KafkaError) -> Exception:
+    """What an error means to us: a FencedError, an EvictedError, else a KafkaException."""
+    # By code: `.fatal()` is False on these (design).
+    if error.code() in _FENCED:
+        return FencedError(error.str())
+    if error.code() in _EVICTED:
+        return EvictedError(error.str())
+    return KafkaException(error)
+
+
+def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
+    for request in requests:
+        if error:
+            request.done.set_exception(error)
+        else:
+            request.done.set_result(None)
+
+
+def _all(requests: Iterable[_Request]) -> list[Commit]:
+    return [commit for request in requests for commit in request.commits]

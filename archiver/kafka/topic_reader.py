@@ -1,0 +1,338 @@
+"""What the topics hold, read aside from the recording: one record, a log's ends, the newest event of a stream.
+
+Each answer has a consumer of its own, outside the group, so that any thread may ask.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, ThrottleEvent, TopicPartition
+
+from archiver.core.checkpoint import CheckpointError, RecordId
+from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
+from archiver.core.sequence import first_whole
+from g3stream.contract.headers import (
+    FILES_TOPIC,
+    FRAMES_TOPIC_PATTERN,
+    ContractError,
+    Label,
+    frames_topic,
+    quarantine_topic,
+    stream_of,
+)
+from g3stream.kafka.authorization import Operation, group_right, is_refusal, needs, topic_right, with_right
+from g3stream.kafka.message_headers import headers_of
+from g3stream.kafka.topic_admin import ADMIN_CONFIG
+
+CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
+    # As soon as it knows of a broker: with connections only where they are needed, a client that has just begun waits
+    # for 50 ms before it makes its second one.
+    "enable.sparse.connections": False,
+}
+FETCH_CONFIG: Mapping[str, str | int | bool] = {
+    **CONNECTED_CONFIG,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 16 << 10,
+    "fetch.wait.max.ms": 500,  # an idle fetch is answered when a record comes, or by then
+    "max.partition.fetch.bytes": 8 << 20,  # 1.4 times as fast as the default 1 MB, when far behind
+    "fetch.max.bytes": 16 << 20,
+}
+BATCH_BYTES = 8 << 20
+MOST_RECORDS = 10_000
+"""Of a batch: what is taken at once when there is much to take."""
+
+_MOST_AT_ONCE = 100
+"""Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
+_POLL_SECONDS = 0.5
+_MOST_CHUNKS = 2000
+_NO_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
+
+
+class Commit(NamedTuple):
+    """What a group has committed for a stream."""
+
+    offset: int
+    metadata: str
+
+
+class History:
+    """Reads for one group. config: librdkafka's settings, without those of a group. seconds: how long an answer is
+    waited for. All raise KafkaException."""
+
+    def __init__(self, config: Mapping[str, Any], group: str, seconds: float = 10.0) -> None:
+        self._throttle_cb: Callable[[ThrottleEvent], None] | None = config.get("throttle_cb")
+        self._throttled_until = 0.0
+        self._config = {
+            **FETCH_CONFIG,
+            **config,
+            "throttle_cb": self._throttled,
+            **ADMIN_CONFIG,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+        }
+        self._group = group
+        self._seconds = seconds
+
+    @property
+    def group(self) -> str:
+        """The consumer group whose archive this is about."""
+        return self._group
+
+    def committed(self, streams: Sequence[str]) -> Mapping[str, Commit]:
+        """What the group has committed of these, without joining it; not of those of which it has nothing."""
+        with self._consumer() as consumer:
+            return self._committed(consumer, streams)
+
+    def all_committed(self) -> Mapping[str, Commit]:
+        """What the group has committed of every stream that has a topic; as `committed`."""
+        with self._consumer() as consumer:
+            return self._committed(consumer, self._streams(consumer))
+
+    def span(self, stream: str, partition: int = 0) -> tuple[int, int]:
+        """The first offset that a stream's topic still has, and the one after its last."""
+        with self._consumer() as consumer:
+            return self._span(consumer, frames_topic(stream), partition)
+
+    def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
+        """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
+        return self._batches(frames_topic(stream), start, end, partition)
+
+    def _batches(self, topic: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
+        with self._consumer() as consumer, needs(topic_right(Operation.READ, topic)):
+            consumer.assign([TopicPartition(topic, partition, start)])
+            heard, wanted = time.monotonic(), 1
+            while start < end:
+                # `consume` takes less time than a `poll` for each, but waits for as many as are asked for.
+                found = consumer.consume(min(wanted, end - start), _POLL_SECONDS)
+                batch = [message for message in found if message.error() is None]
+                if batch:
+                    heard, start = time.monotonic(), (batch[-1].offset() or 0) + 1
+                    wanted = min(_MOST_AT_ONCE, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
+                    yield batch
+                if len(batch) < len(found) and _is_over(found):
+                    return
+                self._has_come(topic, heard)
+
+    def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
+        """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
+        return first_whole(
+            (label, message.value() or b"")
+            for message in islice(self._from(frames_topic(stream), offset), _MOST_CHUNKS)
+            if (label := _label(message))
+        )
+
+    def holds(self, stream: str, record: RecordId) -> bool:
+        """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
+        message = next(self._from(frames_topic(stream), record.offset), None)
+        label = None if message is None else _label(message)
+        return bool(label and (label.epoch, label.seq) == (record.epoch, record.seq))
+
+    def time(self, stream: str, offset: int | None = None) -> int | None:
+        """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
+        topic = frames_topic(stream)
+        message = next(self._from(topic, offset), None)
+        return None if message is None else message.timestamp()[1]  # (an empty one is false)
+
+    def files_span(self) -> tuple[int, int]:
+        """As `span`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made it, and
+        a broker that has just started may not know of it yet."""
+        with self._consumer() as consumer:
+            return self._span(consumer, FILES_TOPIC)
+
+    def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
+        """As `batches`, of g3.files."""
+        return self._batches(FILES_TOPIC, start, end)
+
+    def events(self, streams: Collection[str] = ()) -> Iterator[Event | CheckpointError]:
+        """All that the group has told on g3.files, of these streams (none: of all), in order; of an event that can't
+        be understood, why. Events of kinds that only a later version knows are passed over.
+
+        All of g3.files is read, 30,000 events a second or so (of another group or stream: 90,000). It
+        can't be less: when an event was published says nothing, as clocks of hosts differ and are set.
+        """
+        prefixes = key_prefixes(self._group, streams)
+        with self._consumer() as consumer:
+            start, end = self._span_if_any(consumer, FILES_TOPIC)
+        for batch in self.files_batches(start, end):
+            for message in batch:
+                if (message.key() or b"").startswith(prefixes):
+                    try:
+                        yield decode(message.value() or b"")
+                    except UnknownEventError:
+                        continue
+                    except CheckpointError as error:
+                        yield error
+
+    def in_quarantine(self, stream: str) -> frozenset[str]:
+        """The digests of the stream's records that an operator has put into quarantine."""
+        with self._consumer() as consumer:
+            return self._in_quarantine(consumer, stream)
+
+    def in_quarantine_of(self, streams: Collection[str]) -> Mapping[str, int]:
+        """How many records of each of these streams are there; not of those of which none is."""
+        with self._consumer() as consumer:
+            topics = consumer.list_topics(timeout=self._seconds).topics
+            there = [stream for stream in streams if quarantine_topic(stream) in topics]
+            counts = {stream: len(self._in_quarantine(consumer, stream)) for stream in there}
+        return {stream: count for stream, count in counts.items() if count}
+
+    def _in_quarantine(self, consumer: Consumer, stream: str) -> frozenset[str]:
+        topic = quarantine_topic(stream)
+        start, end = self._span_if_any(consumer, topic)
+        return frozenset((message.key() or b"").decode() for message in self._records(consumer, topic, start, end))
+
+    def message(self, stream: str, offset: int) -> Message | None:
+        """The record at `offset`, None if there is none."""
+        message = next(self._from(frames_topic(stream), offset), None)
+        return message if message is not None and message.offset() == offset else None
+
+    def streams(self) -> list[str]:
+        """Those that have a topic; as far as ACLs let us see them."""
+        with self._consumer() as consumer:
+            return self._streams(consumer)
+
+    def check_not_hidden(self, streams: Iterable[str]) -> None:
+        """Tell a topic that is gone from one that ACLs hide: raise KafkaException if that is so of one of these,
+        which `streams` doesn't give."""
+        with self._consumer() as consumer:
+            for stream in streams:
+                self._check_not_hidden(consumer, frames_topic(stream))
+
+    def _streams(self, consumer: Consumer) -> list[str]:
+        topics = consumer.list_topics(timeout=self._seconds).topics
+        pattern = re.compile(FRAMES_TOPIC_PATTERN)
+        return sorted(stream_of(topic) for topic in topics if pattern.match(topic))
+
+    def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, Commit]:
+        asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        with needs(group_right(Operation.DESCRIBE, self._group)):
+            try:
+                answered = consumer.committed(asked, timeout=self._seconds) if asked else []
+            except KafkaException as error:
+                raise KafkaException(_refusal(consumer) or error.args[0]) from None
+            for partition in answered:
+                if partition.error:
+                    raise KafkaException(partition.error)
+        return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
+
+    def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
+        with self._consumer() as consumer:
+            first, end = self._span(consumer, topic)
+            if offset is None or first <= offset < end:
+                yield from self._records(consumer, topic, first if offset is None else offset, end)
+
+    def _span(self, consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
+        try:
+            span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._seconds)
+        except KafkaException as error:
+            if error.args[0].code() in _NO_TOPIC:
+                self._check_not_hidden(consumer, topic)
+            raise
+        if span is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
+        return span[0], span[1]
+
+    def _span_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+        try:
+            return self._span(consumer, topic)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_TOPIC:
+                raise
+            return 0, 0  # there is no such topic, or not any more
+
+    def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
+        # Whatever a topic can't be used for, librdkafka says of it that it is unknown.
+        found = consumer.list_topics(topic, timeout=self._seconds).topics.get(topic)
+        if found and found.error and is_refusal(found.error):
+            raise KafkaException(with_right(found.error, topic_right(Operation.READ, topic)))
+
+    def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
+        """The records from `start` to before `end`. Raises KafkaException if they don't come."""
+        if start >= end:
+            return
+        consumer.assign([TopicPartition(topic, 0, start)])
+        heard = time.monotonic()
+        while True:
+            message = consumer.poll(_POLL_SECONDS)
+            if message is None:
+                self._has_come(topic, heard)
+                continue
+            with needs(topic_right(Operation.READ, topic)):
+                if _is_over([message]):
+                    return
+            if message.error():
+                continue
+            heard = time.monotonic()
+            offset = message.offset()
+            assert offset is not None
+            if offset < end:
+                yield message
+            if offset >= end - 1:
+                return
+
+    def _has_come(self, topic: str, heard: float) -> None:
+        """Raises KafkaException if nothing has come for long, and no quota is the reason."""
+        if time.monotonic() - max(heard, self._throttled_until) > self._seconds:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
+
+    def _throttled(self, event: ThrottleEvent) -> None:
+        self._throttled_until = max(self._throttled_until, time.monotonic() + event.throttle_time)
+        if self._throttle_cb:
+            self._throttle_cb(event)
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        # Also where it asks for no commit, and needs no group: librdkafka wants the name of one, and looks for its
+        # coordinator. If ACLs forbid that, it reads all the same.
+        with closing(Consumer({**self._config, "group.id": self._group})) as consumer:
+            try:
+                yield consumer
+            except KafkaException:
+                consumer.poll(0)  # what an `error_cb` is to hear of the cause waits for this
+                raise
+
+
+def _is_over(messages: Sequence[Message]) -> bool:
+    """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
+    if they say something else that is no record."""
+    for error in filter(None, (message.error() for message in messages)):
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            continue  # reading needs no right on a group
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        return True
+    return False
+
+
+def _refusal(consumer: Consumer) -> KafkaError | None:
+    """Why the group's coordinator couldn't be found, if ACLs are: whoever waits for it learns only that it took too
+    long."""
+    while (message := consumer.poll(0)) is not None:
+        if (error := message.error()) and is_refusal(error):
+            return error
+    return None
+
+
+def metadata_of(partition: TopicPartition) -> str:
+    """What is committed with an offset, empty if nothing is; text that is no checkpoint if it isn't UTF-8."""
+    try:
+        return partition.metadata or ""
+    except UnicodeDecodeError:
+        return "\N{REPLACEMENT CHARACTER}"
+
+
+def label_of(message: Message) -> Label:
+    """What the headers of a record say. Raises ContractError."""
+    return Label.from_headers(headers_of(message))
+
+
+def _label(message: Message) -> Label | None:
+    try:
+        return label_of(message)
+    except ContractError:
+        return None

@@ -1,0 +1,189 @@
+"""The ends of the streams' logs, of many at once: their last records.
+
+Read aside from the recording: no group is joined, nothing is committed.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
+
+from archiver.kafka.invalid_records import digest_of
+from archiver.kafka.topic_reader import label_of
+from g3stream.contract.headers import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+from g3stream.kafka.authorization import Operation, topic_right, with_right
+from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
+
+_KAFKA_SECONDS = 10.0
+MOST_RECORDS = 20_000
+MOST_BYTES = 8 << 20
+"""So much of a stream is read back at the most."""
+_FIRST_RECORDS = 8  # of unknown size: each may be a megabyte
+_NEXT_RECORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message without its value. label: None if it breaks the contract; then `digest` says which record it is.
+    time: ms; time_replaced: Kafka's own, not that of its receipt. bytes: of its value."""
+
+    offset: int
+    label: Label | None
+    time: int
+    bytes: int
+    digest: str = ""
+    time_replaced: bool = False
+
+
+class Tails:
+    """A context manager. config: librdkafka's settings. group: in whose name; nothing is asked of it, and no right on
+    it is needed. All raise KafkaException."""
+
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        self._config = {
+            **config,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            **ADMIN_CONFIG,
+            "queued.max.messages.kbytes": 16 << 10,
+            "fetch.wait.max.ms": 100,
+        }
+        self._admin = AdminClient({**config, **ADMIN_CONFIG})
+        self._consumer = Consumer(self._config)
+
+    def streams(self) -> Mapping[str, int]:
+        """Those that have a topic, sorted, each with how many partitions that has; only the first one is used."""
+        topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
+        pattern = re.compile(FRAMES_TOPIC_PATTERN)
+        return {stream_of(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
+
+    def spans(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+        """Of each: the first offset that its topic still has, and the one after its last."""
+        partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        if not partitions:
+            return {}
+        firsts, ends = (
+            self._admin.list_offsets({p: spec for p in partitions}, request_timeout=_KAFKA_SECONDS)
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
+        )
+        return {stream_of(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+
+    def elsewhere(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+        """Of those with several partitions (streams: how many), and records in others than the first: where."""
+        found = {}
+        for stream, count in streams.items():
+            partitions = [TopicPartition(frames_topic(stream), number) for number in range(1, count)]
+            if spans := records_in(self._admin, partitions):
+                found[stream] = spans
+        return found
+
+    def back(
+        self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[Entry]], bool]
+    ) -> Mapping[str, Sequence[Entry]]:
+        """The last records of each, in order, read back in ever larger blocks until that is enough, all, or
+        MOST_RECORDS or MOST_BYTES."""
+        found: dict[str, list[Entry]] = {stream: [] for stream in spans}
+        starts = {stream: end for stream, (_, end) in spans.items()}
+        for records in (_FIRST_RECORDS, _NEXT_RECORDS, MOST_RECORDS):
+            blocks = {}
+            for stream, (first, _) in spans.items():
+                count = min(records, _room(found[stream]), starts[stream] - first)
+                if count > 0 and not enough(found[stream]):
+                    blocks[stream] = starts[stream] - count, starts[stream]
+                    starts[stream] -= count
+            for stream, entries in self.read(blocks).items():
+                found[stream] = entries + found[stream]
+        return found
+
+    def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[Entry]]:
+        """The records of each that are from the first offset to before the second."""
+        found: dict[str, list[Entry]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
+        awaited = set(found)
+        self._consumer.assign([TopicPartition(frames_topic(stream), 0, blocks[stream][0]) for stream in awaited])
+        heard = time.monotonic()
+        while awaited:
+            message = self._consumer.poll(0.5)
+            if message is None:
+                if time.monotonic() - heard > _KAFKA_SECONDS:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records come"))
+                continue
+            if (topic := message.topic()) is None:  # of the client, not of a stream
+                if (error := message.error()) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    raise KafkaException(error)
+                continue
+            heard = time.monotonic()
+            stream = stream_of(topic)
+            if stream not in awaited:
+                continue
+            end = blocks[stream][1]
+            if error := message.error():
+                # Their end, before which there may be marks of transactions; or retention was faster than we.
+                if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
+                    raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
+                awaited.discard(stream)
+                continue
+            entry = _entry(message)
+            if entry.offset < end:
+                found[stream].append(entry)
+            if entry.offset >= end - 1:
+                awaited.discard(stream)
+        self._consumer.unassign()
+        return found
+
+    def comes(self, stream: str, offset: int, seconds: float) -> bool:
+        """Whether a record comes there, or after, within the time."""
+        self._consumer.assign([TopicPartition(frames_topic(stream), 0, offset)])
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._consumer.poll(left)
+            if message is not None and not message.error():
+                return True
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(KafkaException):
+            # What an `error_cb` is to hear of the cause waits for these.
+            self._admin.poll(0)
+            self._consumer.poll(0)
+        self._consumer.close()
+
+
+def _room(entries: Sequence[Entry]) -> int:
+    """How many more records like these may be read."""
+    if not entries:
+        return MOST_RECORDS
+    size = sum(entry.bytes for entry in entries)
+    records = min(MOST_RECORDS - len(entries), (MOST_BYTES - size) * len(entries) // max(1, size))
+    return max(0, records)
+
+
+def _entry(message: Message) -> Entry:
+    offset = message.offset()
+    assert offset is not None
+    label, digest = None, ""
+    try:
+        label = label_of(message)
+    except ContractError:
+        digest = digest_of(message)
+    kind, time_ms = message.timestamp()
+    return Entry(offset, label, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME)

@@ -1,0 +1,178 @@
+"""An archiver's place among others: its claim on a data directory, and its membership in the group, taken up anew."""
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from archiver.archive import archive_lock, archive_settings, identity
+from archiver.archive.file_system_check import check_disk
+from archiver.archive.location import SETTINGS, Checksums, Location, check_apart
+from archiver.archive.ownership import AnotherArchiveError, check_group
+from archiver.core.events import Event
+from archiver.core.segmentation import Settings
+from archiver.kafka.offset_commits import FencedError
+from archiver.loop import Archive
+from archiver.recording.finalizer import ArchiveRoot
+from archiver.recording.status import ArchiveStatus
+from g3stream.host.activity import Hang
+from g3stream.host.disk_wait import AwaitedDisk
+from g3stream.kafka.throttling import Throttling
+
+log = logging.getLogger(__name__)
+
+
+class ClaimedError(Exception):
+    """Another archiver on this host has this data directory and instance id; the message says what to do."""
+
+
+class Member:
+    """A member of the group `archive.group`, which records into `archive.root`. `stopping` may be set by anyone.
+
+    instance_id: who this is in the group. checksums: where they are to be, if that is asked for. The rest as for
+    Archive.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveRoot,
+        settings: Settings,
+        config: Mapping[str, Any],
+        instance_id: str,
+        streams: Sequence[str] | None,
+        told: Callable[[Event], None] = lambda _: None,
+        checksums: Checksums | None = None,
+    ) -> None:
+        self.stopping = threading.Event()
+        self._root = archive
+        self._settings = settings
+        self._config = config
+        self._instance_id = instance_id
+        self._streams = streams
+        self._told = told
+        self._checksums = checksums
+        self._archive: Archive | None = None
+        self._disk = AwaitedDisk("the data disk")
+        self._throttling = Throttling("consumer_byte_rate", config)
+
+    def run(self) -> None:
+        """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
+        AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
+        setting."""
+        with ExitStack() as claimed:
+            log.info("trying what the file system of %s can do", self._root.root)
+            claim = self._disk.unless(self.stopping, "the trial of its file system", self._try_disk, _Claim.close)
+            if claim is None:
+                return
+            claimed.enter_context(closing(claim))
+            self._root = replace(self._root, checksums=claim.location.checksums)
+            while True:
+                self._archive = Archive(
+                    self._root,
+                    self._settings,
+                    {**self._config, **self._throttling.client_config},
+                    self._instance_id,
+                    self._streams,
+                    self._told,
+                    self.stopping,
+                    self._throttling,
+                )
+                root, group = self._root.root, self._root.group
+                log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
+                try:
+                    self._archive.run()
+                    if self.stopping.is_set():
+                        break
+                    self._throttling.be_patient()
+                except AnotherArchiveError as error:
+                    if error.forgotten:
+                        claim.withdraw()
+                    raise
+                except FencedError:
+                    if not self._archive.fenced_itself or self.stopping.is_set():
+                        raise
+                    log.warning("a commit from before an outage came too late; joining the group anew")
+
+    def beginning(self) -> Hang | None:
+        """What keeps it from having an archive yet, if that hangs; for any thread."""
+        return self._disk.hang()
+
+    def _try_disk(self) -> "_Claim":
+        """Raises OSError, ClaimedError, AnotherArchiveError."""
+        check_apart(self._root.location)
+        check_group(self._root, identity.read(self._root.location))
+        claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
+        try:
+            location = replace(self._root, checksums=claim.location.checksums).location
+            check_disk(location, f"check.{self._instance_id}")
+            claim.warn_of_default()
+        except BaseException:
+            claim.close()
+            raise
+        return claim
+
+    def ids(self) -> tuple[str, ...]:
+        """The archive's ids, its own first; none until they are known. For any thread."""
+        return self._archive.ids if self._archive else ()
+
+    def status(self) -> ArchiveStatus | None:
+        """How its archive is now, None before there is one; for any thread."""
+        return self._archive.status() if self._archive else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A lock on an instance id in an archive, and a share of the archive's own. new: its private directory is."""
+
+    location: Location
+    name: str
+    new: bool
+    lock: int
+    shared: int
+
+    @classmethod
+    def of(cls, location: Location, instance_id: str, checksums: Checksums | None) -> "_Claim":
+        """Make the directories, see that they can be written, and take the locks. Raises OSError, ClaimedError."""
+        new = not location.private_path.exists()
+        location = archive_settings.settle(location, checksums)
+        name = f"{instance_id}.lock"
+        try:
+            with location.private() as private:
+                lock = private.lock(name, fcntl.LOCK_EX)
+        except BlockingIOError:
+            raise ClaimedError(
+                f"another archiver runs here with the instance id {instance_id} "
+                f"(it holds {location.private_path / name}); "
+                f"stop it first, or share its streams under another --instance-id"
+            ) from None
+        try:
+            return cls(location, name, new, lock, archive_lock.share(location))
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def warn_of_default(self) -> None:
+        """Say so if there is a `.archiver` that isn't this archive's: whoever reads the data directory finds it."""
+        default = Location(self.location.data_dir).private_path
+        if self.location.private_dir and default.exists():
+            log.warning("%s isn't this archive's, which is in %s", default, self.location.private_dir)
+
+    def withdraw(self) -> None:
+        """Remove what it has made of a private directory that isn't the archive's: whoever reads the data directory
+        would find it there. Best effort."""
+        if not self.new:
+            return
+        with suppress(OSError):
+            with self.location.private() as private:
+                for name in (self.name, archive_lock.LOCK, SETTINGS):
+                    private.unlink(name)
+            self.location.private_path.rmdir()
+
+    def close(self) -> None:
+        """Give them back."""
+        os.close(self.shared)
+        os.close(self.lock)

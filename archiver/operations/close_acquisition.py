@@ -1,0 +1,162 @@
+"""`archiver close`: an operator ends an acquisition whose ingest died without a word.
+
+What is published is a record of the stream like any other (g3stream/contract/headers.py says which), so that every
+archiver, and every replay, closes the same file at the same place.
+"""
+
+import argparse
+import secrets
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from archiver.console.runner import print_err, print_out, run_client
+from archiver.core.formatting import duration, moment
+from archiver.core.segmentation import LEFT_OUT
+from archiver.core.sequence import Seen
+from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_tail import Entry, Tails
+from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.kafka.authorization import Operation, needs, topic_right
+from g3stream.kafka.availability import unwrapped
+
+_PROG = "archiver close"
+_GROUP = "archiver-close"
+"""It asks for nothing of any group."""
+_ALIVE_MS = 10_000
+_WATCH_SECONDS = 3.0
+"""While connected ingest publishes something every second. This is for hosts whose clocks are not ours."""
+_KAFKA_SECONDS = 10.0
+_ENOUGH_RECORDS = 1000
+"""To be read back: more than a killed ingest's successor publishes once more, usually."""
+
+
+def close(options: argparse.Namespace) -> int:
+    """Do as the options say (commands/close.py). Gives the exit code."""
+    return run_client(options, _PROG, lambda config: _close(config, options.stream, " ".join(options.why.split())))
+
+
+def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
+    with Tails(config, _GROUP) as tails:
+        streams = tails.streams()
+        if stream not in streams:
+            History(config, _GROUP).check_not_hidden([stream])
+            return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+        spans = tails.spans([stream])
+        left_out = History(config, _GROUP).in_quarantine(stream)
+        read_back = tails.back(spans, lambda entries: _is_enough(_recorded(entries, left_out)))[stream]
+        entries = _recorded(read_back, left_out)
+        found = situation(entries)
+        decisive = found.decisive
+        if decisive and decisive.label is None:
+            return _refuse(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
+        if decisive is None or found.last is None or (decisive.label and decisive.label.kind is not Kind.FRAME):
+            print_out(f"{stream}: nothing to close: {_none_is_on(decisive)}")
+            return 0
+        newest = entries[-1].time
+        age = _now() - newest
+        if abs(age) < _ALIVE_MS:
+            return _refuse(
+                f"an ingest of {stream} is alive: its last record is {duration(age)} old. Stop it; wait "
+                f"{_ALIVE_MS // 1000} s if it is stopped already"
+            )
+        if tails.comes(stream, spans[stream][1], _WATCH_SECONDS):
+            return _refuse(
+                f"an ingest of {stream} is alive: a record has just come (the last one before says "
+                f"{moment(newest)} UTC; do the clocks agree?)"
+            )
+    label = Label(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
+    offset = _publish(config, stream, label)
+    if offset != spans[stream][1]:
+        return _refuse(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
+    print_out(
+        f"{stream}: closed after its last record, of {moment(newest)} UTC ({duration(age)} ago): published `lost` at "
+        f"offset {offset} of {frames_topic(stream)}: {why}"
+    )
+    print_out(
+        "Its archivers finish the open file now, or as soon as they run (why: lost), if it isn't finished already. "
+        "The next frame begins a new acquisition."
+    )
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What an archiver knows at a stream's end.
+
+    decisive: the last record that says whether an acquisition is on: a frame, or a fact but `quiet` (that ends one,
+    too, but after a gap that each archiver's settings say). last: epoch and seq of the last record that it has seen.
+    """
+
+    decisive: Entry | None = None
+    last: tuple[str, int] | None = None
+
+
+def situation(entries: Sequence[Entry]) -> Situation:
+    """At the end of these records. What archivers drop says nothing: duplicates, an operator's that came too late."""
+    seen = Seen()
+    decisive = None
+    for entry in entries:
+        label = entry.label
+        if label is None:
+            decisive = entry
+        elif record := seen.whole(label, entry.time, b"", entry.offset):
+            seen.saw(record.label)
+            if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in LEFT_OUT)):
+                decisive = entry
+    return Situation(decisive, next(reversed(seen.epochs()), None))
+
+
+def _recorded(entries: Sequence[Entry], left_out: Collection[str]) -> list[Entry]:
+    """Those that aren't in quarantine."""
+    return [entry for entry in entries if entry.digest not in left_out]
+
+
+def _is_enough(entries: Sequence[Entry]) -> bool:
+    return len(entries) >= _ENOUGH_RECORDS and situation(entries).decisive is not None
+
+
+def _none_is_on(last: Entry | None) -> str:
+    if last is None or last.label is None:
+        return "it has no frames"
+    why = f" ({last.label.why})" if last.label.why else ""
+    return f"no acquisition is on since {last.label.kind}{why}, {duration(_now() - last.time)} ago"
+
+
+def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
+    """Gives the record's offset, once Kafka has it. Raises KafkaException."""
+    outcome: list[KafkaError | None] = []
+    offsets: list[int] = []
+
+    def acknowledged(error: KafkaError | None, message: Message) -> None:
+        outcome.append(error)
+        offsets.append(message.offset() or 0)
+
+    ours = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
+    producer = Producer({**config, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
+    with needs(topic_right(Operation.WRITE, frames_topic(stream))), unwrapped():
+        producer.produce(
+            frames_topic(stream),
+            b"",
+            partition=0,
+            headers=label.spelled(),  # type: ignore[arg-type]  # str is one of str | bytes | None
+            timestamp=_now(),
+            on_delivery=acknowledged,
+        )
+        producer.flush(_KAFKA_SECONDS + 1)
+        error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
+        if error is not None:
+            raise KafkaException(error)
+    return offsets[0]
+
+
+def _refuse(why: str) -> int:
+    print_err(f"{_PROG}: error: {why}")
+    return 1
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

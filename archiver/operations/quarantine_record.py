@@ -1,0 +1,201 @@
+"""`archiver quarantine`: an operator sets aside one record that breaks the contract, so that its stream goes on.
+
+The record is copied to the stream's quarantine topic: its bytes as the value (an empty one, with the
+header `no-value`, if it had none), its key and headers as headers; and where it was, what is wrong, who did it, why.
+From then on every reader of the stream leaves it out (kafka/invalid_records.py), here and where the topics are
+mirrored.
+
+What somebody has written to another partition than 0, where nobody records it, is moved there: copied, then deleted.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported silently
+
+from archiver.console.runner import print_err, print_out, run_client
+from archiver.core.formatting import moment
+from archiver.kafka.invalid_records import digest_of
+from archiver.kafka.topic_reader import History, label_of
+from g3stream.contract.headers import QUARANTINE_TOPIC_CONFIG, ContractError, frames_topic, quarantine_topic
+from g3stream.host.environment import host_name
+from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
+from g3stream.kafka.availability import unwrapped
+from g3stream.kafka.message_headers import Headers, headers_of
+from g3stream.kafka.topic_admin import ADMIN_CONFIG
+
+_PROG = "archiver quarantine"
+_GROUP = "archiver-quarantine"
+"""It asks for nothing of any group."""
+_KAFKA_SECONDS = 10.0
+_EPOCH = re.compile(rb"[0-9a-f]{16}")
+
+
+def quarantine(options: argparse.Namespace) -> int:
+    """Do as the options say (commands/quarantine.py). Gives the exit code."""
+    why = " ".join(options.why.split())
+    return run_client(
+        options,
+        _PROG,
+        lambda config: _quarantine(
+            config, options.stream, options.partition, options.offset, why, force=options.force
+        ),
+    )
+
+
+def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: int, why: str, *, force: bool) -> int:
+    history = History(config, _GROUP)
+    if stream not in (streams := history.streams()):
+        history.check_not_hidden([stream])
+        return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+    if partition:
+        return _move(
+            config, history, stream, TopicPartition(frames_topic(stream), partition, offset), why, force=force
+        )
+    message = history.message(stream, offset)
+    if message is None:
+        first, end = history.span(stream)
+        return _refuse(
+            f"there is no record at offset {offset} of {frames_topic(stream)}, which has {first} to {end - 1}"
+        )
+    wrong = what_is_wrong(message)
+    if wrong is None:
+        return _refuse(
+            f"the record at offset {offset} is one of ours, and is recorded; only what can't be is set aside"
+        )
+    if is_perhaps_ours(message) and not force:
+        return _refuse(
+            f"{wrong}; but it has an epoch, so an ingest may have published it, of a later version: then update the "
+            "archiver, and it is recorded. --force sets it aside all the same"
+        )
+    topic, digest = quarantine_topic(stream), digest_of(message)
+    if digest in history.in_quarantine(stream):
+        print_out(f"{stream}: the record at offset {offset} is in quarantine already ({topic})")
+        return 0
+    _create(config, stream)
+    _publish(config, stream, [message], {"wrong": wrong, "why": why, "host": host_name()})
+    at = moment(message.timestamp()[1])
+    print_out(f"{stream}: the record at offset {offset}, of {at} UTC, is in quarantine now ({topic}): {wrong}")
+    print_out(
+        "The archivers of the stream leave it out and go on, within seconds, or as soon as they run; so do verify, "
+        "repair and replay."
+    )
+    return 0
+
+
+def _move(
+    config: Mapping[str, Any], history: History, stream: str, last: TopicPartition, why: str, *, force: bool
+) -> int:
+    """Move what lies in that partition, up to that offset. Killed in between, the next run does the rest."""
+    admin = AdminClient({**config, **ADMIN_CONFIG})
+    topic, partition = last.topic, last.partition
+    if partition not in admin.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
+        return _refuse(f"{topic} has no partition {partition}")
+    first, end = history.span(stream, partition)
+    if not first <= last.offset < end:
+        has = f"has offsets {first} to {end - 1}" if first < end else "has no records"
+        return _refuse(f"there is no record at offset {last.offset} of partition {partition} of {topic}, which {has}")
+    after = last.offset + 1
+    for batch in () if force else history.batches(stream, first, after, partition):
+        for message in batch:
+            if is_perhaps_ours(message):
+                return _refuse(
+                    f"the record at offset {message.offset()} of partition {partition} has an epoch, so an ingest or "
+                    "a mirror may have published it, and it may be in no file; --force moves it all the same"
+                )
+    _create(config, stream)
+    kept, count = set(history.in_quarantine(stream)), 0
+    said = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
+    for batch in history.batches(stream, first, after, partition):
+        new = {digest: message for message in batch if (digest := digest_of(message)) not in kept}
+        _publish(config, stream, new.values(), said)
+        kept |= new.keys()
+        count += len(batch)
+    before = TopicPartition(topic, partition, after)
+    with needs(topic_right(Operation.DELETE, topic)):
+        admin.delete_records([before], request_timeout=_KAFKA_SECONDS)[before].result()
+    print_out(
+        f"{stream}: {count} record{'s'[: count != 1]} of partition {partition}, up to offset {last.offset}, "
+        f"{'are' if count != 1 else 'is'} in quarantine now ({quarantine_topic(stream)}), and not in {topic} any more"
+    )
+    return 0
+
+
+def what_is_wrong(message: Message) -> str | None:
+    """Why a record can't be recorded; None if it can."""
+    try:
+        label_of(message)
+    except ContractError as error:
+        return str(error)
+    return None
+
+
+def is_perhaps_ours(message: Message) -> bool:
+    """Whether a record that can't be understood may be an ingest's: it has an epoch."""
+    try:
+        headers = headers_of(message)
+    except ContractError:
+        return False
+    return any(name == "epoch" and text and _EPOCH.fullmatch(text) for name, text in headers)
+
+
+def set_aside(message: Message, said: Mapping[str, str]) -> tuple[bytes, list[tuple[str, str | bytes | None]]]:
+    """A record's copy in quarantine: value, and headers."""
+    headers: list[tuple[str, str | bytes | None]] = [("v", "1"), *said.items()]
+    headers += [("offset", str(message.offset())), ("time", str(message.timestamp()[1]))]
+    value = message.value()
+    if value is None:
+        headers.append(("no-value", "1"))  # an empty one would be a deletion, in a compacted topic
+    if (key := message.key()) is not None:
+        headers.append(("record-key", key))
+    try:
+        theirs: Headers = headers_of(message)
+    except ContractError:
+        headers.append(("unreadable-headers", "1"))
+        theirs = []
+    headers += [(f"record.{name}", text) for name, text in theirs]
+    return value or b"", headers
+
+
+def _create(config: Mapping[str, Any], stream: str) -> None:
+    """The stream's quarantine topic, with as many copies as the stream's own. Raises KafkaException."""
+    admin = AdminClient({**config, **ADMIN_CONFIG})
+    frames = admin.list_topics(frames_topic(stream), timeout=_KAFKA_SECONDS).topics[frames_topic(stream)]
+    name, copies = quarantine_topic(stream), len(frames.partitions[0].replicas)
+    new = NewTopic(name, 1, copies, config=dict(QUARANTINE_TOPIC_CONFIG))
+    try:
+        admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[name].result()
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, name))) from None
+
+
+def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], said: Mapping[str, str]) -> None:
+    """Copy them there; returns once Kafka has all. Raises KafkaException."""
+    failed: list[KafkaError] = []
+    ours = {
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.max.bytes": int(QUARANTINE_TOPIC_CONFIG["max.message.bytes"]),
+    }
+    producer = Producer({**config, **ADMIN_CONFIG, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
+    topic = quarantine_topic(stream)
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        failed.extend([error] if error is not None else [])
+
+    with needs(topic_right(Operation.WRITE, topic)), unwrapped():
+        for message in messages:
+            value, headers = set_aside(message, said)
+            producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)
+        left = producer.flush(_KAFKA_SECONDS + 1)
+        if left or failed:
+            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement"))
+
+
+def _refuse(why: str) -> int:
+    print_err(f"{_PROG}: error: {why}")
+    return 1

@@ -1,0 +1,229 @@
+"""Moving an archive to another private directory, or its checksums to another place: the steps, in their order.
+
+Each may be repeated, and a kill at any point is repaired by doing them all again:
+
+1. lock the archive and the spools, so that nobody writes;
+2. rename the private directory as a whole: its partials, identity and locks are in one place at any time;
+3. note where the checksums are going, so that no archiver starts in between;
+4. move them, directory by directory: a line is in its new place before it leaves the old one;
+5. note that they are there;
+6. rename the agent's spool.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from archiver.archive import archive_lock, archive_settings
+from archiver.archive.archive_settings import ArchiveSettings, SettingsError, is_in_use
+from archiver.archive.location import SETTINGS, SPOOL, Checksums, Location, check_apart
+from archiver.core.paths import ID, SUMS
+from archiver.operations import checksums_move
+from archiver.storage.directory import Directory
+from archiver.storage.no_replace import on_other_mounts
+from g3stream.host.fsync import make_directory, sync_directory
+
+Say = Callable[[str], None]
+
+
+def relocate(source: Location, target: Location, checksums: Checksums | None, say: Say) -> bool:
+    """Move what is at `source`, or at `target` already. checksums: where they shall be; None: where they are.
+
+    Gives whether all of it is moved: what others have put in the way is left, and said. Raises OSError.
+    """
+    for location in (source, target):
+        check_apart(location)
+    here = _where(source, target)
+    with ExitStack() as locks:
+        _lock_archive(here, locks)
+        _tidy(here)
+        _lock_spools({it.data_dir / SPOOL for it in (source, target)}, locks)
+        _lock_spools({it.private_path / SPOOL for it in (source, target)}, locks)
+        if here.private_path != target.private_path:
+            _move(here, target)
+            say(f"{here.private_path} is {target.private_path} now")
+        # Also what an earlier attempt has renamed just before it was killed.
+        for directory in (here.private_path.parent, target.private_path.parent):
+            sync_directory(directory)
+        whole = _move_checksums(target, checksums, say)
+        return _move_spool(target, say) and whole
+
+
+def _where(source: Location, target: Location) -> Location:
+    """Where the archive's private directory is now. Raises SettingsError if that can't be told."""
+    if source.private_path == target.private_path:
+        if is_in_use(target):
+            return target
+        raise SettingsError(None, f"there is no archive's private directory at {target.private_path}; say --from DIR")
+    there, moved = is_in_use(source), is_in_use(target)
+    if there and moved:
+        why = f"{source.private_path} and {target.private_path} are both in use; which is it? Move the other one away"
+        raise SettingsError(None, why)
+    if not there and not moved:
+        why = (
+            f"there is no archive's private directory, neither at {source.private_path} nor at {target.private_path}"
+        )
+        raise SettingsError(None, f"{why}; say where it is: --from DIR")
+    return source if there else target
+
+
+# The locks
+
+
+def _lock_archive(location: Location, locks: ExitStack) -> None:
+    """Keep all archivers and commands from it, also those of versions that lock only what they record. Raises
+    OSError."""
+    locks.callback(os.close, archive_lock.take(location))
+    with location.private() as private:
+        instances = [name for name in private.names() if name.endswith(".lock") and name != archive_lock.LOCK]
+        streams = [name for name in private.names() if re.fullmatch(ID, name)]
+        _lock(private, instances, locks)
+    for stream in streams:
+        with location.private(stream) as private:
+            _lock(private, [name for name in private.names() if name.endswith(".lock")], locks)
+
+
+def _lock_spools(paths: set[Path], locks: ExitStack) -> None:
+    """Keep every ingest from them. Raises OSError."""
+    for path in sorted(paths):
+        with contextlib.suppress(FileNotFoundError):
+            for stream in _names(path):
+                if not (path / stream).is_dir():
+                    continue
+                with Directory(path, stream) as spool:
+                    _lock(spool, [name for name in spool.names() if name == "lock"], locks)
+
+
+def _names(path: Path) -> list[str]:
+    with Directory(path, "") as directory:
+        return sorted(directory.names())
+
+
+def _lock(directory: Directory, names: list[str], locks: ExitStack) -> None:
+    for name in names:
+        try:
+            locks.callback(os.close, directory.lock(name, fcntl.LOCK_EX))
+        except BlockingIOError:
+            why = "it is in use, by an archiver, an ingest or a command: stop that first"
+            raise OSError(errno.EBUSY, why, str(directory.path / name)) from None
+
+
+# The private directory
+
+
+def _tidy(location: Location) -> None:
+    """Remove what a kill has left in the midst of replacing a file; for who has it alone. Raises OSError."""
+    with location.private() as private:
+        for name in private.names():
+            if name.startswith((f"{SETTINGS}.", f"{SUMS}.")) and private.is_file(name):
+                private.unlink(name)
+
+
+def _move(here: Location, target: Location) -> None:
+    """Rename it. Raises OSError."""
+    old, new = (Path(os.path.realpath(it.private_path)) for it in (here, target))
+    make_directory(new.parent)
+    with here.private() as private, here.data() as data, Directory(new.parent, "") as parent:
+        for one, other in ((private, parent), (data, parent)):
+            if on_other_mounts(one.fd, other.fd):
+                raise OSError(errno.EXDEV, _other_mount(one.path), str(new))
+    _make_way(old, new)
+    try:
+        os.rename(old, new)  # noqa: PTH104 - tests stop it here, as in all that they stop
+    except OSError as error:
+        why = _other_mount(old) if error.errno == errno.EXDEV else f"can't be renamed to it: {old}: {error.strerror}"
+        raise OSError(error.errno, why, str(new)) from None
+
+
+def _other_mount(path: Path) -> str:
+    return (
+        f"nothing can be renamed to there from {path}, which is on another file system or mount. Choose one on the "
+        "same; in a service or a container, both must be below one directory that it is given (docs/services.md)"
+    )
+
+
+def _make_way(old: Path, new: Path) -> None:
+    """Remove what a start that was refused has left of the new one, and keep an agent's spool. Raises OSError."""
+    try:
+        names = _names(new)
+    except FileNotFoundError:
+        return
+    with Directory(new, "") as directory, Directory(old, "") as there:
+        if SPOOL in names:
+            if there.stat(SPOOL):
+                raise OSError(
+                    errno.EEXIST, f"there is a spool at {old / SPOOL}, too; move one away", str(new / SPOOL)
+                )
+            directory.rename(SPOOL, there, SPOOL)
+        for name in names:
+            if name.endswith(".lock") or name == SETTINGS or name.startswith(f"{SETTINGS}."):
+                directory.unlink(name)
+    try:
+        new.rmdir()
+    except OSError:
+        what = ", ".join(_names(new)[:3])
+        raise OSError(errno.ENOTEMPTY, f"it has something in it: {what}; choose another one", str(new)) from None
+
+
+# The checksums
+
+
+def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -> bool:
+    """Gives whether all are moved. Raises OSError."""
+    found = archive_settings.read(location)
+    now = found or archive_settings.of_before(location)
+    wanted = checksums or now.becoming or now.checksums
+    if wanted is not now.checksums or now.becoming or checksums_move.others(location, wanted):
+        archive_settings.write(location, replace(now, becoming=wanted))
+        said = list(checksums_move.move(location, now.checksums, wanted))
+        for line in said:
+            say(line)
+        archive_settings.write(location, ArchiveSettings(wanted))
+        say(f"checksums: {wanted}; they were {now.checksums}")
+        if now.checksums is Checksums.OFF and wanted is not Checksums.OFF:
+            say("files that were finished without have none yet: `archiver repair` writes them")
+        return not said
+    if found is None and (location.private_dir or wanted is not Checksums.BESIDE):
+        archive_settings.write(location, now)
+    return True
+
+
+# The agent's spool
+
+
+def _move_spool(location: Location, say: Say) -> bool:
+    """Gives whether all of it is moved. Raises OSError."""
+    new = location.spool_path
+    [old] = {location.data_dir / SPOOL, location.private_path / SPOOL} - {new}
+    if not old.is_dir():
+        return True
+    make_directory(new, private=True)
+    left = list(_spools_left(old, new))
+    for name, why in left:
+        say(f"{old / name} is left there: {why}")
+    sync_directory(new)
+    sync_directory(old)
+    if not left:
+        old.rmdir()
+        sync_directory(old.parent)
+        say(f"{old} is {new} now")
+    return not left
+
+
+def _spools_left(old: Path, new: Path) -> Iterator[tuple[str, str]]:
+    """Move what can be moved; gives what can't, and why. Raises OSError."""
+    with Directory(old, "") as source, Directory(new, "") as target:
+        for name in sorted(source.names()):
+            if target.stat(name):
+                yield name, f"{new / name} is there, too"
+                continue
+            try:
+                source.rename(name, target, name)
+            except OSError as error:
+                yield name, str(error.strerror)

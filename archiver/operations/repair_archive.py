@@ -1,0 +1,151 @@
+"""The command `archiver repair`: rebuild what verify finds broken, as far as the topics still hold it."""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+from archiver.archive import archive_lock, archive_settings, checksums
+from archiver.archive.location import Location, located
+from archiver.archive.ownership import check_not_elsewhere
+from archiver.console.progress import Progress
+from archiver.console.runner import print_lines, run_client
+from archiver.core.events import FileAdopted
+from archiver.core.formatting import size
+from archiver.core.paths import PartialName
+from archiver.kafka.event_batch import publish_events
+from archiver.kafka.topic_reader import History
+from archiver.operations.retirement import adopted_again
+from archiver.recording.finalizer import ArchiveRoot
+from archiver.replay.rebuilder import Choice, Wanted
+from archiver.replay.sinks import Done, IntoPlace, Outcome, tidy
+from archiver.replay.topic_replay import Rereading
+from archiver.verify.checks import OF_LINES, REBUILDABLE, Fault, Finding
+from archiver.verify.report import as_text
+from archiver.verify.verifier import Report, inspect
+from g3stream.host.environment import host_name
+
+_PROG = "archiver repair"
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Do as the options say (commands/repair.py). Gives the exit code."""
+
+    def look(location: Location, history: History, *, retired_too: bool = False) -> Report:
+        with Progress() as progress:
+            report = inspect(location, history, options.stream, options.since, progress, retired_too=retired_too)
+        if report.unknown:
+            raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {location.data_dir}")
+        return report
+
+    def act(config: Mapping[str, Any]) -> int:
+        history = History(config, options.group)
+        location = archive_settings.kept(located(options.data_dir, options.private_dir))
+        archive = ArchiveRoot.at(location, options.group, host_name())
+        check_not_elsewhere(archive, history)
+        report = look(location, history, retired_too=options.retired)
+        if report.findings:
+            print_lines(f"{as_text(report, advise=False)}\n")
+            with ExitStack() as held:
+                held.callback(os.close, archive_lock.share(location))
+                made = mend(archive, history, report, held.enter_context(Progress()))
+            publish_events(config, _back(report, made, options.who, options.reason))
+            report = look(location, history)
+        print_lines(as_text(report, advise=False))
+        return int(bool(report.findings))
+
+    return run_client(options, _PROG, act)
+
+
+def _back(report: Report, made: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
+    """The events of the retired files that were made again: from now on they must be there."""
+    told = report.account.told()
+    now = time.time_ns() // 1_000_000
+    return [
+        adopted_again(told[path], now, who, reason, host_name())
+        for path in sorted(made)
+        if path in report.account.retired
+    ]
+
+
+def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> set[str]:
+    """Mend what can be mended, and say what was done. Gives the files that are right now, and weren't.
+
+    Raises OSError, KafkaException, CheckpointError.
+    """
+    made: set[str] = set()
+    broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
+    recorded = report.account.told()
+    lines = _by_stream(it for it in report.findings if it.fault in OF_LINES)
+    stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
+    topics = set(history.streams())
+    commits = history.committed(sorted(topics & broken.keys()))
+    for stream in sorted(broken.keys() | lines.keys() | stale.keys()):
+        with ExitStack() as claims:
+            claims.callback(os.close, archive.claim(stream, alone=False))  # not while a replay works on it
+            claims.callback(os.close, archive.claim_repair(stream))
+            tidy(archive, stream)
+            _discard(archive, report, stale.get(stream, ()), progress)
+            for finding in lines.get(stream, ()):
+                if archive.add_sum(stream, finding.path, recorded[finding.path].sha256):
+                    where = checksums.shown(archive.location, finding.path.rpartition("/")[0])
+                    progress.tell(f"{finding.path}: its line is in {where} now")
+            paths = frozenset(finding.path for finding in broken.get(stream, ()))
+            if not paths:
+                continue
+            if stream not in topics:
+                progress.tell(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
+                continue
+            told = report.account.files[stream]
+            span = history.span(stream)
+            rereading = Rereading(history, stream, told, span, commits.get(stream), archive.location)
+            made |= _rebuild(archive, rereading, paths, progress)
+    return made
+
+
+def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], progress: Progress) -> None:
+    """Remove stale partials of files that are finished, and as they were told."""
+    wrong = {finding.path for finding in report.findings}
+    for finding in stale:
+        partial = finding.path.rpartition("/")[2]
+        name = PartialName.parse(partial)
+        files = report.account.files.get(finding.stream, ())
+        if (
+            name
+            and any((it.path, it.first.time) == (name.path, name.first) for it in files)
+            and name.path not in wrong
+        ):
+            archive.discard(finding.stream, partial)
+            progress.tell(f"{finding.path}: removed, as its file is finished")
+        else:
+            progress.tell(f"{finding.path}: an archiver saves or removes it when it is started again")
+
+
+def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> set[str]:
+    """Gives those that are right now."""
+    first, end = rereading.span
+    progress.begin(rereading.stream, end - first)
+    with closing(IntoPlace(archive)) as target:
+        came = rereading.into(target, Choice(), Wanted(only=paths), progress, all_of_it=False)
+    progress.end(rereading.stream)
+    done: Mapping[str, Done] = {it.file.path: it for it in target.done}
+    why = {file.path: file.lacking for file in came.left_out}
+    for path in sorted(paths):
+        it = done.get(path)
+        if it and it.outcome is Outcome.WRITTEN:
+            progress.tell(f"{path}: rebuilt, {size(it.bytes)}")
+        elif it and it.outcome is Outcome.THERE:
+            progress.tell(f"{path}: it is right already")
+        else:
+            reason = it.outcome if it else why.get(path, came.stopped or "its records have left the topic")
+            progress.tell(f"{path}: can't be rebuilt: {reason}")
+    return {path for path in paths if path in done and done[path].outcome in (Outcome.WRITTEN, Outcome.THERE)}
+
+
+def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.stream, []).append(finding)
+    return found

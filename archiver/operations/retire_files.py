@@ -1,0 +1,108 @@
+"""The command `archiver retire`: tell that files were deleted on purpose, so that they aren't missing."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archiver.archive import identity
+from archiver.archive.location import Location, located
+from archiver.console.runner import print_err, print_lines, run_client, table
+from archiver.core.catalog import Account
+from archiver.core.events import FileRetired
+from archiver.core.formatting import counted, moment, size
+from archiver.kafka.event_batch import publish_events
+from archiver.kafka.topic_reader import History
+from archiver.operations.retirement import Outcome, Plan, doubt, of_missing, of_named
+from archiver.verify import tree_scan
+from g3stream.host.environment import host_name
+
+_PROG = "archiver retire"
+
+
+def retire(options: argparse.Namespace, paths: Sequence[str]) -> int:
+    """Do as the options say (commands/retire.py). paths: below the data directory. Gives the exit code."""
+    return run_client(options, _PROG, lambda config: _retire(config, options, paths))
+
+
+def _retire(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequence[str]) -> int:
+    location = located(options.data_dir, options.private_dir)
+    root = location.data_dir
+    history = History(config, options.group)
+    # In this order: a file is there before its event is.
+    account = Account.of(history.events())
+    there, _ = tree_scan.present(root, tree_scan.tree(root), account.told())
+    for unreadable in account.unreadable:
+        print_err(f"{_PROG}: an event of {options.group} can't be understood: {unreadable}")
+    if paths:
+        plan = of_named(account, there, paths, options.stream)
+    else:
+        if (why := _doubt(location, options.group, account, there)) and not options.yes:
+            print_err(f"{_PROG}: error: {root}: {why} Nothing is retired; if it is right so, say --yes")
+            return 1
+        unseen = sorted(path for path, entry in there.items() if entry.what)
+        if unseen:
+            print_err(f"{_PROG}: {len(unseen)} files are passed over, as they can't be looked at: {unseen[0]}, …")
+        plan = of_missing(account, there, options.stream, options.before)
+    retired = [
+        FileRetired(
+            *(told.group, told.stream, told.path, told.sha256, told.bytes, _now(), options.who, host_name()),
+            reason=options.reason,
+        )
+        for told in plan.retire
+    ]
+    if not options.dry_run:
+        publish_events(config, retired)
+    print_lines(as_text(plan, dry_run=options.dry_run))
+    return int(bool(plan.unknown))
+
+
+def _doubt(location: Location, group: str, account: Account, there: Mapping[str, tree_scan.Entry]) -> str:
+    """Why that may not be the group's data directory, or not all of it; empty if it is."""
+    try:
+        own = identity.read(location)
+    except PermissionError:  # another user's than ours
+        return doubt(account, there)
+    if own is None:
+        return "no archiver has recorded there; or its disk isn't mounted, or it has another --private-dir."
+    if own.group != group:
+        return f"it is the archive of the group {own.group}, not {group}."
+    return doubt(account, there)
+
+
+def as_text(plan: Plan, *, dry_run: bool) -> str:
+    """A table of the files, and their sums."""
+    lines = []
+    if plan.choices:
+        rows = []
+        for it in plan.choices:
+            what = str(it.outcome)
+            if it.before:
+                why = f": {it.before.reason}" if it.before.reason else ""
+                what += f", {moment(it.before.time)} by {it.before.who}{why}"
+            elif dry_run and it.outcome in (Outcome.RETIRED, Outcome.STILL_THERE):
+                what = f"would be {what}"
+            rows.append((it.path, size(it.told.bytes) if it.told else "", what))
+        lines += [table(["file", " size", "what"], rows), ""]
+    lines.append(_sums(plan, dry_run=dry_run))
+    return "\n".join(lines)
+
+
+def _sums(plan: Plan, *, dry_run: bool) -> str:
+    outcomes = [it.outcome for it in plan.choices]
+    now = plan.retire
+    said = f"{counted(len(now), 'file')} {'would be ' if dry_run else ''}retired"
+    parts = [f"{said}, {size(sum(it.bytes for it in now))}" if now else said]
+    for count, what in (
+        (outcomes.count(Outcome.STILL_THERE), "of them still there, to be deleted by you"),
+        (outcomes.count(Outcome.BEFORE) + plan.before, "retired before"),
+        (plan.there, "there, and so not retired"),
+        (outcomes.count(Outcome.UNKNOWN), "not recorded by this group"),
+    ):
+        if count:
+            parts.append(f"{count:,} {what}")
+    return "; ".join(parts)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

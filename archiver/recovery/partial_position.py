@@ -1,0 +1,58 @@
+"""Where in its topic a partial ends whose state is lost: found by its last whole frame, as frames have no offset."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+from archiver.core.sequence import Seen
+from archiver.kafka.invalid_records import Labels
+from archiver.kafka.topic_reader import History
+from archiver.storage.directory import Directory
+from g3stream.contract.headers import ContractError
+from g3stream.frames.decoder import Walk, WireError
+from g3stream.service.cancellation import Abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """After a record. offset: of the next one."""
+
+    offset: int
+    epoch: str
+    seq: int
+
+
+def last_whole_frame(directory: Directory, name: str, abandoned: Abandoned) -> bytes:
+    """The last frame of a file that is whole, with all before it; empty if there is none. Raises OSError,
+    AbandonedError."""
+    stat = directory.stat(name)
+    walk = Walk(stat.st_size if stat else 0, {})
+    begin = end = 0
+    with contextlib.suppress(WireError):
+        for block in directory.blocks(name):
+            abandoned.check(f"reading {name}")
+            for frame in walk.frames_of(block):
+                begin, end = end, frame.end
+    file = directory.open(name, os.O_RDONLY)
+    try:
+        return os.pread(file, end - begin, begin)
+    finally:
+        os.close(file)
+
+
+def place_after(history: History, stream: str, frame: bytes, abandoned: Abandoned) -> Place | None:
+    """After the first record of the topic with these bytes; None if it has none.
+
+    The topic is read until there, which may take as long as recording that. Raises KafkaException, AbandonedError.
+    """
+    seen, labels = Seen(), Labels(history, stream)
+    with contextlib.suppress(ContractError):  # nothing is recorded after that either
+        for batch in history.batches(stream, *history.span(stream)):
+            abandoned.check(f"looking for the end of a partial of {stream}")
+            for message in batch:
+                label = labels.of(message)
+                offset = message.offset() or 0
+                record = label and seen.whole(label, 0, message.value() or b"", offset)
+                if record and record.bytes == len(frame) and b"".join(record.value) == frame:
+                    return Place(offset + 1, record.label.epoch, record.label.seq)
+    return None

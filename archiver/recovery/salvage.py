@@ -1,0 +1,107 @@
+"""What becomes of a partial that can't be gone on with, when the topic can't give its records again.
+
+Law 5: bytes that the log can't give again are never deleted. Its whole frames get the name that it was to have; what
+follows them is kept beside, for whoever wants to look: a frame that was cut off, or, behind a byte that has changed,
+many that are good.
+"""
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from archiver.core.events import Event, FileSalvaged
+from archiver.core.paths import PartialName
+from archiver.recording.finalizer import ArchiveRoot
+from archiver.storage import sha256sums
+from archiver.storage.directory import Directory
+from archiver.storage.page_cache import copy_bytes
+from g3stream.frames.decoder import Walk, WireError
+from g3stream.service.cancellation import Abandoned
+
+log = logging.getLogger(__name__)
+
+DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """How much of a file is whole frames, from its first byte on. size: of all of it."""
+
+    frames: int
+    bytes: int
+    size: int
+
+
+class Teller(Protocol):
+    """Who publishes events; the Feed."""
+
+    def tell(self, event: Event) -> None:
+        """As Feed.tell."""
+
+
+def salvage(
+    archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why: str, abandoned: Abandoned
+) -> FileSalvaged | None:
+    """Publish the whole frames of a partial; gives what was told of them, None if there was not one.
+
+    May be repeated after a kill, or what it raises, at any point: OSError, KafkaException, AbandonedError.
+    """
+    name = PartialName.parse(partial)
+    assert name
+    with archive.private(stream) as private:
+        if not private.is_file(partial):
+            return None
+        whole = whole_frames(private, partial, abandoned)
+        # What is published has a name of its own until then, no partial's: what a kill leaves of it is never taken
+        # for one. The partial keeps its name until all is done: after a kill in between all is done again.
+        piece, rest = f"{partial}.piece", partial + DAMAGED
+        if whole.bytes:
+            private.unlink(piece)  # a kill may have left it
+            if whole.bytes < whole.size or not private.link(partial, piece):
+                private.check_room(whole.size, partial)
+                _copy(private, partial, piece, 0, whole.bytes, abandoned)
+        if 0 < whole.bytes < whole.size:
+            _copy(private, partial, rest, whole.bytes, whole.size, abandoned)
+        sha256 = sha256sums.digest(private, piece, abandoned) if whole.frames else ""
+    event = None
+    if whole.frames:
+        published = archive.publish(stream, piece, name.path, whole.bytes, sha256, abandoned)
+        assert published
+        archive.add_sum(stream, published, sha256)
+        event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
+        teller.tell(event)
+        log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)
+    with archive.private(stream) as private:
+        private.unlink(piece)
+        if whole.bytes < whole.size:
+            if not whole.bytes:
+                private.rename(partial, private, rest)
+            log.error("%s: what is no whole frame is kept as %s", stream, private.path / rest)
+        private.unlink(partial)
+    return event
+
+
+def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole:
+    """How much of a file is whole frames with right CRCs. Raises OSError, AbandonedError."""
+    stat = directory.stat(name)
+    size = stat.st_size if stat else 0
+    walk = Walk(size, {})
+    with contextlib.suppress(WireError):
+        for block in directory.blocks(name):
+            abandoned.check(f"reading {name}")
+            for _ in walk.frames_of(block):
+                pass
+    return Whole(walk.frames, walk.begin, size)
+
+
+def _copy(directory: Directory, name: str, new: str, start: int, end: int, abandoned: Abandoned) -> None:
+    """The bytes of a file from `start` to before `end` into another one, durably."""
+    directory.unlink(new)  # a kill may have left it
+    with (
+        os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
+        os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
+    ):
+        copy_bytes(old.fileno(), file.fileno(), start, end - start, lambda: abandoned.check(f"copying {name}"))
+    directory.sync()

@@ -1,0 +1,128 @@
+"""The carry: the frames that are repeated at the head of the files to come, and where to find them again.
+
+core/segmentation.py says which types are carried, and in which order; this keeps their bytes. A checkpoint holds only
+their places, so after a restart they are read from the newest file or partial that has them, else from the topic.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import google_crc32c
+from msgspec.structs import replace
+
+from archiver.archive.location import Location, Within
+from archiver.core.checkpoint import Checkpoint, Place
+from archiver.core.sequence import Record
+from g3stream.frames.decoder import frame_type_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    value: tuple[bytes, ...]
+    place: Place
+
+
+class Carry:
+    """Frames by their type codes."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, _Carried] = {}
+
+    @classmethod
+    def load(
+        cls,
+        places: Mapping[int, Place],
+        location: Location,
+        lying: Callable[[str], Iterable[tuple[Within, str]]],
+        fetch: Callable[[int], tuple[bytes, ...]],
+    ) -> "Carry":
+        """Find the frames at their places. What can't be found is left out.
+
+        location: the archive's. lying: the files, as directory and name, in which the bytes of a path (as a
+        Place has it) may be; one that can't be read is told. fetch: a record's value from the topic, by its offset;
+        empty if it isn't there. Raises what `fetch` raises.
+        """
+        carry = cls()
+        for code, place in places.items():
+            value = _from_disk(place, location, lying(place.path)) or fetch(place.offset)
+            if _crc(value) == place.crc:
+                carry._frames[code] = _Carried(value, place)
+        return carry
+
+    @classmethod
+    def of(cls, found: Checkpoint, location: Location, fetch: Callable[[int], tuple[bytes, ...]]) -> "Carry":
+        """A checkpoint's, as by `load`; what is lost is told."""
+        stream, partial = found.state.stream, found.partial
+
+        def lying(path: str) -> list[tuple[Within, str]]:
+            parent, _, name = path.rpartition("/")
+            places = [(Within(parent), name)]
+            if partial and partial.path == path:
+                places.insert(0, (Within(stream, private=True), partial.name))
+            return places
+
+        carry = cls.load(found.carry, location, lying, fetch)
+        for code in found.carry.keys() - carry.places(found.carry).keys():
+            name = frame_type_name(code)
+            log.error("%s: the frame of type %s that should head its next files is lost", stream, name)
+        return carry
+
+    def keep(self, code: int, record: Record, path: str, at: int) -> None:
+        """This frame, which goes to `at` of the file `path`, is the last of its type."""
+        place = Place(path, at, record.bytes, _crc(record.value), record.offset)
+        self._frames[code] = _Carried(record.value, place)
+
+    def repeat(self, code: int, path: str, at: int) -> tuple[bytes, ...]:
+        """The frame's bytes, now to be found at `at` of the file `path` too."""
+        carried = self._frames[code]
+        self._frames[code] = _Carried(carried.value, replace(carried.place, path=path, at=at))
+        return carried.value
+
+    def moved(self, places: Mapping[int, Place]) -> None:
+        """The frames lie at these places."""
+        for code, place in places.items():
+            if code in self._frames:
+                self._frames[code] = _Carried(self._frames[code].value, place)
+
+    def places(self, codes: Iterable[int]) -> dict[int, Place]:
+        """Where those of these types lie that are here."""
+        return {code: self._frames[code].place for code in codes if code in self._frames}
+
+
+def _from_disk(place: Place, location: Location, lying: Iterable[tuple[Within, str]]) -> tuple[bytes, ...]:
+    for parent, name in lying:
+        try:
+            data = _read(place, location, parent, name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            shown = location.shown(parent, name)
+            log.warning("%s: can't read the frame that heads the next files: %s", shown, error)
+            continue
+        if data and google_crc32c.value(data) == place.crc:
+            return (data,)
+    return ()
+
+
+def _read(place: Place, location: Location, parent: Within, name: str) -> bytes:
+    with location.open(parent) as directory:
+        if not directory.is_file(name):
+            return b""
+        fd = directory.open(name, os.O_RDONLY)
+        try:
+            if place.at + place.length > os.fstat(fd).st_size:  # a length of any number of bytes may be committed
+                return b""
+            return os.pread(fd, place.length, place.at)
+        finally:
+            os.close(fd)
+
+
+def _crc(value: Iterable[bytes]) -> int:
+    crc = 0
+    for part in value:
+        crc = google_crc32c.extend(crc, part)
+    return crc

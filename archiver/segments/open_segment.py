@@ -1,0 +1,156 @@
+"""The file that a recording has open: its partial, and all that a checkpoint says of it."""
+
+import logging
+import secrets
+from concurrent.futures import Executor, Future
+from typing import Self
+
+from msgspec.structs import replace
+
+from archiver.core.checkpoint import Base, Partial, RecordId
+from archiver.core.fast_path import Run
+from archiver.core.paths import PartialName
+from archiver.core.segmentation import State, Why, head, path
+from archiver.core.sequence import Epochs, Record, changes, undone
+from archiver.recording.status import OpenFile
+from archiver.segments.carry import Carry
+from archiver.segments.segment_file import PartialHeldError, SegmentFile
+from archiver.storage.directory import Directory
+from g3stream.contract.headers import Label
+from g3stream.service.cancellation import Abandoned
+
+log = logging.getLogger(__name__)
+
+
+class GrowingFile:
+    """A file between its first record and its last. base: from where it can be made again."""
+
+    def __init__(
+        self,
+        file: SegmentFile,
+        path: str,
+        random: str,
+        base: Base,
+        base_epochs: Epochs,
+        carry: tuple[int, ...],
+        first: RecordId,
+        last: RecordId,
+        frames: int,
+    ) -> None:
+        self.file = file
+        self.path = path
+        self._random = random
+        self._base = base
+        self._base_epochs = base_epochs
+        self._carry = carry
+        self._first = first
+        self._last: RecordId | tuple[int, Label, int] = last  # a tuple is made faster, and one for every frame
+        self._frames = frames
+        self._following: Future[None] | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        directory: Directory,
+        state: State,
+        record: Record,
+        base: Base,
+        base_epochs: Epochs,
+        carry: Carry,
+        *,
+        md5: bool,
+    ) -> Self:
+        """Create the file that `state` has open, with the carry at its head; `record` will be its first.
+
+        md5: whether its MD5 is wanted, too. Raises OSError, and then nothing has changed.
+        """
+        random = secrets.token_hex(4)
+        codes = tuple(carry.places(head(state, record.label.type)))
+        first = id_of(record)
+        file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)), md5=md5)
+        new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
+        for code in codes:
+            new.file.write(carry.repeat(code, new.path, new.file.length))
+        return new
+
+    @classmethod
+    def go_on(
+        cls, directory: Directory, partial: Partial, epochs: Epochs, abandoned: Abandoned, *, md5: bool
+    ) -> Self:
+        """Go on with what was committed; in a copy of it if a frozen process holds it.
+
+        epochs: those of the checkpoint. md5: whether its MD5 is wanted, too. Raises PartialDamagedError, OSError,
+        AbandonedError.
+        """
+        random = partial.random
+        try:
+            file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc, md5=md5)
+        except PartialHeldError:
+            directory.check_room(partial.length, partial.name)
+            log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
+            random = secrets.token_hex(4)
+            copy = str(PartialName(partial.path, partial.first.time, random))
+            length, crc = partial.length, partial.crc
+            file = SegmentFile.copy(directory, partial.name, copy, length, crc, abandoned, md5=md5)
+        return cls(
+            file,
+            partial.path,
+            random,
+            partial.base,
+            undone(epochs, partial.base.epochs),
+            partial.carry,
+            partial.first,
+            partial.last,
+            partial.frames,
+        )
+
+    @property
+    def name(self) -> str:
+        """Of its partial."""
+        return str(PartialName(self.path, self._first.time, self._random))
+
+    def write(self, record: Record) -> None:
+        """Append a frame, at the next flush."""
+        self.file.write(record.value)
+        self._frames += 1
+        self._last = (record.offset, record.label, record.time)
+
+    def write_run(self, run: Run) -> None:
+        """Append these frames, at the next flush."""
+        self.file.write(run.values)
+        self._frames += len(run.values)
+        self._last = (run.offset, run.label, run.times[-1])
+
+    def partial(self, epochs: Epochs) -> Partial:
+        """What a checkpoint says of it now; to be committed once that is durable."""
+        return Partial(
+            self.path,
+            self._random,
+            self.file.written,
+            self.file.crc,
+            self._frames,
+            self._first,
+            _id(*self._last) if isinstance(self._last, tuple) else self._last,
+            self._carry,
+            replace(self._base, epochs=changes(self._base_epochs, epochs)),
+        )
+
+    def status(self, durable_bytes: int, closing: Why | None) -> OpenFile:
+        """How it is now; for any thread."""
+        written = self.file.written
+        return OpenFile(self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing)
+
+    def follow(self, pool: Executor) -> None:
+        """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
+        if not self._following or self._following.done():
+            # What that raises, it raises again when the file is finished.
+            self._following = pool.submit(self.file.follow, self.file.written)
+
+
+def id_of(record: Record) -> RecordId:
+    """Which record it is."""
+    return _id(record.offset, record.label, record.time)
+
+
+def _id(offset: int, label: Label, time: int) -> RecordId:
+    return RecordId(offset, label.epoch, label.seq, time, label.kind)

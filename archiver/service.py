@@ -1,0 +1,110 @@
+"""The process `archiver`: the archive that it records, until a signal; what is served of it; its exit code."""
+
+import argparse
+import hashlib
+import logging
+import os
+import re
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from archiver.archive.location import Location, located
+from archiver.archive.ownership import AnotherArchiveError
+from archiver.core.segmentation import Settings
+from archiver.event_counters import Told
+from archiver.followers import Followers, sinks_of, suprsync_of
+from archiver.kafka.offset_commits import FencedError
+from archiver.membership import ClaimedError, Member
+from archiver.recording.finalizer import ArchiveRoot
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.service.log_writer import LogWriter
+from g3stream.service.logs import log_of_service
+from g3stream.service.stop_signals import StopSignals
+from ingest.receive.connection import ListenError
+
+log = logging.getLogger("archiver")
+
+
+def run(options: argparse.Namespace, signals: StopSignals) -> int:
+    """Record until SIGTERM or SIGINT; gives the exit code."""
+    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
+    settings = Settings(time_per_file, gap, options.name_format, options.carry)
+    writer = log_of_service(options.log_level, options.log_format)
+    root: Path = options.data_dir.absolute()
+    told = Told()
+    location = located(options.data_dir, options.private_dir)
+    instance_id = options.instance_id or _instance_id(location)
+    md5 = options.md5 or options.suprsync_db is not None
+    archive = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
+    streams = options.stream or None
+    config = kafka_client(options, {})
+    member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
+    suprsync = suprsync_of(options, archive, streams, config, instance_id)
+    followers = Followers(config, location, options.group, member.ids, sinks_of(options, root), suprsync)
+
+    def stop() -> None:
+        member.stopping.set()
+        followers.stop()
+
+    signals.on_stop(stop)
+    try:
+        with followers, _http(options, member, followers, told, writer):
+            member.run()
+    except OSError as error:
+        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
+        return 1
+    except ClaimedError as error:
+        log.error("%s", error)
+        return 1
+    except AnotherArchiveError as error:
+        for line in error.lines:
+            log.error("%s", line)
+        return 1
+    except KafkaException as error:
+        log.error("Kafka: %s", kafka_refusal(error, options))
+        return 1
+    except FencedError as error:
+        log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
+        return 1
+    return 0
+
+
+def _http(
+    options: argparse.Namespace, member: Member, followers: Followers, told: Told, writer: LogWriter
+) -> AbstractContextManager[object]:
+    """What is served of it, if anything: recording goes on without."""
+    if not options.http:
+        return nullcontext()
+    # Here, so that without it nothing is imported for it.
+    from archiver.metrics import metrics, problems, warnings
+    from g3stream.host.disk_space import Disks
+    from g3stream.service.http_server import HttpServer
+
+    disks = Disks()
+
+    def shown() -> bytes:
+        space = disks.space(options.data_dir)
+        handed_over = followers.status(), followers.suprsync()
+        return metrics(member.status(), told, writer.status(), space, *handed_over, time.time())
+
+    try:
+        return HttpServer(
+            options.http,
+            shown,
+            lambda: problems(member.status(), writer.status(), time.time(), member.beginning()),
+            lambda: warnings(followers.status(), followers.suprsync(), time.time()),
+        )
+    except ListenError as error:
+        log.error("%s; recording goes on without --http", error)
+        return nullcontext()
+
+
+def _instance_id(location: Location) -> str:
+    """The same at every start on this host for this archive, whose data directory may be moved if its private
+    directory stays where it is."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", host_name())[:150]
+    return f"{host}-{hashlib.sha256(os.fsencode(location.private_dir or location.data_dir)).hexdigest()[:8]}"

@@ -1,0 +1,201 @@
+"""The SHA256SUMS of a directory of files: what `sha256sum -c` needs to prove them anywhere.
+
+Its lines are sorted by name, so that two archives of the same records have the same one. A file's line is nearly
+always the last: it is appended. Only a line that belongs between others, or is wrong, has the whole file replaced.
+Others may put anything in its place, of any size: adding a line takes bounded time and memory, or is refused.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import time
+from enum import Enum
+
+from archiver.core.paths import SUMS
+from archiver.storage.directory import Directory
+from archiver.storage.durable_file import replace_file
+from g3stream.service.cancellation import Abandoned
+
+MOST_BYTES = 64 << 20
+"""Of a SHA256SUMS that is read: 600,000 files. To a larger one lines are appended, without looking at it."""
+
+_LONGEST_LINE = 400  # a name has 255 bytes at most, the two directories before it 71
+_LINE = re.compile(rb"([0-9a-f]{64}) [ *](.+)", re.DOTALL)
+_ATTEMPTS = 100  # that others may spoil, by replacing the file at the same time
+_LOCK_SECONDS = 5.0
+_NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR)
+
+
+class UnusableError(Exception):
+    """What is there as SHA256SUMS takes no line; the message says why. It will not pass by itself."""
+
+
+class _Line(Enum):
+    """What a SHA256SUMS says of a file."""
+
+    RIGHT = "its line is there"
+    LAST = "no line; its place is after all others"
+    ELSEWHERE = "no line, or a wrong one; its place is between others"
+
+
+def add(directory: Directory, name: str, sha256: str, private: Directory, sums: str = SUMS) -> None:
+    """Give a file its line; durable when this returns. Lines of other files stay as they are.
+
+    name: as the line has it. private: where a new SHA256SUMS is written that is to replace the old one. sums: how it
+    is called in `directory`. May be repeated: a line that is there isn't added again. Raises UnusableError, OSError
+    (try again).
+    """
+    line = f"{sha256}  {name}".encode(errors="surrogateescape")
+    for _ in range(_ATTEMPTS):
+        fd = _open(directory, sums)
+        try:
+            _lock(fd)
+            found = os.fstat(fd)
+            if not _is_there(directory, sums, found):
+                continue
+            text = _contents(fd, found.st_size)
+            match _Line.LAST if text is None else _place(text, line):
+                case _Line.RIGHT:
+                    os.fsync(fd)
+                case _Line.LAST:
+                    _append(fd, _end(fd) if text is None else text, line, sums)
+                case _Line.ELSEWHERE:
+                    assert text is not None
+                    replace_file(directory, sums, _with_line(text, line), scratch=private, prefix=SUMS)
+                    return
+        finally:
+            os.close(fd)
+        if not found.st_size:
+            directory.sync()  # it is new
+        if _is_there(directory, sums, found):
+            return
+    raise OSError(errno.EBUSY, "is replaced all the time", str(directory.path / sums))
+
+
+def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
+    """SHA-256 by name, as the lines have it; empty if there is no SHA256SUMS. Raises OSError, also if it is too long
+    to be one."""
+    found = directory.stat(sums)
+    if found is None:
+        return {}
+    if found.st_size > MOST_BYTES:
+        raise OSError(f"it has {found.st_size} bytes")
+    return parse(directory.read(sums, MOST_BYTES))[0]
+
+
+def parse(text: bytes) -> tuple[dict[str, str], bool]:
+    """SHA-256 by name, as the lines of a SHA256SUMS have it; and whether it has nothing else. Pure."""
+    lines = [line for line in text.split(b"\n") if line]
+    matches = [_LINE.fullmatch(line) for line in lines if len(line) <= _LONGEST_LINE]
+    found = {match[2].decode(errors="surrogateescape"): match[1].decode() for match in matches if match}
+    return found, len(found) == len(lines)
+
+
+def digest(directory: Directory, name: str, abandoned: Abandoned) -> str:
+    """A file's SHA-256, in hex. Raises OSError, AbandonedError."""
+    sha256 = hashlib.sha256()
+    for block in directory.blocks(name):
+        abandoned.check(f"reading {name}")
+        sha256.update(block)
+    return sha256.hexdigest()
+
+
+def _open(directory: Directory, sums: str) -> int:
+    """The SHA256SUMS, made if missing. Raises UnusableError, OSError."""
+    try:
+        fd = directory.open(sums, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        if error.errno in _NOT_OURS_TO_WRITE:
+            raise UnusableError(str(error)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UnusableError(f"{directory.path / sums} is no file")
+    return fd
+
+
+def _lock(fd: int) -> None:
+    """Keep other archivers from changing it until it is closed: one that replaces it would drop a line that is being
+    appended. Who holds the lock for long is none of them, and where there are no locks it goes without."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return
+            time.sleep(0.005)
+        except OSError:
+            return
+        else:
+            return
+
+
+def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:
+    """Whether that is the directory's SHA256SUMS still: one that has been replaced is nobody's. Raises OSError."""
+    now = directory.stat(sums)
+    return now is not None and os.path.samestat(now, found)
+
+
+def _contents(fd: int, size: int) -> bytes | None:
+    """All of it; None if that is too much. Raises OSError."""
+    if size > MOST_BYTES:
+        return None
+    parts = []
+    at = 0
+    while block := os.pread(fd, MOST_BYTES + 1 - at, at):
+        parts.append(block)
+        at += len(block)
+    return b"".join(parts) if at <= MOST_BYTES else None
+
+
+def _end(fd: int) -> bytes:
+    """The last bytes of one that is too large to be read. Raises OSError."""
+    return os.pread(fd, _LONGEST_LINE, max(0, os.fstat(fd).st_size - _LONGEST_LINE))
+
+
+def _place(text: bytes, line: bytes) -> _Line:
+    """Where that line is, or belongs. Pure; no time is spent on each line, as there may be 100,000."""
+    name = _name(line)
+    at = len(text)
+    lines = 0
+    ending = name + b"\n"
+    while (at := text.rfind(ending, 0, at)) >= 0:
+        begin = text.rfind(b"\n", 0, at) + 1
+        if at - begin == 66 and _LINE.fullmatch(text, begin, at + len(name)):
+            lines += 1
+            if text[begin : begin + 64] != line[:64]:
+                return _Line.ELSEWHERE
+    if lines:
+        return _Line.RIGHT
+    last = text[-_LONGEST_LINE:].rstrip(b"\n").rpartition(b"\n")[2]
+    return _Line.LAST if not _LINE.fullmatch(last) or _name(last) < name else _Line.ELSEWHERE
+
+
+def _name(line: bytes) -> bytes:
+    return line[66:]
+
+
+def _append(fd: int, text: bytes, line: bytes, sums: str) -> None:
+    """Write the line at the end, in one call. text: what is there, or its end. Raises OSError."""
+    torn = text.rpartition(b"\n")[
+        2
+    ]  # of a write that a full disk, or a kill, cut off; or a last line without its end
+    rest = line[len(torn) :] if line.startswith(torn) else b"\n" + line
+    data = rest + b"\n"
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, "only a part of a line could be written", sums)
+    os.fsync(fd)
+
+
+def _with_line(text: bytes, line: bytes) -> bytes:
+    """The lines with that one in its place, and none else of its file. Pure."""
+    name = _name(line)
+    lines = text.removesuffix(b"\n").split(b"\n") if text else []
+    kept = [old for old in lines if not (_LINE.fullmatch(old) and _name(old) == name)]
+    at = next((at for at, old in enumerate(kept) if _LINE.fullmatch(old) and _name(old) > name), len(kept))
+    kept.insert(at, line)
+    return b"\n".join(kept) + b"\n"

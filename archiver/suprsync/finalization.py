@@ -1,0 +1,163 @@
+"""Keeps finding out up to which time an archive is final (finalized_until.py), beside the recording.
+
+Kafka is asked for it: what the archive's group has committed says of every stream, whichever archiver has it, which
+file is open and what waits. Only the archiver that hands the archive's events over does so.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaException
+
+from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
+from archiver.kafka.topic_reader import Commit, History
+from archiver.kafka.topic_tail import Entry, Tails
+from archiver.suprsync.finalized_until import FinalizedUntil, Promotion, StreamProgress, directory_of, finalized_until
+from g3stream.contract.headers import Kind
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+_ASK_S = 10.0
+_STOP_S = 2.0
+
+
+class Finalization:
+    """A context manager: it works within, on a thread of its own.
+
+    config: librdkafka's settings. group: the archive's. streams: that it records, None: all. position: how far the
+    archive's events on g3.files have been handed over, None if another archiver does that (FollowerStatus). found: is
+    given each time that counts, in the thread; what it raises is logged.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        group: str,
+        streams: Collection[str] | None,
+        position: Callable[[], int | None],
+        found: Callable[[FinalizedUntil], None],
+    ) -> None:
+        self._config = config
+        self._group = group
+        self._streams = streams
+        self._position = position
+        self._found = found
+        self._latest: FinalizedUntil | None = None
+        self._problem: str | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="finalization", daemon=True)
+
+    @property
+    def latest(self) -> FinalizedUntil | None:
+        """What is known; None if nothing is yet, or another archiver finds it out. For any thread."""
+        return self._latest
+
+    @property
+    def problem(self) -> str | None:
+        """Why it can't be found out now; None if it can. For any thread."""
+        return self._problem
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        promotion = Promotion()
+        ask_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                if self._position() is not None and promotion.wants_another and time.monotonic() >= ask_at:
+                    ask_at = time.monotonic() + _ASK_S
+                    promotion.add(*read(self._config, self._group, self._streams, _now_ms()))
+                position = self._position()
+                if position is None:
+                    self._latest = self._problem = None  # of whoever hands over now
+                if found := promotion.reached(position):
+                    self._found(found)
+                    self._latest = found
+                    self._solved()
+            except (KafkaException, CheckpointError) as error:
+                self._met(error.args[0].str() if isinstance(error, KafkaException) else str(error))
+            except Exception as error:  # recording goes on, and so must this, whatever it was
+                if self._met(f"{type(error).__name__}: {error}"):
+                    log.exception("finalized_until: what went wrong")
+            self._stopping.wait(_LOOK_S)
+
+    def _met(self, problem: str) -> bool:
+        """Whether this problem is new."""
+        is_new = self._problem is None
+        if is_new:
+            log.warning("finalized_until can't be brought up to date: %s; still trying", problem)
+        self._problem = problem
+        return is_new
+
+    def _solved(self) -> None:
+        if self._problem is not None:
+            log.info("finalized_until is brought up to date again")
+        self._problem = None
+
+
+def read(
+    config: Mapping[str, Any], group: str, streams: Collection[str] | None, now_ms: int
+) -> tuple[FinalizedUntil, int]:
+    """Ask Kafka up to when the archive is final, and up to where its events on g3.files have to have been handed over
+    for that to count. now_ms: before asking. Raises KafkaException, CheckpointError."""
+    history = History(config, group)
+    with Tails(config, group) as tails:
+        topics = list(tails.streams())
+        # In this order: what is committed after this only makes it later than we say.
+        commits = history.committed(topics)
+        wanted = [stream for stream in topics if stream in commits or streams is None or stream in streams]
+        spans = tails.spans(wanted)
+        checkpoints = {s: decode(c.metadata, s) for s, c in commits.items() if s in spans and c.metadata}
+        next_offsets = {s: _next_offset(span, commits.get(s)) for s, span in spans.items()}
+        next_ones = tails.read({s: (at, at + 1) for s, at in next_offsets.items() if at < spans[s][1]})
+        # The last record matters of streams of which nothing is open and nothing waits.
+        idle = {s: spans[s] for s in spans if not next_ones.get(s) and not _is_open(checkpoints.get(s))}
+        last_ones = tails.back(idle, bool)
+    progress = [_progress(s, checkpoints.get(s), next_ones.get(s), last_ones.get(s)) for s in wanted]
+    # A file's event comes before the commit that says no more that it is open.
+    _, files_end = history.files_span()
+    return finalized_until(now_ms, progress), files_end
+
+
+def _next_offset(span: tuple[int, int], commit: Commit | None) -> int:
+    """Of the first record that isn't archived; the topic may have been made anew, or lost its first ones."""
+    first, end = span
+    return first if commit is None or commit.offset > end else max(first, commit.offset)
+
+
+def _is_open(checkpoint: Checkpoint | None) -> bool:
+    return checkpoint is not None and checkpoint.partial is not None
+
+
+def _progress(
+    stream: str,
+    checkpoint: Checkpoint | None,
+    next_ones: Sequence[Entry] | None,
+    last_ones: Sequence[Entry] | None,
+) -> StreamProgress:
+    last = last_ones[-1] if last_ones else None
+    return StreamProgress(
+        stream,
+        open_since=checkpoint.partial.first.time if checkpoint and checkpoint.partial else None,
+        waiting_since=next_ones[0].time if next_ones else None,
+        last=last.time if last else None,
+        is_connected=bool(last and not (last.label and last.label.kind is Kind.LOST)),
+        directory=directory_of(checkpoint) if checkpoint else None,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,110 @@
+"""Writes the files that say that a timecode is complete (timecodes.py), each once, durably and whole.
+
+Which have been written is kept in the private directory: an observatory's clean-up jobs delete the files themselves,
+like all others, once copies are safe.
+"""
+
+import logging
+import os
+import re
+import threading
+
+import yaml
+
+from archiver.archive.location import Location
+from archiver.storage.durable_file import write_aside
+from archiver.suprsync import timecodes
+from archiver.suprsync.database import SupRsyncDatabase
+from archiver.suprsync.finalized_until import FinalizedUntil
+
+log = logging.getLogger(__name__)
+
+_WRITTEN = "suprsync.finalized"
+"""With a dot, as no stream has one in its name: the directories beside it are streams'."""
+_MOST_BYTES = 8 << 20
+_LINE = re.compile(r"([0-9]{1,5}) (\S+)")
+
+
+class TimecodeFiles:
+    """location: of the archive. instance_id: of the agent in whose name they are written. For the
+    thread that calls `write`, but `is_finalized`. Raises OSError."""
+
+    def __init__(self, location: Location, database: SupRsyncDatabase, instance_id: str) -> None:
+        self._location = location
+        self._database = database
+        self._instance_id = instance_id
+        self._reading = threading.Lock()
+        self._written: frozenset[int] | None = None
+
+    def is_finalized(self, timecode: int) -> bool:
+        """Whether that has been said of a timecode; for any thread."""
+        return timecode in self._all_written()
+
+    def write(self, found: FinalizedUntil, now: float) -> list[int]:
+        """Write the files of the timecodes that are complete now; gives those. now: s since the epoch. Raises
+        OSError, DatabaseError."""
+        written = self._all_written()
+        known, newest = self._database.timecodes()
+        until = found.time_ms / 1000
+        complete = [
+            timecode
+            for timecode in known
+            if timecode not in written and timecodes.is_complete(timecode, newest, now, until, found.directories)
+        ]
+        for timecode in complete:
+            if not self._is_there(timecode, now):
+                self._write(timecode, until, now)
+            self._remember(timecode)
+        return complete
+
+    def _write(self, timecode: int, until: float, now: float) -> None:
+        name = self._database.archive_name
+        paths = self._database.remote_paths(timecode)
+        text = yaml.dump(timecodes.summary(timecode, name, self._instance_id, paths, now, until))
+        path = timecodes.file_path(timecode, name, self._instance_id, now)
+        parent, _, final = path.rpartition("/")
+        with (
+            self._location.private() as private,
+            self._location.data(parent, make=True) as directory,
+        ):
+            temporary = write_aside(private, final, text.encode())
+            try:
+                private.publish(temporary, directory, final)
+                directory.sync()
+            finally:
+                private.unlink(temporary)
+        log.info("timecode %d is complete, of %d files: wrote %s", timecode, len(paths), path)
+
+    def _is_there(self, timecode: int, now: float) -> bool:
+        """Whether its file is there: an archiver was killed before it had noted that."""
+        for day in range(timecode, timecodes.timecode_of(now) + 1):
+            try:
+                with self._location.data(f"{day}/{timecodes.SUBDIRECTORY}/{self._instance_id}") as directory:
+                    names = directory.names()
+            except FileNotFoundError:
+                continue
+            if any(timecodes.is_file_of(name, timecode, self._database.archive_name) for name in names):
+                return True
+        return False
+
+    def _all_written(self) -> frozenset[int]:
+        with self._reading:
+            if self._written is None:
+                self._written = self._read()
+            return self._written
+
+    def _read(self) -> frozenset[int]:
+        with self._location.private() as private:
+            text = private.read(_WRITTEN, _MOST_BYTES).decode(errors="replace") if private.stat(_WRITTEN) else ""
+        lines = [_LINE.fullmatch(line) for line in text.splitlines()]
+        return frozenset(int(line[1]) for line in lines if line and line[2] == self._database.archive_name)
+
+    def _remember(self, timecode: int) -> None:
+        with self._location.private() as private:
+            fd = private.open(_WRITTEN, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(f"{timecode} {self._database.archive_name}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            private.sync()
+        self._written = self._all_written() | {timecode}

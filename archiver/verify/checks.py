@@ -1,0 +1,323 @@
+"""What is wrong with an archive: what was seen of its files, held against its own account of itself.
+
+Pure: tree_scan.py looks at the files, report.py asks Kafka. Each fault is found once, where it can be mended: a
+damaged file isn't reported again for its line in SHA256SUMS, which is right, or for the frames it lacks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from types import MappingProxyType
+
+from archiver.core.catalog import Account, Told
+from archiver.core.events import FileAdopted, FileFinished, RecordsLost
+from archiver.core.paths import SUMS, NameFormat, file_path
+from archiver.core.segmentation import NO_NUM, Settings, State, missing_between
+from archiver.core.used_names import find, recorded
+
+
+class Fault(StrEnum):
+    """What is wrong. The first eight are a file's, the next three a line's in SHA256SUMS."""
+
+    MISSING = "missing"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    SWAPPED = "swapped"
+    RENAMED = "renamed"
+    DOUBLED = "doubled"
+    FOREIGN = "foreign"
+    UNREADABLE = "unreadable"
+    NO_LINE = "no line"
+    WRONG_LINE = "wrong line"
+    LINE_ONLY = "line only"
+    STALE = "stale partial"
+    TWICE = "frames twice"
+    UNTOLD = "untold gap"
+    EVENT = "event"
+    NOT_IN_FILE = "not in a file"
+    DIFFERS = "unlike topic"
+
+
+REBUILDABLE = frozenset(
+    {Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE}
+)
+"""What is mended by making the file again, if an event says from what."""
+OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
+"""What is mended by writing the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault. path: below the data directory; empty if it is no file's. text: one line that says what is wrong.
+    event: of the file that should be there. other: the path at which those bytes are (renamed, doubled, swapped)."""
+
+    fault: Fault
+    stream: str
+    path: str
+    text: str
+    event: FileFinished | None = None
+    other: str | None = None
+
+
+def mendable(findings: Iterable[Finding]) -> int:
+    """How many of these `archiver repair` mends, as far as the topics still have what it takes."""
+    return sum(it.fault in OF_LINES or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Frames that name a session, whose numbers go up by one. scans: whether they are of the types that no sender
+    sends twice (Scan, Timepoint)."""
+
+    session: int
+    first: int
+    last: int
+    scans: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds. frames: those that are whole, up to the first that isn't. runs: of its frames without the
+    carry, in order. broken: where it stops to be frames, and why. cut: it ends inside a frame."""
+
+    bytes: int
+    sha256: str
+    frames: int
+    runs: tuple[Run, ...] = ()
+    broken: str | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A name that ends with .g3. contents: None if it can't be read, or wasn't; `why` says why. foreign: it wasn't
+    read, as it is no recorded file, whatever it holds."""
+
+    stream: str
+    path: str
+    contents: Contents | None
+    why: str = ""
+    foreign: bool = False
+
+
+def of_files(
+    told: Mapping[str, Told], seen: Mapping[str, Seen], absent: Mapping[str, str], all_told: Mapping[str, Told]
+) -> list[Finding]:
+    """What is wrong with the files themselves. told: by path, those that should be there; seen: by path, what is;
+    absent: those told that aren't, and how. all_told: also those that weren't to be looked at."""
+    by_digest: dict[str, list[str]] = {}
+    for path, one in seen.items():
+        if one.contents:
+            by_digest.setdefault(one.contents.sha256, []).append(path)
+    whose = {event.sha256: path for path, event in all_told.items()}
+    found = []
+    renamed = set()
+    for path, why in absent.items():
+        event = told[path]
+        others = [
+            other for other in by_digest.get(event.sha256, []) if other not in all_told and other not in renamed
+        ]
+        if others:
+            renamed.add(others[0])
+            text = f"it isn't there; its bytes are in {others[0]}"
+            found.append(Finding(Fault.RENAMED, event.stream, path, text, _finished(event), others[0]))
+        else:
+            found.append(Finding(Fault.MISSING, event.stream, path, why, _finished(event)))
+    for path, one in seen.items():
+        own = told.get(path)
+        if one.foreign:
+            text = f"no event tells of it; {one.why}"
+            found.append(Finding(Fault.FOREIGN, one.stream, path, text))
+        elif one.contents is None:
+            found.append(Finding(Fault.UNREADABLE, one.stream, path, one.why, _finished(own)))
+        elif own:
+            found += _of_told(own, one.contents, whose)
+        elif path not in renamed:
+            found.append(_of_untold(one, one.contents, whose, by_digest))
+    return found
+
+
+def of_lines(
+    told: Mapping[str, Told],
+    here: Iterable[str],
+    sums: Mapping[str, Mapping[str, str]],
+    only_lines: Iterable[tuple[str, str]],
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> list[Finding]:
+    """What is wrong with SHA256SUMS. here: the told files that are there. sums: by directory, digests by name.
+    only_lines: stream and path of the lines whose files aren't there, and that no event tells of. files: what it is
+    called instead, by directory."""
+    found = []
+    for path in here:
+        event = told[path]
+        parent, _, name = path.rpartition("/")
+        if parent not in sums:
+            continue  # it can't be read, which is a finding of its own
+        line, file = sums[parent].get(name), files.get(parent, SUMS)
+        if line is None:
+            text = f"it has no line in {file}"
+            found.append(Finding(Fault.NO_LINE, event.stream, path, text, _finished(event)))
+        elif line != event.sha256:
+            text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
+            found.append(Finding(Fault.WRONG_LINE, event.stream, path, text, _finished(event)))
+    text = "has a line for it, but there is no such file, and no event tells of one"
+    return found + [
+        Finding(Fault.LINE_ONLY, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
+        for stream, path in only_lines
+    ]
+
+
+def of_stream(
+    events: Sequence[FileFinished],
+    losses: Sequence[RecordsLost],
+    wanted: Mapping[str, Told],
+    contents: Mapping[str, Contents],
+) -> list[Finding]:
+    """What is wrong with the order of a stream's files and frames. events: all of the stream, in the order in which
+    they were told. wanted: those to look at. contents: of the files that are what was told."""
+    found = []
+    for before, event in pairwise([None, *events]):
+        assert event
+        if event.path not in wanted:
+            continue
+        if wrong := _of_event(before, event):
+            found.append(Finding(Fault.EVENT, event.stream, event.path, wrong, event))
+        if event.path in contents:
+            state = before.checkpoint.state if before and _follows(before, event, losses) else None
+            missing = _missing(contents[event.path].runs, state or State(event.stream), event.settings)
+            if missing > event.missing:
+                text = f"{missing} frames are missing by frame_num; its event says {event.missing}"
+                found.append(Finding(Fault.UNTOLD, event.stream, event.path, text, event))
+    return found + _records_twice(events, wanted) + _frames_twice(events, contents)
+
+
+def of_account(account: Account) -> list[Finding]:
+    """What is wrong with the account itself."""
+    return [Finding(Fault.EVENT, "", "", why) for why in account.unreadable]
+
+
+def stale(stream: str, path: str) -> Finding:
+    """A partial that nobody records, and that isn't the one to go on with."""
+    return Finding(Fault.STALE, stream, path, "nobody records it, and it isn't what an archiver would go on with")
+
+
+def _of_told(event: Told, contents: Contents, whose: Mapping[str, str]) -> list[Finding]:
+    finished = _finished(event)
+    head = len(event.carry) if isinstance(event, FileFinished) else 0
+    frames = event.frames + head
+    if contents.sha256 == event.sha256:
+        text = ""
+        known_damage = isinstance(event, FileAdopted) and event.damage
+        if contents.broken and not known_damage:
+            text = f"its bytes are those that were told, but {contents.broken}"
+        elif (contents.frames, contents.bytes) != (frames, event.bytes):
+            text = (
+                f"it has {contents.frames} frames, {contents.bytes} bytes; "
+                f"its event says {frames} frames, {event.bytes} bytes"
+            )
+        return [Finding(Fault.DAMAGED, event.stream, event.path, text, finished)] if text else []
+    other = whose.get(contents.sha256)
+    size = f"{contents.bytes} bytes" + ("" if contents.bytes == event.bytes else f" of {event.bytes}")
+    if other:
+        fault, text = Fault.SWAPPED, f"its bytes are those of {other}"
+    elif contents.broken:
+        fault = Fault.TRUNCATED if contents.cut and contents.bytes < event.bytes else Fault.DAMAGED
+        text = f"{size}; {contents.broken}"
+    else:
+        fault, text = Fault.DAMAGED, f"{size}; {contents.frames} whole frames of {frames}, but not the bytes told"
+    return [Finding(fault, event.stream, event.path, text, finished, other)]
+
+
+def _of_untold(
+    one: Seen, contents: Contents, whose: Mapping[str, str], by_digest: Mapping[str, Sequence[str]]
+) -> Finding:
+    same = whose.get(contents.sha256) or min(by_digest[contents.sha256])
+    if same != one.path:
+        return Finding(
+            Fault.DOUBLED, one.stream, one.path, f"no event tells of it; it is a copy of {same}", other=same
+        )
+    what = contents.broken or f"{contents.frames} whole frames"
+    return Finding(Fault.FOREIGN, one.stream, one.path, f"no event tells of it; {contents.bytes} bytes, {what}")
+
+
+def _of_event(before: FileFinished | None, event: FileFinished) -> str:
+    """What is wrong with an event, by itself and after the one before."""
+    if event.path != file_path(event.start, event.id, event.suffix, event.settings.name_format):
+        return f"its event says start {event.start}, id {event.id} and suffix {event.suffix}, which isn't this path"
+    if before and event.number != before.number + 1:
+        return f"it is file number {event.number}, but before it number {before.number} was told, {before.path}"
+    return ""
+
+
+def _follows(before: FileFinished, event: FileFinished, losses: Sequence[RecordsLost]) -> bool:
+    """Whether the state after a file is the one before the next: nothing was given up between them."""
+    return (
+        event.number == before.number + 1
+        and before.offset <= event.first.offset
+        and not any(
+            before.offset <= loss.offset and (loss.first or loss).offset <= event.first.offset for loss in losses
+        )
+    )
+
+
+def _missing(runs: Sequence[Run], before: State, settings: Settings) -> int:
+    """How many frames are missing before and between these, as segmentation counts them. before: the state."""
+    by_session = settings.name_format is NameFormat.SESSION
+    missing, session, num, names = 0, before.session, before.num, before.names
+    for run in runs:
+        if not by_session and session is not None and run.session < session:
+            continue
+        if run.session != session:
+            names = recorded(names, session, num) if by_session else names
+            known = find(names, run.session) if by_session else None
+            session, num = run.session, NO_NUM if known is None or known.num is None else known.num
+        missing += missing_between(num, run.first)
+        num = max(num, run.last)
+    return missing
+
+
+def _records_twice(events: Sequence[FileFinished], wanted: Mapping[str, Told]) -> list[Finding]:
+    spans = sorted(
+        ((e.first.epoch, e.first.seq, e.last.seq, e) for e in events if e.first.epoch == e.last.epoch),
+        key=lambda span: span[:3],
+    )
+    found = []
+    for (epoch, _, last, one), (other_epoch, first, _, other) in pairwise(spans):
+        if epoch == other_epoch and first <= last and (one.path in wanted or other.path in wanted):
+            text = f"the records {epoch}:{first} to {epoch}:{min(last, other.last.seq)} are in {one.path} too"
+            found.append(Finding(Fault.TWICE, other.stream, other.path, text, other, one.path))
+    return found
+
+
+def _frames_twice(events: Sequence[FileFinished], contents: Mapping[str, Contents]) -> list[Finding]:
+    spans = sorted(
+        (
+            (run.session, run.first, run.last, event)
+            for event in events
+            if event.path in contents
+            for run in contents[event.path].runs
+            if run.scans
+        ),
+        key=lambda span: span[:3],
+    )
+    twice: dict[tuple[str, str], tuple[FileFinished, str, int]] = {}
+    furthest: tuple[int, int, FileFinished] | None = None
+    for session, first, last, event in spans:
+        if furthest and furthest[0] == session and first <= furthest[1] and event is not furthest[2]:
+            one, other = sorted((furthest[2], event), key=lambda e: e.number)
+            until = min(last, furthest[1])
+            text = f"frames of session {session}, frame_num {first} to {until}, are in {one.path} too"
+            key = (one.path, other.path)
+            _, text, count = twice.get(key, (other, text, 0))
+            twice[key] = other, text, count + until - first + 1
+        if furthest is None or furthest[0] != session or last >= furthest[1]:
+            furthest = session, last, event
+    return [
+        Finding(Fault.TWICE, event.stream, event.path, f"{text}; {count} frames in all", event, one)
+        for (one, _), (event, text, count) in twice.items()
+    ]
+
+
+def _finished(event: Told | None) -> FileFinished | None:
+    return event if isinstance(event, FileFinished) else None

@@ -1,0 +1,85 @@
+"""What `verify` says of how an archive is kept: its checksums, and what isn't where it belongs."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from archiver.archive import checksums
+from archiver.archive.location import Checksums, Location
+from archiver.core.catalog import Told
+from archiver.core.paths import PRIVATE_DIRECTORY
+from archiver.verify import checks, tree_scan
+from archiver.verify.checks import Fault, Finding
+from archiver.verify.inventory import Known
+
+
+def of_lines(
+    location: Location,
+    known: Known,
+    told: Mapping[str, Told],
+    here: Iterable[str],
+    untold: Iterable[str],
+    wanted: Callable[[str, str], bool],
+) -> list[Finding]:
+    """What is wrong with the checksums of these files: read now, as a line is there before its event.
+
+    told: those to look at; here: those that are there, of them; untold: those that no event tells of. wanted: whether
+    a stream (with an empty path), or a path of one, is to be looked at.
+    """
+    if not _has_checksums(location, known):
+        return []
+    found = []
+    lines: dict[str, Mapping[str, str]] = {}
+    only: list[tuple[str, str]] = []
+    parents = {path.rpartition("/")[0] for path in (*told, *untold)}
+    is_private = location.checksums is Checksums.PRIVATE
+    parents |= checksums.private_parents(location) if is_private else known.tree.summed
+    for parent in sorted(parents):
+        stream = known.stream_of(f"{parent}/")
+        if not wanted(stream, "") and not any(path.startswith(f"{parent}/") for path in told):
+            continue
+        try:
+            lines[parent] = checksums.lines(location, parent)
+            for name in lines[parent]:
+                path = f"{parent}/{name}"
+                if path not in known.told and wanted(stream, path) and not _is_there(location, parent, name):
+                    only.append((stream, path))
+        except FileNotFoundError:
+            continue  # the directory isn't there, and so its files are missing
+        except OSError as error:
+            why = error.strerror or str(error)
+            found.append(Finding(Fault.UNREADABLE, stream, checksums.path(location, parent), why))
+    files = {parent: checksums.shown(location, parent) for parent in lines}
+    return found + checks.of_lines(told, here, lines, only, files)
+
+
+def notes(location: Location, known: Known) -> Iterator[str]:
+    """What an operator should know, and is no fault. Raises OSError."""
+    summed = sorted(known.tree.summed)
+    if not known.has_private:
+        was = next((it for it in known.places() if " --private-dir " in it), "")
+        unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, known)
+        if unseen or was or location.private_dir:
+            what = "; checksums aren't looked at" if unseen else ""
+            hint = f"; the archive was at {was}" if was else ""
+            yield f"there is no private directory {location.private_path}, or it may not be read{what}{hint}"
+    if location.checksums is not Checksums.BESIDE and summed:
+        yield (
+            f"{len(summed)} directories have a SHA256SUMS, such as {summed[0]}, though this archive's checksums are "
+            f"{location.checksums}: not looked at; `archiver relocate` removes them"
+        )
+    if location.private_dir and tree_scan.has_private(Location(location.data_dir)):
+        yield f"{PRIVATE_DIRECTORY} in the data directory isn't this archive's"
+
+
+def _has_checksums(location: Location, known: Known) -> bool:
+    """Whether there are any to look at: perhaps nobody knows where they are."""
+    return location.checksums is not Checksums.OFF and (known.has_private or bool(known.tree.summed))
+
+
+def _is_there(location: Location, parent: str, name: str) -> bool:
+    if "/" in name or "\0" in name:
+        return False  # no name
+    try:
+        tree_scan.look(location.data_dir, f"{parent}/{name}")
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,239 @@
+"""What lies in an archive: a survey of its directory tree, which reads every file once and believes none.
+
+Others may put anything there: links are never followed, and memory doesn't grow with what a file says of itself.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from archiver.archive.location import Location
+from archiver.core.paths import ID, SUMS
+from archiver.storage.directory import Directory
+from archiver.storage.partials import unlocked_partials
+from archiver.verify.checks import Contents, Run
+from g3stream.frames.decoder import FRAME_TYPES, CutError, Walk, WireError
+from g3stream.frames.scalars import integer
+
+_BLOCK = 4 << 20
+_MOST_RUNS = 100_000
+"""Of a file. A good one has a few; a hostile one shall not take our memory."""
+_SESSION, _NUM = b"session_id", b"frame_num"
+_WANTED = {len(name): (name,) for name in (_SESSION, _NUM)}
+_SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
+_TIMECODE = re.compile(r"[0-9]{5}")
+_ID = re.compile(ID)
+
+Inode = tuple[int, int]
+
+
+class StoppedError(Exception):
+    """The survey was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name that ends with .g3. mtime: ms. inode: device and number. what: why it can't be read, empty if it can."""
+
+    path: str
+    bytes: int = 0
+    mtime: int = 0
+    inode: Inode = (0, 0)
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What was found below a root. entries: by path. summed: directories that have a SHA256SUMS. closed: those of
+    our layout that can't be looked into, and why."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    summed: set[str] = field(default_factory=set)
+    closed: dict[str, str] = field(default_factory=dict)
+
+
+def tree(root: Path) -> Tree:
+    """All that lies where recorded files can be: in directories of 5 digits, and in those of stream ids in them.
+
+    What others have beside or below these isn't looked at. Raises OSError if the root can't be listed.
+    """
+    with Directory(root, "") as top:
+        timecodes = _directories(top, _TIMECODE)
+    found = Tree()
+    for timecode in timecodes:
+        for stream_id in _inside(root, timecode, found, lambda it: _directories(it, _ID)):
+            below = f"{timecode}/{stream_id}"
+            for name, entry in _inside(root, below, found, _stats):
+                if name.endswith(".g3"):
+                    found.entries[f"{below}/{name}"] = _entry(f"{below}/{name}", entry)
+                elif name == SUMS and not stat.S_ISDIR(entry.st_mode):
+                    found.summed.add(below)
+    return found
+
+
+T = TypeVar("T")
+
+
+def _inside(root: Path, below: str, found: Tree, look_into: Callable[[Directory], list[T]]) -> list[T]:
+    """What a directory holds; nothing if it can't be told, which goes to `found`, or was taken away meanwhile."""
+    try:
+        with Directory(root, below) as directory:
+            return look_into(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        found.closed[below] = error.strerror or str(error)
+        return []
+
+
+def _directories(directory: Directory, name: re.Pattern[str]) -> list[str]:
+    """The directories in it of such a name."""
+    return [it for it, entry in _stats(directory) if name.fullmatch(it) and stat.S_ISDIR(entry.st_mode)]
+
+
+def _stats(directory: Directory) -> list[tuple[str, os.stat_result]]:
+    """All that is in it."""
+    found = [(name, directory.stat(name)) for name in sorted(directory.names())]
+    return [(name, entry) for name, entry in found if entry]
+
+
+def look(root: Path, path: str) -> Entry:
+    """What is at a path. Raises OSError, FileNotFoundError if there is nothing."""
+    parent, _, name = path.rpartition("/")
+    with Directory(root, parent) as directory:
+        found = directory.stat(name)
+    if found is None:
+        raise FileNotFoundError(path)
+    return _entry(path, found)
+
+
+def has_private(location: Location) -> bool:
+    """Whether there is a private directory that may be read."""
+    try:
+        with location.private() as private:
+            private.names()
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
+
+
+def present(root: Path, found: Tree, paths: Iterable[str]) -> tuple[dict[str, Entry], set[str]]:
+    """Of these paths, those that are there, and those that aren't. found: of the tree as it was just before.
+
+    What can't be looked at is there, and says why not. So is what has come since the tree was listed.
+    """
+    there: dict[str, Entry] = {}
+    gone: set[str] = set()
+    for path in paths:
+        try:
+            there[path] = found.entries.get(path) or look(root, path)
+        except FileNotFoundError:
+            gone.add(path)
+        except OSError as error:
+            there[path] = Entry(path, what=error.strerror or str(error))
+    return there, gone
+
+
+def partials(location: Location) -> dict[str, dict[str, Inode]]:
+    """What lies in the private directories of the streams, by stream and name; nothing for another user than who
+    records: they are private. Raises OSError."""
+    found: dict[str, dict[str, Inode]] = {}
+    try:
+        with location.private() as private:
+            stats = {name: private.stat(name) for name in private.names() if re.fullmatch(ID, name)}
+    except (FileNotFoundError, PermissionError):
+        return {}
+    for stream in [name for name, entry in stats.items() if entry and stat.S_ISDIR(entry.st_mode)]:
+        with location.private(stream) as private:
+            entries = {name: private.stat(name) for name in private.names()}
+        found[stream] = {name: (entry.st_dev, entry.st_ino) for name, entry in entries.items() if entry}
+    return found
+
+
+def unlocked(location: Location, stream: str, names: Iterable[str]) -> list[str]:
+    """As unlocked_partials, of a stream's private directory; none if there is no such directory, or it is another
+    user's. Raises OSError."""
+    try:
+        with location.private(stream) as private:
+            return unlocked_partials(private, names)
+    except (FileNotFoundError, PermissionError):
+        return []
+
+
+def contents(root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]) -> Contents:
+    """Read a file. carry: how many frames at its head are left out of the runs. passed: is told of bytes read.
+
+    Raises OSError, StoppedError.
+    """
+    parent, _, name = path.rpartition("/")
+    with Directory(root, parent) as directory:
+        if not directory.is_file(name):
+            raise OSError("it is no file any more")
+        descriptor = directory.open(name, os.O_RDONLY)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        sha256 = hashlib.sha256()
+        numbers = _Numbers(carry)
+        walk = Walk(size, _WANTED)
+        broken, cut = None, False
+        left = size
+        while left:
+            if stopping.is_set():
+                raise StoppedError
+            block = file.read(min(_BLOCK, left))
+            if not block:
+                raise OSError("it has become shorter while it was read")
+            left -= len(block)
+            sha256.update(block)  # which lets another thread run
+            if broken is None:
+                try:
+                    for frame in walk.frames_of(block):
+                        numbers.add(frame.code, frame.blobs)
+                    if not left:
+                        walk.finish()
+                except WireError as error:
+                    broken, cut = str(error), isinstance(error, CutError)
+            passed(len(block))
+    return Contents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
+
+
+class _Numbers:
+    """The runs of a file's numbered frames."""
+
+    def __init__(self, carry: int) -> None:
+        self.runs: list[Run] = []
+        self._carry = carry
+        self._session: int | None = None
+        self._first = self._last = 0
+        self._scans = False
+
+    def add(self, code: int, blobs: Mapping[bytes, bytes]) -> None:
+        if self._carry:
+            self._carry -= 1
+            return
+        session, num = (integer(blobs.get(name, b"")) for name in (_SESSION, _NUM))
+        if session is None or num is None:
+            return
+        scans = code in _SCANS
+        if self.runs and (session, num, scans) == (self._session, self._last + 1, self._scans):
+            self._last = num
+            self.runs[-1] = Run(session, self._first, num, scans)
+        elif len(self.runs) < _MOST_RUNS:
+            self._session, self._first, self._last, self._scans = session, num, num, scans
+            self.runs.append(Run(session, num, num, scans))
+
+
+def _entry(path: str, found: os.stat_result) -> Entry:
+    mode = found.st_mode
+    what = "" if stat.S_ISREG(mode) else "it is a directory" if stat.S_ISDIR(mode) else "it is no file"
+    if stat.S_ISLNK(mode):
+        what = "it is a link; links aren't followed"
+    return Entry(
+        path, found.st_size if not what else 0, found.st_mtime_ns // 10**6, (found.st_dev, found.st_ino), what
+    )

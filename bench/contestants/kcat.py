@@ -1,0 +1,27 @@
+"""kcat, the usual way to get a topic's bytes into a file: the one on PATH, else Debian's."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.debian_packages import unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class Kcat:
+    """Where it is, and the environment that it needs."""
+
+    executable: Path
+    environment: Mapping[str, str]
+
+
+def kcat() -> Kcat:
+    """Find it, or fetch it (1 MB). Raises FetchError."""
+    if found := shutil.which("kcat"):
+        return Kcat(Path(found), dict(os.environ))
+    # With the two libraries that few machines have.
+    home = unpacked("kcat", "kcat", "librdkafka1", "libyajl2")
+    libraries = os.pathsep.join(str(path) for path in Path(home, "usr", "lib").glob("*-linux-*"))
+    return Kcat(home / "usr" / "bin" / "kcat", {**os.environ, "LD_LIBRARY_PATH": libraries})

@@ -1,0 +1,1 @@
+"""What is sent: frames, streams and archives of any size, made cheaply."""

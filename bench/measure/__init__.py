@@ -1,0 +1,1 @@
+"""What is measured: CPU, memory, lateness, growth of files."""

@@ -1,0 +1,1 @@
+"""Results: runs, tables, files, pictures."""

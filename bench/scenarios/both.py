@@ -1,0 +1,88 @@
+"""ingest and archiver at once, with the broker on the same cores: socket → durable file; beside two bare loops."""
+
+import json
+import time
+from collections.abc import Sequence
+
+from bench.load.frames import Frames, start_frame
+from bench.measure.process_cost import Used
+from bench.report.results import BROKER, Line, Run, least, line, of, sizes_of
+from bench.scenarios.site import Growing, Site, program, settle
+from g3stream.contract.headers import frames_topic
+
+PART = "both"
+
+
+def ours(site: Site, frames: Frames, at_least: int = 0) -> Run:
+    """Until all bytes are durable in the partial; the archiver has its file open before, with a first frame.
+
+    at_least: frames, if so many are more than the site's total.
+    """
+    stream, data = site.stream(), site.new_path("data")
+    times = max(frames.times(site.total), at_least)
+    with (
+        site.sender(frames, start_frame() + frames.unit, times) as (sender, port),
+        site.ingest(stream, port) as ingest,
+        # An acquisition must not end because the machine is busy.
+        site.archiver(stream, data, "--gap", "100") as archiver,
+    ):
+        file = Growing(data, archiver)
+        before = site.broker_cpu()
+        ingest.begin()
+        archiver.begin()
+        begun = time.perf_counter()
+        sender.tell(str(times))
+        file.await_size((times + 1) * len(frames.unit))
+        file.sync()
+        seconds = time.perf_counter() - begun
+        used = {"ingest": ingest.used(), "archiver": archiver.used(), BROKER: site.broker_used(before)}
+        archiver.end()
+    file.path.unlink()
+    file.close()
+    site.forget(stream)
+    return Run(PART, "ours", frames.name, times * len(frames.unit), seconds, used)
+
+
+def bare(site: Site, frames: Frames) -> Run:
+    """Until the slower of the two bare loops is done: the archiver's, with the last byte synced."""
+    stream, path = site.stream(), site.new_path("bare")
+    times = frames.times(site.total)
+    total = times * len(frames.unit)
+    settle()
+    topic, lengths = frames_topic(stream), ",".join(map(str, frames.lengths))
+    with (
+        site.sender(frames, b"", times) as (sender, port),
+        program("bench.contestants.bare", "ingest", site.servers, topic, str(port), lengths, str(times)) as producing,
+        program("bench.contestants.bare", "archiver", site.servers, topic, str(total), str(path)) as consuming,
+    ):
+        producing.line()
+        consuming.line()
+        before = site.broker_cpu()
+        producing.begin()
+        begun = time.perf_counter()
+        sender.tell(str(times))
+        said = json.loads(consuming.line())
+        producing.line()
+        seconds = time.perf_counter() - begun
+        used = {
+            "bare ingest": producing.used(),
+            "bare archiver": Used(consuming.used().anonymous_bytes, said["cpu_seconds"]),
+            BROKER: site.broker_used(before),
+        }
+    path.unlink()
+    site.forget(stream)
+    return Run(PART, "bare loops", frames.name, total, seconds, used)
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """One for each size."""
+    found = []
+    for size in sizes_of(runs, PART):
+        found += line(
+            "both at once, with the broker",
+            of(runs, PART, "ours", size),
+            of(runs, PART, "bare loops", size),
+            against="bare loops",
+            goal=least(0.85),
+        )
+    return found

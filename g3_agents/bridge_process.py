@@ -1,0 +1,175 @@
+"""The process that OCS sees: it shows how a recorder is, and passes on what OCS commands. See bridge.py.
+
+`python -m g3_agents.bridge_process FD`, started by the recorder, with the socket between them as descriptor FD.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import txaio
+
+txaio.use_twisted()
+
+from autobahn.twisted.wamp import ApplicationRunner  # noqa: E402  # after txaio's choice, as it demands
+from autobahn.wamp.types import ComponentConfig  # noqa: E402
+from ocs import ocs_agent  # noqa: E402
+from twisted.internet import defer, reactor  # noqa: E402
+from twisted.internet.protocol import Factory  # noqa: E402
+from twisted.protocols.basic import LineReceiver  # noqa: E402
+
+from g3_agents.session_data import blocks  # noqa: E402
+from g3stream.service.logs import output_of_service  # noqa: E402
+
+_LAST_WORDS_SECONDS = 0.3
+_JOIN_SECONDS = 10.0
+_MOST_LINE_BYTES = 1 << 22
+ARCHIVE_STATS = "archive_stats"
+"""As socs' SupRsync agent calls the feed in which sotodlib looks for a `finalized_until`."""
+
+
+class ShowingAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
+    """An OCSAgent whose processes aren't its own: that it ends must not stop them. It ends when it loses the router.
+
+    OCS's own would wait for the router for a time, and then end, perhaps just after it has joined again; and try ever
+    more rarely. The recorder sees at once when the router is back, and starts another.
+    """
+
+    def onDisconnect(self) -> None:  # noqa: N802 - autobahn's name
+        """As ApplicationSession's."""
+        self.log.info("transport disconnected")
+        _end()
+
+    def _stop_all_running_sessions(self) -> Any:
+        return defer.succeed(None)
+
+
+# If OCS comes to call it otherwise, its end would stop the recording: then rather no OCS than that.
+if not hasattr(ocs_agent.OCSAgent, "_stop_all_running_sessions"):
+    raise ImportError("this version of ocs stops an agent's processes in another way than g3_agents knows")
+
+
+class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
+    """The recorder, as the agent sees it. agent: an OCSAgent. feed, files: names of its feeds."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = _MOST_LINE_BYTES
+
+    def __init__(self, agent: Any, status: dict[str, Any], feed: str, by_stream: bool) -> None:
+        self._agent = agent
+        self._status = status
+        self._found_running = status["state"] != "stopped"
+        self._feed = feed
+        self._by_stream = by_stream
+        self._next: defer.Deferred[None] = defer.Deferred()
+        self._messages: deque[tuple[int, dict[str, Any]]] = deque()
+        self._stats_shown: float | None = None
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
+    def follow(self, session: Any) -> Any:
+        """The life of an OCS process: have the recorder started, show how it is, until it has stopped."""
+        # What runs already is only followed: by now it may have been stopped, and nobody wants it started again.
+        found, self._found_running = self._found_running, False
+        runs = found or self._status["state"] != "stopped"
+        before = self._status["starts"] - runs
+        if not found:
+            self._send({"do": "start"})
+        while self._status["starts"] == before or self._status["state"] != "stopped":
+            session.data = self._status["data"]
+            session.degraded = self._status["degraded"]
+            if self._status["state"] == "stopping" and session.status == "running":
+                session.set_status("stopping")
+            if self._agent.realm_joined:
+                for block in blocks(self._status, time.time(), by_stream=self._by_stream):
+                    self._agent.publish_to_feed(self._feed, block)
+                stats = self._status.get("archive_stats")
+                if stats and stats["timestamp"] != self._stats_shown:
+                    self._stats_shown = stats["timestamp"]
+                    self._agent.publish_to_feed(ARCHIVE_STATS, stats)
+            yield self._next
+        session.data = self._status["data"]
+        session.degraded = False
+        return True, "Stopped; what was received is recorded."
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
+    def stop(self, session: Any) -> Any:
+        """Have the recorder stopped; `follow` ends when it is."""
+        if session.status in ("starting", "running"):
+            session.set_status("stopping")
+        self._send({"do": "stop"})
+        yield
+        return True, "Stopping."
+
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802 - twisted's name
+        """As LineReceiver's."""
+        said = json.loads(line)
+        if "number" in said:
+            self._messages.append((said["number"], said["message"]))
+        self._publish_messages()
+        if "status" in said:
+            self._status = said["status"]
+            reached, self._next = self._next, defer.Deferred()
+            reached.callback(None)
+
+    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802, ARG002
+        """As LineReceiver's: the recorder has ended, or wants us to."""
+        reactor.callLater(_LAST_WORDS_SECONDS, _end)
+
+    def _publish_messages(self) -> None:
+        while self._messages and self._agent.realm_joined:
+            number, message = self._messages.popleft()
+            self._agent.publish_to_feed("files", message)
+            self._send({"published": number})
+
+    def _send(self, what: dict[str, Any]) -> None:
+        self.transport.write(json.dumps(what).encode() + b"\n")
+
+
+def main() -> None:
+    """Run it until the recorder ends, or OCS wants it to."""
+    txaio.start_logging(out=output_of_service(1), level=os.environ.get("LOGLEVEL", "info").lower())
+    with socket.socket(fileno=int(sys.argv[1])) as to_recorder:
+        with to_recorder.makefile("rb", buffering=0) as unbuffered:
+            hello = json.loads(unbuffered.readline())
+        args = argparse.Namespace(**hello["site"])
+        agent = ShowingAgent(
+            ComponentConfig(args.site_realm, {}),
+            args,
+            address=f"{args.address_root}.{args.instance_id}",
+            class_name=args.agent_class,
+        )
+        process, status = hello["process"], hello["status"]
+        link = Link(agent, status, process, hello["by_stream"])
+        to_recorder.setblocking(False)
+        reactor.adoptStreamConnection(to_recorder.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: link))
+    agent.register_feed(process, record=True, agg_params={"frame_length": 60}, buffer_time=0)
+    agent.register_feed("files", record=False)
+    if hello["archive_stats"]:
+        agent.register_feed(ARCHIVE_STATS, record=True)
+    operations = getattr(importlib.import_module(hello["module"]), args.agent_class)(agent, link)
+    start = getattr(operations, f"start_{process}")
+    ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS says so to who gives some
+    agent.register_process(
+        process,
+        start,
+        getattr(operations, f"_stop_{process}"),
+        blocking=False,
+        startup=status["state"] != "stopped",
+    )
+    reactor.callLater(_JOIN_SECONDS, lambda: None if agent.realm_joined else _end())
+    ApplicationRunner(args.site_hub, args.site_realm).run(agent, auto_reconnect=True)
+
+
+def _end() -> None:
+    if reactor.running:
+        reactor.stop()
+
+
+if __name__ == "__main__":
+    main()

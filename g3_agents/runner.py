@@ -1,0 +1,109 @@
+"""An agent's main program: the recorder in this process, OCS beside it, until a signal."""
+
+import argparse
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ocs import site_config
+
+from archiver.core.events import Event
+from g3_agents.bridge import OcsSide
+from g3_agents.lifecycle import Recorder, State
+from g3_agents.options import LOG_LEVELS
+from g3_agents.session_data import LastErrors, Report
+from g3stream.host.standard_streams import prepare_standard_streams
+from g3stream.service.logs import log_of_service
+from g3stream.service.stop_signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+_SHOW_SECONDS = 1.0
+_STOP_SECONDS = 9.0
+"""OCS and Docker kill what takes longer than 10."""
+
+
+def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
+    """The options, from the site file and `args` (the command line, if None), which win; and the log begun."""
+    prepare_standard_streams()
+    options: argparse.Namespace = site_config.parse_args(agent_class=agent_class, parser=parser, args=args)
+    level = os.environ.get("LOGLEVEL", "info").lower()
+    level = LOG_LEVELS.get(level, level)
+    if level.upper() not in logging.getLevelNamesMapping():
+        parser.error(f"the environment variable LOGLEVEL: {level!r} is none of error, warn, info, debug")
+    log_of_service(level)
+    return options
+
+
+def address(options: argparse.Namespace) -> str:
+    """The agent's address: nobody else at the site has it, so it also says who an archiver is in its group."""
+    return f"{options.address_root}.{options.instance_id}"
+
+
+def run(
+    options: argparse.Namespace,
+    module: str,
+    process: str,
+    make: Callable[[Callable[[Event], None]], Recorder],
+    *,
+    by_stream: bool,
+) -> None:
+    """Run a recorder as the agent `options.agent_class` until SIGTERM or SIGINT, then stop it within 10 s.
+
+    module: of that class. process: what OCS calls it. make: makes the recorder, which is to give its events to what
+    `make` is given. by_stream: as for Report.
+    """
+    errors = LastErrors()
+    logging.getLogger().addHandler(errors)
+    over, wake = threading.Event(), threading.Event()
+
+    def end() -> None:
+        over.set()
+        wake.set()
+
+    def obey(command: str) -> None:
+        {"start": recorder.start, "stop": recorder.stop}[command]()
+        wake.set()
+
+    def told(event: Event) -> None:
+        ocs.tell(report.told(event, time.time()))
+
+    def show() -> None:
+        try:
+            ocs.show(report.now(time.time()))
+        except Exception:  # a fault in what only looks on must not end the recording
+            log.exception("OCS can't be shown how it is")
+
+    recorder = make(told)
+    report = Report(recorder, errors, by_stream=by_stream)
+    hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
+    hello["archive_stats"] = vars(options).get("suprsync_db") is not None  # ingest has no such option
+    ocs = OcsSide(hello, options.site_hub, obey)
+    with StopSignals() as signals, ocs:
+        signals.on_stop(end)
+        if options.auto_start:
+            recorder.start()
+        while not over.is_set():
+            show()
+            wake.wait(_SHOW_SECONDS)
+            wake.clear()
+        recorder.stop()
+        give_up_at = time.monotonic() + _STOP_SECONDS
+        while recorder.state is not State.STOPPED and time.monotonic() < give_up_at:
+            show()
+            time.sleep(0.05)
+        show()
+    if recorder.state is not State.STOPPED:
+        # All of it is on disk or in Kafka; what it waits for may take longer than we are given.
+        log.warning("not everything has stopped in time; recording goes on from there at the next start")
+        logging.shutdown()
+        os._exit(0)
+
+
+def _site(options: argparse.Namespace) -> Mapping[str, Any]:
+    """OCS's own options: ours, of which some are secret, are none of the other process's business."""
+    names = [*vars(site_config.add_arguments().parse_args([])), "agent_class"]
+    return {name: getattr(options, name) for name in names}

@@ -1,0 +1,216 @@
+"""The two halves of a recorder in threads of their own: what fails is run again, until it is stopped."""
+
+import argparse
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+
+from archiver.archive.location import located
+from archiver.archive.ownership import AnotherArchiveError
+from archiver.core.events import Event
+from archiver.followers import Followers, sinks_of, suprsync_of
+from archiver.handover.schedule import FollowerStatus
+from archiver.kafka.offset_commits import FencedError
+from archiver.membership import ClaimedError, Member
+from archiver.recording.finalizer import ArchiveRoot
+from archiver.recording.status import ArchiveStatus
+from g3_agents.options import settings
+from g3stream.host.environment import host_name
+from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.service.endpoint import ConnectTo
+from ingest.publish.in_flight import PRODUCER_CONFIG, check_settings, of_any_client
+from ingest.publish.publisher import Publisher
+from ingest.publish.stream_topics import TopicRefused
+from ingest.receive.connection import ListenError
+from ingest.spool.spool import Spool, SpoolError
+from ingest.stream import Stream, StreamStatus
+
+if TYPE_CHECKING:
+    from archiver.suprsync.registration import SupRsyncStatus
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+_EXPECTED = (SpoolError, TopicRefused, ListenError, ClaimedError, FencedError, KafkaException, OSError)
+
+
+class Half(ABC):
+    """A half that can be started and stopped again and again.
+
+    `error` is why it isn't running though it should be, None if it is. A command would end with that, and somebody
+    would start it again; an agent does so itself, with the other half undisturbed.
+    """
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name = name
+        self._options = options
+        self.error: str | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and has not ended yet."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin. It must not be running."""
+        self._over.clear()
+        self.error = None
+        # A daemon: what a disk or the resolver holds up must not keep the process.
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let it end, in order; `join` waits for that."""
+        self._over.set()
+        self._interrupt()
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Whether it has ended; waits for that up to so long."""
+        if self._thread:
+            self._thread.join(seconds)
+        return not self.running
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._over.is_set():
+            begun = time.monotonic()
+            try:
+                self._work()
+            except AnotherArchiveError as error:
+                self.error = str(error)
+                for line in error.lines:
+                    log.error("%s: %s", self.name, line)
+            except _EXPECTED as error:
+                kafka = isinstance(error, KafkaException)
+                self.error = kafka_refusal(error, self._options) if kafka else str(error)
+                log.error("%s has ended: %s", self.name, self.error)
+            except Exception as error:  # whatever it is, the night goes on
+                self.error = f"{type(error).__name__}: {error}"
+                log.exception("%s failed", self.name)
+            if self._over.is_set():
+                return
+            if time.monotonic() - begun > _LONGEST_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            log.error("%s isn't running; trying again in %g s", self.name, pause)
+            self._over.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    @abstractmethod
+    def _work(self) -> None:
+        """Run until interrupted."""
+
+    @abstractmethod
+    def _interrupt(self) -> None:
+        """Let `_work` end; for any thread, also when it isn't running."""
+
+
+class Ingesting(Half):
+    """ingest, for one stream. options: with those of sender_options, ingest_options, kafka_options."""
+
+    def __init__(self, options: argparse.Namespace, spool_dir: Path) -> None:
+        super().__init__("ingest", options)
+        self.stream: str = options.stream_id
+        self._spool_dir = spool_dir
+        self._running: Stream | None = None
+
+    def status(self) -> StreamStatus | None:
+        """How it is now, or was at its end; None if it never was."""
+        return self._running.status() if self._running else None
+
+    @property
+    def last_published(self) -> int | None:
+        """After its end: the offset of the last record that it has published, None if not all are."""
+        status = self.status()
+        return status.acknowledged if status and not self.error and not status.spool_bytes else None
+
+    def _work(self) -> None:
+        options = self._options
+        config = kafka_client(options, PRODUCER_CONFIG)
+        check_settings(config)  # before anything is opened
+        source = options.listen or ConnectTo(options.address, options.port)
+        with (
+            TopicWatch(of_any_client(config)) as watch,
+            Spool(self._spool_dir / self.stream, options.spool_size) as spool,
+        ):
+            topic_config, replicas = dict(options.topic_config), options.replication_factor
+            publisher = Publisher(self.stream, spool, config, topic_config, replicas, watch)
+            self._running = Stream(self.stream, source, options.timeout, options.max_frame_size, spool, publisher)
+            if self._over.is_set():
+                self._running.over.set()
+            self.error = None
+            log.info("%s: from %s to Kafka at %s", self.stream, source, config["bootstrap.servers"])
+            self._running.run()
+
+    def _interrupt(self) -> None:
+        if self._running:
+            self._running.over.set()
+
+
+class Archiving(Half):
+    """archiver, for these streams (None: all). options: with those of file_options, archiver_options, kafka_options.
+
+    instance_id: who this is in the consumer group. told: is given each event on g3.files, in any thread.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        instance_id: str,
+        streams: Sequence[str] | None,
+        told: Callable[[Event], None],
+    ) -> None:
+        super().__init__("archiver", options)
+        self._instance_id = instance_id
+        self._streams = streams
+        self._told = told
+        self._member: Member | None = None
+        self._followers: Followers | None = None
+
+    def followers(self) -> tuple[FollowerStatus, ...]:
+        """How the hand-overs of its events are."""
+        return self._followers.status() if self._followers else ()
+
+    def suprsync(self) -> "SupRsyncStatus | None":
+        """How the hand-over to SupRsync is, if there is one."""
+        return self._followers.suprsync() if self._followers else None
+
+    def status(self) -> ArchiveStatus | None:
+        """How it is now, or was at its end; None if it never was."""
+        return self._member.status() if self._member else None
+
+    def has_recorded(self, stream: str, offset: int) -> bool:
+        """Whether all of a stream up to that record is durable and committed."""
+        status = self.status()
+        committed = [r.committed for r in status.streams if r.stream == stream] if status else []
+        return any(at is not None and at > offset for at in committed)
+
+    def _work(self) -> None:
+        options = self._options
+        location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
+        root = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
+        config, checksums = kafka_client(options, {}), options.checksums
+        member = Member(root, settings(options), config, self._instance_id, self._streams, self._told, checksums)
+        suprsync = suprsync_of(options, root, self._streams, config, options.instance_id)
+        sinks = sinks_of(options, location.data_dir)
+        followers = Followers(config, location, root.group, member.ids, sinks, suprsync)
+        self._member, self._followers = member, followers
+        if self._over.is_set():
+            self._interrupt()
+        self.error = None
+        with followers:
+            member.run()
+
+    def _interrupt(self) -> None:
+        if self._member:
+            self._member.stopping.set()
+        if self._followers:
+            self._followers.stop()

@@ -1,0 +1,298 @@
+"""What an agent says of itself: session.data, whether it is degraded, house-keeping numbers, a message for each file.
+
+Pure but for the clock that its callers read, and `LastErrors`, which listens to the log.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from archiver.core.events import Event, FileFinished
+from archiver.metrics import warnings
+from archiver.recording.status import ArchiveStatus, RecordingStatus
+from g3_agents.lifecycle import Recorder, State
+from ingest.stream import StreamStatus
+
+if TYPE_CHECKING:
+    from archiver.suprsync.registration import SupRsyncStatus
+
+KEPT = 10
+"""So many of the last finished files, and of the last errors, are in session.data."""
+RATE_SECONDS = 10.0
+"""Rates are means over so long."""
+_LATELY_MS = 2000
+
+Data = dict[str, Any]
+
+
+class LastErrors(logging.Handler):
+    """The last warnings and errors that were logged: [s since the epoch, level, text]."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._kept: deque[list[Any]] = deque(maxlen=KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As logging's."""
+        self._kept.append([round(record.created, 3), record.levelname.lower(), record.getMessage()])
+
+    def latest(self) -> list[list[Any]]:
+        """The oldest first."""
+        self.acquire()
+        try:
+            return list(self._kept)
+        finally:
+            self.release()
+
+
+class Report:
+    """What there is to say of a recorder. by_stream: its archiver is for many streams, or for any."""
+
+    def __init__(self, recorder: Recorder, errors: LastErrors, *, by_stream: bool) -> None:
+        self._recorder = recorder
+        self._errors = errors
+        self._by_stream = by_stream
+        self._samples: deque[tuple[float, int, int]] = deque()
+        self._files: deque[Data] = deque(maxlen=KEPT)
+        self._finished = 0
+
+    def told(self, event: Event, now: float) -> Data:
+        """An event is on g3.files; gives the message of it for a feed. now: s since the epoch."""
+        message = {"timestamp": now, **message_of(event)}
+        if isinstance(event, FileFinished):
+            self._finished += 1
+            self._files.append({name: message[name] for name in ("timestamp", *_OF_A_FILE)})
+        return message
+
+    def now(self, now: float) -> Data:
+        """state, starts, degraded, data (for session.data), numbers (for the feed, by `blocks`), archive_stats."""
+        recorder, suprsync = self._recorder, None
+        stream = recorder.ingest.status() if recorder.ingest else None
+        archive = recorder.archiver.status() if recorder.archiver else None
+        problems = self._problems(stream, archive, now)
+        data: Data = {"timestamp": now, "state": _state(recorder.state, stream, archive, now), "problems": problems}
+        numbers: list[tuple[str, str, Data]] = []
+        if recorder.ingest:
+            data["stream"] = recorder.ingest.stream
+        if stream:
+            rates = self._rates(stream, now)
+            data.update(received(stream), **rates)
+            numbers.append((stream.stream, "ingest", {**numbers_received(stream), **rates}))
+        recordings = archive.streams if archive else ()
+        if recorder.ingest and recorder.archiver:
+            data.update(_NONE_YET)
+        numbers += [(r.stream, "archive", numbers_recorded(r, now)) for r in recordings]
+        if recorder.archiver and self._by_stream:
+            data["streams"] = {r.stream: recorded(r, now) for r in recordings}
+        else:
+            for r in recordings:
+                data.update(recorded(r, now))
+        if recorder.archiver:
+            followers = recorder.archiver.followers()
+            suprsync = recorder.archiver.suprsync()
+            data["warnings"] = list(warnings(followers, suprsync, now))
+            if suprsync:
+                data["suprsync"] = registered(suprsync)
+            data["finished"] = self._finished
+            data["last_files"] = list(self._files)
+        data["last_errors"] = self._errors.latest()
+        return {
+            "state": str(recorder.state),
+            "starts": recorder.starts,
+            "degraded": bool(problems),
+            "data": data,
+            "numbers": numbers,
+            "archive_stats": archive_stats(suprsync) if suprsync else None,
+        }
+
+    def _problems(self, stream: StreamStatus | None, archive: ArchiveStatus | None, now: float) -> list[str]:
+        recorder = self._recorder
+        if recorder.state is not State.RUNNING:
+            return []
+        found = [
+            f"{half.name} isn't running: {half.error}"
+            for half in (recorder.ingest, recorder.archiver)
+            if half and half.error
+        ]
+        if stream:
+            found += stream.problems(now)
+        elif recorder.ingest:
+            found.append("ingest hasn't begun yet")
+        if archive:
+            found += [f"archiver: {problem}" for problem in archive.problems(now)]
+        if recorder.archiver and not self._by_stream and not (archive and archive.streams):
+            found.append("archiver: the stream isn't its own yet")
+        return found
+
+    def _rates(self, stream: StreamStatus, now: float) -> dict[str, float]:
+        samples = self._samples
+        if samples and samples[-1][1] > stream.frames:
+            samples.clear()  # another start
+        samples.append((now, stream.frames, stream.bytes))
+        while now - samples[0][0] > RATE_SECONDS:
+            samples.popleft()
+        since, frames, frames_bytes = samples[0]
+        seconds = max(now - since, 1.0)
+        return {
+            "frames_per_second": round((stream.frames - frames) / seconds, 3),
+            "bytes_per_second": round((stream.bytes - frames_bytes) / seconds, 1),
+        }
+
+
+_NONE_YET = {
+    "file": None,
+    "lag_records": 0,
+    "lag_seconds": 0.0,
+    "losses": 0,
+    "lost_records": 0,
+    "duplicates": 0,
+    "two_ingests": 0,
+}
+"""What `recorded` gives of a stream of which nothing is known."""
+_OF_A_FILE = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
+_OF_NO_USE = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
+
+
+def message_of(event: Event) -> Data:
+    """What an event on g3.files says, without what only a recorder needs."""
+    whole: Data = msgspec.to_builtins(event)
+    return {name: value for name, value in whole.items() if name not in _OF_NO_USE}
+
+
+def received(stream: StreamStatus) -> Data:
+    """What session.data says of ingest."""
+    return {
+        "connection": {
+            "source": stream.source,
+            "peer": stream.peer,
+            "since": stream.since / 1000,
+            "connections": stream.connections,
+            "lost_why": stream.lost_why,
+        },
+        "frames": stream.frames,
+        "bytes": stream.bytes,
+        "last_frame": _s(stream.last_frame),
+        "rejected": stream.rejected,
+        "bad_ids": stream.bad_ids,
+        "spool": {
+            "bytes": stream.spool_bytes,
+            "full": stream.spool_full,
+            "stalls": stream.stalls,
+            "unreadable": stream.spool_unreadable,
+        },
+    }
+
+
+def numbers_received(stream: StreamStatus) -> Data:
+    """House-keeping of ingest."""
+    return {
+        "connected": int(stream.peer is not None),
+        "connections": stream.connections,
+        "frames": stream.frames,
+        "bytes": stream.bytes,
+        "rejected": stream.rejected,
+        "stalls": stream.stalls,
+        "spool_bytes": stream.spool_bytes,
+    }
+
+
+def recorded(recording: RecordingStatus, now: float) -> Data:
+    """What session.data says of a stream's recording."""
+    file = recording.file
+    return {
+        "file": file
+        and {
+            "path": file.path,
+            "since": file.first / 1000,
+            "bytes": file.bytes,
+            "durable_bytes": file.durable_bytes,
+            "frames": file.frames,
+            "closing": file.closing and str(file.closing),
+        },
+        "lag_records": recording.lag,
+        "lag_seconds": recording.lag_seconds(now),
+        "losses": recording.losses,
+        "lost_records": recording.lost_records,
+        "duplicates": recording.duplicates,
+        "two_ingests": recording.turns,
+    }
+
+
+def numbers_recorded(recording: RecordingStatus, now: float) -> Data:
+    """House-keeping of a stream's recording."""
+    file = recording.file
+    return {
+        "recording": int(file is not None),
+        "file_bytes": file.bytes if file else 0,
+        "lag_records": recording.lag,
+        "lag_seconds": recording.lag_seconds(now),
+        "losses": recording.losses,
+        "lost_records": recording.lost_records,
+    }
+
+
+def registered(suprsync: "SupRsyncStatus") -> Data:
+    """What session.data says of the registration of files for transfer."""
+    finalized = suprsync.finalized
+    return {
+        "finalized_until": _s(finalized.time_ms) if finalized else None,
+        "held_by": finalized.held_by if finalized else None,
+        "num_files": suprsync.num_files,
+        "last_file_added": suprsync.registered.last,
+    }
+
+
+def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
+    """The message for a feed as socs' SupRsync agent has it; None while nothing is known."""
+    if suprsync.finalized is None:
+        return None
+    return {
+        "block_name": suprsync.archive_name,
+        "timestamp": suprsync.finalized.asked_ms / 1000,
+        "data": {
+            "finalized_until": suprsync.finalized.time_ms / 1000,
+            "num_files": suprsync.num_files,
+            "last_file_added": suprsync.registered.last,
+        },
+    }
+
+
+def blocks(status: Data, now: float, *, by_stream: bool) -> Iterable[Data]:
+    """The messages for an aggregated feed: of each stream, what ingest counts, and what the archiver does. now: s.
+
+    by_stream: each field's name begins with its stream's, as names must differ within a feed. In InfluxDB a stream is
+    a tag, and the field's name the plain one.
+    """
+    for stream, half, numbers in status["numbers"]:
+        prefix = f"{_field(stream)}_" if by_stream else ""
+        yield {
+            "block_name": f"{_field(stream)}_{half}",
+            "timestamp": now,
+            "data": {prefix + name: value for name, value in numbers.items()},
+            "influxdb_tags": {prefix + name: {"stream": stream, "_field": name} for name in numbers},
+        }
+
+
+def _field(stream: str) -> str:
+    name = stream.replace("-", "_")
+    return name if name[0].isalpha() else f"stream_{name}"
+
+
+def _state(state: State, stream: StreamStatus | None, archive: ArchiveStatus | None, now: float) -> str:
+    if state is not State.RUNNING:
+        return str(state)
+    if archive and any(recording.file for recording in archive.streams):
+        return "recording"
+    if stream is None:
+        return "waiting"
+    if stream.peer is None:
+        return "not connected"
+    lately = stream.last_frame is not None and now * 1000 - stream.last_frame < _LATELY_MS
+    return "receiving" if lately else "connected"
+
+
+def _s(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000

@@ -1,0 +1,330 @@
+"""The contract between ingest and everyone who reads its topics.
+
+Topic names, the record's headers, chunks, and the settings that topics are created with. The publisher
+owns this schema; the archiver imports it. It needs nothing but the standard library, and does no I/O.
+
+An epoch is new at each start of ingest. Those of one spool are in order, so that a reader need not remember all of
+them to know a duplicate (producer_epoch.py).
+
+Besides ingest, an operator may publish one kind of record (`archiver close`): a `lost` that ends an acquisition whose
+ingest died without a word. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
+`prev=<epoch>:<seq>`: the last record before it, after which the connection was lost. It takes no part in the chain of
+epochs: nobody remembers its epoch, and the next ingest's `prev` names another. It counts only where it stands, as
+long as no later record than `prev` has been seen: so it can't cut what an ingest that lives after all has gone on
+with, nor what comes after it where it is read or mirrored once more.
+
+A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic, by
+`archiver quarantine`: readers leave out a record whose `record_digest` is the key of one there. That is its content,
+not its offset, which is another in a mirrored topic. The name of that topic has the prefix of frames topics, so that
+it is mirrored with them, under the same rights; and it is compacted, a setting that mirrors keep, so that retention
+takes none of it.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+VERSION = 1
+FILES_TOPIC = "g3.files"
+CHUNK_BYTES = 1_000_000
+"""The largest value of a record. With its headers it fits a broker's default message.max.bytes (1,048,588)."""
+
+_V = str(VERSION)
+_VERSION = _V.encode()
+_FRAMES_PREFIX = "g3.frames."
+_REJECTED_PREFIX = "g3.rejected."
+_QUARANTINE_SUFFIX = ".quarantine"
+_STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_STREAM_NAME = re.compile(_STREAM)
+_EPOCH = re.compile(r"[0-9a-f]{16}")
+_EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
+_CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
+_SHORT = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev", "by"})
+"""Headers that are refused if they are long."""
+_LONGEST_WHY = 200
+_OPERATOR = "operator"
+
+FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
+"""For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
+
+_WIDE_OPEN_TIMESTAMPS = {
+    # One stamp that the broker finds out of range fails its whole batch, and clocks do step.
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+FRAMES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "max.message.bytes": "1048588",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
+    **FRAMES_TOPIC_CONFIG,
+    "retention.bytes": str(1 << 30),
+    "segment.bytes": str(64 << 20),
+}
+QUARANTINE_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is said of it
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+FILES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+
+Headers = list[tuple[str, bytes]]
+"""As Kafka clients give and take them."""
+
+
+class ContractError(ValueError):
+    """A name or a record that breaks the contract; the message says what, and quotes no untrusted bytes raw."""
+
+
+class Kind(StrEnum):
+    """What a record is: a frame, flow control, or a fact about the connection."""
+
+    FRAME = "frame"
+    START = "start"
+    END = "end"
+    CONNECTED = "connected"
+    LOST = "lost"
+    QUIET = "quiet"
+
+
+class Label(NamedTuple):
+    """A record's headers: everything about it but its bytes and its timestamp.
+
+    (A tuple, as one is made for every frame: a frozen dataclass takes four times as long.)
+
+    epoch: 16 hex digits, new at each start of ingest (producer_epoch.py). seq: this record's number in its epoch,
+    from 0. type: G3 frame type code (u32). id: the frame's sostream_id, if valid. session, num: its session_id and
+    frame_num, if integers. chunk: (k, n), the k-th (from 1) of n parts of a split record.
+    why: of a fact, one line. prev: (epoch, last seq) of the predecessor, on an epoch's first record, which
+    also says `unclean` if the host went down without a clean exit of ingest. operator: not ingest has published it,
+    but an operator; a `lost`, whose `prev` is the record that it follows.
+    """
+
+    kind: Kind
+    epoch: str
+    seq: int
+    type: int | None = None
+    id: str | None = None
+    session: int | None = None
+    num: int | None = None
+    chunk: tuple[int, int] = (1, 1)
+    why: str | None = None
+    prev: tuple[str, int] | None = None
+    unclean: bool = False
+    operator: bool = False
+
+    def headers(self) -> Headers:
+        """The Kafka headers that say this; `from_headers` reads them back."""
+        return [(name, text.encode()) for name, text in self.spelled()]
+
+    def spelled(self) -> list[tuple[str, str]]:
+        """The same, as text, which a Kafka producer takes too: ASCII, of one line each."""
+        kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
+        headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
+        if code is not None:
+            headers.append(("type", str(code)))
+        if stream_id is not None:
+            headers.append(("id", stream_id))
+        if session is not None:
+            headers.append(("session", str(session)))
+        if num is not None:
+            headers.append(("num", str(num)))
+        if chunk != (1, 1):
+            headers.append(("chunk", f"{chunk[0]}/{chunk[1]}"))
+        if why is not None:
+            headers.append(("why", _one_line(why)))
+        if prev is not None:
+            headers.append(("prev", f"{prev[0]}:{prev[1]}"))
+        if unclean:
+            headers.append(("unclean", "1"))
+        if operator:
+            headers.append(("by", _OPERATOR))
+        return headers
+
+    @classmethod
+    def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
+        """Read headers back, trusting none of them. Raises ContractError; headers it doesn't know are ignored."""
+        seq_text = num_text = None
+        others = []
+        for pair in headers:
+            name = pair[0]
+            if name == "seq":
+                seq_text = pair[1]
+            elif name == "num":
+                num_text = pair[1]
+            elif name in _SHORT:
+                others.append(pair)
+            elif name in ("why", "unclean"):
+                # As they are remembered for the next records, they must not be as long as it pleases a stranger.
+                others.append((name, pair[1] and pair[1][:_LONGEST_WHY]))
+        kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean, operator = _of_many(tuple(others))
+        seq = _integer("seq", seq_text, 0, 2**63)
+        if seq is None:
+            raise ContractError("a record without a seq")
+        num = _integer("num", num_text, -(2**63), 2**63)
+        return cls(kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator)
+
+    @classmethod
+    def _without_numbers(cls, headers: tuple[tuple[str, bytes | None], ...]) -> "Label":
+        """All but `seq` and `num`, which differ from record to record."""
+        got = dict(headers)
+        if len(got) < len(headers):
+            raise ContractError("a record with two headers of one name")
+        version, kind_text = got.get("v"), got.get("kind")
+        if version != _VERSION:
+            raise ContractError(
+                f"a record of contract version {version and version[:30]!r}; this program reads {VERSION}"
+            )
+        kind = _KINDS.get(kind_text)
+        if kind is None:
+            raise ContractError(f"a record of unknown kind {kind_text and kind_text[:30]!r}")
+        epoch = _epoch(got.get("epoch"))
+        stream_id = got.get("id")
+        name = None if stream_id is None else _id(stream_id)
+        why = got.get("why")
+        chunk, prev = _chunk(got.get("chunk")), _prev(got.get("prev"))
+        operator = _operator(got.get("by"))
+        if operator and (kind is not Kind.LOST or chunk != (1, 1) or prev is None):
+            raise ContractError("a record by an operator that is no lost, is split, or has no prev")
+        return cls(
+            kind,
+            epoch,
+            0,
+            _integer("type", got.get("type"), 0, 2**32),
+            name,
+            _integer("session", got.get("session"), -(2**63), 2**63),
+            None,
+            chunk,
+            None if why is None else why[:_LONGEST_WHY].decode("ascii", "backslashreplace"),
+            prev,
+            got.get("unclean") == b"1",
+            operator,
+        )
+
+
+def spelled(headers: Iterable[tuple[str, str]]) -> bytes:
+    """What `Label.spelled` gave, as one line of NAME=VALUE for each, for the spool."""
+    return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
+
+
+def read_spelled(text: bytes) -> list[tuple[str, str]]:
+    """The headers back."""
+    headers = []
+    for line in text.decode("ascii").split("\n"):
+        name, _, value = line.partition("=")
+        headers.append((name, value))
+    return headers
+
+
+def _one_line(why: str) -> str:
+    return why.replace("\n", " ").encode("ascii", "backslashreplace").decode()
+
+
+_of_many = lru_cache(maxsize=64)(Label._without_numbers)
+
+_KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
+
+
+def stream_name(text: str) -> str:
+    """Give the name back if it may be a topic, a directory and a label; else raise ContractError."""
+    if not _STREAM_NAME.fullmatch(text):
+        raise ContractError(
+            f"{text[:80]!r} is no stream name: 1 to 64 of A-Z a-z 0-9 _ -, the first a letter or digit"
+        )
+    return text
+
+
+def frames_topic(stream: str) -> str:
+    """The topic of a stream's records."""
+    return _FRAMES_PREFIX + stream
+
+
+def rejected_topic(stream: str) -> str:
+    """The topic of a stream's frames that can't be trusted."""
+    return _REJECTED_PREFIX + stream
+
+
+def quarantine_topic(stream: str) -> str:
+    """The topic of a stream's records that readers leave out, by an operator's decision."""
+    return _FRAMES_PREFIX + stream + _QUARANTINE_SUFFIX
+
+
+def record_digest(
+    time: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
+) -> str:
+    """What a record is, wherever it is copied to: hex digits. time: ms; headers: None if they can't be read."""
+    digest = hashlib.sha256(b"%d" % time)
+    parts: list[bytes | None] = [key, value, b"" if headers is None else b"headers"]
+    for name, text in headers or ():
+        parts += [name.encode(), text]
+    for part in parts:
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)  # asked for every record
+def stream_of(topic: str) -> str:
+    """The stream of a frames topic; raises ContractError for any other topic."""
+    if not topic.startswith(_FRAMES_PREFIX):
+        raise ContractError(f"{topic[:120]!r} is no frames topic")
+    return stream_name(topic.removeprefix(_FRAMES_PREFIX))
+
+
+def _epoch(text: bytes | None) -> str:
+    epoch = (text or b"").decode("ascii", "replace")
+    if not _EPOCH.fullmatch(epoch):
+        raise ContractError(f"a record with epoch {epoch[:40]!r}; 16 hex digits are needed")
+    return epoch
+
+
+def _id(text: bytes) -> str:
+    return stream_name(text.decode("ascii", "replace"))
+
+
+def _integer(name: str, text: bytes | None, low: int, high: int) -> int | None:
+    if text is None:
+        return None
+    if len(text) < 10 and text.isdigit():
+        return int(text)  # the usual: in every range below
+    # int() alone would take blanks, underscores and other scripts' digits; and a long text takes it long.
+    if not (len(text) <= 20 and (text[1:] if text[:1] == b"-" else text).isdigit()):
+        raise ContractError(f"a record whose {name} is {text[:30]!r}, not an integer")
+    number = int(text)
+    if not low <= number < high:
+        raise ContractError(f"a record whose {name} is {number}, out of range")
+    return number
+
+
+def _chunk(text: bytes | None) -> tuple[int, int]:
+    if text is None:
+        return (1, 1)
+    match = _CHUNK.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ContractError(f"a record whose chunk is {text[:30]!r}, not k/n")
+    return (int(match[1]), int(match[2]))
+
+
+def _prev(text: bytes | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    match = _EPOCH_SEQ.fullmatch(text)
+    if match is None:
+        raise ContractError(f"a record whose prev is {text[:60]!r}, not epoch:seq")
+    return (match[1].decode(), int(match[2]))
+
+
+def _operator(text: bytes | None) -> bool:
+    if text is not None and text != _OPERATOR.encode():
+        raise ContractError(f"a record by {text[:30]!r}; only ingest, which doesn't say so, and operator are known")
+    return text is not None

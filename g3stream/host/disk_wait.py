@@ -1,0 +1,79 @@
+"""What a program asks of its disk before it begins: reported while the disk doesn't answer, and given up at a stop.
+
+A call on a dead disk can't be interrupted, and nothing has been read by then that could be lost.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import TypeVar
+
+from g3stream.host.activity import HANGING_SECONDS, Activity, Hang
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1
+_SAY_AGAIN_SECONDS = 60.0
+
+
+class AwaitedDisk:
+    """disk: in words, at the beginning of a sentence."""
+
+    def __init__(self, disk: str) -> None:
+        self._disk = disk
+        self._activity = Activity()
+
+    def hang(self) -> Hang | None:
+        """What it doesn't answer, if that has taken too long. For any thread."""
+        return self._activity.hang()
+
+    def problem(self) -> str | None:
+        """The same in words."""
+        hang = self.hang()
+        return f"{self._disk} doesn't answer: {hang.what} has taken {hang.seconds:.0f} s" if hang else None
+
+    def unless(
+        self, stopping: threading.Event, what: str, act: Callable[[], T], release: Callable[[T], None]
+    ) -> T | None:
+        """What `act` gives, or raises; None if `stopping` is set before it is done, and if it is later, that is
+        released. what: for a log line."""
+        done: Future[T] = Future()
+        with self._activity.of(what):
+            # A daemon: what a disk holds up must not keep the process from ending.
+            threading.Thread(target=_carry_out, args=(act, done, release), name=what, daemon=True).start()
+            begun, say_at = time.monotonic(), time.monotonic() + HANGING_SECONDS
+            while not done.done():
+                if stopping.is_set() and done.cancel():
+                    seconds = time.monotonic() - begun
+                    log.warning("stopped before %s was done, which had taken %.0f s; nothing is lost", what, seconds)
+                    return None
+                if time.monotonic() > say_at and (problem := self.problem()):
+                    say_at = time.monotonic() + _SAY_AGAIN_SECONDS
+                    log.error("%s; still waiting", problem)
+                _wait(done)
+        return done.result()
+
+
+def _wait(done: Future[T]) -> None:
+    try:
+        done.exception(_LOOK_SECONDS)
+    except TimeoutError:  # not done yet; an error of `act` is given, not raised
+        return
+
+
+def _carry_out(act: Callable[[], T], done: Future[T], release: Callable[[T], None]) -> None:
+    try:
+        result = act()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by who waits, if anybody does
+        with suppress(InvalidStateError):
+            done.set_exception(error)
+        return
+    try:
+        done.set_result(result)
+    except InvalidStateError:  # given up meanwhile
+        release(result)

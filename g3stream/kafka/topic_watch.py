@@ -1,0 +1,132 @@
+"""Topics are checked now and then while they are in use, on a thread of its own: what is said of it, once per change.
+
+Best effort: nothing waits for it, and if Kafka doesn't answer, or forbids to look, what was known last stays.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaException
+
+from g3stream.contract.topic_settings import Difference, Role, Severity, WantedTopic
+from g3stream.kafka.topic_admin import TopicAdmin
+
+log = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 15.0
+_AGAIN_SECONDS = 3.0
+"""As long as something is wrong that somebody may be mending."""
+
+_LEVELS = {Severity.REFUSE: logging.ERROR, Severity.AT_RISK: logging.ERROR, Severity.REPORT: logging.WARNING}
+
+
+class TopicWatch:
+    """A context manager, whose thread checks meanwhile the topics that were added. For any thread.
+
+    config: librdkafka settings, of any client. hurry: whether to check all soon again. A topic of role FILES is
+    created again if it is gone; a stream's, by ingest when it publishes to it.
+    """
+
+    def __init__(self, config: Mapping[str, Any], hurry: Callable[[], bool] = lambda: False) -> None:
+        self._config = config
+        self._hurry = hurry
+        self._lock = threading.Lock()
+        self._wanted: dict[str, WantedTopic] = {}
+        self._found: dict[str, tuple[Difference, ...]] = {}
+        self._unseen = False  # whether one of them has never been checked
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topic watch", daemon=True)
+
+    def note(self, wanted: WantedTopic, found: Sequence[Difference]) -> None:
+        """Watch this topic from now on; found: what was found of it just now."""
+        with self._lock:
+            self._wanted[wanted.name] = wanted
+        self._take(wanted.name, found)
+
+    def add(self, wanted: WantedTopic) -> None:
+        """Watch this topic from now on, of which nothing is known yet."""
+        with self._lock:
+            self._wanted[wanted.name] = wanted
+            self._unseen = True
+
+    def remove(self, name: str) -> None:
+        """Watch it no longer."""
+        with self._lock:
+            self._wanted.pop(name, None)
+            self._found.pop(name, None)
+
+    def of(self, name: str) -> tuple[Difference, ...]:
+        """What differs of a topic, as far as is known."""
+        return self._found.get(name, ())
+
+    def all(self) -> tuple[Difference, ...]:
+        """What differs of all topics."""
+        with self._lock:
+            return tuple(difference for name in sorted(self._found) for difference in self._found[name])
+
+    def start(self) -> None:
+        """Begin to check. Raises KafkaException on a setting that librdkafka doesn't take."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Check no more; doesn't wait for a check that is under way."""
+        self._over.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        admin = TopicAdmin(self._config)
+        waited = 0.0
+        while not self._over.wait(_AGAIN_SECONDS):
+            waited += _AGAIN_SECONDS
+            if waited >= _CHECK_SECONDS or self._urgent:
+                waited = 0.0
+                self._check(admin)
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether something is wrong that somebody may be mending, or isn't known at all."""
+        return (
+            self._unseen
+            or self._hurry()
+            or any(difference.severity is not Severity.REPORT for difference in self.all())
+        )
+
+    def _check(self, admin: TopicAdmin) -> None:
+        with self._lock:
+            wanted, self._unseen = dict(self._wanted), False
+        try:
+            for name, found in admin.check([*wanted.values()]).items() if wanted else ():
+                if found is not None:
+                    self._take(name, found)
+                elif wanted[name].role is Role.FILES:
+                    created, found = admin.ensure(wanted[name])
+                    if created:
+                        log.error("the topic %s was gone, and with it all that it said; created it again", name)
+                    self._take(name, found)
+        except KafkaException as error:
+            log.debug("the topics can't be checked now: %s", error.args[0].str())
+        except Exception:  # whatever it is, it must not end the checks unseen; recording goes on without
+            log.exception("the topics can't be checked now")
+
+    def _take(self, name: str, found: Sequence[Difference]) -> None:
+        with self._lock:
+            if name not in self._wanted:
+                return
+            before, self._found[name] = self._found.get(name, ()), tuple(found)
+        known = {difference.key for difference in before}
+        for difference in found:
+            if difference.key not in known:
+                log.log(_LEVELS[difference.severity], "%s", difference)
+        if before and not found:
+            log.info("the topic %s is as it should be again", name)

@@ -1,0 +1,344 @@
+"""How both commands are told what to do: flags, an environment variable for each, Kafka client properties."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g3stream.contract.headers import ContractError, stream_name
+from g3stream.host.standard_streams import discard_unwritten
+from g3stream.kafka.client_properties import ClientPropertiesError, read_client_properties, without_values
+from g3stream.service.endpoint import ListenOn
+
+_SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
+_NEGATIVE = re.compile(r"-[0-9]")
+_UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}}
+_UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
+
+
+class Flags(argparse.ArgumentParser):
+    """An ArgumentParser whose every option may be given by an environment variable instead.
+
+    `--time-per-file` of `archiver` is ARCHIVER_TIME_PER_FILE; a few have names of their own. The flag wins
+    over the variable, and the variable over the default. A list's variable holds its items, space-separated.
+    """
+
+    def __init__(self, prog: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a prefix that works today may be ambiguous, and fail, after an upgrade
+        )
+        self._one_of: tuple[str, ...] = ()
+        self.add_argument(
+            "--version",
+            action=_Version,
+            nargs=0,
+            dest=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+            help="show program's version number and exit",
+        )
+
+    def option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
+        """Add an option. env: its variable, if it isn't PROG_FLAG. how: as add_argument takes it."""
+        name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
+        default = f", default {how['default']}" if how.get("default") else ""
+        how["help"] = f"{how['help']} [{name}{default}]"
+        if how.get("action") == "append":
+            how["action"] = _Collect
+        if given := os.environ.get(name):
+            how["required"] = False
+            how["default"] = _Variable(name, given)
+        self.add_argument(flag, **how)
+
+    def one_of(self, *flags: str) -> None:
+        """Of these options exactly one must be given; a flag wins over all of their variables."""
+        self._one_of = flags
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's; variables that no flag has replaced are checked as flags are.
+
+        What follows a flag and looks like a time before now, `--since -2h`, is its value: we have no flag like that.
+        """
+        found, rest = super().parse_known_args(_joined(sys.argv[1:] if args is None else args), namespace)
+        self._choose(found)
+        for action in self._actions:
+            variable = getattr(found, action.dest, None)
+            if isinstance(variable, _Variable):
+                setattr(found, action.dest, self._value_of(action, variable))
+        return found, rest
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse's, which prints help, too; but what can't be written, as to a full disk, isn't passed over."""
+        file = sys.stderr if file is None else file
+        if file is None or not message:
+            return
+        try:
+            file.write(message)
+            file.flush()
+        except OSError as error:
+            discard_unwritten(file)
+            if isinstance(error, BrokenPipeError):
+                return  # whoever read it has seen enough
+            print(f"{self.prog}: error: can't print: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
+
+    def _choose(self, found: argparse.Namespace) -> None:
+        """See that of `one_of` there is one."""
+        given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._one_of}
+        given = {flag: value for flag, value in given.items() if value is not None}
+        if any(not isinstance(value, _Variable) for value in given.values()):
+            for flag in [flag for flag, value in given.items() if isinstance(value, _Variable)]:
+                setattr(found, flag.lstrip("-").replace("-", "_"), None)
+                del given[flag]
+        names = " or ".join(self._one_of)
+        if self._one_of and not given:
+            self.error(f"one of these is required: {names}")
+        if len(given) > 1:
+            self.error(f"not together: {' and '.join(given)}")
+
+    def _value_of(self, action: argparse.Action, variable: "_Variable") -> Any:
+        several = isinstance(action, _Collect)
+        try:
+            values = []
+            for item in variable.text.split() if several else [variable.text]:
+                values.append(self._get_value(action, item))
+                self._check_value(action, values[-1])
+        except argparse.ArgumentError as error:
+            self.error(f"the environment variable {variable.name}: {error.message}")
+        return values if several else values[0]
+
+    def kafka_options(self) -> None:
+        """Add the options that every command which talks to Kafka has."""
+        self.option(
+            "--bootstrap-servers",
+            env="KAFKA_BOOTSTRAP_SERVERS",
+            metavar="HOST:PORT,…",
+            help="the Kafka brokers to begin with; localhost:9092 if --kafka-config names none either",
+        )
+        self.option(
+            "--kafka-config",
+            env=f"{self.prog.split()[0]}_kafka_config".upper(),  # of a command, too: it is where the recorder's is
+            type=client_properties,
+            default={},
+            metavar="FILE",
+            help="client.properties for TLS, SASL and what else librdkafka knows, as Kafka's own tools take it",
+        )
+        self.option(
+            "--log-level",
+            env="LOGLEVEL",
+            default="info",
+            type=str.lower,
+            choices=["debug", "info", "warning", "error"],
+            help="the least important lines to log",
+        )
+        self.option(
+            "--log-format",
+            env=f"{self.prog.split()[0]}_log_format".upper(),
+            default="text",
+            choices=["text", "json"],
+            help="lines for people, or a JSON object each",
+        )
+
+    def http_option(self) -> None:
+        """Add the option of the commands that run on and on."""
+        self.option(
+            "--http",
+            type=http_address,
+            metavar="[HOST:]PORT",
+            help="serve /metrics for Prometheus and /healthz there; to this host only if no HOST is given",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """An option's default, from the environment, as yet unread."""
+
+    name: str
+    text: str
+
+
+class _Version(argparse.Action):
+    """As argparse's `version`, but that the version is looked up only when it is asked for: that takes a while."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - the signature is argparse's
+        values: Any,  # noqa: ARG002
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """As argparse's."""
+        from importlib.metadata import version
+
+        parser._print_message(f"{parser.prog} {version('g3-recorder')}\n", sys.stdout)
+        parser.exit()
+
+
+class _Collect(argparse.Action):
+    """As argparse's `append`, but that the first flag replaces the default instead of adding to it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is argparse's
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """As argparse's."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+
+
+def _joined(args: Sequence[str]) -> list[str]:
+    joined: list[str] = []
+    for arg in args:
+        if joined and _NEGATIVE.match(arg) and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={arg}"
+        else:
+            joined.append(arg)
+    return joined
+
+
+def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file; but for topics, which
+    we create ourselves: a broker that does so because somebody has asked for one makes it with its defaults.
+
+    librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
+    """
+    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
+    if options.bootstrap_servers:
+        config["bootstrap.servers"] = options.bootstrap_servers
+    config["allow.auto.create.topics"] = False
+    config["logger"] = _LIBRDKAFKA
+    # What that logger drops isn't even queued: a client that isn't polled would keep it all.
+    config.setdefault("log_level", _LIBRDKAFKA_LEVEL)
+    return config
+
+
+def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
+    """What a KafkaException says; if it is of a setting, without the values, which may be secret."""
+    from confluent_kafka import KafkaError  # here: --help needs no Kafka
+
+    said: KafkaError = error.args[0]
+    text = said.str()
+    return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text
+
+
+def client_properties(path: str) -> dict[str, str]:
+    """Type of a flag: a file of Kafka client properties; gives librdkafka's settings."""
+    try:
+        return read_client_properties(Path(path))
+    except ClientPropertiesError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def stream_flag(text: str) -> str:
+    """Type of a flag: a stream name."""
+    try:
+        return stream_name(text)
+    except ContractError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def size(text: str) -> int:
+    """Type of a flag: a size such as 256MiB, 16GiB, 500MB or 4096; gives bytes."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; say for example 256MiB or 16GiB")
+    unit: int = _UNITS[(match[2] or "").upper()]
+    return int(match[1]) * unit
+
+
+def directory(text: str) -> Path:
+    """Type of a flag: a directory, absolute."""
+    try:
+        return Path(text).absolute()
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(f"{text}: the directory in which this was started is gone") from None
+
+
+def seconds(text: str) -> float:
+    """Type of a flag: a positive time in seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.001 <= value <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; say a positive number of seconds")
+    return value
+
+
+def truth(text: str) -> bool:
+    """Type of a flag: yes or no, as people and containers write it."""
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0", "none"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def host(text: str) -> str:
+    """Type of a flag: a host's name or address."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no host's name") from None
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a host has a name")
+    return text.removeprefix("[").removesuffix("]")
+
+
+def listen_on(text: str) -> ListenOn:
+    """Type of a flag: [HOST:]PORT; every interface if no host is given."""
+    where, _, number = text.rpartition(":")
+    return ListenOn(host(where) if where else "", port(number))
+
+
+def http_address(text: str) -> ListenOn:
+    """Type of a flag: [HOST:]PORT; this host only if no host is given."""
+    where = listen_on(text)
+    return ListenOn(where.host or "127.0.0.1", where.port)
+
+
+def port(text: str) -> int:
+    """Type of a flag: a TCP port."""
+    if not (text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; say a number from 1 to 65535")
+    return int(text)
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Type of a flag: KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    return key, value
+
+
+def replication_factor(text: str) -> int:
+    """Type of a flag: how many copies of a topic there are."""
+    if not (text.isdecimal() and 0 < int(text) < 32768):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def _librdkafka_logger() -> logging.Logger:
+    logger = logging.getLogger("kafka")
+    # Its lines repeat with every retry, once per broker thread; what matters is said by our own lines.
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+_LIBRDKAFKA_LEVEL = 2
+"""syslog's "critical", as the logger's."""
+_LIBRDKAFKA = _librdkafka_logger()

@@ -1,0 +1,208 @@
+"""The log on stderr: for people or as JSON, its times in UTC, floods folded (log_flood.py).
+
+A service never waits for whoever reads its log (log_writer.py); a command that someone runs does, as any command.
+"""
+
+import atexit
+import io
+import json
+import logging
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from g3stream.host.printable import printable, printable_json, printable_lines
+from g3stream.service.log_flood import Folding
+from g3stream.service.log_writer import LogWriter
+
+
+class FoldingHandler(logging.Handler):
+    """Writes what `Folding` lets through, and its counts when they are due and when logging ends.
+
+    write: is given each line, without its end. end: is called last.
+    """
+
+    def __init__(self, write: Callable[[str], None], end: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._write_line = write
+        self._end = end
+        self._folding = Folding()
+        assert self.lock
+        self._folded = threading.Condition(self.lock)
+        self._teller: threading.Thread | None = None
+        self._idle = False
+        self._closed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As logging's; it holds our lock."""
+        try:
+            if self._closed or not self._folding.folds(record, time.monotonic()):
+                self._write_line(self.format(record))
+            elif self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name="log", daemon=True)
+                self._teller.start()
+            elif self._idle:
+                self._folded.notify()
+        except Exception:  # noqa: BLE001 - as logging does with lines that can't be formatted
+            self.handleError(record)
+
+    def close(self) -> None:
+        """As logging's, which calls it when the program ends: nothing stays untold."""
+        with self._folded:
+            if not self._closed:
+                self._closed = True
+                self._write(self._folding.all_counts(time.monotonic()))
+        super().close()
+        self._end()
+
+    def _tell(self) -> None:
+        with self._folded:
+            while not self._closed:
+                due = self._folding.due()
+                self._idle = due is None
+                # What is folded meanwhile is due no sooner than what is folded now.
+                self._folded.wait(None if due is None else max(0.0, due - time.monotonic()))
+                if not self._closed:
+                    self._write(self._folding.counts(time.monotonic()))
+
+    def _write(self, records: list[logging.LogRecord]) -> None:
+        for record in records:
+            self._write_line(self.format(record))
+
+
+class _Text(logging.Formatter):
+    """A line for people: time, level, message; below it an exception, indented, so that it can't pass for a line."""
+
+    converter = time.gmtime  # type: ignore[assignment]  # typeshed misses that its argument is optional
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """As logging's."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """As logging's."""
+        return textwrap.indent(printable_lines(super().formatException(ei)), "  ")
+
+
+class JsonLines(_Text):
+    """A line of JSON: `time`, `level`, `logger`, `message`; `stream` if it is about one; `count` if it stands for so
+    many that were folded, `dropped` for so many that were dropped; `exception`, as Python prints it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As logging's."""
+        said: dict[str, str | int] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if stream := getattr(record, "stream", _stream(record)):
+            said["stream"] = stream
+        if count := getattr(record, "count", 0):
+            said["count"] = count
+        if dropped := getattr(record, "dropped", 0):
+            said["dropped"] = dropped
+        if record.exc_info:
+            said["exception"] = logging.Formatter.formatException(self, record.exc_info)
+        # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
+        return printable_json(json.dumps(said, ensure_ascii=False).encode(errors="replace").decode())
+
+
+def log_to_stderr(level: str, form: str = "text") -> None:
+    """Log lines of `level` and above to stderr, as a command does: it waits for whoever reads. form: text or json."""
+    stderr = sys.stderr
+
+    def write(line: str) -> None:
+        stderr.write(line + "\n")
+        stderr.flush()
+
+    _log_with(FoldingHandler(write), level, form)
+
+
+def log_of_service(level: str, form: str = "text") -> LogWriter:
+    """The same for a service, which waits for nobody; what Python itself prints to stderr goes the same way."""
+    encoding = "utf-8" if form == "json" else sys.stderr.encoding
+
+    def encoded(line: str) -> bytes:
+        return line.encode(encoding, errors="backslashreplace") + b"\n"
+
+    def end() -> None:
+        if writer.end():
+            sys.stderr = stderr  # for what the interpreter itself may still say
+
+    stderr = sys.stderr
+    writer = LogWriter(2, lambda count: encoded(handler.format(_dropped(count))))
+    handler = FoldingHandler(lambda line: writer.put(encoded(line)), end)
+    _log_with(handler, level, form)
+    sys.stderr = _Lines(lambda line: writer.put(encoded(printable(line))))
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    return writer
+
+
+def output_of_service(fd: int) -> io.TextIOBase:
+    """A text file on that descriptor for another library's log: it waits for nobody either."""
+    text = logging.Formatter()
+    writer = LogWriter(fd, lambda count: f"{text.format(_dropped(count))}\n".encode())
+    atexit.register(writer.end)
+    return _Lines(lambda line: writer.put(f"{line}\n".encode(errors="backslashreplace")))
+
+
+def _log_with(handler: logging.Handler, level: str, form: str) -> None:
+    handler.setFormatter(JsonLines() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.upper())
+
+
+class _Lines(io.TextIOBase):
+    """A text file that gives on whole lines. write_line: is given each, without its end."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write_line = write_line
+        self._lock = threading.RLock()  # a warning may be printed while garbage is collected, anywhere
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """As TextIOBase's."""
+        with self._lock:
+            *lines, self._begun = (self._begun + text).split("\n")
+            for line in lines:
+                self._write_line(line)
+        return len(text)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, where: str = "the program"
+) -> None:
+    logging.getLogger().critical("%s ends by an unexpected error", where, exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value and not isinstance(args.exc_value, SystemExit):
+        name = args.thread.name if args.thread else "unknown"
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback, f"the thread {name}")
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    """The line that stands for so many that were dropped."""
+    return logging.makeLogRecord(
+        {
+            "name": "log",
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": f"… {count} lines of the log were dropped here: whoever reads it didn't",
+            "dropped": count,
+        }
+    )
+
+
+def _stream(record: logging.LogRecord) -> str:
+    """The stream that a line is about, by this code's custom; else an empty string."""
+    named = str(record.msg).startswith("%s: ") and isinstance(record.args, tuple) and record.args
+    return str(named[0]) if named else ""

@@ -1,0 +1,151 @@
+"""What a stream is to be told: by the flags of `ingest --stream`, or by a table of the file of `ingest --streams`."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from g3stream.host.small_file import read_small_file
+from g3stream.service.arguments import (
+    host,
+    key_value,
+    listen_on,
+    port,
+    replication_factor,
+    seconds,
+    size,
+    stream_flag,
+)
+from g3stream.service.endpoint import ConnectTo, ListenOn
+from ingest.spool.spool import LEAST_BYTES
+
+_EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what a file may say, not what we do
+
+
+class StreamsFileError(Exception):
+    """The file of streams can't be used; the message says which stream and key, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """One stream. timeout: s. max_frame_size, spool_size: bytes. topic_config, replication_factor: of a topic that is
+    created, None for the broker's default."""
+
+    name: str
+    source: ConnectTo | ListenOn
+    timeout: float
+    max_frame_size: int
+    topic_config: Mapping[str, str]
+    replication_factor: int | None
+    spool_size: int
+
+
+def stream_of_flags(options: argparse.Namespace) -> StreamSettings:
+    """What the flags say of their one stream."""
+    return _settings({}, options, options.stream)
+
+
+def streams_of_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
+    """The streams of a TOML file, in its order; what a table doesn't say, the flags do. Raises StreamsFileError."""
+    import tomllib  # here, as a single stream needs none
+
+    try:
+        said = tomllib.loads(read_small_file(path).decode())
+    except OSError as error:
+        raise StreamsFileError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise StreamsFileError(f"{path} is no TOML: {error}") from None
+    tables = said.pop("stream", [])
+    if said:
+        raise StreamsFileError(f"{path}: {next(iter(said))}: unknown; each stream is a table [[stream]]")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise StreamsFileError(f"{path}: stream: each is a table, [[stream]] in double brackets")
+    if not tables:
+        raise StreamsFileError(f"{path}: no stream in it; each is a table [[stream]]")
+    streams = []
+    for number, table in enumerate(tables, 1):
+        name = table.get("name")
+        where = f"{path}: stream {number}" + (f", {name}" if isinstance(name, str) else "")
+        try:
+            streams.append(_settings(dict(_checked(table)), options))
+        except argparse.ArgumentTypeError as error:
+            raise StreamsFileError(f"{where}: {error}") from None
+    for (first, one), (second, other) in combinations(enumerate(streams, 1), 2):
+        if shared := _shared(one, other):
+            raise StreamsFileError(f"{path}: stream {second}, {other.name}: {shared} as stream {first}, {one.name}")
+    return streams
+
+
+def _settings(table: Mapping[str, Any], options: argparse.Namespace, name: str | None = None) -> StreamSettings:
+    """Of a table whose values were checked, over the flags. Raises ArgumentTypeError."""
+    if name is None and "name" not in table:
+        raise argparse.ArgumentTypeError("name: missing")
+    listen = table.get("listen", options.listen)
+    for key in ("address", "port"):
+        if listen and key in table:
+            raise argparse.ArgumentTypeError(f"{key}: not together with listen, which waits for the sender instead")
+    spool_size = table.get("spool-size", options.spool_size)
+    if name is None and spool_size < LEAST_BYTES:
+        raise argparse.ArgumentTypeError("spool-size: must be at least 1MiB")
+    return StreamSettings(
+        name=name or table["name"],
+        source=listen or ConnectTo(table.get("address", options.address), table.get("port", options.port)),
+        timeout=table.get("timeout", options.timeout),
+        max_frame_size=table.get("max-frame-size", options.max_frame_size),
+        topic_config={**dict(options.topic_config), **table.get("topic-config", {})},
+        replication_factor=table.get("replication-factor", options.replication_factor),
+        spool_size=spool_size,
+    )
+
+
+def _topic_config(table: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in table.items():
+        if not isinstance(value, str | int):  # a nested table too: a.b = 1 is one, and "a.b" = 1 isn't
+            raise argparse.ArgumentTypeError(f'{key}: no text or number; a name with dots in it needs quotes, "a.b"')
+        found.update([key_value(f"{key}={str(value).lower() if isinstance(value, bool) else value}")])
+    return found
+
+
+_KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
+    # What TOML may give, how to say that, and the flag's own check, which takes text.
+    "name": ((str,), "a text", stream_flag),
+    "address": ((str,), "a text", host),
+    "port": ((int,), "a number", port),
+    "listen": ((int, str), "a port, or a text [HOST:]PORT", listen_on),
+    "timeout": ((int, float), "a number of seconds", seconds),
+    "max-frame-size": ((int, str), 'a size such as "256MiB"', size),
+    "topic-config": ((dict,), "a table", _topic_config),
+    "replication-factor": ((int,), "a number", replication_factor),
+    "spool-size": ((int, str), 'a size such as "16GiB"', size),
+}
+
+
+def _checked(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The table's keys with their values as the flags' types give them. Raises ArgumentTypeError."""
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise argparse.ArgumentTypeError(f"{key}: unknown; there are {', '.join(_KEYS)}")
+        types, what, check = _KEYS[key]
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise argparse.ArgumentTypeError(f"{key}: must be {what}")
+        try:
+            yield key, check(value if isinstance(value, dict) else str(value))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{key}: {error}") from None
+
+
+def _shared(one: StreamSettings, other: StreamSettings) -> str:
+    """What these two have in common, and must not; empty if nothing."""
+    if one.name == other.name:
+        return "name: the same"
+    here, there = one.source, other.source
+    if isinstance(here, ListenOn) and isinstance(there, ListenOn) and here.port == there.port:
+        hosts = (here.host, there.host)
+        if here.host == there.host or any(host in _EVERY_INTERFACE for host in hosts):
+            return "listen: the same port"
+    if isinstance(here, ConnectTo) and isinstance(there, ConnectTo) and str(here).lower() == str(there).lower():
+        return f"address, port: the same sender, {there},"
+    return ""

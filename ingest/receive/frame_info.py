@@ -1,0 +1,80 @@
+"""What a frame says of itself: flow control, its stream, its number.
+
+Without spt3g, which would copy every blob: a frame's CRC is checked as spt3g does, its bytes stay as they came, and
+the few values that matter here are read from their blobs (g3stream/frames/scalars.py). Nor is a frame ever printed.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from g3stream.contract.headers import ContractError, Kind, stream_name
+from g3stream.frames.decoder import checked, frame_type
+from g3stream.frames.scalars import integer, string
+
+
+class FlowControl(IntEnum):
+    """The values of a frame's `sostream_flowcontrol` (smurf-streamer's SOStream protocol)."""
+
+    ALIVE = 0
+    START = 1
+    END = 2
+    CLEANSE = 3
+
+
+class RejectedFrame(ValueError):
+    """A frame that can't be trusted; the message says why."""
+
+
+class Said(NamedTuple):
+    """What a frame says. kind: None for ALIVE and CLEANSE, which go no further.
+
+    type: G3 frame type code. id: its sostream_id if that is a valid stream name. session, num: its session_id
+    and frame_num if integers. bad_id: it has a sostream_id that isn't a valid stream name, and isn't used.
+    """
+
+    kind: Kind | None
+    type: int
+    id: str | None = None
+    session: int | None = None
+    num: int | None = None
+    bad_id: bool = False
+
+
+_KIND_OF = {
+    FlowControl.ALIVE: None,
+    FlowControl.START: Kind.START,
+    FlowControl.END: Kind.END,
+    FlowControl.CLEANSE: None,
+}
+
+
+_FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_id", b"frame_num"
+_WANTED = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
+
+
+def read_frame(data: bytes | memoryview) -> Said:
+    """Read a whole frame. Raises RejectedFrame if its CRC is wrong, or what it says makes no sense."""
+    said = checked(data, _WANTED)
+    if said is None:
+        raise RejectedFrame("its CRC is wrong")
+    kind: Kind | None = Kind.FRAME
+    if _FLOW in said:
+        kind = _flow(integer(said[_FLOW]))
+    stream_id, bad_id = None, False
+    if _ID in said:
+        try:
+            stream_id = stream_name(string(said[_ID]))
+        except ContractError:
+            bad_id = True
+    session = integer(said[_SESSION]) if _SESSION in said else None
+    num = integer(said[_NUM]) if _NUM in said else None
+    return Said(kind, frame_type(data), stream_id, session, num, bad_id)
+
+
+def _flow(value: int | None) -> Kind | None:
+    if value is None:
+        raise RejectedFrame("its sostream_flowcontrol is no integer")
+    try:
+        return _KIND_OF[FlowControl(value)]
+    except ValueError:
+        raise RejectedFrame(f"its sostream_flowcontrol is {value}") from None

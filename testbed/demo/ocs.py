@@ -1,0 +1,201 @@
+"""`make demo-ocs`: the agents on a real crossbar, and what OCS's own clients see of them.
+
+Crossbar, Kafka, two simulated SMuRF streams and the agents are real processes, and end with this one. The router is
+killed in the middle of an acquisition; at the end what was recorded is compared with what was sent.
+"""
+
+import argparse
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from spt3g import core
+
+from testbed.child_process import start_tethered
+from testbed.crossbar import Crossbar, CrossbarError
+from testbed.kafka.broker import Broker
+from testbed.kafka.distribution import BrokerError
+from testbed.smurf.simulator import Simulator, SimulatorError
+
+_SECONDS = 30.0
+_STREAMS = ("crate1slot2", "crate1slot3")
+_INSTANCES = ("smurf-recorder", "smurf-ingest", "smurf-archiver")
+"""The first records the one stream, the two others together the other."""
+# What one would type at the prompt of `ocs-client-cli shell smurf-recorder`.
+_ASKS = (
+    "client.record.status()",
+    "{k: client.record.status().session['data'][k] for k in ('state', 'frames', 'file', 'problems')}",
+)
+_STOPS = (
+    "client.record.stop()",
+    "client.record.wait(timeout=10)",
+    "client.record.status().session['data']['last_files']",
+)
+
+
+class _DemoError(Exception):
+    """Something doesn't run as it should; the message says what."""
+
+
+class _Demo:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._data = directory / "data"
+        self._environment: Mapping[str, str] = {}
+        self._begun = time.monotonic()
+
+    def run(self) -> bool:
+        """Gives whether what was recorded is what was sent. Raises _DemoError."""
+        self._say("starting Kafka, crossbar and two simulated streams")
+        with ExitStack() as stack:
+            broker = stack.enter_context(Broker(self._directory / "kafka"))
+            crossbar = stack.enter_context(Crossbar(self._directory / "crossbar"))
+            senders = {name: stack.enter_context(Simulator(stream_id=name, alive=True)) for name in _STREAMS}
+            site = crossbar.write_site(self._directory / "ocs", self._blocks([s.port for s in senders.values()]))
+            self._environment = {
+                **os.environ,
+                "OCS_CONFIG_DIR": str(site.parent),
+                "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            }
+            print(site.read_text())
+            agents = [stack.enter_context(self._agent(instance)) for instance in _INSTANCES]
+            self._await(self._joined, "the agents to join")
+            for sender in senders.values():
+                sender.command("wait")
+                sender.command("start")
+                sender.command("frames 20 --rate 5")
+            self._client("scan", "--details")
+            self._shell(_ASKS)
+            self._say("kill -9 to crossbar, in mid-acquisition; frames go on coming")
+            crossbar.kill()
+            last = {name: sender.command("frames 40 --rate 20")["last"] for name, sender in senders.items()}
+            self._say("crossbar again")
+            crossbar.start()
+            self._await(self._joined, "the agents to join again")
+            time.sleep(1.5)  # session.data is a second old at most
+            self._shell((_ASKS[1], *_STOPS))
+            self._say("SIGTERM to the agents")
+            for agent in agents:
+                agent.terminate()
+                if code := agent.wait(_SECONDS):
+                    raise _DemoError(f"an agent ended with exit code {code}")
+            return all([self._compare(name, count + 1) for name, count in last.items()])
+
+    def _compare(self, stream: str, sent: int) -> bool:
+        # An archiver by itself leaves its file open, for its next start.
+        files = [*sorted(self._data.glob(f"*/{stream}/*.g3")), *(self._data / ".archiver" / stream).glob("*_*")]
+        recorded = [frame["frame_num"] for file in files for frame in core.G3File(str(file))]
+        agree = recorded == list(range(sent))
+        verdict = "they agree" if agree else "THEY DO NOT AGREE"
+        self._say(f"{stream}: {sent} frames sent, {len(recorded)} recorded: {verdict}")
+        return agree
+
+    def _blocks(self, ports: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+        def block(number: int, agent_class: str, stream: str, *arguments: Sequence[str]) -> Mapping[str, Any]:
+            listed = [["--auto-start", True], ["--stream-id", stream], *map(list, arguments)]
+            return {"agent-class": agent_class, "instance-id": _INSTANCES[number], "arguments": listed}
+
+        here = ("--address", "127.0.0.1")
+        data, spool = ("--data-dir", str(self._data)), ("--spool-dir", str(self._directory / "spool"))
+        one, two = _STREAMS
+        return (
+            block(0, "SmurfRecorder", one, ("--time-per-file", "600"), data, ("--port", str(ports[0])), here),
+            block(1, "SmurfIngest", two, ("--port", str(ports[1])), here, spool),
+            block(2, "SmurfArchiver", two, data),
+        )
+
+    @contextmanager
+    def _agent(self, instance: str) -> Iterator["subprocess.Popen[bytes]"]:
+        command = ["ocs-agent-cli", "--instance-id", instance]
+        self._say(f"$ {' '.join(command)}")
+        with (self._directory / f"{instance}.log").open("wb") as log:
+            agent = start_tethered(
+                [sys.executable, "-u", "-m", "ocs.agent_cli", *command[1:]],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+            )
+        try:
+            yield agent
+        finally:
+            agent.kill()
+            agent.wait()
+
+    def _joined(self) -> bool:
+        ask = f"from ocs.ocs_client import OCSClient; [OCSClient(name) for name in {_INSTANCES!r}]"
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, env=self._environment)
+        return done.returncode == 0
+
+    def _client(self, *arguments: str, typed: str = "") -> None:
+        self._say(f"$ ocs-client-cli {' '.join(arguments)}")
+        command = [sys.executable, "-c", "from ocs.client_cli import main; main()", *arguments]
+        done = subprocess.run(
+            command, input=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
+        )
+        print(re.sub(r"^>>> ", "", done.stdout, flags=re.MULTILINE))
+        if done.returncode:
+            raise _DemoError(f"ocs-client-cli ended with exit code {done.returncode}")
+
+    def _shell(self, lines: Sequence[str]) -> None:
+        # What is typed isn't echoed where there is no terminal.
+        shown = [line for ask in lines for line in (f"print('>>> ' + {ask!r})", ask)]
+        self._client("shell", "--simple", _INSTANCES[0], typed="\n".join(shown) + "\n")
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise _DemoError(f"waited {_SECONDS:g} s for {what}\n{self._tails()}")
+            time.sleep(0.2)
+
+    def _tails(self) -> str:
+        logs = sorted(self._directory.glob("*.log"))
+        return "\n".join(f"==> {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._begun:5.1f} s  {text}", flush=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m testbed.demo.ocs`."""
+    return argparse.ArgumentParser(
+        prog="python -m testbed.demo.ocs",
+        description="The OCS agents on a real crossbar, and ocs-client-cli talking to them. The first run "
+        "installs crossbar (377 MB) and Kafka (40 MB) in your cache.",
+        epilog="exit codes: 0 what was recorded is what was sent; 1 it isn't, or something failed; 2 wrong usage.",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; gives the exit code."""
+    make_parser().parse_args(arguments)
+    gc.disable()  # a Ctrl-C raised inside a collection of garbage would be ignored
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    with tempfile.TemporaryDirectory(prefix="demo-ocs-") as directory:
+        try:
+            return 0 if _Demo(Path(directory)).run() else 1
+        except (_DemoError, BrokerError, CrossbarError, SimulatorError) as error:
+            print(f"\nfailed: {error}", file=sys.stderr)
+            return 1
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what runs is being stopped; a second Ctrl-C mustn't tear that
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.write(2, b"\nstopping\n")  # not print: it may have interrupted one, which isn't reentrant
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Apache Kafka without Docker: one broker or a cluster, and MirrorMaker. `python -m testbed.kafka`"""

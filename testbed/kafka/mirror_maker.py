@@ -1,0 +1,280 @@
+"""Kafka's MirrorMaker 2, which copies our streams from one Kafka cluster to another, for tests and development.
+
+The real thing: MirrorMaker from Maven Central, fetched into the user's cache (36 MB) when it is first asked for, on
+the same Java as the broker of `testbed.kafka`.
+
+    with Mirror(Path("/tmp/mirror"), "localhost:9092", "localhost:9093") as mirror:
+        ...
+
+or `python -m testbed.kafka.mirror_maker` in a terminal of its own. For production, see docs/second-site.md.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Self
+
+from testbed.child_process import start_tethered
+from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, BrokerError, installation
+
+SITE, HOME = "site", "home"
+"""What its settings call the cluster that it reads, and the one that it writes."""
+
+_START_SECONDS = 90.0
+"""It gives up by itself, and says why, when the target has not answered for 60 s."""
+_STOP_SECONDS = 20.0
+_STARTED = b"Started MirrorSourceConnector with"
+_JVM_FLAGS = ("-Xmx256m",)
+
+_LOG4J = """\
+status=error
+rootLogger.level=warn
+rootLogger.appenderRef.stdout.ref=stdout
+appender.stdout.type=Console
+appender.stdout.name=stdout
+appender.stdout.layout.type=PatternLayout
+appender.stdout.layout.pattern=%d %p %m (%c)%n
+logger.mirror.name=org.apache.kafka.connect.mirror
+logger.mirror.level=info
+"""
+
+_PROPERTIES: Mapping[str, str] = {
+    "clusters": f"{SITE}, {HOME}",
+    f"{SITE}->{HOME}.enabled": "true",
+    f"{SITE}->{HOME}.topics": r"g3\.frames\..*",
+    # The default leaves out what ends in .replica, which may be a stream's name.
+    "topics.exclude": "__.*",
+    "replication.policy.class": "org.apache.kafka.connect.mirror.IdentityReplicationPolicy",
+    # Of the topics' settings those that the contract asks for; how long to keep them is each cluster's own business.
+    "config.properties.exclude": r"(?!cleanup\.policy$|message\.timestamp\.|max\.message\.bytes$).*",
+    # No consumer group moves between the clusters, so nothing need be known, or written, of offsets and heartbeats.
+    "emit.offset-syncs.enabled": "false",
+    "emit.checkpoints.enabled": "false",
+    "emit.heartbeats.enabled": "false",
+    "heartbeats.replication.enabled": "false",
+    "sync.group.offsets.enabled": "false",
+    "sync.topic.acls.enabled": "false",
+    # One broker: one replica of everything, and no more partitions of internal topics than needed.
+    "replication.factor": "1",
+    "heartbeats.topic.replication.factor": "1",
+    "config.storage.replication.factor": "1",
+    "offset.storage.replication.factor": "1",
+    "offset.storage.partitions": "1",
+    "status.storage.replication.factor": "1",
+    "status.storage.partitions": "1",
+    # A developer sees a new stream at once (default: 10 minutes), and a killed mirror goes on in 6 s (10 s).
+    "refresh.topics.interval.seconds": "1",
+    f"{HOME}.session.timeout.ms": "6000",
+    f"{HOME}.heartbeat.interval.ms": "1000",
+    # Its plugins are found by name; reading every jar for them takes it twice as long to start.
+    "plugin.discovery": "service_load",
+    f"{HOME}.plugin.discovery": "service_load",
+}
+
+
+class Mirror:
+    """A MirrorMaker of its own; it can be stopped, killed, and started again, and goes on where it was.
+
+    directory: its settings, and `mirror.log`; made if missing. What it has copied it remembers in the target cluster.
+    source, target: `bootstrap.servers` of the clusters, which its settings call `site` and `home`.
+    properties: settings of MirrorMaker that add to, or replace, those given here.
+    Not safe to use from two threads at once. It dies with this process.
+    """
+
+    def __init__(
+        self, directory: Path, source: str, target: str, properties: Mapping[str, str] | None = None
+    ) -> None:
+        self._directory = directory.absolute()
+        self._properties = {
+            **_PROPERTIES,
+            f"{SITE}.bootstrap.servers": source,
+            f"{HOME}.bootstrap.servers": target,
+            **(properties or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def log(self) -> Path:
+        """Its log of all its starts: what MirrorMaker itself does, and others' warnings and worse."""
+        return self._directory / "mirror.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, or None when it isn't running."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def start(self) -> None:
+        """Start it, and return when it copies what there is, and looks out for new streams. Raises BrokerError."""
+        if self.pid is not None:
+            raise BrokerError(f"the mirror in {self._directory} is running already")
+        program = installation(MIRROR_MAKER)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            log4j = self._directory / "log4j2.properties"
+            log4j.write_text(_LOG4J)
+            flags = (*_JVM_FLAGS, f"-Dlog4j2.configurationFile={log4j}")
+            command = program.command(
+                "org.apache.kafka.connect.mirror.MirrorMaker", str(self._write_settings()), flags=flags
+            )
+            self._process = start_tethered(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise BrokerError(f"can't start a mirror in {self._directory}: {error}") from error
+        self._wait_until_started(self._process)
+
+    def stop(self) -> None:
+        """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._forget()
+
+    def kill(self) -> None:
+        """kill -9. It can be started again, and copies once more what it had not yet noted as copied."""
+        if self._process is not None:
+            self._process.kill()
+            self._forget()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and give its exit code."""
+        return 0 if self._process is None else self._process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _forget(self) -> None:
+        assert self._process is not None
+        assert self._reader is not None
+        self._process.wait()
+        self._reader.join()
+        self._process = self._reader = None
+
+    def _write_settings(self) -> Path:
+        path = self._directory / "mm2.properties"
+        path.touch(mode=0o600)  # there may be passwords in it
+        # In a Java properties file a backslash escapes.
+        path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in self._properties.items()))
+        return path
+
+    def _wait_until_started(self, process: subprocess.Popen[bytes]) -> None:
+        outcome: SimpleQueue[bool] = SimpleQueue()
+        last: deque[bytes] = deque(maxlen=20)
+
+        def read() -> None:
+            assert process.stdout is not None
+            with process.stdout as lines, self.log.open("ab", buffering=0) as log:
+                for line in lines:
+                    log.write(line)
+                    if not line.startswith(b"\tat "):  # a stack trace's lines would leave no room for its causes
+                        last.append(line)
+                    if _STARTED in line:
+                        outcome.put(True)
+            outcome.put(False)
+
+        self._reader = threading.Thread(target=read, name="mirror log", daemon=True)
+        self._reader.start()
+        try:
+            if outcome.get(timeout=_START_SECONDS):
+                return
+            why = f"ended with exit code {process.wait()}"
+        except Empty:
+            why = f"is not ready in {_START_SECONDS:.0f} s"
+        except BaseException:
+            self.kill()
+            raise
+        self.kill()
+        text = b"".join(last).decode(errors="replace").strip()
+        raise BrokerError(f"the mirror {why}; its log ({self.log}):\n{text}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m testbed.kafka.mirror_maker`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m testbed.kafka.mirror_maker",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Copy the streams (g3.frames.*) of one Kafka cluster to another with Kafka's own MirrorMaker 2, in the foreground,
+for development: what a home institution does for an archive of its own. New streams are copied as they appear.
+The first run fetches MirrorMaker (36 MB); later ones need no network.""",
+        epilog="""\
+A second archive on a laptop, each line in a terminal of its own:
+  python -m testbed.kafka --port 9092                          the site's broker
+  python -m testbed.kafka --port 9093                          the home institution's
+  python -m testbed.kafka.mirror_maker --from localhost:9092 --to localhost:9093
+  python -m testbed.smurf --port 50000 --loop
+  ingest --stream crate1slot2 --port 50000 --bootstrap-servers localhost:9092
+  archiver --data-dir ./site --bootstrap-servers localhost:9092
+  archiver --data-dir ./home --bootstrap-servers localhost:9093
+Stop the archivers, and `diff -r -x .archiver site home` prints nothing. docs/second-site.md tells more, and has the
+settings for production.""",
+    )
+    parser.add_argument("--from", dest="source", required=True, metavar="HOST:PORT", help="the cluster to read")
+    parser.add_argument("--to", dest="target", required=True, metavar="HOST:PORT", help="the cluster to write")
+    parser.add_argument(
+        "--property",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of MirrorMaker, which knows the clusters as `site` and `home`, e.g. "
+        "home.producer.compression.type=zstd; may be repeated",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a mirror until SIGINT or SIGTERM; gives the exit code: 0, or 1 if it didn't start or died."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    properties = {}
+    for item in options.property:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
+            parser.error(f"--property {item!r}: KEY=VALUE is needed")
+        properties[key] = value
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is stopping; a second Ctrl-C mustn't tear that
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    with tempfile.TemporaryDirectory(prefix="mirror-") as scratch:
+        mirror = Mirror(Path(scratch), options.source, options.target, properties)
+        try:
+            mirror.start()
+            print(
+                f"MirrorMaker {KAFKA_VERSION} copies g3.frames.* from {options.source} to {options.target}; "
+                f"its log is {mirror.log}; Ctrl-C ends it",
+                flush=True,
+            )
+            code = mirror.wait()
+            text = mirror.log.read_text(errors="replace")[-3000:]
+            print(f"MirrorMaker ended by itself, exit code {code}; its log:\n{text}", file=sys.stderr)
+        except BrokerError as error:
+            print(f"error: {error}", file=sys.stderr)
+        finally:
+            mirror.stop()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

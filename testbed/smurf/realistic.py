@@ -1,0 +1,122 @@
+"""A stream as SMuRF's streamer sends it, with SuperTimestreams made by so3g: sotodlib reads what is recorded of it.
+
+so3g makes the frames in a process of its own (testbed/smurf/so3g_frames.py); a real G3NetworkSender sends them from
+here.
+"""
+
+import json
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from spt3g import core
+
+from testbed.child_process import start_tethered
+from testbed.smurf.streamer import Streamer
+from testbed.sotodlib_venv import SOTODLIB
+
+SAMPLES_HZ = 200
+"""Of each channel: what SMuRF streams at Simons Observatory."""
+_ROOT = "AMCc.SmurfProcessor"
+_TUNE = "AMCc.FpgaTopLevel.AppTop.AppCore.SysgenCryo.tuneFilePath"
+
+
+class RealisticStreamer(Streamer):
+    """What sends such a stream. tag: `stream_tag`, by which sotodlib knows observations. Raises VenvError.
+
+    A Scan frame has the samples since the one before it, at SAMPLES_HZ, so a session's samples have no gap.
+    """
+
+    def __init__(self, host: str, port: int, stream_id: str, *, channels: int, tag: str) -> None:
+        super().__init__(host, port, stream_id)
+        self._channels = channels
+        self._tag = tag
+        self._tune = f"/data/smurf_data/tune/{int(time.time())}_tune.npy"
+        self._samples = 0
+        self._sent_samples = 0
+        self._begin_ns = 0
+        self._frames = start_tethered(
+            [str(SOTODLIB.python()), str(Path(__file__).with_name("so3g_frames.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def observation(self, placement: str) -> None:
+        """Send an Observation frame; before the one at the end, what changes in the status at the end."""
+        if placement == "end":
+            self.wiring(dump=False, status=self._status_of_end())
+        self._send("observation", placement=placement)
+
+    def wiring(self, *, dump: bool = True, status: dict[str, Any] | None = None) -> None:
+        """Send a Wiring frame: the whole status, or what of it has changed."""
+        changed = {"AMCc.FpgaTopLevel.AmcCarrierCore.AxiSysMonUltraScale.Temperature": 74.5}
+        self._send("wiring", dump=dump, status=self._status() if dump else status or changed)
+
+    def scans(self, count: int, rate: float, size: int) -> None:
+        """Send Scan frames, `rate` a second (0: as fast as it goes); their sizes are what their samples take."""
+        del size
+        begun = time.monotonic()
+        for number in range(count):
+            if rate:
+                time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            session = self._session_now()
+            now = (time.time_ns() - self._begin_ns) * SAMPLES_HZ // 1_000_000_000
+            first, stop = self._samples, max(now, self._samples + 1)
+            self._samples = stop
+            self._sent_samples += stop - first
+            self._send(
+                "scan",
+                **{"first": first, "stop": stop, "rate": SAMPLES_HZ, "channels": self._channels},
+                begin_ns=session * 1_000_000_000,
+            )
+
+    def take_sent(self) -> dict[str, int | None]:
+        """The same, and how many samples of each channel the Scan frames had."""
+        sent, self._sent_samples = super().take_sent() | {"samples": self._sent_samples}, 0
+        return sent
+
+    def _session_now(self) -> int:
+        session = self._begun_session()
+        if self._begin_ns != session * 1_000_000_000:
+            self._begin_ns, self._samples = session * 1_000_000_000, 0
+        return session
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            f"{_ROOT}.ChannelMapper.Mask": str(list(range(self._channels))),
+            f"{_ROOT}.ChannelMapper.NumChannels": self._channels,
+            f"{_ROOT}.Downsampler.DownsamplerMode": "External",
+            f"{_ROOT}.SOStream.open_g3stream": 1,
+            f"{_ROOT}.SOStream.pysmurf_action": "stream_g3_on",
+            f"{_ROOT}.SOStream.pysmurf_action_timestamp": self._begun_session(),
+            f"{_ROOT}.SOStream.stream_tag": self._tag,
+            _TUNE: self._tune,
+        }
+
+    def _status_of_end(self) -> dict[str, Any]:
+        return {
+            f"{_ROOT}.SOStream.open_g3stream": 0,
+            f"{_ROOT}.SOStream.pysmurf_action": "",
+            f"{_ROOT}.SOStream.pysmurf_action_timestamp": 0,
+            f"{_ROOT}.SOStream.stream_tag": "",
+        }
+
+    def _send(self, name: str, **values: Any) -> None:
+        """Have a frame made, and send it."""
+        session, num = self._next_num()
+        request = {"frame": name, "session": session, "num": num, "time_ns": time.time_ns(), **values}
+        assert self._frames.stdin is not None
+        assert self._frames.stdout is not None
+        try:
+            self._frames.stdin.write(json.dumps({**request, "stream_id": self.stream_id}).encode() + b"\n")
+            self._frames.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError("what makes the frames has died; see what it printed") from None
+        header = self._frames.stdout.read(4)
+        if len(header) < 4:
+            raise RuntimeError("what makes the frames has died; see what it printed")
+        frame = core.G3Frame()
+        frame._cereal_loads(self._frames.stdout.read(*struct.unpack(">I", header)))
+        self._process(frame)

@@ -1,0 +1,364 @@
+"""A SMuRF detector stream on a real spt3g `G3NetworkSender`, driven by commands.
+
+The sender lives in a process of its own: it accepts clients only inside its `Process`, and closing it joins
+C++ threads while it holds the GIL. `python -m testbed.smurf` is that process, `Simulator` starts and
+drives one.
+
+    with Simulator() as simulator:                      # listens on simulator.port
+        simulator.command("wait")                       # until a reader is connected
+        simulator.command("start")
+        sent = simulator.command("frames 100 --rate 50")  # {"session": ..., "first": 2, "last": 101, ...}
+        simulator.command("end")
+"""
+
+import argparse
+import json
+import math
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from spt3g import core
+
+from testbed.child_process import free_port, start_tethered
+from testbed.smurf.streamer import ALIVE_SECONDS, FlowControl, Streamer
+from testbed.venv import VenvError
+
+
+class SimulatorError(RuntimeError):
+    """The simulator doesn't start, has died, or answered that a command failed."""
+
+
+class Simulator:
+    """A simulator process. It ends with this process, however that ends.
+
+    port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
+    instead. alive: send ALIVE each second between commands. realistic: frames made by so3g, which sotodlib can read.
+    Raises SimulatorError if it doesn't start.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        stream_id: str = "ufm_uv22",
+        connect: str | None = None,
+        alive: bool = False,
+        realistic: bool = False,
+    ) -> None:
+        self.port = int(connect.rpartition(":")[2]) if connect else port or free_port()
+        command = [sys.executable, "-m", "testbed.smurf", "--stream-id", stream_id]
+        command += ["--connect", connect] if connect else ["--port", str(self.port)]
+        command += ["--alive"] if alive else []
+        command += ["--realistic"] if realistic else []
+        self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.answer()
+        except BaseException:
+            self._process.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def command(self, line: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Have a command done, and give its answer.
+
+        The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
+        Wiring, Scan) that it sent; None, None, None and 0 if it sent none; a realistic one's also `samples` (of
+        each channel). timeout: s; the process is killed then. Raises SimulatorError.
+        """
+        self.send(line)
+        return self.answer(timeout)
+
+    def send(self, line: str) -> None:
+        """Give a command without waiting; each needs its `answer`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SimulatorError(f"the simulator died before {line!r}") from None
+
+    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
+        """The answer to the oldest command without one. Raises SimulatorError, also after `timeout` seconds."""
+        assert self._process.stdout is not None
+        killer = threading.Timer(timeout, self._process.kill)
+        killer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            killer.cancel()
+        if not line:
+            raise SimulatorError(f"the simulator gave no answer (exit code {self._process.wait()})")
+        content: dict[str, Any] = json.loads(line)
+        if "error" in content:
+            raise SimulatorError(content["error"])
+        return content
+
+    def close(self) -> None:
+        """End it: what it has queued is sent first, if the reader takes it within 3 s. Also after a crash."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._process.poll() is None:
+            try:
+                self._process.communicate(b"quit\n", timeout=3.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error:
+            self._process.kill()  # nobody waits for what it still has to send
+        self.close()
+
+
+class _CommandError(Exception):
+    """A line that isn't a command."""
+
+
+class _CommandParser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:  # argparse would end the process
+        raise _CommandError(message)
+
+
+def _commands() -> argparse.ArgumentParser:
+    parser = _CommandParser(prog="", add_help=False)
+    add = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser).add_parser
+    wait = add("wait", add_help=False)
+    wait.add_argument("seconds", type=float, nargs="?", default=30.0)
+    frames = add("frames", add_help=False)
+    frames.add_argument("count", type=int)
+    frames.add_argument("--rate", type=float, default=0.0)
+    frames.add_argument("--bytes", type=int, default=20_000)
+    alive = add("alive", add_help=False)
+    alive.add_argument("count", type=int, nargs="?", default=1)
+    silence = add("silence", add_help=False)
+    silence.add_argument("seconds", type=float)
+    observation = add("observation", add_help=False)
+    observation.add_argument("placement", nargs="?", default="start")
+    for name in ("start", "end"):
+        add(name, add_help=False).add_argument("--bare", action="store_true")
+    wiring = add("wiring", add_help=False)
+    wiring.add_argument("--change", action="store_true")
+    for name in ("cleanse", "pipelineinfo", "drop", "quit"):
+        add(name, add_help=False)
+    return parser
+
+
+def _obey(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
+    """Do a command; gives what its answer says beside the frames sent."""
+    match order.command:
+        case "wait":
+            streamer.wait(order.seconds)
+        case "start":
+            streamer.start()
+            if not order.bare:
+                streamer.observation("start")
+                streamer.wiring()
+        case "frames":
+            streamer.scans(order.count, order.rate, order.bytes)
+        case "observation":
+            streamer.observation(order.placement)
+        case "wiring":
+            streamer.wiring(dump=not order.change)
+        case "end":
+            if not order.bare:
+                streamer.observation("end")
+            streamer.end()
+        case "cleanse":
+            streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Observation)
+            streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Wiring)
+        case "alive":
+            for number in range(order.count):
+                if number:
+                    time.sleep(ALIVE_SECONDS)
+                streamer.flow(FlowControl.ALIVE)
+        case "silence":
+            time.sleep(order.seconds)
+        case "pipelineinfo":
+            streamer.pipelineinfo()
+        case "drop":
+            drained = streamer.close()
+            if streamer.host == "*":
+                streamer.open()
+            return {"drained": drained}
+        case "quit":
+            return {"drained": streamer.close()}
+    return {}
+
+
+def _obey_stdin(streamer: Streamer, alive: bool) -> None:
+    """Read a command, do it, answer it, until `quit` or the end of stdin."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        lines.put("quit")
+
+    threading.Thread(target=read, daemon=True).start()
+    parser = _commands()
+    while True:
+        try:
+            line = lines.get(timeout=ALIVE_SECONDS if alive else None)
+        except queue.Empty:
+            streamer.flow(FlowControl.ALIVE)
+            continue
+        try:
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            order = parser.parse_args(words)
+            extra = _obey(streamer, order)
+        except (_CommandError, ValueError, RuntimeError, TimeoutError) as error:
+            _answer({"error": f"{line.strip()}: {error}", **streamer.take_sent()})
+            continue
+        _answer({"command": order.command, **streamer.take_sent(), **extra})
+        if order.command == "quit":
+            return
+
+
+def _answer(content: dict[str, Any]) -> None:
+    print(json.dumps(content), flush=True)
+
+
+def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: float) -> None:
+    """Sessions for ever: START, frames for some seconds, END, and ALIVE in the pause."""
+    while True:
+        if not streamer.connected():
+            streamer.wait(math.inf)
+        streamer.start()
+        streamer.observation("start")
+        streamer.wiring()
+        streamer.scans(max(1, round(seconds * rate)), rate, size)
+        streamer.observation("end")
+        streamer.end()
+        sent = streamer.take_sent()
+        print(f"session {sent['session']}: frames {sent['first']} to {sent['last']}", flush=True)
+        streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Observation)
+        streamer.flow(FlowControl.CLEANSE, core.G3FrameType.Wiring)
+        for _ in range(math.ceil(pause / ALIVE_SECONDS)):
+            streamer.flow(FlowControl.ALIVE)
+            time.sleep(ALIVE_SECONDS)
+
+
+_COMMANDS = """\
+commands, one per line on stdin; each is answered by a line of JSON when done:
+  wait [SECONDS]        send ALIVE until a reader is connected (default: 30 s at most)
+  start [--bare]        START, then Observation and Wiring (--bare: START alone)
+  frames N [--rate HZ] [--bytes B]
+                        N Scan frames with B bytes of data each (default: 20000, as fast as it goes)
+  observation [start|end], wiring [--change], pipelineinfo
+                        one such frame (--change: a part of the status, not all)
+  end [--bare]          Observation and END (--bare: END alone)
+  cleanse               CLEANSE: Observation and Wiring with sostream_flowcontrol 3
+  alive [N]             N ALIVE frames, one a second
+  silence SECONDS       nothing at all
+  drop                  close the connection when all is sent, and listen again
+                        (with --connect: `wait` connects again)
+  quit                  the same as the end of stdin: send what is queued, and end
+
+examples:
+  python -m testbed.smurf --port 50000 --stream-id ufm_uv22 --loop
+  python -m testbed.smurf --port 50000 --realistic --loop --rate 1
+  printf 'wait\\nstart\\nframes 100 --rate 10\\nend\\n' | python -m testbed.smurf
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m testbed.smurf`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m testbed.smurf",
+        description="A SMuRF detector stream on a real G3NetworkSender: from commands on stdin, or for ever.",
+        epilog=_COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=50000, help="port to listen on (default: 50000)")
+    parser.add_argument("--connect", metavar="HOST:PORT", help="connect out instead, to an `ingest --listen`")
+    parser.add_argument("--stream-id", default="ufm_uv22", help="the frames' sostream_id (default: ufm_uv22)")
+    parser.add_argument("--alive", action="store_true", help="send ALIVE each second between commands")
+    so3g = parser.add_argument_group("frames made by so3g, as SMuRF's streamer makes them")
+    so3g.add_argument(
+        "--realistic",
+        action="store_true",
+        help="send such frames, which sotodlib indexes and reads; installs so3g and sotodlib, once (1.1 GB)",
+    )
+    so3g.add_argument("--channels", type=int, default=64, help="detectors, 1 to 4096 (default: 64)")
+    so3g.add_argument("--tag", default="obs,cmb", help="stream_tag, which says what is observed (default: obs,cmb)")
+    loop = parser.add_argument_group("without commands")
+    loop.add_argument("--loop", action="store_true", help="stream sessions for ever")
+    loop.add_argument("--seconds", type=float, default=60.0, help="length of a session, s (default: 60)")
+    loop.add_argument("--rate", type=float, default=10.0, help="Scan frames a second (default: 10)")
+    loop.add_argument("--bytes", type=int, default=200_000, help="data of each, bytes (default: 200000)")
+    loop.add_argument("--pause", type=float, default=15.0, help="pause between sessions, s (default: 15)")
+    return parser
+
+
+def _streamer(host: str, port: int, options: argparse.Namespace) -> Streamer:
+    """Raises VenvError."""
+    if not options.realistic:
+        return Streamer(host, port, options.stream_id)
+    from testbed.smurf.realistic import RealisticStreamer  # which nobody else needs
+
+    return RealisticStreamer(host, port, options.stream_id, channels=options.channels, tag=options.tag)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a simulator; gives the exit code: 0, or 1 if it can't listen."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    host, port = "*", options.port
+    if options.connect:
+        host, _, text = options.connect.rpartition(":")
+        if not (host and text.isdecimal()):
+            parser.error(f"--connect {options.connect!r}: HOST:PORT is needed")
+        port = int(text)
+    if not 1 <= port <= 65535:
+        parser.error(f"port {port}: 1 to 65535")
+    if options.loop and options.rate <= 0:
+        parser.error(f"--rate {options.rate:g}: must be positive")
+    if not 1 <= options.channels <= 4096:
+        parser.error(f"--channels {options.channels}: 1 to 4096")
+
+    # No orderly closing on a signal: with a reader that doesn't read it would take for ever.
+    leave: Callable[[int, object], None] = lambda _number, _frame: os._exit(0)  # noqa: E731  # a def says no more
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+    # That nobody listens there yet is expected; spt3g's errors arrive as exceptions all the same.
+    core.set_log_level(core.G3LogLevel.LOG_FATAL)
+    try:
+        streamer = _streamer(host, port, options)
+        if host == "*":
+            streamer.open()
+    except (RuntimeError, VenvError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.loop:
+        print(f"streaming as {options.stream_id} on port {port} (Ctrl-C ends it)", flush=True)
+        _loop(streamer, options.seconds, options.rate, options.bytes, options.pause)
+    else:
+        _answer({"command": "ready", "port": port, **streamer.take_sent()})
+        _obey_stdin(streamer, options.alive)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

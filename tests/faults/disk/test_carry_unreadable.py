@@ -1,0 +1,45 @@
+"""The file that has the frame which heads the next ones can't be read when its stream is taken up."""
+
+import pytest
+
+from g3stream.contract.headers import frames_topic
+from tests.support.archives import Source, assert_same_tree, disturbed
+from tests.support.processes import Recorder, delete_before, eventually
+
+UNREADABLE = ["EIO", "before", r"pread .*_000\.g3$", "--times", "1000"]
+
+
+@pytest.fixture
+def source(recorder: Recorder) -> Source:
+    """One that has lost its connection in mid-acquisition; its archiver has finished the file, and was stopped."""
+    recorder.create_topic()
+    source = Source(recorder.servers, recorder.stream)
+    archiver = recorder.archiver()
+    source.start()
+    source.scans(5)
+    source.lost()
+    archiver.await_line(r"finished .* \(lost\)")
+    eventually(lambda: recorder.committed() == source.sent, "all committed")
+    assert archiver.stop() == 0
+    source.now += 1000
+    return source
+
+
+def test_it_comes_from_the_topic(recorder: Recorder, source: Source) -> None:
+    undisturbed = recorder.archiver(archive="undisturbed")
+    archiver = disturbed(recorder, UNREADABLE, archive="archive")
+    source.scans(5)
+    source.end()
+    for one in (archiver, undisturbed):
+        one.await_line(r"finished .* \(end\)")
+    archiver.await_line("WARNING .*_000.g3: .*Input/output error", 0)
+    assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
+
+
+def test_if_the_topic_has_not_got_it_any_more_that_is_said(recorder: Recorder, source: Source) -> None:
+    delete_before(recorder.servers, frames_topic(recorder.stream), source.sent)
+    archiver = disturbed(recorder, UNREADABLE, archive="archive")
+    archiver.await_line("ERROR .*that should head its next files is lost")
+    source.scans(5)
+    source.end()
+    assert "5 frames" in archiver.await_line(r"finished .* \(end\).*")[0]

@@ -1,0 +1,262 @@
+"""Kafka goes away, comes back, forgets: nothing is lost, doubled or reordered; what Kafka has lost is told."""
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from g3stream.contract.headers import FILES_TOPIC, Kind, frames_topic
+from g3stream.frames.decoder import split
+from testbed.child_process import free_port
+from testbed.kafka.broker import Broker
+from tests.support.injection.proxy import FarBroker, Proxy
+from tests.support.processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, scan
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One to kill, and to start again."""
+    with FarBroker(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> tuple[str, str]:
+    """Flags for clients that look every moment whether Kafka is back, not every ten seconds."""
+    path = tmp_path / "client.properties"
+    path.write_text("reconnect.backoff.max.ms=200\n")
+    return "--kafka-config", str(path)
+
+
+class Streaming:
+    """Frames of some 20 kB one after another, at some 4 MB/s, on one connection, until `finish`; then END."""
+
+    def __init__(self, sender: RawSender) -> None:
+        self.sent: list[bytes] = []
+        self._sender = sender
+        self._enough = threading.Event()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def finish(self) -> bytes:
+        """Send END; gives all the frames that were sent before it."""
+        self._enough.set()
+        assert self._ended.wait(SECONDS)
+        return b"".join(self.sent)
+
+    def _run(self) -> None:
+        with self._sender.accept() as connection:
+            while not self._enough.wait(0.005):  # the stream's rate
+                data = scan(len(self.sent), 20_000)
+                connection.sendall(data)
+                self.sent.append(data)
+            connection.sendall(flow(2))
+            self._ended.set()
+            connection.settimeout(None)
+            connection.recv(1)  # until ingest ends
+
+
+def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
+    """What this archive has told on g3.files."""
+    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
+    found = []
+    try:
+        _, end = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), SECONDS)
+        consumer.assign([TopicPartition(FILES_TOPIC, 0, 0)])
+        for _ in range(end):
+            [message] = consumer.consume(1, SECONDS)
+            value = message.value()
+            assert value
+            content = json.loads(value)
+            if content["group"] == f"{recorder.stream}.{archive}":
+                found.append(content)
+    finally:
+        consumer.close()
+    return found
+
+
+def assert_recorded_exactly(recorder: Recorder, sent: bytes) -> None:
+    """The files hold what was sent, frame for frame; an undisturbed archive made now has the same, byte for byte."""
+    recorded = b"".join(file.read_bytes() for file in recorder.files())
+    assert len(recorded) == len(sent)
+    assert recorded == sent
+    undisturbed = recorder.archiver("--time-per-file", "1", archive="undisturbed")
+    undisturbed.await_line(r"finished .* \(end\)")
+    assert recorder.tree() == recorder.tree("undisturbed")
+    files = {event["path"]: event["sha256"] for event in events(recorder) if event["event"] == "file"}
+    assert sorted(files) == [str(file.relative_to(recorder.data())) for file in recorder.files()]
+    assert len(files) > 3
+
+
+def assert_quiet(*programs: Program) -> None:
+    """None of them thinks that anything is lost or wrong, beyond that Kafka is away."""
+    for program in programs:
+        assert "LOST" not in program.log
+        assert "connection lost" not in program.log
+        # They say it every few seconds, and fold the rest.
+        assert len(program.times_of("WARNING|ERROR")) < 60
+
+
+def test_a_broker_that_is_killed_and_comes_back(
+    broker: Broker, stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
+) -> None:
+    with (
+        Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder,
+        RawSender() as sender,
+    ):
+        recorder.create_topic()
+        ingest = recorder.ingest(sender.port, *impatient)
+        archiver = recorder.archiver("--time-per-file", "1", *impatient)
+        streaming = Streaming(sender)
+        archiver.await_line("opened")
+        for _ in range(2):
+            time.sleep(dice.uniform(0.2, 1.5))
+            files = len(archiver.times_of("finished"))
+            broker.kill()
+            time.sleep(dice.uniform(0, 1))
+            broker.start()
+            archiver.await_line("finished", count=files + 1)
+        sent = streaming.finish()
+        archiver.await_line(r"finished .* \(end\)")
+        assert_quiet(ingest, archiver)
+        assert_recorded_exactly(recorder, sent)
+
+
+def test_connections_to_the_broker_that_are_cut_or_stall(
+    stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
+) -> None:
+    port = free_port()
+    with (
+        Proxy(port) as proxy,
+        Broker(tmp_path / "kafka", port, properties={"advertised.listeners": f"PLAINTEXT://{proxy.servers}"}),
+        Recorder(proxy.servers, stream, tmp_path) as recorder,
+        RawSender() as sender,
+    ):
+        recorder.create_topic()
+        ingest = recorder.ingest(sender.port, *impatient)
+        archiver = recorder.archiver("--time-per-file", "1", *impatient)
+        streaming = Streaming(sender)
+        archiver.await_line("opened")
+        for _ in range(8):
+            time.sleep(dice.uniform(0.1, 0.8))
+            if dice.random() < 0.6:
+                assert proxy.cut()
+            else:
+                proxy.stall()
+                time.sleep(dice.uniform(0.1, 1.5))
+                if dice.random() < 0.5:
+                    proxy.cut()
+                proxy.flow()
+        files = len(archiver.times_of("finished"))
+        archiver.await_line("finished", count=files + 2)
+        sent = streaming.finish()
+        archiver.await_line(r"finished .* \(end\)")
+        assert_quiet(ingest, archiver)
+        assert_recorded_exactly(recorder, sent)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "archiver-killed-too"])
+def test_a_broker_that_dies_while_a_file_is_being_finished(
+    broker: Broker, stream: str, tmp_path: Path, killed: bool, impatient: tuple[str, str]
+) -> None:
+    with (
+        Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder,
+        RawSender() as sender,
+    ):
+        recorder.create_topic()
+        recorder.ingest(sender.port, *impatient)
+        archiver = recorder.archiver(*impatient)
+        archiver.await_line("recording to")
+        # A file where the directory of the stream's files is to be: finishing stops there, its beginning committed.
+        now = int(time.time())
+        blocks = [recorder.data() / str(at)[:5] for at in {now, now + 100_000}]
+        for block in blocks:
+            block.touch()
+        with sender.accept() as connection:
+            connection.sendall(scan(0) + scan(1) + flow(2) + scan(2) + flow(2))
+            archiver.await_line("publishing .*still trying")
+            broker.kill()
+            for block in blocks:
+                block.unlink()
+            eventually(lambda: len(recorder.files()) == 1, "the file under its name, while Kafka is away")
+            first = recorder.files()[0]
+            written = first.stat()
+            if killed:
+                archiver.kill()
+            broker.start()
+            if killed:
+                archiver = recorder.archiver(*impatient)
+            archiver.await_line(r"finished .* \(end\)", count=2)
+    assert [file.read_bytes() for file in recorder.files()] == [scan(0) + scan(1), scan(2)]
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert "LOST" not in archiver.log
+
+
+def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        archiver = recorder.archiver()
+        with sender.accept() as connection:
+            connection.sendall(b"".join(scan(number) for number in range(10)))
+            eventually(lambda: recorder.committed() >= 10, "ten frames committed")
+            assert archiver.stop() == 0
+            at = recorder.committed()
+            connection.sendall(b"".join(scan(number) for number in range(10, 40)))
+            eventually(lambda: scan(39) in [value for _, _, value in recorder.records()], "all of them in the topic")
+            records = recorder.records()
+            topic = frames_topic(recorder.stream)
+            delete_before(recorder.servers, topic, at + 20)
+            archiver = recorder.archiver()
+            archiver.await_line(r"ERROR .*LOST")
+            connection.sendall(scan(40) + flow(2))
+            archiver.await_line(r"finished .* \(end\)")
+    frames = [data for file in recorder.files() for data in split(file.read_bytes())]
+    remained = [value for label, _, value in records[:at] + records[at + 20 :] if label.kind is Kind.FRAME]
+    assert frames == [*remained, scan(40)]
+    lost = [event for event in events(recorder) if event["event"] == "loss"]
+    assert sum(event["records"] for event in lost) == 20
+    assert all(event["since"] <= event["until"] for event in lost)
+    assert re.search(rf"offsets {at} to {at + 19}", archiver.log)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        ingest = recorder.ingest(sender.port)
+        archiver = recorder.archiver()
+        with sender.accept() as connection:
+            connection.sendall(b"".join(scan(number) for number in range(10)) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 10 frames")
+            connection.sendall(b"".join(scan(number) for number in range(10, 20)))
+            eventually(lambda: recorder.committed() >= 20, "the open file's frames committed")
+            before = recorder.tree()
+            if stopped:
+                assert archiver.stop() == 0
+            recorder.make_topic_anew()
+            if stopped:
+                archiver = recorder.archiver()
+            connection.sendall(b"".join(scan(number) for number in range(20, 25)) + flow(2))
+            archiver.await_line(r"finished .* \(end\)", count=1 if stopped else 2)
+            connection.sendall(scan(25) + flow(2))
+            archiver.await_line(r"finished .* \(end\)", count=2 if stopped else 3)
+        assert ingest.stop() == 0
+    after = recorder.tree()
+    assert {name: after.get(name) for name in before if name.endswith(".g3")} == {
+        name: data for name, data in before.items() if name.endswith(".g3")
+    }
+    frames = [data for file in recorder.files() for data in split(file.read_bytes())]
+    assert frames[:10] == [scan(number) for number in range(10)]
+    assert [data for data in frames if data in {scan(number) for number in range(20, 26)}] == [
+        scan(number) for number in range(20, 26)
+    ]
+    assert len(set(frames)) == len(frames)
+    assert "ERROR" in archiver.log

@@ -1,0 +1,138 @@
+"""The broker is some ms away, and the topic has seen many starts of ingest, as at any site after some weeks."""
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from archiver.core.sequence import EPOCHS_REMEMBERED
+from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.contract.producer_epoch import new_epoch
+from g3stream.frames.decoder import frame_type
+from testbed.child_process import free_port
+from testbed.kafka.broker import Broker
+from tests.support.archives import Source, all_committed, assert_same_tree
+from tests.support.injection.proxy import Proxy
+from tests.support.processes import SECONDS, Program, RawSender, Recorder, eventually, flow, numbers, scan
+
+STARTS = EPOCHS_REMEMBERED + 4
+
+
+@pytest.fixture(params=[5, 15], ids=["5ms", "15ms"])
+def far(request: pytest.FixtureRequest, stream: str, tmp_path: Path) -> Iterator[tuple[Recorder, Proxy]]:
+    """A recorder whose broker is so far away."""
+    port = free_port()
+    with (
+        Proxy(port, delay_ms=request.param) as proxy,
+        Broker(tmp_path / "kafka", port, properties={"advertised.listeners": f"PLAINTEXT://{proxy.servers}"}),
+        Recorder(proxy.servers, stream, tmp_path) as recorder,
+    ):
+        recorder.create_topic()
+        yield recorder, proxy
+
+
+def recorded(recorder: Recorder) -> list[int]:
+    """The frame_num of all recorded frames, in the order of the files' names."""
+    return [n for file in recorder.files() for n in numbers(file.read_bytes(), recorder.directory / "scratch.g3")]
+
+
+def assert_in_order(*programs: Program) -> None:
+    """Nothing was delivered out of order, nor taken for lost."""
+    for program in programs:
+        assert not re.search("Kafka's client|LOST|lies below", program.log)
+
+
+def test_an_archiver_that_is_restarted_goes_on_where_it_was(far: tuple[Recorder, Proxy]) -> None:
+    """librdkafka's late retry of a look-up, which had been replaced, had it read the topic from its first record."""
+    recorder, _ = far
+    source = Source(recorder.servers, recorder.stream)
+    for _ in range(STARTS):
+        source.restart()
+        source.scans(5)
+    archivers, offsets = [], []
+    for _ in range(6):
+        archivers.append(recorder.archiver())
+        source.scans(5)
+        eventually(lambda: all_committed(recorder, [source]), "all is committed")
+        time.sleep(0.7)  # a look-up is retried after 0.5 s: nothing else shows that it isn't
+        offsets.append(recorder.committed())
+        assert archivers[-1].stop() == 0
+    archivers.append(recorder.archiver())
+    source.end()
+    archivers[-1].await_line(r"finished .* \(end\)")
+    assert archivers[-1].stop() == 0
+    assert all(a <= b for a, b in pairwise(offsets))
+    assert_in_order(*archivers)
+    assert recorded(recorder) == list(range(source.frames))
+    recorder.archiver(archive="again").await_line(r"finished .* \(end\)")
+    assert_same_tree(recorder.tree("again"), recorder.tree())
+    assert recorder.command("verify").returncode == 0
+
+
+@pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
+def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Recorder, Proxy]) -> None:
+    """Its spool holds more epochs than an archiver remembers; when it has published them, it is killed, and publishes
+    them all again."""
+    recorder, proxy = far
+    sent = 0
+    with RawSender() as sender:
+        proxy.stall()
+        for start in range(STARTS):
+            ingest = recorder.ingest(sender.port)
+            with sender.accept() as connection:
+                connection.sendall(flow(1) + scan(sent) + scan(sent + 1))
+                sent += 2
+                ingest.await_line("first frame")
+                if start + 1 < STARTS:
+                    ingest.send(signal.SIGKILL)
+                    continue
+                archiver = recorder.archiver()
+                proxy.answers_lost_after = 1000 * STARTS
+                proxy.flow()
+                eventually(lambda: len(recorder.records()) >= 5 * STARTS, "all is published")
+                ingest.kill()
+        proxy.answers_lost_after = None
+        again = recorder.ingest(sender.port)
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(sent) + flow(2))
+            archiver.await_line(r"finished .* \(end\)", SECONDS)
+    assert again.stop() == 0
+    records = recorder.records()
+    assert len({label.epoch for label, _, _ in records}) == STARTS + 1
+    twice = len(records) - len({(label.epoch, label.seq) for label, _, _ in records})
+    assert twice > 4 * EPOCHS_REMEMBERED, "or nothing was published again"
+    assert sum(label.kind is Kind.FRAME for label, _, _ in records) > sent
+    assert_in_order(archiver)
+    assert recorded(recorder) == list(range(sent + 1))
+
+
+@pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
+def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Recorder, Proxy]) -> None:
+    """As MirrorMaker publishes with `exactly.once.source.support`: to read each once more took 0.5 s."""
+    recorder, _ = far
+    producer = Producer({"bootstrap.servers": recorder.servers, "transactional.id": recorder.stream})
+    producer.init_transactions(SECONDS)
+    archiver = recorder.archiver()
+    epoch, now = new_epoch(None, 0, 1), int(time.time() * 1000)
+    values = [(Kind.START, flow(1)), *((Kind.FRAME, scan(n)) for n in range(30)), (Kind.END, flow(2))]
+    for seq, (kind, value) in enumerate(values):
+        producer.begin_transaction()
+        label = Label(kind, epoch, seq, type=frame_type(value))
+        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
+        if seq == 20:  # Kafka has it, and its producer takes it back
+            assert producer.flush(SECONDS) == 0
+            producer.abort_transaction(SECONDS)
+            producer.begin_transaction()
+            producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
+        producer.commit_transaction(SECONDS)
+    archiver.await_line(r"finished .* \(end\)")
+    assert archiver.stop() == 0
+    assert "has no records at the offsets" not in archiver.log
+    assert_in_order(archiver)
+    assert recorded(recorder) == list(range(30))

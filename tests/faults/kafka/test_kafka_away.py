@@ -1,0 +1,160 @@
+"""Kafka is away while a stream runs at full speed: ingest reads on in little memory, and all of it arrives."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.kafka.message_headers import headers_of
+from tests.support.archives import Gate, Source, assert_same_tree, disturbed
+from tests.support.injection.proxy import FarBroker
+from tests.support.processes import SECONDS, Program, RawSender, Recorder, flow, scan
+
+FRAMES = 500
+FRAME_BYTES = 2_000_000
+ANONYMOUS_BYTES = 150e6
+STOP_SECONDS = 8.0
+"""It is 4 s on a machine that does nothing else; and was 10 to 20 s, or for ever."""
+
+
+class Memory(threading.Thread):
+    """The most anonymous memory that a process had, in bytes, asked for all the time."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self._status = Path(f"/proc/{program.pid}/status")
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                match = re.search(r"RssAnon:\s+(\d+) kB", self._status.read_text())
+            except OSError:
+                return  # it has ended
+            self.most = max(self.most, int(match[1]) * 1024 if match else 0)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
+    """All whole frames up to END, in order, as they come: time in ms, bytes."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(frames_topic(stream), 0, 0)])
+        parts: list[bytes] = []
+        while True:
+            message = consumer.poll(SECONDS)
+            assert message is not None
+            assert message.error() is None
+            label = Label.from_headers(headers_of(message))
+            if label.kind is Kind.END:
+                return
+            if label.kind is Kind.FRAME:
+                parts.append(message.value() or b"")
+                assert label.chunk[0] == len(parts), "each chunk once, in order"
+                if label.chunk[0] == label.chunk[1]:
+                    yield message.timestamp()[1], b"".join(parts)
+                    parts = []
+    finally:
+        consumer.close()
+
+
+def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestamps(
+    stream: str, tmp_path: Path
+) -> None:
+    broker = FarBroker(tmp_path / "kafka")  # which isn't running yet
+    frames = [scan(number, FRAME_BYTES) for number in range(FRAMES)]
+    sent: list[float] = []
+    with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, RawSender() as sender:
+        ingest = recorder.ingest(sender.port, "--spool-size", "2GiB")
+        memory = Memory(ingest)
+        with sender.accept() as connection:
+            for number, frame in enumerate(frames):
+                if number == FRAMES // 2:
+                    time.sleep(2)  # so that the times of receipt can be told from any other
+                sent.append(time.time())
+                connection.sendall(frame)
+            connection.sendall(flow(2))
+            ingest.await_line("END")
+            read_at = time.time()
+            took = read_at - sent[0] - 2
+            print(f"read {FRAMES * FRAME_BYTES / took / 1e6:.0f} MB/s with Kafka away")
+            with broker:
+                ingest.await_line("created the topic")
+                times = []
+                for number, (at, data) in enumerate(frames_to_end(broker.bootstrap_servers, stream)):
+                    assert data == frames[number]
+                    times.append(at / 1000)
+                assert ingest.stop() == 0
+                memory.stop()
+                ingest.await_line("everything received is published")
+    assert len(times) == FRAMES
+    assert times == sorted(times)
+    assert all(begun - 0.01 < at < read_at for begun, at in zip(sent, times, strict=True))
+    assert times[FRAMES // 2] - times[FRAMES // 2 - 1] > 1, "the pause is where it was"
+    print(f"at most {memory.most / 1e6:.0f} MB of anonymous memory")
+    assert memory.most < ANONYMOUS_BYTES
+
+
+def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stream: str, tmp_path: Path) -> None:
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        archiver = recorder.archiver()
+        source = Source(recorder.servers, stream)
+        source.start()
+        source.scans(20)
+        archiver.await_line("opened")
+        broker.kill()
+        time.sleep(1.5)  # each second it asks for a commit of what is durable
+        archiver.send(signal.SIGTERM)
+        assert archiver.exit_code(STOP_SECONDS) == 0
+        archiver.await_line("stopped; everything recorded is durable")
+
+
+NAMED = r"link .*\.g3$"
+"""The call that gives a file its name."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["fdatasync", NAMED, "watermarks g3.files"],
+    ids=["it is to commit", "it finishes a file", "it is taking a stream up"],
+)
+def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, tmp_path: Path, call: str) -> None:
+    """No connection is closed, so nobody knows yet. What was begun is done by the next archiver."""
+    with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
+        recorder.create_topic()
+        source, gate = Source(recorder.servers, stream), Gate(tmp_path)
+        source.start()
+        source.scans(20)
+        archiver = disturbed(recorder, gate.at(call), archive="archive")
+        if call == NAMED:
+            archiver.await_line("opened")
+            source.end()
+        archiver.await_line("^stopped_at: hold")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        gate.open()
+        archiver.send(signal.SIGTERM)
+        try:
+            assert archiver.exit_code(STOP_SECONDS) == 0
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        archiver = recorder.archiver()
+        if call != NAMED:
+            source.end()
+        archiver.await_line(r"finished .* \(end\)")
+        undisturbed = recorder.archiver(archive="undisturbed")
+        undisturbed.await_line(r"finished .* \(end\)")
+        assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))

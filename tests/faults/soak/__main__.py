@@ -1,0 +1,438 @@
+"""Random faults, one after another, for as long as is told; then: is everything there, once, and byte for byte?
+
+    make soak SOAK=30m
+
+Two senders, an ingest for each, two archivers that share the streams, and a broker of their own, all real processes.
+Each sender keeps what it has put on the wire. In the end an archiver that nothing has happened to records the same
+topics once more: names and SHA-256 of all files must be the same, and the frames in them those that were sent.
+
+The broker is 5 ms away, and ingest has been started more often before than an archiver remembers.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from g3stream.contract.headers import frames_topic
+from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
+from g3stream.frames.decoder import split
+from g3stream.service.arguments import seconds as seconds_flag
+from ingest.receive.record_builder import Reception
+from ingest.spool.spool import Spool
+from testbed.child_process import free_port
+from testbed.kafka.broker import Broker
+from tests.support.injection.proxy import Proxy
+from tests.support.processes import OUT_OF_ORDER, SECONDS, Program, RawSender, Recorder, eventually, flow, scan
+
+_PATIENCE_SECONDS = 120.0
+_SESSION_SECONDS = 6.0
+_SETTINGS = ("--time-per-file", "3", "--gap", "2")
+
+
+@dataclass
+class Connection:
+    """What a sender has sent on one connection: frames, by their digests, in order. cut: it may have ended before
+    all was read."""
+
+    sent: list[bytes] = field(default_factory=list)
+    cut: bool = True
+
+
+class Sender:
+    """Sends numbered frames of random sizes in random acquisitions, and keeps them, by connection."""
+
+    def __init__(self, seed: int) -> None:
+        self.connections: list[Connection] = []
+        self.raw = RawSender()
+        self._random = random.Random(seed)
+        self._over = threading.Event()
+        self._disturb: list[Callable[[socket.socket], None]] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def disturb(self, how: Callable[[socket.socket], None]) -> None:
+        """Do that between two frames of the current connection, or of the next."""
+        self._disturb.append(how)
+
+    def finish(self) -> None:
+        """Send an END, and return when ingest has read it: after that nothing is sent any more."""
+        self._over.set()
+        self._thread.join(_PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            raise SystemExit("a sender can't send its last frame: ingest doesn't read")
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                connection = self.raw.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                found = Connection()
+                self.connections.append(found)
+                try:
+                    self._send_all(connection, found)
+                except OSError:
+                    continue  # ingest, or the connection, has gone
+
+    def _send_all(self, connection: socket.socket, found: Connection) -> None:
+        while not self._over.is_set():
+            connection.sendall(flow(1))
+            for _ in range(self._random.randrange(1, 400)):
+                size = self._random.choices([0, 1000, 20_000, 100_000, 1_500_000], [20, 40, 80, 10, 1])[0]
+                data = scan(len(found.sent), size, connection=len(self.connections) - 1)
+                connection.sendall(data)
+                found.sent.append(_digest(data))
+                if self._disturb:
+                    self._disturb.pop()(connection)
+                if self._over.wait(self._random.expovariate(100)):
+                    break
+            connection.sendall(flow(2))
+        connection.shutdown(socket.SHUT_WR)
+        found.cut = bool(connection.recv(1))  # b"": ingest has read all, and closed
+
+
+class Soak:
+    """What runs, and what can happen to it. A fault is a method named `fault_…`."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.faults: Counter[str] = Counter()
+        self.programs: list[Program] = []
+        self._random = random.Random(seed)
+        port = free_port()
+        self._proxy = Proxy(port, delay_ms=5)
+        advertised = {"advertised.listeners": f"PLAINTEXT://{self._proxy.servers}"}
+        self._broker = Broker(directory / "kafka", port, properties=advertised)
+        self._broker.start()
+        self._streams = ["crate1slot2", "crate1slot3"]
+        self.recorder = Recorder(self._proxy.servers, "soak", directory)
+        for stream in self._streams:
+            self.recorder.create_topic(stream)
+            fill_spool(directory / "spool" / stream)
+        self.senders = {stream: Sender(seed + n) for n, stream in enumerate(self._streams)}
+        config = directory / "client.properties"
+        config.write_text(f"session.timeout.ms={int(_SESSION_SECONDS * 1000)}")
+        self._quick = ("--kafka-config", str(config))
+        self._ingests = {stream: self._ingest(stream) for stream in self._streams}
+        self._archivers = {name: self._archiver(name) for name in ("a", "b")}
+
+    def hurt(self, until: float) -> None:
+        """One fault after another until that time (time.monotonic())."""
+        kinds = [name for name in dir(self) if name.startswith("fault_")]
+        while time.monotonic() < until:
+            name = self._random.choice(kinds)
+            print(f"{time.strftime('%H:%M:%S')} {name.removeprefix('fault_')}", flush=True)
+            getattr(self, name)()
+            self.faults[name.removeprefix("fault_").replace("_", " ")] += 1
+            time.sleep(self._random.uniform(0.2, 2))  # whatever goes on meanwhile
+
+    def come_to_rest(self) -> None:
+        """All is sent, published and archived; then an undisturbed archiver does it all again."""
+        for sender in self.senders.values():
+            sender.finish()
+            sender.raw.__exit__(None, None, None)
+        for stream in self._streams:
+            eventually(partial(self._is_published, stream), "an empty spool", _PATIENCE_SECONDS)
+        self._archivers["untouched"] = self._archiver("untouched", archive="untouched")
+        for archive in ("untouched", "archive"):
+            eventually(partial(self._is_done, archive), f"{archive} complete", _PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        """End everything."""
+        for program in (*self._ingests.values(), *self._archivers.values()):
+            program.kill()
+        self._broker.kill()
+        self._proxy.__exit__(None, None, None)
+
+    # Faults
+
+    def fault_archiver_killed(self) -> None:
+        name = self._any_archiver()
+        self._archivers[name].kill()
+        self._archivers[name] = self._archiver(name)
+
+    def fault_archiver_killed_and_away(self) -> None:
+        name = self._any_archiver()
+        self._archivers[name].kill()
+        time.sleep(self._random.uniform(0, _SESSION_SECONDS + 3))
+        self._archivers[name] = self._archiver(name)
+
+    def fault_archiver_stopped(self) -> None:
+        name = self._any_archiver()
+        _stop(self._archivers[name], "recording to")
+        self._archivers[name] = self._archiver(name)
+
+    def fault_archiver_frozen(self) -> None:
+        program = self._archivers[self._any_archiver()]
+        program.send(signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.1, _SESSION_SECONDS + 3))
+        program.send(signal.SIGCONT)
+
+    def fault_partial_damaged(self) -> None:
+        for program in self._archivers.values():
+            program.kill()
+        partials = [p for s in self._streams for p in (self.recorder.data() / ".archiver" / s).glob("*_*")]
+        for path in partials:
+            how = self._random.choice(["flipped", "cut", "deleted", "longer"])
+            size = path.stat().st_size
+            if path.stat().st_nlink > 1:
+                continue  # it is the finished file already
+            if how == "deleted":
+                path.unlink()
+            elif how == "longer":
+                os.truncate(path, size + 100)
+            elif size and how == "cut":
+                os.truncate(path, self._random.randrange(size))
+            elif size:
+                with path.open("r+b") as file:
+                    at = self._random.randrange(size)
+                    file.seek(at)
+                    byte = file.read(1)[0]
+                    file.seek(at)
+                    file.write(bytes([byte ^ 1 << self._random.randrange(8)]))
+        self._archivers = {name: self._archiver(name) for name in self._archivers}
+
+    def fault_ingest_killed(self) -> None:
+        stream = self._random.choice(self._streams)
+        self._ingests[stream].kill()
+        self._ingests[stream] = self._ingest(stream)
+
+    def fault_ingest_stopped(self) -> None:
+        stream = self._random.choice(self._streams)
+        _stop(self._ingests[stream], "to Kafka at")
+        self._ingests[stream] = self._ingest(stream)
+
+    def fault_broker_killed(self) -> None:
+        self._broker.kill()
+        time.sleep(self._random.uniform(0, 5))
+        self._broker.start()
+
+    def fault_broker_restarted(self) -> None:
+        self._broker.stop()
+        self._broker.start()
+
+    def fault_broker_frozen(self) -> None:
+        pid = self._broker.pid
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.1, 8))
+        os.kill(pid, signal.SIGCONT)
+
+    def fault_all_killed_at_once(self) -> None:
+        for program in (*self._ingests.values(), *self._archivers.values()):
+            program.kill()
+        self._broker.kill()
+        self._broker.start()
+        self._ingests = {stream: self._ingest(stream) for stream in self._streams}
+        self._archivers = {name: self._archiver(name) for name in self._archivers}
+
+    def fault_connection_reset(self) -> None:
+        self._disturb(lambda connection: connection.close())
+
+    def fault_garbage_sent(self) -> None:
+        garbage = self._random.randbytes(1000)
+        self._disturb(lambda connection: connection.sendall(b"\x02" + garbage))
+
+    def fault_bad_crc_sent(self) -> None:
+        bad = bytearray(scan(0, 1000))
+        bad[-1] ^= 1
+        self._disturb(lambda connection: connection.sendall(bad))
+
+    # What goes on
+
+    def _disturb(self, how: Callable[[socket.socket], None]) -> None:
+        self.senders[self._random.choice(self._streams)].disturb(how)
+
+    def _any_archiver(self) -> str:
+        return self._random.choice(sorted(self._archivers))
+
+    def _ingest(self, stream: str) -> Program:
+        port = str(self.senders[stream].raw.port)
+        spool = str(self.recorder.directory / "spool")
+        return self._start(
+            "ingest", "--stream", stream, "--address", "127.0.0.1", "--port", port, "--spool-dir", spool
+        )
+
+    def _archiver(self, name: str, archive: str = "archive") -> Program:
+        data = str(self.recorder.data(archive))
+        return self._start(
+            "archiver", "--data-dir", data, "--group", archive, "--instance-id", name, *_SETTINGS, *self._quick
+        )
+
+    def _start(self, module: str, *arguments: str) -> Program:
+        program = self.recorder.start(module, *arguments)
+        self.programs.append(program)
+        return program
+
+    def _is_published(self, stream: str) -> bool:
+        """Stop its ingest, and see whether all is published; if not, start it again for that."""
+        ingest = self._ingests[stream]
+        _stop(ingest, "to Kafka at")
+        if "everything received is published" in ingest.log:
+            return True
+        self._ingests[stream] = self._ingest(stream)
+        time.sleep(2)  # to publish
+        return False
+
+    def _is_done(self, archive: str) -> bool:
+        """Whether all of the topics is committed, and no file is open."""
+        consumer = Consumer({"bootstrap.servers": self.recorder.servers, "group.id": archive})
+        try:
+            partitions = [TopicPartition(frames_topic(stream), 0) for stream in self._streams]
+            committed = [found.offset for found in consumer.committed(partitions, SECONDS)]
+            ends = [consumer.get_watermark_offsets(partition, SECONDS)[1] for partition in partitions]
+        finally:
+            consumer.close()
+        partials = [p for s in self._streams for p in (self.recorder.data(archive) / ".archiver" / s).glob("*_*")]
+        return committed == ends and not partials
+
+
+def _stop(program: Program, started: str) -> None:
+    program.await_line(started, _PATIENCE_SECONDS)  # from then on it minds signals
+    code = program.stop()
+    if code != 0:
+        raise SystemExit(f"{program.name} was told to stop, and exited with {code}:\n{program.log}")
+
+
+def fill_spool(directory: Path, epochs: int = 40, records: int = 50) -> None:
+    """Leave what so many starts of ingest have spooled for a Kafka that was away: records without frames."""
+    now_ms = time.time_ns() // 1_000_000
+    for _ in range(epochs):
+        with Spool(directory, 1 << 30) as spool:
+            previous = spool.prev[0] if spool.prev else None
+            epoch = new_epoch(previous, now_ms, secrets.randbits(RANDOM_BITS))
+            of_epoch = Reception(epoch, spool.prev, spool.unclean)
+            spool.append([of_epoch.started(now_ms), *(of_epoch.quiet(now_ms) for _ in range(records))])
+
+
+@dataclass
+class Outcome:
+    """Frames sent, recorded, and: left unread in the socket of a killed connection; lost; doubled; recorded and never
+    sent. Records delivered out of order (each was asked for again). Files, and those that differ from an undisturbed
+    archive's. Programs that ended in a traceback."""
+
+    sent: int = 0
+    recorded: int = 0
+    unread: int = 0
+    lost: int = 0
+    doubled: int = 0
+    foreign: int = 0
+    misdelivered: int = 0
+    files: int = 0
+    tracebacks: int = 0
+    different: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept."""
+        broken = self.lost or self.doubled or self.foreign or self.misdelivered or self.different or self.tracebacks
+        return not broken and self.recorded > 0
+
+
+def judge(soak: Soak) -> Outcome:
+    """Compare what was sent with what was recorded, and the archive with an undisturbed one."""
+    outcome = Outcome(tracebacks=sum("Traceback" in program.log for program in soak.programs))
+    outcome.misdelivered = sum(len(program.times_of(OUT_OF_ORDER)) for program in soak.programs)
+    recorder = soak.recorder
+    trees = [_digests(recorder.data(archive)) for archive in ("archive", "untouched")]
+    outcome.files = len(trees[1])
+    outcome.different = sorted(name for name, _ in trees[0].items() ^ trees[1].items())
+    for stream, sender in soak.senders.items():
+        files = sorted(recorder.data().glob(f"*/{stream}/*.g3"), key=_start_and_number)
+        frames = [_digest(frame) for file in files for frame in split(file.read_bytes())]
+        counted = Counter(frames)
+        outcome.recorded += len(frames)
+        outcome.doubled += sum(count - 1 for count in counted.values())
+        for connection in sender.connections:
+            outcome.sent += len(connection.sent)
+            there = [frame in counted for frame in connection.sent]
+            whole = there.index(False) if False in there else len(there)
+            # Behind the last frame that ingest had read when it, or the connection, was killed, all may be missing.
+            if connection.cut and not any(there[whole:]):
+                outcome.unread += len(there) - whole
+            else:
+                outcome.lost += there.count(False)
+        sent = [frame for connection in sender.connections for frame in connection.sent]
+        place = {frame: at for at, frame in enumerate(sent)}
+        places = [place[frame] for frame in frames if frame in place]
+        outcome.foreign += len(frames) - len(places)
+        outcome.different += [f"{stream}: the order of its frames"] if places != sorted(places) else []
+    return outcome
+
+
+def _digests(data: Path) -> dict[str, str]:
+    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in data.glob("*/*/*.g3")}
+
+
+def _digest(frame: bytes) -> bytes:
+    return hashlib.sha256(frame).digest()
+
+
+def _start_and_number(file: Path) -> tuple[str, int]:
+    start, _, number = file.stem.rpartition("_")
+    return start, int(number)
+
+
+@contextmanager
+def soaked(directory: Path, seed: int, seconds: float) -> Iterator[tuple[Soak, Outcome]]:
+    """The whole of it."""
+    soak = Soak(directory, seed)
+    try:
+        soak.hurt(time.monotonic() + seconds)
+        soak.come_to_rest()
+        yield soak, judge(soak)
+    finally:
+        soak.close()
+
+
+def main() -> int:
+    """As the module says; 0 if every promise was kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--for", dest="seconds", type=_duration, default="5m", help="how long, as 90s, 30m or 8h")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="to do it again")
+    options = parser.parse_args()
+    print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
+    directory = Path(tempfile.mkdtemp(prefix="soak-"))
+    with soaked(directory, options.seed, options.seconds) as (soak, outcome):
+        table = Table(title=f"seed {options.seed}, {options.seconds:g} s")
+        table.add_column("fault")
+        table.add_column("times", justify="right")
+        for fault, count in sorted(soak.faults.items()):
+            table.add_row(fault, str(count))
+        table.add_section()
+        for what, value in vars(outcome).items():
+            table.add_row(what, str(value if isinstance(value, int) else len(value)))
+        Console().print(table)
+    if outcome.good:
+        return 0
+    for program in soak.programs:
+        (directory / f"{program.name}-{program.pid}.log").write_text(program.log)
+    print(f"NOT KEPT; everything lies in {directory}; differences: {outcome.different[:20]}")
+    return 1
+
+
+def _duration(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    return seconds_flag(text[:-1]) * units[text[-1]] if text[-1:] in units else seconds_flag(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""No commit of a stream lies below its last one, whoever asks for it: on a real broker."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka import Consumer, KafkaException
+
+from archiver.kafka.offset_commits import Commit, Commits
+from g3stream.service.cancellation import Abandoned
+from tests.support.processes import SECONDS, Recorder, committed
+
+
+class Committing:
+    """Commits of one stream's group, carried out as the archiver's loop does."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.commits = Commits()
+        self.stream = recorder.stream
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": recorder.servers,
+                "group.id": f"{recorder.stream}.archive",
+                "enable.auto.commit": False,
+                "on_commit": self.commits.answered,
+            }
+        )
+
+    def commit(self, offset: int) -> None:
+        """Ask for it on another thread; raises what that raises."""
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(self.commits.commit, [self.at(offset)])
+            while not done.done():
+                self.commits.begin(self.consumer)
+                self.consumer.poll(0.05)
+            done.result()
+
+    def at(self, offset: int) -> Commit:
+        """That commit."""
+        return Commit(self.stream, offset, "", Abandoned())
+
+
+@pytest.fixture
+def committing(recorder: Recorder) -> Iterator[Committing]:
+    recorder.create_topic()
+    made = Committing(recorder)
+    yield made
+    made.consumer.close()
+
+
+def test_a_commit_below_the_last_one_is_not_made(recorder: Recorder, committing: Committing) -> None:
+    committing.commits.assigned(recorder.stream, 100)
+    committing.commit(100)
+    committing.commit(120)
+    with pytest.raises(KafkaException, match="offset 119 lies below 120"):
+        committing.commit(119)
+    with pytest.raises(KafkaException, match="offset 28 lies below 120"):
+        committing.commits.now(committing.consumer, [committing.at(28)], SECONDS)
+    assert recorder.committed() == 120
+
+
+def test_a_topic_made_anew_begins_again(recorder: Recorder, committing: Committing) -> None:
+    committing.commits.assigned(recorder.stream, None)
+    committing.commit(50)
+    committing.commits.reset(recorder.stream, 150)  # retention was faster
+    with pytest.raises(KafkaException, match="lies below"):
+        committing.commit(3)
+    committing.commits.reset(recorder.stream, 0)
+    committing.commit(3)
+    assert committed(recorder.servers, f"{recorder.stream}.archive", recorder.stream) == [3]
+
+
+def test_at_a_stop_the_others_are_committed(recorder: Recorder, committing: Committing) -> None:
+    """One that must not be keeps no other from it."""
+    other = f"{recorder.stream[:50]}-2"
+    recorder.create_topic(other)
+    committing.commits.assigned(recorder.stream, 100)
+    committing.commits.assigned(other, 5)
+    wanted = [committing.at(28), Commit(other, 7, "", Abandoned())]
+    with pytest.raises(KafkaException, match="offset 28 lies below 100"):
+        committing.commits.now(committing.consumer, wanted, SECONDS)
+    assert committed(recorder.servers, f"{recorder.stream}.archive", recorder.stream, other) == [-1, 7]
+
+
+def test_a_commit_of_the_former_topic_that_is_answered_late_keeps_none_of_the_new_one_from_being_made(
+    recorder: Recorder, committing: Committing
+) -> None:
+    """It was on its way when the topic was made anew."""
+    committing.commits.assigned(recorder.stream, None)
+    committing.commits.reset(recorder.stream, 0)
+    committing.commit(2132)
+    committing.commit(3)
+    with pytest.raises(KafkaException, match="offset 2 lies below 3"):
+        committing.commit(2)
+    assert recorder.committed() == 3

@@ -1,0 +1,163 @@
+"""What an operator is told at 3 a.m.: which files there are, what is missing, and how each stream is now."""
+
+import json
+import re
+import time
+from concurrent.futures import wait
+from typing import Any
+
+from confluent_kafka import Producer
+
+from g3stream.contract.headers import Kind, Label, frames_topic
+from tests.support.commands import archiver
+from tests.support.processes import SECONDS, RawSender, Recorder, admin_client, eventually, flow, scan
+
+SCAN = ord("S")
+SECOND = "--time-per-file", "1"
+
+
+def group(recorder: Recorder, archive: str = "archive") -> tuple[str, str]:
+    return "--group", f"{recorder.stream}.{archive}"
+
+
+def listed(recorder: Recorder, command: str, *arguments: str) -> list[dict[str, Any]]:
+    """What a command says with --json."""
+    done = archiver(recorder, command, "--json", *group(recorder), "--stream", recorder.stream, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def status(recorder: Recorder) -> dict[str, Any]:
+    """The stream's."""
+    (found,) = listed(recorder, "status")
+    return found
+
+
+def test_files_and_status_tell_what_was_recorded_and_how_it_is_now(recorder: Recorder) -> None:
+    unknown = archiver(recorder, "status", "--stream", recorder.stream)
+    assert unknown.returncode == 0
+    assert "it has no topic" in unknown.stdout
+    recorder.create_topic()
+    assert status(recorder)["problem"] == "not recorded by this group"
+    nothing = archiver(recorder, "files", *group(recorder))
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "has finished no file" in nothing.stderr
+    before = time.time()
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        recording = recorder.archiver(*SECOND)
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0, session_id=7) + scan(3, session_id=7))
+            recording.await_line("opened")
+            time.sleep(1.1)  # the next record belongs into the next file
+            connection.sendall(scan(4, session_id=7) + flow(2))
+            recording.await_line(r"finished .* \(end\)")
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            eventually(lambda: status(recorder)["lag"] <= 3, "it keeps up, but for one quiet each second")
+            idle = status(recorder)
+            assert (idle["problem"], idle["file"]) == (None, None)
+            assert idle["fact"] in ("end", "quiet")
+            connection.sendall(flow(1) + scan(5, session_id=7))
+            opened = recording.await_line(r"opened (\S+)", count=3)[1]
+            eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")
+            recording.kill()
+            more = scan(6, session_id=7)
+            connection.sendall(more)
+            eventually(lambda: more in [value for _, _, value in recorder.records()], "a frame more")
+            behind = status(recorder)
+            assert (behind["file"], behind["file_bytes"]) == (opened, len(scan(5, session_id=7)))
+            assert behind["lag"] >= 1
+            assert behind["lag_since"] <= behind["last_record"]
+            assert (
+                before
+                < time.mktime(time.strptime(behind["last_record"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + 1
+            )
+            shown = archiver(recorder, "status", *group(recorder), "--stream", recorder.stream).stdout
+            assert opened in shown
+            assert re.search(rf"  \d+, \d+(\.\d)? s  {opened}", shown), shown
+    (acquisition,) = listed(recorder, "files")
+    assert [file["path"] for file in acquisition["files"]] == [
+        str(path.relative_to(recorder.data())) for path in recorder.files()
+    ]
+    assert [(file["frames"], file["missing"], file["why"]) for file in acquisition["files"]] == [
+        (2, 2, "time"),
+        (1, 0, "end"),
+    ]
+    assert acquisition["bytes"] == sum(path.stat().st_size for path in recorder.files())
+    assert (acquisition["over"], acquisition["lost_records"]) == (True, 0)
+    assert listed(recorder, "files", "--until", "-2h") == []
+    assert listed(recorder, "files", "--since", "-2h") == [acquisition]
+    table = archiver(recorder, "files", *group(recorder)).stdout.splitlines()
+    assert (
+        table[-1]
+        == f"1 acquisition, 2 files, {acquisition['bytes'] / 1000:.1f} kB, 3 frames, 2 missing, nothing lost"
+    )
+    assert len(table) == 5, "the head, the acquisition, two files, the sums"
+
+
+def files_listed(recorder: Recorder) -> list[dict[str, Any]]:
+    """The files of all acquisitions."""
+    return [file for found in listed(recorder, "files") for file in found.get("files", [])]
+
+
+def test_a_loss_is_shown_with_its_file_and_no_group_is_made_by_looking(recorder: Recorder) -> None:
+    recorder.create_topic()
+    with RawSender() as sender:
+        ingest, recording = recorder.ingest(sender.port), recorder.archiver()
+        with sender.accept() as connection:
+            connection.sendall(flow(1) + scan(0))
+            recording.await_line("opened")
+            ingest.kill()  # before it sees that the connection is closed
+        for file in (recorder.directory / "spool").rglob("*"):
+            if file.is_file():
+                file.unlink()
+        recorder.ingest(sender.port)
+        recording.await_line("LOST")
+        # Until both are told, either stands alone.
+        eventually(lambda: any(file["losses"] for file in files_listed(recorder)), "the file and its loss told")
+    (acquisition,) = listed(recorder, "files")
+    (file,) = acquisition["files"]
+    (loss,) = file["losses"]
+    assert "a tail may be lost" in loss["what"]
+    assert (loss["records"], acquisition["lost_records"]) == (None, None)
+    table = archiver(recorder, "files", *group(recorder)).stdout.splitlines()
+    assert "LOST" in table[2]
+    assert loss["what"] in table[2]
+    assert table[-1].endswith("LOST: ? records, 1 time")
+    archiver(recorder, "status", "--group", f"{recorder.stream}.nobody")
+    admin = admin_client(recorder.servers)
+    groups = [found.group_id for found in admin.list_consumer_groups().result().valid]
+    assert f"{recorder.stream}.nobody" not in groups
+
+
+def test_forty_streams_are_shown_at_once(recorder: Recorder) -> None:
+    """With 4 s of frames each since the last fact: they are read back together."""
+    streams = [f"{recorder.stream}-{n}" for n in range(40)]
+    for stream in streams:
+        recorder.create_topic(stream)
+    now = round(time.time() * 1000)
+    producer = Producer({"bootstrap.servers": recorder.servers, "linger.ms": 5})
+    for stream in streams:
+        for seq in range(400):
+            label = Label(
+                Kind.FRAME if seq else Kind.CONNECTED, "a" * 16, seq, SCAN, why=None if seq else "smurf:4536"
+            )
+            headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+            at = now - 4000 + 10 * seq
+            producer.produce(frames_topic(stream), bytes(2000), headers=headers, partition=0, timestamp=at)
+        producer.poll(0)
+    assert producer.flush(SECONDS) == 0
+    try:
+        begun = time.monotonic()
+        done = archiver(recorder, "status", *(word for stream in streams for word in ("--stream", stream)))
+        seconds = time.monotonic() - begun
+    finally:
+        admin = admin_client(recorder.servers)
+        wait([*admin.delete_topics([frames_topic(stream) for stream in streams]).values()])
+    rows = done.stdout.splitlines()[1:]
+    assert len(rows) == 40
+    assert all(
+        re.search(r"connected, \d+(\.\d)? s ago: smurf:4536 .*not recorded by this group", row) for row in rows
+    )
+    print(f"{seconds:.2f} s")
+    assert seconds < 5

@@ -1,0 +1,1 @@
+"""What tests share: programs run as processes, frames, archives, brokers."""

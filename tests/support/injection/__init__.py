@@ -1,0 +1,1 @@
+"""Fault injection: proxies, stopped system calls, stepped clocks, file systems that behave like others."""

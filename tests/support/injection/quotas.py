@@ -1,0 +1,16 @@
+"""Kafka's client quotas, set as an operator does: with Kafka's own tool."""
+
+import subprocess
+
+from testbed.kafka.distribution import installation
+
+_SECONDS = 60.0
+
+
+def set_default_quota(servers: str, name: str, bytes_per_second: int) -> None:
+    """What every client of that broker may do, each by its client.id."""
+    arguments = ("--bootstrap-server", servers, "--alter", "--entity-type", "clients", "--entity-default")
+    setting = ("--add-config", f"{name}={bytes_per_second}")
+    command = installation().command("kafka.admin.ConfigCommand", *arguments, *setting)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

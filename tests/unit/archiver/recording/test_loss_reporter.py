@@ -1,0 +1,97 @@
+"""Losses in a row are told together, and each counts once, whatever is committed, fails or is killed in between."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.core.events import FirstLoss, RecordsLost, decode, encode
+from archiver.core.sequence import Cause
+from archiver.event_counters import Told
+from archiver.recording.loss_reporter import together
+
+STREAM = "crate1slot2"
+NOW = 1_546_344_000_000
+
+
+def lost(number: int, at: int, cause: Cause = Cause.MISSING, records: int | None = 2) -> RecordsLost:
+    """The number-th loss of a stream, which shows at that time, in ms from NOW."""
+    return RecordsLost("archiver", STREAM, records, f"a:{number}", 10 * number, NOW + at - 5, NOW + at, "host", cause)
+
+
+@st.composite
+def losses(draw: st.DrawFn) -> list[RecordsLost]:
+    """Of several causes, at times that may go back."""
+    found = []
+    at = 0
+    for number in range(draw(st.integers(0, 30))):
+        at += draw(st.sampled_from([0, 10, 1000, 59_000, 60_001, -3000]))
+        cause, records = draw(st.sampled_from([(Cause.MISSING, 2), (Cause.MISSING, None), (Cause.SPOOL, None)]))
+        found.append(lost(number, at, cause, records))
+    return found
+
+
+def test_one_loss_is_told_as_ever() -> None:
+    assert together([lost(0, 0)]) == [lost(0, 0)]
+    assert together([]) == []
+
+
+def test_losses_in_a_row_are_one_event_with_the_key_of_the_first() -> None:
+    [event] = together([lost(n, 10 * n) for n in range(20_000) if 10 * n < 60_000])
+    assert (event.times, event.records, event.key) == (6000, 12_000, lost(0, 0).key)
+    assert (event.since, event.until, event.offset) == (NOW - 5, NOW + 59_990, 59_990)
+    assert event.first == FirstLoss(0, NOW, "a:0")
+    assert event.what == "6000 losses, from a:0 to a:5999"
+    assert decode(encode(event)) == event
+
+
+def test_what_is_of_another_cause_or_a_minute_later_is_told_apart() -> None:
+    apart = [
+        lost(0, 0),
+        lost(1, 10, Cause.INCOMPLETE),
+        lost(2, 20, Cause.INCOMPLETE, None),
+        lost(3, 60_021, Cause.INCOMPLETE, None),
+        lost(4, 0, Cause.INCOMPLETE, None),
+    ]
+    assert together(apart) == apart
+
+
+def test_an_event_of_before_is_read() -> None:
+    old = b'{"event":"loss","group":"g","stream":"s","records":1,"what":"x","offset":1,"since":null,"until":1,'
+    event = decode(old + b'"host":"h"}')
+    assert isinstance(event, RecordsLost)
+    assert (event.times, event.first) == (1, None)
+
+
+def test_an_event_begins_at_the_same_losses_wherever_the_one_before_began() -> None:
+    """Told to the end, and killed before that was committed: then a commit is made in the midst of it."""
+    found = [lost(n, 20_000 * n) for n in range(9)]
+    killed = {event.key: event for event in together(found)}
+    again = {event.key: event for event in (*together(found[:2]), *together(found[2:]))}
+    assert sum(event.times for event in (killed | again).values()) == len(found)
+
+
+@given(losses(), st.data())
+def test_each_counts_once_through_kills_and_commits_that_fail(
+    found: Sequence[RecordsLost], data: st.DataObject
+) -> None:
+    """Of each key the last event counts; and so does what an archiver that isn't killed counts of itself."""
+    last: dict[str, RecordsLost] = {}
+    told = Told()
+    killed = False
+    committed = read = 0
+    while committed < len(found):
+        read = data.draw(st.integers(max(read, committed + 1), len(found)), label="read")
+        for event in together(found[committed:read]):
+            last[event.key] = event
+            told.told(event)
+        what = data.draw(st.sampled_from(["committed", "failed", "killed"]), label="what")
+        if what == "committed":
+            committed = read
+        elif what == "killed":
+            read, killed = 0, True
+    assert sum(event.times for event in last.values()) == len(found)
+    assert sum(event.records or 0 for event in last.values()) == sum(loss.records or 0 for loss in found)
+    if not killed:
+        assert sum(told.losses.values()) == len(found)
+        assert sum(told.lost_records.values()) == sum(loss.records or 0 for loss in found)

@@ -1,0 +1,376 @@
+"""Wherever the topic was cut, and whatever is asked for: what is rebuilt is what was recorded, or it isn't there.
+
+`Telling` is a live archive that tells of its files as a real one does; the pure rebuilding is given its log, or what
+retention has left of that.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import google_crc32c
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archiver.archive.location import Location
+from archiver.core.catalog import recent
+from archiver.core.checkpoint import Checkpoint, Place, RecordId
+from archiver.core.events import FileFinished
+from archiver.core.paths import NameFormat
+from archiver.core.segmentation import Settings, Why, closes
+from archiver.core.sequence import Record, first_whole
+from archiver.replay.rebuilder import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted
+from archiver.replay.topic_ranges import starts
+from archiver.segments.carry import Carry
+from g3stream.contract.headers import Kind, Label
+from g3stream.frames.decoder import FRAME_TYPES
+from tests.unit.archiver.core.test_segmentation_properties import (
+    FORWARD,
+    NOON,
+    SETTINGS,
+    STREAM,
+    MemoryArchive,
+    archived,
+    quick,
+    wild_logs,
+)
+from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
+
+LOGS = wild_logs().flatmap(killed_ingests)
+FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
+AS_RECORDED = Choice()
+BOUNDARIES = set(Why) - {Why.TIME}
+
+
+class Telling(MemoryArchive):
+    """Its events are in `told`."""
+
+    def __init__(self, log: Sequence[Message], chosen: Settings) -> None:
+        super().__init__()
+        self.told: list[FileFinished] = []
+        self._ids: list[RecordId] = []
+        self._brought: dict[bytes, tuple[int, int]] = {}  # by value: its type, and the offset of its record
+        for at, message in enumerate(log):
+            self.take(message, at, chosen)
+
+    def take(self, message: Message, offset: int, chosen: Settings) -> None:
+        record = self.seen.whole(*message, offset)
+        if not record:
+            return
+        why = closes(self.state, record.label, record.time)
+        if why:
+            opened, before = self.open, self.state
+            self.finish(why)
+            assert opened
+            assert before.acquisition
+            self._tell(why, record, before.acquisition.id, before.acquisition.start, before.acquisition.settings)
+        was, count = self.open, len(self.open.frames) if self.open else 0
+        self.step(record, chosen)
+        if self.open is not was:
+            self._ids, count = [], 0
+        if self.open and len(self.open.frames) > count:
+            self._ids.append(_id(record))
+            assert record.label.type is not None
+            self._brought[b"".join(record.value)] = record.label.type, record.offset
+
+    def _tell(self, why: Why, closing: Record, acquisition_id: str, start: int, chosen: Settings) -> None:
+        file = self.files[-1]
+        data = file.bytes
+        event = FileFinished(
+            group="g",
+            stream=STREAM,
+            path=file.path,
+            number=len(self.files),
+            id=acquisition_id,
+            start=start,
+            suffix=self.state.names.number,
+            settings=chosen,
+            why=why,
+            frames=len(file.frames),
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            carry=tuple(self._brought[value][0] for value in file.head),
+            first=self._ids[0],
+            last=self._ids[-1],
+            closing=_id(closing),
+            offset=self.seen.safe_offset(closing.offset),
+            checkpoint=Checkpoint(
+                self.state,
+                self.seen.epochs(),
+                len(self.files),
+                {code: self._place(self.carried[code]) for code in self.state.carry},
+            ),
+            host="here",
+        )
+        self.told.append(event)
+
+    def _place(self, value: bytes) -> Place:
+        crc = google_crc32c.value(value)
+        return Place("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
+
+    @property
+    def open_first(self) -> tuple[str, int] | None:
+        """The first record of the open file, if there is one."""
+        return (self._ids[0].epoch, self._ids[0].seq) if self.open else None
+
+    def acquisitions(self) -> list[list[FileFinished]]:
+        """Those that have ended, with their files."""
+        found: list[list[FileFinished]] = [[]]
+        for event in self.told:
+            found[-1].append(event)
+            if event.why is not Why.TIME:
+                found.append([])
+        return found[:-1]
+
+
+def _id(record: Record) -> RecordId:
+    label = record.label
+    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)
+
+
+@dataclass
+class MemoryContent:
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+    def write(self, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            self.data += part
+
+
+class MemoryTarget:
+    """disk: what was finished, by path, unless it isn't what was told; changed: the paths of that. left_out: why."""
+
+    def __init__(self) -> None:
+        self.left_out: list[str] = []
+        self.disk: dict[str, bytes] = {}
+        self.changed: list[str] = []
+
+    def begin(self, stream: str, path: str, first: int) -> Content:
+        del stream, path, first
+        return MemoryContent()
+
+    def finish(self, file: Rebuilt) -> None:
+        assert isinstance(file.content, MemoryContent)
+        data = bytes(file.content.data)
+        if file.told and file.told.sha256 != hashlib.sha256(data).hexdigest():
+            self.changed.append(file.path)
+        else:
+            assert file.path not in self.disk
+            self.disk[file.path] = data
+
+    def drop(self, file: Rebuilt) -> None:
+        del file
+
+
+def rebuild(
+    log: Sequence[Message],
+    told: Sequence[FileFinished],
+    wanted: Wanted,
+    newest: Settings,
+    cut: int = 0,
+    told_until: int = 0,
+    choice: Choice = AS_RECORDED,
+    open_first: tuple[str, int] | None = None,
+) -> MemoryTarget:
+    """What comes of the log from the offset `cut` on."""
+    target = MemoryTarget()
+
+    def fetch(offset: int) -> tuple[bytes, ...]:
+        return first_whole((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
+
+    def load(places: Mapping[int, Place]) -> Carry:
+        return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
+
+    for after, through in starts(told, wanted, BOUNDARIES):
+        start = Start(None, None, cut=cut > 0)
+        if after and after.offset >= cut:
+            start = Start(after.offset, after.checkpoint, cut=False)
+        if wanted.only:
+            wanted = Wanted(only=wanted.only - target.disk.keys() | {"another"})
+        rebuilding = Rebuilding(
+            STREAM,
+            start,
+            told,
+            choice,
+            wanted,
+            target,
+            load,
+            Reached(told_until, newest, open_first, known=told_until > 0),
+            through,
+        )
+        begin = cut if start.offset is None else start.offset
+        for at, (label, time, value) in enumerate(log[begin:], begin):
+            rebuilding.take(label, time, value, at)
+            if rebuilding.over:
+                break
+        rebuilding.end()
+        target.left_out += [file.lacking for file in rebuilding.left_out]
+    return target
+
+
+def ways(archive: Telling, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Choice]]:
+    """To the same files: by what was told; without; by flags that say the same."""
+    same = Choice(chosen.time_per_file, chosen.gap, chosen.name_format, chosen.carry)
+    return [(archive.told, chosen, Choice()), ([], chosen, Choice()), (archive.told, Settings(), same)]
+
+
+def whole(archive: Telling, cut: int) -> set[str]:
+    """The files of which the log still has all, from the record that ended the one before, and what heads them."""
+    found = set()
+    for before, event in zip([None, *archive.told], archive.told, strict=False):
+        begin = before.offset if before else 0
+        carry = before.checkpoint.carry if before else {}
+        if begin >= cut and all(carry[code].offset >= cut for code in event.carry):
+            found.add(event.path)
+    return found
+
+
+@quick
+@given(LOGS, SETTINGS)
+def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
+    archive = Telling(killed.log, chosen)
+    for told, newest, choice in ways(archive, chosen):
+        target = rebuild(killed.log, told, Wanted(), newest, choice=choice)
+        assert target.disk == archive.disk
+        assert target.changed == []
+
+
+@quick
+@given(LOGS, SETTINGS, st.data())
+def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    archive = Telling(killed.log, chosen)
+    cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
+    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut, len(killed.log), open_first=archive.open_first)
+    assert target.disk.items() <= archive.disk.items()
+    assert whole(archive, cut) <= target.disk.keys()
+
+
+@quick
+@given(LOGS, SETTINGS, st.data())
+def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    archive = Telling(killed.log, chosen)
+    cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
+    only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
+    target = rebuild(
+        killed.log, archive.told, Wanted(only=only), chosen, cut, len(killed.log), open_first=archive.open_first
+    )
+    if only:
+        assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
+        assert whole(archive, cut) & only <= target.disk.keys()
+
+
+@quick
+@given(FORWARD_LOGS, SETTINGS, st.data())
+def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
+    """Whole acquisitions; with or without what was told, or only with what was told of that time."""
+    archive = Telling(killed.log, chosen)
+    times = sorted({message.time for message in killed.log}) or [0]
+    since, until = sorted(data.draw(st.tuples(*[st.sampled_from(times)] * 2), label="span"))
+    expected = {
+        event.path
+        for files in archive.acquisitions()
+        if files[-1].last.time >= since and files[0].first.time <= until
+        for event in files
+    }
+    # Without an end of its acquisition in the log, a file that was cut by time is told of, too.
+    open_files = [event for event in archive.told if not any(event in files for files in archive.acquisitions())]
+    if open_files and archive.open:
+        last = archive.open.frames[-1][0]
+        if last >= since and open_files[0].first.time <= until:
+            expected |= {event.path for event in open_files}
+    for told, newest, choice in ways(archive, chosen):
+        for known in (told, [event for event in recent(told, since) if isinstance(event, FileFinished)]):
+            target = rebuild(killed.log, known, Wanted(since, until), newest, choice=choice)
+            assert target.disk == {path: archive.disk[path] for path in expected}
+            assert target.changed == []
+
+
+@settings(quick, max_examples=200)
+@given(LOGS, st.lists(SETTINGS, min_size=2, max_size=3), st.data())
+def test_settings_that_changed(killed: Killed, choices: list[Settings], data: st.DataObject) -> None:
+    """As when an archiver is started anew with others: what was recorded with each is rebuilt with those."""
+    log = killed.log
+    changes = data.draw(st.lists(st.integers(0, len(log)), min_size=1, max_size=len(choices) - 1), label="changed at")
+    archive = Telling([], choices[0])
+    for at, message in enumerate(log):
+        archive.take(message, at, choices[sum(at >= change for change in changes)])
+    newest = archive.open.settings if archive.open else choices[len(changes)]  # as its commit says
+    target = rebuild(log, archive.told, Wanted(), newest, told_until=len(log), open_first=archive.open_first)
+    assert target.disk == archive.disk
+    assert target.changed == []
+
+
+CHOICES = st.builds(
+    Choice,
+    st.sampled_from([None, 1, 5_000, 60_000]),
+    st.sampled_from([None, 0, 1_000, 60_000]),
+    st.sampled_from([None, *NameFormat]),
+    st.sampled_from([None, (), (FRAME_TYPES["Observation"],)]),
+)
+
+
+@settings(quick, max_examples=200)
+@given(LOGS, SETTINGS, CHOICES)
+def test_what_is_wanted_otherwise_is_as_if_recorded_so(killed: Killed, chosen: Settings, choice: Choice) -> None:
+    if not choice.given:
+        return
+    archive, other = Telling(killed.log, chosen), archived(killed.log, choice.over(chosen))
+    target = rebuild(
+        *(killed.log, archive.told, Wanted(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
+    )
+    assert target.disk == other.disk
+
+
+OBSERVATION, SCAN = FRAME_TYPES["Observation"], FRAME_TYPES["Scan"]
+BY_SESSION = Settings(name_format=NameFormat.SESSION)
+S = NOON // 1000
+
+
+def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
+    """A record each second: facts, and frames, of which it says type, session and frame_num."""
+    labels = [
+        Label(it, A, seq) if isinstance(it, Kind) else Label(Kind.FRAME, A, seq, it[0], None, *it[1:])
+        for seq, it in enumerate(records)
+    ]
+    return [Message(label, NOON + 1000 * n, b"%d;" % n) for n, label in enumerate(labels)]
+
+
+def test_with_another_gap_no_frame_is_left_out_that_is_in_a_file_by_date() -> None:
+    """It comes again within a file, after a silence: without what follows that in the archive's own file."""
+    log = said((OBSERVATION, S, 0), (SCAN, S, 1), (OBSERVATION, S, 0), (SCAN, S, 2), Kind.END)
+    chosen = Settings(carry=())
+    archive = Telling(log, chosen)
+    target = rebuild(log, archive.told, Wanted(), chosen, choice=Choice(gap=500))
+    assert sorted(target.disk.values()) == [b"0;", b"1;", b"2;", b"3;"]
+
+
+SENT_AGAIN = said(
+    *(Kind.START, (OBSERVATION, S, 0), (SCAN, S, 1), Kind.END, Kind.LOST),
+    *(Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0)),
+    *(Kind.START, (OBSERVATION, S + 3, 0), (SCAN, S + 3, 1), Kind.END),
+)
+
+
+@pytest.mark.parametrize("cut", range(len(SENT_AGAIN)))
+def test_what_is_sent_again_at_the_beginning_of_what_retention_has_left_is_no_file(cut: int) -> None:
+    archive = Telling(SENT_AGAIN, BY_SESSION)
+    target = rebuild(SENT_AGAIN, archive.told, Wanted(), BY_SESSION, cut, len(SENT_AGAIN))
+    assert set(target.left_out) <= {"its beginning has left the topic"}
+
+
+@pytest.mark.parametrize("after", [[], [(SCAN, S, 2)], [(OBSERVATION, S + 3, 0)]])
+def test_what_was_left_out_with_settings_that_no_file_has_is_no_file(after: list[tuple[int, int, int]]) -> None:
+    """By date; then by session, and only what is sent again comes; by date again, with an open file or without."""
+    log = said((OBSERVATION, S, 0), (SCAN, S, 1), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, *after)
+    archive = Telling([], Settings())
+    for at, message in enumerate(log):
+        archive.take(message, at, BY_SESSION if 3 <= at < 6 else Settings())
+    target = rebuild(*(log, archive.told, Wanted(), Settings()), told_until=len(log), open_first=archive.open_first)
+    assert target.disk == archive.disk
+    assert target.left_out == []

@@ -1,0 +1,334 @@
+"""A byte stream is cut into the frames that spt3g sees in it, and a hostile one into nothing dangerous."""
+
+import struct
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from spt3g import core
+
+from g3stream.frames.decoder import (
+    FRAME_TYPES,
+    MAX_KEYS,
+    MAX_NAME_BYTES,
+    Splitter,
+    WireError,
+    checked,
+    frame_type,
+    split,
+)
+from tests.support.frames import ANY_FRAME, SCAN, frame
+
+DATA = Path(__file__).parents[2] / "data"
+MIB = 1 << 20
+LIMIT = 64 * MIB
+
+
+def feed(splitter: Splitter, data: bytes) -> Iterator[bytes]:
+    """Give it `data` in as large pieces as it takes; the frames as they become whole."""
+    at = 0
+    while at < len(data):
+        with splitter.space() as space:
+            piece = data[at : at + len(space)]
+            space[: len(piece)] = piece
+        splitter.filled(len(piece))
+        at += len(piece)
+        for whole in splitter.frames():
+            yield bytes(whole)
+
+
+def feed_all(splitter: Splitter, pieces: Iterable[bytes]) -> list[bytes]:
+    """All the frames in those pieces."""
+    return [whole for piece in pieces for whole in feed(splitter, piece)]
+
+
+def spt3g_length(data: bytes) -> int:
+    """How long the first frame in `data` is: the shortest beginning of it that spt3g loads."""
+    low, high = 0, len(data)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            core.G3Frame()._cereal_loads(data[:middle])
+        except RuntimeError:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+# -- agreeing with spt3g --------------------------------------------------------------------------------------
+
+
+@given(st.lists(ANY_FRAME, min_size=1, max_size=5), st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_frames_come_out_whole_however_the_stream_is_cut(frames: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(frames)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=30)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    splitter = Splitter(LIMIT)
+    assert feed_all(splitter, pieces) == frames
+    assert splitter.pending == 0
+
+
+@given(st.lists(ANY_FRAME, min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_spt3g_finds_the_same_boundaries(frames: list[bytes]) -> None:
+    rest = b"".join(frames)
+    for found in split(rest):
+        assert len(found) == spt3g_length(rest)
+        rest = rest[len(found) :]
+    assert rest == b""
+
+
+@given(ANY_FRAME, ANY_FRAME)
+@settings(max_examples=20, deadline=None)
+def test_byte_by_byte(first: bytes, second: bytes) -> None:
+    splitter = Splitter(LIMIT)
+    stream = first + second
+    out: list[bytes] = []
+    for n in range(len(stream)):
+        out += feed(splitter, stream[n : n + 1])
+        assert splitter.pending == n + 1 - sum(map(len, out))
+        assert len(out) == (n + 1 >= len(first)) + (n + 1 >= len(stream)), "a frame comes out with its last byte"
+    assert out == [first, second]
+
+
+def test_frame_types_are_those_of_spt3g() -> None:
+    named = core.G3FrameType.names
+    assert {name: frame_type(core.G3Frame(named[name])._cereal_dumps()) for name in named} == FRAME_TYPES
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_frame_type_reads_any_code_in_either_byte_order(code: int, little: bool) -> None:
+    assert frame_type(frame(code=code, little=little)) == code
+
+
+@pytest.mark.parametrize("name", ["smurf-session.g3", "smurf-slot.g3"])
+def test_recorded_streams_split_into_their_exact_bytes(name: str) -> None:
+    data = (DATA / name).read_bytes()
+    frames = split(data)
+    assert b"".join(frames) == data
+    assert len(frames) == len(list(core.G3File(str(DATA / name))))
+    for one in frames:
+        core.G3Frame()._cereal_loads(one)
+
+
+# -- all sizes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [4099, 300_007, MIB, 64 * MIB])
+def test_sizes_from_nothing_to_many_mib_interleaved(step: int) -> None:
+    threshold = 4 * MIB
+    sizes = [0, 1, 20_000, 9 * MIB, 3, threshold - 100, threshold, 0, 2 * MIB, 5 * MIB, 5 * MIB, 17]
+    frames = [frame([(b"k", bytes([n]) * size)]) if size else frame() for n, size in enumerate(sizes)]
+    stream = b"".join(frames)
+    splitter = Splitter(LIMIT)
+    out = feed_all(splitter, (stream[at : at + step] for at in range(0, len(stream), step)))
+    assert [len(one) for one in out] == [len(one) for one in frames]
+    assert out == frames
+    assert splitter.pending == 0
+
+
+def test_a_large_frame_is_good_until_there_is_to_be_more() -> None:
+    splitter = Splitter(LIMIT)
+    frames = [frame([(b"k", bytes([n]) * size)]) for n, size in enumerate([6 * MIB, 100, 3 * MIB, 200_000, 6 * MIB])]
+    stream = b"".join(frames)
+    kept: list[bytes | memoryview] = []
+    at = 0
+    while at < len(stream):
+        with splitter.space() as space:
+            piece = stream[at : at + len(space)]
+            space[: len(piece)] = piece
+        splitter.filled(len(piece))
+        at += len(piece)
+        came = list(splitter.frames())
+        assert came == frames[len(kept) : len(kept) + len(came)]
+        kept += came
+    assert len(kept) == len(frames)
+    with splitter.space(), pytest.raises(ValueError, match="released"):
+        bytes(kept[-1])
+
+
+def test_a_large_frame_is_not_held_twice() -> None:
+    big = frame([(b"k", bytes(24 * MIB))])
+    tracemalloc.start()
+    try:
+        (out,) = feed(Splitter(LIMIT), big)
+        # The frame in its buffer, this test's copy of it, and a growth step of 16 MiB.
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(big) + 24 * MIB
+    finally:
+        tracemalloc.stop()
+    assert out == big
+
+
+def test_room_for_another_large_frame_is_made_at_once_but_only_for_one() -> None:
+    """Of many streams, each may send a large frame once a day."""
+
+    def room() -> int:
+        with splitter.space() as space:
+            return len(space)
+
+    splitter = Splitter(LIMIT)
+    large = frame([(b"k", bytes(24 * MIB))])
+    list(feed(splitter, large))
+    list(feed(splitter, frame([(b"k", bytes(700_000))]) * 10))
+    assert room() < 2 * MIB
+    list(feed(splitter, large[: 3 * MIB]))
+    assert room() > 20 * MIB
+
+
+def test_a_large_buffer_is_given_back_when_nothing_comes_and_by_smaller_frames() -> None:
+    """Of many streams, each may have sent a large frame once."""
+
+    def held() -> int:
+        return tracemalloc.get_traced_memory()[0]
+
+    large, smaller = frame([(b"k", bytes(30 * MIB))]), frame([(b"k", bytes(2 * MIB))])
+    tracemalloc.start()
+    try:
+        splitter, resting = Splitter(LIMIT), Splitter(LIMIT)
+        for one in splitter, resting:
+            assert [len(out) for out in feed(one, large + smaller[:-5])] == [len(large)]
+        before = held()
+        resting.rest()
+        assert list(feed(resting, smaller[-5:])) == [smaller], "what had begun is still there"
+        resting.rest()
+        assert held() < before - 25 * MIB
+        for piece in (smaller[-5:], smaller):
+            list(feed(splitter, piece))
+        assert held() < before - 50 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("larger", [MIB, 2 * MIB, 7 * MIB, 40 * MIB])
+def test_there_is_always_space_for_half_a_mebibyte(larger: int) -> None:
+    """Files are read in blocks of that size; it was less as a frame outgrew the last large one."""
+    frames = [frame([(b"k", bytes(size))]) for size in (1_300_000, 1_300_000 + larger)]
+    assert split(b"".join(frames)) == frames
+
+
+# -- what is no frame -----------------------------------------------------------------------------------------
+
+GOOD = frame([(b"good", b"frame")])
+TOO_MANY = frame(count=MAX_KEYS + 1)
+BAD = {
+    "byte order": (b"\x02" + frame()[1:13], "byte order is 2"),
+    "text": (b"HTTP/1.1 400 ", "byte order is 72"),
+    "version": (frame(version=2)[:13], "version is 2"),
+    "version of the other order": (b"\x00" + frame()[1:13], "version is 16777216"),
+    "too many keys": (TOO_MANY[:13], f"{MAX_KEYS + 1} keys"),
+    "fewer than no keys": (frame(count=-1)[:13], "-1 keys"),
+    "long name": (frame(count=1)[:13] + struct.pack("<Q", MAX_NAME_BYTES + 1), f"{MAX_NAME_BYTES + 1} bytes"),
+    "name of 2^62": (frame(count=1)[:13] + struct.pack("<Q", 2**62), str(2**62)),
+    "blob of 2^62": (frame([(b"k", b"")])[:22] + struct.pack("<Q", 2**62), "at least 4611686018427387938"),
+    "blob of 2^64 - 1": (frame([(b"k", b"")])[:22] + b"\xff" * 8, f"allowed are {LIMIT}"),
+    "big-endian 2^62": (frame(count=1, little=False)[:13] + struct.pack(">Q", 2**62), str(2**62)),
+}
+
+
+@pytest.mark.parametrize(("garbage", "why"), BAD.values(), ids=BAD.keys())
+def test_garbage_is_told_with_its_last_byte_and_costs_no_memory(garbage: bytes, why: str) -> None:
+    splitter = Splitter(LIMIT)
+    assert list(feed(splitter, GOOD + garbage[:-1])) == [GOOD], "what came before is good"
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match=why):
+            list(feed(splitter, garbage[-1:]))
+        assert tracemalloc.get_traced_memory()[1] < 64 << 10
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_the_limit_is_exact(over: int) -> None:
+    data = frame([(b"name", bytes(1000)), (b"other", bytes(1000))])
+    splitter = Splitter(len(data) - over)
+    if over:
+        # Known at the second blob's length, long before its last byte.
+        with pytest.raises(WireError, match=f"at least {len(data)} bytes; allowed are {len(data) - 1}"):
+            list(feed(splitter, data[:-1000]))
+    else:
+        assert list(feed(splitter, data)) == [data]
+
+
+def test_the_largest_name_and_the_most_keys_are_frames() -> None:
+    named = frame([(b"n" * MAX_NAME_BYTES, b"")])
+    many = frame([(b"", b"")] * MAX_KEYS)
+    assert split(named + many) == [named, many]
+
+
+def test_good_frames_before_garbage_in_one_piece_come_out_first() -> None:
+    splitter = Splitter(LIMIT)
+    stream = feed(splitter, GOOD * 3 + b"\xee" * 20)
+    assert [next(stream) for _ in range(3)] == [GOOD] * 3
+    with pytest.raises(WireError):
+        next(stream)
+
+
+@pytest.mark.parametrize("missing", [1, 4, 5, len(GOOD) - 1])
+def test_split_refuses_a_cut_last_frame_and_says_how_much_is_there(missing: int) -> None:
+    with pytest.raises(WireError, match=f"cut: {len(GOOD) - missing} bytes"):
+        split(GOOD + GOOD[:-missing])
+
+
+def test_nothing_is_no_frames() -> None:
+    assert split(b"") == []
+
+
+@given(st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda tail: frame(count=3)[:13] + tail)))
+@settings(max_examples=200, deadline=None)
+@example(frame(count=3)[:13] + bytes(16))
+def test_random_bytes_give_frames_or_an_error_and_lose_nothing(data: bytes) -> None:
+    splitter = Splitter(MIB)
+    out: list[bytes] = []
+    try:
+        out.extend(feed(splitter, data))
+    except WireError:
+        return
+    assert len(b"".join(out)) + splitter.pending == len(data)
+    assert data.startswith(b"".join(out))
+
+
+def test_memory_grows_with_what_came_and_stays_below_the_limit() -> None:
+    """A sender that promises much, sends it slowly, and never ends a frame."""
+    limit = 24 * MIB
+    splitter = Splitter(limit)
+    promise = frame(count=MAX_KEYS, code=SCAN)[:13] + struct.pack("<Q", 0) + struct.pack("<Q", limit - 100)
+    tracemalloc.start()
+    try:
+        list(feed(splitter, promise))
+        assert tracemalloc.get_traced_memory()[1] < MIB, "nothing for the promise"
+        tracemalloc.reset_peak()
+        with pytest.raises(WireError):
+            feed_all(splitter, (b"\xff" * MIB for _ in range(limit // MIB + 1)))
+        assert tracemalloc.get_traced_memory()[1] < 2 * limit + 17 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def spt3g_takes(data: bytes) -> bool:
+    core.G3Logger.global_logger = core.G3MultiLogger([])  # or it prints each that it doesn't
+    try:
+        core.G3Frame()._cereal_loads(data)
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+@given(ANY_FRAME, st.data(), st.sampled_from([bytes, memoryview]))
+@settings(max_examples=300, deadline=None)
+def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, kind: type) -> None:
+    assert checked(kind(data), {}) is not None
+    assert spt3g_takes(data)
+    damaged = bytearray(data)
+    damaged[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    try:
+        found = split(bytes(damaged))
+    except WireError:
+        return
+    for each in found:
+        assert (checked(kind(each), {}) is not None) == spt3g_takes(each)

@@ -1,0 +1,51 @@
+"""Where we listen, and how addresses are written: for IPv6 and IPv4."""
+
+import errno
+import socket
+
+import pytest
+
+from g3stream.service.arguments import listen_on
+from g3stream.service.endpoint import ConnectTo, ListenOn
+from ingest.receive.connection import _peer, listen
+
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["", "[::]:"])
+@pytest.mark.parametrize(("client", "shown"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
+def test_every_interface_is_every_interface(host: str, client: str, shown: str) -> None:
+    where = listen_on(f"{host}50000")
+    with listen(ListenOn(where.host, 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection((client, port), timeout=30):
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            with accepted:
+                assert _peer(accepted).startswith(shown)
+
+
+def test_without_ipv6_every_interface_is_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = socket.create_server
+
+    def create_server(address: tuple[str, int], *, family: int, dualstack_ipv6: bool = False) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return create(address, family=family, dualstack_ipv6=dualstack_ipv6)
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    with listen(ListenOn("", 0)) as listener:
+        assert listener.family == socket.AF_INET
+
+
+def test_an_ipv4_address_is_that_alone() -> None:
+    with listen(ListenOn("127.0.0.1", 0)) as listener:
+        assert listener.family == socket.AF_INET
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    assert str(ConnectTo("::1", 50000)) == "[::1]:50000"
+    assert str(ConnectTo("smurf", 50000)) == "smurf:50000"
+    assert str(listen_on("[fe80::1]:50000")) == "[fe80::1]:50000"
+    assert str(listen_on("50000")) == "*:50000"

@@ -1,0 +1,452 @@
+"""Hostile bytes and headers: no crash, no hang, no memory beyond the limit, and every good frame that can be known.
+
+What is hostile is made by mutation of what is good, so that it comes far. Random tests print their seed; FAULTS_SEED
+takes it again.
+"""
+
+import random
+import struct
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spt3g import core
+
+from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
+from archiver.core.segmentation import Effect, Settings, State, closed, closes, path, step
+from archiver.core.sequence import EPOCHS_REMEMBERED, Seen
+from g3stream.contract.headers import ContractError, Kind, Label
+from g3stream.frames.decoder import MAX_NAME_BYTES, Splitter, WireError, split
+from ingest.receive.record_builder import Reception
+from tests.support.frames import ANY_FRAME, SCAN, blob, crc, frame, nested, saying
+from tests.support.wire_model import End, Reading, read
+from tests.unit.archiver.core.test_checkpoint import GOOD
+from tests.unit.archiver.core.test_segmentation_properties import STREAM
+
+DATA = Path(__file__).parents[2] / "data"
+LIMIT = 2048
+LENGTHS = [0, 1, 255, 2**16 - 1, 2**16, 2**20, 2**31 - 1, 2**31, 2**32, 2**62, 2**63, 2**64 - 1]
+
+
+# -- the stream of bytes --------------------------------------------------------------------------------------
+
+
+def good(number: int) -> bytes:
+    """A good frame, of that frame_num."""
+    return saying(sostream_id="crate1slot2", frame_num=number)
+
+
+def received(pieces: list[bytes], limit: int) -> Reading:
+    """What ingest makes of them: its splitter, and its reception."""
+    splitter, reception = Splitter(limit), Reception("0" * 16, None, False)
+    taken: list[bytes] = []
+    rejected: list[bytes] = []
+    end = End.WHOLE
+    seqs = []
+    try:
+        for piece in pieces:
+            with splitter.space() as space:
+                space[: len(piece)] = piece
+            splitter.filled(len(piece))
+            for whole in splitter.frames():
+                entry = reception.received(whole, 0)
+                assert entry, "none of these is discarded"
+                (rejected if entry.rejected else taken).append(bytes(entry.value))
+                if not entry.rejected:
+                    seqs.append(entry.label.seq)
+        if splitter.pending:
+            end = End.CUT
+    except WireError:
+        end = End.GARBAGE
+    assert seqs == list(range(len(taken))), "no number is left out, or it would be a loss"
+    return Reading(taken, rejected, end, splitter.pending if end is End.CUT else 0)
+
+
+def cut(stream: bytes, dice: random.Random) -> list[bytes]:
+    """As TCP may bring it."""
+    cuts = sorted(dice.sample(range(len(stream) + 1), min(dice.randrange(4), len(stream) + 1)))
+    return [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+
+def test_every_bit_of_a_frame_flipped_in_turn(dice: random.Random) -> None:
+    """Whatever bit it is, every good frame that can be recognised is taken, and nothing else."""
+    after = [good(number) for number in range(1, 1 + 2 * LIMIT // len(good(0)))]
+    swallowed = dropped = 0
+    for at in range(len(good(0))):
+        for bit in range(8):
+            flipped = bytearray(good(99))
+            flipped[at] ^= 1 << bit
+            stream = good(0) + flipped + b"".join(after)
+            got = received(cut(stream, dice), LIMIT)
+            assert got == read(stream, LIMIT), (at, bit)
+            assert got.good[0] == good(0)
+            assert set(got.good) <= {good(0), *after} or 9 <= at < 13, "the CRC covers all but the type"
+            if got.end is End.WHOLE and len(got.rejected) == 1:
+                assert got.rejected == [bytes(flipped)]
+                assert got.good[1:] == after, "it costs no other"
+            elif got.end is End.WHOLE:
+                assert 9 <= at < 13
+                assert got.good == [good(0), bytes(flipped), *after], "nobody can know"
+            else:
+                # A length, or the header. The connection is lost: at once, or as soon as the sender pauses.
+                swallowed += got.end is End.CUT
+                dropped += got.end is End.GARBAGE
+                assert got.cut <= LIMIT + MAX_NAME_BYTES
+    assert swallowed
+    assert dropped
+
+
+@st.composite
+def damaged_streams(draw: st.DrawFn) -> bytes:
+    """Good frames, of which one or a few were damaged on the way."""
+    frames = draw(st.lists(ANY_FRAME, min_size=1, max_size=6))
+    stream = bytearray(b"".join(frames))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, max(0, len(stream) - 1)))
+        how = draw(st.sampled_from(["flip", "cut", "insert", "length", "count", "double"]))
+        if how == "flip" and stream:
+            stream[at] ^= 1 << draw(st.integers(0, 7))
+        elif how == "cut":
+            del stream[at : at + draw(st.integers(1, 40))]
+        elif how == "insert":
+            stream[at:at] = draw(st.binary(max_size=40))
+        elif how == "length":
+            at = draw(st.sampled_from([13, 13, at]))
+            stream[at : at + 8] = struct.pack(draw(st.sampled_from("<>")) + "Q", draw(st.sampled_from(LENGTHS)))
+        elif how == "count":
+            stream[5:9] = struct.pack("<i", draw(st.sampled_from([-1, 0, 1, 2, 100_000, 100_001, 2**31 - 1])))
+        else:
+            stream[at:at] = stream[: draw(st.integers(0, 60))]
+    return bytes(stream)
+
+
+@given(damaged_streams(), st.randoms(use_true_random=False), st.sampled_from([200, LIMIT, 1 << 20]))
+@settings(max_examples=150, deadline=None)
+def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
+    stream: bytes, dice: random.Random, limit: int
+) -> None:
+    pieces = cut(stream, dice)
+    expected = read(stream, limit)
+    tracemalloc.start()
+    try:
+        got = received(pieces, limit)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got == expected
+    assert peak < 4 * len(stream) + (4 << 20), "the splitter's first buffer is 1 MiB; other threads have some, too"
+
+
+# -- what spt3g is given --------------------------------------------------------------------------------------
+
+# Each line read is a stream of bytes in hex, read as ingest reads it; each line written tells that it was survived,
+# how many frames were taken (or refused only for what they say of flow control), the largest memory so far in kB.
+_VICTIM = """
+import resource, sys
+from ingest.receive.frame_info import RejectedFrame, read_frame
+from g3stream.frames.decoder import Splitter, WireError
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+for line in sys.stdin:
+    data = bytes.fromhex(line)
+    taken = 0
+    splitter = Splitter(64 << 20)
+    try:
+        for at in range(0, len(data), 1 << 18):
+            piece = data[at : at + (1 << 18)]
+            with splitter.space() as space:
+                space[: len(piece)] = piece
+            splitter.filled(len(piece))
+            for whole in splitter.frames():
+                try:
+                    read_frame(whole)
+                    taken += 1
+                except RejectedFrame as why:
+                    taken += "sostream_flowcontrol" in str(why)
+                    assert str(why).isprintable() and len(str(why)) <= 200, str(why)
+    except WireError as why:
+        assert str(why).isprintable() and len(str(why)) <= 200, str(why)
+    (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(taken, peak.split()[1], flush=True)
+"""
+
+
+def survived(streams: list[bytes]) -> tuple[int, int]:
+    """Read them in another process, which may crash: how many frames were taken, and its largest memory in MiB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _VICTIM],
+        input="\n".join(stream.hex() for stream in streams),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    answers = done.stdout.splitlines()
+    if done.returncode:
+        print(f"stream {len(answers)}: {streams[len(answers)][:4000].hex()}")
+    assert done.returncode == 0, f"exit code {done.returncode} at stream {len(answers)}: {done.stderr[-500:]}"
+    assert len(answers) == len(streams)
+    return sum(int(answer.split()[0]) for answer in answers), int(answers[-1].split()[1]) >> 10
+
+
+def keys_of(data: bytes) -> list[tuple[bytes, bytes]]:
+    """A little-endian frame's names and blobs."""
+    at, found = 13, []
+    for _ in range(struct.unpack_from("<i", data, 5)[0]):
+        pair = []
+        for _ in range(2):
+            (length,) = struct.unpack_from("<Q", data, at)
+            pair.append(data[at + 8 : at + 8 + length])
+            at += 8 + length
+        found.append((pair[0], pair[1]))
+    return found
+
+
+def damaged(data: bytes, dice: random.Random) -> bytes:
+    """Some of these bytes changed: what a parser takes for lengths, most of all."""
+    out = bytearray(data)
+    for _ in range(dice.randrange(1, 5)):
+        at = dice.randrange(len(out) + 1)
+        how = dice.randrange(4)
+        if how == 0:
+            size = dice.choice([4, 8])
+            out[at : at + size] = (dice.choice(LENGTHS) % 256**size).to_bytes(size, "little")
+        elif how == 1:
+            del out[at : at + dice.randrange(1, 30)]
+        elif how == 2:
+            out[at:at] = out[: dice.randrange(60)]
+        elif at < len(out):
+            out[at] ^= 1 << dice.randrange(8)
+    return bytes(out)
+
+
+def hostile_values() -> list[bytes]:
+    """Blobs of containers in containers, for damage inside them."""
+    inner = core.G3VectorFrameObject([core.G3Int(1), core.G3String("x" * 40), core.G3Timestream([1.0] * 20)])
+    tree = core.G3MapFrameObject()
+    tree["a"], tree["b"] = inner, core.G3MapVectorDouble({"x": [1.0, 2.0]})
+    stamps = core.G3TimestreamMap({"a": core.G3Timestream([1.0] * 9), "b": core.G3Timestream([2.0] * 9)})
+    return [
+        *(
+            blob(value)
+            for value in (inner, tree, stamps, core.G3VectorString(["a", "bc"]), core.G3VectorBool([True]))
+        ),
+        nested(50),
+        nested(20_000),
+    ]
+
+
+def test_mutations_of_real_frames_and_of_nested_containers_harm_nothing(dice: random.Random) -> None:
+    """With right CRCs, so that spt3g has no reason to refuse them before it looks inside."""
+    real = [data for name in ("smurf-session.g3", "smurf-slot.g3") for data in split((DATA / name).read_bytes())]
+    real = [data for data in real if len(data) < 20_000 and keys_of(data)]
+    values = hostile_values()
+    streams = []
+    for _ in range(300):
+        data = dice.choice(real)
+        keys = keys_of(data)
+        for _ in range(dice.randrange(1, 4)):
+            at = dice.randrange(len(keys))
+            name, value = keys[at]
+            value = dice.choice([value, dice.choice(values)])
+            keys[at] = (dice.choice([name, name, damaged(name, dice)]), damaged(value, dice))
+        keys += dice.choice([[], [dice.choice(keys)]])  # one of them twice
+        streams.append(frame(keys, struct.unpack_from("<I", data, 9)[0]) + real[0])
+    taken, mib = survived(streams)
+    assert taken == 2 * len(streams), "their CRCs are right: they are data, and so is the frame after each"
+    assert mib < 200
+
+
+def test_mutations_of_whole_streams_harm_nothing(dice: random.Random) -> None:
+    """Anywhere in the bytes of several frames; some with a CRC made right again over what came of it."""
+    real = split((DATA / "smurf-session.g3").read_bytes())[:40]
+    streams = []
+    for _ in range(200):
+        stream = damaged(b"".join(dice.sample(real, 3)), dice)
+        streams.append(stream)
+        if len(stream) > 30:
+            body = stream[13:-4]
+            streams.append(stream[:13] + body + struct.pack("<I", crc(body)))
+    assert survived(streams)[1] < 200
+
+
+def test_lengths_that_are_promised_cost_nothing() -> None:
+    streams = []
+    head = frame(count=2)[:13]
+    for promise in (struct.pack("<Q", length) for length in LENGTHS[5:]):
+        streams += [
+            head + promise,
+            head + promise + bytes(1000),
+            head + struct.pack("<Q", 3) + b"key" + promise + bytes(1000),
+            head + struct.pack("<Q", 3) + b"key" + struct.pack("<Q", 0) + promise + bytes(1000),
+            frame([(b"key", promise * 9), (b"sostream_id", promise * 9), (b"frame_num", promise)]),
+        ]
+    taken, mib = survived(streams)
+    assert taken == len(streams) // 5
+    assert mib < 200
+
+
+# -- what the archiver is given -------------------------------------------------------------------------------
+
+EPOCHS = [digit * 16 for digit in "abc"] + [f"{n:016x}" for n in range(40)]
+INTEGERS = st.sampled_from([0, 1, 2, 3, 2**31, 2**62, 2**63 - 1, 2**63, -1, -(2**63), 10**18 - 1, 10**25])
+SMALL = st.integers(0, 6)
+HEADERS = st.fixed_dictionaries(
+    {
+        "v": st.just(b"1"),
+        "kind": st.sampled_from([kind.encode() for kind in (*Kind, *[Kind.FRAME] * 6)]),
+        "epoch": st.sampled_from(EPOCHS[:3] * 5 + EPOCHS).map(str.encode),
+        "seq": st.one_of(SMALL, SMALL, SMALL, INTEGERS).map(lambda n: b"%d" % n),
+    },
+    optional={
+        "type": st.one_of(st.sampled_from([SCAN, ord("O"), ord("P"), 2**32 - 1]), INTEGERS).map(lambda n: b"%d" % n),
+        "id": st.sampled_from([b"x1", b"y2", b"..", b"", b"a/b", b"\xff", b"x" * 64]),
+        "session": INTEGERS.map(lambda n: b"%d" % n),
+        "num": INTEGERS.map(lambda n: b"%d" % n),
+        "chunk": st.sampled_from([b"1/2", b"2/2", b"1/3", b"2/3", b"3/3", b"1/999999999", b"2/1", b"x"]),
+        "why": st.binary(max_size=300),
+        "prev": st.tuples(st.sampled_from(EPOCHS), st.one_of(SMALL, INTEGERS)).map(
+            lambda p: f"{p[0]}:{p[1]}".encode()
+        ),
+        "unclean": st.sampled_from([b"1", b"0", b""]),
+    },
+)
+TIMES = st.one_of(
+    st.integers(1_700_000_000_000, 1_700_000_040_000),
+    st.sampled_from([-1, 0, -(2**63), 2**63 - 1, 9_999_999_999_999, 10**13, 1_700_000_000_000]),
+)
+MESSAGES = st.lists(st.tuples(HEADERS, TIMES, st.binary(max_size=30)), min_size=1, max_size=60)
+TIGHT = st.sampled_from([Settings(), Settings(1, 0), Settings(2**63 - 1, 2**63 - 1, carry=(SCAN, 2**32 - 1))])
+
+
+def recorded(messages: list[tuple[dict[str, bytes], int, bytes]], chosen: Settings) -> Iterator[tuple[State, Seen]]:
+    """As a recording goes through them: the state after each that is no ContractError."""
+    state, seen = State(STREAM), Seen()
+    for offset, (headers, time, value) in enumerate(messages):
+        try:
+            label = Label.from_headers(list(headers.items()))
+        except ContractError:
+            continue
+        record = seen.whole(label, time, value, offset)
+        if record:
+            if closes(state, record.label, record.time):
+                assert state.file
+                state = closed(state, state.file.number)
+                assert not closes(state, record.label, record.time), "nothing closes twice"
+            state, effect = step(state, record.label, record.time, chosen)
+            assert (effect is Effect.NOTHING) or state.file
+            seen.saw(record.label)
+        yield state, seen
+        assert seen.safe_offset(offset + 1) <= offset + 1
+
+
+@given(MESSAGES, TIGHT)
+@settings(max_examples=150, deadline=None)
+def test_hostile_records_give_states_that_can_be_committed_and_names_that_are_names(
+    messages: list[tuple[dict[str, bytes], int, bytes]], chosen: Settings
+) -> None:
+    used: set[str] = set()
+    opened = None
+    for state, seen in recorded(messages, chosen):
+        assert len(seen.epochs()) <= EPOCHS_REMEMBERED
+        text = encode(Checkpoint(state if not state.file else closed(state, state.file.number), seen.epochs()))
+        assert decode(text, STREAM).state.stream == STREAM
+        if state.file and state.file != opened:
+            name = path(state)
+            assert name not in used
+            used.add(name)
+            first, stream_id, file = name.split("/")
+            assert len(first) == 5
+            assert stream_id in (STREAM, "x1", "y2", "x" * 64)
+            assert file.endswith(".g3")
+        opened = state.file
+        for loss in seen.losses:
+            assert loss.what.isprintable()
+            assert loss.records is None or 0 < loss.records <= 2**63
+
+
+def test_records_that_are_never_completed_cost_neither_memory_nor_time_without_end() -> None:
+    """Empty chunks never come to the bytes after which a record is given up."""
+    seen = Seen([("f" * 16, 0)])
+    tracemalloc.start()
+    try:
+        for number in range(3000):
+            assert seen.whole(Label(Kind.FRAME, f"{number:016x}", 0, SCAN, chunk=(1, 2)), 0, b"", number) is None
+            assert seen.safe_offset(number + 1) > number - 100, "or nothing could be committed"
+            seen.losses.clear()  # as a recording does, once it has told them
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_of_chunks_without_end_is_given_up() -> None:
+    seen = Seen([("f" * 16, 0)])
+    megabyte = bytes(1_000_000)
+    for k in range(1, 1200):
+        assert seen.whole(Label(Kind.FRAME, "f" * 16, 1, SCAN, chunk=(k, 999_999_999)), 0, megabyte, k) is None
+    assert [loss.records for loss in seen.losses] == [1]
+    assert seen.safe_offset(1200) == 1200
+    assert seen.whole(Label(Kind.FRAME, "f" * 16, 2, SCAN), 0, megabyte, 1200)
+
+
+def test_headers_as_long_as_a_message_cost_nothing_that_stays() -> None:
+    base = Label(Kind.LOST, "0" * 16, 0).headers()
+    long = b"x" * 1_000_000
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(100):
+            mark = b"%d" % number
+            for more in (
+                [("why", mark + long)],
+                [("unclean", mark + long)],
+                [(f"unknown{number}", mark + long)],
+                [(f"unknown{number}-{n}", b"") for n in range(1000)],
+            ):
+                assert Label.from_headers([*base, *more]).kind is Kind.LOST
+            for name in ("v", "kind", "epoch", "seq", "type", "id", "session", "num", "chunk", "prev"):
+                with pytest.raises(ContractError) as refused:
+                    Label.from_headers(
+                        [(name, mark + long), *base] if name != "seq" else [*base, (name, mark + long)]
+                    )
+                assert len(str(refused.value)) < 250
+        assert tracemalloc.get_traced_memory()[0] - before < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_mutated_metadata_is_a_checkpoint_or_refused(data: st.DataObject) -> None:
+    text = encode(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        upto = data.draw(st.integers(at, min(len(text), at + 30)))
+        more = data.draw(
+            st.text(max_size=4)
+            | st.sampled_from(
+                ["1e999", "-0", "9" * 400, "[" * 900, '{"a":' * 300, "null", '"\\ud800"', "\x00", "1.0"]
+            )
+        )
+        text = text[:at] + more + text[upto:]
+    try:
+        found = decode(text, STREAM)
+    except CheckpointError:
+        return
+    assert found.state.stream == STREAM
+    encode(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**6, '{"state":' * 10**5, '"' + "x" * 10**7 + '"', "9" * 10**6, " " * 10**7]
+)
+def test_large_metadata_costs_no_more_than_its_length(text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError):
+            decode(text, STREAM)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(text) + (1 << 20)
+    finally:
+        tracemalloc.stop()

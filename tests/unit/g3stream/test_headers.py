@@ -1,0 +1,215 @@
+"""The contract: what a label says comes back from its headers, and no hostile header does harm."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from g3stream.contract.headers import (
+    CHUNK_BYTES,
+    FILES_TOPIC,
+    FILES_TOPIC_CONFIG,
+    FRAMES_TOPIC_CONFIG,
+    FRAMES_TOPIC_PATTERN,
+    REJECTED_TOPIC_CONFIG,
+    ContractError,
+    Kind,
+    Label,
+    frames_topic,
+    rejected_topic,
+    stream_name,
+    stream_of,
+)
+
+EPOCHS = st.text("0123456789abcdef", min_size=16, max_size=16)
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
+INT64 = st.integers(-(2**63), 2**63 - 1)
+CHUNKS = st.integers(1, 999_999_999).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
+LABELS = st.builds(
+    Label,
+    st.sampled_from(Kind),
+    EPOCHS,
+    st.integers(0, 2**63 - 1),
+    type=st.none() | st.integers(0, 2**32 - 1),
+    id=st.none() | NAMES,
+    session=st.none() | INT64,
+    num=st.none() | INT64,
+    chunk=CHUNKS,
+    why=st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=200),
+    prev=st.none() | st.tuples(EPOCHS, st.integers(0, 10**18 - 1)),
+    unclean=st.booleans(),
+    operator=st.just(False),
+) | st.tuples(EPOCHS, EPOCHS).map(
+    lambda epochs: Label(Kind.LOST, epochs[0], 0, why="closed", prev=(epochs[1], 7), operator=True)
+)
+GOOD = {"v": b"1", "kind": b"frame", "epoch": b"0123456789abcdef", "seq": b"5"}
+
+
+@settings(max_examples=70, deadline=None)
+@given(LABELS)
+def test_a_label_comes_back_from_its_headers(label: Label) -> None:
+    assert Label.from_headers(label.headers()) == label
+
+
+@settings(max_examples=70, deadline=None)
+@given(LABELS)
+def test_headers_are_one_short_line_of_ascii_each(label: Label) -> None:
+    names = [name for name, _ in label.headers()]
+    assert len(set(names)) == len(names)
+    for name, text in label.headers():
+        assert name.isascii()
+        assert re.fullmatch(rb"[\x20-\x7e]*", text)
+    assert sum(len(name) + len(text) for name, text in label.headers()) + CHUNK_BYTES < 1_048_588
+
+
+@settings(max_examples=50, deadline=None)
+@given(LABELS, st.lists(st.tuples(st.text(min_size=1).map("x-".__add__), st.none() | st.binary())))
+def test_unknown_headers_are_ignored(label: Label, more: list[tuple[str, bytes | None]]) -> None:
+    assert Label.from_headers([*more, *label.headers()]) == label
+
+
+def test_only_what_is_known_is_said() -> None:
+    assert dict(Label(Kind.FRAME, "0" * 16, 0).headers()).keys() == {"v", "kind", "epoch", "seq"}
+
+
+@pytest.mark.parametrize("why", ["cut\nhere", "caf\u00e9", "\U0001f4a5", "\ud800"])
+def test_why_becomes_one_line_of_ascii(why: str) -> None:
+    text = dict(Label(Kind.LOST, "0" * 16, 0, why=why).headers())["why"]
+    assert text.isascii()
+    assert b"\n" not in text
+
+
+def test_a_long_why_is_cut() -> None:
+    read = Label.from_headers([*GOOD.items(), ("why", b"x" * 100_000)])
+    assert read.why == "x" * 200
+
+
+@pytest.mark.parametrize("missing", GOOD)
+def test_a_missing_header_is_refused(missing: str) -> None:
+    with pytest.raises(ContractError):
+        Label.from_headers(item for item in GOOD.items() if item[0] != missing)
+
+
+HOSTILE: dict[str, list[bytes]] = {
+    "v": [b"", b"2", b"1 ", b"01", b"\xff"],
+    "kind": [b"", b"Frame", b"frame\n", b"files", b"\xff\xfe"],
+    "epoch": [
+        b"",
+        b"0" * 15,
+        b"0" * 17,
+        b"0123456789ABCDEF",
+        b"0123456789abcde\n",
+        b"0123456789abcdef\n",
+        b"\xff" * 16,
+    ],
+    "seq": [b"", b"-1", b"-", b"+1", b" 1", b"1 ", b"1_0", b"1.0", b"0x1", b"%d" % 2**63, b"9" * 5000, b"\xd9\xa1"],
+    "type": [b"", b"-1", b"%d" % 2**32, b"S", b"1\n"],
+    "id": [b"", b"../../etc", b"x" * 65, b"a\n", b"\xff", b"a/b", b"a b"],
+    "session": [b"", b"--1", b"%d" % 2**63, b"-%d" % (2**63 + 1), b"1e3", b"nan"],
+    "num": [b"", b"1-", b"%d" % 2**63, b"None"],
+    "chunk": [b"", b"1", b"0/1", b"2/1", b"1/0", b"-1/2", b"1/2/3", b" 1/2", b"1/2\n", b"01/2", b"1/9999999999"],
+    "by": [b"", b"Operator", b"operator\n", b"ingest", b"\xff"],
+    "prev": [b"", b"0:1", b"0" * 16, b"0" * 16 + b":", b"0" * 16 + b":-1", b"0" * 16 + b":1\n", b"g" * 16 + b":1"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in HOSTILE.items() for text in texts])
+def test_a_hostile_header_is_refused_without_quoting_it_raw(name: str, text: bytes) -> None:
+    with pytest.raises(ContractError) as refused:
+        Label.from_headers({**GOOD, name: text}.items())
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 250
+
+
+OPERATORS = {**GOOD, "kind": b"lost", "seq": b"0", "by": b"operator", "prev": b"0123456789abcdef:7"}
+
+
+def test_an_operators_record_says_so() -> None:
+    read = Label.from_headers(OPERATORS.items())
+    assert (read.operator, read.kind, read.prev) == (True, Kind.LOST, ("0123456789abcdef", 7))
+    assert not Label.from_headers(GOOD.items()).operator
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": b"frame"}, {"kind": b"end"}, {"chunk": b"1/2"}, {"prev": None}], ids=lambda wrong: str(wrong)
+)
+def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follows(wrong: dict[str, bytes]) -> None:
+    headers = {name: text for name, text in {**OPERATORS, **wrong}.items() if text is not None}
+    with pytest.raises(ContractError, match="by an operator"):
+        Label.from_headers(headers.items())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*GOOD, "type", "id", "session", "num", "chunk", "why", "prev", "unclean", "by", "?"]),
+            st.none()
+            | st.binary(max_size=30)
+            | st.sampled_from([text for texts in HOSTILE.values() for text in texts]),
+        )
+    ),
+    st.booleans(),
+)
+def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str, bytes | None]], base: bool) -> None:
+    headers: list[tuple[str, bytes | None]] = [*GOOD.items()] if base else []
+    try:
+        label = Label.from_headers(headers + hostile)
+    except ContractError:
+        return
+    assert re.fullmatch("[0-9a-f]{16}", label.epoch)
+    assert 0 <= label.seq < 2**63
+    assert label.id is None or stream_name(label.id)
+    assert 1 <= label.chunk[0] <= label.chunk[1]
+
+
+# -- names ----------------------------------------------------------------------------------------------------
+
+BAD_NAMES = ["", "-a", "_a", ".", "..", "a.b", "a/b", "../x", "a b", " a", "a\n", "\na", "a\0", "é", "١", "x" * 65]
+
+
+@given(NAMES)
+def test_a_good_name_is_given_back_and_found_in_its_topic(name: str) -> None:
+    assert stream_name(name) == name
+    assert stream_of(frames_topic(name)) == name
+    assert re.match(FRAMES_TOPIC_PATTERN, frames_topic(name))
+    assert len(rejected_topic(name)) <= 249, "Kafka takes no longer name"
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(ContractError) as refused:
+        stream_name(name)
+    assert str(refused.value).isprintable()
+    with pytest.raises(ContractError):
+        stream_of("g3.frames." + name)
+
+
+@pytest.mark.parametrize("topic", ["", "g3.frames", "g3.framesx.a", FILES_TOPIC, rejected_topic("a"), "xg3.frames.a"])
+def test_another_topic_is_of_no_stream(topic: str) -> None:
+    with pytest.raises(ContractError):
+        stream_of(topic)
+    assert not re.match(FRAMES_TOPIC_PATTERN, topic)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_name_or_refused(text: str) -> None:
+    try:
+        assert stream_name(text) == text
+    except ContractError:
+        return
+    assert text.isascii()
+    assert 1 <= len(text) <= 64
+
+
+@pytest.mark.parametrize("config", [FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, FILES_TOPIC_CONFIG])
+def test_no_topic_refuses_a_stamp(config: Any) -> None:
+    for end in ("before", "after"):
+        assert config[f"message.timestamp.{end}.max.ms"] == str(2**63 - 1)
+
+
+def test_rejected_frames_are_bounded_and_files_are_kept() -> None:
+    assert int(REJECTED_TOPIC_CONFIG["retention.bytes"]) == 1 << 30
+    assert FILES_TOPIC_CONFIG["retention.ms"] == FILES_TOPIC_CONFIG["retention.bytes"] == "-1"

@@ -1,0 +1,320 @@
+"""Floods of lines that are alike are folded into a few, and the counts add up; other lines come through."""
+
+import json
+import logging
+import random
+import re
+import subprocess
+import sys
+import tracemalloc
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from g3stream.service.log_flood import (
+    FLOOD_SECONDS,
+    INFO_WRITTEN_AT_ONCE,
+    MOST_KINDS,
+    MOST_SECONDS,
+    WRITTEN_AT_ONCE,
+    Folding,
+)
+from g3stream.service.logs import JsonLines
+
+REJECTED = "%s: rejected a frame of %d bytes: %s"
+
+
+def line(*args: Any, msg: str = REJECTED, level: int = logging.WARNING, name: str = "ingest.stream") -> Any:
+    return logging.LogRecord(name, level, __file__, 1, msg, args, None)
+
+
+class Log:
+    """What is written, as the handler does it; its clock goes on only by `until`."""
+
+    def __init__(self) -> None:
+        self.folding = Folding()
+        self.now = 1000.0
+        self.written: list[tuple[float, str]] = []
+
+    def say(self, *args: Any, **more: Any) -> bool:
+        """Whether it came through at once."""
+        record = line(*args, **more)
+        if self.folding.folds(record, self.now):
+            return False
+        self._write(record)
+        return True
+
+    def until(self, now: float) -> None:
+        """Let time pass; write counts when they are due."""
+        while (due := self.folding.due()) is not None and due <= now:
+            before = due
+            self.now = max(self.now, due)
+            for record in self.folding.counts(self.now):
+                self._write(record)
+            assert self.folding.due() != before, "it would spin"
+        self.now = now
+
+    def end(self) -> None:
+        for record in self.folding.all_counts(self.now):
+            self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        self.written.append((self.now, record.getMessage()))
+
+    @property
+    def lines(self) -> list[str]:
+        return [text for _, text in self.written]
+
+    @property
+    def told(self) -> int:
+        """How many lines were said, according to what was written."""
+        counts = [re.match(r"… (\d+) more like this in the last \d+ s: ", text) for text in self.lines]
+        return sum(int(count[1]) if count else 1 for count in counts)
+
+
+def test_the_first_few_come_through_the_rest_is_counted_with_the_latest() -> None:
+    log = Log()
+    through = [log.say("slot", number, "bad CRC") for number in range(1000)]
+    assert through == [True] * WRITTEN_AT_ONCE + [False] * (1000 - WRITTEN_AT_ONCE)
+    assert len(log.written) == WRITTEN_AT_ONCE, "nothing more before it is due"
+    log.until(1000 + FLOOD_SECONDS)
+    assert log.lines[WRITTEN_AT_ONCE:] == [
+        "… 995 more like this in the last 10 s: slot: rejected a frame of 999 bytes: bad CRC"
+    ]
+
+
+def test_lines_that_are_rare_are_never_folded() -> None:
+    log = Log()
+    for second in range(0, 1000, 2):
+        log.until(1000 + second)
+        assert log.say("slot", 1, "bad CRC") == (second % 2 == 0)
+    assert log.told == len(log.written) == 500
+
+
+def test_a_long_flood_is_told_ever_more_rarely_but_once_a_minute() -> None:
+    log = Log()
+    for tenth in range(3000):
+        log.until(1000 + tenth / 10)
+        log.say("slot", tenth, "bad CRC")
+    counts = [at - 1000 for at, text in log.written if text.startswith("…")]
+    assert counts == pytest.approx([10.5, 30.5, 70.5, 130.5, 190.5, 250.5], abs=0.2)
+    log.end()
+    assert log.told == 3000
+    assert max(later - sooner for sooner, later in pairwise(counts)) <= MOST_SECONDS + 0.2
+
+
+def test_the_end_of_a_flood_is_told_and_then_all_is_as_before() -> None:
+    log = Log()
+    for tenth in range(350):  # the second count would be due at 30.5 s, the third at 70.5 s
+        log.until(1000 + tenth / 10)
+        log.say("slot", tenth, "bad CRC")
+    log.until(5000)
+    at, text = log.written[-1]
+    assert at == pytest.approx(1034.9 + FLOOD_SECONDS)
+    assert text.startswith("… 45 more") or text.startswith("… 44 more"), text
+    assert log.told == 350
+    assert log.folding.due() is None
+    assert [log.say("slot", 1, "bad CRC") for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_flood_that_has_become_a_trickle_is_no_longer_folded() -> None:
+    log = Log()
+    for _ in range(100):
+        log.say("slot", 1, "bad CRC")
+    for second in range(4, 200, 4):
+        log.until(1000 + second)
+        log.say("slot", 1, "bad CRC")
+    assert log.told == 100 + 49
+    assert [text.startswith("…") for _, text in log.written].count(True) <= 2
+
+
+def test_information_is_folded_as_well_but_much_later_and_debug_lines_never() -> None:
+    log = Log()
+    through = [log.say("slot", "START", msg="%s: %s", level=logging.INFO) for _ in range(70_000)]
+    assert sum(through) == INFO_WRITTEN_AT_ONCE
+    assert all(log.say("slot", "x", msg="%s: %s", level=logging.DEBUG) for _ in range(1000))
+    log.until(1000 + 2 * FLOOD_SECONDS)
+    assert log.told == 71_000
+    assert log.say("slot", "START", msg="%s: %s", level=logging.INFO), "it is over"
+
+
+OTHERS = [
+    pytest.param({"args": ("other", 1, "bad CRC")}, id="another stream"),
+    pytest.param({"args": ("slot",), "msg": "%s: the spool is full"}, id="another template"),
+    pytest.param({"args": ("slot", 1, "bad CRC"), "level": logging.ERROR}, id="another level"),
+    pytest.param({"args": ("slot", 1, "bad CRC"), "name": "archiver"}, id="another logger"),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_not_alike_is_not_folded_together(other: dict[str, Any]) -> None:
+    log = Log()
+    for _ in range(100):
+        log.say("slot", 1, "bad CRC")
+    args = other.pop("args")
+    assert log.say(*args, **other)
+
+
+@pytest.mark.parametrize(
+    ("msg", "args"),
+    [("%s", ()), ("100 %", ()), ("%(a)s", ({"a": 1},)), ("%s %s", (KeyError("x"), 2)), ("", ())],
+)
+def test_any_template_is_taken(msg: str, args: tuple[Any, ...]) -> None:
+    log = Log()
+    for _ in range(20):
+        log.say(*args, msg=msg)
+    log.end()
+    assert log.told == 20
+
+
+def test_no_line_goes_uncounted_whatever_comes_when() -> None:
+    dice = random.Random(4)
+    log = Log()
+    said = 0
+    for _ in range(20_000):
+        if dice.random() < 0.02:
+            log.until(log.now + dice.choice([0.1, 3, 9, 10, 11, 70]))
+        log.say(f"slot{dice.randrange(dice.choice([2, 500]))}", 1, "bad CRC")
+        said += 1
+    log.end()
+    assert log.told == said
+    assert log.folding.due() is None
+
+
+def test_memory_is_bounded_whatever_the_lines() -> None:
+    log = Log()
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            log.say(f"slot{number}" + "x" * 1000, 1, "bad CRC")
+        log.written.clear()
+        assert tracemalloc.get_traced_memory()[0] < MOST_KINDS * 4000
+    finally:
+        tracemalloc.stop()
+
+
+def test_data_that_an_error_holds_on_to_is_not_kept() -> None:
+    def fail() -> None:
+        data = bytearray(100_000)
+        raise OSError(f"{len(data)} bytes could not be written")
+
+    log = Log()
+    tracemalloc.start()
+    try:
+        for number in range(MOST_KINDS):
+            for _ in range(WRITTEN_AT_ONCE + 1):
+                try:
+                    fail()
+                except OSError as error:
+                    log.say(f"slot{number}", error, msg="%s: can't write: %s")
+        assert tracemalloc.get_traced_memory()[0] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+# As JSON
+
+
+def as_json(record: logging.LogRecord) -> dict[str, Any]:
+    text = JsonLines().format(record)
+    assert "\n" not in text
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_json_line_says_when_how_grave_who_and_of_which_stream() -> None:
+    record = line("crate1slot2", 100, 'bad "CRC"\nand more')
+    record.created, record.msecs = 1_700_000_000.25, 250.0
+    assert as_json(record) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "warning",
+        "logger": "ingest.stream",
+        "message": 'crate1slot2: rejected a frame of 100 bytes: bad "CRC"\nand more',
+        "stream": "crate1slot2",
+    }
+    assert "stream" not in as_json(line("/spool/1", msg="%s is damaged")), "that is no stream"
+
+
+def test_a_json_line_for_folded_ones_has_their_stream_and_their_count_as_a_number() -> None:
+    folding = Folding()
+    for number in range(1000):
+        folding.folds(line("slot", number, "bad CRC"), 1000.0)
+    (told,) = folding.all_counts(1001.0)
+    found = as_json(told)
+    assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - WRITTEN_AT_ONCE)
+
+
+def test_a_json_line_is_utf_8_whatever_a_file_is_called() -> None:
+    text = JsonLines().format(line("slot", 1, "µ \udcff"))
+    assert json.loads(text.encode())["message"] == "slot: rejected a frame of 1 bytes: µ ?"
+
+
+def test_a_json_line_holds_a_whole_traceback() -> None:
+    try:
+        raise OSError("the disk\nis gone")
+    except OSError:
+        record = logging.LogRecord("a", logging.ERROR, __file__, 1, "ingest failed", (), sys.exc_info())
+    assert "OSError: the disk\nis gone" in as_json(record)["exception"]
+
+
+# The handler, in a program of its own
+
+_PROGRAM = """
+import logging, os, signal, sys, threading, time
+import g3stream.service.log_flood
+from g3stream.service.logs import log_of_service
+g3stream.service.log_flood.FLOOD_SECONDS = float(sys.argv[1])
+log_of_service("info")
+log = logging.getLogger("ingest.stream")
+over = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: over.set())
+def flood():
+    for number in range(1000):
+        log.warning("%s: rejected a frame of %d bytes: %s", "slot", number, "bad CRC")
+threads = [threading.Thread(target=flood) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+for number in range(150):
+    log.info("%s: finished %d", "slot", number)
+log.error("%s %d", "no number")
+print("flooded", flush=True)
+over.wait()
+"""
+
+
+def flooded(seconds: float) -> subprocess.Popen[str]:
+    program = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout
+    assert program.stdout.readline() == "flooded\n"
+    return program
+
+
+def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> None:
+    program = flooded(3600)
+    program.terminate()
+    _, log = program.communicate(timeout=30)
+    assert program.returncode == 0
+    lines = [text for text in log.splitlines() if "rejected" in text]
+    assert len(lines) == WRITTEN_AT_ONCE + 1
+    assert re.search(r"Z WARNING … 3995 more like this in the last \d+ s: slot: rejected a frame of ", lines[-1])
+    finished = [text for text in log.splitlines() if "slot: finished" in text]
+    assert len(finished) == INFO_WRITTEN_AT_ONCE + 1
+    assert "INFO    … 50 more like this" in finished[-1]
+    assert "not enough arguments for format string" in log, "as ever"
+
+
+def test_the_end_of_a_flood_is_told_without_another_line() -> None:
+    program = flooded(0.3)
+    assert program.stderr
+    told = WRITTEN_AT_ONCE
+    while told < 4000:
+        text = program.stderr.readline()
+        assert text, "it ended"
+        if more := re.search("… ([0-9]+) more like this", text):
+            told += int(more[1])
+    assert told == 4000
+    program.terminate()
+    program.communicate(timeout=30)

@@ -1,0 +1,107 @@
+"""Frames that only pass by are judged as those that are kept, however their bytes come, and take no memory."""
+
+import struct
+import tracemalloc
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spt3g import core
+
+from g3stream.frames.decoder import CutError, Passed, Walk, WireError, checked, frame_type
+from g3stream.frames.scalars import integer
+from tests.support import wire_model
+from tests.support.frames import ANY_FRAME, SCAN, blob, frame
+
+WANTED = {9: (b"frame_num",), 10: (b"session_id",)}
+NUMBERED = [
+    frame([(b"x" * n, b"y" * 100 * n), (b"frame_num", blob(core.G3Int(n))), (b"session_id", blob(core.G3Int(7)))])
+    for n in range(1, 5)
+]
+
+
+def walked(pieces: Iterable[bytes], size: int) -> tuple[list[Passed], WireError | None, Walk]:
+    walk = Walk(size, WANTED)
+    found: list[Passed] = []
+    try:
+        for piece in pieces:
+            found += walk.frames_of(piece)  # (what came before an error is here, too)
+        walk.finish()
+    except WireError as error:
+        return found, error, walk
+    return found, None, walk
+
+
+def cut(data: bytes, draw: st.DataObject) -> list[bytes]:
+    cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=30)))
+    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+def leading(data: bytes) -> list[bytes]:
+    """The good frames before the first that isn't."""
+    good, at = [], 0
+    for whole in wire_model.read(data, 1 << 40).good:
+        if data[at : at + len(whole)] != whole:
+            break
+        good.append(whole)
+        at += len(whole)
+    return good
+
+
+@given(st.lists(st.one_of(ANY_FRAME, st.sampled_from(NUMBERED)), max_size=6), st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_frames_pass_by_however_they_are_cut(frames: list[bytes], draw: st.DataObject) -> None:
+    data = b"".join(frames)
+    found, error, walk = walked(cut(data, draw), len(data))
+    assert (error, walk.frames, walk.begin) == (None, len(frames), len(data))
+    ends = [len(b"".join(frames[: n + 1])) for n in range(len(frames))]
+    assert [(it.code, it.end) for it in found] == list(zip(map(frame_type, frames), ends, strict=True))
+    for it, whole in zip(found, frames, strict=True):
+        said = checked(whole, WANTED)
+        assert said is not None
+        assert {name: integer(it.blobs[name]) for name in it.blobs} == {name: integer(said[name]) for name in said}
+
+
+@given(st.lists(st.one_of(ANY_FRAME, st.sampled_from(NUMBERED)), min_size=1, max_size=4), st.data())
+@settings(max_examples=150, deadline=None)
+def test_damage_is_found_where_it_is(frames: list[bytes], draw: st.DataObject) -> None:
+    data = bytearray(b"".join(frames))
+    for _ in range(draw.draw(st.integers(0, 2))):
+        data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    del data[draw.draw(st.one_of(st.just(len(data)), st.integers(0, len(data)))) :]
+    found, error, walk = walked(cut(bytes(data), draw), len(data))
+    good = leading(bytes(data))
+    assert walk.frames == len(good)
+    assert walk.begin == len(b"".join(good))
+    assert (error is None) == (walk.begin == len(data))
+    assert len(found) <= len(good)
+    if error:
+        assert f"frame {len(good) + 1}, at byte {walk.begin}:" in str(error)
+
+
+@pytest.mark.parametrize("size", [0, 5, 13, 30, 100])
+def test_a_frame_that_is_cut_off(size: int) -> None:
+    data = NUMBERED[0] + NUMBERED[1][:size]
+    found, error, _ = walked([data], len(data))
+    assert len(found) == 1
+    assert isinstance(error, CutError) == bool(size)
+
+
+def test_neither_a_long_frame_nor_a_promise_takes_memory() -> None:
+    mib = bytes(1 << 20)
+    head = struct.pack("<BIiI", 1, 1, 1, SCAN) + struct.pack("<Q", 1) + b"x"
+    size = len(head) + 8 + (64 << 20) + 4
+    tracemalloc.start()
+    try:
+        walk = Walk(size, WANTED)
+        assert list(walk.frames_of(head + struct.pack("<Q", 64 << 20))) == []
+        for _ in range(64):
+            assert list(walk.frames_of(mib)) == []
+        with pytest.raises(WireError, match="its CRC is wrong"):
+            list(walk.frames_of(bytes(4)))
+        with pytest.raises(CutError, match="it would end beyond byte"):
+            list(Walk(1 << 40, WANTED).frames_of(head + struct.pack("<Q", 1 << 62)))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,115 @@
+"""A stop signal is obeyed whatever the main thread holds or does at that instant, and however many come."""
+
+import subprocess
+import sys
+
+_BEGIN = """
+import os, signal, threading, time
+from g3stream.service.stop_signals import StopSignals
+over = threading.Event()
+def kill(number):
+    os.kill(os.getpid(), number)
+"""
+
+_WHILE_ITS_LOCK_IS_HELD = """
+with StopSignals() as signals:
+    signals.on_stop(over.set)
+    with over._cond:  # as within over.set(), over.wait() and over.is_set()
+        kill(signal.SIGTERM)
+        kill(signal.SIGINT)
+    over.wait()
+print("stopped in order")
+"""
+
+_WHILE_THE_LOG_IS_LOCKED = """
+import logging
+logging.basicConfig()
+with StopSignals() as signals:
+    signals.on_stop(over.set)
+    handler = logging.getLogger().handlers[0]
+    with handler.lock, over._cond:
+        kill(signal.SIGTERM)
+    over.wait()
+print("stopped in order")
+"""
+
+_BEFORE_IT_IS_KNOWN_WHAT_TO_STOP = """
+with StopSignals() as signals:
+    kill(signal.SIGTERM)
+    while not signals._received:
+        time.sleep(0.001)
+    signals.on_stop(over.set)
+    over.wait()
+print("stopped in order")
+"""
+
+_MORE_THAN_THE_PIPE_TAKES = """
+gate = threading.Event()
+with StopSignals() as signals:
+    signals.on_stop(gate.wait)
+    for _ in range(70_000):
+        kill(signal.SIGTERM)
+    gate.set()
+    signals.on_stop(over.set)
+    over.wait()
+print("stopped in order")
+"""
+
+_WHILE_IT_ENDS = """
+import atexit
+class Last:
+    def __del__(self):
+        kill(signal.SIGTERM)
+        kill(signal.SIGINT)
+with StopSignals() as signals:
+    signals.on_stop(over.set)
+    kill(signal.SIGTERM)
+    over.wait()
+atexit.register(kill, signal.SIGINT)
+last = Last()
+last.itself = last  # so it is deleted late, when the interpreter has set its own handlers back
+print("stopped in order", flush=True)
+"""
+
+_ANOTHER_SIGNAL = """
+signal.signal(signal.SIGUSR1, lambda *_: None)
+stops = []
+with StopSignals() as signals:
+    signals.on_stop(lambda: (stops.append(1), over.set()))
+    kill(signal.SIGUSR1)
+    kill(signal.SIGTERM)
+    over.wait()
+assert len(stops) == 1, stops
+print("stopped in order")
+"""
+
+
+def stops_in_order(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGIN + program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped in order\n", "")
+
+
+def test_a_signal_while_the_lock_is_held_that_stopping_needs() -> None:
+    stops_in_order(_WHILE_ITS_LOCK_IS_HELD)
+
+
+def test_a_signal_in_the_midst_of_a_log_line() -> None:
+    stops_in_order(_WHILE_THE_LOG_IS_LOCKED)
+
+
+def test_a_signal_before_it_is_known_what_to_stop_is_remembered() -> None:
+    stops_in_order(_BEFORE_IT_IS_KNOWN_WHAT_TO_STOP)
+
+
+def test_more_signals_than_can_be_remembered() -> None:
+    stops_in_order(_MORE_THAN_THE_PIPE_TAKES)
+
+
+def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code() -> None:
+    stops_in_order(_WHILE_IT_ENDS)
+
+
+def test_other_signals_stop_nothing() -> None:
+    stops_in_order(_ANOTHER_SIGNAL)

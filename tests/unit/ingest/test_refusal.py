@@ -1,0 +1,37 @@
+"""What a producer's error says of a record that Kafka has refused."""
+
+from confluent_kafka import KafkaError
+
+from g3stream.contract.topic_settings import FoundTopic, differences, frames_wanted
+from ingest.publish.refusal import Refusal
+
+GAPLESS = (
+    "ProduceRequest for {topic} [0] with 2 message(s) failed: {why} (broker 1 PID{{Id:3,Epoch:0}}, base seq 0): "
+    "unable to satisfy gap-less guarantee"
+)
+"""As librdkafka 2.12 says it."""
+
+
+def test_a_gap_in_the_order_names_the_topic_and_the_brokers_reason() -> None:
+    text = GAPLESS.format(topic="g3.frames.s", why="Broker: Invalid timestamp")
+    refusal = Refusal.of(KafkaError(KafkaError._GAPLESS_GUARANTEE, text))
+    assert refusal == Refusal("g3.frames.s", "Broker: Invalid timestamp")
+
+
+def test_another_error_is_told_as_it_is() -> None:
+    refusal = Refusal.of(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), "g3.rejected.s")
+    assert refusal == Refusal("g3.rejected.s", "Broker: Topic authorization failed")
+
+
+def test_it_is_told_with_what_mends_its_cause_and_nothing_else() -> None:
+    config = {
+        "message.timestamp.before.max.ms": "1000",
+        "message.timestamp.after.max.ms": "1000",
+        "unclean.leader.election.enable": "true",
+    }
+    found = differences(frames_wanted("s"), FoundTopic({0: (1,)}, (1,), config), "kafka:9092")
+    text = Refusal("g3.frames.s", KafkaError(KafkaError.INVALID_TIMESTAMP).str()).explained("g3.frames.s", found)
+    assert text.startswith("Broker: Invalid timestamp; the topic g3.frames.s has message.timestamp.")
+    assert "--add-config message.timestamp.before.max.ms=9223372036854775807" in text
+    assert "--add-config message.timestamp.after.max.ms=9223372036854775807" in text
+    assert "unclean" not in text

@@ -1,0 +1,153 @@
+"""kill -9 between any two of the spool's system calls, and in the midst of any write; a call that fails, then a kill.
+
+What was appended and not removed is there afterwards, in order; an append that was cut, all of it or nothing; and
+nothing is called damaged.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g3stream.contract.headers import Kind, Label
+from ingest.receive.record_builder import Entry
+from ingest.spool.spool import LEAST_BYTES, Spool, SpoolError
+
+EPOCH = "0" * 16
+ALL = 1 << 40
+CALLS = ("open", "rename", "unlink", "truncate", "ftruncate", "pwrite", "pwritev", "fsync", "fdatasync", "mkdir")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@cache
+def value(seq: int) -> bytes:
+    """The bytes of that record: of many lengths, some longer than a file of the spool."""
+    return random.Random(seq).randbytes((0, 3000, 9000, 40_000)[seq * 7 % 4])
+
+
+def live(directory: Path, say: Callable[[str], None]) -> None:
+    """A short life of a spool: appended to, read and removed in turns, so that its files are written over."""
+    spool = Spool(directory, LEAST_BYTES)
+    after, seq = -1, 0
+    for turn in range(12):
+        count = 1 + turn % 3
+        entries = [Entry(Label(Kind.FRAME, EPOCH, n), n, value(n)) for n in range(seq, seq + count)]
+        say(f"trying {seq + count}")
+        for _ in range(10):
+            try:
+                spool.append(entries)
+                break
+            except SpoolError:
+                continue
+        seq += count
+        say(f"appended {seq}")
+        if turn % 4 > 1:
+            found = spool.read(after, ALL, from_disk=bool(turn % 2))
+            if found:
+                after = found[-1].key
+                say(f"removing {found[-1].records[-1].time + 1}")
+                spool.remove([bundle.key for bundle in found])
+    with contextlib.suppress(SpoolError):
+        spool.close()
+
+
+Instead = Callable[[str, Sequence[Any]], None]
+"""Is given the name of a call, and what it was called with."""
+
+
+def in_a_process(directory: Path, at: int, instead: Instead) -> tuple[dict[str, int], int]:
+    """Live, in a process of its own, with that instead of its `at`-th system call; and what is done, if it returns.
+
+    Gives what it has said, each thing's last number, and how many calls it made if it came to its end (else 0).
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        logging.disable()
+        calls = 0
+
+        def counted(name: str, really: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **more: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == at:
+                    instead(name, arguments)
+                return really(*arguments, **more)
+
+            return call
+
+        for name in CALLS:
+            setattr(os, name, counted(name, getattr(os, name)))
+        try:
+            live(directory, lambda what: void(os.write(writing, f"{what}\n".encode())))
+            os.write(writing, f"calls {calls}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        said = {what: int(number) for what, number in (line.split() for line in lines)}
+    os.waitpid(child, 0)
+    return said, said.get("calls", 0)
+
+
+def void(_: object) -> None:
+    """Nothing."""
+
+
+def kill(name: str, arguments: Sequence[Any]) -> None:
+    """As kill -9 does; of what is to be written, half is."""
+    if name == "pwritev":
+        data = b"".join(arguments[1])
+        os.pwrite(arguments[0], data[: len(data) // 2], arguments[2])
+    os._exit(9)
+
+
+def fail(name: str, _arguments: Sequence[Any]) -> None:
+    """As a call does while the process, or the system, has too many files open, or the disk is full."""
+    if name == "open":
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    if name in ("pwrite", "pwritev", "rename", "mkdir"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def check(directory: Path, said: dict[str, int]) -> None:
+    """Open it twice: what must be there is."""
+    least, tried, removed = said.get("appended", 0), said.get("trying", 0), said.get("removing", 0)
+    with Spool(directory, LEAST_BYTES) as spool:
+        found = [record for bundle in spool.read(-1, ALL) for record in bundle.records]
+        seqs = [record.time for record in found]
+        end = spool.prev[1] + 1 if spool.prev else 0
+        assert end in (least, tried)
+        assert seqs == list(range(seqs[0], end)) if seqs else removed >= end
+        assert not seqs or seqs[0] <= removed
+        assert all(record.value == value(record.time) for record in found)
+        assert spool.unreadable == 0
+        assert not spool.unclean
+        spool.append([Entry(Label(Kind.FRAME, EPOCH, end), end)])
+    with Spool(directory, LEAST_BYTES) as spool:
+        assert [record.time for bundle in spool.read(-1, ALL) for record in bundle.records] == [*seqs, end]
+
+
+@pytest.mark.parametrize("instead", [kill, fail])
+def test_whichever_of_its_calls_it_was(instead: Instead, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def killed(at: int) -> None:
+        directory = tmp_path / str(at)
+        said, _ = in_a_process(directory, at, instead)
+        if instead is kill or said:  # else it could not be opened
+            check(directory, said)
+        assert not caplog.messages, at
+        shutil.rmtree(directory, ignore_errors=True)
+
+    _, calls = in_a_process(tmp_path / "to the end", 0, instead)
+    assert calls > 60
+    for at in range(1, calls + 1):
+        killed(at)
