@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hooks import Hook
 
 from testbed.child_process import free_port
 from tests.support.archives import Source, quick_session
+from tests.support.injection.hooks import Hook
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import Program, Recorder, eventually, get, run_archiver
 

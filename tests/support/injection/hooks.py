@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HOOK = Path(__file__).with_name("injection/on_file_hook.py")
+HOOK = Path(__file__).with_name("on_file_hook.py")
 
 
 class Hook:

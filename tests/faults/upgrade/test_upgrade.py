@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from earlier_version import BEFORE_REDESIGN, EarlierVersion, NotInHistory, earlier_version
-from hooks import Hook
 from spt3g import core
 
 from testbed.venv import IndexUnreachable
 from tests.faults.archiver.test_names_by_session import Streamer
 from tests.support.archives import FULL, SPLIT_AT, Source, all_committed, assert_same_tree, left_behind, quick_session
+from tests.support.earlier_version import BEFORE_REDESIGN, EarlierVersion, NotInHistory, earlier_version
+from tests.support.injection.hooks import Hook
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import PATIENT, Program, RawSender, Recorder, bytes_in, eventually, flow, scan
 
