@@ -21,10 +21,10 @@ from archiver.membership import ClaimedError, Member
 from archiver.recording.finalizer import ArchiveRoot
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import log_of_service
 from g3stream.service.stop_signals import StopSignals
-from ingest.receive.connection import ListenError
 
 log = logging.getLogger("archiver")
 

@@ -24,11 +24,10 @@ from g3_agents.options import settings
 from g3stream.host.environment import host_name
 from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.arguments import kafka_client, kafka_refusal
-from g3stream.service.endpoint import ConnectTo
+from g3stream.service.endpoint import ConnectTo, ListenError
 from ingest.publish.in_flight import PRODUCER_CONFIG, check_settings, of_any_client
 from ingest.publish.publisher import Publisher
 from ingest.publish.stream_topics import TopicRefused
-from ingest.receive.connection import ListenError
 from ingest.spool.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus
 

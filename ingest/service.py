@@ -12,13 +12,13 @@ from confluent_kafka import KafkaException
 from g3stream.host.disk_wait import AwaitedDisk
 from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import log_of_service
 from g3stream.service.stop_signals import StopSignals
 from ingest.config import StreamSettings, stream_of_flags
 from ingest.publish.in_flight import PRODUCER_CONFIG, check_settings, of_any_client
 from ingest.publish.stream_topics import TopicRefused
-from ingest.receive.connection import ListenError
 from ingest.spool.spool import SpoolError
 from ingest.stream import Stream, StreamStatus
 from ingest.supervisor import SPOOL_DISK, Down, Streams, opened, say_where

@@ -17,11 +17,11 @@ from confluent_kafka import KafkaException
 
 from g3stream.host.disk_wait import AwaitedDisk
 from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.service.endpoint import ListenError
 from ingest.config import StreamSettings
 from ingest.publish.in_flight import of_any_client
 from ingest.publish.publisher import IN_FLIGHT_BYTES, Publisher
 from ingest.publish.stream_topics import TopicRefused
-from ingest.receive.connection import ListenError
 from ingest.spool.cache import FRESH_BYTES
 from ingest.spool.spool import Spool, SpoolError
 from ingest.stream import Stream, StreamStatus

@@ -1,6 +1,15 @@
-"""Where a stream's frames come from: which side of the TCP connection listens, and where."""
+"""TCP endpoints: which side of a connection listens and where, and the listening socket.
 
+For the connection to a stream's sender, and for the HTTP server.
+"""
+
+import errno
+import socket
 from dataclasses import dataclass
+
+
+class ListenError(Exception):
+    """The port to listen on can't be had; the message says which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +37,29 @@ class ListenOn:
 def host_and_port(host: str, port: int) -> str:
     """As it is written: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(where: ListenOn) -> socket.socket:
+    """A socket that listens there, and never blocks; on every interface, for IPv6 and IPv4. Raises ListenError."""
+    try:
+        listener = _listener(where)
+    except OSError as error:
+        # Python adds the address to the text.
+        why = (error.strerror or str(error)).partition(" (while")[0]
+        raise ListenError(f"can't listen on {where}: {why}") from None
+    except (TypeError, UnicodeError):
+        raise ListenError(f"can't listen on {where}: that is no host's name") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _listener(where: ListenOn) -> socket.socket:
+    """Raises OSError, and, of a name that is none, TypeError or UnicodeError."""
+    if where.host in ("", "::") and socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", where.port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel that has IPv6 switched off
+                raise
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    return socket.create_server((where.host, where.port), family=family)

@@ -20,8 +20,7 @@ from typing import Self
 import h11
 
 from g3stream.host.printable import printable
-from g3stream.service.endpoint import ListenOn, host_and_port
-from ingest.receive.connection import listen
+from g3stream.service.endpoint import ListenOn, host_and_port, listen
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The TCP connection to a stream's sender: made, read, lost, made again, for ever."""
 
-import errno
 import logging
 import os
 import select
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from g3stream.frames.decoder import Splitter, WireError
-from g3stream.service.endpoint import ConnectTo, ListenOn, host_and_port
+from g3stream.service.endpoint import ConnectTo, ListenOn, host_and_port, listen
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +38,6 @@ class Events:
     frames: Callable[[list[bytes | memoryview]], bool]
     quiet: Callable[[], None]
     lost: Callable[[str], None]
-
-
-class ListenError(Exception):
-    """The port to listen on can't be had; the message says which, and why."""
 
 
 class Stopping(Exception):
@@ -243,32 +238,6 @@ class Connection:
     def _pause(self, seconds: float) -> None:
         if self._wait(self._stopping, max(0.0, seconds)):
             raise Stopping
-
-
-def listen(where: ListenOn) -> socket.socket:
-    """A socket that listens there, and never blocks; on every interface, for IPv6 and IPv4. Raises ListenError."""
-    try:
-        listener = _listener(where)
-    except OSError as error:
-        # Python adds the address to the text.
-        why = (error.strerror or str(error)).partition(" (while")[0]
-        raise ListenError(f"can't listen on {where}: {why}") from None
-    except (TypeError, UnicodeError):
-        raise ListenError(f"can't listen on {where}: that is no host's name") from None
-    listener.setblocking(False)
-    return listener
-
-
-def _listener(where: ListenOn) -> socket.socket:
-    """Raises OSError, and, of a name that is none, TypeError or UnicodeError."""
-    if where.host in ("", "::") and socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(("::", where.port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel that has IPv6 switched off
-                raise
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    return socket.create_server((where.host, where.port), family=family)
 
 
 def _fill(splitter: Splitter, client: socket.socket) -> str | None:

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from g3stream.service.arguments import listen_on
-from g3stream.service.endpoint import ConnectTo, ListenOn
-from ingest.receive.connection import _peer, listen
+from g3stream.service.endpoint import ConnectTo, ListenOn, listen
+from ingest.receive.connection import _peer
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g3stream.service.endpoint import ListenOn
+from g3stream.service.endpoint import ListenError, ListenOn
 from g3stream.service.http_server import MOST_CONNECTIONS, HttpServer
-from ingest.receive.connection import ListenError
 
 SECONDS = 30.0
 

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from g3stream.service.endpoint import ConnectTo, ListenOn
-from ingest.receive.connection import Connection, Events, ListenError
+from g3stream.service.endpoint import ConnectTo, ListenError, ListenOn
+from ingest.receive.connection import Connection, Events
 from testbed.child_process import HOST, free_port
 from tests.support.frames import frame
 from tests.support.processes import eventually
