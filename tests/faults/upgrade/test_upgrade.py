@@ -206,7 +206,8 @@ def test_a_file_that_was_being_finished_is_finished(
     old.create_topic()
     source = Source(old.servers, old.stream)
     undisturbed = old.archiver(*SPLIT_AT, archive="undisturbed")
-    stopped_at = str(earlier.source / "tests" / "faults" / "stopped_at.py")
+    # The old version's own, at its place in that commit: it patches modules by their old names.
+    stopped_at = str(earlier.source.joinpath("tests", "faults", "stopped_at.py"))
     what = ["kill", "after", STEPS[step], "--since", SINCE_SECOND_FILE, "--"]
     where = ["--data-dir", str(old.data()), "--group", f"{old.stream}.archive", "--stream", old.stream]
     archiver = old.start(stopped_at, *what, *where, *PATIENT, *SPLIT_AT)
