@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from archiver.archive.location import Location
+from archiver.archive.root import ArchiveRoot
 from archiver.handover.command_sink import CommandSink
 from archiver.handover.follower import Follower
 from archiver.handover.on_file import Command, OnFile
 from archiver.handover.schedule import FollowerStatus
 from archiver.handover.sink import Sink
 from archiver.handover.webhook_sink import WebhookSink
-from archiver.recording.finalizer import ArchiveRoot
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsync, SupRsyncStatus

@@ -18,6 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from archiver.archive.ownership import AnotherArchiveError, identified
+from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import Event
 from archiver.core.segmentation import Settings
@@ -27,7 +28,6 @@ from archiver.kafka.offset_commits import EvictedError, FencedError
 from archiver.kafka.topic_reader import BATCH_BYTES
 from archiver.recording.commit_cycle import Answer, Committing
 from archiver.recording.executors import Pools
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures

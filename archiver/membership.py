@@ -13,11 +13,11 @@ from archiver.archive import archive_lock, archive_settings, identity
 from archiver.archive.file_system_check import check_disk
 from archiver.archive.location import SETTINGS, Checksums, Location, check_apart
 from archiver.archive.ownership import AnotherArchiveError, check_group
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event
 from archiver.core.segmentation import Settings
 from archiver.kafka.offset_commits import FencedError
 from archiver.loop import Archive
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Hang
 from g3stream.host.disk_wait import AwaitedDisk

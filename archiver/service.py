@@ -13,12 +13,12 @@ from confluent_kafka import KafkaException
 
 from archiver.archive.location import Location, located
 from archiver.archive.ownership import AnotherArchiveError
+from archiver.archive.root import ArchiveRoot
 from archiver.core.segmentation import Settings
 from archiver.event_counters import Told
 from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Member
-from archiver.recording.finalizer import ArchiveRoot
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import kafka_client, kafka_refusal
 from g3stream.service.endpoint import ListenError

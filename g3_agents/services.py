@@ -13,12 +13,12 @@ from confluent_kafka import KafkaException
 
 from archiver.archive.location import located
 from archiver.archive.ownership import AnotherArchiveError
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event
 from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.handover.schedule import FollowerStatus
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Member
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recording.status import ArchiveStatus
 from g3_agents.options import settings
 from g3stream.host.environment import host_name

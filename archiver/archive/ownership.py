@@ -11,10 +11,10 @@ from dataclasses import replace
 from archiver.archive import identity
 from archiver.archive.identity import Identity
 from archiver.archive.location import Location, LocationError, Within
+from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import WHERE_CHARACTERS, ArchiveMark, Checkpoint, CheckpointError
 from archiver.kafka.topic_reader import History
-from archiver.recording.finalizer import ArchiveRoot
 
 _MOST_SAID = 5
 

@@ -22,12 +22,11 @@ from confluent_kafka import (
 )
 
 from archiver.core.events import Event, FileFinished
-from archiver.kafka.assignment import Reading
+from archiver.kafka.assignment import Overtaken, Reading
 from archiver.kafka.broker_health import Trouble
 from archiver.kafka.event_publisher import Telling
 from archiver.kafka.last_file_index import LastFiles
 from archiver.kafka.offset_commits import Commit, Commits, FencedError, classified
-from archiver.kafka.offset_reset import Overtaken
 from archiver.kafka.topic_reader import (
     BATCH_BYTES,
     CONNECTED_CONFIG,

@@ -10,6 +10,7 @@ from typing import Any
 
 from archiver.archive import archive_lock, archive_settings, identity
 from archiver.archive.location import Location, located
+from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import print_err, print_lines, run_client, table
 from archiver.core.events import FileAdopted
@@ -19,7 +20,6 @@ from archiver.kafka.topic_reader import History
 from archiver.operations import adoption
 from archiver.operations.adoption import Archive, Choice
 from archiver.operations.retirement import adopted_again
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.verify import tree_scan
 from archiver.verify.checks import Seen
 from archiver.verify.file_reads import Unread, read_files

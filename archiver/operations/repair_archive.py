@@ -10,6 +10,7 @@ from typing import Any
 from archiver.archive import archive_lock, archive_settings, checksums
 from archiver.archive.location import Location, located
 from archiver.archive.ownership import check_not_elsewhere
+from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import print_lines, run_client
 from archiver.core.events import FileAdopted
@@ -18,7 +19,6 @@ from archiver.core.paths import PartialName
 from archiver.kafka.event_batch import publish_events
 from archiver.kafka.topic_reader import History
 from archiver.operations.retirement import adopted_again
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.replay.rebuilder import Choice, Wanted
 from archiver.replay.sinks import Done, IntoPlace, Outcome, tidy
 from archiver.replay.topic_replay import Rereading

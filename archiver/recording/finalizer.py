@@ -4,41 +4,29 @@ Every step may be repeated, and a kill between any two of them is repaired by do
 `closing` is made before the first that others can see, the one without it after the last.
 """
 
-import errno
-import fcntl
 import logging
-import os
-import secrets
-import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_fixed
 
-from archiver.archive import checksums
-from archiver.archive.location import Checksums, Location
-from archiver.core.checkpoint import ArchiveMark, Checkpoint, Partial, encode, where
+from archiver.archive.root import ArchiveRoot
+from archiver.core.checkpoint import Checkpoint, Partial, encode
 from archiver.core.events import Event, FileFinished, RecordsLost
-from archiver.core.paths import PartialName
 from archiver.core.segmentation import closed
 from archiver.kafka.offset_commits import Commit
 from archiver.recording.finalizer_status import FinishingProgress
-from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError, publish
+from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.storage import sha256sums
-from archiver.storage.directory import Directory
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOCK = "claim.lock"
-_REPAIR_LOCK = "repair.lock"
 _RETRY_SECONDS = 1.0
 _SAY_AGAIN_ATTEMPTS = 60
 
@@ -54,112 +42,6 @@ class Ledger(Protocol):
 
     def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
         """As Feed.last_file."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveRoot:
-    """Where an archive is: its root (the data directory), its consumer group and its host's name.
-
-    ids: by which checkpoints may name it, its own first (archive/identity.py); none of who doesn't record into it.
-    md5: whether events of finished files bear an MD5, too.
-    private_dir, checksums: as Location has them.
-    """
-
-    root: Path
-    group: str
-    host: str
-    ids: tuple[str, ...] = ()
-    md5: bool = False
-    private_dir: Path | None = None
-    checksums: Checksums = Checksums.BESIDE
-
-    @classmethod
-    def at(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
-        """The archive of that group there."""
-        return cls(location.data_dir, group, host, (), md5, location.private_dir, location.checksums)
-
-    @property
-    def location(self) -> Location:
-        """Where it lies; the way to all that it has on disk."""
-        return Location(self.root, self.private_dir, self.checksums)
-
-    @property
-    def mark(self) -> ArchiveMark | None:
-        """What a checkpoint of it says of it."""
-        return ArchiveMark(self.ids[0], where(self.host, self.root, self.private_dir)) if self.ids else None
-
-    def private(self, stream: str) -> Directory:
-        """The directory of a stream's partials, made if missing. Raises OSError."""
-        return self.location.private(stream, make=True)
-
-    def claim(self, stream: str, *, alone: bool) -> int:
-        """Claim a stream's files: those who record it share it, who rebuilds it has it alone. Gives the descriptor of
-        a lock that lasts until that is closed. Raises OSError, also if it is claimed otherwise."""
-        by = "it is being recorded, or rebuilt by another replay," if alone else "it is being rebuilt"
-        return self._lock(stream, _LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, by)
-
-    def claim_repair(self, stream: str) -> int:
-        """Claim the repair of a stream's files, beside those who record it; as `claim`."""
-        return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
-
-    def _lock(self, stream: str, name: str, how: int, by: str) -> int:
-        try:
-            with self.private(stream) as private:
-                lock = private.lock(name, how)
-        except BlockingIOError:
-            raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
-        try:
-            with self.location.private() as above:
-                above.sync()  # a killed archiver may have made the stream's directory
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
-
-    def publish(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
-    ) -> str | None:
-        """Give a partial its path; as segment_file.publish. Raises OSError, AbandonedError."""
-        with self.private(stream) as private:
-            return publish(private, partial, self.location, path, length, sha256, abandoned)
-
-    def publish_exactly(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
-    ) -> None:
-        """Give a partial that path and no other. Raises FileExistsError, OSError, AbandonedError."""
-        with self.private(stream) as private:
-            publish(private, partial, self.location, path, length, sha256, abandoned, most=1)
-
-    def add_sum(self, stream: str, path: str, sha256: str) -> bool:
-        """Give a published file its line in SHA256SUMS, or wherever its checksum goes; False, and an error in the
-        log, if what others have put there takes none. Raises OSError."""
-        try:
-            checksums.add(self.location, stream, path, sha256)
-        except sha256sums.UnusableError as error:
-            what = "%s: %s has no line in SHA256SUMS: %s. Move that away, then run `archiver repair`"
-            log.error(what, stream, path, error)
-            return False
-        return True
-
-    def discard(self, stream: str, partial: str) -> None:
-        """Remove a partial, or what has been put in its place. Raises OSError."""
-        with self.private(stream) as private:
-            found = private.stat(partial)
-            if found and stat.S_ISDIR(found.st_mode):
-                private.rename(partial, private, f"{partial}.{secrets.token_hex(4)}")
-            else:
-                private.unlink(partial)
-
-    def discard_copies(self, stream: str, recorded: Partial) -> None:
-        """Remove what else there is of a file that is finished, and committed as such: a partial that was held by an
-        archiver that was frozen, and that another one went on with in a copy. Nobody needs it, held or not. Raises
-        OSError."""
-        with self.private(stream) as private:
-            for name in private.names():
-                found = PartialName.parse(name)
-                if found and (found.path, found.first) == (recorded.path, recorded.first.time):
-                    private.unlink(name)
-                    log.info("%s: removed %s, which another archiver had open; its file is finished", stream, name)
 
 
 def finish(

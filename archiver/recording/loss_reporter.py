@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import FirstLoss, RecordsLost
 from archiver.core.formatting import moment
 from archiver.core.sequence import Cause, Loss
-from archiver.recording.finalizer import ArchiveRoot
 
 log = logging.getLogger(__name__)
 

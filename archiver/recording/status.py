@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archiver.core.segmentation import Why
 from archiver.recording.commit_lag import LATE_SECONDS as UNCOMMITTED_SECONDS
 from archiver.recording.finalizer_status import FinishingStatus
+from archiver.segments.open_segment import OpenFile
 from g3stream.contract.headers import frames_topic
 from g3stream.contract.topic_settings import Difference, Severity, times_replaced
 from g3stream.host.activity import HANGING_SECONDS, Hang
@@ -16,22 +16,6 @@ LATE_SECONDS = 30.0
 
 _TAKING_UP_SECONDS = 5.0
 """Nearly always a stream is taken up in less than one."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """The file that is being recorded, or finished (then closing says why).
-
-    path: that it will have, below the data directory. first: ms, the time of its first frame. bytes: written;
-    durable_bytes: of those, committed. frames: without those repeated at its head.
-    """
-
-    path: str
-    first: int
-    bytes: int
-    durable_bytes: int
-    frames: int
-    closing: Why | None
 
 
 @dataclass(frozen=True, slots=True)

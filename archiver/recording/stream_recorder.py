@@ -14,6 +14,7 @@ from functools import partial
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Base, Checkpoint, CheckpointError, Closing
 from archiver.core.segmentation import LEFT_OUT, Effect, Settings, State, Why, closes, is_carried, room, step, went_on
@@ -22,7 +23,7 @@ from archiver.kafka.group_consumer import Committed, Feed
 from archiver.kafka.invalid_records import ForeignRecord, stopped_at
 from archiver.recording.commit_lag import Uncommitted
 from archiver.recording.executors import Pools
-from archiver.recording.finalizer import ArchiveRoot, finish
+from archiver.recording.finalizer import finish
 from archiver.recording.finalizer_status import FinishingProgress
 from archiver.recording.inbox import Incoming
 from archiver.recording.loss_reporter import together

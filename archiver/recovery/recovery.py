@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
 from archiver.kafka.group_consumer import Committed, Feed
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recovery.resume_point import Resumed, rebuild, resume
 from archiver.segments.carry import Carry
 from archiver.segments.segment_file import SegmentFile

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from archiver.archive.identity import Identity
 from archiver.archive.ownership import another
+from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Partial
 from archiver.core.events import FileSalvaged, RecordsLost
@@ -19,7 +20,6 @@ from archiver.core.segmentation import Settings, State, closed
 from archiver.core.sequence import Cause, Seen, forgotten_before, undone
 from archiver.core.used_names import taken
 from archiver.kafka.group_consumer import Committed, Feed
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recovery.partial_position import Place, last_whole_frame, place_after
 from archiver.recovery.salvage import salvage
 from archiver.segments.open_segment import GrowingFile

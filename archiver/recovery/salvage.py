@@ -11,9 +11,9 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event, FileSalvaged
 from archiver.core.paths import PartialName
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
 from archiver.storage.page_cache import copy_bytes

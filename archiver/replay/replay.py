@@ -11,13 +11,13 @@ from archiver.archive import archive_lock, archive_settings
 from archiver.archive.file_system_check import check_disk
 from archiver.archive.location import located
 from archiver.archive.ownership import check_not_elsewhere
+from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import run, table
 from archiver.core.catalog import Account, recent
 from archiver.core.events import FileFinished, FileRetired
 from archiver.core.formatting import duration, moment, size
 from archiver.kafka.topic_reader import Commit, History
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.replay.rebuilder import Choice, Rebuilt, Wanted
 from archiver.replay.sinks import Done, DryRun, IntoDirectory, Outcome, tidy
 from archiver.replay.topic_replay import Came, Rereading

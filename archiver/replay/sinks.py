@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from archiver.archive.location import Location
+from archiver.archive.root import ArchiveRoot
 from archiver.core.paths import REBUILT, PartialName
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recovery.salvage import DAMAGED
 from archiver.replay.rebuilder import Content, Rebuilt
 from archiver.storage import sha256sums
-from archiver.storage.writeback import begin_writeback
+from archiver.storage.page_cache import begin_writeback
 from g3stream.service.cancellation import Abandoned
 
 _BATCHES_BEHIND = 4

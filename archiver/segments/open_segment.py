@@ -3,6 +3,7 @@
 import logging
 import secrets
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Self
 
 from msgspec.structs import replace
@@ -12,7 +13,6 @@ from archiver.core.fast_path import Run
 from archiver.core.paths import PartialName
 from archiver.core.segmentation import State, Why, head, path
 from archiver.core.sequence import Epochs, Record, changes, undone
-from archiver.recording.status import OpenFile
 from archiver.segments.carry import Carry
 from archiver.segments.segment_file import PartialHeldError, SegmentFile
 from archiver.storage.directory import Directory
@@ -20,6 +20,22 @@ from g3stream.contract.headers import Label
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """The file that is being recorded, or finished (then closing says why).
+
+    path: that it will have, below the data directory. first: ms, the time of its first frame. bytes: written;
+    durable_bytes: of those, committed. frames: without those repeated at its head.
+    """
+
+    path: str
+    first: int
+    bytes: int
+    durable_bytes: int
+    frames: int
+    closing: Why | None
 
 
 class GrowingFile:

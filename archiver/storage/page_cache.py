@@ -1,18 +1,47 @@
-"""A large file copied at the pace of its disk, so that those who write beside it hardly notice.
+"""The page cache of the kernel: written and copied at the pace of the disk, so that others hardly notice.
 
 Left to itself the kernel takes gigabytes into memory at once, and then makes everybody who writes anything wait until
-the disk has taken most of them. Here it never has more than two blocks that the disk has not.
+the disk has taken most of them. sync_file_range(2), which Python doesn't have, says when it writes what it was given;
+a copy never has more than two blocks that the disk has not.
 """
 
+import ctypes
 import errno
 import os
 from collections.abc import Callable
 
-from archiver.storage.writeback import begin_writeback, end_writeback
 from g3stream.host.fsync import sync_data
 
 _BLOCK = 8 << 20
 _NOT_IN_THE_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+_WRITEBACK_BYTES = 1 << 20
+_NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EOPNOTSUPP, errno.EPERM)
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
+
+_sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+def begin_writeback(fd: int, at: int, count: int) -> None:
+    """Have the kernel begin to write these bytes to the disk, without waiting for it.
+
+    Else all of a second's bytes wait for the sync, which holds up the writes meanwhile: 2.4 GB took 3.4 to 5.1 s
+    instead of 2.9 to 3.3 s (ext4). PostgreSQL does the same (checkpoint_flush_after).
+    """
+    if count >= _WRITEBACK_BYTES:
+        # Only a hint: an error of the disk comes back from the sync.
+        _sync_file_range(fd, at, count, _WRITE)
+
+
+def end_writeback(fd: int, at: int, count: int) -> None:
+    """Wait until these bytes are written. They aren't durable before a sync: what says where they lie isn't written.
+
+    Raises OSError: a disk's error that was told here is not told again by the sync.
+    """
+    if count > 0 and _sync_file_range(fd, at, count, _WAIT_BEFORE | _WRITE | _WAIT_AFTER):
+        failed = ctypes.get_errno()
+        if failed not in _NOT_THERE:
+            raise OSError(failed, os.strerror(failed))
 
 
 def copy_bytes(source: int, target: int, start: int, length: int, going_on: Callable[[], None]) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import ArchiveFinalized
 from archiver.kafka.event_publisher import Telling
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.suprsync.database import DatabaseError, SupRsyncDatabase
 from archiver.suprsync.finalization import Finalization
 from archiver.suprsync.finalized_until import FinalizedUntil

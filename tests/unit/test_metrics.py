@@ -15,8 +15,9 @@ from archiver.core.sequence import Cause
 from archiver.event_counters import Told
 from archiver.metrics import metrics as archiver_metrics
 from archiver.metrics import problems as archiver_problems
-from archiver.recording.status import ArchiveStatus, OpenFile, RecordingStatus
+from archiver.recording.status import ArchiveStatus, RecordingStatus
 from archiver.recording.throughput import Recorded
+from archiver.segments.open_segment import OpenFile
 from g3stream.host.activity import Hang
 from g3stream.host.disk_space import Disks
 from g3stream.service.histogram import BOUNDS, Latency

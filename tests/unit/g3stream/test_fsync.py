@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from archiver.archive import finished_name
 from archiver.archive.location import Location
-from archiver.recording.finalizer import ArchiveRoot
-from archiver.segments import segment_file
+from archiver.archive.root import ArchiveRoot
 from archiver.segments.segment_file import SegmentFile
 from archiver.storage.directory import make_private_directory
 from g3stream.host.fsync import make_directory, sync_data, sync_directory
@@ -84,7 +84,7 @@ def test_a_published_file_is_durable_with_all_directories_above(
     with archive.private("crate1slot2") as private:
         SegmentFile.create(private, PARTIAL).close()
         synced.clear()
-        segment_file.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, Abandoned())
+        finished_name.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, Abandoned())
     parent = (root / PATH).parent
     assert {root / PATH, parent, parent.parent, root} <= set(synced)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from archiver.recording.finalizer import ArchiveRoot
+from archiver.archive.root import ArchiveRoot
 
 CLAIM = """
 import sys
 from pathlib import Path
-from archiver.recording.finalizer import ArchiveRoot
+from archiver.archive.root import ArchiveRoot
 try:
     ArchiveRoot(Path(sys.argv[1]), "archiver", "host").claim(sys.argv[2], alone=sys.argv[3] == "alone")
 except OSError as error:

@@ -7,9 +7,9 @@ import pytest
 
 from archiver.archive.identity import Identity
 from archiver.archive.ownership import AnotherArchiveError, check, check_group
+from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import ArchiveMark, Checkpoint, where
 from archiver.core.segmentation import State
-from archiver.recording.finalizer import ArchiveRoot
 
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
 ARCHIVE = ArchiveRoot(Path("/data"), "archiver", "host")

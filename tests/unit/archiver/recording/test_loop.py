@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.segmentation import Settings, State
@@ -17,7 +18,6 @@ from archiver.kafka.assignment import Reading
 from archiver.kafka.group_consumer import Committed, Feed
 from archiver.kafka.offset_commits import Commit, EvictedError
 from archiver.loop import Archive
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recording.stream_recorder import Recording
 from g3stream.contract.headers import Kind, Label
 from g3stream.frames.decoder import FRAME_TYPES

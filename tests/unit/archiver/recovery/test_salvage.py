@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event, FileSalvaged
 from archiver.core.paths import PartialName
-from archiver.recording.finalizer import ArchiveRoot
 from archiver.recovery.salvage import Whole, salvage, whole_frames
 from archiver.storage.directory import Directory
 from g3stream.service.cancellation import Abandoned

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archiver.archive import finished_name
 from archiver.archive.location import Location
 from archiver.segments import segment_file
 from archiver.segments.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile
@@ -66,7 +67,7 @@ def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
     """The path that it has got, as a file that holds those bytes."""
     with Directory(partial.parent, "") as directory:
-        return segment_file.publish(
+        return finished_name.publish(
             directory, partial.name, Location(root), path, len(data), sha_of(data), Abandoned()
         )
 
