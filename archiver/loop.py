@@ -32,7 +32,7 @@ from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures
 from archiver.recording.stream_recorder import Recording
-from g3stream.contract.headers import stream_of
+from g3stream.contract.topics import stream_of
 from g3stream.host.activity import Activity
 from g3stream.kafka.throttling import Throttling
 from g3stream.service.timeouts import unless

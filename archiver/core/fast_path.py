@@ -11,11 +11,11 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from archiver.core.segmentation import Room
-from g3stream.contract.headers import ContractError, Label
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, Label
 from g3stream.kafka.message_headers import Headers, headers_of
 
-_HEADERS = ["v", "kind", "epoch", "seq", "type", "id", "session", "num"]
-"""As ingest orders those of a frame that came whole, and is numbered."""
+_HEADERS = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADERS.index("seq"), _HEADERS.index("num")
 _MOST = 2**62
 """No seq or num that is near those which the contract refuses."""

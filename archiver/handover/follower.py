@@ -31,7 +31,7 @@ from archiver.handover.saved_position import Lost, PositionFile
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, topic_right, with_right
 from g3stream.kafka.availability import OUTAGE_CONFIG
 from g3stream.kafka.throttling import PATIENT_TIMEOUT_MS

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 
 _SAY_SECONDS = 5.0
 _ASK_SECONDS = 2.0

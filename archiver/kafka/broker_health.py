@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import is_refusal
 from g3stream.kafka.availability import UNANSWERED, Outage
 

@@ -7,7 +7,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from archiver.core.events import Event, encode
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, needs, topic_right
 from g3stream.kafka.availability import PRODUCER_OUTAGE_CONFIG, unwrapped
 

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from archiver.core.events import ArchiveFinalized, Event, encode
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, topic_right, with_right
 from g3stream.kafka.availability import PRODUCER_OUTAGE_CONFIG, unwrapped
 

@@ -35,8 +35,8 @@ from archiver.kafka.topic_reader import (
     History,
     metadata_of,
 )
-from g3stream.contract.headers import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 from g3stream.contract.topic_settings import FILES_WANTED, frames_wanted
+from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 from g3stream.kafka.authorization import Operation, group_right, topic_right, with_right
 from g3stream.kafka.availability import OUTAGE_CONFIG, UNANSWERED
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, TopicAdmin

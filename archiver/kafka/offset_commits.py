@@ -17,7 +17,7 @@ from types import MappingProxyType
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.core.checkpoint import least
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from g3stream.service.cancellation import Abandoned
 from g3stream.service.timeouts import within
 

@@ -23,7 +23,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import label_of
-from g3stream.contract.headers import FRAMES_TOPIC_PATTERN, ContractError, Label, frames_topic, stream_of
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Label
+from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
 from g3stream.kafka.authorization import Operation, topic_right, with_right
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
 

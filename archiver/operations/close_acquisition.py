@@ -19,7 +19,8 @@ from archiver.core.segmentation import LEFT_OUT
 from archiver.core.sequence import Seen
 from archiver.kafka.topic_reader import History
 from archiver.kafka.topic_tail import Entry, Tails
-from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import frames_topic
 from g3stream.kafka.authorization import Operation, needs, topic_right
 from g3stream.kafka.availability import unwrapped
 

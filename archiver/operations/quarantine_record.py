@@ -20,7 +20,8 @@ from archiver.console.runner import print_err, print_out, run_client
 from archiver.core.formatting import moment
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import History, label_of
-from g3stream.contract.headers import QUARANTINE_TOPIC_CONFIG, ContractError, frames_topic, quarantine_topic
+from g3stream.contract.errors import ContractError
+from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
 from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
 from g3stream.kafka.availability import unwrapped

@@ -13,8 +13,10 @@ from archiver.core.segmentation import Room
 from archiver.core.sequence import Record, Seen
 from archiver.kafka.topic_reader import label_of
 from archiver.recording.loss_reporter import Losses
-from g3stream.contract.headers import ContractError, Kind, Label, frames_topic
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Kind, Label
 from g3stream.contract.topic_settings import times_replaced
+from g3stream.contract.topics import frames_topic
 
 log = logging.getLogger(__name__)
 

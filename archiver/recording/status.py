@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from archiver.recording.commit_lag import LATE_SECONDS as UNCOMMITTED_SECONDS
 from archiver.recording.finalizer_status import FinishingStatus
 from archiver.segments.open_segment import OpenFile
-from g3stream.contract.headers import frames_topic
 from g3stream.contract.topic_settings import Difference, Severity, times_replaced
+from g3stream.contract.topics import frames_topic
 from g3stream.host.activity import HANGING_SECONDS, Hang
 from g3stream.service.histogram import LatencyCounts
 

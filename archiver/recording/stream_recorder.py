@@ -35,7 +35,8 @@ from archiver.recovery.resume_point import Resumed
 from archiver.segments.carry import Carry
 from archiver.segments.open_segment import GrowingFile, id_of
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
-from g3stream.contract.headers import ContractError, Kind, Label
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Kind, Label
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)

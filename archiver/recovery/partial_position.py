@@ -8,7 +8,7 @@ from archiver.core.sequence import Seen
 from archiver.kafka.invalid_records import Labels
 from archiver.kafka.topic_reader import History
 from archiver.storage.directory import Directory
-from g3stream.contract.headers import ContractError
+from g3stream.contract.errors import ContractError
 from g3stream.frames.decoder import Walk, WireError
 from g3stream.service.cancellation import Abandoned
 

@@ -16,7 +16,7 @@ from archiver.replay.rebuilder import Choice, Reached, Rebuilding, Rebuilt, Star
 from archiver.replay.sinks import DryRun, IntoDirectory
 from archiver.replay.topic_ranges import starts
 from archiver.segments.carry import Carry
-from g3stream.contract.headers import ContractError
+from g3stream.contract.errors import ContractError
 
 
 @dataclass(slots=True)

@@ -25,7 +25,8 @@ from archiver.kafka.invalid_records import Labels
 from archiver.kafka.topic_reader import History
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.recorded_spans import Index, Span, Strays, spans
-from g3stream.contract.headers import ContractError, Kind, Label
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Kind, Label
 from g3stream.frames.decoder import Walk, WireError
 
 _BLOCK = 1 << 20

@@ -11,7 +11,8 @@ from archiver.core.paths import SUMS, NameFormat, file_path
 from archiver.core.segmentation import Settings, State, Why
 from archiver.core.used_names import Names
 from bench.load.numbered import Numbered
-from g3stream.contract.headers import FILES_TOPIC, Kind
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import FILES_TOPIC
 
 STREAMS = 20
 _LATEST = 1_700_000_000

@@ -20,7 +20,7 @@ from bench.report.results import Figure, Line, Run, line, most
 from bench.scenarios.many import Load, Many, WatchedSite
 from bench.scenarios.site import environment
 from bench.scenarios.width import RATE, SIZE, Found
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 
 LIVE = 10
 _FRAMES = "2MB"

@@ -15,7 +15,7 @@ from bench.load.frames import Frames
 from bench.measure.process_cost import ContestError, Measured, Used
 from bench.report.results import BROKER, Goal, Line, Run, least, line, of, sizes_of
 from bench.scenarios.site import Growing, Site, program, settle
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 
 PART = "archiver"
 _LOOK_SECONDS = 0.005

@@ -8,7 +8,7 @@ from bench.load.frames import Frames, start_frame
 from bench.measure.process_cost import Used
 from bench.report.results import BROKER, Line, Run, least, line, of, sizes_of
 from bench.scenarios.site import Growing, Site, program, settle
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 
 PART = "both"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from bench.load.frames import Frames
 from bench.report.results import BROKER, Line, Run, least, line, of, sizes_of
 from bench.scenarios.site import Site, program, settle
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 
 PART = "ingest"
 

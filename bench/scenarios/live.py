@@ -14,7 +14,7 @@ from itertools import pairwise
 from bench.measure.process_cost import ContestError, Measured
 from bench.report.results import BROKER, Compare, Line, Run, line, most, of
 from bench.scenarios.site import Growing, Site, program, settle
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 
 PART = "live"

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from bench.load.frames import Frames, start_frame
 from bench.measure.process_cost import ContestError, Measured, Used, cpu_seconds
 from bench.report.results import BROKER
-from g3stream.contract.headers import FRAMES_TOPIC_CONFIG, frames_topic
+from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
 from testbed.kafka.broker import Broker
 
 BROKER_PROPERTIES: Mapping[str, str] = {

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from g3stream.contract.headers import (
-    CHUNK_BYTES,
+from g3stream.contract.headers import CHUNK_BYTES
+from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
     FRAMES_TOPIC_CONFIG,

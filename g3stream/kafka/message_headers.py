@@ -10,7 +10,7 @@ from operator import methodcaller
 
 from confluent_kafka import Message
 
-from g3stream.contract.headers import ContractError
+from g3stream.contract.errors import ContractError
 
 Headers = list[tuple[str, bytes | None]]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g3stream.contract.headers import ContractError, stream_name
+from g3stream.contract.errors import ContractError
+from g3stream.contract.topics import stream_name
 from g3stream.host.standard_streams import discard_unwritten
 from g3stream.kafka.client_properties import ClientPropertiesError, read_client_properties, without_values
 from g3stream.service.endpoint import ListenOn

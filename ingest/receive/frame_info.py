@@ -7,7 +7,9 @@ the few values that matter here are read from their blobs (g3stream/frames/scala
 from enum import IntEnum
 from typing import NamedTuple
 
-from g3stream.contract.headers import ContractError, Kind, stream_name
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import stream_name
 from g3stream.frames.decoder import checked, frame_type
 from g3stream.frames.scalars import integer, string
 

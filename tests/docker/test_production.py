@@ -8,7 +8,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ConfigResource,
 )
 
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.demo.comparison import compare, read_back
 from tests.docker.containers import BROKER, COMPOSE, PRODUCTION, Site, base_images, eventually, missing, sent
 

@@ -36,7 +36,8 @@ from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus
 from archiver.suprsync.sink import Outcome, Registered
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
-from g3stream.contract.headers import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_CONFIG, frames_topic
 from g3stream.host.disk_space import Disks
 from g3stream.host.environment import host_name
 from ingest.__main__ import make_parser as ingest_parser

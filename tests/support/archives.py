@@ -15,8 +15,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from spt3g import core
 
-from g3stream.contract.headers import FILES_TOPIC, Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.decoder import frame_type
 from tests.support.processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 

@@ -31,7 +31,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import FRAMES_TOPIC_CONFIG, Label, frames_topic
+from g3stream.contract.headers import Label
+from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
 from g3stream.kafka.message_headers import headers_of
 from testbed.child_process import start_tethered
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from archiver.core.catalog import Account
 from archiver.core.events import Event, FileAdopted, FileRetired
 from archiver.kafka.topic_reader import History
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from tests.support.processes import SECONDS, Recorder, run_archiver
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from archiver.archive.identity import IDENTITY, parse
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 from tests.support.archives import Source, all_committed, assert_same_tree, disturbed, left_behind
 from tests.support.health import await_health, await_well

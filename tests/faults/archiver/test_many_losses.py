@@ -2,7 +2,7 @@
 
 import json
 
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
 from tests.support.archives import Source, all_committed, disturbed, told
 from tests.support.processes import Recorder, eventually, get, run_archiver

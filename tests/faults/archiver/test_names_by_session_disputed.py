@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from spt3g import core
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from tests.faults.archiver.test_names_by_session import BY_SESSION, Streamer
 from tests.faults.kafka.test_state_lost import forget_group
 from tests.support.archives import assert_same_tree, quick_session

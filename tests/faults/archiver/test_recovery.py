@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
 from tests.support.archives import (
     Gate,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
 from tests.support.archives import Gate, Source, all_committed, disturbed, told
 from tests.support.injection.proxy import FarBroker

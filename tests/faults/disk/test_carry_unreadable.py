@@ -2,7 +2,7 @@
 
 import pytest
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from tests.support.archives import Source, assert_same_tree, disturbed
 from tests.support.processes import Recorder, delete_before, eventually
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
-from g3stream.contract.headers import rejected_topic
+from g3stream.contract.topics import rejected_topic
 from tests.support.processes import (
     SECONDS,
     RawSender,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from g3stream.contract.headers import Kind, frames_topic
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import frames_topic
 from tests.support.processes import RawSender, Recorder, alter_topic, eventually, flow, scan
 
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from g3stream.contract.headers import rejected_topic
+from g3stream.contract.topics import rejected_topic
 from g3stream.service.log_flood import WRITTEN_AT_ONCE
 from tests.support.frames import saying
 from tests.support.processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan

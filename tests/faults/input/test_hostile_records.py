@@ -7,7 +7,8 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import frames_topic
 from tests.support.processes import RawSender, Recorder, flow, scan
 
 SECONDS = 30

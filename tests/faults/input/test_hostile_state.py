@@ -11,7 +11,7 @@ import confluent_kafka
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from tests.support.archives import Source, quick_session, told
 from tests.support.processes import Recorder, eventually
 

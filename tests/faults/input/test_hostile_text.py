@@ -6,7 +6,8 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import FILES_TOPIC, Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from tests.support.commands import archiver, close
 from tests.support.processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from g3stream.contract.headers import FILES_TOPIC, Kind, frames_topic
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.decoder import split
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.kafka.cluster import Cluster
 from tests.support.archives import ONLY_IN_FULL, assert_same_tree, peaceful, told
 from tests.support.injection.lateness import EVERY_SECONDS, Stream

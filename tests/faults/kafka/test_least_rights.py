@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     UserScramCredentialUpsertion,
 )
 
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
 from tests.support.processes import (

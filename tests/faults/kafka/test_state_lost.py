@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from spt3g import core
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from tests.support.archives import Gate, Source, assert_same_tree, disturbed, left_behind, quick_session, told
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan

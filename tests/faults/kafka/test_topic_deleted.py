@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from tests.support.archives import Gate, Source, all_committed, disturbed
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, delete_before, eventually, numbers
 

@@ -22,7 +22,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from g3stream.contract.headers import FILES_TOPIC, FRAMES_TOPIC_CONFIG, Kind, frames_topic
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_CONFIG, frames_topic
 from testbed.child_process import free_port
 from testbed.kafka.distribution import installation
 from tests.support.archives import Source, all_committed, quick_session, told

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 from tests.support.health import await_health, await_well
 from tests.support.processes import RawSender, Recorder, alter_topic, eventually, flow, get, run_archiver, scan

@@ -31,8 +31,8 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from g3stream.contract.headers import frames_topic
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
+from g3stream.contract.topics import frames_topic
 from g3stream.frames.decoder import split
 from g3stream.service.arguments import seconds as seconds_flag
 from ingest.receive.record_builder import Reception

@@ -16,8 +16,8 @@ from archiver.handover.follower import Follower
 from archiver.handover.schedule import group_of
 from archiver.handover.sink import PendingEvent, SinkError
 from archiver.storage.directory import make_private_directory
-from g3stream.contract.headers import FILES_TOPIC
 from g3stream.contract.topic_settings import FILES_WANTED
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin
 from testbed.kafka.broker import Broker
 from tests.support.processes import SECONDS, admin_client, eventually

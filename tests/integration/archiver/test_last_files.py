@@ -13,7 +13,7 @@ from archiver.core.events import FileFinished
 from archiver.kafka.last_file_index import LastFiles
 from archiver.kafka.topic_reader import History
 from bench.load.many_files import STREAMS, OldFiles
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from g3stream.service.cancellation import Abandoned, AbandonedError
 from testbed.kafka.broker import Broker
 from tests.support.processes import SECONDS, admin_client, eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.core.events import FileAdopted
-from g3stream.contract.headers import FILES_TOPIC
+from g3stream.contract.topics import FILES_TOPIC
 from testbed.kafka.broker import Broker
 from tests.integration.commands.test_replay import ROTATING, Night
 from tests.support.archives import Source, acquisitions_all_the_time

@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import frames_topic
 from tests.support.commands import archiver
 from tests.support.processes import SECONDS, RawSender, Recorder, admin_client, eventually, flow, scan
 

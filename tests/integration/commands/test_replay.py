@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from archiver.core.formatting import moment
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, publish_night
 from tests.support.disk import small_disk

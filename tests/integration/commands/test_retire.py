@@ -14,7 +14,7 @@ from archiver.core.events import Event
 from archiver.kafka.topic_reader import History
 from archiver.verify.checks import Fault
 from archiver.verify.verifier import inspect
-from g3stream.contract.headers import frames_topic
+from g3stream.contract.topics import frames_topic
 from tests.integration.commands.test_replay import ROTATING, Night, assert_no_difference
 from tests.support.archives import Source, acquisitions_all_the_time
 from tests.support.processes import Recorder, eventually

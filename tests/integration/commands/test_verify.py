@@ -29,7 +29,7 @@ from archiver.core.events import FileFinished, FileSalvaged
 from archiver.kafka.topic_reader import History
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.verifier import inspect
-from g3stream.contract.headers import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.decoder import split
 from tests.support.archives import Source, disturbed
 from tests.support.processes import (

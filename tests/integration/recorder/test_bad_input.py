@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archiver.__main__ import main as archiver_main
-from g3stream.contract.headers import frames_topic, rejected_topic
+from g3stream.contract.topics import frames_topic, rejected_topic
 from ingest.__main__ import main as ingest_main
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker

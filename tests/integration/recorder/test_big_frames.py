@@ -13,7 +13,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from g3stream.contract.headers import CHUNK_BYTES, frames_topic
+from g3stream.contract.headers import CHUNK_BYTES
+from g3stream.contract.topics import frames_topic
 from tests.support.processes import Program, RawSender, Recorder, admin_client, flow, frame_by_hand, scan
 
 FRAME_BYTES = 100_000_000

@@ -11,7 +11,8 @@ from confluent_kafka import Producer
 from spt3g import core
 
 from archiver.__main__ import make_parser as archiver_parser
-from g3stream.contract.headers import Kind, Label, frames_topic
+from g3stream.contract.headers import Kind, Label
+from g3stream.contract.topics import frames_topic
 from g3stream.frames.decoder import frame_type, split
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port

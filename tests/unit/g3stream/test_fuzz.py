@@ -20,7 +20,8 @@ from spt3g import core
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
 from archiver.core.segmentation import Effect, Settings, State, closed, closes, path, step
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen
-from g3stream.contract.headers import ContractError, Kind, Label
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import Kind, Label
 from g3stream.frames.decoder import MAX_NAME_BYTES, Splitter, WireError, split
 from ingest.receive.record_builder import Reception
 from tests.support.frames import ANY_FRAME, SCAN, blob, crc, frame, nested, saying

@@ -1,26 +1,15 @@
 """The contract: what a label says comes back from its headers, and no hostile header does harm."""
 
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g3stream.contract.headers import (
-    CHUNK_BYTES,
-    FILES_TOPIC,
-    FILES_TOPIC_CONFIG,
-    FRAMES_TOPIC_CONFIG,
-    FRAMES_TOPIC_PATTERN,
-    REJECTED_TOPIC_CONFIG,
-    ContractError,
-    Kind,
-    Label,
-    frames_topic,
-    rejected_topic,
+from g3stream.contract.errors import ContractError
+from g3stream.contract.headers import CHUNK_BYTES, HEADER_ORDER, NUMBERED_FRAME_HEADERS, Kind, Label
+from g3stream.contract.topics import (
     stream_name,
-    stream_of,
 )
 
 EPOCHS = st.text("0123456789abcdef", min_size=16, max_size=16)
@@ -68,6 +57,20 @@ def test_headers_are_one_short_line_of_ascii_each(label: Label) -> None:
 @given(LABELS, st.lists(st.tuples(st.text(min_size=1).map("x-".__add__), st.none() | st.binary())))
 def test_unknown_headers_are_ignored(label: Label, more: list[tuple[str, bytes | None]]) -> None:
     assert Label.from_headers([*more, *label.headers()]) == label
+
+
+@settings(max_examples=70, deadline=None)
+@given(LABELS)
+def test_headers_stand_in_one_order(label: Label) -> None:
+    names = {name for name, _ in label.headers()}
+    assert [name for name, _ in label.headers()] == [name for name in HEADER_ORDER if name in names]
+
+
+def test_a_numbered_frame_has_the_headers_that_readers_are_fast_with() -> None:
+    label = Label(Kind.FRAME, "0" * 16, 5, ord("S"), "crate1slot2", 1_700_000_000, 7)
+    assert tuple(name for name, _ in label.headers()) == NUMBERED_FRAME_HEADERS
+    every = Label(Kind.LOST, "0" * 16, 5, 0, "s", 1, 2, (1, 2), "closed", ("0" * 16, 4), True, True)
+    assert tuple(name for name, _ in every.headers()) == HEADER_ORDER
 
 
 def test_only_what_is_known_is_said() -> None:
@@ -163,53 +166,3 @@ def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str
     assert 0 <= label.seq < 2**63
     assert label.id is None or stream_name(label.id)
     assert 1 <= label.chunk[0] <= label.chunk[1]
-
-
-# -- names ----------------------------------------------------------------------------------------------------
-
-BAD_NAMES = ["", "-a", "_a", ".", "..", "a.b", "a/b", "../x", "a b", " a", "a\n", "\na", "a\0", "é", "١", "x" * 65]
-
-
-@given(NAMES)
-def test_a_good_name_is_given_back_and_found_in_its_topic(name: str) -> None:
-    assert stream_name(name) == name
-    assert stream_of(frames_topic(name)) == name
-    assert re.match(FRAMES_TOPIC_PATTERN, frames_topic(name))
-    assert len(rejected_topic(name)) <= 249, "Kafka takes no longer name"
-
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(ContractError) as refused:
-        stream_name(name)
-    assert str(refused.value).isprintable()
-    with pytest.raises(ContractError):
-        stream_of("g3.frames." + name)
-
-
-@pytest.mark.parametrize("topic", ["", "g3.frames", "g3.framesx.a", FILES_TOPIC, rejected_topic("a"), "xg3.frames.a"])
-def test_another_topic_is_of_no_stream(topic: str) -> None:
-    with pytest.raises(ContractError):
-        stream_of(topic)
-    assert not re.match(FRAMES_TOPIC_PATTERN, topic)
-
-
-@given(st.text(max_size=80))
-def test_any_text_is_a_name_or_refused(text: str) -> None:
-    try:
-        assert stream_name(text) == text
-    except ContractError:
-        return
-    assert text.isascii()
-    assert 1 <= len(text) <= 64
-
-
-@pytest.mark.parametrize("config", [FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, FILES_TOPIC_CONFIG])
-def test_no_topic_refuses_a_stamp(config: Any) -> None:
-    for end in ("before", "after"):
-        assert config[f"message.timestamp.{end}.max.ms"] == str(2**63 - 1)
-
-
-def test_rejected_frames_are_bounded_and_files_are_kept() -> None:
-    assert int(REJECTED_TOPIC_CONFIG["retention.bytes"]) == 1 << 30
-    assert FILES_TOPIC_CONFIG["retention.ms"] == FILES_TOPIC_CONFIG["retention.bytes"] == "-1"

@@ -1,0 +1,5 @@
+"""The error of whoever breaks the contract."""
+
+
+class ContractError(ValueError):
+    """A name or a record that breaks the contract; the message says what, and quotes no untrusted bytes raw."""

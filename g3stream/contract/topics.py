@@ -1,0 +1,82 @@
+"""Topics: their names, one of each kind for a stream, and the settings that they are created with.
+
+The quarantine topic has the prefix of frames topics, so that it is mirrored with them, under the same rights; and it
+is compacted, a setting that mirrors keep, so that retention takes none of it.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from g3stream.contract.errors import ContractError
+
+FILES_TOPIC = "g3.files"
+
+_FRAMES_PREFIX = "g3.frames."
+_REJECTED_PREFIX = "g3.rejected."
+_QUARANTINE_SUFFIX = ".quarantine"
+_STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_STREAM_NAME = re.compile(_STREAM)
+
+FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
+"""For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
+
+_WIDE_OPEN_TIMESTAMPS = {
+    # One stamp that the broker finds out of range fails its whole batch, and clocks do step.
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+FRAMES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "max.message.bytes": "1048588",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
+    **FRAMES_TOPIC_CONFIG,
+    "retention.bytes": str(1 << 30),
+    "segment.bytes": str(64 << 20),
+}
+QUARANTINE_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is said of it
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+FILES_TOPIC_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    **_WIDE_OPEN_TIMESTAMPS,
+}
+
+
+def stream_name(text: str) -> str:
+    """Give the name back if it may be a topic, a directory and a label; else raise ContractError."""
+    if not _STREAM_NAME.fullmatch(text):
+        raise ContractError(
+            f"{text[:80]!r} is no stream name: 1 to 64 of A-Z a-z 0-9 _ -, the first a letter or digit"
+        )
+    return text
+
+
+def frames_topic(stream: str) -> str:
+    """The topic of a stream's records."""
+    return _FRAMES_PREFIX + stream
+
+
+def rejected_topic(stream: str) -> str:
+    """The topic of a stream's frames that can't be trusted."""
+    return _REJECTED_PREFIX + stream
+
+
+def quarantine_topic(stream: str) -> str:
+    """The topic of a stream's records that readers leave out, by an operator's decision."""
+    return _FRAMES_PREFIX + stream + _QUARANTINE_SUFFIX
+
+
+@lru_cache(maxsize=1024)  # asked for every record
+def stream_of(topic: str) -> str:
+    """The stream of a frames topic; raises ContractError for any other topic."""
+    if not topic.startswith(_FRAMES_PREFIX):
+        raise ContractError(f"{topic[:120]!r} is no frames topic")
+    return stream_name(topic.removeprefix(_FRAMES_PREFIX))
