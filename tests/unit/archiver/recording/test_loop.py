@@ -1,167 +1,279 @@
-"""The loop, when what comes from Kafka and what threads do meet in an unlucky order. There is no broker here."""
+"""The loop, when what comes from Kafka and what threads do meet in an unlucky order.
 
+The broker and the group are real; at moments that a test chooses its consumer does what librdkafka may do then.
+"""
+
+import queue
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.archive.root import ArchiveRoot
-from archiver.core import checkpoint as checkpoints
-from archiver.core.checkpoint import Checkpoint
-from archiver.core.segmentation import Settings, State
+from archiver.core.segmentation import Settings
 from archiver.kafka.assignment import Reading
 from archiver.kafka.group_consumer import Committed, Feed
-from archiver.kafka.offset_commits import Commit, EvictedError
+from archiver.kafka.offset_commits import Commit, FencedError
 from archiver.loop import Archive
-from archiver.recording.stream_recorder import Recording
-from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.contract.topics import frames_topic
 from g3stream.kafka.throttling import Throttling
-from tests.support.processes import eventually
-
-STREAM = "crate1slot2"
-NOON = 1_546_344_000_000
-EMPTY = Committed(STREAM, 0, checkpoints.encode(Checkpoint(State(STREAM))))
+from tests.support.archives import Source
+from tests.support.processes import SECONDS, Recorder, eventually
 
 
-def frame(offset: int) -> Message:
-    """A frame as it comes from Kafka."""
-    label = Label(Kind.FRAME, "a" * 16, offset, FRAME_TYPES["Scan"], STREAM, 1, offset)
-    headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
-    return Message(f"g3.frames.{STREAM}", 0, offset, None, b"frame", headers, None, (1, NOON + offset))
+class Interrupted(Consumer):
+    """The archive's consumer. asked: what it was asked for that tests look at. commits: what it was to commit.
+    withholds: whether that goes nowhere, as while a broker doesn't answer. refuses_to_seek: as librdkafka may."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.on_commit: Callable[[KafkaError, list[TopicPartition]], None] = config["on_commit"]
+        self.callbacks: dict[str, Callable[[Consumer, list[TopicPartition]], None]] = {}
+        self.asked: list[str] = []
+        self.commits: list[TopicPartition] = []
+        self.withholds = self.refuses_to_seek = False
+        self.at_close: Callable[[], None] = lambda: None
+        self._script: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+
+    def in_poll(self, act: Callable[[], None]) -> None:
+        """Have that done in its next poll, and wait for it. What it raises, `poll` does."""
+        done: Future[None] = Future()
+        self._script.put((act, done))
+        done.result(SECONDS)
+
+    def subscribe(self, topics: list[str], **callbacks: Any) -> None:  # type: ignore[override]  # its stub says less
+        self.callbacks = callbacks
+        super().subscribe(topics, **callbacks)
+
+    def poll(self, timeout: float = -1) -> Any:
+        while not self._script.empty():
+            act, done = self._script.get()
+            try:
+                act()
+            finally:
+                done.set_result(None)
+        return super().poll(timeout)
+
+    def commit(self, *arguments: Any, **named: Any) -> Any:
+        self.asked.append("commit" if named["asynchronous"] else "commit at once")
+        self.commits += named["offsets"]
+        return None if self.withholds else super().commit(*arguments, **named)
+
+    def seek(self, partition: TopicPartition) -> None:
+        if self.refuses_to_seek:
+            raise KafkaException(KafkaError(KafkaError.INVALID_PARTITIONS, "not now"))
+        super().seek(partition)
+
+    def committed(self, partitions: list[TopicPartition], timeout: float = -1) -> list[TopicPartition]:
+        self.asked.append("committed")
+        return super().committed(partitions, timeout)
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.asked.append("assign")
+        super().incremental_assign(partitions)
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.asked.append("pause")
+        super().pause(partitions)
+
+    @property
+    def metadata(self) -> list[str]:
+        """Of all that it was to commit."""
+        return [str(partition.metadata) for partition in self.commits]
+
+    def close(self) -> None:
+        self.at_close()
+        super().close()
+
+
+class Running:
+    """An archive that records what `source` publishes, in a thread. consumer: its own. failure: what ended it."""
+
+    def __init__(self, recorder: Recorder, consumers: list[Interrupted], source: Source) -> None:
+        self.source = source
+        self.stopping = threading.Event()
+        self.stream = recorder.stream
+        self.partition = TopicPartition(frames_topic(self.stream), 0)
+        self.archive = archive(recorder.directory, recorder.servers, self.stream, self.stopping)
+        (self.consumer,) = consumers
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.archive.run()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            self.failure = error
+
+    @property
+    def frames(self) -> int:
+        """How many are recorded and committed."""
+        return sum(recording.frames for recording in self.archive.status().streams)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong."""
+        return list(self.archive.status().problems(0))
+
+    def callback(self, name: str) -> None:
+        """What librdkafka calls when the stream comes or goes."""
+        self.consumer.callbacks[name](self.consumer, [self.partition])
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive()
+
+    def __enter__(self) -> "Running":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.join()
+
+
+def archive(directory: Path, servers: str, stream: str, stopping: threading.Event) -> Archive:
+    """One of that stream."""
+    (directory / ".archiver").mkdir()
+    config = {"bootstrap.servers": servers, "log_level": 0}
+    root = ArchiveRoot(directory, f"{stream}.archive", "host")
+    return Archive(root, Settings(), config, "me", [stream], lambda _: None, stopping, Throttling("quota", config))
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    """One whose Kafka is away."""
-    (tmp_path / ".archiver").mkdir()
-    root, config = ArchiveRoot(tmp_path, "group", "host"), {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
-    archive = Archive(
-        root, Settings(), config, "me", None, lambda _: None, threading.Event(), Throttling("quota", config)
-    )
-    yield archive
-    archive._feed.trouble.now = "away"  # so that the last commit isn't waited for
-    archive._feed.refuse()
-    archive.stopping.set()
-    archive.run()
+def running(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Starts an archive that has recorded and committed two frames of its stream."""
+    consumers: list[Interrupted] = []
+
+    def consumer(config: dict[str, Any]) -> Interrupted:
+        consumers.append(Interrupted(config))
+        return consumers[-1]
+
+    monkeypatch.setattr("archiver.kafka.group_consumer.Consumer", consumer)
+
+    @contextmanager
+    def started() -> Iterator[Running]:
+        recorder.create_topic()
+        source = Source(recorder.servers, recorder.stream, epochs=0)
+        source.start()
+        source.scans(1)
+        with Running(recorder, consumers, source) as running:
+            eventually(lambda: running.frames == 2, "an Observation and a Scan are recorded")
+            yield running
+
+    return started
 
 
-def recording_of(archive: Archive) -> Recording:
-    """The stream's, once it is taken up."""
-    archive.assigned([EMPTY])
-    recording = archive._recordings[STREAM]
+def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(running: Callable[..., Any]) -> None:
+    with running() as it:
+        it.consumer.withholds = True
+        before = len(it.consumer.commits)
+        it.source.scans(1)
+        eventually(lambda: len(it.consumer.commits) == before + 1, "it commits")
 
-    def taken_up() -> bool:
-        recording.take_up(again=False)
-        return recording.taken_up
+        def evicted_and_revoked() -> None:
+            it.consumer.on_commit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID), [])
+            it.callback("on_revoke")
 
-    eventually(taken_up, "it is taken up", 10)
-    return recording
-
-
-def record(recording: Recording, offset: int) -> None:
-    """Record a frame."""
-    message = frame(offset)
-    recording.incoming.add(message, len(message))
-    recording.work()
+        it.consumer.in_poll(evicted_and_revoked)
+        assert it.archive.status().streams == ()
+        assert len(it.consumer.commits) == before + 1, "no more, as another member may have gone beyond"
+    assert it.failure is None
 
 
-def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_back(
+    running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed: list[Commit] = []
-
-    def evicted(_: Feed, commits: Sequence[Commit]) -> dict[str, Exception]:
-        return {commit.stream: EvictedError("unknown member") for commit in commits}
-
-    monkeypatch.setattr(Feed, "commit_each", evicted)
-    monkeypatch.setattr(Feed, "commit_now", lambda _, commits: committed.extend(commits))
-    record(recording_of(archive), 0)
-    archive._see_to_commits(archive._recordings.values())
-    assert archive._committing
-    archive.revoked([STREAM])
-    for commit in committed:  # what would stop the stream for good, if Kafka took it
-        checkpoints.decode(commit.metadata, STREAM)
-    assert committed == []
-    assert archive._recordings == {}
-
-
-def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_back(archive: Archive) -> None:
     asked: list[str] = []
+    errors: list[Any] = []
+    commit_each = Feed.commit_each
 
-    class Asked:
-        def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
-            asked.extend(str(partition.metadata) for partition in offsets)
-            assert asynchronous
+    with running() as it:
 
-    before = recording_of(archive)
-    snapshot = before.snapshot()
-    assert snapshot
-    commits = archive._feed._commits
-    commits.ours.add(STREAM)
-    commit = snapshot.make_durable()
-    archive.lost([STREAM])
-    now = recording_of(archive).snapshot()
-    assert now
-    with ThreadPoolExecutor() as pool, ExitStack() as at_last:
-        at_last.callback(commits.refuse)  # nobody waits if this fails
-        late = pool.submit(commits.commit, [commit])
-        eventually(lambda: not commits._requests.empty(), "the commit is asked for", 10)
-        commits.begin(cast(Consumer, Asked()))
-        assert asked == []
-        with pytest.raises(KafkaException, match="given away"):
-            late.result(10)
-        good = pool.submit(commits.commit, [now.make_durable()])
-        eventually(lambda: not commits._requests.empty(), "the commit is asked for", 10)
-        commits.begin(cast(Consumer, Asked()))
-        commits.answered(None, [])
-        good.result(10)
-    assert len(asked) == 1
+        def lost_and_assigned() -> None:
+            it.callback("on_lost")
+            it.consumer.incremental_unassign([it.partition])
+            it.callback("on_assign")
+
+        def asks(feed: Feed, commits: Sequence[Commit]) -> Any:
+            asked.append(commits[0].metadata)
+            if len(asked) == 1:
+                it.consumer.in_poll(lost_and_assigned)
+            errors.append(commit_each(feed, commits))
+            return errors[-1]
+
+        monkeypatch.setattr(Feed, "commit_each", asks)
+        it.source.scans(1)
+        eventually(lambda: len(errors) == 1, "a commit is asked for, and answered")
+        it.source.scans(1)
+        eventually(lambda: asked[-1] in it.consumer.metadata, "what is recorded since is committed")
+        assert asked[0] not in it.consumer.metadata
+        assert "given away" in str(errors[0][it.stream])
 
 
-def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes(archive: Archive) -> None:
-    asked: list[str] = []
+def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes(running: Callable[..., Any]) -> None:
+    with running() as it:
 
-    class Leaving:
-        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
-            asked.append(f"assign {partitions[0].topic}")
+        def fenced() -> None:
+            raise FencedError("by another")
 
-        def pause(self, partitions: list[TopicPartition]) -> None:
-            asked.append(f"pause {partitions[0].topic}")
+        def assigned() -> None:
+            del it.consumer.asked[:]
+            it.consumer.incremental_unassign([it.partition])
+            it.callback("on_assign")
 
-    topic = f"g3.frames.{STREAM}"
-    archive._feed._leaving = True
-    archive._feed._on_assign(cast(Consumer, Leaving()), [TopicPartition(topic, 0)])
-    assert asked == [f"assign {topic}", f"pause {topic}"]
-    assert archive._recordings == {}
+        it.consumer.at_close = assigned
+        it.consumer.in_poll(fenced)
+        it.join()
+        assert isinstance(it.failure, FencedError)
+        assert it.consumer.asked == ["assign", "pause"]
+        assert it.archive.status().streams == ()
 
 
 def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archiver.kafka.assignment._SAY_SECONDS", 0.0)
-    archive._feed._stopping = archive.stopping
-    recording = recording_of(archive)
-    assert list(archive.status().problems(0)) == []
-    archive._pause_or_resume(recording)  # which librdkafka refuses: to it, the stream isn't ours
-    (problem,) = archive.status().problems(0)
-    assert problem.startswith(f"{STREAM}: Kafka doesn't give it on: ")
-    assert archive._feed.away is None
-    archive._feed._on_lost(archive._feed._consumer, [TopicPartition(f"g3.frames.{STREAM}", 0)])
-    archive.assigned([EMPTY])
-    assert list(archive.status().problems(0)) == []
+    with running() as it:
+        assert it.problems == []
+
+        def lost_and_assigned() -> None:
+            it.callback("on_lost")
+            it.consumer.incremental_unassign([it.partition])
+            it.callback("on_assign")
+
+        it.consumer.refuses_to_seek = True
+        it.consumer.in_poll(lost_and_assigned)
+        problem = f"{it.stream}: Kafka doesn't give it on: not now"
+        eventually(lambda: it.problems == [problem], "it says so")
+        it.consumer.refuses_to_seek = False
+        eventually(lambda: it.problems == [], "it is over")
 
 
-def test_what_is_overtaken_while_it_is_taken_up_stays_paused(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_is_let_go_of_is_no_longer_said_not_to_be_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archiver.kafka.assignment._SAY_SECONDS", 0.0)
+    reading = Reading(Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused", "log_level": 0}))
+    for stream in ("a", "b"):
+        assert not reading.resume(stream, 0), "librdkafka doesn't, as it isn't assigned"
+        assert reading.trouble(stream)
+    reading.let_go(["a"])
+    assert reading.trouble("a") is None
+    assert reading.trouble("b")
+
+
+def test_what_is_overtaken_while_it_is_taken_up_stays_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[str] = []
     monkeypatch.setattr(Reading, "pause", lambda _, stream: paused.append(stream))
-    archive.assigned([Committed(STREAM, None, "")])  # g3.files can't be asked
-    archive.overtaken(STREAM, 7)
-    assert paused == [STREAM]
+    stopping = threading.Event()
+    unable = archive(tmp_path, "127.0.0.1:1", "crate1slot2", stopping)  # to ask g3.files
+    unable.assigned([Committed("crate1slot2", None, "")])
+    unable.overtaken("crate1slot2", 7)
+    assert paused == ["crate1slot2"]
+    stopping.set()
+    unable.run()
