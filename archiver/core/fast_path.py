@@ -6,19 +6,20 @@ next frame ends the run, and goes that way. No I/O, no clock.
 """
 
 from collections import deque
-from typing import NamedTuple
-
-from confluent_kafka import Message
+from typing import NamedTuple, TypeVar
 
 from archiver.core.segmentation import Room
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, Label
-from g3stream.kafka.message_headers import Headers, headers_of
+from g3stream.contract.message_headers import ConsumedMessage, Headers, headers_of
 
 _HEADERS = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADERS.index("seq"), _HEADERS.index("num")
 _MOST = 2**62
 """No seq or num that is near those which the contract refuses."""
+
+
+AnyMessage = TypeVar("AnyMessage", bound=ConsumedMessage)
 
 
 class Run(NamedTuple):
@@ -31,7 +32,7 @@ class Run(NamedTuple):
     bytes: int
 
 
-def take_run(messages: deque[Message], before: Message, label: Label, room: Room) -> Run | None:
+def take_run(messages: deque[AnyMessage], before: AnyMessage, label: Label, room: Room) -> Run | None:
     """Take from the messages those that go on after the frame `before`, which has that label; None if none does.
 
     All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within `room`.
@@ -66,7 +67,7 @@ def take_run(messages: deque[Message], before: Message, label: Label, room: Room
     return Run(times, values, label._replace(seq=seq, num=num), offset, size) if times else None
 
 
-def _headers(message: Message) -> Headers:
+def _headers(message: ConsumedMessage) -> Headers:
     try:
         return headers_of(message)
     except ContractError:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message
 from archiver.kafka.topic_reader import History, label_of
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Label, record_digest
-from g3stream.kafka.message_headers import headers_of
+from g3stream.contract.message_headers import headers_of
 
 LOOK_AGAIN_SECONDS = 5.0
 

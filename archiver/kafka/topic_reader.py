@@ -17,9 +17,9 @@ from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
 from archiver.core.sequence import first_whole
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_PATTERN, frames_topic, quarantine_topic, stream_of
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, needs, topic_right, with_right
-from g3stream.kafka.message_headers import headers_of
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {

@@ -21,11 +21,11 @@ from archiver.core.formatting import moment
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import History, label_of
 from g3stream.contract.errors import ContractError
+from g3stream.contract.message_headers import Headers, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
 from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
 from g3stream.kafka.availability import unwrapped
-from g3stream.kafka.message_headers import Headers, headers_of
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
 _PROG = "archiver quarantine"

@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
 from g3stream.contract.headers import Kind, Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of
-from g3stream.kafka.message_headers import headers_of
 
 _STATE: Mapping[Kind, str] = {
     Kind.FRAME: "frames come",

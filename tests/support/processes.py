@@ -32,8 +32,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from spt3g import core
 
 from g3stream.contract.headers import Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
-from g3stream.kafka.message_headers import headers_of
 from testbed.child_process import start_tethered
 
 SECONDS = 30.0

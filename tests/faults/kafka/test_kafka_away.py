@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from g3stream.contract.headers import Kind, Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic
-from g3stream.kafka.message_headers import headers_of
 from tests.support.archives import Gate, Source, assert_same_tree, disturbed
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import SECONDS, Program, RawSender, Recorder, flow, scan

@@ -16,9 +16,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from g3stream.contract.headers import Kind, Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic
 from g3stream.frames.decoder import split
-from g3stream.kafka.message_headers import headers_of
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.faults.ingest.test_ingest_killed import EndlessSender

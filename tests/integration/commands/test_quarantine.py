@@ -7,8 +7,8 @@ from pathlib import Path
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from g3stream.contract.headers import Kind, Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic, quarantine_topic
-from g3stream.kafka.message_headers import headers_of
 from testbed.child_process import free_port
 from tests.support.archives import Source
 from tests.support.commands import archiver, close

@@ -26,8 +26,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from spt3g import core
 
 from g3stream.contract.headers import Label
+from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic, quarantine_topic
-from g3stream.kafka.message_headers import headers_of
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
 from testbed.kafka.mirror_maker import Mirror

@@ -7,12 +7,23 @@ stays with the message: whoever asks for it again gets it without an exception, 
 """
 
 from operator import methodcaller
-
-from confluent_kafka import Message
+from typing import Protocol
 
 from g3stream.contract.errors import ContractError
 
 Headers = list[tuple[str, bytes | None]]
+
+
+class ConsumedMessage(Protocol):
+    """A consumed record, as far as pure code looks at it: confluent_kafka's Message, without its import."""
+
+    def headers(self) -> object: ...
+    def set_headers(self, headers: list[tuple[str, str | bytes | None]], /) -> None: ...
+    def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def offset(self) -> int | None: ...
+    def __len__(self) -> int: ...
+
 
 _headers_called_from_c = methodcaller("headers")
 _UNREADABLE: list[tuple[str, str | bytes | None]] = []
@@ -20,7 +31,7 @@ _UNREADABLE: list[tuple[str, str | bytes | None]] = []
 _WHY = "a record with a header that can't be read"
 
 
-def headers_of(message: Message) -> Headers:
+def headers_of(message: ConsumedMessage) -> Headers:
     """The headers of a record, in order; for each call the same. Raises ContractError if they can't be read."""
     try:
         found: Headers | None = _headers_called_from_c(message)
