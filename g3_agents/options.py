@@ -14,7 +14,7 @@ from archiver.console.arguments import MOST_CARRIED_TYPES, NOTHING, carried_type
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Settings
 from archiver.handover.on_file import on_file
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from g3stream.service.arguments import (
     client_properties,
     key_value,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from archiver.archive.location import Checksums
 from archiver.core.formatting import parse_time
 from archiver.core.paths import GROUP
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from g3stream.service.arguments import Flags, directory, stream_flag
 
 EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."

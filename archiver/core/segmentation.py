@@ -45,7 +45,7 @@ from archiver.core.used_names import (
     used,
 )
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 
 StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]

@@ -9,7 +9,8 @@ from archiver.kafka.invalid_records import Labels
 from archiver.kafka.topic_reader import History
 from archiver.storage.directory import Directory
 from g3stream.contract.errors import ContractError
-from g3stream.frames.decoder import Walk, WireError
+from g3stream.frames.layout import WireError
+from g3stream.frames.scanner import Walk
 from g3stream.service.cancellation import Abandoned
 
 

@@ -17,7 +17,8 @@ from archiver.core.paths import PartialName
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
 from archiver.storage.page_cache import copy_bytes
-from g3stream.frames.decoder import Walk, WireError
+from g3stream.frames.layout import WireError
+from g3stream.frames.scanner import Walk
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from archiver.core.sequence import Record, Seen
 from archiver.core.used_names import Names
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import frame_type_name
+from g3stream.frames.layout import frame_type_name
 
 _FOR_EVER = 2**62
 

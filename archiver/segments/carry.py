@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from archiver.archive.location import Location, Within
 from archiver.core.checkpoint import Checkpoint, Place
 from archiver.core.sequence import Record
-from g3stream.frames.decoder import frame_type_name
+from g3stream.frames.layout import frame_type_name
 
 log = logging.getLogger(__name__)
 

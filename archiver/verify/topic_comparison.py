@@ -27,7 +27,8 @@ from archiver.verify.checks import Fault, Finding
 from archiver.verify.recorded_spans import Index, Span, Strays, spans
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import Walk, WireError
+from g3stream.frames.layout import WireError
+from g3stream.frames.scanner import Walk
 
 _BLOCK = 1 << 20
 

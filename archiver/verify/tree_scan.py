@@ -18,8 +18,9 @@ from archiver.core.paths import ID, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.partials import unlocked_partials
 from archiver.verify.checks import Contents, Run
-from g3stream.frames.decoder import FRAME_TYPES, CutError, Walk, WireError
+from g3stream.frames.layout import FRAME_TYPES, CutError, WireError
 from g3stream.frames.scalars import integer
+from g3stream.frames.scanner import Walk
 
 _BLOCK = 4 << 20
 _MOST_RUNS = 100_000

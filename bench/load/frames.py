@@ -8,7 +8,8 @@ from pathlib import Path
 from spt3g import core
 
 from g3stream.contract.headers import CHUNK_BYTES
-from g3stream.frames.decoder import FRAME_TYPES, frame_type, split
+from g3stream.frames.decoder import split
+from g3stream.frames.layout import FRAME_TYPES, frame_type
 from ingest.receive.frame_info import FlowControl
 
 SMURF = "SMuRF"

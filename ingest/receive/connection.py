@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
-from g3stream.frames.decoder import Splitter, WireError
+from g3stream.frames.decoder import Splitter
+from g3stream.frames.layout import WireError
 from g3stream.service.endpoint import ConnectTo, ListenOn, host_and_port, listen
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import stream_name
-from g3stream.frames.decoder import checked, frame_type
+from g3stream.frames.checksum import checked
+from g3stream.frames.layout import frame_type
 from g3stream.frames.scalars import integer, string
 
 

@@ -18,7 +18,7 @@ from spt3g import core
 from g3stream.contract.headers import Kind, Label
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.decoder import frame_type
+from g3stream.frames.layout import frame_type
 from tests.support.processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 
 STOPPED_AT = str(Path(__file__).with_name("injection") / "stopped_at.py")

@@ -14,7 +14,7 @@ from archiver.core.sequence import EPOCHS_REMEMBERED
 from g3stream.contract.headers import Kind, Label
 from g3stream.contract.producer_epoch import new_epoch
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import frame_type
+from g3stream.frames.layout import frame_type
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, all_committed, assert_same_tree

@@ -13,7 +13,8 @@ from spt3g import core
 from archiver.__main__ import make_parser as archiver_parser
 from g3stream.contract.headers import Kind, Label
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import frame_type, split
+from g3stream.frames.decoder import split
+from g3stream.frames.layout import frame_type
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port
 from testbed.smurf.simulator import Simulator

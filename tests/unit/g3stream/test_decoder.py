@@ -10,16 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import (
-    FRAME_TYPES,
-    MAX_KEYS,
-    MAX_NAME_BYTES,
-    Splitter,
-    WireError,
-    checked,
-    frame_type,
-    split,
-)
+from g3stream.frames.checksum import checked
+from g3stream.frames.decoder import Splitter, split
+from g3stream.frames.layout import FRAME_TYPES, MAX_KEYS, MAX_NAME_BYTES, WireError, frame_type
 from tests.support.frames import ANY_FRAME, SCAN, frame
 
 DATA = Path(__file__).parents[2] / "data"

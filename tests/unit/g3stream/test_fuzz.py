@@ -22,7 +22,8 @@ from archiver.core.segmentation import Effect, Settings, State, closed, closes, 
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import MAX_NAME_BYTES, Splitter, WireError, split
+from g3stream.frames.decoder import Splitter, split
+from g3stream.frames.layout import MAX_NAME_BYTES, WireError
 from ingest.receive.record_builder import Reception
 from tests.support.frames import ANY_FRAME, SCAN, blob, crc, frame, nested, saying
 from tests.support.wire_model import End, Reading, read
@@ -150,7 +151,8 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
 _VICTIM = """
 import resource, sys
 from ingest.receive.frame_info import RejectedFrame, read_frame
-from g3stream.frames.decoder import Splitter, WireError
+from g3stream.frames.decoder import Splitter
+from g3stream.frames.layout import WireError
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:

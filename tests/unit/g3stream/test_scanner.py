@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import CutError, Passed, Walk, WireError, checked, frame_type
+from g3stream.frames.checksum import checked
+from g3stream.frames.layout import CutError, WireError, frame_type
 from g3stream.frames.scalars import integer
+from g3stream.frames.scanner import Passed, Walk
 from tests.support import wire_model
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame
 

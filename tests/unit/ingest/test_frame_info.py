@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import WireError, split
+from g3stream.frames.decoder import split
+from g3stream.frames.layout import WireError
 from ingest.receive.frame_info import RejectedFrame, Said, read_frame
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame, long_string, nested, saying
 

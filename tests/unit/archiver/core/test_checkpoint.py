@@ -31,7 +31,7 @@ from archiver.core.segmentation import Acquisition, OpenFile, Settings, State, W
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
 from archiver.core.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession, number_of_session
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import SETTINGS, STREAM, MemoryArchive, quick, wild_logs
 from tests.unit.archiver.core.test_sequence import Killed, Message, killed_ingests
 

@@ -14,7 +14,7 @@ from archiver.core.fast_path import take_run
 from archiver.core.segmentation import Settings, closes, room, went_on
 from archiver.kafka.topic_reader import label_of
 from g3stream.contract.headers import Headers, Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
 from tests.unit.archiver.core.test_sequence import Message as Said
 

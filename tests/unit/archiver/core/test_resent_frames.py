@@ -13,7 +13,7 @@ from archiver.core.segmentation import Settings
 from archiver.verify.checks import Fault
 from archiver.verify.topic_comparison import Compared, Comparison, Recorded
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import frame
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, quick, recorded, wild_logs
 from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests

@@ -10,7 +10,7 @@ from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Effect, Settings, State, Why, closed, closes, head, path, step
 from archiver.core.used_names import SESSIONS_REMEMBERED, Names, number_of_session, taken
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, MemoryArchive
 from tests.unit.archiver.core.test_sequence import A, Message
 

@@ -30,7 +30,7 @@ from archiver.core.segmentation import (
 from archiver.core.sequence import Record, Seen
 from archiver.core.used_names import SESSIONS_REMEMBERED
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
 
 STREAM = "crate1slot2"

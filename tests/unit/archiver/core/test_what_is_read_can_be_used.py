@@ -21,7 +21,7 @@ from archiver.core.segmentation import Settings, State, Why, closed, closes, hea
 from archiver.core.sequence import Seen, undone
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import frame_type_name
+from g3stream.frames.layout import frame_type_name
 from tests.unit.archiver.core.test_catalog import finished
 from tests.unit.archiver.core.test_checkpoint import GOOD, SCAN, places
 from tests.unit.archiver.core.test_segmentation_properties import STREAM, quick

@@ -3,7 +3,7 @@
 from archiver.kafka.topic_tail import Entry
 from archiver.operations.close_acquisition import Situation, situation
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_sequence import A, B, C, chunk, operators, record
 
 

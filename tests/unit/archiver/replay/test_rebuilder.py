@@ -25,7 +25,7 @@ from archiver.replay.rebuilder import Choice, Content, Reached, Rebuilding, Rebu
 from archiver.replay.topic_ranges import starts
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import (
     FORWARD,
     NOON,

@@ -19,7 +19,7 @@ from archiver.verify.checks import Contents, Fault, Finding, Run, of_stream
 from archiver.verify.topic_comparison import Compared, Comparison, Recorded
 from archiver.verify.tree_scan import contents, tree
 from g3stream.contract.headers import Kind, Label
-from g3stream.frames.decoder import FRAME_TYPES
+from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import SCAN, frame, saying
 
 A, B = "a" * 16, "b" * 16

@@ -1,0 +1,58 @@
+"""The checksum of a G3 frame: CRC32C of its names and blobs, in their order, as spt3g has it."""
+
+import struct
+from collections.abc import Container, Mapping
+
+import google_crc32c
+
+from g3stream.frames.layout import CRC, CRC_BYTES, HEADER, HEADER_BYTES, LENGTH
+
+CRC_START = 0xFFFFFFFF
+"""G3's CRC starts from 0 and isn't inverted at the end; the usual one, which google_crc32c gives, does, and is. So
+the one is made of the other by starting from this, and inverting with it at the end."""
+JOIN_BYTES = 1 << 16
+"""Names and blobs up to this size are joined before they go into the CRC: each call costs as much as 8 kB."""
+
+
+def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
+    """Look through a whole frame: the blobs of those of its keys that are wanted, by name; None if its CRC is wrong.
+
+    Its CRC32C is that of its names and blobs, in their order, as spt3g has it. wanted: names, by their length; of a
+    blob of more than 64 kB nothing is given.
+    """
+    found = {}
+    crc = CRC_START
+    parts: list[bytes] = []  # see JOIN_BYTES
+    at = HEADER_BYTES
+    try:
+        order = frame[0]
+        length_at = LENGTH[order].unpack_from
+        _, version, keys, _ = HEADER[order].unpack_from(frame)
+        for _ in range(keys):
+            (name_bytes,) = length_at(frame, at)
+            blob_at = at + 16 + name_bytes
+            name = bytes(frame[at + 8 : blob_at - 8])
+            (blob_bytes,) = length_at(frame, blob_at - 8)
+            at = blob_at + blob_bytes
+            parts.append(name)
+            if blob_bytes > JOIN_BYTES:
+                blob = b""  # of none that is wanted
+                crc = google_crc32c.extend(crc, b"".join(parts))
+                parts.clear()
+                with memoryview(frame) as view:
+                    for piece in range(blob_at, at, _PIECE_BYTES):
+                        crc = google_crc32c.extend(crc, bytes(view[piece : min(piece + _PIECE_BYTES, at)]))
+            else:
+                blob = bytes(frame[blob_at:at])
+                parts.append(blob)
+            if name_bytes in wanted and name in wanted[name_bytes]:
+                found[name] = blob
+        said: int = CRC[order].unpack_from(frame, at)[0]
+    except (LookupError, struct.error):
+        return None
+    crc = google_crc32c.extend(crc, b"".join(parts))
+    whole = version == 1 and keys >= 0 and at + CRC_BYTES == len(frame)
+    return found if whole and said == crc ^ CRC_START else None
+
+
+_PIECE_BYTES = 1 << 18  # a copy that stays in the processor's cache

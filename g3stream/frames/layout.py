@@ -1,0 +1,81 @@
+"""The layout of a G3 frame, as spt3g 1.0 writes it (G3Frame.cxx), and the types of frames.
+
+    u8 byte order (1 little, 0 big) · u32 class version (1) · i32 number of keys · u32 type code
+    per key: u64 length, name, u64 length, blob
+    u32 CRC32C (checksum.py)
+
+Frames stand back to back. A length is believed only as far as the limits here allow.
+"""
+
+import struct
+from collections.abc import Mapping
+
+FRAME_TYPES: Mapping[str, int] = {
+    "Calibration": ord("C"),
+    "EndProcessing": ord("Z"),
+    "Ephemeris": ord("E"),
+    "GcpSlow": ord("G"),
+    "Housekeeping": ord("H"),
+    "InstrumentStatus": ord("I"),
+    "LightCurve": ord("L"),
+    "Map": ord("M"),
+    "Observation": ord("O"),
+    "PipelineInfo": ord("P"),
+    "Scan": ord("S"),
+    "Statistics": ord("R"),
+    "Timepoint": ord("T"),
+    "Wiring": ord("W"),
+    "none": ord("N"),
+}
+"""The type codes of the frame types that spt3g names (core.G3FrameType)."""
+
+_TYPE_NAMES = {code: name for name, code in FRAME_TYPES.items()}
+
+HEADER_BYTES = 13
+CRC_BYTES = 4
+MAX_KEYS = 100_000
+"""A frame of a SMuRF has about 40. The limit keeps a hostile one from costing seconds."""
+MAX_NAME_BYTES = 1 << 16
+
+LENGTH = {1: struct.Struct("<Q"), 0: struct.Struct(">Q")}
+"""A name's or a blob's length, by byte order."""
+CRC = {1: struct.Struct("<I"), 0: struct.Struct(">I")}
+HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
+"""Byte order, class version, number of keys, type code."""
+
+
+class WireError(ValueError):
+    """What came is no G3 frame, or a larger one than is allowed: nothing after it can be trusted."""
+
+
+class CutError(WireError):
+    """What came is the beginning of a frame, and no more than that is there."""
+
+
+def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
+    """Byte order, number of keys, and type code of the frame whose header is at `at`. Raises WireError."""
+    order = data[at]
+    if order not in HEADER:
+        raise WireError(f"no G3 frame: its byte order is {order}, not 0 or 1")
+    _, version, keys, code = HEADER[order].unpack_from(data, at)
+    if version != 1:
+        raise WireError(f"no G3 frame: its class version is {version}, not 1")
+    if not 0 <= keys <= MAX_KEYS:
+        raise WireError(f"no G3 frame: it would have {keys} keys")
+    return order, keys, code
+
+
+def name_too_long(name_bytes: int) -> WireError:
+    """The error of a key whose name is longer than MAX_NAME_BYTES."""
+    return WireError(f"a key's name of {name_bytes} bytes")
+
+
+def frame_type(frame: bytes | memoryview) -> int:
+    """The type code (u32) of a whole frame."""
+    code: int = HEADER[frame[0]].unpack_from(frame)[3]
+    return code
+
+
+def frame_type_name(code: int) -> str:
+    """What spt3g calls frames of that type; any other u32 is given as a number."""
+    return _TYPE_NAMES.get(code, str(code))
