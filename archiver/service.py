@@ -20,7 +20,7 @@ from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Member
 from g3stream.host.environment import host_name
-from g3stream.service.arguments import kafka_client, kafka_refusal
+from g3stream.kafka.client_config import kafka_client, kafka_refusal
 from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import log_of_service

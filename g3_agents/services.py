@@ -22,10 +22,10 @@ from archiver.membership import ClaimedError, Member
 from archiver.recording.status import ArchiveStatus
 from g3_agents.options import settings
 from g3stream.host.environment import host_name
+from g3stream.kafka.client_config import kafka_client, kafka_refusal, validate_producer_config
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.arguments import kafka_client, kafka_refusal
 from g3stream.service.endpoint import ConnectTo, ListenError
-from ingest.publish.in_flight import PRODUCER_CONFIG, check_settings, of_any_client
+from ingest.publish.in_flight import PRODUCER_CONFIG, of_any_client
 from ingest.publish.publisher import Publisher
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import Spool, SpoolError
@@ -134,7 +134,7 @@ class Ingesting(Half):
     def _work(self) -> None:
         options = self._options
         config = kafka_client(options, PRODUCER_CONFIG)
-        check_settings(config)  # before anything is opened
+        validate_producer_config(config)  # before anything is opened
         source = options.listen or ConnectTo(options.address, options.port)
         with (
             TopicWatch(of_any_client(config)) as watch,

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from confluent_kafka import KafkaException
 
 from g3stream.host.disk_wait import AwaitedDisk
+from g3stream.kafka.client_config import kafka_client, kafka_refusal, validate_producer_config
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.arguments import kafka_client, kafka_refusal
 from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import log_of_service
 from g3stream.service.stop_signals import StopSignals
 from ingest.config import StreamSettings, stream_of_flags
-from ingest.publish.in_flight import PRODUCER_CONFIG, check_settings, of_any_client
+from ingest.publish.in_flight import PRODUCER_CONFIG, of_any_client
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import SpoolError
 from ingest.stream import Stream, StreamStatus
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
     writer = log_of_service(options.log_level, options.log_format)
     try:
         config = kafka_client(options, PRODUCER_CONFIG)
-        check_settings(config)  # before anything is opened
+        validate_producer_config(config)  # before anything is opened
         if several:
             return _run_several(options, several, config, writer, signals)
         return _run_one(options, config, writer, signals)

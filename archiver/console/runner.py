@@ -14,8 +14,8 @@ from g3stream.host.environment import too_little_allowed
 from g3stream.host.printable import printable, printable_lines
 from g3stream.host.standard_streams import discard_unwritten
 from g3stream.kafka.availability import Outage
+from g3stream.kafka.client_config import kafka_client, kafka_refusal
 from g3stream.kafka.throttling import Throttling
-from g3stream.service.arguments import kafka_client, kafka_refusal
 from g3stream.service.logs import log_to_stderr
 
 _THREADS = 16

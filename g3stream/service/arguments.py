@@ -1,11 +1,10 @@
-"""How both commands are told what to do: flags, an environment variable for each, Kafka client properties."""
+"""Arguments of the commands: flags, an environment variable for each, Kafka client properties."""
 
 import argparse
-import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from g3stream.contract.errors import ContractError
 from g3stream.contract.topics import stream_name
 from g3stream.host.standard_streams import discard_unwritten
-from g3stream.kafka.client_properties import ClientPropertiesError, read_client_properties, without_values
+from g3stream.kafka.client_properties import ClientPropertiesError, read_client_properties
 from g3stream.service.endpoint import ListenOn
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
@@ -210,31 +209,6 @@ def _joined(args: Sequence[str]) -> list[str]:
     return joined
 
 
-def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
-    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file; but for topics, which
-    we create ourselves: a broker that does so because somebody has asked for one makes it with its defaults.
-
-    librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
-    """
-    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
-    if options.bootstrap_servers:
-        config["bootstrap.servers"] = options.bootstrap_servers
-    config["allow.auto.create.topics"] = False
-    config["logger"] = _LIBRDKAFKA
-    # What that logger drops isn't even queued: a client that isn't polled would keep it all.
-    config.setdefault("log_level", _LIBRDKAFKA_LEVEL)
-    return config
-
-
-def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
-    """What a KafkaException says; if it is of a setting, without the values, which may be secret."""
-    from confluent_kafka import KafkaError  # here: --help needs no Kafka
-
-    said: KafkaError = error.args[0]
-    text = said.str()
-    return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text
-
-
 def client_properties(path: str) -> dict[str, str]:
     """Type of a flag: a file of Kafka client properties; gives librdkafka's settings."""
     try:
@@ -331,15 +305,3 @@ def replication_factor(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 32768):
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
     return int(text)
-
-
-def _librdkafka_logger() -> logging.Logger:
-    logger = logging.getLogger("kafka")
-    # Its lines repeat with every retry, once per broker thread; what matters is said by our own lines.
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
-_LIBRDKAFKA_LEVEL = 2
-"""syslog's "critical", as the logger's."""
-_LIBRDKAFKA = _librdkafka_logger()

@@ -28,18 +28,11 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 }
 
 
-def check_settings(config: Mapping[str, Any]) -> None:
-    """Raise KafkaException if librdkafka doesn't take a producer's settings."""
-    # Without brokers: to give it up would wait until their names are resolved, and nothing is read meanwhile.
-    Producer({name: value for name, value in config.items() if name not in _BROKERS})
-
-
 def of_any_client(config: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings of a producer's that other clients of the same brokers take as well."""
     return {key: value for key, value in config.items() if key not in PRODUCER_CONFIG}
 
 
-_BROKERS = ("bootstrap.servers", "metadata.broker.list")
 _OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
 
 

@@ -15,16 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.__main__ import make_parser as archiver_parser
-from g3stream.service.arguments import (
-    Flags,
-    client_properties,
-    kafka_client,
-    kafka_refusal,
-    port,
-    seconds,
-    size,
-    stream_flag,
-)
+from g3stream.kafka.client_config import kafka_client, kafka_refusal
+from g3stream.service.arguments import Flags, client_properties, port, seconds, size, stream_flag
 from g3stream.service.endpoint import ListenOn
 from ingest.__main__ import make_parser as ingest_parser
 

@@ -1,0 +1,57 @@
+"""Settings of a Kafka client, from what an operator has said and what its program needs; and why one is refused."""
+
+import argparse
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, Producer
+
+from g3stream.kafka.client_properties import without_values
+
+
+def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file; but for topics, which
+    we create ourselves: a broker that does so because somebody has asked for one makes it with its defaults.
+
+    librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
+    """
+    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
+    if options.bootstrap_servers:
+        config["bootstrap.servers"] = options.bootstrap_servers
+    config["allow.auto.create.topics"] = False
+    config["logger"] = _LIBRDKAFKA
+    # What that logger drops isn't even queued: a client that isn't polled would keep it all.
+    config.setdefault("log_level", _LIBRDKAFKA_LEVEL)
+    return config
+
+
+def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
+    """What a KafkaException says; if it is of a setting, without the values, which may be secret."""
+    said: KafkaError = error.args[0]
+    text = said.str()
+    return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text
+
+
+def validate_producer_config(config: Mapping[str, Any]) -> None:
+    """Raise KafkaException if librdkafka doesn't take a producer's settings.
+
+    It checks them only where a client is made, so one is. Without brokers: to give it up would wait until their names
+    are resolved, and nothing is read meanwhile.
+    """
+    Producer({name: value for name, value in config.items() if name not in _BROKERS})
+
+
+_BROKERS = ("bootstrap.servers", "metadata.broker.list")
+
+
+def _librdkafka_logger() -> logging.Logger:
+    logger = logging.getLogger("kafka")
+    # Its lines repeat with every retry, once per broker thread; what matters is said by our own lines.
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+_LIBRDKAFKA_LEVEL = 2
+"""syslog's "critical", as the logger's."""
+_LIBRDKAFKA = _librdkafka_logger()
