@@ -37,10 +37,11 @@ schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of
 soak: .venv/.ready  ## random faults one after another, for as long as is told: make soak SOAK=30m
 	@$(BIN)/python -m tests.faults.soak --for $(SOAK)
 
-lint: .venv/.ready  ## ruff, ruff format, mypy --strict
+lint: .venv/.ready  ## ruff, ruff format, mypy --strict, and the laws of the architecture (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: .venv/.ready  ## let ruff order imports and format
 	$(BIN)/ruff check --fix .

@@ -7,10 +7,10 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
-from archiver.core.delivery_order import Deliveries, follows
 from archiver.core.fast_path import Run, take_run
 from archiver.core.segmentation import Room
 from archiver.core.sequence import Record, Seen
+from archiver.kafka.delivery_order import Deliveries, follows
 from archiver.kafka.topic_reader import label_of
 from archiver.recording.loss_reporter import Losses
 from g3stream.contract.errors import ContractError

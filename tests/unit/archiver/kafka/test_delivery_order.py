@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.core.checkpoint import MAX_CHARACTERS, Checkpoint, decode, encode
-from archiver.core.delivery_order import Deliveries, follows
 from archiver.core.segmentation import State
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, forgotten_before, undone
+from archiver.kafka.delivery_order import Deliveries, follows
 from g3stream.contract.headers import Kind, Label
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 
