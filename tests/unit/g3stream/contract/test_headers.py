@@ -1,6 +1,7 @@
 """The contract: what a label says comes back from its headers, and no hostile header does harm."""
 
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -166,3 +167,29 @@ def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str
     assert 0 <= label.seq < 2**63
     assert label.id is None or stream_name(label.id)
     assert 1 <= label.chunk[0] <= label.chunk[1]
+
+
+def test_headers_as_long_as_a_message_cost_nothing_that_stays() -> None:
+    base = Label(Kind.LOST, "0" * 16, 0).headers()
+    long = b"x" * 1_000_000
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(100):
+            mark = b"%d" % number
+            for more in (
+                [("why", mark + long)],
+                [("unclean", mark + long)],
+                [(f"unknown{number}", mark + long)],
+                [(f"unknown{number}-{n}", b"") for n in range(1000)],
+            ):
+                assert Label.from_headers([*base, *more]).kind is Kind.LOST
+            for name in ("v", "kind", "epoch", "seq", "type", "id", "session", "num", "chunk", "prev"):
+                with pytest.raises(ContractError) as refused:
+                    Label.from_headers(
+                        [(name, mark + long), *base] if name != "seq" else [*base, (name, mark + long)]
+                    )
+                assert len(str(refused.value)) < 250
+        assert tracemalloc.get_traced_memory()[0] - before < 8 << 20
+    finally:
+        tracemalloc.stop()

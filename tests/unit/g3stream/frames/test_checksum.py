@@ -1,0 +1,34 @@
+"""A frame whose checksum is right is one that spt3g loads, and the other way round."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spt3g import core
+
+from g3stream.frames.checksum import checked
+from g3stream.frames.decoder import split
+from g3stream.frames.layout import WireError
+from tests.support.frames import ANY_FRAME
+
+
+def spt3g_takes(data: bytes) -> bool:
+    core.G3Logger.global_logger = core.G3MultiLogger([])  # or it prints each that it doesn't
+    try:
+        core.G3Frame()._cereal_loads(data)
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+@given(ANY_FRAME, st.data(), st.sampled_from([bytes, memoryview]))
+@settings(max_examples=300, deadline=None)
+def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, kind: type) -> None:
+    assert checked(kind(data), {}) is not None
+    assert spt3g_takes(data)
+    damaged = bytearray(data)
+    damaged[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    try:
+        found = split(bytes(damaged))
+    except WireError:
+        return
+    for each in found:
+        assert (checked(kind(each), {}) is not None) == spt3g_takes(each)
