@@ -32,12 +32,12 @@ def on_other_mounts(directory: int, other: int) -> bool:
     Nothing is made or moved to find out: the kernel compares the mounts before it looks for the names.
     """
     name = os.urandom(8).hex()
-    failed = _renameat2(directory, name.encode(), other, name.encode(), 0)
+    failed = renameat2(directory, name.encode(), other, name.encode(), 0)
     return failed == errno.EXDEV
 
 
 def _rename(name: str, directory: int, new: str, new_directory: int, link_error: OSError) -> None:
-    failed = _renameat2(directory, os.fsencode(name), new_directory, os.fsencode(new), _RENAME_NOREPLACE)
+    failed = renameat2(directory, os.fsencode(name), new_directory, os.fsencode(new), _RENAME_NOREPLACE)
     if not failed:
         return
     if failed in (errno.EEXIST, errno.ENOENT):
@@ -52,7 +52,7 @@ def _rename(name: str, directory: int, new: str, new_directory: int, link_error:
     raise OSError(failed, why, new)
 
 
-def _renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
+def renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
     """Gives the errno, 0 if it succeeded."""
     if _libc_renameat2 is None:
         return errno.ENOSYS

@@ -144,7 +144,7 @@ def command_lines() -> dict[str, dict[str, dict[str, Any]]]:
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
     found = {}
-    for action in parser._actions:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other list of them
         variable = re.search(r"\[([A-Z][A-Z_0-9]+)[],]", action.help or "")
         said = {
             "variable": variable and variable[1],

@@ -144,3 +144,8 @@ class Feeds:
 def data(process: Any) -> Any:
     """session.data of an OCS process now."""
     return process.status().session["data"]
+
+
+def process_of(client: Any) -> int:
+    """The id of the process that speaks OCS for a client's agent."""
+    return int(client._api["instance_pid"])  # noqa: SLF001 - OCS says it nowhere else

@@ -11,7 +11,7 @@ import pytest
 
 from testbed.crossbar import Crossbar
 from testbed.smurf.simulator import Simulator
-from tests.ocs.agents import Observatory, data, ocs
+from tests.ocs.agents import Observatory, data, ocs, process_of
 from tests.support.processes import eventually
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again
         client = joined()
 
         # As OCS says who it is: whoever stops that process doesn't stop the recording.
-        os.kill(client._api["instance_pid"], signal.SIGTERM)
+        os.kill(process_of(client), signal.SIGTERM)
         agent.await_line("the process that speaks OCS has ended", count=3)
         client = joined()
         eventually(lambda: client.record.status().session.get("status") == "running", "it goes on showing")

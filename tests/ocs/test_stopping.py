@@ -8,7 +8,7 @@ import g3_agents.smurf_recorder
 from g3stream.contract.headers import Kind
 from testbed.kafka.broker import Broker
 from testbed.smurf.simulator import Simulator
-from tests.ocs.agents import Observatory, data
+from tests.ocs.agents import Observatory, data, process_of
 from tests.support.processes import Program, eventually
 
 
@@ -113,7 +113,7 @@ def test_a_burst_of_signals_while_nobody_reads_the_log(observatory: Observatory)
 
 def test_the_process_that_speaks_ocs_ends_with_a_recorder_that_is_killed(observatory: Observatory) -> None:
     agent = observatory.recorder(1)
-    child = observatory.client("recorder")._api["instance_pid"]
+    child = process_of(observatory.client("recorder"))
     assert child != agent.pid
     agent.kill()
     eventually(lambda: not Path(f"/proc/{child}").exists(), "it has ended")

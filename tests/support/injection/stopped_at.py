@@ -206,13 +206,13 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     }
     for name, function in wrapped.items():
         setattr(os, name, function)
-    renameat2 = no_replace._renameat2
+    renameat2 = no_replace.renameat2
 
     def stopped_renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
         call = f"renameat2 {_path(name, directory)} {_path(new, new_directory)}"
         return stop.at(call, lambda: renameat2(directory, name, new_directory, new, flags))
 
-    setattr(no_replace, "_renameat2", stopped_renameat2)  # noqa: B010 - as below
+    setattr(no_replace, "renameat2", stopped_renameat2)  # noqa: B010 - as below
 
 
 def wrap_kafka(stop: Stop, pace: float) -> None:

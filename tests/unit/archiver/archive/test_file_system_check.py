@@ -68,8 +68,8 @@ def test_where_no_file_can_be_finished_it_is_refused(root: Path, monkeypatch: py
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", no_link)
-    real = no_replace._renameat2
-    monkeypatch.setattr(no_replace, "_renameat2", lambda a, b, c, d, f: errno.EINVAL if f else real(a, b, c, d, 0))
+    real = no_replace.renameat2
+    monkeypatch.setattr(no_replace, "renameat2", lambda a, b, c, d, f: errno.EINVAL if f else real(a, b, c, d, 0))
     assert "no file can be finished there: link: Operation not permitted; rename" in refusal(root)
 
 
@@ -78,8 +78,8 @@ def test_a_rename_that_replaces_though_it_must_not_is_refused(root: Path, monkey
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", no_link)
-    real = no_replace._renameat2
-    monkeypatch.setattr(no_replace, "_renameat2", lambda a, b, c, d, _: real(a, b, c, d, 0))
+    real = no_replace.renameat2
+    monkeypatch.setattr(no_replace, "renameat2", lambda a, b, c, d, _: real(a, b, c, d, 0))
     assert "without replacing another" in refusal(root)
 
 

@@ -28,11 +28,11 @@ class Story:
         self._seq = 0
 
     def frame(self, at: float, value: str = "s", *, frame_type: int = SCAN, stream_id: str | None = None) -> "Story":
-        return self._take(Label(Kind.FRAME, A, self._seq, frame_type, stream_id), at, value)
+        return self.take(Label(Kind.FRAME, A, self._seq, frame_type, stream_id), at, value)
 
     def of(self, session: int | None, at: float, num: int | None, value: str, frame_type: int = SCAN) -> "Story":
         """A frame of a session, with that frame_num."""
-        return self._take(Label(Kind.FRAME, A, self._seq, frame_type, None, session, num), at, value)
+        return self.take(Label(Kind.FRAME, A, self._seq, frame_type, None, session, num), at, value)
 
     def resent(self, at: float, session: int, *frames: tuple[int, str, int]) -> "Story":
         """A connection is made again, on which the sender begins with its latest metadata: frame_num, value, type."""
@@ -44,19 +44,19 @@ class Story:
     def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
         """Frames that say these frame_nums, one after the other."""
         for num in nums:
-            self._take(Label(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
+            self.take(Label(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
         return self
 
     def start(self, at: float, stream_id: str | None = None) -> "Story":
-        return self._take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], stream_id), at, "START")
+        return self.take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], stream_id), at, "START")
 
     def end(self, at: float) -> "Story":
-        return self._take(Label(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
+        return self.take(Label(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
 
     def fact(self, kind: Kind, at: float) -> "Story":
-        return self._take(Label(kind, A, self._seq), at, "")
+        return self.take(Label(kind, A, self._seq), at, "")
 
-    def _take(self, label: Label, at: float, value: str) -> "Story":
+    def take(self, label: Label, at: float, value: str) -> "Story":
         self.archive.take(Message(label, NOON + round(at * 1000), value.encode()), self._seq, self.settings)
         self._seq += 1
         return self
@@ -633,7 +633,7 @@ def test_what_is_missing_is_counted_over_acquisitions_and_lost_connections() -> 
 
 def test_frames_that_arent_recorded_say_nothing_of_what_is_missing() -> None:
     story = Story().numbered(0, 1)
-    story._take(Label(Kind.FRAME, A, 1, FRAME_TYPES["PipelineInfo"], None, 1, 50), 0, "x")
+    story.take(Label(Kind.FRAME, A, 1, FRAME_TYPES["PipelineInfo"], None, 1, 50), 0, "x")
     assert missing(story.numbered(0, 2)) == 0
 
 

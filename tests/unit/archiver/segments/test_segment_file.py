@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -379,19 +378,35 @@ def held(path: Path, writes_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
 def test_it_is_let_go_of_within_a_block_while_its_digest_is_read(
     partial: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, places = SegmentFile._read, []
-    reading = threading.Event()
+    read, places = os.pread, []
+    reading, wanted = threading.Event(), threading.Event()
 
-    def until_it_is_let_go_of(file: SegmentFile, at: int, end: int) -> bytes:
+    class Lock:
+        """A lock that says when this thread waits for it, to close the file."""
+
+        def __init__(self) -> None:
+            self._lock = threading.RLock()
+
+        def __enter__(self) -> None:
+            if threading.current_thread() is test:
+                wanted.set()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    def until_it_is_let_go_of(fd: int, length: int, at: int) -> bytes:
         places.append(at)
         reading.set()
-        while not file._let_go:
-            time.sleep(0.001)
-        return read(file, at, end)
+        assert wanted.wait(30)
+        return read(fd, length, at)
 
+    test = threading.current_thread()
     monkeypatch.setattr(segment_file, "_BLOCK", 16)
-    monkeypatch.setattr(SegmentFile, "_read", until_it_is_let_go_of)
-    file = create(partial)
+    with monkeypatch.context() as its_own:
+        its_own.setattr(threading, "Lock", Lock)
+        file = create(partial)
+    monkeypatch.setattr(os, "pread", until_it_is_let_go_of)
     file.write([bytes(16 * 1000)])
     file.flush()
     with ThreadPoolExecutor() as pool:

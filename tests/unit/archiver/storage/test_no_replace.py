@@ -61,7 +61,7 @@ def test_where_neither_way_is_there_both_reasons_are_said(
 
     one, other = two
     monkeypatch.setattr(os, "link", no_link)
-    monkeypatch.setattr(no_replace, "_renameat2", lambda *_: failed)
+    monkeypatch.setattr(no_replace, "renameat2", lambda *_: failed)
     said = f"link: Operation not permitted; rename without replacing: {os.strerror(failed)}"
     with pytest.raises(OSError, match=said) as refused:
         one.publish("ours", other, "final")

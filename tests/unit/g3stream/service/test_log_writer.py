@@ -132,8 +132,19 @@ def test_a_line_may_be_put_while_another_is() -> None:
     """As when a collection of garbage, in the midst of `put`, prints of an object that can't be deleted."""
     reader, fd = os.pipe()
     writer = LogWriter(fd, lambda count: b"%d dropped\n" % count)
-    with writer._changed:
-        writer.put(b"x\n")
-    assert os.read(reader, 10) == b"x\n"
+
+    class Line(bytes):
+        """Whoever wants to know its length has another line printed."""
+
+        def __len__(self) -> int:
+            if threading.current_thread() is putting:
+                writer.put(b"x\n")
+            return super().__len__()
+
+    putting = threading.Thread(target=writer.put, args=(Line(b"a line\n"),), daemon=True)
+    putting.start()
+    putting.join(30)
+    assert not putting.is_alive()
     assert writer.end()
+    assert sorted(os.read(reader, 100).splitlines()) == [b"a line", b"x", b"x"]
     os.close(reader)

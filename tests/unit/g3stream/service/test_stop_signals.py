@@ -4,17 +4,21 @@ import subprocess
 import sys
 
 _BEGIN = """
-import os, signal, threading, time
+import os, signal, threading
 from g3stream.service.stop_signals import StopSignals
 over = threading.Event()
+needed = threading.Lock()
+def stop():
+    with needed:
+        over.set()
 def kill(number):
     os.kill(os.getpid(), number)
 """
 
 _WHILE_ITS_LOCK_IS_HELD = """
 with StopSignals() as signals:
-    signals.on_stop(over.set)
-    with over._cond:  # as within over.set(), over.wait() and over.is_set()
+    signals.on_stop(stop)
+    with needed:  # as an Event's own is within set(), wait() and is_set()
         kill(signal.SIGTERM)
         kill(signal.SIGINT)
     over.wait()
@@ -25,19 +29,24 @@ _WHILE_THE_LOG_IS_LOCKED = """
 import logging
 logging.basicConfig()
 with StopSignals() as signals:
-    signals.on_stop(over.set)
+    signals.on_stop(stop)
     handler = logging.getLogger().handlers[0]
-    with handler.lock, over._cond:
+    with handler.lock, needed:
         kill(signal.SIGTERM)
     over.wait()
 print("stopped in order")
 """
 
 _BEFORE_IT_IS_KNOWN_WHAT_TO_STOP = """
+read, reads = os.read, threading.Semaphore(0)
+def read_and_say(*arguments):
+    reads.release()
+    return read(*arguments)
+os.read = read_and_say
 with StopSignals() as signals:
+    reads.acquire()
     kill(signal.SIGTERM)
-    while not signals._received:
-        time.sleep(0.001)
+    reads.acquire()  # it has received that, and waits for another
     signals.on_stop(over.set)
     over.wait()
 print("stopped in order")
