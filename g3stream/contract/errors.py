@@ -1,4 +1,4 @@
-"""The error of whoever breaks the contract."""
+"""The error raised where a name or a record breaks the contract."""
 
 
 class ContractError(ValueError):

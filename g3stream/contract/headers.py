@@ -1,4 +1,4 @@
-"""A record's headers: what they are, and how they are written and read.
+"""A record's headers: their meaning, and how they are encoded and decoded.
 
 ingest, which publishes the records, owns this schema; the archiver and any other reader import it.
 
@@ -6,11 +6,11 @@ An epoch is new at each start of ingest. Those of one spool are in order, so tha
 them to know a duplicate (producer_epoch.py).
 
 Besides ingest, an operator may publish one kind of record (`archiver close`): a `lost` that ends an acquisition whose
-ingest died without a word. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
+ingest died without publishing one. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
 `prev=<epoch>:<seq>`: the last record before it, after which the connection was lost. It takes no part in the chain of
-epochs: nobody remembers its epoch, and the next ingest's `prev` names another. It counts only where it stands, as
-long as no later record than `prev` has been seen: so it can't cut what an ingest that lives after all has gone on
-with, nor what comes after it where it is read or mirrored once more.
+epochs: no reader remembers its epoch, and the next ingest's `prev` names another. It takes effect only if no record
+later than `prev` has been read before it: so it can't end an acquisition that an ingest which is alive after all has
+continued, nor a later one where it is read or mirrored once more.
 
 A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic, by
 `archiver quarantine`: readers leave out a record whose `record_digest` is the key of one there. That is its content,
@@ -73,33 +73,38 @@ class Label(NamedTuple):
 
     (A tuple, as one is made for every frame: a frozen dataclass takes four times as long.)
 
-    epoch: 16 hex digits, new at each start of ingest (producer_epoch.py). seq: this record's number in its epoch,
-    from 0. type: G3 frame type code (u32). id: the frame's sostream_id, if valid. session, num: its session_id and
-    frame_num, if integers. chunk: (k, n), the k-th (from 1) of n parts of a split record.
-    why: of a fact, one line. prev: (epoch, last seq) of the predecessor, on an epoch's first record, which
-    also says `unclean` if the host went down without a clean exit of ingest. operator: not ingest has published it,
-    but an operator; a `lost`, whose `prev` is the record that it follows.
     """
 
     kind: Kind
     epoch: str
+    """The producer epoch: 16 hex digits, new at each start of ingest (producer_epoch.py)."""
     seq: int
+    """The record's number in its epoch, from 0."""
     type: int | None = None
+    """The G3 frame's type code (u32)."""
     id: str | None = None
+    """The frame's sostream_id, if it is a valid name."""
     session: int | None = None
+    """The frame's session_id, if it is an integer."""
     num: int | None = None
+    """The frame's frame_num, if it is an integer."""
     chunk: tuple[int, int] = (1, 1)
+    """(k, n): the k-th (from 1) of the n parts that a large record is split into."""
     why: str | None = None
+    """The reason for a fact about the connection, one line."""
     prev: tuple[str, int] | None = None
+    """On an epoch's first record: epoch and last seq of its predecessor. On an operator's: the record it follows."""
     unclean: bool = False
+    """On an epoch's first record: the host went down before ingest had stopped in order."""
     operator: bool = False
+    """Published by an operator, not by ingest; always a `lost`."""
 
     def headers(self) -> Headers:
-        """The Kafka headers that say this; `from_headers` reads them back."""
+        """The Kafka headers, as bytes; `from_headers` reads them back."""
         return [(name, text.encode()) for name, text in self.spelled()]
 
     def spelled(self) -> list[tuple[str, str]]:
-        """The same, as text, which a Kafka producer takes too: ASCII, of one line each."""
+        """The same headers as text, which a Kafka producer takes too: one line of ASCII each."""
         kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
         headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
         if code is not None:
@@ -124,7 +129,7 @@ class Label(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
-        """Read headers back, trusting none of them. Raises ContractError; headers it doesn't know are ignored."""
+        """Decode headers, trusting none of them; unknown ones are ignored. Raises ContractError."""
         seq_text = num_text = None
         others = []
         for pair in headers:
@@ -184,12 +189,12 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> Label:
 
 
 def spelled(headers: Iterable[tuple[str, str]]) -> bytes:
-    """What `Label.spelled` gave, as one line of NAME=VALUE for each, for the spool."""
+    """Encode headers for the spool: one line NAME=VALUE each."""
     return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
 
 
 def read_spelled(text: bytes) -> list[tuple[str, str]]:
-    """The headers back."""
+    """Decode headers that were encoded for the spool."""
     headers = []
     for line in text.decode("ascii").split("\n"):
         name, _, value = line.partition("=")
@@ -204,7 +209,10 @@ def _one_line(why: str) -> str:
 def record_digest(
     time: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
 ) -> str:
-    """What a record is, wherever it is copied to: hex digits. time: ms; headers: None if they can't be read."""
+    """A record's content as a SHA-256 (hex digits), the same wherever the record is copied to.
+
+    time: ms. headers: None if they can't be read.
+    """
     digest = hashlib.sha256(b"%d" % time)
     parts: list[bytes | None] = [key, value, b"" if headers is None else b"headers"]
     for name, text in headers or ():

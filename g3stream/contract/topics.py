@@ -39,7 +39,7 @@ REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
 }
 QUARANTINE_TOPIC_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
-    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is said of it
+    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is noted about it
     **_WIDE_OPEN_TIMESTAMPS,
 }
 FILES_TOPIC_CONFIG: Mapping[str, str] = {
@@ -51,7 +51,7 @@ FILES_TOPIC_CONFIG: Mapping[str, str] = {
 
 
 def stream_name(text: str) -> str:
-    """Give the name back if it may be a topic, a directory and a label; else raise ContractError."""
+    """Return the name if it may be part of a topic's name, a directory and a label; else raise ContractError."""
     if not _STREAM_NAME.fullmatch(text):
         raise ContractError(
             f"{text[:80]!r} is no stream name: 1 to 64 of A-Z a-z 0-9 _ -, the first a letter or digit"
@@ -65,7 +65,7 @@ def frames_topic(stream: str) -> str:
 
 
 def rejected_topic(stream: str) -> str:
-    """The topic of a stream's frames that can't be trusted."""
+    """The topic of a stream's rejected frames: those that are damaged or not valid."""
     return _REJECTED_PREFIX + stream
 
 

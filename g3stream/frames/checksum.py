@@ -15,10 +15,9 @@ JOIN_BYTES = 1 << 16
 
 
 def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
-    """Look through a whole frame: the blobs of those of its keys that are wanted, by name; None if its CRC is wrong.
+    """Verify a whole frame's checksum, and return the blobs of its wanted keys, by name; None if it is wrong.
 
-    Its CRC32C is that of its names and blobs, in their order, as spt3g has it. wanted: names, by their length; of a
-    blob of more than 64 kB nothing is given.
+    wanted: names, by their length; of a blob of more than 64 kB nothing is returned.
     """
     found = {}
     crc = CRC_START

@@ -17,9 +17,9 @@ from g3stream.frames.layout import (
 
 
 class Splitter:
-    """Cuts a byte stream into frames. Fill `space()`, say how much with `filled(n)`, then take `frames()`.
+    """Cuts a byte stream into frames. Write into `space()`, say how much with `filled(n)`, then take `frames()`.
 
-    A large frame is only lent, where it came in: it is good until `space` or `rest` is called.
+    A large frame is a borrowed view of the buffer: it is valid until `space` or `rest` is called.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -52,7 +52,7 @@ class Splitter:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished frame are here."""
+        """Bytes received of a frame that isn't whole yet."""
         return self._end - self._start
 
     def space(self) -> memoryview:
@@ -65,12 +65,12 @@ class Splitter:
         return memoryview(self._buffer)[self._end :]
 
     def rest(self) -> None:
-        """Nothing comes for now: keep no memory for a large frame that may never be followed by another."""
+        """Shrink the buffer while the connection is idle: a large frame may never be followed by another."""
         self._too_large = len(self._buffer) > _READ_BYTES
         self.space().release()
 
     def filled(self, count: int) -> None:
-        """`count` bytes have been put into `space()`."""
+        """Record that `count` bytes were written into `space()`."""
         self._end += count
 
     def frames(self) -> Iterator[bytes | memoryview]:
@@ -92,7 +92,7 @@ class Splitter:
                 yield frame
 
     def _frame_end(self) -> int | None:
-        """Walk the first frame's keys as far as they have come; its end, if that is here."""
+        """Read the first frame's keys as far as they were received; return its end, or None if that wasn't."""
         at = self._walked
         if not at:
             if self._end - self._start < HEADER_BYTES:

@@ -4,7 +4,7 @@
     per key: u64 length, name, u64 length, blob
     u32 CRC32C (checksum.py)
 
-Frames stand back to back. A length is believed only as far as the limits here allow.
+Frames stand back to back. A length is trusted only within the limits here.
 """
 
 import struct
@@ -45,11 +45,11 @@ HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
 
 
 class WireError(ValueError):
-    """What came is no G3 frame, or a larger one than is allowed: nothing after it can be trusted."""
+    """The bytes are no G3 frame, or one larger than allowed: nothing after them can be trusted."""
 
 
 class CutError(WireError):
-    """What came is the beginning of a frame, and no more than that is there."""
+    """The bytes end in the middle of a frame."""
 
 
 def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
@@ -77,5 +77,5 @@ def frame_type(frame: bytes | memoryview) -> int:
 
 
 def frame_type_name(code: int) -> str:
-    """What spt3g calls frames of that type; any other u32 is given as a number."""
+    """spt3g's name of a frame type; the number, in decimal, if it has none."""
     return _TYPE_NAMES.get(code, str(code))

@@ -1,6 +1,6 @@
-"""G3 frames in a file, checked while their bytes pass by: where each ends, its CRC, a few of its values.
+"""Scan a file for G3 frames, block by block: where each ends, whether its CRC is right, a few of its values.
 
-A length is believed only as far as the file goes, and no frame is kept.
+A length is trusted only within the file's size, and no frame is kept in memory.
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -23,26 +23,28 @@ from g3stream.frames.layout import (
 
 
 class Passed(NamedTuple):
-    """A whole frame that has passed by. code: its type code. blobs: those that are wanted, by name. end: where in all
-    that passes by it ends, bytes."""
+    """A whole frame with a right CRC."""
 
     code: int
+    """Its type code."""
     blobs: dict[bytes, bytes]
+    """Those that are wanted, by name."""
     end: int
+    """The offset in the file at which it ends, bytes."""
 
 
 class Walk:
-    """Looks at frames while their bytes pass by, and keeps none: where each ends, its CRC, a few short blobs.
+    """Scans the blocks of one file, in order.
 
-    For files, of which there may be many and large ones. size: how many bytes there are in all; a frame that says it
-    is longer is no frame. wanted: names, by their length; of a blob of more than 64 bytes nothing is given.
+    size: of the file, bytes; a frame that would end beyond it is no frame. wanted: names, by their length; of a blob
+    of more than 64 bytes nothing is returned.
     """
 
     def __init__(self, size: int, wanted: Mapping[int, Container[bytes]]) -> None:
         self.frames = 0
-        """How many have passed by, whole and with right CRCs."""
+        """How many were whole and had a right CRC."""
         self.begin = 0
-        """Where the first frame begins that hasn't, bytes."""
+        """The offset at which the next one begins, bytes."""
         self._size = size
         self._wanted = wanted
         self._passed = 0  # bytes
@@ -92,7 +94,7 @@ class Walk:
         self._rest = block[at:]
 
     def finish(self) -> None:
-        """That was all. Raises WireError if a frame has only begun."""
+        """End of the file. Raises CutError if it ends in the middle of a frame."""
         if self.begin < self._size:
             raise self._at(CutError("it is cut off"))
 
@@ -105,8 +107,10 @@ class Walk:
         self._found = {}
 
     def _keys_from(self, block: bytes, at: int, origin: int) -> int:
-        """Walk the keys that begin here, to the end of the block, or of one whose blob goes on in the next; gives
-        where it has come to."""
+        """Read the keys from `at` to the end of the block, or up to one whose blob continues in the next block.
+
+        Returns where it stopped.
+        """
         length_at = LENGTH[self._order].unpack_from
         end, last = len(block), self._size - CRC_BYTES - origin
         parts: list[bytes] = []  # see JOIN_BYTES

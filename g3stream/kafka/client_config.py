@@ -1,4 +1,4 @@
-"""Settings of a Kafka client, from what an operator has said and what its program needs; and why one is refused."""
+"""Configuration of Kafka clients: an operator's settings and the program's own, merged and checked."""
 
 import argparse
 import logging
@@ -11,8 +11,9 @@ from g3stream.kafka.client_properties import without_values
 
 
 def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
-    """A librdkafka configuration: what the user said wins over `ours`, the flag over the file; but for topics, which
-    we create ourselves: a broker that does so because somebody has asked for one makes it with its defaults.
+    """A librdkafka configuration: an operator's settings win over `ours`, the flag over the file.
+
+    Except that no client lets a broker create topics by itself, which would do so with its own defaults.
 
     librdkafka's own log lines go to the logger `kafka`, at debug level below errors that we report ourselves.
     """
@@ -27,7 +28,7 @@ def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | boo
 
 
 def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
-    """What a KafkaException says; if it is of a setting, without the values, which may be secret."""
+    """The text of a KafkaException; if it is about a setting, without the values, which may be secret."""
     said: KafkaError = error.args[0]
     text = said.str()
     return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text

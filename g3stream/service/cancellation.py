@@ -1,16 +1,19 @@
-"""The word to other threads that nobody wants any more what they do for a stream."""
+"""Cooperative cancellation of background work for one stream: the work itself looks whether it is still wanted.
+
+Calls that can't look, as they wait in librdkafka or in a disk, are left behind instead (timeouts.py).
+"""
 
 import threading
 
 
 class AbandonedError(Exception):
-    """The stream was given away meanwhile, or the archiver stops; whoever has it next does all of this again."""
+    """The work was cancelled: the stream was revoked, or the archiver stops. Its next owner does the work again."""
 
 
 class Abandoned(threading.Event):
-    """Set once a recording is let go of; for any thread."""
+    """A cancellation token, set once a stream is released; for any thread."""
 
     def check(self, what: str) -> None:
-        """To be called between two steps, none of which takes long. Raises AbandonedError, with `what`."""
+        """Raise AbandonedError, with `what`, if cancelled. To be called between steps, none of which takes long."""
         if self.is_set():
             raise AbandonedError(what)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 class ListenError(Exception):
-    """The port to listen on can't be had; the message says which, and why."""
+    """The port to listen on isn't available; the message says which, and why."""
 
 
 @dataclass(frozen=True, slots=True)

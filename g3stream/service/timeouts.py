@@ -1,4 +1,7 @@
-"""Calls that nothing can interrupt, and that may never return: librdkafka waits for a Kafka that says nothing."""
+"""Run a blocking call with a timeout, or until a stop: librdkafka may wait for ever for a Kafka that doesn't answer.
+
+Nothing can interrupt such a call: it runs on a thread of its own, which is left behind when nobody waits any longer.
+"""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +14,10 @@ _LOOK_SECONDS = 0.1
 
 
 def unless(stopping: threading.Event, what: str, act: Callable[[], T]) -> T:
-    """What `act` gives, or raises; but raises TimeoutError soon after `stopping` is set, as `within` does."""
+    """Return what `act` returns, or raise what it raises; TimeoutError soon after `stopping` is set.
+
+    what: the thread's name.
+    """
     done = _begun(what, act)
     while not stopping.is_set():
         try:
@@ -23,9 +29,9 @@ def unless(stopping: threading.Event, what: str, act: Callable[[], T]) -> T:
 
 
 def within(seconds: float | None, what: str, act: Callable[[], T]) -> T:
-    """What `act` gives, or raises. seconds: how long it may take, None if it may for ever; what: its thread's name.
+    """Return what `act` returns, or raise what it raises; TimeoutError if it takes longer than `seconds`.
 
-    Raises TimeoutError if it takes longer; it goes on then, and doesn't keep the process from ending.
+    It goes on then, and doesn't keep the process from ending. seconds: None for no limit. what: the thread's name.
     """
     if seconds is None:
         return act()
