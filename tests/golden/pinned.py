@@ -1,8 +1,9 @@
 """What is persisted or public, as this version makes it; `data/` holds it as it has to stay.
 
-    PYTHONPATH=.:tests/golden:tests/unit:tests/integration python -c 'import pinned; pinned.write()'
+    python -c 'from tests.golden import pinned; pinned.write()'
 
-writes it anew: for what is added; what is there may not change.
+writes it anew: for what is added; what is there may not change. Files that real programs leave behind, and exit
+codes, are pinned by test_on_disk.py and test_exit_codes.py.
 
 Whoever has spools, commits, events, files, alerts and command lines of an older version goes on with this one.
 """
@@ -15,7 +16,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,19 +26,29 @@ from archiver.__main__ import make_parser as archiver_parser
 from archiver.console.operator_arguments import default_who
 from archiver.core import checkpoint
 from archiver.core import events as file_events
-from archiver.core.checkpoint import Checkpoint
+from archiver.core.checkpoint import ArchiveMark, Base, Checkpoint, Partial, RecordId, where
 from archiver.core.events import ArchiveFinalized, FirstLoss
 from archiver.core.paths import NameFormat, PartialName, file_path
-from archiver.core.segmentation import Settings, State
+from archiver.core.segmentation import Acquisition, OpenFile, Settings, State, Why
+from archiver.core.sequence import Cause
 from archiver.event_counters import Told
-from archiver.handover.schedule import FollowerStatus
+from archiver.handover.schedule import FollowerStatus, group_of
 from archiver.metrics import metrics as archiver_metrics
 from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus
 from archiver.suprsync.sink import Outcome, Registered
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from g3stream.contract.headers import Kind, Label
-from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_CONFIG, frames_topic
+from g3stream.contract.topics import (
+    FILES_TOPIC,
+    FILES_TOPIC_CONFIG,
+    FRAMES_TOPIC_CONFIG,
+    QUARANTINE_TOPIC_CONFIG,
+    REJECTED_TOPIC_CONFIG,
+    frames_topic,
+    quarantine_topic,
+    rejected_topic,
+)
 from g3stream.host.disk_space import Disks
 from g3stream.host.environment import host_name
 from ingest.__main__ import make_parser as ingest_parser
@@ -84,14 +95,40 @@ def headers() -> dict[str, list[tuple[str, str]]]:
 
 
 def topics() -> dict[str, Any]:
-    """What topics are called, and created with."""
-    return {"frames": frames_topic("crate1slot2"), "files": FILES_TOPIC, "config": dict(FRAMES_TOPIC_CONFIG)}
+    """What topics and consumer groups are called, and topics created with."""
+    return {
+        "frames": frames_topic("crate1slot2"),
+        "files": FILES_TOPIC,
+        "config": dict(FRAMES_TOPIC_CONFIG),
+        "config of files": dict(FILES_TOPIC_CONFIG),
+        "rejected": rejected_topic("crate1slot2"),
+        "config of rejected": dict(REJECTED_TOPIC_CONFIG),
+        "quarantine": quarantine_topic("crate1slot2"),
+        "config of quarantine": dict(QUARANTINE_TOPIC_CONFIG),
+        "group of --on-file": group_of("archiver", "on-file", "0" * 16),
+    }
 
 
 def checkpoints() -> dict[str, str]:
-    """A commit's metadata: of a stream that has just begun, and in the midst of finishing a file with everything."""
+    """A commit's metadata: of a stream that has just begun; in the midst of finishing a file with everything; in
+    mid-file, with what the largest has no room for."""
     made = {str(name_format): checkpoint.encode(largest(IN_DECADES, name_format)) for name_format in NameFormat}
-    return {"begun": checkpoint.encode(Checkpoint(State("crate1slot2"))), **made}
+    first = RecordId(5, EPOCH, 2, MS, Kind.FRAME)
+    base = Base(4, State("crate1slot2"), {EPOCH: 1, "f" * 16: -1})
+    path = file_path(1_546_344_000, "crate1slot2", 0, NameFormat.DATE)
+    acquisition = Acquisition(1_546_344_000, "crate1slot2", Settings())
+    recorded = Checkpoint(
+        State("crate1slot2", acquisition, OpenFile(0, MS), MS),
+        ((EPOCH, 2),),
+        partial=Partial(path, "0123abcd", 1000, 1, 1, first, first, (), base),
+        archive=ArchiveMark("0" * 16, where("daq1", PurePath("/data"), PurePath("/private"))),
+        forgotten=("e" * 16,),
+    )
+    return {
+        "begun": checkpoint.encode(Checkpoint(State("crate1slot2"))),
+        **made,
+        "in mid-file": checkpoint.encode(recorded),
+    }
 
 
 def events() -> dict[str, tuple[str, str]]:
@@ -107,6 +144,8 @@ def events() -> dict[str, tuple[str, str]]:
         "retired": retired(finished(0)),
         "adopted": adopted(finished(0).path),
         "finalized": ArchiveFinalized("archiver", MS, None, "daq1"),
+        **{f"file closed by {why}": finished(0, why=why) for why in Why},
+        **{f"loss by {cause}": lost(7, MS, cause=cause) for cause in Cause},
     }
     return {name: (one.key, file_events.encode(one).decode()) for name, one in of.items()}
 
