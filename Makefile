@@ -4,58 +4,58 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 SOAK ?= 5m
-# Of tests, as most of them wait for something most of the time: with 3 two cores are idle for half of it. 0: none but
+# Processes that run tests. Most tests wait most of the time: with 3 processes two cores are idle for half of it. 0: only
 # pytest itself.
 WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
-# On the second Python, when all is tested: not what is the same there, as other programs' views and most faults are.
+# Tests that run on the second Python, too: not those that don't depend on Python, such as most faults.
 ON_SECOND = unit golden integration ocs faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
 .PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
 
-help:  ## list the targets
+help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-demo: .venv/.ready  ## a night in half a minute: broker, two streams, ingest, archiver, and proof
+demo: .venv/.ready  ## a night in half a minute, and a check of its files
 	@$(BIN)/python -m testbed.demo
 
-demo-ocs: .venv/.ready  ## the recorder as OCS agents: crossbar, streams, and ocs-client-cli talking to them
+demo-ocs: .venv/.ready  ## the same as OCS agents, with crossbar and ocs-client-cli
 	@$(BIN)/python -m testbed.demo.ocs
 
-test: .venv/.ready  ## the whole test suite, on two Pythons; a part, on one: make test PYTEST=…
+test: .venv/.ready  ## all tests, on two Pythons; some, on one: make test PYTEST=…
 	$(BIN)/python $(RUN_TESTS)
 ifeq ($(strip $(PYTEST)),)
 	@$(MAKE) --no-print-directory test-second
 endif
 
-test-second: .venv/.ready  ## the same on the second one: the newest Python here, or the oldest that we support
+test-second: .venv/.ready  ## the same on the second Python: the newest here, or 3.11
 	@second=$$($(BIN)/python tests/support/second_python.py) && { test -z "$$second" || { set -x; $$second $(RUN_TESTS) $(SECOND_TESTS); }; }
 
-schema: .venv/.ready  ## write docs/g3.files.schema.json anew, after a change of archiver/core/events.py
+schema: .venv/.ready  ## regenerate docs/g3.files.schema.json from the code
 	$(BIN)/python -m archiver.core.events > docs/g3.files.schema.json
 
-soak: .venv/.ready  ## random faults one after another, for as long as is told: make soak SOAK=30m
+soak: .venv/.ready  ## random faults one after another: make soak SOAK=30m
 	@$(BIN)/python -m tests.faults.soak --for $(SOAK)
 
-lint: .venv/.ready  ## ruff, ruff format, mypy --strict, and the laws of the architecture (import-linter)
+lint: .venv/.ready  ## ruff, mypy --strict, and the laws of the architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-format: .venv/.ready  ## let ruff order imports and format
+format: .venv/.ready  ## sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.ready  ## speed, lateness, CPU, memory, beside what a user would run instead: make bench BENCH='--only both'
+bench: .venv/.ready  ## speed, latency, CPU, memory: make bench BENCH='--only both'
 	@$(BIN)/python -m bench $(BENCH)
 
-bench-long: .venv/.ready  ## how wide it goes, and how cost grows: an hour; make bench-long WIDE='--only group'
+bench-long: .venv/.ready  ## many streams, growth: make bench-long WIDE='--only group'
 	@$(BIN)/python -m bench.wide $(WIDE)
 	@$(BIN)/pip install --quiet --editable '.[bench]'
 	@$(BIN)/python -m bench.plots
 
-clean:  ## remove the environment and everything made here
+clean:  ## remove the environments and everything generated
 	rm -rf .venv .venv-second .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/.ready: pyproject.toml
