@@ -32,6 +32,7 @@ from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures
 from archiver.recording.stream_recorder import Recording
+from archiver.segments.segment_file import SyncError
 from g3stream.contract.topics import stream_of
 from g3stream.host.activity import Activity
 from g3stream.kafka.throttling import Throttling
@@ -207,8 +208,6 @@ class Archive:
 
     def _proceed(self, recording: Recording, touched: bool, *, tick: bool, behind: bool) -> None:
         """One turn of the loop, for one stream."""
-        if recording.failure and not recording.failed:
-            raise recording.failure
         if not recording.taken_up and not recording.stopped:
             recording.take_up(again=tick)
         passed = recording.foreign is not None and recording.passes(recording.foreign)
@@ -270,11 +269,10 @@ class Archive:
     # Durable and committed, once a second
 
     def _see_to_commits(self, due: Iterable[Recording]) -> None:
-        if answer := self._committing.proceed():
-            self._answered(answer)
+        self._answered(self._committing.proceed())
         for recording in due:
             if snapshot := self._snapshot(recording):
-                self._committing.begin(snapshot)
+                self._committing.begin(recording, snapshot)
 
     def _snapshot(self, recording: Recording) -> Snapshot | None:
         with self._contained(recording), self._activity.of(f"a write to the file of {recording.stream}"):
@@ -282,18 +280,27 @@ class Archive:
         return None  # it has failed
 
     def _answered(self, answer: Answer) -> None:
-        for snapshot in answer.committed:
-            with self._contained(snapshot.recording):
-                snapshot.recording.saved(snapshot)
-            self._commit_errors.succeeded(snapshot.recording.stream)
-        for snapshot, error in answer.failed:
-            recording = snapshot.recording
+        for recording, failure in answer.not_durable:
+            with self._contained(recording):
+                if isinstance(failure, SyncError):
+                    recording.sync_failed(failure)
+                elif self._records(recording) and not recording.failed:
+                    raise failure
+        for recording, snapshot in answer.committed:
+            with self._contained(recording):
+                recording.saved(snapshot)
+            self._commit_errors.succeeded(recording.stream)
+        for recording, error in answer.failed:
             if isinstance(error, KafkaException):
                 self._commit_errors.failed(recording.stream, error)
             elif not isinstance(error, EvictedError):
                 raise error
-            elif self._recordings.get(recording.stream) is recording:  # it may come late, and mean one before this
+            elif self._records(recording):
                 self._abandon([recording.stream], f"the group has given them away ({error})")
+
+    def _records(self, recording: Recording) -> bool:
+        """Whether its stream is still recorded by that one: what is said of it may come late, and mean one before."""
+        return self._recordings.get(recording.stream) is recording
 
     # Streams come and go: the Feed's Streams
 
@@ -341,21 +348,21 @@ class Archive:
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
             self._committing.say_what_hangs(streams)
-            snapshots = [found for recording in recordings if (found := self._snapshot(recording))]
-            without_losses = [snapshot for snapshot in snapshots if not snapshot.losses]
+            snapshots = [(r, snapshot) for r in recordings if (snapshot := self._snapshot(r))]
+            without_losses = [(r, snapshot) for r, snapshot in snapshots if not snapshot.losses]
             commits, done = self._committing.last(without_losses, _DISK_SECONDS)
             self._feed.commit_now(commits)
-            for snapshot in done:
-                snapshot.recording.saved(snapshot)
+            for recording, snapshot in done:
+                recording.saved(snapshot)
             committed = settled and not held and len(done) == len(snapshots)
         except (KafkaException, EvictedError) as error:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False
         for stream in streams:
             self._commit_errors.forget(stream)
-            if recording := self._recordings.pop(stream, None):
-                with self._contained(recording):
-                    recording.abandon()
+            if leaving := self._recordings.pop(stream, None):
+                with self._contained(leaving):
+                    leaving.abandon()
             else:  # the group had given it away: a commit's answer said so meanwhile
                 committed = False
         return committed

@@ -17,7 +17,8 @@ from archiver.kafka.offset_commits import Commit
 from archiver.recording.executors import Pools
 from archiver.recording.loss_reporter import together
 from archiver.recording.snapshot import Snapshot
-from archiver.segments.segment_file import LetGoError, SyncError
+from archiver.recording.stream_recorder import Recording
+from archiver.segments.segment_file import LetGoError
 from g3stream.service.histogram import Latency
 
 log = logging.getLogger(__name__)
@@ -28,14 +29,31 @@ _TOGETHER_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request: these snapshots are committed, and those aren't."""
+    """What came of snapshots whose recorders are held no more: those of `committed` are committed; those of `failed`
+    aren't, as Kafka refused it; those of `not_durable` couldn't be made durable, by an error of the disk, or one that
+    nobody expected."""
 
-    committed: Sequence[Snapshot]
-    failed: Sequence[tuple[Snapshot, Exception]]
+    committed: Sequence[tuple[Recording, Snapshot]]
+    failed: Sequence[tuple[Recording, Exception]]
+    not_durable: Sequence[tuple[Recording, BaseException]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A snapshot that is made durable on another thread, since `begun` (s, monotonic), and whose it is. That thread
+    has the snapshot only; the recorder is for the loop's.
+
+    made: what to commit; None if it can't be committed yet, or needn't be any more.
+    """
+
+    recording: Recording
+    snapshot: Snapshot
+    begun: float
+    made: Future[Commit | None]
 
 
 class Committing:
-    """For the loop's thread. A stream's snapshots are here one at a time: while one is, its recording is `held`.
+    """For the loop's thread. A recorder's snapshots are here one at a time: while one is, the recorder is `held`.
 
     commits: how long requests took; syncs: how long the disk took for each open file.
     """
@@ -44,74 +62,80 @@ class Committing:
         self.commits, self.syncs = Latency(), Latency()
         self._feed = feed
         self._pools = pools
-        self._syncing: list[tuple[float, Snapshot, Future[Commit | None]]] = []
-        self._durable: list[tuple[Snapshot, Commit]] = []
-        self._request: tuple[list[Snapshot], Future[Mapping[str, Exception]]] | None = None
+        self._syncing: list[_Pending] = []
+        self._durable: list[tuple[_Pending, Commit]] = []
+        self._request: tuple[list[_Pending], Future[Mapping[str, Exception]]] | None = None
 
     def __bool__(self) -> bool:
         """Whether anything is on its way."""
         return bool(self._syncing or self._durable or self._request)
 
-    def begin(self, snapshot: Snapshot) -> None:
-        """Make it durable, tell its losses, then commit it."""
-        snapshot.recording.held = True
+    def begin(self, recording: Recording, snapshot: Snapshot) -> None:
+        """Make a snapshot of that recorder durable, publish its losses, then commit it."""
+        recording.held = True
         # Losses on threads of their own, as g3.files may be away while all else is well.
         pool = self._pools.telling if snapshot.losses else self._pools.syncers
-        self._syncing.append((time.monotonic(), snapshot, pool.submit(self._make_durable, snapshot)))
+        made = pool.submit(self._make_durable, snapshot)
+        self._syncing.append(_Pending(recording, snapshot, time.monotonic(), made))
 
-    def proceed(self) -> Answer | None:
-        """Go on with what other threads have come to; gives what a request has come to, if one has been answered."""
-        answer = None
-        if self._request and self._request[1].done():
-            (snapshots, done), self._request = self._request, None
-            for snapshot in snapshots:
-                snapshot.recording.held = False
-            errors = done.result()
-            answer = Answer(
-                [snapshot for snapshot in snapshots if snapshot.recording.stream not in errors],
-                [(s, errors[s.recording.stream]) for s in snapshots if s.recording.stream in errors],
-            )
-        self._gather()
+    def proceed(self) -> Answer:
+        """Go on with what other threads have come to; returns what is over since the last time."""
+        committed, failed = self._take_answer()
+        not_durable = self._gather()
         now = time.monotonic()
-        together = any(now - begun < _TOGETHER_SECONDS for begun, _, _ in self._syncing)
+        together = any(now - pending.begun < _TOGETHER_SECONDS for pending in self._syncing)
         if self._durable and not self._request and not together:
             commits = [commit for _, commit in self._durable]
-            snapshots, self._durable = [snapshot for snapshot, _ in self._durable], []
-            self._request = snapshots, self._pools.committer.submit(self._commit, commits)
-        return answer
+            durable, self._durable = [pending for pending, _ in self._durable], []
+            self._request = durable, self._pools.committer.submit(self._commit, commits)
+        return Answer(committed, failed, not_durable)
 
-    def _gather(self) -> None:
-        """What has been made durable since, and what can't be: that is free again."""
-        waiting = []
-        for begun, snapshot, made in self._syncing:
-            if not made.done():
-                waiting.append((begun, snapshot, made))
-            elif (commit := made.result()) is not None:
-                self._durable.append((snapshot, commit))
+    def _take_answer(self) -> tuple[list[tuple[Recording, Snapshot]], list[tuple[Recording, Exception]]]:
+        """What Kafka has answered: which are committed, and which aren't."""
+        if not self._request or not self._request[1].done():
+            return [], []
+        (requested, done), self._request = self._request, None
+        for pending in requested:
+            pending.recording.held = False
+        errors = done.result()
+        return (
+            [(p.recording, p.snapshot) for p in requested if p.snapshot.stream not in errors],
+            [(p.recording, errors[p.snapshot.stream]) for p in requested if p.snapshot.stream in errors],
+        )
+
+    def _gather(self) -> list[tuple[Recording, BaseException]]:
+        """See what has been made durable since; returns what can't be, and why."""
+        waiting, errors = [], []
+        for pending in self._syncing:
+            if not pending.made.done():
+                waiting.append(pending)
+            elif commit := _made(pending.made):
+                self._durable.append((pending, commit))
             else:
-                snapshot.recording.held = False
-                snapshot.recording.see_to_sync()
+                pending.recording.held = False
+                if error := pending.made.exception():
+                    errors.append((pending.recording, error))
         self._syncing = waiting
+        return errors
 
     def syncing(self) -> Mapping[str, float]:
         """For how long streams have been made durable that have nothing else to wait for, s. For any thread."""
         now = time.monotonic()
-        return {s.recording.stream: now - begun for begun, s, _ in list(self._syncing) if not s.losses}
+        return {p.snapshot.stream: now - p.begun for p in list(self._syncing) if not p.snapshot.losses}
 
-    def last(self, snapshots: Sequence[Snapshot], seconds: float) -> tuple[list[Commit], list[Snapshot]]:
-        """Make these durable, all at once, and wait for it, for so long at most: gives what to commit, and of which
-        of them. Those whose disks took longer stay `held`."""
-        made = {self._pools.syncers.submit(self._make_durable, snapshot): snapshot for snapshot in snapshots}
+    def last(
+        self, snapshots: Sequence[tuple[Recording, Snapshot]], seconds: float
+    ) -> tuple[list[Commit], list[tuple[Recording, Snapshot]]]:
+        """Make these durable, all at once, and wait for it, for so long at most; returns what to commit, and of which
+        of them. The recorders of those whose disks took longer stay `held`."""
+        made = {self._pools.syncers.submit(self._make_durable, snapshot): (r, snapshot) for r, snapshot in snapshots}
         hanging = wait(made, seconds).not_done
         for future in hanging:
-            made[future].recording.held = True
-            _say_that_it_hangs(made[future].recording.stream, seconds)
-        done = [
-            (commit, snapshot)
-            for future, snapshot in made.items()
-            if future not in hanging and (commit := future.result()) is not None
-        ]
-        return [commit for commit, _ in done], [snapshot for _, snapshot in done]
+            recording, snapshot = made[future]
+            recording.held = True
+            _say_that_it_hangs(snapshot.stream, seconds)
+        done = [(commit, of) for future, of in made.items() if future not in hanging and (commit := _made(future))]
+        return [commit for commit, _ in done], [of for _, of in done]
 
     def say_what_hangs(self, streams: Sequence[str]) -> None:
         """Of these streams, which are let go of."""
@@ -129,8 +153,7 @@ class Committing:
         return errors
 
     def _make_durable(self, snapshot: Snapshot) -> Commit | None:
-        """None if that can't be done, or needn't any more."""
-        recording = snapshot.recording
+        """Returns what to commit; None if it can't be committed yet, or needn't be any more. Raises SyncError."""
         try:
             begun = time.monotonic()
             commit = snapshot.make_durable()
@@ -138,18 +161,19 @@ class Committing:
                 self.syncs.observe(time.monotonic() - begun)
             for loss in together(snapshot.losses):
                 self._feed.tell(loss)
-        except SyncError as error:
-            recording.unsynced = error
         except KafkaException as error:
             why = error.args[0].str()
-            log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", recording.stream, why)
+            log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", snapshot.stream, why)
         except LetGoError:
-            log.debug("%s: was let go of before this was durable", recording.stream)
-        except Exception as error:  # noqa: BLE001 - of this stream only: the loop says it, and stops that
-            recording.failure = error
+            log.debug("%s: was let go of before this was durable", snapshot.stream)
         else:
             return commit
         return None
+
+
+def _made(done: Future[Commit | None]) -> Commit | None:
+    """What to commit, if that has been made durable."""
+    return None if done.exception() else done.result()
 
 
 def _say_that_it_hangs(stream: str, seconds: float) -> None:

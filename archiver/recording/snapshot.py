@@ -1,33 +1,35 @@
-"""What of a recording is to be made durable and committed: frozen, for another thread."""
+"""What of a stream is to be made durable and committed: frozen, for another thread."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.events import RecordsLost
 from archiver.kafka.offset_commits import Commit
 from archiver.segments.segment_file import SegmentFile
-
-if TYPE_CHECKING:
-    from archiver.recording.stream_recorder import Recording
+from g3stream.service.cancellation import Abandoned
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is to be made durable and committed."""
+    """What is to be made durable and committed.
 
-    recording: "Recording"
+    abandoned: cancels the commit, once the stream isn't recorded by this archiver any more. file: the open one, of
+    which the checkpoint tells. losses: to be published before the commit. mark: of what is recorded by then, for
+    Recorded.durable. taken: s, monotonic.
+    """
+
+    stream: str
+    abandoned: Abandoned
     offset: int
     checkpoint: Checkpoint
     file: SegmentFile | None
     losses: tuple[RecordsLost, ...]
-    mark: int  # of what is recorded by then
-    taken: float  # time.monotonic()
+    mark: int
+    taken: float
 
     def make_durable(self) -> Commit:
-        """On another thread. Raises SyncError, LetGoError."""
+        """Sync the open file; returns what to commit then. For another thread. Raises SyncError, LetGoError."""
         if self.file:
             self.file.make_durable()
-        stream, metadata = self.checkpoint.state.stream, checkpoints.encode(self.checkpoint)
-        return Commit(stream, self.offset, metadata, self.recording.abandoned)
+        return Commit(self.stream, self.offset, checkpoints.encode(self.checkpoint), self.abandoned)

@@ -72,13 +72,11 @@ class Recording:
         pools: Pools,
     ) -> None:
         self.stream = committed.stream
-        self.held = False  # by a snapshot that is being made durable: the file can't be finished meanwhile
+        self.held = False  # by Committing, while it makes a snapshot durable: the file can't be finished meanwhile
         self.stopped: str | None = None  # by what can't be understood: for good, or until `foreign` passes
         self.foreign: ForeignRecord | None = None  # at which it stands
         self.end: int | None = None  # after the topic's last record, as far as Kafka has told
         self.trouble: str | None = None  # of the disk; it will pass
-        self.unsynced: SyncError | None = None  # seen by whoever made it durable
-        self.failure: Exception | None = None  # likewise, but nobody expected it: to be given to `fail`
         self.failed = False
         self._left_running: Future[Checkpoint] | None = None  # a finishing that didn't know yet that it failed
         self.abandoned = Abandoned()
@@ -151,8 +149,7 @@ class Recording:
             if self.held:
                 self.say_trouble(error)  # it is gone back from once the snapshot is done with, if it fails again
             else:
-                self.unsynced = error
-                self.see_to_sync()
+                self.sync_failed(error)
         except (OSError, KafkaException) as error:
             self.say_trouble(error)
         else:
@@ -282,7 +279,8 @@ class Recording:
         if self._saved == (offset, written) and not losses:
             return None
         file = self._open.file if self._open else None
-        return Snapshot(self, offset, self._checkpoint(), file, losses, self.recorded.mark(), time.monotonic())
+        checkpoint, mark = self._checkpoint(), self.recorded.mark()
+        return Snapshot(self.stream, self.abandoned, offset, checkpoint, file, losses, mark, time.monotonic())
 
     def watch(self) -> None:
         """See whether there is something to commit: how long it waits is watched. (To be called each second.)"""
@@ -310,21 +308,22 @@ class Recording:
             self._syncs_fail = False
             log.info("%s: the disk takes its file again", self.stream)
 
-    def see_to_sync(self) -> None:
-        """If the disk failed to take what was written, go back to what it had taken before."""
-        if self.unsynced is not None and not self.failed:
-            if not self._syncs_fail:
-                log.error(
-                    "%s: the disk didn't take its file: %s; going back to what was committed, until it does",
-                    self.stream,
-                    self.unsynced,
-                )
-            self.unsynced, self._syncs_fail = None, True
-            if self._last_commit:
-                offset, checkpoint = self._last_commit
-                self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
-                self._floor = offset
-            self._taking_up.go_back(self._committed, self._give_up_file())
+    def sync_failed(self, error: SyncError) -> None:
+        """The disk failed to take what was written: go back to what it had taken before."""
+        if self.failed:
+            return
+        if not self._syncs_fail:
+            log.error(
+                "%s: the disk didn't take its file: %s; going back to what was committed, until it does",
+                self.stream,
+                error,
+            )
+        self._syncs_fail = True
+        if self._last_commit:
+            offset, checkpoint = self._last_commit
+            self._committed = Committed(self.stream, offset, checkpoints.encode(checkpoint))
+            self._floor = offset
+        self._taking_up.go_back(self._committed, self._give_up_file())
 
     def overtaken(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
@@ -449,8 +448,7 @@ class Recording:
             self._taking_up.rebuild(finishing.of, finishing.offset, str(error), self._give_up_file())
             return
         except SyncError as error:
-            self.unsynced = error
-            self.see_to_sync()
+            self.sync_failed(error)
             return
         self._finishing = self._why = None
         if self._open:
