@@ -1,7 +1,6 @@
 """A SmurfRecorder that gets a signal ends within 10 s, and nothing is lost."""
 
 import signal
-import time
 from pathlib import Path
 
 import g3_agents.smurf_recorder
@@ -23,9 +22,9 @@ def await_files(observatory: Observatory, count: int) -> None:
 
 
 def ends(agent: Program, number: signal.Signals) -> None:
-    begun = time.monotonic()
+    """Stop it, and see that it ended in order, and not because it had to give up before OCS kills it."""
     assert agent.stop(number) == 0
-    assert time.monotonic() - begun < 10
+    assert not agent.times_of("not everything has stopped in time")
 
 
 def test_sigterm_in_mid_acquisition_and_another_start(observatory: Observatory) -> None:

@@ -19,6 +19,7 @@ from g3stream.contract.headers import Kind, Label
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.layout import frame_type
+from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 
 STOPPED_AT = str(Path(__file__).with_name("injection") / "stopped_at.py")
@@ -31,7 +32,7 @@ ONLY_IN_FULL = pytest.mark.skipif(not FULL, reason="only with FAULTS=all")
 SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1 << 32))
 """Of what is left to chance. A test that uses it prints it."""
 
-SPLIT_AT = ("--time-per-file", "1")
+SPLIT_AT = ("--time-per-file", "20")
 """The archiver's settings for `publish_night`."""
 
 
@@ -40,13 +41,14 @@ def publish_night(recorder: Recorder) -> list[str]:
     three chunks. Records it in an archive `undisturbed`; gives its files' paths below the data directory."""
     recorder.create_topic()
     observation = frame(core.G3FrameType.Observation, stream_placement="start", frame_num=0)
+    clock = HostClock(recorder.directory)
     with RawSender() as sender:
-        recorder.ingest(sender.port)
+        recorder.ingest(sender.port, clock=clock)
         archiver = recorder.archiver(*SPLIT_AT, archive="undisturbed")
         with sender.accept() as connection:
             connection.sendall(flow(1) + observation + b"".join(scan(n) for n in range(1, 30)))
-            archiver.await_line("opened")
-            time.sleep(1.1)  # the next record belongs into the next file
+            recorder.await_frames(30)
+            clock.step(21)  # the next record belongs into the next file
             connection.sendall(scan(30, 2_500_000) + b"".join(scan(n) for n in range(31, 60)) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
             connection.sendall(flow(1) + scan(60) + scan(61) + flow(2))

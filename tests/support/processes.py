@@ -31,10 +31,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import Kind, Label
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
 from testbed.child_process import start_tethered
+from tests.support.injection import stepped_clock
+from tests.support.injection.stepped_clock import HostClock
 
 SECONDS = 30.0
 """How long tests wait for what takes well under a second on a machine that does nothing else."""
@@ -186,14 +188,16 @@ class Recorder:
         eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
         self.create_topic()
 
-    def ingest(self, port: int | None, *arguments: str) -> Program:
+    def ingest(self, port: int | None, *arguments: str, clock: HostClock | None = None) -> Program:
         """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads.
+        clock: its host's, if that is to be stepped.
 
         It is more patient than by default with senders that are silent: so are tests on a busy machine.
         """
         spool = ["--stream", self.stream, "--spool-dir", str(self.directory / "spool"), "--spool-size", "1GiB"]
         source = [] if port is None else ["--address", "127.0.0.1", "--port", str(port)]
-        return self.start("ingest", *spool, *source, "--timeout", str(SECONDS), *arguments)
+        module = ("ingest",) if clock is None else (stepped_clock.__file__, str(clock.file), "ingest")
+        return self.start(*module, *spool, *source, "--timeout", str(SECONDS), *arguments)
 
     def archiver(self, *arguments: str, archive: str = "archive") -> Program:
         """Start an archiver of the stream. As ingest here, it is more patient than by default."""
@@ -241,6 +245,14 @@ class Recorder:
         """The offset that an archive has committed, -1 if none."""
         [offset] = committed(self.servers, f"{self.stream}.{archive}", self.stream)
         return offset
+
+    def await_frames(self, count: int) -> None:
+        """Return when so many records with frames, or chunks of them, are in the stream's topic."""
+
+        def found() -> int:
+            return sum(label.kind is Kind.FRAME for label, _, _ in self.records())
+
+        eventually(lambda: found() >= count, f"{count} frames in Kafka")
 
     def records(self, topic: str | None = None) -> list[tuple[Label, int, bytes]]:
         """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""

@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from g3stream.contract.headers import Kind, Label
 from g3stream.contract.topics import frames_topic
 from tests.support.commands import archiver
+from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import SECONDS, RawSender, Recorder, admin_client, eventually, flow, scan
 
 SCAN = ord("S")
@@ -44,13 +45,15 @@ def test_files_and_status_tell_what_was_recorded_and_how_it_is_now(recorder: Rec
     assert (nothing.returncode, nothing.stdout) == (0, "")
     assert "has finished no file" in nothing.stderr
     before = time.time()
+    clock = HostClock(recorder.directory)
     with RawSender() as sender:
-        recorder.ingest(sender.port)
+        recorder.ingest(sender.port, clock=clock)
         recording = recorder.archiver(*SECOND)
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0, session_id=7) + scan(3, session_id=7))
             recording.await_line("opened")
-            time.sleep(1.1)  # the next record belongs into the next file
+            recorder.await_frames(2)
+            clock.step(1.1)  # the next record belongs into the next file
             connection.sendall(scan(4, session_id=7) + flow(2))
             recording.await_line(r"finished .* \(end\)")
             eventually(lambda: recorder.committed() == len(recorder.records()), "all committed")

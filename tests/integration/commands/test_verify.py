@@ -32,6 +32,7 @@ from archiver.verify.verifier import inspect
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.decoder import split
 from tests.support.archives import Source, disturbed
+from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import (
     SECONDS,
     RawSender,
@@ -93,15 +94,17 @@ def night(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reco
     observation = frame(core.G3FrameType.Observation, stream_placement="start", session_id=SESSION, frame_num=0)
     with Recorder(kafka, f"verify-{secrets.token_hex(4)}", tmp_path_factory.mktemp("night")) as recorder:
         recorder.create_topic()
+        clock = HostClock(recorder.directory)
         with RawSender() as sender:
-            ingest = recorder.ingest(sender.port, "--timeout", "20")
+            ingest = recorder.ingest(sender.port, "--timeout", "20", clock=clock)
             archiver = recorder.archiver(*SETTINGS)
             with sender.accept() as connection:
                 archiver.await_line("recording verify")
                 send(connection, flow(1) + observation, *range(1, 20))
                 archiver.await_line("opened")
                 archiver.kill()
-                time.sleep(1.1)  # the next record belongs into the next file
+                recorder.await_frames(20)
+                clock.step(1.1)  # the next record belongs into the next file
                 connection.sendall(scan(20, 2_500_000, session_id=SESSION))
                 send(connection, b"", *range(21, 40))
                 archiver = recorder.archiver(*SETTINGS)
@@ -169,11 +172,10 @@ def test_while_an_archiver_records_and_is_killed(kafka: str, stream: str, tmp_pa
         source, over = Source(kafka, stream), threading.Event()
 
         def send_all() -> None:
-            while not over.is_set():
+            while not over.wait(0.02):
                 source.start()
                 source.scans(30, 20_000, every=100)  # three files
                 source.end()
-                time.sleep(0.02)
 
         sending = threading.Thread(target=send_all)
         sending.start()
