@@ -100,7 +100,7 @@ def site(kafka: str, stream: str, tmp_path: Path) -> Site:
 def test_events_of_the_archive_come_in_order_each_once_and_a_restart_goes_on(site: Site) -> None:
     before = site.tell_file()
     site.since_ms = int(time.time() * 1000) + 1
-    time.sleep(0.01)
+    eventually(lambda: time.time() * 1000 > site.since_ms, "what comes next is later")
     sink = Collects()
     with site.follower(sink) as follower:
         eventually(lambda: follower.status().active, "the group has given it the topic")

@@ -18,6 +18,7 @@ from g3stream.frames.layout import frame_type
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port
 from testbed.smurf.simulator import Simulator
+from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import RawSender, Recorder, closed_by_peer, flow, frame, numbers, scan
 
 NAME = re.compile(r"(\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d)_(\d{3})\.g3")
@@ -252,22 +253,24 @@ def test_the_last_observation_frame_heads_every_following_file(recorder: Recorde
     first, second = (
         frame(core.G3FrameType.Observation, stream_placement="start", frame_num=number) for number in (0, 1000)
     )
+    clock = HostClock(recorder.directory)
     with RawSender() as sender:
-        recorder.ingest(sender.port)
-        archiver = recorder.archiver("--time-per-file", "0.5")
+        recorder.ingest(sender.port, clock=clock)
+        archiver = recorder.archiver("--time-per-file", "20")
         with sender.accept() as connection:
             connection.sendall(flow(1) + first + scan(1))
-            number = 1
-            for opened, observation in ((3, b""), (5, second)):
-                connection.sendall(observation)
-                while len(archiver.times_of("opened")) < opened:
-                    number += 1
-                    connection.sendall(scan(number))
-                    time.sleep(0.02)  # the stream's rate
+            number, sent = 1, 2
+            for observation in (b"", b"", second, b"", b""):
+                archiver.await_line("opened", count=number)
+                recorder.await_frames(sent)
+                clock.step(21)  # the next frame belongs into the next file
+                number, sent = number + 1, sent + 1 + bool(observation)
+                connection.sendall(scan(number) + observation)
+            archiver.await_line("opened", count=number)
             connection.sendall(flow(1) + scan(number + 1) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
     files = [split(file.read_bytes()) for file in recorder.files()]
-    assert len(files) > 5
+    assert len(files) == 7
     came, last = [], None
     for content in files:
         assert content[0] in (first, second)

@@ -23,7 +23,7 @@ from ingest.spool.batch import Spooled
 from ingest.spool.ledger import StateFile
 from ingest.spool.spool import GO_ON_AT, LEAST_BYTES, STOP_AT, Spool, SpoolError
 from ingest.stream import Stream
-from tests.support.processes import RawSender, eventually, scan
+from tests.support.processes import SECONDS, RawSender, eventually, scan
 
 EPOCH = "00112233aabbccdd"
 SIZE = 64 << 20
@@ -333,7 +333,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
         where = ConnectTo("127.0.0.1", 1)
         start = threading.Thread(target=Stream, args=("s", where, 5, 1 << 20, spool, publisher), daemon=True)
         start.start()
-        start.join(5)
+        start.join(SECONDS)
         hangs = start.is_alive()
         spool.stop()
         start.join(10)

@@ -14,6 +14,7 @@ from archiver.archive.unknown_file_sums import ForeignSums
 from archiver.core.paths import PRIVATE_DIRECTORY, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.sha256sums import read
+from tests.support.processes import eventually
 
 PARENT = "15463/crate1slot2"
 OURS = f"{PARENT}/2019-01-01-12-00-00_000.g3"
@@ -115,8 +116,7 @@ def test_an_error_of_one_directory_is_said_once_and_others_are_looked_at(
     with caplog.at_level(logging.INFO):
         for path in (other, other, OURS):
             sums.look_at("x1", path)
-        while not (archive.place / SUMS).exists():
-            time.sleep(0.01)
+        eventually((archive.place / SUMS).exists, "its checksum is there")
         sums.close()
     assert (archive.place / SUMS).read_text() == f"{sha}  a.g3\n"
     assert caplog.text.count("15463/gone: files beside ours get no line in SHA256SUMS") == 1
