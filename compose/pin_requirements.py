@@ -1,8 +1,8 @@
-"""The versions that the container image is made of: `python compose/pin_requirements.py > compose/requirements.txt`.
+"""Pin the versions in the container image: `python compose/pin_requirements.py > compose/requirements.txt`.
 
-What pyproject.toml asks for, with all that this asks for in turn, as the package index has it today, for the image's
-Python. The image is then the same whenever it is built. spt3g's scipy and astropy are left out: `spt3g.core`, all
-that is used here, doesn't import them, and they are as large as everything else together.
+The dependencies in pyproject.toml and all of theirs, in their newest versions on the package index, for the image's
+Python. So the image is the same whenever it is built. spt3g's scipy and astropy are excluded: `spt3g.core`, all that is
+used here, doesn't import them, and they are as large as everything else together.
 """
 
 import json
@@ -23,7 +23,7 @@ _HEADER = """\
 
 
 def wanted() -> tuple[Sequence[str], Sequence[str]]:
-    """What pyproject.toml asks for: to be had with all that it needs, and (spt3g) without."""
+    """The requirements in pyproject.toml: those to install with their dependencies, and (spt3g) those without."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["ocs"]]
     alone = [requirement for requirement in requirements if re.match(r"spt3g\b", requirement)]
@@ -31,7 +31,7 @@ def wanted() -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _resolved(*arguments: str) -> list[str]:
-    """`name==version` of all that pip would install. Raises CalledProcessError; pip has said why on stderr."""
+    """`name==version` of all that pip would install. Raises CalledProcessError; pip's reason is on stderr."""
     with tempfile.TemporaryDirectory() as nowhere:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
         python = ["--python-version", _PYTHON, "--only-binary=:all:", "--target", nowhere]
@@ -41,7 +41,7 @@ def _resolved(*arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Write the list to stdout; gives the exit code."""
+    """Write the list to stdout. Returns the exit code."""
     together, alone = wanted()
     try:
         pins = {*_resolved(*together), *_resolved("--no-deps", *alone)}
