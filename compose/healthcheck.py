@@ -1,8 +1,7 @@
 """Docker's HEALTHCHECK: whether the command in this container is healthy, as its /healthz reports.
 
-Exit code 0 if it is healthy, or has no --http to query; else 1. The reasons go to stdout, where `docker inspect` shows
-them. It runs every few seconds beside the recording, by `python -IS`, so it imports as little as possible: 30 ms of
-CPU time.
+Exit code 0 if it is healthy, or has no --http to query; else 1. The reasons go to stdout, for `docker inspect`. It
+runs every few seconds beside the recording, by `python -IS`, so it imports as little as possible: 30 ms of CPU time.
 """
 
 import os

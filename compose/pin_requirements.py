@@ -1,8 +1,8 @@
 """Pin the versions in the container image: `python compose/pin_requirements.py > compose/requirements.txt`.
 
 The dependencies in pyproject.toml and all of theirs, in their newest versions on the package index, for the image's
-Python. So the image is the same whenever it is built. spt3g's scipy and astropy are excluded: `spt3g.core`, all that is
-used here, doesn't import them, and they are as large as everything else together.
+Python. So the image is the same whenever it is built. spt3g's scipy and astropy are excluded: `spt3g.core`, all that
+is used here, doesn't import them, and they are as large as everything else together.
 """
 
 import json
