@@ -7,9 +7,9 @@ import sys
 from archiver.console.arguments import CARRY, carried_types, checksums_option, group, private_dir_option, suprsync_db
 from archiver.core.paths import NameFormat
 from archiver.handover.on_file import on_file
-from g3stream.host.environment import too_little_allowed
+from g3stream.host.environment import insufficient_resources
 from g3stream.host.standard_streams import prepare_standard_streams
-from g3stream.service.arguments import Flags, directory, seconds, stream_flag, truth
+from g3stream.service.arguments import EnvArgumentParser, boolean, directory, seconds, stream_flag
 from g3stream.service.stop_signals import StopSignals
 
 COMMANDS = {
@@ -58,27 +58,27 @@ exit codes: 0 stopped as asked; 1 can't go on, and says why; 2 wrong usage."""
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     commands = "\n".join(f"  archiver {name:10} {what}" for name, what in COMMANDS.items())
-    flags = Flags("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
-    flags.option(
+    flags = EnvArgumentParser("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
+    flags.add_option(
         "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
     )
     private_dir_option(flags)
     checksums_option(flags)
-    flags.option(
+    flags.add_option(
         "--time-per-file",
         type=seconds,
         default="600",
         metavar="SECONDS",
         help="the most that one file may span",
     )
-    flags.option(
+    flags.add_option(
         "--gap",
         type=seconds,
         default="10",
         metavar="SECONDS",
         help="so long without frames ends an acquisition",
     )
-    flags.option(
+    flags.add_option(
         "--name-format",
         type=NameFormat,
         choices=list(NameFormat),
@@ -86,23 +86,23 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="date|ctime|session",
         help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or so by session_id, as sotodlib finds files",
     )
-    flags.option(
+    flags.add_option(
         "--carry",
         default=[],
         **CARRY,
         help="the last frame of this type heads every following file; up to 3 times, or once `nothing`; Observation "
         "if never given",
     )
-    flags.option(
+    flags.add_option(
         "--md5",
-        type=truth,
+        type=boolean,
         nargs="?",
         const=True,
         default=False,
         metavar="BOOL",
         help="take the MD5 of files, too, while they are written, for their events on g3.files",
     )
-    flags.option(
+    flags.add_option(
         "--stream",
         type=stream_flag,
         action="append",
@@ -110,38 +110,38 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="record this stream; may be repeated; every stream, new ones as they appear, if never given",
     )
-    flags.option(
+    flags.add_option(
         "--group", type=group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
     )
-    flags.option(
+    flags.add_option(
         "--instance-id",
         type=group,
         metavar="NAME",
         help="who this is in the group; by default the host's name and a digest of the data dir",
     )
-    flags.option(
+    flags.add_option(
         "--on-file",
         type=on_file,
         metavar="COMMAND|URL",
         help="run this, or post to it, for each finished, lost, salvaged or retired event, until it succeeds; "
         "beside the recording: docs/on-file.md",
     )
-    flags.option(
+    flags.add_option(
         "--suprsync-db",
         type=suprsync_db,
         metavar="FILE",
         help="register each finished file in this database of socs' SupRsync agent, which copies it, and say up to "
         "when the archive is final: docs/suprsync.md; turns on --md5",
     )
-    flags.option(
+    flags.add_option(
         "--suprsync-archive-name",
         type=group,
         default="timestreams",
         metavar="NAME",
         help="the --archive-name of that agent",
     )
-    flags.kafka_options()
-    flags.http_option()
+    flags.add_kafka_options()
+    flags.add_http_option()
     return flags
 
 
@@ -162,7 +162,7 @@ def main(args: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(f"--carry: {error}")
     threads = _THREADS + _HAND_OVER_THREADS * (options.on_file is not None)
-    if refusal := too_little_allowed(threads):
+    if refusal := insufficient_resources(threads):
         print(f"archiver: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:

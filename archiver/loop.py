@@ -33,7 +33,7 @@ from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures
 from archiver.recording.stream_recorder import Recording
 from archiver.segments.segment_file import SyncError
-from g3stream.contract.topics import stream_of
+from g3stream.contract.topics import stream_of_topic
 from g3stream.host.activity import Activity
 from g3stream.kafka.throttling import Throttling
 from g3stream.service.timeouts import unless
@@ -98,7 +98,7 @@ class Archive:
             ours = self._identify()
             if ours:
                 self._feed.join()
-            while ours and not (self.stopping.is_set() or self._throttling.is_too_long):
+            while ours and not (self.stopping.is_set() or self._throttling.needs_long_timeout):
                 self._turned = time.monotonic()
                 try:
                     self._once()
@@ -137,7 +137,7 @@ class Archive:
             turning=time.monotonic() - self._turned,
             commits=self._committing.commits.counts(),
             syncs=self._committing.syncs.counts(),
-            throttled_seconds=self._throttling.seconds,
+            throttled_seconds=self._throttling.total_s,
             refused=self._commit_errors.refused(),
             writing=self._activity.hang(),
             throttled=self._throttling.problem(time.monotonic()),
@@ -160,7 +160,7 @@ class Archive:
 
         Raises AnotherArchiveError, OSError.
         """
-        while not (self.stopping.is_set() or self._throttling.is_too_long):
+        while not (self.stopping.is_set() or self._throttling.needs_long_timeout):
             try:
                 ask = partial(identified, self._root, self._feed.history)
                 self._root = unless(self.stopping, "identifying", ask)
@@ -191,7 +191,7 @@ class Archive:
         for message in messages:
             length = len(message)
             size += length
-            recording = self._recordings.get(stream_of(message.topic() or ""))
+            recording = self._recordings.get(stream_of_topic(message.topic() or ""))
             if recording and not recording.failed:
                 recording.incoming.add(message, length)
                 touched.add(recording)
@@ -212,7 +212,7 @@ class Archive:
             recording.take_up(again=tick)
         passed = recording.foreign is not None and recording.passes(recording.foreign)
         if touched or passed or (recording.busy and (tick or not recording.trouble)):
-            with self._activity.of(f"a write to the file of {recording.stream}"):
+            with self._activity.track(f"a write to the file of {recording.stream}"):
                 recording.work()
         if tick and not behind:
             recording.follow()
@@ -275,7 +275,7 @@ class Archive:
                 self._committing.begin(recording, snapshot)
 
     def _snapshot(self, recording: Recording) -> Snapshot | None:
-        with self._contained(recording), self._activity.of(f"a write to the file of {recording.stream}"):
+        with self._contained(recording), self._activity.track(f"a write to the file of {recording.stream}"):
             return recording.snapshot()
         return None  # it has failed
 

@@ -20,7 +20,7 @@ from archiver.kafka.offset_commits import FencedError
 from archiver.loop import Archive
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Hang
-from g3stream.host.disk_wait import AwaitedDisk
+from g3stream.host.disk_wait import MonitoredDisk
 from g3stream.kafka.throttling import Throttling
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Member:
         self._told = told
         self._checksums = checksums
         self._archive: Archive | None = None
-        self._disk = AwaitedDisk("the data disk")
+        self._disk = MonitoredDisk("the data disk")
         self._throttling = Throttling("consumer_byte_rate", config)
 
     def run(self) -> None:
@@ -65,7 +65,9 @@ class Member:
         setting."""
         with ExitStack() as claimed:
             log.info("trying what the file system of %s can do", self._root.root)
-            claim = self._disk.unless(self.stopping, "the trial of its file system", self._try_disk, _Claim.close)
+            claim = self._disk.call_unless_stopped(
+                self.stopping, "the trial of its file system", self._try_disk, _Claim.close
+            )
             if claim is None:
                 return
             claimed.enter_context(closing(claim))
@@ -87,7 +89,7 @@ class Member:
                     self._archive.run()
                     if self.stopping.is_set():
                         break
-                    self._throttling.be_patient()
+                    self._throttling.use_long_timeout()
                 except AnotherArchiveError as error:
                     if error.forgotten:
                         claim.withdraw()

@@ -16,7 +16,7 @@ from archiver.recording.status import ArchiveStatus, RecordingStatus
 from g3stream.contract.topic_settings import Severity
 from g3stream.host.activity import Hang
 from g3stream.service.log_writer import LogStatus
-from g3stream.service.metrics import Exposition
+from g3stream.service.metrics import MetricsSnapshot
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus
@@ -33,32 +33,32 @@ def metrics(
 ) -> bytes:
     """In Prometheus' text format. status: None before there is an archive. space: of the data directory. now: s since
     the epoch."""
-    shown = Exposition("g3_archiver_")
+    shown = MetricsSnapshot("g3_archiver_")
     healthy = not any(problems(status, log, now))
     shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
     shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
-    shown.disk("data", "the data directory", space)
+    shown.disk_space("data", "the data directory", space)
     if status:
         for severity in Severity:
             text = "How many things of its topics aren't as they are to be, by what that means for recording."
             count = sum(found.severity is severity for found in status.topics)
-            shown.of(severity=severity).gauge("topic_differences", text, count)
+            shown.labelled(severity=severity).gauge("topic_differences", text, count)
         text = "Until Kafka had answered a commit, of all streams together."
-        shown.latency("commit_latency_seconds", text, status.commits)
+        shown.histogram("commit_latency_seconds", text, status.commits)
         text = "Until the disk had taken what was written to an open file."
-        shown.latency("fsync_latency_seconds", text, status.syncs)
+        shown.histogram("fsync_latency_seconds", text, status.syncs)
         text = "For how long brokers have held answers back, by a quota."
         shown.counter("throttled_seconds", text, status.throttled_seconds)
     for follower in followers:
-        _follower(shown.of(sink=follower.sink), follower, now)
+        _follower(shown.labelled(sink=follower.sink), follower, now)
     if suprsync:
         _suprsync(shown, suprsync)
     recordings = status.streams if status else ()
     for recording in recordings:
-        _recording(shown.of(stream=recording.stream), recording, now)
+        _recording(shown.labelled(stream=recording.stream), recording, now)
     for stream in sorted({recording.stream for recording in recordings} | told.streams()):
-        _told(shown.of(stream=stream), stream, told)
-    return shown.text()
+        _told(shown.labelled(stream=stream), stream, told)
+    return shown.render()
 
 
 def problems(
@@ -71,7 +71,7 @@ def problems(
     if status:
         yield from status.problems(now)
     elif beginning:
-        yield f"the data disk doesn't answer: {beginning.what} has taken {beginning.seconds:.0f} s"
+        yield f"the data disk doesn't answer: {beginning.what} has taken {beginning.duration_s:.0f} s"
     else:
         yield "it hasn't begun yet"
 
@@ -83,16 +83,16 @@ def warnings(followers: Sequence[FollowerStatus], suprsync: "SupRsyncStatus | No
         yield from suprsync.warnings(now)
 
 
-def _suprsync(shown: Exposition, suprsync: "SupRsyncStatus") -> None:
+def _suprsync(shown: MetricsSnapshot, suprsync: "SupRsyncStatus") -> None:
     for outcome, count in suprsync.registered.counts.items():
         text = "Files' events, by what became of their registration for transfer."
-        shown.of(outcome=outcome.value).counter("suprsync_files", text, count)
+        shown.labelled(outcome=outcome.value).counter("suprsync_files", text, count)
     if suprsync.finalized:
         text = "All that was received before is in finished files that are registered; absent if not known here."
         shown.gauge("finalized_until_timestamp_seconds", text, suprsync.finalized.time_ms / 1000)
 
 
-def _follower(shown: Exposition, follower: FollowerStatus, now: float) -> None:
+def _follower(shown: MetricsSnapshot, follower: FollowerStatus, now: float) -> None:
     text = "1 if this archiver hands the archive's events over to the sink; 0 if another one does, or none."
     shown.gauge("sink_active", text, follower.active)
     text = "Events that wait to be handed over; 0 where it isn't active."
@@ -105,7 +105,7 @@ def _follower(shown: Exposition, follower: FollowerStatus, now: float) -> None:
     shown.counter("sink_failures", "Attempts to hand an event over that failed.", follower.failures)
 
 
-def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> None:
+def _recording(shown: MetricsSnapshot, recording: RecordingStatus, now: float) -> None:
     shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recording.stopped))
     text = (
         "For how long it has been looked at from where to go on, after the stream was assigned; 0 once it is known."
@@ -141,16 +141,16 @@ def _recording(shown: Exposition, recording: RecordingStatus, now: float) -> Non
     shown.counter("misdeliveries", text, recording.misdeliveries)
     shown.counter("two_ingests", "How often two ingests of one stream took turns.", recording.turns)
     text = "From a data frame's receipt by ingest until it is durable and committed."
-    shown.latency("durable_latency_seconds", text, recording.latency)
+    shown.histogram("durable_latency_seconds", text, recording.latency)
 
 
-def _told(shown: Exposition, stream: str, told: Told) -> None:
+def _told(shown: MetricsSnapshot, stream: str, told: Told) -> None:
     for why in Why:
-        shown.of(why=why).counter("files_finished", "Files, by what ended them.", told.files[stream, why])
+        shown.labelled(why=why).counter("files_finished", "Files, by what ended them.", told.files[stream, why])
     for cause in Cause:
         text = "How often records were lost, or may have been, by what took them."
-        shown.of(cause=cause).counter("losses", text, told.losses[stream, cause])
+        shown.labelled(cause=cause).counter("losses", text, told.losses[stream, cause])
         text = "Records known to be lost, by what took them."
-        shown.of(cause=cause).counter("lost_records", text, told.lost_records[stream, cause])
+        shown.labelled(cause=cause).counter("lost_records", text, told.lost_records[stream, cause])
     text = "Frames that were never received, as jumps of frame_num say; counted with each file."
     shown.counter("missing_frames", text, told.missing[stream])

@@ -20,10 +20,10 @@ from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Member
 from g3stream.host.environment import host_name
-from g3stream.kafka.client_config import kafka_client, kafka_refusal
+from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
 from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
-from g3stream.service.logs import log_of_service
+from g3stream.service.logs import service_log
 from g3stream.service.stop_signals import StopSignals
 
 log = logging.getLogger("archiver")
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT; gives the exit code."""
     time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
     settings = Settings(time_per_file, gap, options.name_format, options.carry)
-    writer = log_of_service(options.log_level, options.log_format)
+    writer = service_log(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
     told = Told()
     location = located(options.data_dir, options.private_dir)
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     md5 = options.md5 or options.suprsync_db is not None
     archive = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
     streams = options.stream or None
-    config = kafka_client(options, {})
+    config = kafka_client_config(options, {})
     member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
     suprsync = suprsync_of(options, archive, streams, config, instance_id)
     followers = Followers(config, location, options.group, member.ids, sinks_of(options, root), suprsync)
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
             log.error("%s", line)
         return 1
     except KafkaException as error:
-        log.error("Kafka: %s", kafka_refusal(error, options))
+        log.error("Kafka: %s", describe_kafka_error(error, options))
         return 1
     except FencedError as error:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
@@ -81,13 +81,13 @@ def _http(
         return nullcontext()
     # Here, so that without it nothing is imported for it.
     from archiver.metrics import metrics, problems, warnings
-    from g3stream.host.disk_space import Disks
+    from g3stream.host.disk_space import DiskSpace
     from g3stream.service.http_server import HttpServer
 
-    disks = Disks()
+    disks = DiskSpace()
 
     def shown() -> bytes:
-        space = disks.space(options.data_dir)
+        space = disks.of(options.data_dir)
         handed_over = followers.status(), followers.suprsync()
         return metrics(member.status(), told, writer.status(), space, *handed_over, time.time())
 

@@ -9,8 +9,8 @@ import socket
 import sys
 
 _VARIABLES = ("INGEST_HTTP", "ARCHIVER_HTTP")
-_SECONDS = 4.0
-_MOST_BYTES = 8192
+_TIMEOUT_SECONDS = 4.0
+_MAX_BYTES = 8192
 
 
 def address(http: str) -> tuple[str, int]:
@@ -20,12 +20,12 @@ def address(http: str) -> tuple[str, int]:
     return ("127.0.0.1" if host in ("", "0.0.0.0") else "::1" if host == "::" else host), int(port)  # noqa: S104 - asks, doesn't bind
 
 
-def ask(host: str, port: int) -> tuple[bool, str]:
+def request_health(host: str, port: int) -> tuple[bool, str]:
     """Query /healthz. Returns whether the response is 200, and its text. Raises OSError."""
     answer = b""
-    with socket.create_connection((host, port), _SECONDS) as connection:
+    with socket.create_connection((host, port), _TIMEOUT_SECONDS) as connection:
         connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
-        while len(answer) < _MOST_BYTES and (more := connection.recv(_MOST_BYTES)):
+        while len(answer) < _MAX_BYTES and (more := connection.recv(_MAX_BYTES)):
             answer += more
     head, _, text = answer.partition(b"\r\n\r\n")
     return head.split(b" ")[1:2] == [b"200"], text.decode(errors="replace").strip()
@@ -38,7 +38,7 @@ def main() -> int:
         print(f"not known: neither {' nor '.join(_VARIABLES)} is set")
         return 0
     try:
-        healthy, text = ask(*address(http))
+        healthy, text = request_health(*address(http))
     except (OSError, ValueError) as error:
         print(f"no answer at {http}: {error}")
         return 1

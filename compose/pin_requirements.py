@@ -22,7 +22,7 @@ _HEADER = """\
 """
 
 
-def wanted() -> tuple[Sequence[str], Sequence[str]]:
+def required_pins() -> tuple[Sequence[str], Sequence[str]]:
     """The requirements in pyproject.toml: those to install with their dependencies, and (spt3g) those without."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["ocs"]]
@@ -42,7 +42,7 @@ def _resolved(*arguments: str) -> list[str]:
 
 def main() -> int:
     """Write the list to stdout. Returns the exit code."""
-    together, alone = wanted()
+    together, alone = required_pins()
     try:
         pins = {*_resolved(*together), *_resolved("--no-deps", *alone)}
     except subprocess.CalledProcessError as error:

@@ -25,44 +25,44 @@ from urllib.parse import urlsplit
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 10.0
-_SHORT_LIFE_SECONDS = 3.0
+_POLL_SECONDS = 1.0
+_MAX_BACKOFF_SECONDS = 10.0
+_STABLE_SECONDS = 3.0
 """Children that live no longer are started ever more rarely."""
-_SEND_SECONDS = 2.0
-_END_SECONDS = 3.0
-_MOST_MESSAGES = 1000
+_SEND_TIMEOUT_SECONDS = 2.0
+_END_TIMEOUT_SECONDS = 3.0
+_MAX_MESSAGES = 1000
 
 
-class OcsSide:
+class OcsBridge:
     """A context manager. hello: what the child is told first. router: its address, as ws://host:port/path.
 
-    obey: is given the child's commands, "start" or "stop", in a thread of ours.
+    on_command: is given the child's commands, "start" or "stop", in a thread of ours.
     """
 
-    def __init__(self, hello: Mapping[str, Any], router: str, obey: Callable[[str], None]) -> None:
+    def __init__(self, hello: Mapping[str, Any], router: str, on_command: Callable[[str], None]) -> None:
         self._hello = hello
         url = urlsplit(router)
         self._router = url.hostname or "localhost", url.port or (443 if url.scheme == "wss" else 80)
-        self._obey = obey
+        self._on_command = on_command
         self._closing = threading.Event()
-        self._known = threading.Event()  # there is a status
+        self._has_status = threading.Event()  # there is a status
         self._lock = threading.Lock()
         self._status: Mapping[str, Any] = {}
-        self._messages: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_MOST_MESSAGES)
+        self._messages: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_MAX_MESSAGES)
         self._number = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._thread = threading.Thread(target=self._keep, name="ocs", daemon=True)
+        self._thread = threading.Thread(target=self._supervise_child, name="ocs", daemon=True)
 
-    def show(self, status: Mapping[str, Any]) -> None:
+    def update_status(self, status: Mapping[str, Any]) -> None:
         """This is how the recorder is now."""
         with self._lock:
             self._status = status
             self._send({"status": status})
-        self._known.set()
+        self._has_status.set()
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def publish(self, message: Mapping[str, Any]) -> None:
         """Something has happened, which is to be published once OCS can be reached; the last thousand are kept."""
         with self._lock:
             self._number += 1
@@ -77,48 +77,48 @@ class OcsSide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._known.set()
+        self._has_status.set()
         with self._lock:
             if self._socket:
                 self._socket.shutdown(socket.SHUT_WR)  # it publishes what it has, and ends
-        self._thread.join(_END_SECONDS)
+        self._thread.join(_END_TIMEOUT_SECONDS)
         with self._lock:
             if self._child and self._child.poll() is None:
                 self._child.kill()
 
-    def _keep(self) -> None:
-        self._known.wait()
-        pause, said = _LOOK_SECONDS, False
+    def _supervise_child(self) -> None:
+        self._has_status.wait()
+        backoff_s, warned = _POLL_SECONDS, False
         while not self._closing.is_set():
             if not self._router_answers():
-                if not said:
+                if not warned:
                     log.warning("no OCS router answers at %s:%d; recording doesn't need it", *self._router)
-                said, pause = True, _LOOK_SECONDS
-                self._closing.wait(_LOOK_SECONDS)
+                warned, backoff_s = True, _POLL_SECONDS
+                self._closing.wait(_POLL_SECONDS)
                 continue
-            said = False
-            begun = time.monotonic()
-            code = self._serve()
-            if time.monotonic() - begun > _SHORT_LIFE_SECONDS:
-                pause = _LOOK_SECONDS
+            warned = False
+            started_at = time.monotonic()
+            code = self._run_child()
+            if time.monotonic() - started_at > _STABLE_SECONDS:
+                backoff_s = _POLL_SECONDS
             if self._closing.is_set():
                 return
-            log.warning("the process that speaks OCS has ended (%d); starting another in %g s", code, pause)
-            self._closing.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            log.warning("the process that speaks OCS has ended (%d); starting another in %g s", code, backoff_s)
+            self._closing.wait(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_SECONDS)
 
     def _router_answers(self) -> bool:
         try:
-            socket.create_connection(self._router, timeout=_SEND_SECONDS).close()
+            socket.create_connection(self._router, timeout=_SEND_TIMEOUT_SECONDS).close()
         except OSError:
             return False
         return True
 
-    def _serve(self) -> int:
+    def _run_child(self) -> int:
         """Start a child and do as it says until it ends; gives its exit code."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            ours.settimeout(_SEND_SECONDS)
+            ours.settimeout(_SEND_TIMEOUT_SECONDS)
             # In a session of its own: a Ctrl-C in the terminal is for us alone. It ends when we end, by the socket.
             child = subprocess.Popen(
                 [sys.executable, "-m", "g3_agents.bridge_process", str(theirs.fileno())],
@@ -136,28 +136,28 @@ class OcsSide:
             with os.fdopen(os.dup(ours.fileno()), "rb", buffering=0) as lines:
                 os.set_blocking(lines.fileno(), True)
                 with suppress(ConnectionResetError):  # it ended before it had read all that we told it
-                    self._read(lines)
+                    self._read_commands(lines)
             with self._lock:
                 self._socket = None
         return child.wait()
 
-    def _read(self, lines: Any) -> None:
+    def _read_commands(self, lines: Any) -> None:
         for line in lines:
-            said = json.loads(line)
-            if "do" in said:
-                log.info("OCS: %s", said["do"])
-                self._obey(said["do"])
-            if "published" in said:
+            message = json.loads(line)
+            if "do" in message:
+                log.info("OCS: %s", message["do"])
+                self._on_command(message["do"])
+            if "published" in message:
                 with self._lock:
-                    while self._messages and self._messages[0][0] <= said["published"]:
+                    while self._messages and self._messages[0][0] <= message["published"]:
                         self._messages.popleft()
 
-    def _send(self, what: Mapping[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> None:
         """With the lock held."""
         if self._socket is None:
             return
         try:
-            self._socket.sendall(json.dumps(what).encode() + b"\n")
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:  # it has ended, or hangs
             self._socket = None
             if self._child:

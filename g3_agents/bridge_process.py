@@ -24,17 +24,17 @@ from twisted.internet import defer, reactor  # noqa: E402
 from twisted.internet.protocol import Factory  # noqa: E402
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 
-from g3_agents.session_data import blocks  # noqa: E402
-from g3stream.service.logs import output_of_service  # noqa: E402
+from g3_agents.session_data import feed_blocks  # noqa: E402
+from g3stream.service.logs import service_output  # noqa: E402
 
-_LAST_WORDS_SECONDS = 0.3
-_JOIN_SECONDS = 10.0
-_MOST_LINE_BYTES = 1 << 22
+_END_DELAY_SECONDS = 0.3
+_JOIN_TIMEOUT_SECONDS = 10.0
+_MAX_LINE_BYTES = 1 << 22
 ARCHIVE_STATS = "archive_stats"
 """As socs' SupRsync agent calls the feed in which sotodlib looks for a `finalized_until`."""
 
 
-class ShowingAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
+class StatusAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
     """An OCSAgent whose processes aren't its own: that it ends must not stop them. It ends when it loses the router.
 
     OCS's own would wait for the router for a time, and then end, perhaps just after it has joined again; and try ever
@@ -59,40 +59,40 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
     """The recorder, as the agent sees it. agent: an OCSAgent. feed, files: names of its feeds."""
 
     delimiter = b"\n"
-    MAX_LENGTH = _MOST_LINE_BYTES
+    MAX_LENGTH = _MAX_LINE_BYTES
 
     def __init__(self, agent: Any, status: dict[str, Any], feed: str, by_stream: bool) -> None:
         self._agent = agent
         self._status = status
-        self._found_running = status["state"] != "stopped"
+        self._was_running = status["state"] != "stopped"
         self._feed = feed
         self._by_stream = by_stream
-        self._next: defer.Deferred[None] = defer.Deferred()
+        self._next_status: defer.Deferred[None] = defer.Deferred()
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
-        self._stats_shown: float | None = None
+        self._published_stats_at: float | None = None
 
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
     def follow(self, session: Any) -> Any:
         """The life of an OCS process: have the recorder started, show how it is, until it has stopped."""
         # What runs already is only followed: by now it may have been stopped, and nobody wants it started again.
-        found, self._found_running = self._found_running, False
-        runs = found or self._status["state"] != "stopped"
-        before = self._status["starts"] - runs
-        if not found:
+        was_running, self._was_running = self._was_running, False
+        runs = was_running or self._status["state"] != "stopped"
+        starts_before = self._status["starts"] - runs
+        if not was_running:
             self._send({"do": "start"})
-        while self._status["starts"] == before or self._status["state"] != "stopped":
+        while self._status["starts"] == starts_before or self._status["state"] != "stopped":
             session.data = self._status["data"]
             session.degraded = self._status["degraded"]
             if self._status["state"] == "stopping" and session.status == "running":
                 session.set_status("stopping")
             if self._agent.realm_joined:
-                for block in blocks(self._status, time.time(), by_stream=self._by_stream):
+                for block in feed_blocks(self._status, time.time(), by_stream=self._by_stream):
                     self._agent.publish_to_feed(self._feed, block)
                 stats = self._status.get("archive_stats")
-                if stats and stats["timestamp"] != self._stats_shown:
-                    self._stats_shown = stats["timestamp"]
+                if stats and stats["timestamp"] != self._published_stats_at:
+                    self._published_stats_at = stats["timestamp"]
                     self._agent.publish_to_feed(ARCHIVE_STATS, stats)
-            yield self._next
+            yield self._next_status
         session.data = self._status["data"]
         session.degraded = False
         return True, "Stopped; what was received is recorded."
@@ -108,18 +108,18 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802 - twisted's name
         """As LineReceiver's."""
-        said = json.loads(line)
-        if "number" in said:
-            self._messages.append((said["number"], said["message"]))
+        message = json.loads(line)
+        if "number" in message:
+            self._messages.append((message["number"], message["message"]))
         self._publish_messages()
-        if "status" in said:
-            self._status = said["status"]
-            reached, self._next = self._next, defer.Deferred()
-            reached.callback(None)
+        if "status" in message:
+            self._status = message["status"]
+            previous, self._next_status = self._next_status, defer.Deferred()
+            previous.callback(None)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: N802, ARG002
         """As LineReceiver's: the recorder has ended, or wants us to."""
-        reactor.callLater(_LAST_WORDS_SECONDS, _end)
+        reactor.callLater(_END_DELAY_SECONDS, _end)
 
     def _publish_messages(self) -> None:
         while self._messages and self._agent.realm_joined:
@@ -127,18 +127,18 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
             self._agent.publish_to_feed("files", message)
             self._send({"published": number})
 
-    def _send(self, what: dict[str, Any]) -> None:
-        self.transport.write(json.dumps(what).encode() + b"\n")
+    def _send(self, message: dict[str, Any]) -> None:
+        self.transport.write(json.dumps(message).encode() + b"\n")
 
 
 def main() -> None:
     """Run it until the recorder ends, or OCS wants it to."""
-    txaio.start_logging(out=output_of_service(1), level=os.environ.get("LOGLEVEL", "info").lower())
+    txaio.start_logging(out=service_output(1), level=os.environ.get("LOGLEVEL", "info").lower())
     with socket.socket(fileno=int(sys.argv[1])) as to_recorder:
         with to_recorder.makefile("rb", buffering=0) as unbuffered:
             hello = json.loads(unbuffered.readline())
         args = argparse.Namespace(**hello["site"])
-        agent = ShowingAgent(
+        agent = StatusAgent(
             ComponentConfig(args.site_realm, {}),
             args,
             address=f"{args.address_root}.{args.instance_id}",
@@ -162,7 +162,7 @@ def main() -> None:
         blocking=False,
         startup=status["state"] != "stopped",
     )
-    reactor.callLater(_JOIN_SECONDS, lambda: None if agent.realm_joined else _end())
+    reactor.callLater(_JOIN_TIMEOUT_SECONDS, lambda: None if agent.realm_joined else _end())
     ApplicationRunner(args.site_hub, args.site_realm).run(agent, auto_reconnect=True)
 
 

@@ -16,15 +16,15 @@ from archiver.core.segmentation import Settings
 from archiver.handover.on_file import on_file
 from g3stream.frames.layout import FRAME_TYPES
 from g3stream.service.arguments import (
+    boolean,
     client_properties,
     key_value,
-    listen_on,
+    listen_endpoint,
     port,
     replication_factor,
     seconds,
     size,
     stream_flag,
-    truth,
 )
 
 LOG_LEVELS = {"trace": "debug", "warn": "warning"}
@@ -36,7 +36,7 @@ def agent_options(parser: argparse.ArgumentParser, what: str) -> "argparse._Argu
     options = parser.add_argument_group("Agent Options")
     options.add_argument(
         "--auto-start",
-        type=truth,  # the agents before this took any text, "False" too, as true
+        type=boolean,  # the agents before this took any text, "False" too, as true
         nargs="?",
         const=True,
         default=False,
@@ -63,7 +63,7 @@ def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
     options = parser.add_argument_group("Ingest Options")
     options.add_argument(
         "--listen",
-        type=listen_on,
+        type=listen_endpoint,
         metavar="[HOST:]PORT",
         help="Wait for the sender to connect to us, instead of connecting to --address and --port.",
     )

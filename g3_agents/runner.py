@@ -11,17 +11,17 @@ from typing import Any
 from ocs import site_config
 
 from archiver.core.events import Event
-from g3_agents.bridge import OcsSide
-from g3_agents.lifecycle import Recorder, State
+from g3_agents.bridge import OcsBridge
+from g3_agents.lifecycle import Recorder, RecorderState
 from g3_agents.options import LOG_LEVELS
-from g3_agents.session_data import LastErrors, Report
+from g3_agents.session_data import LastErrors, SessionReport
 from g3stream.host.standard_streams import prepare_standard_streams
-from g3stream.service.logs import log_of_service
+from g3stream.service.logs import service_log
 from g3stream.service.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-_SHOW_SECONDS = 1.0
+_UPDATE_SECONDS = 1.0
 _STOP_SECONDS = 9.0
 """OCS and Docker kill what takes longer than 10."""
 
@@ -34,7 +34,7 @@ def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | N
     level = LOG_LEVELS.get(level, level)
     if level.upper() not in logging.getLevelNamesMapping():
         parser.error(f"the environment variable LOGLEVEL: {level!r} is none of error, warn, info, debug")
-    log_of_service(level)
+    service_log(level)
     return options
 
 
@@ -47,56 +47,56 @@ def run(
     options: argparse.Namespace,
     module: str,
     process: str,
-    make: Callable[[Callable[[Event], None]], Recorder],
+    make_recorder: Callable[[Callable[[Event], None]], Recorder],
     *,
     by_stream: bool,
 ) -> None:
     """Run a recorder as the agent `options.agent_class` until SIGTERM or SIGINT, then stop it within 10 s.
 
-    module: of that class. process: what OCS calls it. make: makes the recorder, which is to give its events to what
-    `make` is given. by_stream: as for Report.
+    module: of that class. process: what OCS calls it. make_recorder: makes the recorder, which is to give its events
+    to what `make_recorder` is given. by_stream: as for Report.
     """
     errors = LastErrors()
     logging.getLogger().addHandler(errors)
-    over, wake = threading.Event(), threading.Event()
+    stop_requested, wake = threading.Event(), threading.Event()
 
-    def end() -> None:
-        over.set()
+    def stop() -> None:
+        stop_requested.set()
         wake.set()
 
-    def obey(command: str) -> None:
+    def on_command(command: str) -> None:
         {"start": recorder.start, "stop": recorder.stop}[command]()
         wake.set()
 
-    def told(event: Event) -> None:
-        ocs.tell(report.told(event, time.time()))
+    def on_event(event: Event) -> None:
+        bridge.publish(report.add_event(event, time.time()))
 
-    def show() -> None:
+    def update_status() -> None:
         try:
-            ocs.show(report.now(time.time()))
+            bridge.update_status(report.snapshot(time.time()))
         except Exception:  # a fault in what only looks on must not end the recording
             log.exception("OCS can't be shown how it is")
 
-    recorder = make(told)
-    report = Report(recorder, errors, by_stream=by_stream)
+    recorder = make_recorder(on_event)
+    report = SessionReport(recorder, errors, by_stream=by_stream)
     hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
     hello["archive_stats"] = vars(options).get("suprsync_db") is not None  # ingest has no such option
-    ocs = OcsSide(hello, options.site_hub, obey)
-    with StopSignals() as signals, ocs:
-        signals.on_stop(end)
+    bridge = OcsBridge(hello, options.site_hub, on_command)
+    with StopSignals() as signals, bridge:
+        signals.on_stop(stop)
         if options.auto_start:
             recorder.start()
-        while not over.is_set():
-            show()
-            wake.wait(_SHOW_SECONDS)
+        while not stop_requested.is_set():
+            update_status()
+            wake.wait(_UPDATE_SECONDS)
             wake.clear()
         recorder.stop()
         give_up_at = time.monotonic() + _STOP_SECONDS
-        while recorder.state is not State.STOPPED and time.monotonic() < give_up_at:
-            show()
+        while recorder.state is not RecorderState.STOPPED and time.monotonic() < give_up_at:
+            update_status()
             time.sleep(0.05)
-        show()
-    if recorder.state is not State.STOPPED:
+        update_status()
+    if recorder.state is not RecorderState.STOPPED:
         # All of it is on disk or in Kafka; what it waits for may take longer than we are given.
         log.warning("not everything has stopped in time; recording goes on from there at the next start")
         logging.shutdown()

@@ -22,10 +22,10 @@ from archiver.membership import ClaimedError, Member
 from archiver.recording.status import ArchiveStatus
 from g3_agents.options import settings
 from g3stream.host.environment import host_name
-from g3stream.kafka.client_config import kafka_client, kafka_refusal, validate_producer_config
+from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config, validate_producer_config
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.endpoint import ConnectTo, ListenError
-from ingest.publish.in_flight import PRODUCER_CONFIG, of_any_client
+from g3stream.service.endpoint import ClientEndpoint, ListenError
+from ingest.publish.in_flight import PRODUCER_CONFIG, without_producer_settings
 from ingest.publish.publisher import Publisher
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import Spool, SpoolError
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
-_EXPECTED = (SpoolError, TopicRefused, ListenError, ClaimedError, FencedError, KafkaException, OSError)
+_MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 1.0, 30.0
+_EXPECTED_ERRORS = (SpoolError, TopicRefused, ListenError, ClaimedError, FencedError, KafkaException, OSError)
 
 
-class Half(ABC):
+class Service(ABC):
     """A half that can be started and stopped again and again.
 
     `error` is why it isn't running though it should be, None if it is. A command would end with that, and somebody
@@ -51,7 +51,7 @@ class Half(ABC):
         self.name = name
         self._options = options
         self.error: str | None = None
-        self._over = threading.Event()
+        self._stop_requested = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -61,7 +61,7 @@ class Half(ABC):
 
     def start(self) -> None:
         """Begin. It must not be running."""
-        self._over.clear()
+        self._stop_requested.clear()
         self.error = None
         # A daemon: what a disk or the resolver holds up must not keep the process.
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -69,50 +69,50 @@ class Half(ABC):
 
     def stop(self) -> None:
         """Let it end, in order; `join` waits for that."""
-        self._over.set()
+        self._stop_requested.set()
         self._interrupt()
 
-    def join(self, seconds: float | None = None) -> bool:
+    def join(self, timeout_s: float | None = None) -> bool:
         """Whether it has ended; waits for that up to so long."""
         if self._thread:
-            self._thread.join(seconds)
+            self._thread.join(timeout_s)
         return not self.running
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while not self._over.is_set():
-            begun = time.monotonic()
+        backoff_s = _MIN_BACKOFF_SECONDS
+        while not self._stop_requested.is_set():
+            started_at = time.monotonic()
             try:
-                self._work()
+                self._run_once()
             except AnotherArchiveError as error:
                 self.error = str(error)
                 for line in error.lines:
                     log.error("%s: %s", self.name, line)
-            except _EXPECTED as error:
+            except _EXPECTED_ERRORS as error:
                 kafka = isinstance(error, KafkaException)
-                self.error = kafka_refusal(error, self._options) if kafka else str(error)
+                self.error = describe_kafka_error(error, self._options) if kafka else str(error)
                 log.error("%s has ended: %s", self.name, self.error)
             except Exception as error:  # whatever it is, the night goes on
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("%s failed", self.name)
-            if self._over.is_set():
+            if self._stop_requested.is_set():
                 return
-            if time.monotonic() - begun > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            log.error("%s isn't running; trying again in %g s", self.name, pause)
-            self._over.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if time.monotonic() - started_at > _MAX_BACKOFF_SECONDS:
+                backoff_s = _MIN_BACKOFF_SECONDS
+            log.error("%s isn't running; trying again in %g s", self.name, backoff_s)
+            self._stop_requested.wait(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_SECONDS)
 
     @abstractmethod
-    def _work(self) -> None:
+    def _run_once(self) -> None:
         """Run until interrupted."""
 
     @abstractmethod
     def _interrupt(self) -> None:
-        """Let `_work` end; for any thread, also when it isn't running."""
+        """Let `_run_once` end; for any thread, also when it isn't running."""
 
 
-class Ingesting(Half):
+class IngestService(Service):
     """ingest, for one stream. options: with those of sender_options, ingest_options, kafka_options."""
 
     def __init__(self, options: argparse.Namespace, spool_dir: Path) -> None:
@@ -126,38 +126,38 @@ class Ingesting(Half):
         return self._running.status() if self._running else None
 
     @property
-    def last_published(self) -> int | None:
+    def last_published_offset(self) -> int | None:
         """After its end: the offset of the last record that it has published, None if not all are."""
         status = self.status()
-        return status.acknowledged if status and not self.error and not status.spool_bytes else None
+        return status.acknowledged_offset if status and not self.error and not status.spool_bytes else None
 
-    def _work(self) -> None:
+    def _run_once(self) -> None:
         options = self._options
-        config = kafka_client(options, PRODUCER_CONFIG)
+        config = kafka_client_config(options, PRODUCER_CONFIG)
         validate_producer_config(config)  # before anything is opened
-        source = options.listen or ConnectTo(options.address, options.port)
+        source = options.listen or ClientEndpoint(options.address, options.port)
         with (
-            TopicWatch(of_any_client(config)) as watch,
+            TopicWatch(without_producer_settings(config)) as watch,
             Spool(self._spool_dir / self.stream, options.spool_size) as spool,
         ):
             topic_config, replicas = dict(options.topic_config), options.replication_factor
             publisher = Publisher(self.stream, spool, config, topic_config, replicas, watch)
             self._running = Stream(self.stream, source, options.timeout, options.max_frame_size, spool, publisher)
-            if self._over.is_set():
-                self._running.over.set()
+            if self._stop_requested.is_set():
+                self._running.stop_requested.set()
             self.error = None
             log.info("%s: from %s to Kafka at %s", self.stream, source, config["bootstrap.servers"])
             self._running.run()
 
     def _interrupt(self) -> None:
         if self._running:
-            self._running.over.set()
+            self._running.stop_requested.set()
 
 
-class Archiving(Half):
+class ArchiverService(Service):
     """archiver, for these streams (None: all). options: with those of file_options, archiver_options, kafka_options.
 
-    instance_id: who this is in the consumer group. told: is given each event on g3.files, in any thread.
+    instance_id: who this is in the consumer group. on_event: is given each event on g3.files, in any thread.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class Archiving(Half):
         options: argparse.Namespace,
         instance_id: str,
         streams: Sequence[str] | None,
-        told: Callable[[Event], None],
+        on_event: Callable[[Event], None],
     ) -> None:
         super().__init__("archiver", options)
         self._instance_id = instance_id
         self._streams = streams
-        self._told = told
+        self._on_event = on_event
         self._member: Member | None = None
         self._followers: Followers | None = None
 
@@ -192,17 +192,17 @@ class Archiving(Half):
         committed = [r.committed for r in status.streams if r.stream == stream] if status else []
         return any(at is not None and at > offset for at in committed)
 
-    def _work(self) -> None:
+    def _run_once(self) -> None:
         options = self._options
         location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
         root = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
-        config, checksums = kafka_client(options, {}), options.checksums
-        member = Member(root, settings(options), config, self._instance_id, self._streams, self._told, checksums)
+        config, checksums = kafka_client_config(options, {}), options.checksums
+        member = Member(root, settings(options), config, self._instance_id, self._streams, self._on_event, checksums)
         suprsync = suprsync_of(options, root, self._streams, config, options.instance_id)
         sinks = sinks_of(options, location.data_dir)
         followers = Followers(config, location, root.group, member.ids, sinks, suprsync)
         self._member, self._followers = member, followers
-        if self._over.is_set():
+        if self._stop_requested.is_set():
             self._interrupt()
         self.error = None
         with followers:

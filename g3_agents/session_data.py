@@ -13,17 +13,17 @@ import msgspec
 from archiver.core.events import Event, FileFinished
 from archiver.metrics import warnings
 from archiver.recording.status import ArchiveStatus, RecordingStatus
-from g3_agents.lifecycle import Recorder, State
+from g3_agents.lifecycle import Recorder, RecorderState
 from ingest.stream import StreamStatus
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus
 
-KEPT = 10
+HISTORY_LENGTH = 10
 """So many of the last finished files, and of the last errors, are in session.data."""
-RATE_SECONDS = 10.0
+RATE_WINDOW_SECONDS = 10.0
 """Rates are means over so long."""
-_LATELY_MS = 2000
+_RECENT_MS = 2000
 
 Data = dict[str, Any]
 
@@ -33,22 +33,22 @@ class LastErrors(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._kept: deque[list[Any]] = deque(maxlen=KEPT)
+        self._entries: deque[list[Any]] = deque(maxlen=HISTORY_LENGTH)
 
     def emit(self, record: logging.LogRecord) -> None:
         """As logging's."""
-        self._kept.append([round(record.created, 3), record.levelname.lower(), record.getMessage()])
+        self._entries.append([round(record.created, 3), record.levelname.lower(), record.getMessage()])
 
     def latest(self) -> list[list[Any]]:
         """The oldest first."""
         self.acquire()
         try:
-            return list(self._kept)
+            return list(self._entries)
         finally:
             self.release()
 
 
-class Report:
+class SessionReport:
     """What there is to say of a recorder. by_stream: its archiver is for many streams, or for any."""
 
     def __init__(self, recorder: Recorder, errors: LastErrors, *, by_stream: bool) -> None:
@@ -56,46 +56,51 @@ class Report:
         self._errors = errors
         self._by_stream = by_stream
         self._samples: deque[tuple[float, int, int]] = deque()
-        self._files: deque[Data] = deque(maxlen=KEPT)
+        self._files: deque[Data] = deque(maxlen=HISTORY_LENGTH)
         self._finished = 0
 
-    def told(self, event: Event, now: float) -> Data:
-        """An event is on g3.files; gives the message of it for a feed. now: s since the epoch."""
-        message = {"timestamp": now, **message_of(event)}
+    def add_event(self, event: Event, now_s: float) -> Data:
+        """An event is on g3.files; gives the message of it for a feed. now_s: s since the epoch."""
+        message = {"timestamp": now_s, **event_message(event)}
         if isinstance(event, FileFinished):
             self._finished += 1
-            self._files.append({name: message[name] for name in ("timestamp", *_OF_A_FILE)})
+            self._files.append({name: message[name] for name in ("timestamp", *_FILE_FIELDS)})
         return message
 
-    def now(self, now: float) -> Data:
-        """state, starts, degraded, data (for session.data), numbers (for the feed, by `blocks`), archive_stats."""
+    def snapshot(self, now_s: float) -> Data:
+        """state, starts, degraded, data (for session.data), numbers (for the feed, by `feed_blocks`),
+        archive_stats."""
         recorder, suprsync = self._recorder, None
         stream = recorder.ingest.status() if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
-        problems = self._problems(stream, archive, now)
-        data: Data = {"timestamp": now, "state": _state(recorder.state, stream, archive, now), "problems": problems}
+        problems = self._problems(stream, archive, now_s)
+        data: Data = {
+            "timestamp": now_s,
+            "state": _state_name(recorder.state, stream, archive, now_s),
+            "problems": problems,
+        }
         numbers: list[tuple[str, str, Data]] = []
         if recorder.ingest:
             data["stream"] = recorder.ingest.stream
         if stream:
-            rates = self._rates(stream, now)
-            data.update(received(stream), **rates)
-            numbers.append((stream.stream, "ingest", {**numbers_received(stream), **rates}))
+            rates = self._rates(stream, now_s)
+            data.update(ingest_data(stream), **rates)
+            numbers.append((stream.stream, "ingest", {**ingest_numbers(stream), **rates}))
         recordings = archive.streams if archive else ()
         if recorder.ingest and recorder.archiver:
-            data.update(_NONE_YET)
-        numbers += [(r.stream, "archive", numbers_recorded(r, now)) for r in recordings]
+            data.update(_EMPTY_ARCHIVER_DATA)
+        numbers += [(r.stream, "archive", archiver_numbers(r, now_s)) for r in recordings]
         if recorder.archiver and self._by_stream:
-            data["streams"] = {r.stream: recorded(r, now) for r in recordings}
+            data["streams"] = {r.stream: archiver_data(r, now_s) for r in recordings}
         else:
             for r in recordings:
-                data.update(recorded(r, now))
+                data.update(archiver_data(r, now_s))
         if recorder.archiver:
             followers = recorder.archiver.followers()
             suprsync = recorder.archiver.suprsync()
-            data["warnings"] = list(warnings(followers, suprsync, now))
+            data["warnings"] = list(warnings(followers, suprsync, now_s))
             if suprsync:
-                data["suprsync"] = registered(suprsync)
+                data["suprsync"] = suprsync_data(suprsync)
             data["finished"] = self._finished
             data["last_files"] = list(self._files)
         data["last_errors"] = self._errors.latest()
@@ -108,41 +113,41 @@ class Report:
             "archive_stats": archive_stats(suprsync) if suprsync else None,
         }
 
-    def _problems(self, stream: StreamStatus | None, archive: ArchiveStatus | None, now: float) -> list[str]:
+    def _problems(self, stream: StreamStatus | None, archive: ArchiveStatus | None, now_s: float) -> list[str]:
         recorder = self._recorder
-        if recorder.state is not State.RUNNING:
+        if recorder.state is not RecorderState.RUNNING:
             return []
         found = [
-            f"{half.name} isn't running: {half.error}"
-            for half in (recorder.ingest, recorder.archiver)
-            if half and half.error
+            f"{service.name} isn't running: {service.error}"
+            for service in (recorder.ingest, recorder.archiver)
+            if service and service.error
         ]
         if stream:
-            found += stream.problems(now)
+            found += stream.problems(now_s)
         elif recorder.ingest:
             found.append("ingest hasn't begun yet")
         if archive:
-            found += [f"archiver: {problem}" for problem in archive.problems(now)]
+            found += [f"archiver: {problem}" for problem in archive.problems(now_s)]
         if recorder.archiver and not self._by_stream and not (archive and archive.streams):
             found.append("archiver: the stream isn't its own yet")
         return found
 
-    def _rates(self, stream: StreamStatus, now: float) -> dict[str, float]:
+    def _rates(self, stream: StreamStatus, now_s: float) -> dict[str, float]:
         samples = self._samples
         if samples and samples[-1][1] > stream.frames:
             samples.clear()  # another start
-        samples.append((now, stream.frames, stream.bytes))
-        while now - samples[0][0] > RATE_SECONDS:
+        samples.append((now_s, stream.frames, stream.bytes))
+        while now_s - samples[0][0] > RATE_WINDOW_SECONDS:
             samples.popleft()
         since, frames, frames_bytes = samples[0]
-        seconds = max(now - since, 1.0)
+        seconds = max(now_s - since, 1.0)
         return {
             "frames_per_second": round((stream.frames - frames) / seconds, 3),
             "bytes_per_second": round((stream.bytes - frames_bytes) / seconds, 1),
         }
 
 
-_NONE_YET = {
+_EMPTY_ARCHIVER_DATA = {
     "file": None,
     "lag_records": 0,
     "lag_seconds": 0.0,
@@ -151,42 +156,42 @@ _NONE_YET = {
     "duplicates": 0,
     "two_ingests": 0,
 }
-"""What `recorded` gives of a stream of which nothing is known."""
-_OF_A_FILE = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
-_OF_NO_USE = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
+"""What `archiver_data` gives of a stream of which nothing is known."""
+_FILE_FIELDS = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
+_INTERNAL_FIELDS = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
 
 
-def message_of(event: Event) -> Data:
+def event_message(event: Event) -> Data:
     """What an event on g3.files says, without what only a recorder needs."""
     whole: Data = msgspec.to_builtins(event)
-    return {name: value for name, value in whole.items() if name not in _OF_NO_USE}
+    return {name: value for name, value in whole.items() if name not in _INTERNAL_FIELDS}
 
 
-def received(stream: StreamStatus) -> Data:
+def ingest_data(stream: StreamStatus) -> Data:
     """What session.data says of ingest."""
     return {
         "connection": {
             "source": stream.source,
             "peer": stream.peer,
-            "since": stream.since / 1000,
+            "since": stream.since_ms / 1000,
             "connections": stream.connections,
-            "lost_why": stream.lost_why,
+            "lost_why": stream.disconnect_reason,
         },
         "frames": stream.frames,
         "bytes": stream.bytes,
-        "last_frame": _s(stream.last_frame),
+        "last_frame": _seconds(stream.last_frame_ms),
         "rejected": stream.rejected,
         "bad_ids": stream.bad_ids,
         "spool": {
             "bytes": stream.spool_bytes,
             "full": stream.spool_full,
-            "stalls": stream.stalls,
-            "unreadable": stream.spool_unreadable,
+            "stalls": stream.backpressure_events,
+            "unreadable": stream.unreadable_batches,
         },
     }
 
 
-def numbers_received(stream: StreamStatus) -> Data:
+def ingest_numbers(stream: StreamStatus) -> Data:
     """House-keeping of ingest."""
     return {
         "connected": int(stream.peer is not None),
@@ -194,12 +199,12 @@ def numbers_received(stream: StreamStatus) -> Data:
         "frames": stream.frames,
         "bytes": stream.bytes,
         "rejected": stream.rejected,
-        "stalls": stream.stalls,
+        "stalls": stream.backpressure_events,
         "spool_bytes": stream.spool_bytes,
     }
 
 
-def recorded(recording: RecordingStatus, now: float) -> Data:
+def archiver_data(recording: RecordingStatus, now_s: float) -> Data:
     """What session.data says of a stream's recording."""
     file = recording.file
     return {
@@ -213,7 +218,7 @@ def recorded(recording: RecordingStatus, now: float) -> Data:
             "closing": file.closing and str(file.closing),
         },
         "lag_records": recording.lag,
-        "lag_seconds": recording.lag_seconds(now),
+        "lag_seconds": recording.lag_seconds(now_s),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
         "duplicates": recording.duplicates,
@@ -221,24 +226,24 @@ def recorded(recording: RecordingStatus, now: float) -> Data:
     }
 
 
-def numbers_recorded(recording: RecordingStatus, now: float) -> Data:
+def archiver_numbers(recording: RecordingStatus, now_s: float) -> Data:
     """House-keeping of a stream's recording."""
     file = recording.file
     return {
         "recording": int(file is not None),
         "file_bytes": file.bytes if file else 0,
         "lag_records": recording.lag,
-        "lag_seconds": recording.lag_seconds(now),
+        "lag_seconds": recording.lag_seconds(now_s),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
     }
 
 
-def registered(suprsync: "SupRsyncStatus") -> Data:
+def suprsync_data(suprsync: "SupRsyncStatus") -> Data:
     """What session.data says of the registration of files for transfer."""
     finalized = suprsync.finalized
     return {
-        "finalized_until": _s(finalized.time_ms) if finalized else None,
+        "finalized_until": _seconds(finalized.time_ms) if finalized else None,
         "held_by": finalized.held_by if finalized else None,
         "num_files": suprsync.num_files,
         "last_file_added": suprsync.registered.last,
@@ -260,29 +265,31 @@ def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
     }
 
 
-def blocks(status: Data, now: float, *, by_stream: bool) -> Iterable[Data]:
-    """The messages for an aggregated feed: of each stream, what ingest counts, and what the archiver does. now: s.
+def feed_blocks(status: Data, now_s: float, *, by_stream: bool) -> Iterable[Data]:
+    """The messages for an aggregated feed: of each stream, what ingest counts, and what the archiver does. now_s: s.
 
     by_stream: each field's name begins with its stream's, as names must differ within a feed. In InfluxDB a stream is
     a tag, and the field's name the plain one.
     """
-    for stream, half, numbers in status["numbers"]:
-        prefix = f"{_field(stream)}_" if by_stream else ""
+    for stream, service, numbers in status["numbers"]:
+        prefix = f"{_field_name(stream)}_" if by_stream else ""
         yield {
-            "block_name": f"{_field(stream)}_{half}",
-            "timestamp": now,
+            "block_name": f"{_field_name(stream)}_{service}",
+            "timestamp": now_s,
             "data": {prefix + name: value for name, value in numbers.items()},
             "influxdb_tags": {prefix + name: {"stream": stream, "_field": name} for name in numbers},
         }
 
 
-def _field(stream: str) -> str:
+def _field_name(stream: str) -> str:
     name = stream.replace("-", "_")
     return name if name[0].isalpha() else f"stream_{name}"
 
 
-def _state(state: State, stream: StreamStatus | None, archive: ArchiveStatus | None, now: float) -> str:
-    if state is not State.RUNNING:
+def _state_name(
+    state: RecorderState, stream: StreamStatus | None, archive: ArchiveStatus | None, now_s: float
+) -> str:
+    if state is not RecorderState.RUNNING:
         return str(state)
     if archive and any(recording.file for recording in archive.streams):
         return "recording"
@@ -290,9 +297,9 @@ def _state(state: State, stream: StreamStatus | None, archive: ArchiveStatus | N
         return "waiting"
     if stream.peer is None:
         return "not connected"
-    lately = stream.last_frame is not None and now * 1000 - stream.last_frame < _LATELY_MS
+    lately = stream.last_frame_ms is not None and now_s * 1000 - stream.last_frame_ms < _RECENT_MS
     return "receiving" if lately else "connected"
 
 
-def _s(ms: int | None) -> float | None:
+def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000

@@ -6,7 +6,7 @@ from typing import Any
 from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, archiver_options, file_options, kafka_options
 from g3_agents.runner import address, parse, run
-from g3_agents.services import Archiving
+from g3_agents.services import ArchiverService
 from g3stream.service.arguments import stream_flag
 
 
@@ -93,7 +93,7 @@ def main(args: list[str] | None = None) -> None:
         options,
         "g3_agents.smurf_archiver",
         "archive",
-        lambda told: Recorder(None, Archiving(options, address(options), options.stream_id or None, told)),
+        lambda told: Recorder(None, ArchiverService(options, address(options), options.stream_id or None, told)),
         by_stream=True,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, ingest_options, kafka_options, sender_options
 from g3_agents.runner import parse, run
-from g3_agents.services import Ingesting
+from g3_agents.services import IngestService
 from ingest.__main__ import default_spool_dir
 
 
@@ -82,7 +82,7 @@ def main(args: list[str] | None = None) -> None:
         options,
         "g3_agents.smurf_ingest",
         "ingest",
-        lambda _: Recorder(Ingesting(options, options.spool_dir or default_spool_dir()), None),
+        lambda _: Recorder(IngestService(options, options.spool_dir or default_spool_dir()), None),
         by_stream=False,
     )
 

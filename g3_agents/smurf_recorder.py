@@ -16,7 +16,7 @@ from g3_agents.options import (
     sender_options,
 )
 from g3_agents.runner import address, parse, run
-from g3_agents.services import Archiving, Ingesting
+from g3_agents.services import ArchiverService, IngestService
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def main(args: list[str] | None = None) -> None:
         "g3_agents.smurf_recorder",
         "record",
         lambda told: Recorder(
-            Ingesting(options, spool), Archiving(options, address(options), [options.stream_id], told)
+            IngestService(options, spool), ArchiverService(options, address(options), [options.stream_id], told)
         ),
         by_stream=False,
     )

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from g3stream.host.environment import too_little_allowed
+from g3stream.host.environment import insufficient_resources
 from g3stream.host.standard_streams import prepare_standard_streams
 from g3stream.service.arguments import (
-    Flags,
+    EnvArgumentParser,
     host,
     key_value,
-    listen_on,
+    listen_endpoint,
     port,
     replication_factor,
     seconds,
@@ -62,34 +62,34 @@ exit codes: 0 stopped as asked; 1 can't go on, and says why, or a stream of seve
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    flags = Flags("ingest", _DESCRIPTION, _EXAMPLES)
-    flags.option("--stream", type=stream_flag, metavar="NAME", help="the stream's name")
-    flags.option("--streams", type=Path, metavar="FILE", help="several streams, instead of one; see below")
-    flags.one_of("--stream", "--streams")
-    flags.option("--address", type=host, default="localhost", metavar="HOST", help="the sender's host")
-    flags.option("--port", type=port, default="50000", help="the sender's TCP port")
-    flags.option(
+    flags = EnvArgumentParser("ingest", _DESCRIPTION, _EXAMPLES)
+    flags.add_option("--stream", type=stream_flag, metavar="NAME", help="the stream's name")
+    flags.add_option("--streams", type=Path, metavar="FILE", help="several streams, instead of one; see below")
+    flags.require_one_of("--stream", "--streams")
+    flags.add_option("--address", type=host, default="localhost", metavar="HOST", help="the sender's host")
+    flags.add_option("--port", type=port, default="50000", help="the sender's TCP port")
+    flags.add_option(
         "--listen",
-        type=listen_on,
+        type=listen_endpoint,
         metavar="[HOST:]PORT",
         help="wait for the sender to connect to us, instead of connecting to it",
     )
-    flags.option(
+    flags.add_option(
         "--timeout",
         type=seconds,
         default="5",
         metavar="SECONDS",
         help="close a connection on which nothing came for so long, and connect anew",
     )
-    flags.option(
+    flags.add_option(
         "--max-frame-size",
         type=size,
         default="256MiB",
         metavar="SIZE",
         help="drop a connection that announces a larger frame",
     )
-    flags.kafka_options()
-    flags.option(
+    flags.add_kafka_options()
+    flags.add_option(
         "--topic-config",
         type=key_value,
         action="append",
@@ -97,27 +97,27 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="K=V",
         help="a setting for the topic, if this creates it; may be repeated",
     )
-    flags.option(
+    flags.add_option(
         "--replication-factor",
         type=replication_factor,
         metavar="N",
         help="of the topic, if this creates it; the broker's default if not given",
     )
-    flags.option(
+    flags.add_option(
         "--spool-dir",
         type=Path,
         **_default_of_spool_dir(),
         metavar="DIR",
         help="where the spool lies, in a directory of the stream's name; on a local disk",
     )
-    flags.option(
+    flags.add_option(
         "--spool-size",
         type=size,
         default="16GiB",
         metavar="SIZE",
         help="the most that the spool may take, at least 1MiB; reading stops when 85%% of it are full",
     )
-    flags.http_option()
+    flags.add_http_option()
     return flags
 
 
@@ -129,18 +129,18 @@ def main(args: list[str] | None = None) -> int:
     if options.streams and options.listen:
         parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
     # Here, so that --help and wrong usage need not wait for all that recording takes.
-    from ingest.config import StreamsFileError, streams_of_file
-    from ingest.spool.spool import LEAST_BYTES
+    from ingest.config import StreamsFileError, streams_from_file
+    from ingest.spool.spool import MIN_SIZE_BYTES
 
-    if options.spool_size < LEAST_BYTES:
+    if options.spool_size < MIN_SIZE_BYTES:
         parser.error("--spool-size: must be at least 1MiB")
 
     try:
-        several = streams_of_file(options.streams, options) if options.streams else None
+        several = streams_from_file(options.streams, options) if options.streams else None
     except StreamsFileError as error:
         parser.error(str(error))
     threads = _THREADS * (len(several) if several else 1)
-    if refusal := too_little_allowed(threads):
+    if refusal := insufficient_resources(threads):
         print(f"ingest: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:

@@ -11,17 +11,17 @@ from g3stream.host.small_file import read_small_file
 from g3stream.service.arguments import (
     host,
     key_value,
-    listen_on,
+    listen_endpoint,
     port,
     replication_factor,
     seconds,
     size,
     stream_flag,
 )
-from g3stream.service.endpoint import ConnectTo, ListenOn
-from ingest.spool.spool import LEAST_BYTES
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
+from ingest.spool.spool import MIN_SIZE_BYTES
 
-_EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what a file may say, not what we do
+_ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - what a file may say, not what we do
 
 
 class StreamsFileError(Exception):
@@ -30,36 +30,36 @@ class StreamsFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """One stream. timeout: s. max_frame_size, spool_size: bytes. topic_config, replication_factor: of a topic that is
-    created, None for the broker's default."""
+    """One stream. timeout_s: s. max_frame_bytes, spool_bytes: bytes. topic_config, replication_factor: of a topic
+    that is created, None for the broker's default."""
 
     name: str
-    source: ConnectTo | ListenOn
-    timeout: float
-    max_frame_size: int
+    source: ClientEndpoint | ListenEndpoint
+    timeout_s: float
+    max_frame_bytes: int
     topic_config: Mapping[str, str]
     replication_factor: int | None
-    spool_size: int
+    spool_bytes: int
 
 
-def stream_of_flags(options: argparse.Namespace) -> StreamSettings:
+def stream_from_flags(options: argparse.Namespace) -> StreamSettings:
     """What the flags say of their one stream."""
     return _settings({}, options, options.stream)
 
 
-def streams_of_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
+def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
     """The streams of a TOML file, in its order; what a table doesn't say, the flags do. Raises StreamsFileError."""
     import tomllib  # here, as a single stream needs none
 
     try:
-        said = tomllib.loads(read_small_file(path).decode())
+        document = tomllib.loads(read_small_file(path).decode())
     except OSError as error:
         raise StreamsFileError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise StreamsFileError(f"{path} is no TOML: {error}") from None
-    tables = said.pop("stream", [])
-    if said:
-        raise StreamsFileError(f"{path}: {next(iter(said))}: unknown; each stream is a table [[stream]]")
+    tables = document.pop("stream", [])
+    if document:
+        raise StreamsFileError(f"{path}: {next(iter(document))}: unknown; each stream is a table [[stream]]")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise StreamsFileError(f"{path}: stream: each is a table, [[stream]] in double brackets")
     if not tables:
@@ -69,11 +69,11 @@ def streams_of_file(path: Path, options: argparse.Namespace) -> list[StreamSetti
         name = table.get("name")
         where = f"{path}: stream {number}" + (f", {name}" if isinstance(name, str) else "")
         try:
-            streams.append(_settings(dict(_checked(table)), options))
+            streams.append(_settings(dict(_validated(table)), options))
         except argparse.ArgumentTypeError as error:
             raise StreamsFileError(f"{where}: {error}") from None
     for (first, one), (second, other) in combinations(enumerate(streams, 1), 2):
-        if shared := _shared(one, other):
+        if shared := _conflict(one, other):
             raise StreamsFileError(f"{path}: stream {second}, {other.name}: {shared} as stream {first}, {one.name}")
     return streams
 
@@ -87,16 +87,16 @@ def _settings(table: Mapping[str, Any], options: argparse.Namespace, name: str |
         if listen and key in table:
             raise argparse.ArgumentTypeError(f"{key}: not together with listen, which waits for the sender instead")
     spool_size = table.get("spool-size", options.spool_size)
-    if name is None and spool_size < LEAST_BYTES:
+    if name is None and spool_size < MIN_SIZE_BYTES:
         raise argparse.ArgumentTypeError("spool-size: must be at least 1MiB")
     return StreamSettings(
         name=name or table["name"],
-        source=listen or ConnectTo(table.get("address", options.address), table.get("port", options.port)),
-        timeout=table.get("timeout", options.timeout),
-        max_frame_size=table.get("max-frame-size", options.max_frame_size),
+        source=listen or ClientEndpoint(table.get("address", options.address), table.get("port", options.port)),
+        timeout_s=table.get("timeout", options.timeout),
+        max_frame_bytes=table.get("max-frame-size", options.max_frame_size),
         topic_config={**dict(options.topic_config), **table.get("topic-config", {})},
         replication_factor=table.get("replication-factor", options.replication_factor),
-        spool_size=spool_size,
+        spool_bytes=spool_size,
     )
 
 
@@ -114,7 +114,7 @@ _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
     "name": ((str,), "a text", stream_flag),
     "address": ((str,), "a text", host),
     "port": ((int,), "a number", port),
-    "listen": ((int, str), "a port, or a text [HOST:]PORT", listen_on),
+    "listen": ((int, str), "a port, or a text [HOST:]PORT", listen_endpoint),
     "timeout": ((int, float), "a number of seconds", seconds),
     "max-frame-size": ((int, str), 'a size such as "256MiB"', size),
     "topic-config": ((dict,), "a table", _topic_config),
@@ -123,7 +123,7 @@ _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
 }
 
 
-def _checked(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _validated(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The table's keys with their values as the flags' types give them. Raises ArgumentTypeError."""
     for key, value in table.items():
         if key not in _KEYS:
@@ -137,15 +137,19 @@ def _checked(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             raise argparse.ArgumentTypeError(f"{key}: {error}") from None
 
 
-def _shared(one: StreamSettings, other: StreamSettings) -> str:
+def _conflict(one: StreamSettings, other: StreamSettings) -> str:
     """What these two have in common, and must not; empty if nothing."""
     if one.name == other.name:
         return "name: the same"
     here, there = one.source, other.source
-    if isinstance(here, ListenOn) and isinstance(there, ListenOn) and here.port == there.port:
+    if isinstance(here, ListenEndpoint) and isinstance(there, ListenEndpoint) and here.port == there.port:
         hosts = (here.host, there.host)
-        if here.host == there.host or any(host in _EVERY_INTERFACE for host in hosts):
+        if here.host == there.host or any(host in _ALL_INTERFACES for host in hosts):
             return "listen: the same port"
-    if isinstance(here, ConnectTo) and isinstance(there, ConnectTo) and str(here).lower() == str(there).lower():
+    if (
+        isinstance(here, ClientEndpoint)
+        and isinstance(there, ClientEndpoint)
+        and str(here).lower() == str(there).lower()
+    ):
         return f"address, port: the same sender, {there},"
     return ""

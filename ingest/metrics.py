@@ -8,76 +8,81 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g3stream.contract.topic_settings import Severity
-from g3stream.host.disk_space import Disks
+from g3stream.host.disk_space import DiskSpace
 from g3stream.service.log_writer import LogStatus
-from g3stream.service.metrics import Exposition
+from g3stream.service.metrics import MetricsSnapshot
 from ingest.stream import StreamStatus
-from ingest.supervisor import Down
+from ingest.supervisor import StoppedStream
 
 
 def metrics(
-    statuses: Sequence[StreamStatus | Down], log: LogStatus, spool_dir: Path, disks: Disks, now: float
+    statuses: Sequence[StreamStatus | StoppedStream], log: LogStatus, spool_dir: Path, disks: DiskSpace, now_s: float
 ) -> bytes:
-    """In Prometheus' text format. spool_dir: the streams' spools are in there. now: s since the epoch."""
-    shown = Exposition("g3_ingest_")
-    shown.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
+    """In Prometheus' text format. spool_dir: the streams' spools are in there. now_s: s since the epoch."""
+    snapshot = MetricsSnapshot("g3_ingest_")
+    snapshot.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
     for status in statuses:
-        healthy = not any(problems([status], log, now))
-        space = disks.space(spool_dir / status.stream)
-        _stream(shown.of(stream=status.stream), status, space, now, healthy=healthy)
-    return shown.text()
+        healthy = not any(problems([status], log, now_s))
+        space = disks.of(spool_dir / status.stream)
+        _add_stream(snapshot.labelled(stream=status.stream), status, space, now_s, healthy=healthy)
+    return snapshot.render()
 
 
-def problems(statuses: Sequence[StreamStatus | Down], log: LogStatus, now: float) -> Iterator[str]:
-    """What is wrong, in words; with the stream's name, if there are several. now: s since the epoch."""
+def problems(statuses: Sequence[StreamStatus | StoppedStream], log: LogStatus, now_s: float) -> Iterator[str]:
+    """What is wrong, in words; with the stream's name, if there are several. now_s: s since the epoch."""
     if log.problem:
         yield log.problem
     for status in statuses:
-        for problem in status.problems(now):
+        for problem in status.problems(now_s):
             yield f"{status.stream}: {problem}" if len(statuses) > 1 else problem
 
 
-def _stream(
-    shown: Exposition, status: StreamStatus | Down, space: os.statvfs_result | None, now: float, *, healthy: bool
+def _add_stream(
+    snapshot: MetricsSnapshot,
+    status: StreamStatus | StoppedStream,
+    space: os.statvfs_result | None,
+    now_s: float,
+    *,
+    healthy: bool,
 ) -> None:
     running = status if isinstance(status, StreamStatus) else None
-    shown.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
-    shown.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
+    snapshot.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
+    snapshot.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
     text = "1 if the sender has said START, and not END since."
-    shown.gauge("acquiring", text, running is not None and running.acquiring)
-    shown.disk("spool_disk", "the spool", space)
+    snapshot.gauge("acquiring", text, running is not None and running.acquiring)
+    snapshot.disk_space("spool_disk", "the spool", space)
     if running:
-        _running(shown, running, now)
+        _add_running(snapshot, running, now_s)
 
 
-def _running(shown: Exposition, status: StreamStatus, now: float) -> None:
-    shown.counter("reconnects", "Connections to the sender after the first.", max(0, status.connections - 1))
+def _add_running(snapshot: MetricsSnapshot, status: StreamStatus, now_s: float) -> None:
+    snapshot.counter("reconnects", "Connections to the sender after the first.", max(0, status.connections - 1))
 
-    shown.counter("frames", "Data frames received, whole and with a good checksum.", status.frames)
-    shown.counter("frame_bytes", "Bytes of the data frames received.", status.bytes)
-    if status.last_frame is not None:
+    snapshot.counter("frames", "Data frames received, whole and with a good checksum.", status.frames)
+    snapshot.counter("frame_bytes", "Bytes of the data frames received.", status.bytes)
+    if status.last_frame_ms is not None:
         text = "When the last data frame was received."
-        shown.gauge("last_frame_timestamp_seconds", text, status.last_frame / 1000)
+        snapshot.gauge("last_frame_timestamp_seconds", text, status.last_frame_ms / 1000)
     text = "Frames that can't be trusted; they went to the topic of rejected frames."
-    shown.counter("rejected_frames", text, status.rejected)
+    snapshot.counter("rejected_frames", text, status.rejected)
     text = "How often reading had to stop, as the spool was full or couldn't be written."
-    shown.counter("stalls", text, status.stalls)
+    snapshot.counter("stalls", text, status.backpressure_events)
 
-    shown.gauge("spool_bytes", "Bytes of records that wait for Kafka.", status.spool_bytes)
-    shown.gauge("spool_limit_bytes", "Bytes in the spool at which reading stops.", status.spool_limit)
+    snapshot.gauge("spool_bytes", "Bytes of records that wait for Kafka.", status.spool_bytes)
+    snapshot.gauge("spool_limit_bytes", "Bytes in the spool at which reading stops.", status.spool_limit_bytes)
     text = "Age of the oldest record that waits for Kafka; 0 if none does."
-    shown.gauge("spool_oldest_age_seconds", text, status.oldest_age(now))
+    snapshot.gauge("spool_oldest_age_seconds", text, status.oldest_unacked_age_s(now_s))
     text = "For how long a write to the spool, or a sync of it, has hung; 0 if none takes long."
-    shown.gauge("hanging_seconds", text, status.hang.seconds if status.hang else 0.0)
+    snapshot.gauge("hanging_seconds", text, status.hang.duration_s if status.hang else 0.0)
     text = "Bundles of records in the spool that were given up as damaged."
-    shown.counter("spool_unreadable_bundles", text, status.spool_unreadable)
+    snapshot.counter("spool_unreadable_bundles", text, status.unreadable_batches)
 
     text = "For how long brokers have held answers back, by a quota."
-    shown.counter("throttled_seconds", text, status.throttled_seconds)
+    snapshot.counter("throttled_seconds", text, status.throttled_s)
     for severity in Severity:
         text = "How many things of its topics aren't as they are to be, by what that means for recording."
         count = sum(found.severity is severity for found in status.topics)
-        shown.of(severity=severity).gauge("topic_differences", text, count)
+        snapshot.labelled(severity=severity).gauge("topic_differences", text, count)
 
     text = "From a record's receipt until Kafka has acknowledged it."
-    shown.latency("publish_latency_seconds", text, status.latency)
+    snapshot.histogram("publish_latency_seconds", text, status.latency)

@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 # The kernel kills this process when the thread that started it ends (1 is PR_SET_PDEATHSIG, kept over exec).
 # If the parent is gone already nobody will send that signal, so look after asking for it.
-_TETHER = """\
+_EXEC_WITH_PARENT = """\
 import ctypes, os, signal, sys
 ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):
@@ -24,7 +24,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def start_tethered(
+def start_child_process(
     command: Sequence[str],
     *,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
@@ -46,7 +46,7 @@ def start_tethered(
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(f"{command[0]} not found, or not executable")
-    tether = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), program, *command[1:]]
+    tether = [sys.executable, "-I", "-S", "-c", _EXEC_WITH_PARENT, str(os.getpid()), program, *command[1:]]
     started: Future[subprocess.Popen[bytes]] = Future()
 
     def live() -> None:

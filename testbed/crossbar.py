@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from testbed.child_process import HOST, free_port, is_free, start_tethered
+from testbed.child_process import HOST, free_port, is_free, start_child_process
 
 REALM = "test_realm"
 ROOT = "observatory"
@@ -61,7 +61,7 @@ class Crossbar:
         program = executable()
         begun = self._logged_bytes
         with self.log.open("ab") as log:
-            self._process = start_tethered(
+            self._process = start_child_process(
                 [str(program), "start", "--cbdir", str(self._directory), "--loglevel", "info"],
                 stdout=log,
                 stderr=subprocess.STDOUT,

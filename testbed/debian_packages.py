@@ -15,7 +15,7 @@ class FetchError(RuntimeError):
     """The packages can't be had; the message says why."""
 
 
-def unpacked(name: str, *packages: str) -> Path:
+def unpack_package(name: str, *packages: str) -> Path:
     """Where those packages' files lie (`usr/bin` and so on below it), fetched now if this user hasn't got them yet.
 
     name: of the program, and of its directory in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises FetchError.
@@ -37,7 +37,7 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def _fetch(name: str, packages: Sequence[str], scratch: Path) -> None:
-    """Download the packages and unpack them into `unpacked` below `scratch`."""
+    """Download the packages and unpack them into `unpack_package` below `scratch`."""
     try:
         _run(name, ["apt-get", "download", *packages], scratch)
     except FetchError:

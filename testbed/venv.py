@@ -59,12 +59,12 @@ def made_once(name: str, digest: str, size: str, make: Callable[[Path], None]) -
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
     home = cache / f"{name}-venv"
-    if _made_of(home) == digest:
+    if _installed_requirements(home) == digest:
         return home
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{name}-venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be making it
-        if _made_of(home) != digest:
+        if _installed_requirements(home) != digest:
             print(f"Installing {name} into an environment of its own, once ({size})", file=sys.stderr, flush=True)
             shutil.rmtree(home, ignore_errors=True)
             try:
@@ -91,7 +91,7 @@ def install(name: str, pip: Sequence[str], what: Sequence[str]) -> None:
         raise raised(f"{name} can't be installed with Python {python}: {output[-1000:]}")
 
 
-def _made_of(home: Path) -> str | None:
+def _installed_requirements(home: Path) -> str | None:
     """The digest of what is installed there; None if that isn't complete, or its Python was removed meanwhile."""
     try:
         return (home / "ready").read_text() if (home / "bin" / "python").exists() else None

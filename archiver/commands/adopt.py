@@ -2,7 +2,7 @@
 
 from archiver.console.arguments import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option
 from archiver.console.operator_arguments import operator_options, paths_below
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 Record files that were in an archive before: another recorder's, or those of before the topic g3.files was lost.
@@ -33,9 +33,9 @@ examples:
 {_CODES}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver adopt", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver adopt", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a file, or a directory of them; - for stdin")
     flags.add_argument("--all", action="store_true", help="all files of which no event tells")
     data_dir_option(flags)
@@ -45,7 +45,7 @@ def make_parser() -> Flags:
     operator_options(flags, "adopt")
     flags.add_argument("--damaged", action="store_true", help="also what isn't whole G3 frames, as it is")
     flags.add_argument("--dry-run", action="store_true", help="read all, but record nothing")
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

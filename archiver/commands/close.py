@@ -2,7 +2,7 @@
 
 from archiver.console.arguments import EXIT_CODES
 from g3stream.host.environment import host_name
-from g3stream.service.arguments import Flags, stream_flag
+from g3stream.service.arguments import EnvArgumentParser, stream_flag
 
 _DESCRIPTION = """\
 End a stream's acquisition whose ingest died without a word: its host is gone, and won't come back soon.
@@ -24,9 +24,9 @@ examples:
 {EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed, and says why")}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver close", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver close", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument(
         "--why",
@@ -34,7 +34,7 @@ def make_parser() -> Flags:
         metavar="TEXT",
         help="what the record says (ASCII, 200 characters); by default: closed by an operator on this host",
     )
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

@@ -1,7 +1,7 @@
 """`archiver files`: its flags."""
 
 from archiver.console.arguments import EXIT_CODES, group_option, streams_option, time_option
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 List what an archive (--group) has recorded, from the topic g3.files alone: the data directory needn't be here.
@@ -45,16 +45,16 @@ Times are ISO 8601 in UTC, sizes in bytes.
 {EXIT_CODES.format(fine="listed", wrong="Kafka can't be asked")}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver files", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver files", _DESCRIPTION, _EXAMPLES)
     streams_option(flags)
     time_option(flags, "--since", "only what was recorded after this")
     time_option(flags, "--until", "only what was recorded before this")
     group_option(flags)
     flags.add_argument("--retired", action="store_true", help="list only the files that were retired")
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

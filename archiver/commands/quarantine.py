@@ -4,7 +4,7 @@ import argparse
 
 from archiver.console.arguments import EXIT_CODES
 from g3stream.host.environment import host_name
-from g3stream.service.arguments import Flags, stream_flag
+from g3stream.service.arguments import EnvArgumentParser, stream_flag
 
 _DESCRIPTION = """\
 Set aside one record at which a stream has stopped, so that recording goes on.
@@ -27,9 +27,9 @@ examples:
 {EXIT_CODES.format(fine="it is in quarantine", wrong="it isn't, and says why")}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver quarantine", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver quarantine", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument("--offset", type=_offset, required=True, metavar="N", help="the record's offset in its topic")
     flags.add_argument(
@@ -44,7 +44,7 @@ def make_parser() -> Flags:
     flags.add_argument(
         "--force", action="store_true", help="also a record that a later version of ingest may have made"
     )
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

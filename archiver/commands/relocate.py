@@ -2,7 +2,7 @@
 
 from archiver.archive.location import Checksums
 from archiver.console.arguments import EXIT_CODES, data_dir_option
-from g3stream.service.arguments import Flags, directory
+from g3stream.service.arguments import EnvArgumentParser, directory
 
 _DESCRIPTION = """\
 Move an archive's private directory, or its checksums, to where --private-dir
@@ -36,10 +36,10 @@ examples:
 """
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
     codes = EXIT_CODES.format(fine="all of it is there now", wrong="it isn't, and it says why")
-    flags = Flags("archiver relocate", _DESCRIPTION, _EXAMPLES + codes)
+    flags = EnvArgumentParser("archiver relocate", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
     # Not from the environment: there is said where it is before, or where it is afterwards, and nobody knows which.
     flags.add_argument(

@@ -9,7 +9,7 @@ from archiver.console.arguments import (
     time_option,
 )
 from archiver.console.operator_arguments import operator_options
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 Mend an archive. It is verified first, as `archiver verify` does. Then
@@ -35,12 +35,12 @@ examples:
 """
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
     codes = EXIT_CODES.format(
         fine="nothing is wrong any more", wrong="something still is, and it says what; or it can't be done"
     )
-    flags = Flags("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
+    flags = EnvArgumentParser("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
@@ -48,7 +48,7 @@ def make_parser() -> Flags:
     flags.add_argument("--retired", action="store_true", help="make retired files again, too")
     operator_options(flags, "bring back")
     group_option(flags)
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

@@ -14,7 +14,7 @@ from archiver.console.arguments import (
     time_option,
 )
 from archiver.core.paths import FILE, NameFormat
-from g3stream.service.arguments import Flags, directory, seconds
+from g3stream.service.arguments import EnvArgumentParser, directory, seconds
 
 _DESCRIPTION = """\
 Rebuild files from the topics: the same files, byte for byte and name for name, as a live archive has.
@@ -41,14 +41,14 @@ With --since and --until whole acquisitions are rebuilt, also those that begin b
 """
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
     codes = EXIT_CODES.format(
         fine="all that was asked for and is in the topics is there now",
         wrong="files differ, or can't be rebuilt, or it can't be done, and it says which and why",
     )
-    flags = Flags("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
-    flags.option(
+    flags = EnvArgumentParser("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
+    flags.add_option(
         "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
     )
     private_dir_option(flags)
@@ -77,7 +77,7 @@ def make_parser() -> Flags:
         help=f"repeat the last frame of this type at files' heads, {again}; may be repeated; nothing: none",
     )
     group_option(flags)
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

@@ -9,7 +9,7 @@ from archiver.console.arguments import (
     time_option,
 )
 from archiver.console.operator_arguments import operator_options, paths_below
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 Tell that recorded files were deleted on purpose, as by a clean-up job whose copies are safe elsewhere. This deletes
@@ -44,9 +44,9 @@ May be run again: what was retired before stays so, and no event is published fo
 {_CODES}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver retire", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver retire", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a recorded file, or a directory of them; - for stdin")
     flags.add_argument("--missing", action="store_true", help="all recorded files that aren't there")
     time_option(flags, "--before", "those of them that end before this time")
@@ -57,7 +57,7 @@ def make_parser() -> Flags:
     operator_options(flags, "retire")
     flags.add_argument("--dry-run", action="store_true", help="publish nothing; show what would be retired")
     flags.add_argument("--yes", action="store_true", help="also if DIR may not be the archive as it was")
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

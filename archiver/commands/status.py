@@ -1,7 +1,7 @@
 """`archiver status`: its flags."""
 
 from archiver.console.arguments import EXIT_CODES, group_option, streams_option
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 Show for each stream what comes, and what its archive (--group) makes of it:
@@ -31,13 +31,13 @@ or isn't so, is null.
 {EXIT_CODES.format(fine="shown, whatever it is", wrong="Kafka can't be asked")}"""
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
-    flags = Flags("archiver status", _DESCRIPTION, _EXAMPLES)
+    flags = EnvArgumentParser("archiver status", _DESCRIPTION, _EXAMPLES)
     streams_option(flags)
     group_option(flags)
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

@@ -8,7 +8,7 @@ from archiver.console.arguments import (
     streams_option,
     time_option,
 )
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
 Prove that an archive is whole and right. Nothing is changed, no consumer group is joined, and a live archiver isn't
@@ -49,12 +49,12 @@ The table says for each fault found which it is, the stream, the path below DIR,
 """
 
 
-def make_parser() -> Flags:
+def make_parser() -> EnvArgumentParser:
     """The command's flags."""
     codes = EXIT_CODES.format(
         fine="nothing is wrong", wrong="something is, and it says what; or it can't be done, and it says why"
     )
-    flags = Flags("archiver verify", _DESCRIPTION, _EXAMPLES + codes)
+    flags = EnvArgumentParser("archiver verify", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
@@ -63,7 +63,7 @@ def make_parser() -> Flags:
     flags.add_argument("--verbose", action="store_true", help="name each foreign file, too")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     group_option(flags)
-    flags.kafka_options()
+    flags.add_kafka_options()
     return flags
 
 

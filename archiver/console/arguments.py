@@ -11,7 +11,7 @@ from archiver.archive.location import Checksums
 from archiver.core.formatting import parse_time
 from archiver.core.paths import GROUP
 from g3stream.frames.layout import FRAME_TYPES
-from g3stream.service.arguments import Flags, directory, stream_flag
+from g3stream.service.arguments import EnvArgumentParser, directory, stream_flag
 
 EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
 
@@ -21,9 +21,9 @@ NOTHING: Final = "nothing"
 """For --carry: no frame heads the following files."""
 
 
-def data_dir_option(flags: Flags) -> None:
+def data_dir_option(flags: EnvArgumentParser) -> None:
     """Add --data-dir: an archive that is there."""
-    flags.option(
+    flags.add_option(
         "--data-dir",
         env="ARCHIVER_DATA_DIR",
         type=directory,
@@ -33,9 +33,9 @@ def data_dir_option(flags: Flags) -> None:
     )
 
 
-def private_dir_option(flags: Flags, *, env: str | None = None) -> None:
+def private_dir_option(flags: EnvArgumentParser, *, env: str | None = None) -> None:
     """Add --private-dir. env: its variable, if the command looks at the recorder's archive."""
-    flags.option(
+    flags.add_option(
         "--private-dir",
         env=env,
         type=directory,
@@ -45,9 +45,9 @@ def private_dir_option(flags: Flags, *, env: str | None = None) -> None:
     )
 
 
-def checksums_option(flags: Flags) -> None:
+def checksums_option(flags: EnvArgumentParser) -> None:
     """Add --checksums."""
-    flags.option(
+    flags.add_option(
         "--checksums",
         type=Checksums,
         choices=list(Checksums),
@@ -57,9 +57,9 @@ def checksums_option(flags: Flags) -> None:
     )
 
 
-def group_option(flags: Flags) -> None:
+def group_option(flags: EnvArgumentParser) -> None:
     """Add --group."""
-    flags.option(
+    flags.add_option(
         "--group",
         env="ARCHIVER_GROUP",
         type=group,
@@ -69,7 +69,7 @@ def group_option(flags: Flags) -> None:
     )
 
 
-def streams_option(flags: Flags) -> None:
+def streams_option(flags: EnvArgumentParser) -> None:
     """Add --stream. (Not from the environment, where it says what an archiver records.)"""
     flags.add_argument(
         "--stream",
@@ -81,7 +81,7 @@ def streams_option(flags: Flags) -> None:
     )
 
 
-def time_option(flags: Flags, flag: str, what: str) -> None:
+def time_option(flags: EnvArgumentParser, flag: str, what: str) -> None:
     """Add a flag that takes a time; gives ms."""
     meaning = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
     flags.add_argument(flag, type=_time, metavar="T", help=meaning)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g3stream.host.environment import host_name
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 
 _MOST_WHO, _MOST_REASON = 300, 1000
 """Characters; as core/events.py has it, which --help need not import."""
@@ -19,7 +19,7 @@ _LAYOUT = re.compile(r"[0-9]{5}(/|\Z)")
 """How a path below the data directory begins."""
 
 
-def operator_options(flags: Flags, what: str) -> None:
+def operator_options(flags: EnvArgumentParser, what: str) -> None:
     """Add --who and --reason. what: they did."""
     flags.add_argument(
         "--reason", type=_reason, default="", metavar="TEXT", help=f"why you {what} them; goes into the events"

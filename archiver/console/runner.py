@@ -10,11 +10,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from archiver.core.checkpoint import CheckpointError
 from archiver.kafka.topic_reader import History
-from g3stream.host.environment import too_little_allowed
+from g3stream.host.environment import insufficient_resources
 from g3stream.host.printable import printable, printable_lines
 from g3stream.host.standard_streams import discard_unwritten
-from g3stream.kafka.availability import Outage
-from g3stream.kafka.client_config import kafka_client, kafka_refusal
+from g3stream.kafka.availability import ConnectionErrors
+from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
 from g3stream.kafka.throttling import Throttling
 from g3stream.service.logs import log_to_stderr
 
@@ -36,21 +36,21 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
     if sys.stdout is None:  # closed: `>&-`
         print_err(f"{prog}: error: stdout is closed; there is nowhere to print to")
         return 1
-    if refusal := too_little_allowed(_THREADS):
+    if refusal := insufficient_resources(_THREADS):
         print_err(f"{prog}: error: {refusal}")
         return 1
-    outage = Outage()
-    config: dict[str, Any] = {**kafka_client(options, {}), "error_cb": outage.heard}
-    config["throttle_cb"] = Throttling("consumer_byte_rate", config).heard
+    outage = ConnectionErrors()
+    config: dict[str, Any] = {**kafka_client_config(options, {}), "error_cb": outage.record}
+    config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
     try:
         code = act(config)
         sys.stdout.flush()  # a pipe may be closed; here, where that is seen to
         return code
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:
-            why = f"Kafka settings: {kafka_refusal(error, options)}"
+            why = f"Kafka settings: {describe_kafka_error(error, options)}"
         else:
-            why = f"Kafka at {config['bootstrap.servers']}: {outage.why(error.args[0])}"
+            why = f"Kafka at {config['bootstrap.servers']}: {outage.describe(error.args[0])}"
     except CheckpointError as error:
         why = str(error)
     except BrokenPipeError:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from archiver.core.segmentation import Room
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, Label
+from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, RecordHeaders
 from g3stream.contract.message_headers import ConsumedMessage, Headers, headers_of
 
 _HEADERS = list(NUMBERED_FRAME_HEADERS)
@@ -27,12 +27,12 @@ class Run(NamedTuple):
 
     times: list[int]
     values: list[bytes]
-    label: Label
+    label: RecordHeaders
     offset: int
     bytes: int
 
 
-def take_run(messages: deque[AnyMessage], before: AnyMessage, label: Label, room: Room) -> Run | None:
+def take_run(messages: deque[AnyMessage], before: AnyMessage, label: RecordHeaders, room: Room) -> Run | None:
     """Take from the messages those that go on after the frame `before`, which has that label; None if none does.
 
     All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within `room`.

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Acquisition, Effect, OpenFile, Settings, State, Why, closed, is_repeated, step
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 
 
 class SentAgain:
@@ -25,7 +25,7 @@ class SentAgain:
         self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
         """Whether the file that was opened last is named so."""
 
-    def opens(self, acquisition: Acquisition, label: Label, time_ms: int) -> None:
+    def opens(self, acquisition: Acquisition, label: RecordHeaders, time_ms: int) -> None:
         """This frame is the first of a file of that acquisition."""
         self._highest.clear()
         goes_on = self._state.acquisition if self._continues else None
@@ -39,7 +39,7 @@ class SentAgain:
         self._state = replace(self._state, file=OpenFile(0, self._state.last), acquisition=acquisition)
         self._see(acquisition.settings)
 
-    def leaves_out(self, label: Label, time_ms: int) -> bool:
+    def leaves_out(self, label: RecordHeaders, time_ms: int) -> bool:
         """Whether this frame isn't recorded in the open file."""
         acquisition = self._state.acquisition
         if not self.by_session or acquisition is None:
@@ -56,7 +56,7 @@ class SentAgain:
             self._state = closed(self._state, self._state.file.number)
         self._continues = event is not None and event.why is Why.TIME
 
-    def is_repeated(self, label: Label) -> bool:
+    def is_repeated(self, label: RecordHeaders) -> bool:
         """Whether this frame, between two files, opens none if they are named by session."""
         if label.session in self._highest and is_repeated(
             replace(self._state, session=label.session, num=self._highest[label.session]), label

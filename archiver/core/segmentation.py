@@ -44,7 +44,7 @@ from archiver.core.used_names import (
     recorded,
     used,
 )
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 
 StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
@@ -128,7 +128,7 @@ class Effect(Enum):
     """Open the file that the new state has, write the carry that `head` names, then the frame."""
 
 
-def closes(state: State, label: Label, time: int) -> Why | None:
+def closes(state: State, label: RecordHeaders, time: int) -> Why | None:
     """Why the open file must be finished before this record is stepped; None if it mustn't. time: ms."""
     file, acquisition = state.file, state.acquisition
     if file is None:
@@ -154,7 +154,7 @@ def closed(state: State, number: int) -> State:
     return replace(state, file=None, names=names)
 
 
-def step(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+def step(state: State, label: RecordHeaders, time: int, settings: Settings) -> tuple[State, Effect]:
     """What a record does. `closes` must have given None for it. settings: for an acquisition that begins now."""
     kind = label.kind
     if kind is Kind.FRAME:
@@ -179,7 +179,7 @@ class Room(NamedTuple):
     until: int
 
 
-def room(state: State, label: Label) -> Room | None:
+def room(state: State, label: RecordHeaders) -> Room | None:
     """For frames that are like the one just written but for `num`, which is the next each time.
 
     Within that room each closes nothing, is written, and changes the state as `went_on` says. None if they may do
@@ -227,7 +227,7 @@ def head(state: State, first: int | None) -> tuple[int, ...]:
     return tuple(code for code in state.carry if code != first)
 
 
-def is_carried(state: State, label: Label) -> bool:
+def is_carried(state: State, label: RecordHeaders) -> bool:
     """Whether the frame just stepped, of that label, is to head the files that follow. state: after it."""
     acquisition = state.acquisition
     if acquisition is None or label.type not in acquisition.settings.carry:
@@ -235,7 +235,7 @@ def is_carried(state: State, label: Label) -> bool:
     return not _by_session(acquisition.settings) or label.session in (None, state.session)
 
 
-def is_repeated(state: State, label: Label) -> bool:
+def is_repeated(state: State, label: RecordHeaders) -> bool:
     """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
     session, num = label.session, label.num
     if label.type in _NEVER_SENT_AGAIN or session is None or num is None:
@@ -246,7 +246,7 @@ def is_repeated(state: State, label: Label) -> bool:
     return known is not None and known.num is not None and num <= known.num
 
 
-def _frame(state: State, label: Label, time: int, settings: Settings) -> tuple[State, Effect]:
+def _frame(state: State, label: RecordHeaders, time: int, settings: Settings) -> tuple[State, Effect]:
     acquisition, file, carry = state.acquisition, state.file, state.carry
     begins = file is None and (acquisition is None or abs(time - state.last) > acquisition.settings.gap)
     if not begins:
@@ -294,7 +294,7 @@ class _Numbered(NamedTuple):
     names: Names
 
 
-def _numbered(state: State, label: Label) -> _Numbered:
+def _numbered(state: State, label: RecordHeaders) -> _Numbered:
     """By the newest session. A sender that is connected to anew sends old frames again: those, and older sessions,
     change nothing. What of a session was sent before its first frame here isn't ours to miss."""
     session, num, names = label.session, label.num, state.names
@@ -305,7 +305,7 @@ def _numbered(state: State, label: Label) -> _Numbered:
     return _Numbered(session, max(num, state.num), missing_between(state.num, num), names)
 
 
-def _numbered_in_each(state: State, label: Label) -> _Numbered:
+def _numbered_in_each(state: State, label: RecordHeaders) -> _Numbered:
     """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
     its later sessions old ones."""
     session, num, names = label.session, label.num, state.names

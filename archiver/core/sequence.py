@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.producer_epoch import mark_of
 
 EPOCHS_REMEMBERED = 32
@@ -33,7 +33,7 @@ _CHUNK_OVERHEAD = 100  # bytes that a part takes besides its value, about: empty
 class Record(NamedTuple):
     """A whole record. time: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
 
-    label: Label
+    label: RecordHeaders
     time: int
     value: tuple[bytes, ...]
     offset: int
@@ -72,7 +72,7 @@ class Loss:
 
 @dataclass(slots=True)
 class _Incomplete:
-    label: Label
+    label: RecordHeaders
     offset: int
     parts: list[bytes] = field(default_factory=list)
     bytes: int = 0
@@ -122,7 +122,7 @@ class Seen:
         """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
         return min([offset, *(record.offset for record in self._incomplete.values())])
 
-    def whole(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
+    def whole(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> Record | None:
         """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
         last = self._last.get(label.epoch, -1)
         if label.seq <= last:
@@ -140,7 +140,7 @@ class Seen:
             return Record(label, time, (value,), offset)
         return self._chunk(label, time, value, offset)
 
-    def saw(self, label: Label) -> None:
+    def saw(self, label: RecordHeaders) -> None:
         """This record has been stepped: from now on it is a duplicate."""
         epoch, seq = label.epoch, label.seq
         newest = next(reversed(self._last), epoch)
@@ -169,7 +169,7 @@ class Seen:
         """Whether some of a record's chunks have come, and not all."""
         return bool(self._incomplete)
 
-    def _is_late(self, label: Label) -> bool:
+    def _is_late(self, label: RecordHeaders) -> bool:
         """Whether something later has been seen than the record that an operator's follows."""
         assert label.prev
         epoch, seq = label.prev
@@ -187,7 +187,7 @@ class Seen:
         if len(epochs) < len(self._last):
             self._last = dict(epochs)
 
-    def _new_epoch(self, label: Label) -> None:
+    def _new_epoch(self, label: RecordHeaders) -> None:
         if not self._last:
             return  # the first that is known of this stream
         if label.seq > 0:
@@ -215,7 +215,7 @@ class Seen:
             what = "the ingest host went down unasked; records of its last second may be lost"
             self._lose(None, what, Cause.HOST)
 
-    def _chunk(self, label: Label, time: int, value: bytes, offset: int) -> Record | None:
+    def _chunk(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> Record | None:
         k, n = label.chunk
         record = self._incomplete.get(label.epoch)
         if record is None or record.label.seq != label.seq:
@@ -240,7 +240,7 @@ class Seen:
         del self._incomplete[label.epoch]
         return Record(record.label, time, tuple(record.parts), record.offset)
 
-    def _give_up_what_is_hopeless(self, label: Label, size: int) -> None:
+    def _give_up_what_is_hopeless(self, label: RecordHeaders, size: int) -> None:
         """An incomplete record stays incomplete once a later one of its epoch, or a successor's first, has come."""
         for epoch, record in list(self._incomplete.items()):
             seq = record.label.seq
@@ -270,7 +270,7 @@ class Seen:
         self.losses.append(Loss(records, what, cause))
 
 
-def first_whole(messages: Iterable[tuple[Label, bytes]]) -> tuple[bytes, ...]:
+def first_whole(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[bytes, ...]:
     """The value of the record that begins with the first of these messages, in its parts; empty if it isn't whole.
 
     Among its chunks may be others, and its own again, as after a kill of ingest.

@@ -33,8 +33,8 @@ from archiver.handover.sink import PendingEvent, Sink
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, topic_right, with_right
-from g3stream.kafka.availability import OUTAGE_CONFIG
-from g3stream.kafka.throttling import PATIENT_TIMEOUT_MS
+from g3stream.kafka.availability import AVAILABILITY_CONFIG
+from g3stream.kafka.throttling import LONG_TIMEOUT_MS
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 from g3stream.service.timeouts import within
 
@@ -55,10 +55,10 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "queued.max.messages.kbytes": 4 << 10,
     **ADMIN_CONFIG,
     **CONNECTED_CONFIG,
-    **OUTAGE_CONFIG,
+    **AVAILABILITY_CONFIG,
     # Nothing here is urgent, and a broker that throttles takes longer than recording would wait
     # (g3stream/kafka/throttling.py).
-    "socket.timeout.ms": PATIENT_TIMEOUT_MS,
+    "socket.timeout.ms": LONG_TIMEOUT_MS,
 }
 
 _POLL_S = 0.25

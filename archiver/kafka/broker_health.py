@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import is_refusal
-from g3stream.kafka.availability import UNANSWERED, Outage
+from g3stream.kafka.availability import NO_ANSWER_ERRORS, ConnectionErrors
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Trouble:
     def __init__(self, servers: str) -> None:
         self.now: str | None = None
         self._servers = servers
-        self._outage = Outage()
+        self._outage = ConnectionErrors()
         self._said, self._said_what = 0.0, ""
         self._may_be_over = False  # a broker's answer, to whatever, would be the end of it
         self._asking = ThreadPoolExecutor(1, "asking")
@@ -32,13 +32,13 @@ class Trouble:
 
     def client_error(self, error: KafkaError) -> None:
         """A client's `error_cb`."""
-        self._outage.heard(error)
+        self._outage.record(error)
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
             self.met(error)
 
     def met(self, error: KafkaError, *, over_with_an_answer: bool = True) -> None:
         """A request has failed. over_with_an_answer: whether that is over when a broker answers, to whatever."""
-        self.now, self._may_be_over = self._outage.why(error), over_with_an_answer
+        self.now, self._may_be_over = self._outage.describe(error), over_with_an_answer
         now = time.monotonic()
         # That ACLs forbid something a consumer hears only once.
         if now - self._said >= _SAY_SECONDS or (is_refusal(error) and self.now != self._said_what):
@@ -55,7 +55,7 @@ class Trouble:
             self._asked = self._asking.submit(admin.list_topics, FILES_TOPIC, timeout=_ASK_SECONDS)
         elif self._asked.done():
             error, self._asked = self._asked.exception(), None
-            if not (isinstance(error, KafkaException) and error.args[0].code() in UNANSWERED):
+            if not (isinstance(error, KafkaException) and error.args[0].code() in NO_ANSWER_ERRORS):
                 self.now = None
 
     def close(self) -> None:

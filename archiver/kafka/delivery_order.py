@@ -10,7 +10,7 @@ Pure: no I/O, no clock.
 
 import logging
 
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Deliveries:
         log.error("%s: Kafka's client %s", self._stream, what)
 
 
-def follows(label: Label, before: Label) -> bool:
+def follows(label: RecordHeaders, before: RecordHeaders) -> bool:
     """Whether ingest made nothing between the records, or chunks, of these labels."""
     if label.operator or before.operator:
         return False

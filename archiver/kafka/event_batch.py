@@ -9,13 +9,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from archiver.core.events import Event, encode
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, needs, topic_right
-from g3stream.kafka.availability import PRODUCER_OUTAGE_CONFIG, unwrapped
+from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fatal_errors
 
 _KAFKA_SECONDS = 10.0
 _POLL_SECONDS = 0.25
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    **PRODUCER_OUTAGE_CONFIG,
+    **PRODUCER_AVAILABILITY_CONFIG,
     "allow.auto.create.topics": False,
 }
 
@@ -26,7 +26,7 @@ def publish_events(config: Mapping[str, Any], events: Iterable[Event]) -> None:
     Raises KafkaException once Kafka refuses one, or acknowledges none for 10 s: then some of them may be published,
     and the command may be run again.
     """
-    with needs(topic_right(Operation.WRITE, FILES_TOPIC)), unwrapped():
+    with needs(topic_right(Operation.WRITE, FILES_TOPIC)), unwrap_fatal_errors():
         _Publication(config).run(events)
 
 

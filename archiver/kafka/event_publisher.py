@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from archiver.core.events import ArchiveFinalized, Event, encode
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, topic_right, with_right
-from g3stream.kafka.availability import PRODUCER_OUTAGE_CONFIG, unwrapped
+from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fatal_errors
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _WANTED_SECONDS = 30.0
 """Whoever could not tell something tries again sooner than that, if it is still to be told."""
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    **PRODUCER_OUTAGE_CONFIG,
+    **PRODUCER_AVAILABILITY_CONFIG,
     "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
     "allow.auto.create.topics": False,
 }
@@ -101,7 +101,7 @@ class Telling:
         Its error is raised as one that may pass.
         """
         try:
-            with unwrapped():
+            with unwrap_fatal_errors():
                 yield
         except KafkaException as error:
             why: KafkaError = error.args[0]

@@ -35,10 +35,10 @@ from archiver.kafka.topic_reader import (
     History,
     metadata_of,
 )
-from g3stream.contract.topic_settings import FILES_WANTED, frames_wanted
-from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, expected_frames_topic
+from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
 from g3stream.kafka.authorization import Operation, group_right, topic_right, with_right
-from g3stream.kafka.availability import OUTAGE_CONFIG, UNANSWERED
+from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, TopicAdmin
 from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.cancellation import Abandoned
@@ -62,7 +62,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
     **ADMIN_CONFIG,
-    **OUTAGE_CONFIG,
+    **AVAILABILITY_CONFIG,
     **FETCH_CONFIG,
 }
 
@@ -127,9 +127,9 @@ class Feed:
             }
         )
         self.reading = Reading(self._consumer)
-        self._admin = TopicAdmin({**CONNECTED_CONFIG, **OUTAGE_CONFIG, **common})
+        self._admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **common})
         # Not with our `error_cb`: it is for the thread that polls.
-        self.topics = TopicWatch({**OUTAGE_CONFIG, **config}, hurry=lambda: self.untold is not None)
+        self.topics = TopicWatch({**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.untold is not None)
         self._telling = Telling(common, told)
         self._pattern = _pattern(streams)
         self._is_back = False
@@ -277,13 +277,13 @@ class Feed:
         # However many partitions a topic has: a stream is in this one, and others are paused for good.
         ours = [p for p in partitions if p.partition == 0]
         committed = [
-            Committed(stream_of(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p))
+            Committed(stream_of_topic(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p))
             for p in self._committed(consumer, ours)
         ]
         self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
             self._commits.assigned(found.stream, found.offset if found.metadata else None)
-            self.topics.add(frames_wanted(found.stream))
+            self.topics.add(expected_frames_topic(found.stream))
         self._recordings.assigned(committed)
         self.settled = True
 
@@ -332,7 +332,7 @@ class Feed:
             self.topics.remove(frames_topic(stream))
 
     def _ours(self, partitions: list[TopicPartition]) -> list[str]:
-        return [stream_of(p.topic) for p in partitions if p.partition == 0]
+        return [stream_of_topic(p.topic) for p in partitions if p.partition == 0]
 
     def _record_error(self, message: Message, error: KafkaError) -> None:
         final = classified(error)
@@ -340,19 +340,19 @@ class Feed:
             raise final
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic and message.partition() == 0:
-            if (stream := stream_of(topic)) in self._commits.ours:  # isn't, after _on_first_assign
+            if (stream := stream_of_topic(topic)) in self._commits.ours:  # isn't, after _on_first_assign
                 self._overtaken.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
-            over = error.code() in (*UNANSWERED, KafkaError._MAX_POLL_EXCEEDED)
+            over = error.code() in (*NO_ANSWER_ERRORS, KafkaError._MAX_POLL_EXCEEDED)
             read = (topic_right(Operation.READ, topic or ""), group_right(Operation.READ, self.history.group))
             self.trouble.met(with_right(error, *read), over_with_an_answer=over)
 
     def _create_files_topic(self) -> None:
-        created, found = self._admin.ensure(FILES_WANTED)
+        created, found = self._admin.ensure(EXPECTED_FILES_TOPIC)
         if created:
-            log.info("created the topic %s", FILES_WANTED.name)
-        self.topics.note(FILES_WANTED, found)
+            log.info("created the topic %s", EXPECTED_FILES_TOPIC.name)
+        self.topics.update(EXPECTED_FILES_TOPIC, found)
 
     def _patience(self) -> float | None:
         """s, that a call which can't be interrupted may take; None: however long."""

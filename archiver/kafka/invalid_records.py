@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, Message
 
 from archiver.kafka.topic_reader import History, label_of
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Label, record_digest
+from g3stream.contract.headers import RecordHeaders, record_digest
 from g3stream.contract.message_headers import headers_of
 
 LOOK_AGAIN_SECONDS = 5.0
@@ -43,7 +43,7 @@ class Labels:
         self._stream = stream
         self._in_quarantine: frozenset[str] = frozenset()
 
-    def of(self, message: Message) -> Label | None:
+    def of(self, message: Message) -> RecordHeaders | None:
         """None if it is in quarantine. Raises ContractError, which says what to do, KafkaException."""
         try:
             return label_of(message)

@@ -16,9 +16,15 @@ from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
 from archiver.core.sequence import first_whole
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.message_headers import headers_of
-from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_PATTERN, frames_topic, quarantine_topic, stream_of
+from g3stream.contract.topics import (
+    FILES_TOPIC,
+    FRAMES_TOPIC_PATTERN,
+    frames_topic,
+    quarantine_topic,
+    stream_of_topic,
+)
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, needs, topic_right, with_right
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
@@ -200,7 +206,7 @@ class History:
     def _streams(self, consumer: Consumer) -> list[str]:
         topics = consumer.list_topics(timeout=self._seconds).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
-        return sorted(stream_of(topic) for topic in topics if pattern.match(topic))
+        return sorted(stream_of_topic(topic) for topic in topics if pattern.match(topic))
 
     def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, Commit]:
         asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
@@ -212,7 +218,7 @@ class History:
             for partition in answered:
                 if partition.error:
                     raise KafkaException(partition.error)
-        return {stream_of(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
+        return {stream_of_topic(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
 
     def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
         with self._consumer() as consumer:
@@ -320,12 +326,12 @@ def metadata_of(partition: TopicPartition) -> str:
         return "\N{REPLACEMENT CHARACTER}"
 
 
-def label_of(message: Message) -> Label:
+def label_of(message: Message) -> RecordHeaders:
     """What the headers of a record say. Raises ContractError."""
-    return Label.from_headers(headers_of(message))
+    return RecordHeaders.from_kafka(headers_of(message))
 
 
-def _label(message: Message) -> Label | None:
+def _label(message: Message) -> RecordHeaders | None:
     try:
         return label_of(message)
     except ContractError:

@@ -24,8 +24,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import label_of
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Label
-from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of
+from g3stream.contract.headers import RecordHeaders
+from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
 from g3stream.kafka.authorization import Operation, topic_right, with_right
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
 
@@ -43,7 +43,7 @@ class Entry:
     time: ms; time_replaced: Kafka's own, not that of its receipt. bytes: of its value."""
 
     offset: int
-    label: Label | None
+    label: RecordHeaders | None
     time: int
     bytes: int
     digest: str = ""
@@ -72,7 +72,7 @@ class Tails:
         """Those that have a topic, sorted, each with how many partitions that has; only the first one is used."""
         topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
-        return {stream_of(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
+        return {stream_of_topic(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
 
     def spans(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
         """Of each: the first offset that its topic still has, and the one after its last."""
@@ -83,7 +83,7 @@ class Tails:
             self._admin.list_offsets({p: spec for p in partitions}, request_timeout=_KAFKA_SECONDS)
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
         )
-        return {stream_of(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+        return {stream_of_topic(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
 
     def elsewhere(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
         """Of those with several partitions (streams: how many), and records in others than the first: where."""
@@ -129,7 +129,7 @@ class Tails:
                     raise KafkaException(error)
                 continue
             heard = time.monotonic()
-            stream = stream_of(topic)
+            stream = stream_of_topic(topic)
             if stream not in awaited:
                 continue
             end = blocks[stream][1]

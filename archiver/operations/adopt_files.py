@@ -25,7 +25,7 @@ from archiver.verify.checks import Seen
 from archiver.verify.file_reads import Unread, read_files
 from archiver.verify.inventory import Known
 from archiver.verify.tree_scan import Entry
-from g3stream.contract.topic_settings import FILES_WANTED
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
 from g3stream.host.environment import host_name
 from g3stream.kafka.topic_admin import TopicAdmin
 
@@ -61,7 +61,7 @@ def _adopt(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequen
                 pass
         else:
             held.callback(os.close, archive_lock.share(location))
-            TopicAdmin(config).ensure(FILES_WANTED)
+            TopicAdmin(config).ensure(EXPECTED_FILES_TOPIC)
             publish_events(config, run.events())
     print_lines(run.as_text())
     return int(bool(run.refused))

@@ -19,10 +19,10 @@ from archiver.core.segmentation import LEFT_OUT
 from archiver.core.sequence import Seen
 from archiver.kafka.topic_reader import History
 from archiver.kafka.topic_tail import Entry, Tails
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.authorization import Operation, needs, topic_right
-from g3stream.kafka.availability import unwrapped
+from g3stream.kafka.availability import unwrap_fatal_errors
 
 _PROG = "archiver close"
 _GROUP = "archiver-close"
@@ -69,7 +69,7 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
                 f"an ingest of {stream} is alive: a record has just come (the last one before says "
                 f"{moment(newest)} UTC; do the clocks agree?)"
             )
-    label = Label(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
+    label = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
     offset = _publish(config, stream, label)
     if offset != spans[stream][1]:
         return _refuse(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
@@ -127,7 +127,7 @@ def _none_is_on(last: Entry | None) -> str:
     return f"no acquisition is on since {last.label.kind}{why}, {duration(_now() - last.time)} ago"
 
 
-def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
+def _publish(config: Mapping[str, Any], stream: str, label: RecordHeaders) -> int:
     """Gives the record's offset, once Kafka has it. Raises KafkaException."""
     outcome: list[KafkaError | None] = []
     offsets: list[int] = []
@@ -138,12 +138,12 @@ def _publish(config: Mapping[str, Any], stream: str, label: Label) -> int:
 
     ours = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
     producer = Producer({**config, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    with needs(topic_right(Operation.WRITE, frames_topic(stream))), unwrapped():
+    with needs(topic_right(Operation.WRITE, frames_topic(stream))), unwrap_fatal_errors():
         producer.produce(
             frames_topic(stream),
             b"",
             partition=0,
-            headers=label.spelled(),  # type: ignore[arg-type]  # str is one of str | bytes | None
+            headers=label.to_text(),  # type: ignore[arg-type]  # str is one of str | bytes | None
             timestamp=_now(),
             on_delivery=acknowledged,
         )

@@ -25,7 +25,7 @@ from g3stream.contract.message_headers import Headers, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
 from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
-from g3stream.kafka.availability import unwrapped
+from g3stream.kafka.availability import unwrap_fatal_errors
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
 _PROG = "archiver quarantine"
@@ -188,7 +188,7 @@ def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message]
     def delivered(error: KafkaError | None, _: Message) -> None:
         failed.extend([error] if error is not None else [])
 
-    with needs(topic_right(Operation.WRITE, topic)), unwrapped():
+    with needs(topic_right(Operation.WRITE, topic)), unwrap_fatal_errors():
         for message in messages:
             value, headers = set_aside(message, said)
             producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)

@@ -16,8 +16,8 @@ from archiver.core.paths import NameFormat
 from archiver.core.segmentation import State
 from archiver.kafka.topic_reader import Commit, History
 from archiver.kafka.topic_tail import Entry, Tails
-from g3stream.contract.headers import Kind, Label
-from g3stream.contract.topic_settings import records_elsewhere
+from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.topic_settings import describe_other_partitions
 
 _PROG = "archiver status"
 
@@ -91,7 +91,7 @@ def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Stat
             lately, next_ones = entries[stream], next_entries.get(stream, ())
             status = status_of(stream, group, spans[stream], lately, commits.get(stream), next_ones)
             if (others := elsewhere.get(stream)) and not status.problem:
-                status = msgspec.structs.replace(status, problem=f"its topic has {records_elsewhere(others)}")
+                status = msgspec.structs.replace(status, problem=f"its topic has {describe_other_partitions(others)}")
             found.append(status)
     return found
 
@@ -204,5 +204,5 @@ def _row(status: Status, now: int) -> tuple[str, ...]:
     return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, written)
 
 
-def _is_frame(label: Label | None) -> bool:
+def _is_frame(label: RecordHeaders | None) -> bool:
     return label is not None and label.kind is Kind.FRAME

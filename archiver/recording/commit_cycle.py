@@ -19,7 +19,7 @@ from archiver.recording.loss_reporter import together
 from archiver.recording.snapshot import Snapshot
 from archiver.recording.stream_recorder import Recording
 from archiver.segments.segment_file import LetGoError
-from g3stream.service.histogram import Latency
+from g3stream.service.histogram import LatencyHistogram
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Committing:
     """
 
     def __init__(self, feed: Feed, pools: Pools) -> None:
-        self.commits, self.syncs = Latency(), Latency()
+        self.commits, self.syncs = LatencyHistogram(), LatencyHistogram()
         self._feed = feed
         self._pools = pools
         self._syncing: list[_Pending] = []

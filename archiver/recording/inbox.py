@@ -14,8 +14,8 @@ from archiver.kafka.delivery_order import Deliveries, follows
 from archiver.kafka.topic_reader import label_of
 from archiver.recording.loss_reporter import Losses
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Kind, Label
-from g3stream.contract.topic_settings import times_replaced
+from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.topic_settings import timestamps_replaced
 from g3stream.contract.topics import frames_topic
 
 log = logging.getLogger(__name__)
@@ -133,12 +133,12 @@ class Incoming:
     def _see_whose_time(self, offset: int, *, replaced: bool) -> None:
         if replaced and not self.times_replaced:
             topic = frames_topic(self._stream)
-            log.error("%s: from offset %d on %s", self._stream, offset, times_replaced(topic))
+            log.error("%s: from offset %d on %s", self._stream, offset, timestamps_replaced(topic))
         elif self.times_replaced and not replaced:
             log.info("%s: from offset %d on records bear their times of receipt again", self._stream, offset)
         self.times_replaced = replaced
 
-    def run(self, label: Label, room: Room | None) -> Run | None:
+    def run(self, label: RecordHeaders, room: Room | None) -> Run | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""
         if not self._messages or not room or label.chunk != (1, 1) or self.seen.incomplete or not self._taken:
             return None

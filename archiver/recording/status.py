@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from archiver.recording.commit_lag import LATE_SECONDS as UNCOMMITTED_SECONDS
 from archiver.recording.finalizer_status import FinishingStatus
 from archiver.segments.open_segment import OpenFile
-from g3stream.contract.topic_settings import Difference, Severity, times_replaced
+from g3stream.contract.topic_settings import Difference, Severity, timestamps_replaced
 from g3stream.contract.topics import frames_topic
-from g3stream.host.activity import HANGING_SECONDS, Hang
+from g3stream.host.activity import HANGING_AFTER_SECONDS, Hang
 from g3stream.service.histogram import LatencyCounts
 
 LATE_SECONDS = 30.0
@@ -88,11 +88,13 @@ class RecordingStatus:
         elif self.finishing:
             if finishing:
                 yield f"{self.stream}: {finishing}"
-        elif self.uncommitted > UNCOMMITTED_SECONDS and not (kafka_is_explained or self.syncing > HANGING_SECONDS):
+        elif self.uncommitted > UNCOMMITTED_SECONDS and not (
+            kafka_is_explained or self.syncing > HANGING_AFTER_SECONDS
+        ):
             why = self.commit_error or "Kafka doesn't answer its commits"
             yield f"{self.stream}: what came {self.uncommitted:.0f} s ago isn't committed: {why}"
         if self.times_replaced:
-            yield f"{self.stream}: {times_replaced(frames_topic(self.stream))}"
+            yield f"{self.stream}: {timestamps_replaced(frames_topic(self.stream))}"
         if self.unread:
             yield f"{self.stream}: Kafka doesn't give it on: {self.unread}"
         # What it waits for has been said: that it is behind is an effect.
@@ -154,13 +156,13 @@ class ArchiveStatus:
 
     def _of_the_loop(self) -> str | None:
         if self.writing:
-            return f"the data disk doesn't answer: {self.writing.what} has taken {self.writing.seconds:.0f} s"
-        if self.turning > HANGING_SECONDS:
+            return f"the data disk doesn't answer: {self.writing.what} has taken {self.writing.duration_s:.0f} s"
+        if self.turning > HANGING_AFTER_SECONDS:
             return f"nothing has been recorded for {self.turning:.0f} s: it waits for Kafka or for a disk"
         return None
 
     def _of_disks(self) -> Iterator[str]:
-        hanging = [(r.syncing, r.stream) for r in self.streams if r.syncing > HANGING_SECONDS]
+        hanging = [(r.syncing, r.stream) for r in self.streams if r.syncing > HANGING_AFTER_SECONDS]
         if hanging:
             longest, _ = max(hanging)
             streams = ", ".join(stream for _, stream in hanging)

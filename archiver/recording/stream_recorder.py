@@ -36,7 +36,7 @@ from archiver.segments.carry import Carry
 from archiver.segments.open_segment import GrowingFile, id_of
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)
@@ -380,7 +380,7 @@ class Recording:
         self._record = None
         self._write_run(label)
 
-    def _write_run(self, label: Label) -> None:
+    def _write_run(self, label: RecordHeaders) -> None:
         """Nearly always, what waits only goes on after the record of that label."""
         run = self.incoming.run(label, room(self._state, label))
         if run:

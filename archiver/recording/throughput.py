@@ -1,6 +1,6 @@
 """What a recording has recorded: how much, and how long it took from ingest's receipt until it was durable."""
 
-from g3stream.service.histogram import Latency
+from g3stream.service.histogram import LatencyHistogram
 
 _MOST_WAITING = 10_000
 """Frames whose times are remembered one by one: with no commit for hours, all of them would fill the memory."""
@@ -16,7 +16,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.frames = self.bytes = self.repeated = 0
-        self.latency = Latency()
+        self.latency = LatencyHistogram()
         self._waiting: list[list[int]] = []  # ms, frames, bytes; of frames that aren't durable yet
         self._marked = 0  # so many of them take no more frames
 

@@ -9,8 +9,8 @@ from archiver.kafka.invalid_records import Labels
 from archiver.kafka.topic_reader import History
 from archiver.storage.directory import Directory
 from g3stream.contract.errors import ContractError
-from g3stream.frames.layout import WireError
-from g3stream.frames.scanner import Walk
+from g3stream.frames.layout import FrameFormatError
+from g3stream.frames.scanner import FrameScanner
 from g3stream.service.cancellation import Abandoned
 
 
@@ -27,12 +27,12 @@ def last_whole_frame(directory: Directory, name: str, abandoned: Abandoned) -> b
     """The last frame of a file that is whole, with all before it; empty if there is none. Raises OSError,
     AbandonedError."""
     stat = directory.stat(name)
-    walk = Walk(stat.st_size if stat else 0, {})
+    walk = FrameScanner(stat.st_size if stat else 0, {})
     begin = end = 0
-    with contextlib.suppress(WireError):
+    with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             abandoned.check(f"reading {name}")
-            for frame in walk.frames_of(block):
+            for frame in walk.scan(block):
                 begin, end = end, frame.end
     file = directory.open(name, os.O_RDONLY)
     try:

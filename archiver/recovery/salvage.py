@@ -17,8 +17,8 @@ from archiver.core.paths import PartialName
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
 from archiver.storage.page_cache import copy_bytes
-from g3stream.frames.layout import WireError
-from g3stream.frames.scanner import Walk
+from g3stream.frames.layout import FrameFormatError
+from g3stream.frames.scanner import FrameScanner
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)
@@ -88,13 +88,13 @@ def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole
     """How much of a file is whole frames with right CRCs. Raises OSError, AbandonedError."""
     stat = directory.stat(name)
     size = stat.st_size if stat else 0
-    walk = Walk(size, {})
-    with contextlib.suppress(WireError):
+    walk = FrameScanner(size, {})
+    with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             abandoned.check(f"reading {name}")
-            for _ in walk.frames_of(block):
+            for _ in walk.scan(block):
                 pass
-    return Whole(walk.frames, walk.begin, size)
+    return Whole(walk.frames, walk.frame_start, size)
 
 
 def _copy(directory: Directory, name: str, new: str, start: int, end: int, abandoned: Abandoned) -> None:

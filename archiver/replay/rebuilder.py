@@ -31,7 +31,7 @@ from archiver.core.segmentation import (
 from archiver.core.sequence import Record, Seen
 from archiver.core.used_names import Names
 from archiver.segments.carry import Carry
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
 
 _FOR_EVER = 2**62
@@ -186,7 +186,7 @@ class Rebuilding:
             (event.closing.offset for event in told if until is None or event.first.time <= until), default=-1
         )
 
-    def take(self, label: Label, time: int, value: bytes, offset: int) -> None:
+    def take(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> None:
         """The topic's next message, its time in ms. Raises what the target raises."""
         if self._begin < 0:
             self._begin = offset

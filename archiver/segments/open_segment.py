@@ -16,7 +16,7 @@ from archiver.core.sequence import Epochs, Record, changes, undone
 from archiver.segments.carry import Carry
 from archiver.segments.segment_file import PartialHeldError, SegmentFile
 from archiver.storage.directory import Directory
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 from g3stream.service.cancellation import Abandoned
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class GrowingFile:
         self._base_epochs = base_epochs
         self._carry = carry
         self._first = first
-        self._last: RecordId | tuple[int, Label, int] = last  # a tuple is made faster, and one for every frame
+        self._last: RecordId | tuple[int, RecordHeaders, int] = (
+            last  # a tuple is made faster, and one for every frame
+        )
         self._frames = frames
         self._following: Future[None] | None = None
 
@@ -168,5 +170,5 @@ def id_of(record: Record) -> RecordId:
     return _id(record.offset, record.label, record.time)
 
 
-def _id(offset: int, label: Label, time: int) -> RecordId:
+def _id(offset: int, label: RecordHeaders, time: int) -> RecordId:
     return RecordId(offset, label.epoch, label.seq, time, label.kind)

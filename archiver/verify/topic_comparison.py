@@ -26,9 +26,9 @@ from archiver.kafka.topic_reader import History
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.recorded_spans import Index, Span, Strays, spans
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Kind, Label
-from g3stream.frames.layout import WireError
-from g3stream.frames.scanner import Walk
+from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.frames.layout import FrameFormatError
+from g3stream.frames.scanner import FrameScanner
 
 _BLOCK = 1 << 20
 
@@ -121,7 +121,7 @@ class Comparison:
             self._times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
             self.step(label, time, message.value() or b"", offset)
 
-    def step(self, label: Label, time: int, value: bytes, offset: int) -> None:
+    def step(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> None:
         """Take what a message holds. time: ms. Raises OSError."""
         record = self._seen.whole(label, time, value, offset)
         if record is None:
@@ -317,12 +317,12 @@ class _Following:
 
 def _after_carry(file: BinaryIO, span: Span) -> int:
     """Where the frames of a file begin that aren't its carry. Raises OSError."""
-    walk = Walk(span.bytes, {})
+    walk = FrameScanner(span.bytes, {})
     left = span.bytes
-    with contextlib.suppress(WireError):
+    with contextlib.suppress(FrameFormatError):
         while walk.frames < span.carry and left and (block := file.read(min(_BLOCK, left))):
             left -= len(block)
-            for frame in walk.frames_of(block):
+            for frame in walk.scan(block):
                 if walk.frames == span.carry:
                     return frame.end
     return 0

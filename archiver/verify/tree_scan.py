@@ -18,9 +18,9 @@ from archiver.core.paths import ID, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.partials import unlocked_partials
 from archiver.verify.checks import Contents, Run
-from g3stream.frames.layout import FRAME_TYPES, CutError, WireError
+from g3stream.frames.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
 from g3stream.frames.scalars import integer
-from g3stream.frames.scanner import Walk
+from g3stream.frames.scanner import FrameScanner
 
 _BLOCK = 4 << 20
 _MOST_RUNS = 100_000
@@ -181,7 +181,7 @@ def contents(root: Path, path: str, carry: int, stopping: threading.Event, passe
         size = os.fstat(descriptor).st_size
         sha256 = hashlib.sha256()
         numbers = _Numbers(carry)
-        walk = Walk(size, _WANTED)
+        walk = FrameScanner(size, _WANTED)
         broken, cut = None, False
         left = size
         while left:
@@ -194,12 +194,12 @@ def contents(root: Path, path: str, carry: int, stopping: threading.Event, passe
             sha256.update(block)  # which lets another thread run
             if broken is None:
                 try:
-                    for frame in walk.frames_of(block):
+                    for frame in walk.scan(block):
                         numbers.add(frame.code, frame.blobs)
                     if not left:
                         walk.finish()
-                except WireError as error:
-                    broken, cut = str(error), isinstance(error, CutError)
+                except FrameFormatError as error:
+                    broken, cut = str(error), isinstance(error, TruncatedFrameError)
             passed(len(block))
     return Contents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.debian_packages import unpacked
+from testbed.debian_packages import unpack_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,6 @@ def kcat() -> Kcat:
     if found := shutil.which("kcat"):
         return Kcat(Path(found), dict(os.environ))
     # With the two libraries that few machines have.
-    home = unpacked("kcat", "kcat", "librdkafka1", "libyajl2")
+    home = unpack_package("kcat", "kcat", "librdkafka1", "libyajl2")
     libraries = os.pathsep.join(str(path) for path in Path(home, "usr", "lib").glob("*-linux-*"))
     return Kcat(home / "usr" / "bin" / "kcat", {**os.environ, "LD_LIBRARY_PATH": libraries})

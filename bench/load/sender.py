@@ -13,7 +13,7 @@ from pathlib import Path
 from spt3g import core
 
 from bench.load.frames import serialized
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 
 _NUMBER = "frame_num"
 
@@ -23,7 +23,7 @@ class _Numbered:
 
     def __init__(self, unit: bytes) -> None:
         self._frames = []
-        for data in split(unit):
+        for data in decode_frames(unit):
             frame = core.G3Frame()
             frame._cereal_loads(data)
             self._frames.append(frame)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from testbed.child_process import start_tethered
+from testbed.child_process import start_child_process
 
 _SAMPLE_SECONDS = 0.025
 _PATIENCE_SECONDS = 300.0
@@ -47,7 +47,7 @@ class Measured:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._name = " ".join(command[:4])
-        self._process = start_tethered(
+        self._process = start_child_process(
             command,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=stdout or subprocess.PIPE,

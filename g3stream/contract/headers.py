@@ -42,12 +42,12 @@ _VERSION = _V.encode()
 _EPOCH = re.compile(r"[0-9a-f]{16}")
 _EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
 _CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
-_SHORT = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev", "by"})
+_SHORT_HEADERS = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev", "by"})
 """Headers that are refused if they are long."""
 _CUT = frozenset({"why", "unclean"})
 """Headers that are cut if they are long: as they are cached, they must not be as long as it pleases a stranger."""
 _CACHED_COMBINATIONS = 64
-_LONGEST_WHY = 200
+_MAX_WHY_BYTES = 200
 _OPERATOR = "operator"
 
 Headers = list[tuple[str, bytes]]
@@ -68,7 +68,7 @@ class Kind(StrEnum):
 _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
 
 
-class Label(NamedTuple):
+class RecordHeaders(NamedTuple):
     """A record's headers: everything about it but its bytes and its timestamp.
 
     (A tuple, as one is made for every frame: a frozen dataclass takes four times as long.)
@@ -99,11 +99,11 @@ class Label(NamedTuple):
     operator: bool = False
     """Published by an operator, not by ingest; always a `lost`."""
 
-    def headers(self) -> Headers:
-        """The Kafka headers, as bytes; `from_headers` reads them back."""
-        return [(name, text.encode()) for name, text in self.spelled()]
+    def to_kafka(self) -> Headers:
+        """The Kafka headers, as bytes; `from_kafka` reads them back."""
+        return [(name, text.encode()) for name, text in self.to_text()]
 
-    def spelled(self) -> list[tuple[str, str]]:
+    def to_text(self) -> list[tuple[str, str]]:
         """The same headers as text, which a Kafka producer takes too: one line of ASCII each."""
         kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
         headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
@@ -128,7 +128,7 @@ class Label(NamedTuple):
         return headers
 
     @classmethod
-    def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> "Label":
+    def from_kafka(cls, headers: Iterable[tuple[str, bytes | None]]) -> "RecordHeaders":
         """Decode headers, trusting none of them; unknown ones are ignored. Raises ContractError."""
         seq_text = num_text = None
         others = []
@@ -138,10 +138,10 @@ class Label(NamedTuple):
                 seq_text = pair[1]
             elif name == "num":
                 num_text = pair[1]
-            elif name in _SHORT:
+            elif name in _SHORT_HEADERS:
                 others.append(pair)
             elif name in _CUT:
-                others.append((name, pair[1] and pair[1][:_LONGEST_WHY]))
+                others.append((name, pair[1] and pair[1][:_MAX_WHY_BYTES]))
         kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean, operator = _unnumbered(tuple(others))
         seq = _integer("seq", seq_text, 0, 2**63)
         if seq is None:
@@ -152,7 +152,7 @@ class Label(NamedTuple):
 
 
 @lru_cache(_CACHED_COMBINATIONS)
-def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> Label:
+def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> RecordHeaders:
     """Read all headers but `seq` and `num`. Raises ContractError.
 
     Those two differ from record to record; of all others there are few combinations at a time: a stream's frames of
@@ -170,7 +170,7 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> Label:
     if kind is None:
         raise ContractError(f"a record of unknown kind {kind_text and kind_text[:30]!r}")
     stream_id, why = got.get("id"), got.get("why")
-    label = Label(
+    label = RecordHeaders(
         kind=kind,
         epoch=_epoch(got.get("epoch")),
         seq=0,
@@ -178,7 +178,7 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> Label:
         id=None if stream_id is None else _id(stream_id),
         session=_integer("session", got.get("session"), -(2**63), 2**63),
         chunk=_chunk(got.get("chunk")),
-        why=None if why is None else why[:_LONGEST_WHY].decode("ascii", "backslashreplace"),
+        why=None if why is None else why[:_MAX_WHY_BYTES].decode("ascii", "backslashreplace"),
         prev=_prev(got.get("prev")),
         unclean=got.get("unclean") == b"1",
         operator=_operator(got.get("by")),
@@ -188,12 +188,12 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> Label:
     return label
 
 
-def spelled(headers: Iterable[tuple[str, str]]) -> bytes:
+def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
     """Encode headers for the spool: one line NAME=VALUE each."""
     return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
 
 
-def read_spelled(text: bytes) -> list[tuple[str, str]]:
+def decode_headers(text: bytes) -> list[tuple[str, str]]:
     """Decode headers that were encoded for the spool."""
     headers = []
     for line in text.decode("ascii").split("\n"):
@@ -207,13 +207,13 @@ def _one_line(why: str) -> str:
 
 
 def record_digest(
-    time: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
+    time_ms: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
 ) -> str:
     """A record's content as a SHA-256 (hex digits), the same wherever the record is copied to.
 
-    time: ms. headers: None if they can't be read.
+    time_ms: ms. headers: None if they can't be read.
     """
-    digest = hashlib.sha256(b"%d" % time)
+    digest = hashlib.sha256(b"%d" % time_ms)
     parts: list[bytes | None] = [key, value, b"" if headers is None else b"headers"]
     for name, text in headers or ():
         parts += [name.encode(), text]

@@ -75,7 +75,7 @@ def quarantine_topic(stream: str) -> str:
 
 
 @lru_cache(maxsize=1024)  # asked for every record
-def stream_of(topic: str) -> str:
+def stream_of_topic(topic: str) -> str:
     """The stream of a frames topic; raises ContractError for any other topic."""
     if not topic.startswith(_FRAMES_PREFIX):
         raise ContractError(f"{topic[:120]!r} is no frames topic")

@@ -14,7 +14,9 @@ JOIN_BYTES = 1 << 16
 """Names and blobs up to this size are joined before they go into the CRC: each call costs as much as 8 kB."""
 
 
-def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -> dict[bytes, bytes] | None:
+def verify_checksum_and_read(
+    frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]
+) -> dict[bytes, bytes] | None:
     """Verify a whole frame's checksum, and return the blobs of its wanted keys, by name; None if it is wrong.
 
     wanted: names, by their length; of a blob of more than 64 kB nothing is returned.
@@ -39,19 +41,19 @@ def checked(frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]) -
                 crc = google_crc32c.extend(crc, b"".join(parts))
                 parts.clear()
                 with memoryview(frame) as view:
-                    for piece in range(blob_at, at, _PIECE_BYTES):
-                        crc = google_crc32c.extend(crc, bytes(view[piece : min(piece + _PIECE_BYTES, at)]))
+                    for piece in range(blob_at, at, _COPY_BYTES):
+                        crc = google_crc32c.extend(crc, bytes(view[piece : min(piece + _COPY_BYTES, at)]))
             else:
                 blob = bytes(frame[blob_at:at])
                 parts.append(blob)
             if name_bytes in wanted and name in wanted[name_bytes]:
                 found[name] = blob
-        said: int = CRC[order].unpack_from(frame, at)[0]
+        stored_crc: int = CRC[order].unpack_from(frame, at)[0]
     except (LookupError, struct.error):
         return None
     crc = google_crc32c.extend(crc, b"".join(parts))
     whole = version == 1 and keys >= 0 and at + CRC_BYTES == len(frame)
-    return found if whole and said == crc ^ CRC_START else None
+    return found if whole and stored_crc == crc ^ CRC_START else None
 
 
-_PIECE_BYTES = 1 << 18  # a copy that stays in the processor's cache
+_COPY_BYTES = 1 << 18  # a copy that stays in the processor's cache

@@ -44,30 +44,30 @@ HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
 """Byte order, class version, number of keys, type code."""
 
 
-class WireError(ValueError):
+class FrameFormatError(ValueError):
     """The bytes are no G3 frame, or one larger than allowed: nothing after them can be trusted."""
 
 
-class CutError(WireError):
+class TruncatedFrameError(FrameFormatError):
     """The bytes end in the middle of a frame."""
 
 
 def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
-    """Byte order, number of keys, and type code of the frame whose header is at `at`. Raises WireError."""
+    """Byte order, number of keys, and type code of the frame whose header is at `at`. Raises FrameFormatError."""
     order = data[at]
     if order not in HEADER:
-        raise WireError(f"no G3 frame: its byte order is {order}, not 0 or 1")
+        raise FrameFormatError(f"no G3 frame: its byte order is {order}, not 0 or 1")
     _, version, keys, code = HEADER[order].unpack_from(data, at)
     if version != 1:
-        raise WireError(f"no G3 frame: its class version is {version}, not 1")
+        raise FrameFormatError(f"no G3 frame: its class version is {version}, not 1")
     if not 0 <= keys <= MAX_KEYS:
-        raise WireError(f"no G3 frame: it would have {keys} keys")
+        raise FrameFormatError(f"no G3 frame: it would have {keys} keys")
     return order, keys, code
 
 
-def name_too_long(name_bytes: int) -> WireError:
+def name_too_long(name_bytes: int) -> FrameFormatError:
     """The error of a key whose name is longer than MAX_NAME_BYTES."""
-    return WireError(f"a key's name of {name_bytes} bytes")
+    return FrameFormatError(f"a key's name of {name_bytes} bytes")
 
 
 def frame_type(frame: bytes | memoryview) -> int:

@@ -7,7 +7,7 @@ itself, and an 86-byte frame took gigabytes, a deeply nested one the process (SI
 import struct
 
 
-def _before_value(order: str, class_name: bytes) -> bytes:
+def _value_prefix(order: str, class_name: bytes) -> bytes:
     """What precedes the value in the blob of a scalar: spt3g 1.0's cereal archive of a polymorphic pointer.
 
     u8 byte order · u32 new class · u64 length, class name · u32 new pointer · u32 version · u32 base's version.
@@ -17,10 +17,10 @@ def _before_value(order: str, class_name: bytes) -> bytes:
     )
 
 
-_INTEGER = {_before_value(order, b"G3Int"): struct.Struct(f"{order}q") for order in "<>"}
-_STRING = {_before_value(order, b"G3String"): struct.Struct(f"{order}Q") for order in "<>"}
-_INTEGER_AT = len(_before_value("<", b"G3Int"))
-_STRING_AT = len(_before_value("<", b"G3String"))
+_INTEGER = {_value_prefix(order, b"G3Int"): struct.Struct(f"{order}q") for order in "<>"}
+_STRING = {_value_prefix(order, b"G3String"): struct.Struct(f"{order}Q") for order in "<>"}
+_INTEGER_AT = len(_value_prefix("<", b"G3Int"))
+_STRING_AT = len(_value_prefix("<", b"G3String"))
 
 
 def integer(blob: bytes) -> int | None:

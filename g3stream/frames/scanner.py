@@ -15,14 +15,14 @@ from g3stream.frames.layout import (
     HEADER_BYTES,
     LENGTH,
     MAX_NAME_BYTES,
-    CutError,
-    WireError,
+    FrameFormatError,
+    TruncatedFrameError,
     name_too_long,
     parse_header,
 )
 
 
-class Passed(NamedTuple):
+class ScannedFrame(NamedTuple):
     """A whole frame with a right CRC."""
 
     code: int
@@ -33,7 +33,7 @@ class Passed(NamedTuple):
     """The offset in the file at which it ends, bytes."""
 
 
-class Walk:
+class FrameScanner:
     """Scans the blocks of one file, in order.
 
     size: of the file, bytes; a frame that would end beyond it is no frame. wanted: names, by their length; of a blob
@@ -43,78 +43,78 @@ class Walk:
     def __init__(self, size: int, wanted: Mapping[int, Container[bytes]]) -> None:
         self.frames = 0
         """How many were whole and had a right CRC."""
-        self.begin = 0
+        self.frame_start = 0
         """The offset at which the next one begins, bytes."""
         self._size = size
         self._wanted = wanted
-        self._passed = 0  # bytes
-        self._rest = b""  # of a block: less than what must be seen at once
-        self._order = 1
-        self._keys = -1  # still to come of this frame; -1: its header is
-        self._blob_left = 0  # bytes still to come
+        self._scanned_bytes = 0  # bytes
+        self._remainder = b""  # of a block: less than what must be seen at once
+        self._byte_order = 1
+        self._keys_left = -1  # still to come of this frame; -1: its header is
+        self._blob_bytes_left = 0  # bytes still to come
         self._crc = 0
-        self._code = 0
-        self._found: dict[bytes, bytes] = {}
+        self._type_code = 0
+        self._blobs: dict[bytes, bytes] = {}
 
-    def frames_of(self, block: bytes) -> Iterator[Passed]:
-        """The frames that end in the next block. Take them all. Raises WireError, which says where, at the first byte
-        that makes no sense, or frame whose CRC is wrong."""
-        if self._rest:
-            block = self._rest + block
-        origin = self._passed - len(self._rest)  # of `block` in all that passes by
-        self._passed = origin + len(block)
-        self._rest = b""
+    def scan(self, block: bytes) -> Iterator[ScannedFrame]:
+        """The frames that end in the next block. Take them all. Raises FrameFormatError, which says where, at the
+        first byte that makes no sense, or frame whose CRC is wrong."""
+        if self._remainder:
+            block = self._remainder + block
+        origin = self._scanned_bytes - len(self._remainder)  # of `block` in all that passes by
+        self._scanned_bytes = origin + len(block)
+        self._remainder = b""
         end, at = len(block), 0
         while at < end:
-            if self._blob_left:
-                piece = block[at : at + self._blob_left]
+            if self._blob_bytes_left:
+                piece = block[at : at + self._blob_bytes_left]
                 self._crc = google_crc32c.extend(self._crc, piece)
-                self._blob_left -= len(piece)
+                self._blob_bytes_left -= len(piece)
                 at += len(piece)
-            elif self._keys < 0:
+            elif self._keys_left < 0:
                 if end - at < HEADER_BYTES:
                     break
                 self._begin_frame(block, at)
                 at += HEADER_BYTES
-            elif self._keys:
-                after = self._keys_from(block, at, origin)
-                if after == at:
+            elif self._keys_left:
+                next_at = self._scan_keys(block, at, origin)
+                if next_at == at:
                     break
-                at = after
+                at = next_at
             else:
                 if end - at < CRC_BYTES:
                     break
-                if CRC[self._order].unpack_from(block, at)[0] != self._crc ^ CRC_START:
-                    raise self._at(WireError("its CRC is wrong"))
+                if CRC[self._byte_order].unpack_from(block, at)[0] != self._crc ^ CRC_START:
+                    raise self._at(FrameFormatError("its CRC is wrong"))
                 at += CRC_BYTES
                 self.frames += 1
-                self.begin = origin + at
-                self._keys = -1
-                yield Passed(self._code, self._found, self.begin)
-        self._rest = block[at:]
+                self.frame_start = origin + at
+                self._keys_left = -1
+                yield ScannedFrame(self._type_code, self._blobs, self.frame_start)
+        self._remainder = block[at:]
 
     def finish(self) -> None:
-        """End of the file. Raises CutError if it ends in the middle of a frame."""
-        if self.begin < self._size:
-            raise self._at(CutError("it is cut off"))
+        """End of the file. Raises TruncatedFrameError if it ends in the middle of a frame."""
+        if self.frame_start < self._size:
+            raise self._at(TruncatedFrameError("it is cut off"))
 
     def _begin_frame(self, block: bytes, at: int) -> None:
         try:
-            self._order, self._keys, self._code = parse_header(block, at)
-        except WireError as error:
+            self._byte_order, self._keys_left, self._type_code = parse_header(block, at)
+        except FrameFormatError as error:
             raise self._at(error) from None
         self._crc = CRC_START
-        self._found = {}
+        self._blobs = {}
 
-    def _keys_from(self, block: bytes, at: int, origin: int) -> int:
+    def _scan_keys(self, block: bytes, at: int, origin: int) -> int:
         """Read the keys from `at` to the end of the block, or up to one whose blob continues in the next block.
 
         Returns where it stopped.
         """
-        length_at = LENGTH[self._order].unpack_from
+        length_at = LENGTH[self._byte_order].unpack_from
         end, last = len(block), self._size - CRC_BYTES - origin
         parts: list[bytes] = []  # see JOIN_BYTES
-        while self._keys:
+        while self._keys_left:
             if end - at < 8:
                 break
             (name_bytes,) = length_at(block, at)
@@ -125,13 +125,13 @@ class Walk:
                 break
             (blob_bytes,) = length_at(block, blob_at - 8)
             if blob_at + blob_bytes > last:
-                raise self._at(CutError(f"it would end beyond byte {origin + blob_at + blob_bytes}"))
+                raise self._at(TruncatedFrameError(f"it would end beyond byte {origin + blob_at + blob_bytes}"))
             name = block[at + 8 : blob_at - 8]
             if name_bytes in self._wanted and name in self._wanted[name_bytes]:
-                short = blob_bytes <= _LONGEST_WANTED
+                short = blob_bytes <= _MAX_WANTED_BLOB_BYTES
                 if short and blob_at + blob_bytes > end:
                     break
-                self._found[name] = block[blob_at : blob_at + blob_bytes] if short else b""
+                self._blobs[name] = block[blob_at : blob_at + blob_bytes] if short else b""
             blob = block[blob_at : blob_at + blob_bytes]
             parts.append(name)
             if len(blob) <= JOIN_BYTES:
@@ -140,17 +140,17 @@ class Walk:
                 self._crc = google_crc32c.extend(google_crc32c.extend(self._crc, b"".join(parts)), blob)
                 parts.clear()
             at = blob_at + len(blob)
-            self._keys -= 1
-            self._blob_left = blob_bytes - len(blob)
-            if self._blob_left:
+            self._keys_left -= 1
+            self._blob_bytes_left = blob_bytes - len(blob)
+            if self._blob_bytes_left:
                 break
         self._crc = google_crc32c.extend(self._crc, b"".join(parts))
         return at
 
-    def _at(self, error: WireError) -> WireError:
+    def _at(self, error: FrameFormatError) -> FrameFormatError:
         """The same error, which says where."""
-        return type(error)(f"frame {self.frames + 1}, at byte {self.begin}: {error}")
+        return type(error)(f"frame {self.frames + 1}, at byte {self.frame_start}: {error}")
 
 
-_LONGEST_WANTED = 64
+_MAX_WANTED_BLOB_BYTES = 64
 """The longest blob whose bytes are given, bytes: no scalar is longer."""

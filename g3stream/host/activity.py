@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-HANGING_SECONDS = 10.0
+HANGING_AFTER_SECONDS = 10.0
 """What takes longer hangs, in all likelihood: a disk takes 3 s on a bad day."""
 
 
@@ -14,7 +14,7 @@ class Hang:
     """It has been at that for so long."""
 
     what: str
-    seconds: float
+    duration_s: float
 
 
 class Activity:
@@ -24,7 +24,7 @@ class Activity:
         self._now: tuple[str, float] | None = None
 
     @contextmanager
-    def of(self, what: str) -> Iterator[None]:
+    def track(self, what: str) -> Iterator[None]:
         """It does that, in words that go on with `has taken 12 s`."""
         before, self._now = self._now, (what, time.monotonic())
         try:
@@ -33,7 +33,7 @@ class Activity:
             self._now = before
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether it is at something. For any thread."""
         return self._now is not None
 
@@ -41,9 +41,9 @@ class Activity:
         """What it has been at, if that has taken too long. For any thread."""
         now = self._now
         seconds = time.monotonic() - now[1] if now else 0.0
-        return Hang(now[0], seconds) if now and seconds > HANGING_SECONDS else None
+        return Hang(now[0], seconds) if now and seconds > HANGING_AFTER_SECONDS else None
 
 
 def longest(*hangs: Hang | None) -> Hang | None:
     """The one that has lasted longest, if there is one."""
-    return max(filter(None, hangs), key=lambda hang: hang.seconds, default=None)
+    return max(filter(None, hangs), key=lambda hang: hang.duration_s, default=None)

@@ -11,17 +11,17 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import TypeVar
 
-from g3stream.host.activity import HANGING_SECONDS, Activity, Hang
+from g3stream.host.activity import HANGING_AFTER_SECONDS, Activity, Hang
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
-_SAY_AGAIN_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_LOG_INTERVAL_SECONDS = 60.0
 
 
-class AwaitedDisk:
+class MonitoredDisk:
     """disk: in words, at the beginning of a sentence."""
 
     def __init__(self, disk: str) -> None:
@@ -35,25 +35,25 @@ class AwaitedDisk:
     def problem(self) -> str | None:
         """The same in words."""
         hang = self.hang()
-        return f"{self._disk} doesn't answer: {hang.what} has taken {hang.seconds:.0f} s" if hang else None
+        return f"{self._disk} doesn't answer: {hang.what} has taken {hang.duration_s:.0f} s" if hang else None
 
-    def unless(
-        self, stopping: threading.Event, what: str, act: Callable[[], T], release: Callable[[T], None]
+    def call_unless_stopped(
+        self, stopping: threading.Event, what: str, call: Callable[[], T], release: Callable[[T], None]
     ) -> T | None:
-        """What `act` gives, or raises; None if `stopping` is set before it is done, and if it is later, that is
+        """What `call` gives, or raises; None if `stopping` is set before it is done, and if it is later, that is
         released. what: for a log line."""
         done: Future[T] = Future()
-        with self._activity.of(what):
+        with self._activity.track(what):
             # A daemon: what a disk holds up must not keep the process from ending.
-            threading.Thread(target=_carry_out, args=(act, done, release), name=what, daemon=True).start()
-            begun, say_at = time.monotonic(), time.monotonic() + HANGING_SECONDS
+            threading.Thread(target=_carry_out, args=(call, done, release), name=what, daemon=True).start()
+            started_at, log_at = time.monotonic(), time.monotonic() + HANGING_AFTER_SECONDS
             while not done.done():
                 if stopping.is_set() and done.cancel():
-                    seconds = time.monotonic() - begun
+                    seconds = time.monotonic() - started_at
                     log.warning("stopped before %s was done, which had taken %.0f s; nothing is lost", what, seconds)
                     return None
-                if time.monotonic() > say_at and (problem := self.problem()):
-                    say_at = time.monotonic() + _SAY_AGAIN_SECONDS
+                if time.monotonic() > log_at and (problem := self.problem()):
+                    log_at = time.monotonic() + _LOG_INTERVAL_SECONDS
                     log.error("%s; still waiting", problem)
                 _wait(done)
         return done.result()
@@ -61,14 +61,14 @@ class AwaitedDisk:
 
 def _wait(done: Future[T]) -> None:
     try:
-        done.exception(_LOOK_SECONDS)
+        done.exception(_POLL_SECONDS)
     except TimeoutError:  # not done yet; an error of `act` is given, not raised
         return
 
 
-def _carry_out(act: Callable[[], T], done: Future[T], release: Callable[[T], None]) -> None:
+def _carry_out(call: Callable[[], T], done: Future[T], release: Callable[[T], None]) -> None:
     try:
-        result = act()
+        result = call()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by who waits, if anybody does
         with suppress(InvalidStateError):
             done.set_exception(error)

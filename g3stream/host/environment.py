@@ -4,7 +4,7 @@ import resource
 import socket
 import threading
 
-_LEAST_FILES = 64
+_MIN_OPEN_FILES = 64
 """That may be open, of a program with a few streams: it has 30 or so, with three brokers."""
 
 
@@ -36,10 +36,10 @@ def threads_allowed(count: int) -> bool:
     return True
 
 
-def too_little_allowed(threads: int) -> str | None:
+def insufficient_resources(threads: int) -> str | None:
     """Why a program that needs so many threads can't begin; None if it can."""
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _LEAST_FILES:
-        return f"fewer than {_LEAST_FILES} files may be open; allow more: ulimit -n, LimitNOFILE of the service"
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _MIN_OPEN_FILES:
+        return f"fewer than {_MIN_OPEN_FILES} files may be open; allow more: ulimit -n, LimitNOFILE of the service"
     if not threads_allowed(threads):
         return f"{threads} threads can't be started; allow more: pids.max of the container or service, ulimit -u"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """Of a directory in which we, as a rule, can't have made anything."""
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -72,7 +72,7 @@ def make_directory(path: Path, *, private: bool = False) -> None:
         try:
             sync_directory(above)
         except OSError as error:
-            if error.errno not in _NOT_OURS:
+            if error.errno not in _NOT_WRITABLE:
                 raise
 
 

@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-MOST_BYTES: Final = 4 << 20
+MAX_BYTES: Final = 4 << 20
 
 
 def read_small_file(path: Path) -> bytes:
     """All bytes of a file, or pipe. Raises OSError, with EFBIG if there are more than MOST_BYTES."""
     with path.open("rb") as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}: above {MOST_BYTES >> 20} MiB", str(path))
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)}: above {MAX_BYTES >> 20} MiB", str(path))
     return data

@@ -44,7 +44,7 @@ class Right:
         )
 
 
-_REFUSED = {
+_RESOURCE_REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: Resource.TOPIC,
     KafkaError.GROUP_AUTHORIZATION_FAILED: Resource.GROUP,
     # An idempotent producer asks for an id first, which is given to whoever has Write on a topic (Kafka 2.8 on).
@@ -64,12 +64,12 @@ def group_right(operation: Operation, group: str) -> Right:
 
 def is_refusal(error: KafkaError) -> bool:
     """Whether an ACL, or that there is none, is why the request failed."""
-    return error.code() in _REFUSED
+    return error.code() in _RESOURCE_REFUSED
 
 
 def with_right(error: KafkaError, *needed: Right) -> KafkaError:
     """The error; if it is of ACLs, naming those needed that it is about. Once, however often asked."""
-    rights = [str(right) for right in needed if right.resource is _REFUSED.get(error.code())]
+    rights = [str(right) for right in needed if right.resource is _RESOURCE_REFUSED.get(error.code())]
     if not rights or rights[0] in error.str():
         return error
     return KafkaError(

@@ -7,10 +7,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Producer
 
-from g3stream.kafka.client_properties import without_values
+from g3stream.kafka.client_properties import redact_values
 
 
-def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+def kafka_client_config(
+    options: argparse.Namespace, ours: Mapping[str, str | int | bool]
+) -> dict[str, str | int | bool]:
     """A librdkafka configuration: an operator's settings win over `ours`, the flag over the file.
 
     Except that no client lets a broker create topics by itself, which would do so with its own defaults.
@@ -27,11 +29,11 @@ def kafka_client(options: argparse.Namespace, ours: Mapping[str, str | int | boo
     return config
 
 
-def kafka_refusal(error: Exception, options: argparse.Namespace) -> str:
+def describe_kafka_error(error: Exception, options: argparse.Namespace) -> str:
     """The text of a KafkaException; if it is about a setting, without the values, which may be secret."""
-    said: KafkaError = error.args[0]
-    text = said.str()
-    return without_values(text, options.kafka_config) if said.code() == KafkaError._INVALID_ARG else text
+    kafka_error: KafkaError = error.args[0]
+    text = kafka_error.str()
+    return redact_values(text, options.kafka_config) if kafka_error.code() == KafkaError._INVALID_ARG else text
 
 
 def validate_producer_config(config: Mapping[str, Any]) -> None:
@@ -40,10 +42,10 @@ def validate_producer_config(config: Mapping[str, Any]) -> None:
     It checks them only where a client is made, so one is. Without brokers: to give it up would wait until their names
     are resolved, and nothing is read meanwhile.
     """
-    Producer({name: value for name, value in config.items() if name not in _BROKERS})
+    Producer({name: value for name, value in config.items() if name not in _BROKER_SETTINGS})
 
 
-_BROKERS = ("bootstrap.servers", "metadata.broker.list")
+_BROKER_SETTINGS = ("bootstrap.servers", "metadata.broker.list")
 
 
 def _librdkafka_logger() -> logging.Logger:

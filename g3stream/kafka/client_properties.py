@@ -16,12 +16,12 @@ from g3stream.host.small_file import read_small_file
 _NAME = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9-]+)+|acks|debug|partitioner|retries")
 _LINE = re.compile(r"([^\s=:]*)\s*[=:]\s*(.*)", re.DOTALL)
 _PIECES = re.compile(r"[\s,;=]+")
-_NO_SECRETS = frozenset(
+_NOT_SECRET = frozenset(
     ("", "true", "false", "SSL", "SASL", "PLAIN", "PLAINTEXT", "SASL_SSL", "SASL_PLAINTEXT", "PEM")
 )
 """Values that messages hold as words of their own."""
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
-_MEANT = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
+_ESCAPED_CHARACTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 _VALUE = r'("(?:[^"\\]|\\.)*"|[A-Za-z_$][\w$.-]*)'
 _JAAS_OPTION = re.compile(rf"\s+(\w+)\s*=\s*{_VALUE}")
@@ -35,7 +35,7 @@ _LOGIN_MODULES = {
 
 _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 
-_OURS = frozenset(
+_RESERVED_SETTINGS = frozenset(
     (
         # "Nothing lost, nothing twice" rests on these.
         *("acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee", "transactional.id"),
@@ -64,25 +64,25 @@ def read_client_properties(path: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ClientPropertiesError(f"{path}: not UTF-8, at byte {error.start}") from None
     try:
-        return translated(dict(_parsed(text)))
+        return translate_properties(dict(_parse(text)))
     except ClientPropertiesError as error:
         raise ClientPropertiesError(f"{path}, {error}") from None
 
 
-def without_values(text: str, properties: Mapping[str, str]) -> str:
+def redact_values(text: str, properties: Mapping[str, str]) -> str:
     """What librdkafka says of settings that it doesn't take, without the values of `properties` that it quotes."""
     values = {piece for value in properties.values() for piece in (value, value.strip(), *_PIECES.split(value))}
-    for value in sorted(values - _NO_SECRETS, key=len, reverse=True):
+    for value in sorted(values - _NOT_SECRET, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.]){re.escape(value)}(?!\w)", "…", text)
     # What it quotes, and isn't a setting's name, may be a value in another form: a number that didn't fit, say.
     text = re.sub(r"(?<=value )-?\d+(?= is outside)", "…", text)
     return re.sub(r'"([^"]*)"', lambda quoted: quoted[0] if _NAME.fullmatch(quoted[1]) else '"…"', text).strip()
 
 
-def translated(properties: Mapping[str, str]) -> dict[str, str]:
+def translate_properties(properties: Mapping[str, str]) -> dict[str, str]:
     """The same by librdkafka's names; others than those of TLS and SASL as they are. Raises ClientPropertiesError."""
     found = dict(properties)
-    for name in sorted(_OURS.intersection(found)):
+    for name in sorted(_RESERVED_SETTINGS.intersection(found)):
         raise ClientPropertiesError(f"{name}: the recorder sets this itself; take the line out")
     _translate_truststore(found)
     _translate_keystore(found)
@@ -98,7 +98,7 @@ def translated(properties: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _parsed(text: str) -> Iterator[tuple[str, str]]:
+def _parse(text: str) -> Iterator[tuple[str, str]]:
     for number, line in _logical_lines(text):
         match = _LINE.fullmatch(line)
         if match is None or not match[1]:
@@ -106,7 +106,7 @@ def _parsed(text: str) -> Iterator[tuple[str, str]]:
         if not _NAME.fullmatch(match[1]):
             # Not quoted: it may be a piece of a secret that was broken into two lines.
             raise ClientPropertiesError(f"line {number}: what is before the = is no name of a Kafka client setting")
-        yield match[1], _unescaped(match[2], f"line {number}").strip()
+        yield match[1], _unescape(match[2], f"line {number}").strip()
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -116,23 +116,23 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         whole = line.strip()
         if not whole or whole[0] in "#!":
             continue
-        while _goes_on(whole):
+        while _is_continued(whole):
             _, more = next(lines, (0, ""))
             whole = whole[:-1] + more.strip()
         yield number, whole
 
 
-def _goes_on(line: str) -> bool:
+def _is_continued(line: str) -> bool:
     return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
-def _unescaped(text: str, where: str) -> str:
+def _unescape(text: str, where: str) -> str:
     def meant(match: re.Match[str]) -> str:
         what = match[1]
         if len(what) == 5:
             return chr(int(what[1:], 16))
-        if what in _MEANT or not what.isalnum():
-            return _MEANT.get(what, what)
+        if what in _ESCAPED_CHARACTERS or not what.isalnum():
+            return _ESCAPED_CHARACTERS.get(what, what)
         # Java drops such a backslash; whoever wrote it most likely meant one.
         raise ClientPropertiesError(f"{where}: a backslash escapes here; write \\\\ where one is meant")
 
@@ -164,17 +164,17 @@ def _translate_jaas(found: dict[str, str]) -> None:
 
 
 def _jaas_value(text: str) -> str:
-    return _unescaped(text[1:-1], "sasl.jaas.config") if text[0] == '"' else text
+    return _unescape(text[1:-1], "sasl.jaas.config") if text[0] == '"' else text
 
 
 def _translate_truststore(found: dict[str, str]) -> None:
-    store = _taken(found, "ssl.truststore.", ("type", "location", "password", "certificates"))
+    store = _pop_settings(found, "ssl.truststore.", ("type", "location", "password", "certificates"))
     if "ssl.ca.location" in found or "ssl.ca.pem" in found:
         return
     if "certificates" in store:
-        found["ssl.ca.pem"] = _wrapped(store["certificates"])
+        found["ssl.ca.pem"] = _wrap_pem(store["certificates"])
     elif "location" in store:
-        if (kind := _kind("ssl.truststore.location", store["location"])) != "PEM":
+        if (kind := _keystore_kind("ssl.truststore.location", store["location"])) != "PEM":
             raise ClientPropertiesError(
                 f"ssl.truststore.location: a {kind} store, which librdkafka can't read; write ssl.ca.location=ca.pem "
                 f"beside it, a file with the CA's certificates in PEM, made with keytool -exportcert -rfc"
@@ -183,19 +183,19 @@ def _translate_truststore(found: dict[str, str]) -> None:
 
 
 def _translate_keystore(found: dict[str, str]) -> None:
-    store = _taken(found, "ssl.keystore.", ("type", "location", "password", "key", "certificate.chain"))
+    store = _pop_settings(found, "ssl.keystore.", ("type", "location", "password", "key", "certificate.chain"))
     if not found.keys().isdisjoint(("ssl.certificate.location", "ssl.certificate.pem")):
         return
     if "key" in store or "certificate.chain" in store:
-        chain = _wrapped(store.get("certificate.chain", ""))
+        chain = _wrap_pem(store.get("certificate.chain", ""))
         if chain.count("-----BEGIN") > 1:
             raise ClientPropertiesError(
                 "ssl.keystore.certificate.chain: librdkafka would send the first certificate alone; write key and "
                 "chain into a file: ssl.keystore.type=PEM and ssl.keystore.location=client.pem"
             )
-        found["ssl.certificate.pem"], found["ssl.key.pem"] = chain, _wrapped(store.get("key", ""))
+        found["ssl.certificate.pem"], found["ssl.key.pem"] = chain, _wrap_pem(store.get("key", ""))
     elif "location" in store:
-        kind = _kind("ssl.keystore.location", store["location"])
+        kind = _keystore_kind("ssl.keystore.location", store["location"])
         if kind == "JKS":
             raise ClientPropertiesError(
                 "ssl.keystore.location: a JKS store, which librdkafka can't read; name one that it can, made with "
@@ -209,13 +209,13 @@ def _translate_keystore(found: dict[str, str]) -> None:
                 found["ssl.keystore.password"] = store["password"]
 
 
-def _taken(found: dict[str, str], prefix: str, names: tuple[str, ...]) -> dict[str, str]:
+def _pop_settings(found: dict[str, str], prefix: str, names: tuple[str, ...]) -> dict[str, str]:
     """Take these settings out; gives those that say something."""
     taken = {name: found.pop(prefix + name, "") for name in names}
     return {name: value for name, value in taken.items() if value}
 
 
-def _kind(name: str, path: str) -> str:
+def _keystore_kind(name: str, path: str) -> str:
     """PEM, PKCS#12 or JKS, by what is in the file: in Java too, the type said need not be the true one."""
     try:
         data = read_small_file(Path(path))
@@ -230,7 +230,7 @@ def _kind(name: str, path: str) -> str:
     raise ClientPropertiesError(f"{name}: {path} holds neither PEM nor a keystore")
 
 
-def _wrapped(pem: str) -> str:
+def _wrap_pem(pem: str) -> str:
     """PEM as OpenSSL reads it; in a line of properties, which Java reads too, it may have spaces for line ends."""
     blocks = _PEM_BLOCK.findall(pem)
     if len(blocks) != pem.count("-----BEGIN "):

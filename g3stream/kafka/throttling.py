@@ -14,58 +14,60 @@ from collections.abc import Mapping
 
 from confluent_kafka import ThrottleEvent
 
-from g3stream.kafka.availability import OUTAGE_CONFIG
+from g3stream.kafka.availability import AVAILABILITY_CONFIG
 
 log = logging.getLogger(__name__)
 
-PATIENT_TIMEOUT_MS = 60_000
+LONG_TIMEOUT_MS = 60_000
 """librdkafka's own default."""
-_PATIENT_CONFIG: Mapping[str, object] = {
-    "socket.timeout.ms": PATIENT_TIMEOUT_MS,
+_LONG_TIMEOUT_CONFIG: Mapping[str, object] = {
+    "socket.timeout.ms": LONG_TIMEOUT_MS,
     # A broker answers with no more than 10 s of the quota, and with nothing at all while that is used up: of smaller
     # answers more of the quota is used (44 instead of 53 s for the 6 MB).
     "max.partition.fetch.bytes": 1 << 20,
 }
-LATELY_SECONDS = 30.0
-_SAY_AGAIN_SECONDS = 60.0
+RECENT_SECONDS = 30.0
+_LOG_INTERVAL_SECONDS = 60.0
 
 
 class Throttling:
-    """How the quotas slow down one program's clients; for any thread, `heard` is their `throttle_cb`.
+    """How the quotas slow down one program's clients; for any thread, `on_throttle` is their `throttle_cb`.
 
     quota: the name of the one that it most likely is. config: of the clients, whose `socket.timeout.ms` counts.
-    `seconds`: for how long answers were held back, in all.
+    `total_s`: for how long answers were held back, in all.
     """
 
     def __init__(self, quota: str, config: Mapping[str, object]) -> None:
-        self.seconds = 0.0
+        self.total_s = 0.0
         self.until = 0.0
         """time.monotonic() at which the last one ends."""
         self._quota = quota
-        self._timeout_ms = _integer(config.get("socket.timeout.ms")) or int(str(OUTAGE_CONFIG["socket.timeout.ms"]))
-        self._is_patient = False
-        self._latest = 0.0
-        self._longest = 0.0
-        self._say_at = 0.0
+        self._timeout_ms = _integer(config.get("socket.timeout.ms")) or int(
+            str(AVAILABILITY_CONFIG["socket.timeout.ms"])
+        )
+        self._uses_long_timeout = False
+        self._latest_s = 0.0
+        self._longest_s = 0.0
+        self._log_at = 0.0
         self._lock = threading.Lock()
 
-    def heard(self, event: ThrottleEvent) -> None:
+    def on_throttle(self, event: ThrottleEvent) -> None:
         """A broker throttles a client; 0 s: not any more."""
-        self.throttled(event.broker_name, event.throttle_time, time.monotonic())
+        self.add(event.broker_name, event.throttle_time, time.monotonic())
 
-    def throttled(self, broker: str, seconds: float, now: float) -> None:
+    def add(self, broker: str, seconds: float, now: float) -> None:
         """That broker reads nothing from us for so long. now: time.monotonic()."""
         if seconds <= 0:
             return
         with self._lock:
-            self.seconds += seconds
+            self.total_s += seconds
             self.until = max(self.until, now + seconds)
-            self._latest = seconds
-            self._longest = max(self._longest, seconds)
-            say = now >= self._say_at
-            if say:
-                self._say_at = now + _SAY_AGAIN_SECONDS
-        if say:
+            self._latest_s = seconds
+            self._longest_s = max(self._longest_s, seconds)
+            must_log = now >= self._log_at
+            if must_log:
+                self._log_at = now + _LOG_INTERVAL_SECONDS
+        if must_log:
             log.warning(
                 "Kafka throttles this program: broker %s holds its answers back for %.1f s, by a quota of its user "
                 "or client.id; if records are late, raise %s there",
@@ -76,28 +78,28 @@ class Throttling:
 
     def problem(self, now: float) -> str | None:
         """What is to be said of it, if it was throttled lately, for a second or more. now: time.monotonic()."""
-        if self._latest < 1 or now >= self.until + LATELY_SECONDS:
+        if self._latest_s < 1 or now >= self.until + RECENT_SECONDS:
             return None
-        return f"Kafka throttles us, by {self._latest:.1f} s lately: raise the quota {self._quota}"
+        return f"Kafka throttles us, by {self._latest_s:.1f} s lately: raise the quota {self._quota}"
 
     @property
-    def is_too_long(self) -> bool:
+    def needs_long_timeout(self) -> bool:
         """Whether clients with the present timeout can't bear it, and with the long one could."""
-        return self._timeout_ms < PATIENT_TIMEOUT_MS and 2000 * self._longest > self._timeout_ms
+        return self._timeout_ms < LONG_TIMEOUT_MS and 2000 * self._longest_s > self._timeout_ms
 
-    def be_patient(self) -> None:
+    def use_long_timeout(self) -> None:
         """Clients made from now on are to have the long timeout."""
-        self._timeout_ms, self._is_patient = PATIENT_TIMEOUT_MS, True
+        self._timeout_ms, self._uses_long_timeout = LONG_TIMEOUT_MS, True
         log.warning(
             "as Kafka throttles, its answers are waited for for %d s from now on; a broker that falls silent is "
             "noticed as late, until the next start",
-            PATIENT_TIMEOUT_MS // 1000,
+            LONG_TIMEOUT_MS // 1000,
         )
 
     @property
     def client_config(self) -> dict[str, object]:
         """What a consumer's settings are to be, of those that this is about."""
-        return {"throttle_cb": self.heard, **(_PATIENT_CONFIG if self._is_patient else {})}
+        return {"throttle_cb": self.on_throttle, **(_LONG_TIMEOUT_CONFIG if self._uses_long_timeout else {})}
 
 
 def _integer(setting: object) -> int | None:

@@ -17,19 +17,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     TopicMetadata,
 )
 
-from g3stream.contract.topic_settings import Difference, FoundTopic, Role, WantedTopic, differences
+from g3stream.contract.topic_settings import Difference, ExpectedTopic, FoundTopic, Role, differences
 from g3stream.kafka.authorization import Operation, topic_right, with_right
-from g3stream.kafka.availability import UNANSWERED
+from g3stream.kafka.availability import NO_ANSWER_ERRORS
 
 ADMIN_CONFIG: Mapping[str, str | int | bool] = {"allow.auto.create.topics": False}
 """Of every client that asks about topics by name: the question would create them, with the broker's defaults."""
 
-_ASK_SECONDS = 2.0
-_CREATE_SECONDS = 10.0
-_AT_ONCE = 20
+_METADATA_TIMEOUT_SECONDS = 2.0
+_CREATE_TIMEOUT_SECONDS = 10.0
+_TOPICS_PER_REQUEST = 20
 """Topics whose settings are asked for in one request: they take 4 ms of the interpreter's time (measured)."""
-_LOOK_SECONDS = 4.0
-_NOT_THERE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_REQUEST_TIMEOUT_SECONDS = 4.0
+_NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
 class TopicAdmin:
@@ -44,66 +44,68 @@ class TopicAdmin:
         """For what else is to be asked."""
         return self._client
 
-    def ensure(self, wanted: WantedTopic) -> tuple[bool, Sequence[Difference]]:
+    def ensure(self, expected: ExpectedTopic) -> tuple[bool, Sequence[Difference]]:
         """Create the topic if it is missing; gives whether that was so, and how it differs from what it is to be."""
         try:
-            found = self._metadata([wanted.name])
-            created = found[wanted.name] is None and self._create(wanted)
-            if found[wanted.name] is None:  # now it is there, if not everywhere at once
-                found = self._metadata([wanted.name])
-            return created, self._compare([wanted], found).get(wanted.name) or ()
+            found = self._metadata([expected.name])
+            created = found[expected.name] is None and self._create(expected)
+            if found[expected.name] is None:  # now it is there, if not everywhere at once
+                found = self._metadata([expected.name])
+            return created, self._compare([expected], found).get(expected.name) or ()
         except KafkaException:
             self._client.poll(0)  # what an `error_cb` is to hear of the cause waits for this
             raise
 
-    def check(self, wanted: Sequence[WantedTopic]) -> Mapping[str, Sequence[Difference] | None]:
+    def check(self, expected: Sequence[ExpectedTopic]) -> Mapping[str, Sequence[Difference] | None]:
         """How each differs from what it is to be; None if there is no such topic. Those of which Kafka can't tell
         now, or doesn't let us see, are left out."""
-        found = self._metadata([topic.name for topic in wanted])
+        found = self._metadata([topic.name for topic in expected])
         compared: dict[str, Sequence[Difference] | None] = {}
-        for first in range(0, len(wanted), _AT_ONCE):
-            compared.update(self._compare(wanted[first : first + _AT_ONCE], found))
+        for first in range(0, len(expected), _TOPICS_PER_REQUEST):
+            compared.update(self._compare(expected[first : first + _TOPICS_PER_REQUEST], found))
         return compared
 
     def _metadata(self, names: Sequence[str]) -> dict[str, FoundTopic | None]:
         """What the cluster says of these topics, but for their settings; without those that it can't tell of, unless
         there is only one: then that is raised."""
-        found = self._client.list_topics(*(names if len(names) == 1 else ()), timeout=_ASK_SECONDS)
+        found = self._client.list_topics(*(names if len(names) == 1 else ()), timeout=_METADATA_TIMEOUT_SECONDS)
         topics: dict[str, FoundTopic | None] = {}
         for name in names:
             topic = found.topics.get(name)
-            if topic is None or (topic.error is not None and topic.error.code() in _NOT_THERE):
+            if topic is None or (topic.error is not None and topic.error.code() in _NO_SUCH_TOPIC):
                 topics[name] = None
             elif topic.error is None:
-                topics[name] = _found(topic, found.brokers)
+                topics[name] = _found_topic(topic, found.brokers)
             elif len(names) == 1:
                 raise KafkaException(with_right(topic.error, topic_right(Operation.WRITE, name)))
         return topics
 
     def _compare(
-        self, wanted: Sequence[WantedTopic], found: Mapping[str, FoundTopic | None]
+        self, expected: Sequence[ExpectedTopic], found: Mapping[str, FoundTopic | None]
     ) -> dict[str, Sequence[Difference] | None]:
-        there = [(topic, known) for topic in wanted if (known := found.get(topic.name))]
-        configs = self._configs([topic.name for topic, _ in there])
+        existing = [(topic, found_topic) for topic in expected if (found_topic := found.get(topic.name))]
+        configs = self._configs([topic.name for topic, _ in existing])
         compared: dict[str, Sequence[Difference] | None] = {}
-        for topic in wanted:
+        for topic in expected:
             if topic.name in found and found[topic.name] is None:
                 compared[topic.name] = None
-        for topic, known in there:
+        for topic, found_topic in existing:
             if topic.name in configs:
-                elsewhere = self._elsewhere(topic.name, known) if topic.role is Role.FRAMES else {}
-                as_it_is = replace(known, config=configs[topic.name], elsewhere=elsewhere)
+                elsewhere = self._other_partitions(topic.name, found_topic) if topic.role is Role.FRAMES else {}
+                as_it_is = replace(found_topic, config=configs[topic.name], other_partitions=elsewhere)
                 compared[topic.name] = differences(topic, as_it_is, self._servers)
         return compared
 
-    def _create(self, wanted: WantedTopic) -> bool:
+    def _create(self, expected: ExpectedTopic) -> bool:
         """Gives whether it was we who did."""
-        new = NewTopic(wanted.name, 1, wanted.replication_factor or -1, config=dict(wanted.config))
+        new = NewTopic(expected.name, 1, expected.replication_factor or -1, config=dict(expected.config))
         try:
-            self._client.create_topics([new], request_timeout=_CREATE_SECONDS)[wanted.name].result()
+            self._client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, wanted.name))) from None
+                raise KafkaException(
+                    with_right(error.args[0], topic_right(Operation.CREATE, expected.name))
+                ) from None
             return False
         return True
 
@@ -113,18 +115,20 @@ class TopicAdmin:
         configs: dict[str, Mapping[str, str] | None] = {}
         if not resources:
             return configs
-        for resource, answer in self._client.describe_configs([*resources], request_timeout=_LOOK_SECONDS).items():
+        for resource, answer in self._client.describe_configs(
+            [*resources], request_timeout=_REQUEST_TIMEOUT_SECONDS
+        ).items():
             try:
                 configs[resources[resource]] = {name: entry.value or "" for name, entry in answer.result().items()}
             except KafkaException as error:
                 code = error.args[0].code()
-                if code in UNANSWERED:
+                if code in NO_ANSWER_ERRORS:
                     raise
-                if code not in _NOT_THERE:  # we aren't allowed to; that isn't needed to record
+                if code not in _NO_SUCH_TOPIC:  # we aren't allowed to; that isn't needed to record
                     configs[resources[resource]] = None
         return configs
 
-    def _elsewhere(self, name: str, found: FoundTopic) -> Mapping[int, tuple[int, int]]:
+    def _other_partitions(self, name: str, found: FoundTopic) -> Mapping[int, tuple[int, int]]:
         """The partitions but 0 that have records: the first offset of each, and the one after its last."""
         partitions = [TopicPartition(name, number) for number in found.replicas if number != 0]
         try:
@@ -138,13 +142,13 @@ def records_in(client: AdminClient, partitions: Sequence[TopicPartition]) -> Map
     if not partitions:
         return {}
     firsts, ends = (
-        client.list_offsets({partition: spec for partition in partitions}, request_timeout=_LOOK_SECONDS)
+        client.list_offsets({partition: spec for partition in partitions}, request_timeout=_REQUEST_TIMEOUT_SECONDS)
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
     )
     spans = {p.partition: (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
     return {number: (first, end) for number, (first, end) in spans.items() if first < end}
 
 
-def _found(topic: TopicMetadata, brokers: Iterable[int]) -> FoundTopic:
+def _found_topic(topic: TopicMetadata, brokers: Iterable[int]) -> FoundTopic:
     replicas = {number: tuple(partition.replicas) for number, partition in topic.partitions.items()}
     return FoundTopic(replicas, tuple(sorted(brokers)))

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaException
 
-from g3stream.contract.topic_settings import Difference, Role, Severity, WantedTopic
+from g3stream.contract.topic_settings import Difference, ExpectedTopic, Role, Severity
 from g3stream.kafka.topic_admin import TopicAdmin
 
 log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 15.0
-_AGAIN_SECONDS = 3.0
+_RECHECK_SECONDS = 3.0
 """As long as something is wrong that somebody may be mending."""
 
 _LEVELS = {Severity.REFUSE: logging.ERROR, Severity.AT_RISK: logging.ERROR, Severity.REPORT: logging.WARNING}
@@ -26,36 +26,36 @@ _LEVELS = {Severity.REFUSE: logging.ERROR, Severity.AT_RISK: logging.ERROR, Seve
 class TopicWatch:
     """A context manager, whose thread checks meanwhile the topics that were added. For any thread.
 
-    config: librdkafka settings, of any client. hurry: whether to check all soon again. A topic of role FILES is
+    config: librdkafka settings, of any client. needs_check: whether to check all soon again. A topic of role FILES is
     created again if it is gone; a stream's, by ingest when it publishes to it.
     """
 
-    def __init__(self, config: Mapping[str, Any], hurry: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, config: Mapping[str, Any], needs_check: Callable[[], bool] = lambda: False) -> None:
         self._config = config
-        self._hurry = hurry
+        self._needs_check = needs_check
         self._lock = threading.Lock()
-        self._wanted: dict[str, WantedTopic] = {}
+        self._expected: dict[str, ExpectedTopic] = {}
         self._found: dict[str, tuple[Difference, ...]] = {}
-        self._unseen = False  # whether one of them has never been checked
-        self._over = threading.Event()
+        self._has_unchecked = False  # whether one of them has never been checked
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic watch", daemon=True)
 
-    def note(self, wanted: WantedTopic, found: Sequence[Difference]) -> None:
+    def update(self, expected: ExpectedTopic, found: Sequence[Difference]) -> None:
         """Watch this topic from now on; found: what was found of it just now."""
         with self._lock:
-            self._wanted[wanted.name] = wanted
-        self._take(wanted.name, found)
+            self._expected[expected.name] = expected
+        self._report(expected.name, found)
 
-    def add(self, wanted: WantedTopic) -> None:
+    def add(self, expected: ExpectedTopic) -> None:
         """Watch this topic from now on, of which nothing is known yet."""
         with self._lock:
-            self._wanted[wanted.name] = wanted
-            self._unseen = True
+            self._expected[expected.name] = expected
+            self._has_unchecked = True
 
     def remove(self, name: str) -> None:
         """Watch it no longer."""
         with self._lock:
-            self._wanted.pop(name, None)
+            self._expected.pop(name, None)
             self._found.pop(name, None)
 
     def of(self, name: str) -> tuple[Difference, ...]:
@@ -73,7 +73,7 @@ class TopicWatch:
 
     def close(self) -> None:
         """Check no more; doesn't wait for a check that is under way."""
-        self._over.set()
+        self._closed.set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -87,41 +87,41 @@ class TopicWatch:
     def _run(self) -> None:
         admin = TopicAdmin(self._config)
         waited = 0.0
-        while not self._over.wait(_AGAIN_SECONDS):
-            waited += _AGAIN_SECONDS
-            if waited >= _CHECK_SECONDS or self._urgent:
+        while not self._closed.wait(_RECHECK_SECONDS):
+            waited += _RECHECK_SECONDS
+            if waited >= _CHECK_SECONDS or self._needs_recheck:
                 waited = 0.0
                 self._check(admin)
 
     @property
-    def _urgent(self) -> bool:
+    def _needs_recheck(self) -> bool:
         """Whether something is wrong that somebody may be mending, or isn't known at all."""
         return (
-            self._unseen
-            or self._hurry()
+            self._has_unchecked
+            or self._needs_check()
             or any(difference.severity is not Severity.REPORT for difference in self.all())
         )
 
     def _check(self, admin: TopicAdmin) -> None:
         with self._lock:
-            wanted, self._unseen = dict(self._wanted), False
+            expected, self._has_unchecked = dict(self._expected), False
         try:
-            for name, found in admin.check([*wanted.values()]).items() if wanted else ():
+            for name, found in admin.check([*expected.values()]).items() if expected else ():
                 if found is not None:
-                    self._take(name, found)
-                elif wanted[name].role is Role.FILES:
-                    created, found = admin.ensure(wanted[name])
+                    self._report(name, found)
+                elif expected[name].role is Role.FILES:
+                    created, found = admin.ensure(expected[name])
                     if created:
                         log.error("the topic %s was gone, and with it all that it said; created it again", name)
-                    self._take(name, found)
+                    self._report(name, found)
         except KafkaException as error:
             log.debug("the topics can't be checked now: %s", error.args[0].str())
         except Exception:  # whatever it is, it must not end the checks unseen; recording goes on without
             log.exception("the topics can't be checked now")
 
-    def _take(self, name: str, found: Sequence[Difference]) -> None:
+    def _report(self, name: str, found: Sequence[Difference]) -> None:
         with self._lock:
-            if name not in self._wanted:
+            if name not in self._expected:
                 return
             before, self._found[name] = self._found.get(name, ()), tuple(found)
         known = {difference.key for difference in before}

@@ -13,7 +13,7 @@ from g3stream.contract.errors import ContractError
 from g3stream.contract.topics import stream_name
 from g3stream.host.standard_streams import discard_unwritten
 from g3stream.kafka.client_properties import ClientPropertiesError, read_client_properties
-from g3stream.service.endpoint import ListenOn
+from g3stream.service.endpoint import ListenEndpoint
 
 _SIZE = re.compile(r"(\d+)\s*(B|KB|KIB|MB|MIB|GB|GIB|TB|TIB)?", re.IGNORECASE)
 _NEGATIVE = re.compile(r"-[0-9]")
@@ -21,7 +21,7 @@ _UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**n for n, p in enumerate("KMGT", 1)}}
 _UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
 
 
-class Flags(argparse.ArgumentParser):
+class EnvArgumentParser(argparse.ArgumentParser):
     """An ArgumentParser whose every option may be given by an environment variable instead.
 
     `--time-per-file` of `archiver` is ARCHIVER_TIME_PER_FILE; a few have names of their own. The flag wins
@@ -36,7 +36,7 @@ class Flags(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # a prefix that works today may be ambiguous, and fail, after an upgrade
         )
-        self._one_of: tuple[str, ...] = ()
+        self._required_one_of: tuple[str, ...] = ()
         self.add_argument(
             "--version",
             action=_Version,
@@ -46,21 +46,21 @@ class Flags(argparse.ArgumentParser):
             help="show program's version number and exit",
         )
 
-    def option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
+    def add_option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
         """Add an option. env: its variable, if it isn't PROG_FLAG. how: as add_argument takes it."""
         name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
         if how.get("action") == "append":
-            how["action"] = _Collect
+            how["action"] = _AppendReplacingDefault
         if given := os.environ.get(name):
             how["required"] = False
-            how["default"] = _Variable(name, given)
+            how["default"] = _EnvironmentValue(name, given)
         self.add_argument(flag, **how)
 
-    def one_of(self, *flags: str) -> None:
+    def require_one_of(self, *flags: str) -> None:
         """Of these options exactly one must be given; a flag wins over all of their variables."""
-        self._one_of = flags
+        self._required_one_of = flags
 
     def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -69,12 +69,14 @@ class Flags(argparse.ArgumentParser):
 
         What follows a flag and looks like a time before now, `--since -2h`, is its value: we have no flag like that.
         """
-        found, rest = super().parse_known_args(_joined(sys.argv[1:] if args is None else args), namespace)
-        self._choose(found)
+        found, rest = super().parse_known_args(
+            _join_negative_values(sys.argv[1:] if args is None else args), namespace
+        )
+        self._check_one_of(found)
         for action in self._actions:
             variable = getattr(found, action.dest, None)
-            if isinstance(variable, _Variable):
-                setattr(found, action.dest, self._value_of(action, variable))
+            if isinstance(variable, _EnvironmentValue):
+                setattr(found, action.dest, self._parse_environment_value(action, variable))
         return found, rest
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -92,22 +94,22 @@ class Flags(argparse.ArgumentParser):
             print(f"{self.prog}: error: can't print: {error.strerror}", file=sys.stderr)
             sys.exit(1)
 
-    def _choose(self, found: argparse.Namespace) -> None:
-        """See that of `one_of` there is one."""
-        given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._one_of}
+    def _check_one_of(self, found: argparse.Namespace) -> None:
+        """See that of `require_one_of` there is one."""
+        given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._required_one_of}
         given = {flag: value for flag, value in given.items() if value is not None}
-        if any(not isinstance(value, _Variable) for value in given.values()):
-            for flag in [flag for flag, value in given.items() if isinstance(value, _Variable)]:
+        if any(not isinstance(value, _EnvironmentValue) for value in given.values()):
+            for flag in [flag for flag, value in given.items() if isinstance(value, _EnvironmentValue)]:
                 setattr(found, flag.lstrip("-").replace("-", "_"), None)
                 del given[flag]
-        names = " or ".join(self._one_of)
-        if self._one_of and not given:
+        names = " or ".join(self._required_one_of)
+        if self._required_one_of and not given:
             self.error(f"one of these is required: {names}")
         if len(given) > 1:
             self.error(f"not together: {' and '.join(given)}")
 
-    def _value_of(self, action: argparse.Action, variable: "_Variable") -> Any:
-        several = isinstance(action, _Collect)
+    def _parse_environment_value(self, action: argparse.Action, variable: "_EnvironmentValue") -> Any:
+        several = isinstance(action, _AppendReplacingDefault)
         try:
             values = []
             for item in variable.text.split() if several else [variable.text]:
@@ -117,15 +119,15 @@ class Flags(argparse.ArgumentParser):
             self.error(f"the environment variable {variable.name}: {error.message}")
         return values if several else values[0]
 
-    def kafka_options(self) -> None:
+    def add_kafka_options(self) -> None:
         """Add the options that every command which talks to Kafka has."""
-        self.option(
+        self.add_option(
             "--bootstrap-servers",
             env="KAFKA_BOOTSTRAP_SERVERS",
             metavar="HOST:PORT,…",
             help="the Kafka brokers to begin with; localhost:9092 if --kafka-config names none either",
         )
-        self.option(
+        self.add_option(
             "--kafka-config",
             env=f"{self.prog.split()[0]}_kafka_config".upper(),  # of a command, too: it is where the recorder's is
             type=client_properties,
@@ -133,7 +135,7 @@ class Flags(argparse.ArgumentParser):
             metavar="FILE",
             help="client.properties for TLS, SASL and what else librdkafka knows, as Kafka's own tools take it",
         )
-        self.option(
+        self.add_option(
             "--log-level",
             env="LOGLEVEL",
             default="info",
@@ -141,7 +143,7 @@ class Flags(argparse.ArgumentParser):
             choices=["debug", "info", "warning", "error"],
             help="the least important lines to log",
         )
-        self.option(
+        self.add_option(
             "--log-format",
             env=f"{self.prog.split()[0]}_log_format".upper(),
             default="text",
@@ -149,18 +151,18 @@ class Flags(argparse.ArgumentParser):
             help="lines for people, or a JSON object each",
         )
 
-    def http_option(self) -> None:
+    def add_http_option(self) -> None:
         """Add the option of the commands that run on and on."""
-        self.option(
+        self.add_option(
             "--http",
-            type=http_address,
+            type=http_endpoint,
             metavar="[HOST:]PORT",
             help="serve /metrics for Prometheus and /healthz there; to this host only if no HOST is given",
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Variable:
+class _EnvironmentValue:
     """An option's default, from the environment, as yet unread."""
 
     name: str
@@ -184,7 +186,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-class _Collect(argparse.Action):
+class _AppendReplacingDefault(argparse.Action):
     """As argparse's `append`, but that the first flag replaces the default instead of adding to it."""
 
     def __call__(
@@ -199,7 +201,7 @@ class _Collect(argparse.Action):
         setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
 
-def _joined(args: Sequence[str]) -> list[str]:
+def _join_negative_values(args: Sequence[str]) -> list[str]:
     joined: list[str] = []
     for arg in args:
         if joined and _NEGATIVE.match(arg) and joined[-1].startswith("--") and "=" not in joined[-1]:
@@ -253,7 +255,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def truth(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Type of a flag: yes or no, as people and containers write it."""
     if text.lower() in ("true", "yes", "on", "1"):
         return True
@@ -273,16 +275,16 @@ def host(text: str) -> str:
     return text.removeprefix("[").removesuffix("]")
 
 
-def listen_on(text: str) -> ListenOn:
+def listen_endpoint(text: str) -> ListenEndpoint:
     """Type of a flag: [HOST:]PORT; every interface if no host is given."""
     where, _, number = text.rpartition(":")
-    return ListenOn(host(where) if where else "", port(number))
+    return ListenEndpoint(host(where) if where else "", port(number))
 
 
-def http_address(text: str) -> ListenOn:
+def http_endpoint(text: str) -> ListenEndpoint:
     """Type of a flag: [HOST:]PORT; this host only if no host is given."""
-    where = listen_on(text)
-    return ListenOn(where.host or "127.0.0.1", where.port)
+    where = listen_endpoint(text)
+    return ListenEndpoint(where.host or "127.0.0.1", where.port)
 
 
 def port(text: str) -> int:

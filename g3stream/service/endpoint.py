@@ -13,7 +13,7 @@ class ListenError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectTo:
+class ClientEndpoint:
     """The sender listens (a G3NetworkSender's usual way); we connect."""
 
     address: str
@@ -24,7 +24,7 @@ class ConnectTo:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenOn:
+class ListenEndpoint:
     """The sender connects out; we listen. An empty host is every interface."""
 
     host: str
@@ -39,27 +39,27 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listen(where: ListenOn) -> socket.socket:
+def listen(endpoint: ListenEndpoint) -> socket.socket:
     """A socket that listens there, and never blocks; on every interface, for IPv6 and IPv4. Raises ListenError."""
     try:
-        listener = _listener(where)
+        listener = _listening_socket(endpoint)
     except OSError as error:
         # Python adds the address to the text.
         why = (error.strerror or str(error)).partition(" (while")[0]
-        raise ListenError(f"can't listen on {where}: {why}") from None
+        raise ListenError(f"can't listen on {endpoint}: {why}") from None
     except (TypeError, UnicodeError):
-        raise ListenError(f"can't listen on {where}: that is no host's name") from None
+        raise ListenError(f"can't listen on {endpoint}: that is no host's name") from None
     listener.setblocking(False)
     return listener
 
 
-def _listener(where: ListenOn) -> socket.socket:
+def _listening_socket(endpoint: ListenEndpoint) -> socket.socket:
     """Raises OSError, and, of a name that is none, TypeError or UnicodeError."""
-    if where.host in ("", "::") and socket.has_dualstack_ipv6():
+    if endpoint.host in ("", "::") and socket.has_dualstack_ipv6():
         try:
-            return socket.create_server(("::", where.port), family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(("::", endpoint.port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError as error:
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # a kernel that has IPv6 switched off
                 raise
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    return socket.create_server((where.host, where.port), family=family)
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    return socket.create_server((endpoint.host, endpoint.port), family=family)

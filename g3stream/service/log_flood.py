@@ -14,125 +14,125 @@ import logging
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-WRITTEN_AT_ONCE = 5
+MAX_WRITTEN = 5
 """So many warnings or errors that are alike are written within FLOOD_SECONDS; the next ones are folded."""
-INFO_WRITTEN_AT_ONCE = 100
+MAX_INFO_WRITTEN = 100
 """The same for INFO lines."""
 FLOOD_SECONDS = 10.0
 """So long folded lines are counted at first before the count is written; and so long without one, a flood is over."""
-MOST_SECONDS = 60.0
+MAX_INTERVAL_SECONDS = 60.0
 """In a long flood the counts come ever more rarely, but no more rarely than this."""
-MOST_KINDS = 256
+MAX_KEYS = 256
 """So many kinds of lines are remembered; the one that came least lately is forgotten, its count written."""
 
-_Kind = tuple[str, int, str, str]
+_Key = tuple[str, int, str, str]
 
 
 @dataclass(slots=True)
-class _Alike:
+class _SimilarLines:
     """Lines of a kind. Times in s."""
 
-    at_once: int
+    max_written: int
     """So many are written within FLOOD_SECONDS."""
     written: deque[float] = field(default_factory=deque)
-    """When the last of those that were written came, at most `at_once`."""
-    last: float = 0.0
-    interval: float = 0.0
+    """When the last of those that were written came, at most `max_written`."""
+    last_s: float = 0.0
+    interval_s: float = 0.0
     """Of the counts; 0: they aren't folded now."""
-    since: float = 0.0
+    since_s: float = 0.0
     """Of these they are counted."""
     count: int = 0
     latest: str = ""
 
     @property
-    def due(self) -> float:
+    def due_s(self) -> float:
         """When to write the count: at the end of the interval, or of the flood."""
-        return min(self.since + self.interval, self.last + FLOOD_SECONDS)
+        return min(self.since_s + self.interval_s, self.last_s + FLOOD_SECONDS)
 
 
-class Folding:
+class LogFloodFilter:
     """Which lines are to be written, and what stands for those that aren't. Times: s, of any clock that only goes on.
 
     Bounded in memory. Not for several threads at once.
     """
 
     def __init__(self) -> None:
-        self._kinds: OrderedDict[_Kind, _Alike] = OrderedDict()  # those of the latest lines last
-        self._forgotten: list[logging.LogRecord] = []
+        self._lines: OrderedDict[_Key, _SimilarLines] = OrderedDict()  # those of the latest lines last
+        self._evicted: list[logging.LogRecord] = []
 
-    def folds(self, record: logging.LogRecord, now: float) -> bool:
+    def suppresses(self, record: logging.LogRecord, now_s: float) -> bool:
         """Whether this line is only counted; if not, it is to be written."""
         if record.levelno < logging.INFO:
             return False
-        kind = _kind(record)
-        alike = self._kinds.get(kind)
-        if alike is None:
-            alike = self._kinds[kind] = _Alike(_written_at_once(record.levelno))
-            if len(self._kinds) > MOST_KINDS:
-                oldest, forgotten = self._kinds.popitem(last=False)
-                self._forgotten += _counted(oldest, forgotten, now)
+        key = _key(record)
+        lines = self._lines.get(key)
+        if lines is None:
+            lines = self._lines[key] = _SimilarLines(_limit_of(record.levelno))
+            if len(self._lines) > MAX_KEYS:
+                oldest, forgotten = self._lines.popitem(last=False)
+                self._evicted += _summary(oldest, forgotten, now_s)
         else:
-            self._kinds.move_to_end(kind)
-        alike.last = now
-        if not alike.interval:
-            if len(alike.written) < alike.at_once or now - alike.written[0] >= FLOOD_SECONDS:
-                if len(alike.written) == alike.at_once:
-                    alike.written.popleft()
-                alike.written.append(now)
+            self._lines.move_to_end(key)
+        lines.last_s = now_s
+        if not lines.interval_s:
+            if len(lines.written) < lines.max_written or now_s - lines.written[0] >= FLOOD_SECONDS:
+                if len(lines.written) == lines.max_written:
+                    lines.written.popleft()
+                lines.written.append(now_s)
                 return False
-            alike.interval, alike.since = FLOOD_SECONDS, now
-        alike.count += 1
+            lines.interval_s, lines.since_s = FLOOD_SECONDS, now_s
+        lines.count += 1
         # Not the record: an exception among its arguments would keep its frames, and so their frames' data.
-        alike.latest = record.getMessage()
+        lines.latest = record.getMessage()
         return True
 
-    def due(self) -> float | None:
-        """When `counts` has something to do; None: not until another line is folded."""
-        if self._forgotten:
+    def next_due(self) -> float | None:
+        """When `due_summaries` has something to do; None: not until another line is folded."""
+        if self._evicted:
             return 0.0
-        return min((alike.due for alike in self._kinds.values() if alike.interval), default=None)
+        return min((lines.due_s for lines in self._lines.values() if lines.interval_s), default=None)
 
-    def counts(self, now: float) -> list[logging.LogRecord]:
+    def due_summaries(self, now_s: float) -> list[logging.LogRecord]:
         """The lines to be written by now for those that were folded."""
-        lines, self._forgotten = self._forgotten, []
-        for kind, alike in list(self._kinds.items()):
-            if not alike.interval or now < alike.due:
+        summaries, self._evicted = self._evicted, []
+        for key, lines in list(self._lines.items()):
+            if not lines.interval_s or now_s < lines.due_s:
                 continue
-            lines += _counted(kind, alike, now)
-            if alike.count <= alike.at_once or now - alike.last >= FLOOD_SECONDS:
-                del self._kinds[kind]  # it is over
+            summaries += _summary(key, lines, now_s)
+            if lines.count <= lines.max_written or now_s - lines.last_s >= FLOOD_SECONDS:
+                del self._lines[key]  # it is over
                 continue
-            alike.interval = min(2 * alike.interval, MOST_SECONDS)
-            alike.since, alike.count = now, 0
-        return lines
+            lines.interval_s = min(2 * lines.interval_s, MAX_INTERVAL_SECONDS)
+            lines.since_s, lines.count = now_s, 0
+        return summaries
 
-    def all_counts(self, now: float) -> list[logging.LogRecord]:
+    def all_summaries(self, now_s: float) -> list[logging.LogRecord]:
         """The lines for all that were folded and not told yet; as at the end."""
-        lines, self._forgotten = self._forgotten, []
-        for kind, alike in self._kinds.items():
-            lines += _counted(kind, alike, now)
-        self._kinds.clear()
-        return lines
+        summaries, self._evicted = self._evicted, []
+        for key, lines in self._lines.items():
+            summaries += _summary(key, lines, now_s)
+        self._lines.clear()
+        return summaries
 
 
-def _written_at_once(level: int) -> int:
-    return WRITTEN_AT_ONCE if level >= logging.WARNING else INFO_WRITTEN_AT_ONCE
+def _limit_of(level: int) -> int:
+    return MAX_WRITTEN if level >= logging.WARNING else MAX_INFO_WRITTEN
 
 
-def _kind(record: logging.LogRecord) -> _Kind:
+def _key(record: logging.LogRecord) -> _Key:
     template = str(record.msg)
     named = template.startswith("%s") and isinstance(record.args, tuple) and record.args
     about = str(named[0])[:200] if named else ""
     return record.name, record.levelno, template, about
 
 
-def _counted(kind: _Kind, alike: _Alike, now: float) -> list[logging.LogRecord]:
+def _summary(key: _Key, lines: _SimilarLines, now_s: float) -> list[logging.LogRecord]:
     """The line that stands for those that were folded, if any were."""
-    if not alike.count:
+    if not lines.count:
         return []
-    logger, level, template, about = kind
-    seconds = max(1, round(now - alike.since))
-    text = f"… {alike.count} more like this in the last {seconds} s: {alike.latest}"
+    logger, level, template, about = key
+    seconds = max(1, round(now_s - lines.since_s))
+    text = f"… {lines.count} more like this in the last {seconds} s: {lines.latest}"
     return [
         logging.makeLogRecord(
             {
@@ -141,7 +141,7 @@ def _counted(kind: _Kind, alike: _Alike, now: float) -> list[logging.LogRecord]:
                 "levelname": logging.getLevelName(level),
                 "msg": text,
                 "stream": about if template.startswith("%s: ") else "",
-                "count": alike.count,
+                "count": lines.count,
             }
         )
     ]

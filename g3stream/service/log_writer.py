@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MOST_BYTES = 1 << 20
-MOST_LINES = 10_000
-MOST_LINE_BYTES = 1 << 16
+MAX_BYTES = 1 << 20
+MAX_LINES = 10_000
+MAX_LINE_BYTES = 1 << 16
 STUCK_SECONDS = 30.0
 """A line that has been waiting for so long is a problem; journald, when it is restarted, needs a few seconds."""
 _RETRY_SECONDS = 1.0
-_STUCK_END_SECONDS = 1.0
-_END_SECONDS = 5.0
+_STUCK_END_TIMEOUT_SECONDS = 1.0
+_END_TIMEOUT_SECONDS = 5.0
 """How long the end of the program waits at most for a reader that is slow, and (above) for one that doesn't read."""
 
 
@@ -37,13 +37,13 @@ class LogStatus:
 class LogWriter:
     """Writes to a descriptor what it is given, in that order, a line at a time. For any thread.
 
-    of_dropped: gives the line that stands for so many that were dropped. A write that fails is tried again each
+    format_dropped: gives the line that stands for so many that were dropped. A write that fails is tried again each
     second.
     """
 
-    def __init__(self, fd: int, of_dropped: Callable[[int], bytes]) -> None:
+    def __init__(self, fd: int, format_dropped: Callable[[int], bytes]) -> None:
         self._fd = fd
-        self._of_dropped = of_dropped
+        self._format_dropped = format_dropped
         # Never held during a write. Reentrant: whatever is deleted while a line is put may print a line, too.
         self._changed = threading.Condition(threading.RLock())
         self._dropped = 0
@@ -63,12 +63,12 @@ class LogWriter:
         """Write a line, which ends with a line end, when its turn comes; none after the end."""
         if self._ended:  # the interpreter may have ended our thread, even while it held the lock
             return
-        if len(line) > MOST_LINE_BYTES:
-            line = line[:MOST_LINE_BYTES] + b" ... (cut)\n"
+        if len(line) > MAX_LINE_BYTES:
+            line = line[:MAX_LINE_BYTES] + b" ... (cut)\n"
         with self._changed:
             self._lines.append(line)
             self._bytes += len(line)
-            while self._bytes > MOST_BYTES or len(self._lines) > MOST_LINES:
+            while self._bytes > MAX_BYTES or len(self._lines) > MAX_LINES:
                 self._bytes -= len(self._lines.popleft())
                 self._dropped_here += 1
                 self._dropped += 1
@@ -87,14 +87,14 @@ class LogWriter:
 
     def end(self) -> bool:
         """Wait until all is written, but for a reader that doesn't read no longer than 1 s. Whether all is."""
-        give_up_at = time.monotonic() + _END_SECONDS
+        give_up_at = time.monotonic() + _END_TIMEOUT_SECONDS
         self._ending.set()
         with self._changed:
             while self._busy or self._lines:
                 written, now = self._written, time.monotonic()
                 if now >= give_up_at:
                     break
-                self._changed.wait(min(_STUCK_END_SECONDS, give_up_at - now))
+                self._changed.wait(min(_STUCK_END_TIMEOUT_SECONDS, give_up_at - now))
                 if self._written == written:
                     break
             self._ended = True
@@ -109,7 +109,7 @@ class LogWriter:
                     self._changed.wait()
                 self._busy = True
                 if self._dropped_here:
-                    line, self._dropped_here = self._of_dropped(self._dropped_here), 0
+                    line, self._dropped_here = self._format_dropped(self._dropped_here), 0
                 else:
                     line = self._lines.popleft()
                     self._bytes -= len(line)

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Any
 
 from g3stream.host.printable import printable, printable_json, printable_lines
-from g3stream.service.log_flood import Folding
+from g3stream.service.log_flood import LogFloodFilter
 from g3stream.service.log_writer import LogWriter
 
 
-class FoldingHandler(logging.Handler):
-    """Writes what `Folding` lets through, and its counts when they are due and when logging ends.
+class FloodFilterHandler(logging.Handler):
+    """Writes what `LogFloodFilter` lets through, and its counts when they are due and when logging ends.
 
     write: is given each line, without its end. end: is called last.
     """
@@ -30,44 +30,44 @@ class FoldingHandler(logging.Handler):
         super().__init__()
         self._write_line = write
         self._end = end
-        self._folding = Folding()
+        self._flood_filter = LogFloodFilter()
         assert self.lock
-        self._folded = threading.Condition(self.lock)
-        self._teller: threading.Thread | None = None
+        self._suppressed = threading.Condition(self.lock)
+        self._summary_thread: threading.Thread | None = None
         self._idle = False
         self._closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """As logging's; it holds our lock."""
         try:
-            if self._closed or not self._folding.folds(record, time.monotonic()):
+            if self._closed or not self._flood_filter.suppresses(record, time.monotonic()):
                 self._write_line(self.format(record))
-            elif self._teller is None:
-                self._teller = threading.Thread(target=self._tell, name="log", daemon=True)
-                self._teller.start()
+            elif self._summary_thread is None:
+                self._summary_thread = threading.Thread(target=self._write_summaries, name="log", daemon=True)
+                self._summary_thread.start()
             elif self._idle:
-                self._folded.notify()
+                self._suppressed.notify()
         except Exception:  # noqa: BLE001 - as logging does with lines that can't be formatted
             self.handleError(record)
 
     def close(self) -> None:
         """As logging's, which calls it when the program ends: nothing stays untold."""
-        with self._folded:
+        with self._suppressed:
             if not self._closed:
                 self._closed = True
-                self._write(self._folding.all_counts(time.monotonic()))
+                self._write(self._flood_filter.all_summaries(time.monotonic()))
         super().close()
         self._end()
 
-    def _tell(self) -> None:
-        with self._folded:
+    def _write_summaries(self) -> None:
+        with self._suppressed:
             while not self._closed:
-                due = self._folding.due()
+                due = self._flood_filter.next_due()
                 self._idle = due is None
                 # What is folded meanwhile is due no sooner than what is folded now.
-                self._folded.wait(None if due is None else max(0.0, due - time.monotonic()))
+                self._suppressed.wait(None if due is None else max(0.0, due - time.monotonic()))
                 if not self._closed:
-                    self._write(self._folding.counts(time.monotonic()))
+                    self._write(self._flood_filter.due_summaries(time.monotonic()))
 
     def _write(self, records: list[logging.LogRecord]) -> None:
         for record in records:
@@ -96,22 +96,22 @@ class JsonLines(_Text):
 
     def format(self, record: logging.LogRecord) -> str:
         """As logging's."""
-        said: dict[str, str | int] = {
+        fields: dict[str, str | int] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         if stream := getattr(record, "stream", _stream(record)):
-            said["stream"] = stream
+            fields["stream"] = stream
         if count := getattr(record, "count", 0):
-            said["count"] = count
+            fields["count"] = count
         if dropped := getattr(record, "dropped", 0):
-            said["dropped"] = dropped
+            fields["dropped"] = dropped
         if record.exc_info:
-            said["exception"] = logging.Formatter.formatException(self, record.exc_info)
+            fields["exception"] = logging.Formatter.formatException(self, record.exc_info)
         # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
-        return printable_json(json.dumps(said, ensure_ascii=False).encode(errors="replace").decode())
+        return printable_json(json.dumps(fields, ensure_ascii=False).encode(errors="replace").decode())
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:
@@ -122,10 +122,10 @@ def log_to_stderr(level: str, form: str = "text") -> None:
         stderr.write(line + "\n")
         stderr.flush()
 
-    _log_with(FoldingHandler(write), level, form)
+    _log_with(FloodFilterHandler(write), level, form)
 
 
-def log_of_service(level: str, form: str = "text") -> LogWriter:
+def service_log(level: str, form: str = "text") -> LogWriter:
     """The same for a service, which waits for nobody; what Python itself prints to stderr goes the same way."""
     encoding = "utf-8" if form == "json" else sys.stderr.encoding
 
@@ -138,20 +138,20 @@ def log_of_service(level: str, form: str = "text") -> LogWriter:
 
     stderr = sys.stderr
     writer = LogWriter(2, lambda count: encoded(handler.format(_dropped(count))))
-    handler = FoldingHandler(lambda line: writer.put(encoded(line)), end)
+    handler = FloodFilterHandler(lambda line: writer.put(encoded(line)), end)
     _log_with(handler, level, form)
-    sys.stderr = _Lines(lambda line: writer.put(encoded(printable(line))))
+    sys.stderr = _LineWriter(lambda line: writer.put(encoded(printable(line))))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
     return writer
 
 
-def output_of_service(fd: int) -> io.TextIOBase:
+def service_output(fd: int) -> io.TextIOBase:
     """A text file on that descriptor for another library's log: it waits for nobody either."""
     text = logging.Formatter()
     writer = LogWriter(fd, lambda count: f"{text.format(_dropped(count))}\n".encode())
     atexit.register(writer.end)
-    return _Lines(lambda line: writer.put(f"{line}\n".encode(errors="backslashreplace")))
+    return _LineWriter(lambda line: writer.put(f"{line}\n".encode(errors="backslashreplace")))
 
 
 def _log_with(handler: logging.Handler, level: str, form: str) -> None:
@@ -159,7 +159,7 @@ def _log_with(handler: logging.Handler, level: str, form: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper())
 
 
-class _Lines(io.TextIOBase):
+class _LineWriter(io.TextIOBase):
     """A text file that gives on whole lines. write_line: is given each, without its end."""
 
     def __init__(self, write_line: Callable[[str], None]) -> None:

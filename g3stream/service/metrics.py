@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from g3stream.service.histogram import BOUNDS, LatencyCounts
+from g3stream.service.histogram import BOUNDS_SECONDS, LatencyCounts
 
 Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
 
 
-class Exposition(Collector):
+class MetricsSnapshot(Collector):
     """A program's metrics at one moment. prefix: of all their names.
 
     The methods add a value each; with the same name and other labels, another of the same metric. Units are
@@ -25,9 +25,9 @@ class Exposition(Collector):
         self._families: dict[str, Metric] = {}
         self._labels: Mapping[str, str] = {}
 
-    def of(self, **labels: str) -> "Exposition":
+    def labelled(self, **labels: str) -> "MetricsSnapshot":
         """The same, but that what is added to it has these labels, besides those that this one gives."""
-        same = Exposition(self._prefix)
+        same = MetricsSnapshot(self._prefix)
         same._families = self._families
         same._labels = {**self._labels, **labels}
         return same
@@ -40,16 +40,16 @@ class Exposition(Collector):
         """What is only counted up; its name gets `_total` at the end."""
         self._family(CounterMetricFamily, name, text).add_metric(list(self._labels.values()), value)
 
-    def latency(self, name: str, text: str, latency: LatencyCounts) -> None:
+    def histogram(self, name: str, text: str, latency: LatencyCounts) -> None:
         """A histogram of times."""
         total, buckets = 0, []
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), latency.counts, strict=True):
+        for bound, count in zip((*map(str, BOUNDS_SECONDS), "+Inf"), latency.counts, strict=True):
             total += count
             buckets.append((bound, total))
         family = self._family(HistogramMetricFamily, name, text)
-        family.add_metric(list(self._labels.values()), buckets, latency.seconds)
+        family.add_metric(list(self._labels.values()), buckets, latency.total_s)
 
-    def disk(self, name: str, what: str, found: os.statvfs_result | None) -> None:
+    def disk_space(self, name: str, what: str, found: os.statvfs_result | None) -> None:
         """How much there is and how much is free in a file system; nothing if that can't be had now."""
         if found is None:
             return
@@ -62,7 +62,7 @@ class Exposition(Collector):
         """As prometheus-client's collectors do."""
         yield from self._families.values()
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """All of it, and what there is to say of this process: its memory, CPU time, file descriptors."""
         registry = CollectorRegistry()
         for each in (self, ProcessCollector(registry=None), PlatformCollector(registry=None)):

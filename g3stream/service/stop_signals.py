@@ -30,8 +30,8 @@ class StopSignals:
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
         self._received = False
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        self._read_fd, self._write_fd = os.pipe()
+        os.set_blocking(self._write_fd, False)
         self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
 
     def on_stop(self, stop: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         self._thread.start()
         # When the pipe is full there are signals in it to be read: one more makes no difference.
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
             signal.signal(number, _do_nothing)
         return self
@@ -56,12 +56,12 @@ class StopSignals:
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
-        os.close(self._writer)
+        os.close(self._write_fd)
         self._thread.join()
-        os.close(self._reader)
+        os.close(self._read_fd)
 
     def _read(self) -> None:
-        while numbers := os.read(self._reader, 4096):
+        while numbers := os.read(self._read_fd, 4096):
             if not any(number in STOP_SIGNALS for number in numbers):
                 continue  # of a handler that somebody else has installed
             with self._lock:

@@ -9,16 +9,16 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from g3stream.contract.topic_settings import Difference, times_replaced
+from g3stream.contract.topic_settings import Difference, timestamps_replaced
 from g3stream.host.activity import Activity
-from g3stream.kafka.availability import Outage
+from g3stream.kafka.availability import ConnectionErrors
 from g3stream.kafka.throttling import Throttling
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.histogram import Latency
-from ingest.publish.in_flight import Flight, of_any_client
+from g3stream.service.histogram import LatencyHistogram
+from ingest.publish.in_flight import InFlightBatches, without_producer_settings
 from ingest.publish.refusal import Refusal
 from ingest.publish.stream_topics import StreamTopics, TopicRefused
-from ingest.spool.batch import Bundle
+from ingest.spool.batch import Batch
 from ingest.spool.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -27,16 +27,16 @@ IN_FLIGHT_BYTES = 4 << 20
 """How much may be on its way to Kafka; the rest waits in the spool, on disk. That is a batch, and the next ones while
 it is acknowledged; of more, the bytes have left the processor's cache when they are sent."""
 
-_REMOVE_BYTES = 8 << 20
-_REMOVE_SECONDS = 0.5
+_ACKNOWLEDGE_BYTES = 8 << 20
+_ACKNOWLEDGE_SECONDS = 0.5
 """What is acknowledged leaves the spool so late, or when that many bytes are: each time costs a write."""
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 """How soon acknowledgements are seen, and with them room in the spool, while nothing else is to be done."""
 _IDLE_SECONDS = 1.0
-_COMPLAIN_SECONDS = 5.0
-_REFUSED_SECONDS = 2.0
+_WARN_SECONDS = 5.0
+_REFUSED_RETRY_SECONDS = 2.0
 """Between two tries while Kafka refuses records, or the topic can't take them."""
-_REJECTED_SECONDS = 60.0
+_MAX_REJECTED_RETRY_SECONDS = 60.0
 """At most, between two tries to publish rejected frames: at each, frames are sent again that Kafka has."""
 _NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
@@ -50,9 +50,9 @@ class Publisher:
     first start, so nothing has been published and nothing waits. Later it waits, and says so, until the topic is
     mended.
 
-    `acknowledged` is the offset, in the stream's topic, of the last record that Kafka has acknowledged. `oldest`: ms,
-    when the first record that waits for Kafka was received, None if none is known to; `latency`: of those that it
-    acknowledged, from their receipt on.
+    `acknowledged_offset` is the offset, in the stream's topic, of the last record that Kafka has acknowledged.
+    `oldest_unacked_ms`: ms, when the first record that waits for Kafka was received, None if none is known to;
+    `latency`: of those that it acknowledged, from their receipt on.
     """
 
     def __init__(
@@ -69,38 +69,43 @@ class Publisher:
         self._spool = spool
         self._in_flight_limit = in_flight_bytes
         self._throttling = Throttling("producer_byte_rate", config)
-        self._config = {**config, "error_cb": self._client_error, "throttle_cb": self._throttling.heard}
-        client = of_any_client(self._config)
+        self._config = {**config, "error_cb": self._on_client_error, "throttle_cb": self._throttling.on_throttle}
+        client = without_producer_settings(self._config)
         self._topics = StreamTopics(stream, client, topic_config, replication_factor, watch)
-        self._is_first_start = spool.prev is None and not spool.bundles
+        self._is_first_start = spool.previous is None and not spool.waiting_batches
         self._servers = config["bootstrap.servers"]
-        self.acknowledged: int | None = None
-        self._outage_now: str | None = None
-        self._times_replaced = False
+        self.acknowledged_offset: int | None = None
+        self._outage_reason: str | None = None
+        self._timestamps_replaced = False
         self._refusals: dict[bool, Refusal] = {}  # of frames, and of rejected ones, as long as it is so
-        self._unfit: dict[bool, str] = {}  # why their topics can't be used, as long as they are asked for
-        self.oldest: int | None = None
-        self.latency = Latency()
+        self._unusable: dict[bool, str] = {}  # why their topics can't be used, as long as they are asked for
+        self.oldest_unacked_ms: int | None = None
+        self.latency = LatencyHistogram()
         self.activity = Activity()
         self._stopping = threading.Event()
-        self._abandon = threading.Event()
-        self._left = threading.Event()  # something for `run` to do
-        self._idle = False  # whether `run` waits long, as it expects no acknowledgement
-        self._turn = threading.Lock()  # of whoever uses what follows
-        self._flight: Flight | None = None
-        self._after = -1  # the key of the last bundle given to it
-        self._removed = 0.0  # when
-        self._rejected_ready = False
-        self._passed_over = False  # rejected frames, as there was no topic for them
-        self._ask_again, self._ask_pause = 0.0, _COMPLAIN_SECONDS
-        self._outage = Outage()
-        self._complained = 0.0
+        self._cancelled = threading.Event()
+        self._wakeup = threading.Event()  # something for `run` to do
+        self._waiting = False  # whether `run` waits long, as it expects no acknowledgement
+        self._publish_lock = threading.Lock()  # of whoever uses what follows
+        self._in_flight: InFlightBatches | None = None
+        self._last_sent_key = -1  # the key of the last bundle given to it
+        self._acknowledged_at = 0.0  # when
+        self._rejected_topic_ready = False
+        self._skipped_rejected = False  # rejected frames, as there was no topic for them
+        self._retry_rejected_at, self._rejected_retry_s = 0.0, _WARN_SECONDS
+        self._connection_errors = ConnectionErrors()
+        self._warned_at = 0.0
 
     @property
-    def trouble(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """Why Kafka takes no records now, or no rejected frames; None if it does. For any thread."""
-        replaced = times_replaced(self._topics.names[False]) if self._times_replaced else None
-        return self._refused(rejected=False) or self._outage_now or replaced or self._refused(rejected=True)
+        replaced = timestamps_replaced(self._topics.names[False]) if self._timestamps_replaced else None
+        return (
+            self._refusal_reason(rejected=False)
+            or self._outage_reason
+            or replaced
+            or self._refusal_reason(rejected=True)
+        )
 
     @property
     def topics(self) -> tuple[Difference, ...]:
@@ -108,31 +113,31 @@ class Publisher:
         return self._topics.differences
 
     def run(self) -> None:
-        """Publish until `stop`; then until the spool is empty, or `abandon`. Raises TopicRefused."""
+        """Publish until `stop`; then until the spool is empty, or `cancel`. Raises TopicRefused."""
         try:
             while not self._done():
-                if self._topic_is_there(rejected=False):
+                if self._ensure_topic(rejected=False):
                     self._is_first_start = False
                     self._publish()
-                elif self.oldest is None and (first := self._spool.read(-1, 1)):
-                    self.oldest = first[0].records[0].time
+                elif self.oldest_unacked_ms is None and (first := self._spool.read(-1, 1)):
+                    self.oldest_unacked_ms = first[0].records[0].time_ms
         finally:
             self._topics.close()
 
-    def hurry(self) -> None:
+    def publish_inline(self) -> None:
         """Publish what was just spooled, in the thread that spooled it: waking another costs more than doing it.
 
         Waits for nothing: what Kafka can't be given at once is left for `run`.
         """
-        if not self._turn.acquire(blocking=False):
-            self._left.set()
+        if not self._publish_lock.acquire(blocking=False):
+            self._wakeup.set()
             return
         try:
-            given = self._flight is not None and self._give(self._flight, from_disk=False)
-            if self._idle or not given:
-                self._left.set()
+            all_sent = self._in_flight is not None and self._send_available(self._in_flight, from_disk=False)
+            if self._waiting or not all_sent:
+                self._wakeup.set()
         finally:
-            self._turn.release()
+            self._publish_lock.release()
 
     @property
     def throttling(self) -> Throttling:
@@ -142,195 +147,202 @@ class Publisher:
     def stop(self) -> None:
         """Nothing more will be spooled: publish what is there and return."""
         self._stopping.set()
-        self._left.set()
+        self._wakeup.set()
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Return now; what Kafka has not acknowledged stays in the spool."""
-        self._abandon.set()
-        self._left.set()
+        self._cancelled.set()
+        self._wakeup.set()
 
     def _done(self) -> bool:
-        return self._abandon.is_set() or (self._stopping.is_set() and not self._spool.bundles)
+        return self._cancelled.is_set() or (self._stopping.is_set() and not self._spool.waiting_batches)
 
     def _publish(self) -> None:
         """With one producer, from the spool's first record on, until done or the producer has failed."""
-        flight = Flight(self._config, self._topics.names, self.latency)
-        with self._turn:
-            self._after, self._passed_over = -1, False
-            self._flight = flight
+        in_flight = InFlightBatches(self._config, self._topics.names, self.latency)
+        with self._publish_lock:
+            self._last_sent_key, self._skipped_rejected = -1, False
+            self._in_flight = in_flight
         try:
-            while not self._done() and not flight.failed:
-                if self._topics.unfit(rejected=False):
+            while not self._done() and not in_flight.failed:
+                if self._topics.unusable_reason(rejected=False):
                     break  # and ask again whether that is so
-                if self._passed_over and self._takes_rejected():
+                if self._skipped_rejected and self._can_send_rejected():
                     break  # and begin again with the spool's first
-                if self._sees_times_replaced(flight):
+                if self._timestamps_newly_replaced(in_flight):
                     break  # and ask why, sooner than the watch does
-                self._left.clear()
-                with self._turn:
-                    given = self._give(flight, from_disk=True)
-                    if not given or self._spool.stopping:
-                        flight.serve(_LOOK_SECONDS)
-                if given and not self._spool.stopping:
+                self._wakeup.clear()
+                with self._publish_lock:
+                    all_sent = self._send_available(in_flight, from_disk=True)
+                    if not all_sent or self._spool.stopping:
+                        in_flight.poll(_POLL_SECONDS)
+                if all_sent and not self._spool.stopping:
                     # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
-                    self._idle = True  # before looking, so that what comes meanwhile ends the wait
-                    self._idle = not self._spool.bundles
-                    self._left.wait(_IDLE_SECONDS if self._idle else _LOOK_SECONDS)
-                    self._idle = False
-                self._see_whether_it_answers(flight)
+                    self._waiting = True  # before looking, so that what comes meanwhile ends the wait
+                    self._waiting = not self._spool.waiting_batches
+                    self._wakeup.wait(_IDLE_SECONDS if self._waiting else _POLL_SECONDS)
+                    self._waiting = False
+                self._check_unresponsive(in_flight)
         finally:
-            with self._turn:
-                self._flight = None
-                flight.serve(0)
-                self._forget(flight)
-                flight.close()
-        if flight.failed:
-            self._note_refusal(Refusal.of(flight.failed, flight.failed_topic))
+            with self._publish_lock:
+                self._in_flight = None
+                in_flight.poll(0)
+                self._acknowledge(in_flight)
+                in_flight.close()
+        if in_flight.failed:
+            self._on_refusal(Refusal.of(in_flight.failed, in_flight.failed_topic))
 
-    def _sees_times_replaced(self, flight: Flight) -> bool:
+    def _timestamps_newly_replaced(self, in_flight: InFlightBatches) -> bool:
         """Whether Kafka has begun to replace the times of receipt. Where its settings can be seen, nothing more is
         published then until that is mended; where ACLs hide them it is said, and goes on: that it is mended shows in
         a record that is published, and nowhere else."""
-        replaced, before = flight.times_replaced, self._times_replaced
+        replaced, before = in_flight.timestamps_replaced, self._timestamps_replaced
         if replaced is None or replaced == before:
             return False
-        self._times_replaced = replaced
+        self._timestamps_replaced = replaced
         if replaced:
-            log.error("%s: %s", self._stream, times_replaced(self._topics.names[False]))
+            log.error("%s: %s", self._stream, timestamps_replaced(self._topics.names[False]))
         return replaced
 
-    def _note_refusal(self, refusal: Refusal) -> None:
+    def _on_refusal(self, refusal: Refusal) -> None:
         """Kafka takes a record no more, which stays in the spool: say so, and wait a while. Rejected frames wait for
         themselves, the others go on."""
         rejected = refusal.topic == self._topics.names[True]
         self._refusals[rejected] = refusal
         if rejected:
-            self._rejected_ready = False
-            self._ask_again = time.monotonic() + self._ask_pause
-            self._ask_pause = min(2 * self._ask_pause, _REJECTED_SECONDS)
+            self._rejected_topic_ready = False
+            self._retry_rejected_at = time.monotonic() + self._rejected_retry_s
+            self._rejected_retry_s = min(2 * self._rejected_retry_s, _MAX_REJECTED_RETRY_SECONDS)
             with suppress(KafkaException):  # it is only to know why
                 self._topics.ensure(rejected=True)
-            self._say(str(self._refused(rejected=True)), again=self._topics.names[True])
-        elif self._topic_is_there(rejected=False):
-            self._say(str(self._refused(rejected=False)))
-            self._abandon.wait(_REFUSED_SECONDS)
+            self._warn(str(self._refusal_reason(rejected=True)), retrying=self._topics.names[True])
+        elif self._ensure_topic(rejected=False):
+            self._warn(str(self._refusal_reason(rejected=False)))
+            self._cancelled.wait(_REFUSED_RETRY_SECONDS)
 
-    def _refused(self, *, rejected: bool) -> str | None:
+    def _refusal_reason(self, *, rejected: bool) -> str | None:
         """Why one of the topics takes no records, in words; None if it does."""
         which = "rejected frames" if rejected else "records"
-        if unfit := self._unfit.get(rejected):
-            return f"{which} can't be published: {unfit}"
+        if unusable := self._unusable.get(rejected):
+            return f"{which} can't be published: {unusable}"
         if refusal := self._refusals.get(rejected):
             topic = refusal.topic or self._topics.names[rejected]
-            why = refusal.explained(topic, self._topics.found(rejected=rejected))
+            why = refusal.explain(topic, self._topics.found(rejected=rejected))
             return f"Kafka refuses {which} in {topic}: {why}"
         return None
 
-    def _give(self, flight: Flight, *, from_disk: bool) -> bool:
+    def _send_available(self, in_flight: InFlightBatches, *, from_disk: bool) -> bool:
         """Give the producer what is in the spool, as far as there is room; gives whether that was all of it.
 
         from_disk: else only what is still in memory. With the turn.
         """
-        flight.serve(0)
-        given = False
-        while not given and not flight.failed and flight.bytes < self._in_flight_limit:
-            with self.activity.of("a read of the spool"):
-                bundles = self._spool.read(self._after, self._in_flight_limit // 4, from_disk=from_disk)
-            for bundle in bundles:
-                if not self._send(flight, bundle, may_ask=from_disk):
+        in_flight.poll(0)
+        all_sent = False
+        while not all_sent and not in_flight.failed and in_flight.bytes < self._in_flight_limit:
+            with self.activity.track("a read of the spool"):
+                batches = self._spool.read(self._last_sent_key, self._in_flight_limit // 4, from_disk=from_disk)
+            for batch in batches:
+                if not self._send_batch(in_flight, batch, may_create_topic=from_disk):
                     return False
-            given = not bundles and not self._spool.has_more(self._after)
-            if not bundles:
+            all_sent = not batches and not self._spool.has_more(self._last_sent_key)
+            if not batches:
                 break
-        self._note(flight)
-        return given
+        self._update_progress(in_flight)
+        return all_sent
 
-    def _send(self, flight: Flight, bundle: Bundle, *, may_ask: bool) -> bool:
+    def _send_batch(self, in_flight: InFlightBatches, batch: Batch, *, may_create_topic: bool) -> bool:
         """Whether it was given to the producer: not if Kafka must be asked first, and mustn't be now."""
-        rejected = any(record.rejected for record in bundle.records)
-        if rejected and not (self._rejected_ready or may_ask):
+        rejected = any(record.rejected for record in batch.records)
+        if rejected and not (self._rejected_topic_ready or may_create_topic):
             return False
-        takes_rejected = not rejected or self._takes_rejected()
-        self._passed_over = self._passed_over or not takes_rejected
-        flight.send(bundle, takes_rejected)
-        self._after = bundle.key
+        can_send_rejected = not rejected or self._can_send_rejected()
+        self._skipped_rejected = self._skipped_rejected or not can_send_rejected
+        in_flight.send(batch, can_send_rejected)
+        self._last_sent_key = batch.key
         return True
 
-    def _note(self, flight: Flight) -> None:
+    def _update_progress(self, in_flight: InFlightBatches) -> None:
         """What the producer has come to; what is acknowledged leaves the spool, many at a time."""
-        self.oldest = flight.oldest
-        offset = flight.offsets.get(False)
-        if offset is not None and offset != self.acknowledged:
-            self.acknowledged = offset
-            self._outage_now = None
-        for rejected in flight.offsets if self._refusals else ():
+        self.oldest_unacked_ms = in_flight.oldest_unacked_ms
+        offset = in_flight.acknowledged_offsets.get(False)
+        if offset is not None and offset != self.acknowledged_offset:
+            self.acknowledged_offset = offset
+            self._outage_reason = None
+        for rejected in in_flight.acknowledged_offsets if self._refusals else ():
             self._refusals.pop(rejected, None)
             if rejected:
-                self._ask_pause = _COMPLAIN_SECONDS
-        due = time.monotonic() >= self._removed + _REMOVE_SECONDS or self._spool.stopping
-        if flight.acknowledged_bytes >= _REMOVE_BYTES or (flight.acknowledged_bytes and due):
-            self._forget(flight)
+                self._rejected_retry_s = _WARN_SECONDS
+        due = time.monotonic() >= self._acknowledged_at + _ACKNOWLEDGE_SECONDS or self._spool.stopping
+        if in_flight.acknowledged_bytes >= _ACKNOWLEDGE_BYTES or (in_flight.acknowledged_bytes and due):
+            self._acknowledge(in_flight)
 
-    def _forget(self, flight: Flight) -> None:
-        self._removed = time.monotonic()
-        if keys := flight.take_acknowledged():
-            with self.activity.of("removing from the spool what Kafka has"):
-                self._spool.remove(keys)
+    def _acknowledge(self, in_flight: InFlightBatches) -> None:
+        self._acknowledged_at = time.monotonic()
+        if keys := in_flight.pop_acknowledged():
+            with self.activity.track("removing from the spool what Kafka has"):
+                self._spool.acknowledge(keys)
 
-    def _see_whether_it_answers(self, flight: Flight) -> None:
-        if flight.bytes and time.monotonic() - max(flight.answered, self._throttling.until) > _COMPLAIN_SECONDS:
-            self._outage_now = f"Kafka at {self._servers} does not acknowledge ({self._outage.why(_NO_ANSWER)})"
-            self._say(self._outage_now)
+    def _check_unresponsive(self, in_flight: InFlightBatches) -> None:
+        if (
+            in_flight.bytes
+            and time.monotonic() - max(in_flight.last_answer_at, self._throttling.until) > _WARN_SECONDS
+        ):
+            self._outage_reason = (
+                f"Kafka at {self._servers} does not acknowledge ({self._connection_errors.describe(_NO_ANSWER)})"
+            )
+            self._warn(self._outage_reason)
 
-    def _takes_rejected(self) -> bool:
+    def _can_send_rejected(self) -> bool:
         """Whether there is a topic for rejected frames. While not, they stay in the spool, and hold up no others."""
         now = time.monotonic()
-        if not self._rejected_ready and now >= self._ask_again:
-            self._rejected_ready = self._topic_is_there(rejected=True)
-            self._ask_again = max(self._ask_again, now + _COMPLAIN_SECONDS)
-        return self._rejected_ready
+        if not self._rejected_topic_ready and now >= self._retry_rejected_at:
+            self._rejected_topic_ready = self._ensure_topic(rejected=True)
+            self._retry_rejected_at = max(self._retry_rejected_at, now + _WARN_SECONDS)
+        return self._rejected_topic_ready
 
-    def _topic_is_there(self, rejected: bool) -> bool:
+    def _ensure_topic(self, rejected: bool) -> bool:
         """Whether the topic exists, created if need be, and takes records; False also if Kafka can't be asked now.
         Raises TopicRefused, if this is the first start."""
         topic = self._topics.names[rejected]
         try:
             self._topics.ensure(rejected=rejected)
         except KafkaException as error:
-            self._outage_now = f"Kafka at {self._servers} can't be used yet ({self._outage.why(error.args[0])})"
-            self._say(self._outage_now, again=topic)
+            self._outage_reason = (
+                f"Kafka at {self._servers} can't be used yet ({self._connection_errors.describe(error.args[0])})"
+            )
+            self._warn(self._outage_reason, retrying=topic)
             if not rejected:
-                self._abandon.wait(0.5)
+                self._cancelled.wait(0.5)
             return False
         if not rejected:
-            self._outage_now = None
-        if unfit := self._topics.unfit(rejected=rejected):
+            self._outage_reason = None
+        if unusable := self._topics.unusable_reason(rejected=rejected):
             if self._is_first_start and not rejected:
-                raise TopicRefused(unfit)
-            self._unfit[rejected] = unfit
+                raise TopicRefused(unusable)
+            self._unusable[rejected] = unusable
             # What one flipped bit on the wire calls for must not hold up a stream.
-            self._say(str(self._refused(rejected=rejected)), again=topic)
+            self._warn(str(self._refusal_reason(rejected=rejected)), retrying=topic)
             if not rejected:
-                self._abandon.wait(_REFUSED_SECONDS)
+                self._cancelled.wait(_REFUSED_RETRY_SECONDS)
             return False
-        if self._unfit.pop(rejected, None):
+        if self._unusable.pop(rejected, None):
             log.info("%s: the topic %s can be published to again", self._stream, topic)
         return True
 
-    def _client_error(self, error: KafkaError) -> None:
-        self._outage.heard(error)
-        if error.fatal() and self._flight:
-            self._flight.failed = self._flight.failed or error
+    def _on_client_error(self, error: KafkaError) -> None:
+        self._connection_errors.record(error)
+        if error.fatal() and self._in_flight:
+            self._in_flight.failed = self._in_flight.failed or error
 
-    def _say(self, what: str, again: str = "") -> None:
+    def _warn(self, message: str, retrying: str = "") -> None:
         now = time.monotonic()
-        if now - self._complained < _COMPLAIN_SECONDS:
+        if now - self._warned_at < _WARN_SECONDS:
             return
-        self._complained = now
+        self._warned_at = now
         log.warning(  # not with the stream's name first: of many streams in a process that say so, most are folded
             "%s; %.1f MB wait in the spool; still trying for %s",
-            what,
-            self._spool.bytes / 1e6,
-            again or self._stream,
+            message,
+            self._spool.waiting_bytes / 1e6,
+            retrying or self._stream,
             extra={"stream": self._stream},
         )

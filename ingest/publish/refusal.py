@@ -40,14 +40,14 @@ class Refusal:
         match = _GAPLESS.search(error.str())
         return cls(match[1], match[2]) if match else cls(topic, error.str())
 
-    def explained(self, topic: str, found: Iterable[Difference]) -> str:
+    def explain(self, topic: str, found: Iterable[Difference]) -> str:
         """With the command that mends it, if what was found of the topic tells the cause, or ACLs are."""
-        causes = [str(difference) for difference in found if self._may_be(difference)]
+        causes = [str(difference) for difference in found if self._may_be_cause(difference)]
         if any(refused in self.why for refused in _FORBIDDEN):
             causes.append(str(topic_right(Operation.WRITE, topic)))
         return "; ".join([self.why, *causes])
 
-    def _may_be(self, cause: Difference) -> bool:
+    def _may_be_cause(self, cause: Difference) -> bool:
         return cause.severity is Severity.REFUSE or any(
             cause.setting.startswith(setting) for setting in _SETTINGS.get(self.why, ())
         )

@@ -6,13 +6,13 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from g3stream.contract.topic_settings import Difference, Severity, frames_wanted, rejected_wanted
+from g3stream.contract.topic_settings import Difference, Severity, expected_frames_topic, expected_rejected_topic
 from g3stream.kafka.topic_admin import TopicAdmin
 from g3stream.kafka.topic_watch import TopicWatch
 
 log = logging.getLogger(__name__)
 
-_NOT_CREATED = (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
+_NOT_CREATABLE = (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
 
 
 class TopicRefused(Exception):
@@ -22,47 +22,47 @@ class TopicRefused(Exception):
 class StreamTopics:
     """For frames, and (by True) for those that are rejected.
 
-    config: librdkafka settings, of any client. asked, replication_factor: what an operator asked for; None for the
-    broker's default. watch: checks them from then on.
+    config: librdkafka settings, of any client. requested, replication_factor: what an operator asked for; None for
+    the broker's default. watch: checks them from then on.
     """
 
     def __init__(
         self,
         stream: str,
         config: Mapping[str, Any],
-        asked: Mapping[str, str],
+        requested: Mapping[str, str],
         replication_factor: int | None,
         watch: TopicWatch,
     ) -> None:
         self._stream = stream
         self._config = config
         self._watch = watch
-        self._wanted = {
-            False: frames_wanted(stream, asked, replication_factor),
-            True: rejected_wanted(stream, asked, replication_factor),
+        self._expected = {
+            False: expected_frames_topic(stream, requested, replication_factor),
+            True: expected_rejected_topic(stream, requested, replication_factor),
         }
-        self.names: Mapping[bool, str] = {rejected: wanted.name for rejected, wanted in self._wanted.items()}
+        self.names: Mapping[bool, str] = {rejected: expected.name for rejected, expected in self._expected.items()}
         self._not_created: dict[bool, str] = {}
-        watch.add(self._wanted[True])  # created with the first frame that is rejected, which may have been long ago
+        watch.add(self._expected[True])  # created with the first frame that is rejected, which may have been long ago
 
     def ensure(self, *, rejected: bool) -> None:
         """Create the topic if it is missing, and check it. Takes seconds if Kafka doesn't answer, and raises
         KafkaException then."""
-        wanted = self._wanted[rejected]
+        expected = self._expected[rejected]
         try:
-            created, found = TopicAdmin(self._config).ensure(wanted)
+            created, found = TopicAdmin(self._config).ensure(expected)
         except KafkaException as error:
             reason = error.args[0]
-            if reason.code() not in _NOT_CREATED:
+            if reason.code() not in _NOT_CREATABLE:
                 raise
-            self._not_created[rejected] = f"Kafka won't create the topic {wanted.name}: {reason.str()}"
+            self._not_created[rejected] = f"Kafka won't create the topic {expected.name}: {reason.str()}"
             return
         self._not_created.pop(rejected, None)
         if created:
-            log.info("%s: created the topic %s", self._stream, wanted.name)
-        self._watch.note(wanted, found)
+            log.info("%s: created the topic %s", self._stream, expected.name)
+        self._watch.update(expected, found)
 
-    def unfit(self, *, rejected: bool) -> str | None:
+    def unusable_reason(self, *, rejected: bool) -> str | None:
         """Why records can't be published to the topic, as far as is known; None if they can. Asks nobody."""
         if not_created := self._not_created.get(rejected):
             return not_created

@@ -12,43 +12,43 @@ from dataclasses import dataclass
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
-from g3stream.frames.decoder import Splitter
-from g3stream.frames.layout import WireError
-from g3stream.service.endpoint import ConnectTo, ListenOn, host_and_port, listen
+from g3stream.frames.decoder import FrameDecoder
+from g3stream.frames.layout import FrameFormatError
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, host_and_port, listen
 
 log = logging.getLogger(__name__)
 
-QUIET_SECONDS = 1.0
-"""How often a connection without data frames says so in the log of records (design: `quiet`)."""
+HEARTBEAT_SECONDS = 1.0
+"""How often a connection without data frames says so in the log of records (kind `quiet`)."""
 
-_LEAST_SECONDS_BETWEEN_ATTEMPTS = 1.0
-_MOST_SECONDS_BETWEEN_ATTEMPTS = 5.0
+_MIN_SECONDS_BETWEEN_ATTEMPTS = 1.0
+_MAX_SECONDS_BETWEEN_ATTEMPTS = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class ConnectionListener:
     """Whom a connection tells what happens, in its own thread. Each may wait, and so hold up the reading.
 
-    connected: the peer. frames: all that one read brought, the large ones lent (g3stream/frames/decoder.py: Splitter)
-    until it returns; gives whether there was a data frame among them.
-    quiet: another second without. lost: why.
+    connected: the peer. frames: all that one read brought, the large ones lent (g3stream/frames/decoder.py:
+    FrameDecoder) until it returns; gives whether there was a data frame among them. idle: another second without.
+    disconnected: why.
     """
 
     connected: Callable[[str], None]
     frames: Callable[[list[bytes | memoryview]], bool]
-    quiet: Callable[[], None]
-    lost: Callable[[str], None]
+    idle: Callable[[], None]
+    disconnected: Callable[[str], None]
 
 
-class Stopping(Exception):
+class StopRequested(Exception):
     """`stop` was called."""
 
 
 class Connection:
     """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
 
-    stream: its name, for the log. timeout: seconds without a byte after which the connection is closed.
+    stream: its name, for the log. timeout_s: seconds without a byte after which the connection is closed.
     max_frame_bytes: the largest frame. clock: in s. wait: for an event, at most so many s; whether it is set.
     Raises ListenError at once.
     """
@@ -56,98 +56,98 @@ class Connection:
     def __init__(
         self,
         stream: str,
-        where: ConnectTo | ListenOn,
-        timeout: float,
+        endpoint: ClientEndpoint | ListenEndpoint,
+        timeout_s: float,
         max_frame_bytes: int,
-        events: Events,
+        connection_listener: ConnectionListener,
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        self._listener = listen(where) if isinstance(where, ListenOn) else None
+        self._listening_socket = listen(endpoint) if isinstance(endpoint, ListenEndpoint) else None
         self._stream = stream
-        self._where = where
-        self._timeout = timeout
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
         self._max_frame_bytes = max_frame_bytes
-        self._events = events
+        self._connection_listener = connection_listener
         self._clock = clock
         self._wait = wait
         self._stopping = threading.Event()
-        self._wake, self._wake_up = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._attempted = -_LEAST_SECONDS_BETWEEN_ATTEMPTS
+        self._wakeup_read_fd, self._wakeup_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._last_attempt_at = -_MIN_SECONDS_BETWEEN_ATTEMPTS
 
     def run(self) -> None:
         """Connect, read, and again."""
         try:
             for client in self._clients():
                 with client:
-                    self._events.connected(_peer(client))
+                    self._connection_listener.connected(_peer(client))
                     try:
                         why = self._read(client)
-                    except Stopping:
-                        self._events.lost("ingest stopped")
+                    except StopRequested:
+                        self._connection_listener.disconnected("ingest stopped")
                         return
-                    self._events.lost(why)
-        except Stopping:
+                    self._connection_listener.disconnected(why)
+        except StopRequested:
             return
         finally:
-            if self._listener:
-                self._listener.close()
+            if self._listening_socket:
+                self._listening_socket.close()
 
     def stop(self) -> None:
         """Stop reading and let `run` return; for any thread, but for no signal handler: it takes a lock."""
         self._stopping.set()
-        os.write(self._wake_up, b"!")
+        os.write(self._wakeup_write_fd, b"!")
 
     def close(self) -> None:
         """Free what it holds, after `run` has returned."""
-        os.close(self._wake)
-        os.close(self._wake_up)
+        os.close(self._wakeup_read_fd)
+        os.close(self._wakeup_write_fd)
 
     def _clients(self) -> Iterator[socket.socket]:
-        if self._listener:
-            log.info("%s: waiting for the sender on %s", self._stream, self._where)
+        if self._listening_socket:
+            log.info("%s: waiting for the sender on %s", self._stream, self._endpoint)
         while True:
-            yield self._accept() if self._listener else self._connect_patiently()
+            yield self._accept() if self._listening_socket else self._connect_with_retries()
 
     def _accept(self) -> socket.socket:
-        assert self._listener
+        assert self._listening_socket
         self._pause_between_attempts()
-        coming = self._poll_for(self._listener, select.POLLIN)
+        readable = self._make_poll(self._listening_socket, select.POLLIN)
         while True:
-            self._await(coming, self._listener, None)
+            self._wait_readable(readable, self._listening_socket, None)
             try:
-                client, _ = self._listener.accept()
+                client, _ = self._listening_socket.accept()
             except OSError:  # it has gone again
                 continue
-            self._attempted = self._clock()
+            self._last_attempt_at = self._clock()
             client.setblocking(False)
             return client
 
-    def _connect_patiently(self) -> socket.socket:
+    def _connect_with_retries(self) -> socket.socket:
         retrying = Retrying(
             retry=retry_if_exception_type(OSError),
             wait=wait_exponential_jitter(
-                initial=_LEAST_SECONDS_BETWEEN_ATTEMPTS, max=_MOST_SECONDS_BETWEEN_ATTEMPTS, jitter=0.5
+                initial=_MIN_SECONDS_BETWEEN_ATTEMPTS, max=_MAX_SECONDS_BETWEEN_ATTEMPTS, jitter=0.5
             ),
             sleep=self._pause,
-            before_sleep=self._say_unreachable,
+            before_sleep=self._log_unreachable,
         )
         return retrying(self._connect)
 
     def _connect(self) -> socket.socket:
         self._pause_between_attempts()
-        self._attempted = self._clock()
-        assert isinstance(self._where, ConnectTo)
+        self._last_attempt_at = self._clock()
+        assert isinstance(self._endpoint, ClientEndpoint)
         error: OSError = ConnectionError("it has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._where.address, self._where.port, type=socket.SOCK_STREAM
+            self._endpoint.address, self._endpoint.port, type=socket.SOCK_STREAM
         ):
             client = socket.socket(family, kind, protocol)
             try:
                 client.setblocking(False)
                 client.connect_ex(address)
-                if not self._await(self._poll_for(client, select.POLLOUT), client, self._timeout):
+                if not self._wait_readable(self._make_poll(client, select.POLLOUT), client, self._timeout_s):
                     raise TimeoutError("no answer")
                 if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(code, os.strerror(code))
@@ -164,91 +164,99 @@ class Connection:
                 return client
         raise error
 
-    def _say_unreachable(self, state: RetryCallState) -> None:
+    def _log_unreachable(self, state: RetryCallState) -> None:
         attempt = state.attempt_number
         if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
             assert state.outcome
             error = state.outcome.exception()
             reason = error.strerror or error if isinstance(error, OSError) else error
             log.warning(
-                "%s: no connection to %s (%s), attempt %d; still trying", self._stream, self._where, reason, attempt
+                "%s: no connection to %s (%s), attempt %d; still trying",
+                self._stream,
+                self._endpoint,
+                reason,
+                attempt,
             )
 
     def _read(self, client: socket.socket) -> str:
         """Read until the connection is lost; gives why. Raises Stopping."""
-        splitter = Splitter(self._max_frame_bytes)
-        more = self._poll_for(client, select.POLLIN)
+        decoder = FrameDecoder(self._max_frame_bytes)
+        readable = self._make_poll(client, select.POLLIN)
         now = self._clock()
-        heard, quiet_at = now, now + QUIET_SECONDS
+        last_received_at, heartbeat_at = now, now + HEARTBEAT_SECONDS
         while True:
             now = self._clock()
-            if now >= quiet_at:
-                self._events.quiet()
-                splitter.rest()
-                quiet_at = max(quiet_at + QUIET_SECONDS, now)
-            if now >= heard + self._timeout:
-                return f"nothing came for {self._timeout:g} s{_cut(splitter)}"
-            if not self._await(more, client, min(quiet_at, heard + self._timeout) - now):
+            if now >= heartbeat_at:
+                self._connection_listener.idle()
+                decoder.release_buffers()
+                heartbeat_at = max(heartbeat_at + HEARTBEAT_SECONDS, now)
+            if now >= last_received_at + self._timeout_s:
+                return f"nothing came for {self._timeout_s:g} s{_describe_unfinished(decoder)}"
+            if not self._wait_readable(readable, client, min(heartbeat_at, last_received_at + self._timeout_s) - now):
                 continue
-            ended = _fill(splitter, client)
-            frames, garbage = _whole_frames(splitter)
-            if frames and self._events.frames(frames):
-                quiet_at = self._clock() + QUIET_SECONDS
-            heard = self._clock()  # not before: what waits to be read while the spool is full has come, too
+            ended = _receive(decoder, client)
+            frames, garbage = _decode_received(decoder)
+            if frames and self._connection_listener.frames(frames):
+                heartbeat_at = self._clock() + HEARTBEAT_SECONDS
+            last_received_at = (
+                self._clock()
+            )  # not before: what waits to be read while the spool is full has come, too
             if garbage:
                 return garbage
             if ended:
-                return f"{ended}{_cut(splitter)}"
+                return f"{ended}{_describe_unfinished(decoder)}"
 
-    def _poll_for(self, what: socket.socket, event: int) -> select.poll:
-        """What `_await` is to wait for."""
+    def _make_poll(self, what: socket.socket, event: int) -> select.poll:
+        """What `_wait_readable` is to wait for."""
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._wakeup_read_fd, select.POLLIN)
         poll.register(what, event)
-        if self._listener and what is not self._listener:
-            poll.register(self._listener, select.POLLIN)
+        if self._listening_socket and what is not self._listening_socket:
+            poll.register(self._listening_socket, select.POLLIN)
         return poll
 
-    def _await(self, poll: select.poll, what: socket.socket, seconds: float | None) -> bool:
+    def _wait_readable(self, poll: select.poll, what: socket.socket, seconds: float | None) -> bool:
         """Whether that happens within the time; refuses second clients meanwhile. Raises Stopping."""
         happened = False
         for fd, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
-            if fd == self._wake:
-                raise Stopping
+            if fd == self._wakeup_read_fd:
+                raise StopRequested
             if fd == what.fileno():
                 happened = True
             else:
-                self._refuse()
+                self._refuse_second_client()
         return happened
 
-    def _refuse(self) -> None:
-        assert self._listener
+    def _refuse_second_client(self) -> None:
+        assert self._listening_socket
         try:
-            second, _ = self._listener.accept()
+            second, _ = self._listening_socket.accept()
         except OSError:
             return
         with second:
             peer = _peer(second)
-            log.warning("%s: refused a second client, %s, on %s: one is connected", self._stream, peer, self._where)
+            log.warning(
+                "%s: refused a second client, %s, on %s: one is connected", self._stream, peer, self._endpoint
+            )
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _pause_between_attempts(self) -> None:
         """A peer that closes, or sends garbage, at once must not fill the log and the topic with that."""
-        self._pause(self._attempted + _LEAST_SECONDS_BETWEEN_ATTEMPTS - self._clock())
+        self._pause(self._last_attempt_at + _MIN_SECONDS_BETWEEN_ATTEMPTS - self._clock())
 
     def _pause(self, seconds: float) -> None:
         if self._wait(self._stopping, max(0.0, seconds)):
-            raise Stopping
+            raise StopRequested
 
 
-def _fill(splitter: Splitter, client: socket.socket) -> str | None:
+def _receive(decoder: FrameDecoder, client: socket.socket) -> str | None:
     """Put in all that has come, as far as there is space: the more at once, the less each frame costs.
 
     Gives why nothing more will come, if so.
     """
     count = 0
     try:
-        with splitter.space() as space:
+        with decoder.writable_buffer() as space:
             while count < len(space):
                 if not (got := client.recv_into(space[count:])):
                     return "the sender closed it"
@@ -258,17 +266,17 @@ def _fill(splitter: Splitter, client: socket.socket) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     finally:
-        splitter.filled(count)
+        decoder.advance(count)
     return None
 
 
-def _whole_frames(splitter: Splitter) -> tuple[list[bytes | memoryview], str | None]:
+def _decode_received(decoder: FrameDecoder) -> tuple[list[bytes | memoryview], str | None]:
     """The frames that are whole; and why the connection must go, if the bytes after them make no sense."""
     frames: list[bytes | memoryview] = []
     try:
-        for frame in splitter.frames():
+        for frame in decoder.frames():
             frames.append(frame)  # one by one: those before the garbage are good
-    except WireError as error:
+    except FrameFormatError as error:
         return frames, f"garbage instead of a frame: {error}"
     return frames, None
 
@@ -281,5 +289,7 @@ def _peer(client: socket.socket) -> str:
     return host_and_port(host.removeprefix("::ffff:"), port)  # as IPv6 sockets have IPv4 addresses
 
 
-def _cut(splitter: Splitter) -> str:
-    return f", in the middle of a frame ({splitter.pending} bytes of it dropped)" if splitter.pending else ""
+def _describe_unfinished(decoder: FrameDecoder) -> str:
+    return (
+        f", in the middle of a frame ({decoder.pending_bytes} bytes of it dropped)" if decoder.pending_bytes else ""
+    )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import stream_name
-from g3stream.frames.checksum import checked
+from g3stream.frames.checksum import verify_checksum_and_read
 from g3stream.frames.layout import frame_type
 from g3stream.frames.scalars import integer, string
 
@@ -28,7 +28,7 @@ class RejectedFrame(ValueError):
     """A frame that can't be trusted; the message says why."""
 
 
-class Said(NamedTuple):
+class FrameInfo(NamedTuple):
     """What a frame says. kind: None for ALIVE and CLEANSE, which go no further.
 
     type: G3 frame type code. id: its sostream_id if that is a valid stream name. session, num: its session_id
@@ -55,26 +55,26 @@ _FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_
 _WANTED = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
 
 
-def read_frame(data: bytes | memoryview) -> Said:
+def read_frame_info(data: bytes | memoryview) -> FrameInfo:
     """Read a whole frame. Raises RejectedFrame if its CRC is wrong, or what it says makes no sense."""
-    said = checked(data, _WANTED)
-    if said is None:
+    blobs = verify_checksum_and_read(data, _WANTED)
+    if blobs is None:
         raise RejectedFrame("its CRC is wrong")
     kind: Kind | None = Kind.FRAME
-    if _FLOW in said:
-        kind = _flow(integer(said[_FLOW]))
+    if _FLOW in blobs:
+        kind = _kind_of_flow_control(integer(blobs[_FLOW]))
     stream_id, bad_id = None, False
-    if _ID in said:
+    if _ID in blobs:
         try:
-            stream_id = stream_name(string(said[_ID]))
+            stream_id = stream_name(string(blobs[_ID]))
         except ContractError:
             bad_id = True
-    session = integer(said[_SESSION]) if _SESSION in said else None
-    num = integer(said[_NUM]) if _NUM in said else None
-    return Said(kind, frame_type(data), stream_id, session, num, bad_id)
+    session = integer(blobs[_SESSION]) if _SESSION in blobs else None
+    num = integer(blobs[_NUM]) if _NUM in blobs else None
+    return FrameInfo(kind, frame_type(data), stream_id, session, num, bad_id)
 
 
-def _flow(value: int | None) -> Kind | None:
+def _kind_of_flow_control(value: int | None) -> Kind | None:
     if value is None:
         raise RejectedFrame("its sostream_flowcontrol is no integer")
     try:

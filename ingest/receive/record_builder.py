@@ -5,21 +5,21 @@ Pure: no I/O, no clock. Every record that ingest ever publishes is made here, an
 
 from typing import NamedTuple
 
-from g3stream.contract.headers import Kind, Label
-from ingest.receive.frame_info import RejectedFrame, Said, read_frame
+from g3stream.contract.headers import Kind, RecordHeaders
+from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
 
 
-class Entry(NamedTuple):
-    """A record to be published. time: ms since the epoch, UTC. value: a large frame's is lent
+class PendingRecord(NamedTuple):
+    """A record to be published. time_ms: ms since the epoch, UTC. value: a large frame's is lent
     (g3stream/frames/decoder.py: Splitter). rejected: it goes to the topic of rejected frames."""
 
-    label: Label
-    time: int
+    headers: RecordHeaders
+    time_ms: int
     value: bytes | memoryview = b""
     rejected: bool = False
 
 
-class Reception:
+class RecordBuilder:
     """Makes one epoch's records.
 
     epoch: new at every start of ingest (g3stream/contract/producer_epoch.py). prev: the epoch before and the last seq
@@ -34,40 +34,42 @@ class Reception:
         self._rejected_seq = 0
         self.bad_ids = 0
 
-    def started(self, now: int) -> Entry:
+    def started(self, now_ms: int) -> PendingRecord:
         """The epoch's first record: whatever was received before has ended."""
-        label = Label(Kind.LOST, self._epoch, 0, why="ingest started", prev=self._prev, unclean=self._unclean)
+        headers = RecordHeaders(
+            Kind.LOST, self._epoch, 0, why="ingest started", prev=self._prev, unclean=self._unclean
+        )
         self._seq = 1
-        return Entry(label, now)
+        return PendingRecord(headers, now_ms)
 
-    def connected(self, now: int, peer: str) -> Entry:
+    def connected(self, now_ms: int, peer: str) -> PendingRecord:
         """A connection was made."""
-        return self._fact(Kind.CONNECTED, now, peer)
+        return self._connection_record(Kind.CONNECTED, now_ms, peer)
 
-    def lost(self, now: int, why: str) -> Entry:
+    def disconnected(self, now_ms: int, why: str) -> PendingRecord:
         """The connection was closed, by either side."""
-        return self._fact(Kind.LOST, now, why)
+        return self._connection_record(Kind.LOST, now_ms, why)
 
-    def quiet(self, now: int) -> Entry:
+    def heartbeat(self, now_ms: int) -> PendingRecord:
         """Connected, but for another second no data frame came."""
-        return self._fact(Kind.QUIET, now, None)
+        return self._connection_record(Kind.QUIET, now_ms, None)
 
-    def received(self, data: bytes | memoryview, now: int) -> Entry | None:
+    def received(self, data: bytes | memoryview, now_ms: int) -> PendingRecord | None:
         """A frame came. Gives its record, or None for one that is discarded on receipt (ALIVE, CLEANSE)."""
         try:
-            said: Said = read_frame(data)
+            info: FrameInfo = read_frame_info(data)
         except RejectedFrame as reason:
-            label = Label(Kind.FRAME, self._epoch, self._rejected_seq, why=str(reason))
+            headers = RecordHeaders(Kind.FRAME, self._epoch, self._rejected_seq, why=str(reason))
             self._rejected_seq += 1
-            return Entry(label, now, data, rejected=True)
-        self.bad_ids += said.bad_id
-        if said.kind is None:
+            return PendingRecord(headers, now_ms, data, rejected=True)
+        self.bad_ids += info.bad_id
+        if info.kind is None:
             return None
-        label = Label(said.kind, self._epoch, self._seq, said.type, said.id, said.session, said.num)
+        headers = RecordHeaders(info.kind, self._epoch, self._seq, info.type, info.id, info.session, info.num)
         self._seq += 1
-        return Entry(label, now, data)
+        return PendingRecord(headers, now_ms, data)
 
-    def _fact(self, kind: Kind, now: int, why: str | None) -> Entry:
-        label = Label(kind, self._epoch, self._seq, why=why)
+    def _connection_record(self, kind: Kind, now_ms: int, why: str | None) -> PendingRecord:
+        headers = RecordHeaders(kind, self._epoch, self._seq, why=why)
         self._seq += 1
-        return Entry(label, now)
+        return PendingRecord(headers, now_ms)

@@ -4,72 +4,75 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from g3stream.contract.headers import CHUNK_BYTES, Label, read_spelled, spelled
-from ingest.receive.record_builder import Entry
+from g3stream.contract.headers import CHUNK_BYTES, RecordHeaders, decode_headers, encode_headers
+from ingest.receive.record_builder import PendingRecord
 
 _JOIN_BYTES = 4096
 """Pieces shorter than that, on average, take less time to copy together than to be written each."""
 _PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
 
 
-class Spooled(NamedTuple):
-    """A record, or a chunk of one, as it lies in the spool. time: ms since the epoch."""
+class SpooledRecord(NamedTuple):
+    """A record, or a chunk of one, as it lies in the spool. time_ms: ms since the epoch."""
 
     rejected: bool
-    time: int
+    time_ms: int
     headers: list[tuple[str, str]]
     value: bytes
 
 
-class Bundle(NamedTuple):
+class Batch(NamedTuple):
     """Records that came together, kept and removed together. key: their place in the spool."""
 
     key: int
-    records: list[Spooled]
+    records: list[SpooledRecord]
 
 
-def bundled(entries: Iterable[Entry]) -> Iterator[tuple[list[bytes], list[Spooled]]]:
+def make_batches(pending: Iterable[PendingRecord]) -> Iterator[tuple[list[bytes], list[SpooledRecord]]]:
     """These entries as bundles of about CHUNK_BYTES at most: large records in chunks, small ones together.
 
-    Each as it is to be spooled, in pieces, and as `records` would give it back.
+    Each as it is to be spooled, in pieces, and as `decode_batch` would give it back.
     """
     parts: list[bytes] = []
-    spooled: list[Spooled] = []
+    batch: list[SpooledRecord] = []
     size = 0
-    for entry in entries:
-        for label, value in _chunks(entry):
+    for record in pending:
+        for headers, value in _chunks(record):
             if parts and size + len(value) > CHUNK_BYTES:
-                yield _few(parts), spooled
-                parts, spooled, size = [], [], 0
-            headers = label.spelled()
-            said = spelled(headers)
-            parts += (_PREFIX.pack(entry.rejected, entry.time, len(said), len(value)) + said, value)
-            spooled.append(Spooled(entry.rejected, entry.time, headers, value))
+                yield _join_if_small(parts), batch
+                parts, batch, size = [], [], 0
+            header_texts = headers.to_text()
+            header_block = encode_headers(header_texts)
+            parts += (
+                _PREFIX.pack(record.rejected, record.time_ms, len(header_block), len(value)) + header_block,
+                value,
+            )
+            batch.append(SpooledRecord(record.rejected, record.time_ms, header_texts, value))
             size += len(value)
     if parts:
-        yield _few(parts), spooled
+        yield _join_if_small(parts), batch
 
 
-def _few(parts: list[bytes]) -> list[bytes]:
+def _join_if_small(parts: list[bytes]) -> list[bytes]:
     return [b"".join(parts)] if sum(map(len, parts)) < _JOIN_BYTES * len(parts) else parts
 
 
-def records(bundle: bytes) -> Iterator[Spooled]:
-    """What `bundled` put into one bundle."""
+def decode_batch(batch: bytes) -> Iterator[SpooledRecord]:
+    """What `make_batches` put into one bundle."""
     at = 0
-    while at < len(bundle):
-        rejected, time, said, length = _PREFIX.unpack_from(bundle, at)
+    while at < len(batch):
+        rejected, time, header_bytes, length = _PREFIX.unpack_from(batch, at)
         at += _PREFIX.size
-        headers = read_spelled(bundle[at : at + said])
-        at += said + length
-        yield Spooled(bool(rejected), time, headers, bundle[at - length : at])
+        headers = decode_headers(batch[at : at + header_bytes])
+        at += header_bytes + length
+        yield SpooledRecord(bool(rejected), time, headers, batch[at - length : at])
 
 
-def _chunks(entry: Entry) -> Iterator[tuple[Label, bytes]]:
-    if len(entry.value) <= CHUNK_BYTES:
-        yield entry.label, bytes(entry.value)
+def _chunks(record: PendingRecord) -> Iterator[tuple[RecordHeaders, bytes]]:
+    if len(record.value) <= CHUNK_BYTES:
+        yield record.headers, bytes(record.value)
         return
-    count = -(-len(entry.value) // CHUNK_BYTES)
-    each = -(-len(entry.value) // count)
+    count = -(-len(record.value) // CHUNK_BYTES)
+    each = -(-len(record.value) // count)
     for k in range(count):
-        yield entry.label._replace(chunk=(k + 1, count)), bytes(entry.value[k * each : (k + 1) * each])
+        yield record.headers._replace(chunk=(k + 1, count)), bytes(record.value[k * each : (k + 1) * each])

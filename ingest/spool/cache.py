@@ -3,58 +3,58 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ingest.spool.batch import Spooled
+from ingest.spool.batch import SpooledRecord
 
-FRESH_BYTES = 32 << 20
+CACHE_BYTES = 32 << 20
 _OVERHEAD_BYTES = 900  # what a record takes in memory besides its bytes, with its headers (measured)
 
 
-class FreshBundle(NamedTuple):
+class CachedBatch(NamedTuple):
     """bytes: of the bundle, as it was spooled."""
 
     bytes: int
-    records: list[Spooled]
+    records: list[SpooledRecord]
 
     @property
-    def memory(self) -> int:
+    def memory_bytes(self) -> int:
         """About how many bytes it takes here."""
         return self.bytes + _OVERHEAD_BYTES * len(self.records)
 
 
-class Fresh:
-    """A few of the bundles in the spool, in about `most_bytes` of memory, by their keys.
+class BatchCache:
+    """A few of the bundles in the spool, in about `max_bytes` of memory, by their keys.
 
-    `spooled` and `take` are for one thread at a time.
+    `commit` and `pop` are for one thread at a time.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._coming: list[FreshBundle] = []
-        self._bundles: dict[int, FreshBundle] = {}
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._staged: list[CachedBatch] = []
+        self._batches: dict[int, CachedBatch] = {}
         self._bytes = 0
 
-    def keeping(self, bundles: Iterable[tuple[list[bytes], list[Spooled]]]) -> Iterator[list[bytes]]:
+    def stage(self, batches: Iterable[tuple[list[bytes], list[SpooledRecord]]]) -> Iterator[list[bytes]]:
         """The bundles' bytes, in pieces, to be spooled; and keep the first of them, as far as there is room."""
-        self._coming = []
-        room = self._most_bytes - self._bytes
-        for pieces, records in bundles:
-            bundle = FreshBundle(sum(map(len, pieces)), records)
-            room -= bundle.memory
-            if room > 0:
-                self._coming.append(bundle)
+        self._staged = []
+        free_bytes = self._max_bytes - self._bytes
+        for pieces, records in batches:
+            batch = CachedBatch(sum(map(len, pieces)), records)
+            free_bytes -= batch.memory_bytes
+            if free_bytes > 0:
+                self._staged.append(batch)
             yield pieces
-            if room <= 0:
-                yield from (later for later, _ in bundles)
+            if free_bytes <= 0:
+                yield from (later for later, _ in batches)
 
-    def spooled(self, first: int) -> None:
-        """They are in the spool, with the keys from `first` on."""
-        self._bundles.update(enumerate(self._coming, first))
-        self._bytes += sum(bundle.memory for bundle in self._coming)
-        self._coming = []
+    def commit(self, first_key: int) -> None:
+        """They are in the spool, with the keys from `first_key` on."""
+        self._batches.update(enumerate(self._staged, first_key))
+        self._bytes += sum(batch.memory_bytes for batch in self._staged)
+        self._staged = []
 
-    def take(self, key: int) -> FreshBundle | None:
+    def pop(self, key: int) -> CachedBatch | None:
         """The bundle with that key, if it is here; from now on it is not."""
-        found = self._bundles.pop(key, None)
+        found = self._batches.pop(key, None)
         if found:
-            self._bytes -= found.memory
+            self._bytes -= found.memory_bytes
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 1.0
+_DELAY_SECONDS = 1.0
 
 
 class GroupSync:
@@ -16,33 +16,33 @@ class GroupSync:
     def __init__(self, directory: Path, sync: Callable[[], None]) -> None:
         self._directory = directory
         self._sync = sync
-        self._due, self._closed = threading.Event(), threading.Event()
+        self._requested, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{directory.name} spool-sync", daemon=True)
         self._thread.start()
 
-    def due(self) -> None:
+    def request(self) -> None:
         """Something was written."""
-        self._due.set()
+        self._requested.set()
 
     def close(self) -> None:
         """Return when it does nothing any more, whatever is due."""
         self._closed.set()
-        self._due.set()
+        self._requested.set()
         self._thread.join()
 
     def _run(self) -> None:
         failing = False
         while not self._closed.is_set():
-            self._due.wait()
-            if self._closed.wait(_SECONDS):
+            self._requested.wait()
+            if self._closed.wait(_DELAY_SECONDS):
                 return
-            self._due.clear()
+            self._requested.clear()
             try:
                 self._sync()
             except OSError as error:
                 if not failing:
                     log.error("the spool in %s can't be made durable (%s); still trying", self._directory, error)
                 failing = True
-                self._due.set()
+                self._requested.set()
             else:
                 failing = False

@@ -9,29 +9,29 @@ import os
 from pathlib import Path
 
 
-class Spare:
+class FileRecycler:
     """At most one such file in that directory; one that an earlier ingest left is removed. Raises OSError.
 
     For one thread at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "spare"
-        self._there = False
+        self._has_file = False
         self._path.unlink(missing_ok=True)
 
-    def keep(self, path: Path) -> bool:
+    def offer(self, path: Path) -> bool:
         """Whether that file is the spare one now; not if there is one."""
-        if self._there:
+        if self._has_file:
             return False
         with contextlib.suppress(OSError):
             path.rename(self._path)
-            self._there = True
-        return self._there
+            self._has_file = True
+        return self._has_file
 
-    def become(self, path: Path) -> int | None:
+    def reuse(self, path: Path) -> int | None:
         """Give the file that name, and give it open, to be written, if there is one. What is in it stays until it is
         written over. Raises OSError if it can't be opened."""
-        if not self._there:
+        if not self._has_file:
             return None
         # Before it has its name: a file with a name that the spool doesn't know of would, after a kill, seem to be
         # what the next one is, which begins with the same key.
@@ -42,13 +42,13 @@ class Spare:
             os.close(fd)
             return None
         finally:
-            self._there = False
+            self._has_file = False
         return fd
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Give its room back to the disk."""
-        if self._there:
-            self._there = False
+        if self._has_file:
+            self._has_file = False
             with contextlib.suppress(OSError):
                 os.truncate(self._path, 0)  # it may be open still
                 self._path.unlink()

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only here: it takes half a second to import, in which a Ctrl-C would print where it was.
     from rich.console import Console
 
-    from testbed.demo.night import DemoError, Night
+    from testbed.demo.night import DemoError, DemoSession
 
     directory = options.directory or _DIRECTORY
     try:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UnusableDirectoryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    night = Night(directory, Console(highlight=False))
+    night = DemoSession(directory, Console(highlight=False))
     try:
         if night.run():
             return 0

@@ -50,37 +50,37 @@ class Sent:
 class RecordedFrame:
     """A frame in a file. id: None if it has no session_id or frame_num."""
 
-    scan: bool
+    is_scan: bool
     id: FrameId | None
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Comparison:
     """What became of the frames of a stream.
 
     recorded: how many of those sent are in a file. repeated: further copies of metadata, as they should be.
-    lost: sent, but in no file. doubled: Scans that are recorded more than once. unknown: recorded, never sent.
+    lost: sent, but in no file. duplicates: Scans that are recorded more than once. unknown: recorded, never sent.
     """
 
     sent: int
     recorded: int
     repeated: int
     lost: tuple[FrameId, ...]
-    doubled: tuple[FrameId, ...]
+    duplicates: tuple[FrameId, ...]
     unknown: tuple[FrameId | None, ...]
 
     @property
-    def agree(self) -> bool:
+    def agrees(self) -> bool:
         """Whether exactly what was sent is recorded."""
-        return not (self.lost or self.doubled or self.unknown)
+        return not (self.lost or self.duplicates or self.unknown)
 
-    def complaints(self) -> list[str]:
+    def differences(self) -> list[str]:
         """A line for each way in which it isn't; none if they agree."""
-        wrong = {"lost": self.lost, "recorded twice": self.doubled, "recorded, but never sent": self.unknown}
-        return [f"{len(ids)} {what}: {_some(ids)}" for what, ids in wrong.items() if ids]
+        wrong = {"lost": self.lost, "recorded twice": self.duplicates, "recorded, but never sent": self.unknown}
+        return [f"{len(ids)} {what}: {_abbreviate(ids)}" for what, ids in wrong.items() if ids]
 
 
-def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Verdict:
+def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Comparison:
     """Compare what a stream's sender sent with all that its files hold.
 
     A Scan must be there exactly once. Metadata may be there more often: it heads the acquisition's following
@@ -90,22 +90,22 @@ def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Verdict:
     metadata: Counter[FrameId] = Counter()
     unknown: list[FrameId | None] = []
     for frame in recorded:
-        known, counter = (sent.scans, scans) if frame.scan else (sent.metadata, metadata)
+        known, counter = (sent.scans, scans) if frame.is_scan else (sent.metadata, metadata)
         if frame.id in known:
             counter[frame.id] += 1
         else:
             unknown.append(frame.id)
-    return Verdict(
+    return Comparison(
         sent=sent.frames,
         recorded=len(scans) + len(metadata),
         repeated=metadata.total() - len(metadata),
         lost=tuple(sorted((sent.scans - scans.keys()) | (sent.metadata - metadata.keys()))),
-        doubled=tuple(doubled for doubled, count in scans.items() if count > 1),
+        duplicates=tuple(doubled for doubled, count in scans.items() if count > 1),
         unknown=tuple(unknown),
     )
 
 
-def read_back(files: Iterable[Path]) -> Iterator[RecordedFrame]:
+def read_frames(files: Iterable[Path]) -> Iterator[RecordedFrame]:
     """Every frame of these .g3 files, read by spt3g. Raises UnreadableError."""
     for path in files:
         try:
@@ -119,18 +119,18 @@ def read_back(files: Iterable[Path]) -> Iterator[RecordedFrame]:
             raise UnreadableError(f"spt3g can't read {path}: {error}") from error
 
 
-def unsound(directory: Path) -> list[str]:
+def mismatched_checksums(directory: Path) -> list[str]:
     """The names in a directory's SHA256SUMS or beside it that don't match: as `sha256sum -c`, but both ways."""
     sums = directory / "SHA256SUMS"
     lines = sums.read_text().splitlines() if sums.exists() else []
-    told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {}
     for path in directory.glob("*.g3"):
         with path.open("rb") as file:
             found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sorted(name for name in told.keys() | found.keys() if told.get(name) != found.get(name))
+    return sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
 
 
-def _some(ids: tuple[FrameId | None, ...]) -> str:
+def _abbreviate(ids: tuple[FrameId | None, ...]) -> str:
     shown = [f"{frame.session}/{frame.num}" if frame else "without a number" for frame in ids[:5]]
     return ", ".join(shown) + (", …" if len(ids) > len(shown) else "")

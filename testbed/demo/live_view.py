@@ -12,9 +12,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
-from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of
+from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of_topic
 
 _STATE: Mapping[Kind, str] = {
     Kind.FRAME: "frames come",
@@ -37,19 +37,19 @@ class FinishedFile:
 
 
 @dataclass(slots=True)
-class _Watched:
+class _StreamView:
     state: str = "not connected"
     frames: int = 0
     bytes: int = 0
     files: list[FinishedFile] = field(default_factory=list)
 
 
-class Watch:
+class LiveView:
     """Watches streams from their first record on. servers: of Kafka. data_dir: the archiver's."""
 
     def __init__(self, servers: str, streams: Sequence[str], data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._streams = {stream: _Watched() for stream in streams}
+        self._streams = {stream: _StreamView() for stream in streams}
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -66,9 +66,9 @@ class Watch:
         """Leave Kafka."""
         self._consumer.close()
 
-    def look(self, seconds: float) -> Iterator[str]:
+    def poll(self, timeout_s: float) -> Iterator[str]:
         """What has happened, a line each; waits so long for the first thing. Raises KafkaException."""
-        for message in self._consumer.consume(500, seconds):
+        for message in self._consumer.consume(500, timeout_s):
             if (error := message.error()) is not None:
                 # The others librdkafka gets over by itself: before its first record a stream has no topic.
                 if error.fatal():
@@ -78,7 +78,7 @@ class Watch:
             else:
                 yield from self._record(message)
 
-    def seen_all(self) -> bool:
+    def is_at_end(self) -> bool:
         """Whether it has seen all that is in the topics now, and every frame of it is in a finished file."""
         for position in self._consumer.position([TopicPartition(topic, 0) for topic in self._topics]):
             _, end = self._consumer.get_watermark_offsets(TopicPartition(position.topic, 0), 5.0)
@@ -113,8 +113,8 @@ class Watch:
         )
 
     def _record(self, message: Message) -> Iterator[str]:
-        label = Label.from_headers(headers_of(message))
-        stream = stream_of(message.topic() or "")
+        label = RecordHeaders.from_kafka(headers_of(message))
+        stream = stream_of_topic(message.topic() or "")
         it = self._streams[stream]
         if label.kind is Kind.FRAME:
             it.frames += label.chunk[0] == 1

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.tree import Tree
 
-from testbed.child_process import start_tethered
-from testbed.demo.comparison import Sent, UnreadableError, compare, read_back, unsound
-from testbed.demo.live_view import Watch
+from testbed.child_process import start_child_process
+from testbed.demo.comparison import Sent, UnreadableError, compare, mismatched_checksums, read_frames
+from testbed.demo.live_view import LiveView
 from testbed.kafka.broker import Broker
 from testbed.kafka.distribution import BrokerError
 from testbed.smurf.simulator import Simulator, SimulatorError
@@ -43,7 +43,7 @@ _SCRIPTS: Mapping[str, Sequence[str]] = {
     ),
 }
 _TIME_PER_FILE, _GAP, _TIMEOUT = "5", "3", "4"
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _STOP_SECONDS = 15.0
 _CATCH_UP_SECONDS = 20.0
 _TAIL_LINES = 15
@@ -60,7 +60,7 @@ class Program:
         self.name = name
         self.log = log
         with log.open("ab") as file:
-            self._process = start_tethered(
+            self._process = start_child_process(
                 [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, env=_environment()
             )
 
@@ -94,7 +94,7 @@ class Program:
         self.kill()
 
 
-class Night:
+class DemoSession:
     """One run. directory: its own, empty; the files are recorded below `recorded/`, the logs lie in `logs/`."""
 
     def __init__(self, directory: Path, say: Console) -> None:
@@ -102,8 +102,8 @@ class Night:
         self._recorded, self._replayed = directory / "recorded", directory / "replayed"
         self._logs = directory / "logs"
         self._logs.mkdir()
-        self._say = say
-        self._begun = time.monotonic()
+        self._print_line = say
+        self._started_at = time.monotonic()
 
     def run(self) -> bool:
         """Record the night and prove it; gives whether what was sent is what was recorded. Raises DemoError."""
@@ -115,13 +115,13 @@ class Night:
                 broker.start()
                 self._line(f"Kafka listens on {broker.bootstrap_servers}")
                 self._line(f"recording to {self._recorded}/, logs in {self._logs}/")
-                watch = Watch(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
+                watch = LiveView(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
                 stack.callback(watch.close)
                 sent = self._record(broker.bootstrap_servers, watch)
                 self._line("everything is stopped; rebuilding the files from the topics, as after a lost disk")
                 self._replay(broker.bootstrap_servers)
                 broker.stop()
-            agree = self._prove(sent, watch)
+            agree = self._compare_with_sent(sent, watch)
         except (BrokerError, SimulatorError, UnreadableError, KafkaException) as error:
             raise DemoError(str(error)) from error
         if agree:
@@ -134,11 +134,11 @@ class Night:
         for log in sorted(self._logs.glob("*.log")):
             yield log, "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
-    def _record(self, servers: str, watch: Watch) -> Mapping[str, Sent]:
+    def _record(self, servers: str, watch: LiveView) -> Mapping[str, Sent]:
         with ExitStack() as stack:
             live = None
-            if self._say.is_terminal:
-                live = stack.enter_context(Live(watch.table(), console=self._say))
+            if self._print_line.is_terminal:
+                live = stack.enter_context(Live(watch.table(), console=self._print_line))
             pool = stack.enter_context(ThreadPoolExecutor(len(_SCRIPTS)))
             simulators = {stream: stack.enter_context(Simulator(stream_id=stream, alive=True)) for stream in _SCRIPTS}
             ingests = [
@@ -149,12 +149,14 @@ class Night:
             killed = False
 
             def look() -> None:
-                for line in watch.look(_LOOK_SECONDS):
+                for line in watch.poll(_POLL_SECONDS):
                     self._line(line)
                 if live:
                     live.update(watch.table())
 
-            plays = {stream: pool.submit(_play, simulators[stream], script) for stream, script in _SCRIPTS.items()}
+            plays = {
+                stream: pool.submit(_run_script, simulators[stream], script) for stream, script in _SCRIPTS.items()
+            }
             while not all(play.done() for play in plays.values()):
                 look()
                 if not killed and all(watch.files(stream) for stream in _SCRIPTS):
@@ -170,7 +172,7 @@ class Night:
             for ingest in ingests:
                 ingest.stop()
             deadline = time.monotonic() + _CATCH_UP_SECONDS
-            while not watch.seen_all() and time.monotonic() < deadline:
+            while not watch.is_at_end() and time.monotonic() < deadline:
                 look()
                 archiver.check()
             archiver.stop()
@@ -198,24 +200,26 @@ class Night:
             self._logs / "archiver.log",
         )
 
-    def _prove(self, sent: Mapping[str, Sent], watch: Watch) -> bool:
+    def _compare_with_sent(self, sent: Mapping[str, Sent], watch: LiveView) -> bool:
         """Show the files, and compare what spt3g reads in them with what was sent."""
         files = sorted(self._recorded.glob("*/*/*.g3"))
         self._show_tree(files, watch)
         agree = bool(files)
         frames = recorded = 0
         for stream, theirs in sent.items():
-            verdict = compare(theirs, read_back(path for path in files if path.parent.name == stream))
+            verdict = compare(theirs, read_frames(path for path in files if path.parent.name == stream))
             frames += verdict.sent
             recorded += verdict.recorded
             self._print(
                 f"{stream}: {verdict.sent} frames sent, {verdict.recorded} recorded "
                 f"(and {verdict.repeated} Observation and Wiring frames again: at files' heads, after a reconnect)"
             )
-            for complaint in verdict.complaints():
+            for complaint in verdict.differences():
                 self._print(f"{stream}: {complaint}")
-            agree = agree and verdict.agree
-        damaged = [f"{path.name}/{name}" for path in {file.parent for file in files} for name in unsound(path)]
+            agree = agree and verdict.agrees
+        damaged = [
+            f"{path.name}/{name}" for path in {file.parent for file in files} for name in mismatched_checksums(path)
+        ]
         self._print(
             f"these don't match SHA256SUMS: {', '.join(damaged)}" if damaged else "every file matches SHA256SUMS"
         )
@@ -223,7 +227,7 @@ class Night:
         agree = self._compare_with_replay() and agree
         self._print(f"{frames} frames sent, {recorded} recorded: {'they agree' if agree else 'THEY DO NOT AGREE'}")
         if agree:
-            self._print(_what_now(files[0]))
+            self._print(_describe_event(files[0]))
         return agree
 
     def _replay(self, servers: str) -> None:
@@ -244,7 +248,7 @@ class Night:
         self._print("replay: THE FILES DIFFER" if differences else "no difference: the replay gave the same files")
         return not differences
 
-    def _show_tree(self, files: Sequence[Path], watch: Watch) -> None:
+    def _show_tree(self, files: Sequence[Path], watch: LiveView) -> None:
         finished = {file.path: file for stream in _SCRIPTS for file in watch.files(stream)}
         tree = Tree(f"{self._recorded}/")
         branches = {self._recorded: tree}
@@ -255,14 +259,14 @@ class Night:
             told = finished.get(str(path.relative_to(self._recorded)))
             what = f"{told.frames:4} frames, closed by {told.why}" if told else "NOT TOLD on g3.files"
             branches[path.parent].add(f"{path.name} {path.stat().st_size / 1e6:5.1f} MB {what}")
-        self._say.print(tree)
+        self._print_line.print(tree)
 
     def _line(self, text: str) -> None:
-        self._print(f"{time.monotonic() - self._begun:5.1f} s  {text}")
+        self._print(f"{time.monotonic() - self._started_at:5.1f} s  {text}")
 
     def _print(self, text: str) -> None:
         # Names and what the network says aren't markup.
-        self._say.print(text, markup=False, soft_wrap=True)
+        self._print_line.print(text, markup=False, soft_wrap=True)
 
 
 def _environment() -> dict[str, str]:
@@ -270,7 +274,7 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(("INGEST_", "ARCHIVER_"))}
 
 
-def _play(simulator: Simulator, script: Sequence[str]) -> Sent:
+def _run_script(simulator: Simulator, script: Sequence[str]) -> Sent:
     return Sent.from_answers([simulator.command(line) for line in script])
 
 
@@ -280,7 +284,7 @@ def _raise_failures(plays: Iterable[Future[Sent]]) -> None:
             play.result()
 
 
-def _what_now(file: Path) -> str:
+def _describe_event(file: Path) -> str:
     python = Path(sys.executable)
     python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
     read = f"from spt3g import core; [print(f.type, f.get('frame_num')) for f in core.G3File('{file}')]"

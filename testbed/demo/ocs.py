@@ -21,7 +21,7 @@ from typing import Any
 
 from spt3g import core
 
-from testbed.child_process import start_tethered
+from testbed.child_process import start_child_process
 from testbed.crossbar import Crossbar, CrossbarError
 from testbed.kafka.broker import Broker
 from testbed.kafka.distribution import BrokerError
@@ -119,7 +119,7 @@ class _Demo:
         command = ["ocs-agent-cli", "--instance-id", instance]
         self._say(f"$ {' '.join(command)}")
         with (self._directory / f"{instance}.log").open("wb") as log:
-            agent = start_tethered(
+            agent = start_child_process(
                 [sys.executable, "-u", "-m", "ocs.agent_cli", *command[1:]],
                 stdout=log,
                 stderr=subprocess.STDOUT,

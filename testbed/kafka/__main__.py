@@ -23,7 +23,7 @@ from testbed.kafka.distribution import KAFKA_VERSION, BrokerError
 
 __all__ = ["Broker", "Cluster"]
 
-_AWAY_SECONDS = 10.0
+_OUTAGE_SECONDS = 10.0
 """How long a broker of a cluster may have ended before it is started again."""
 
 
@@ -106,7 +106,7 @@ def _run_cluster(cluster: Cluster, kept: str) -> None:
         for number, broker in cluster.brokers.items():
             print(f"broker {number}: process {broker.pid}, {broker.bootstrap_servers}", flush=True)
         while True:
-            time.sleep(_AWAY_SECONDS)
+            time.sleep(_OUTAGE_SECONDS)
             for number, broker in cluster.brokers.items():
                 if broker.pid is None:
                     broker.start()

@@ -16,11 +16,11 @@ from typing import IO, Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from testbed.child_process import HOST, free_port, is_free, start_tethered
+from testbed.child_process import HOST, free_port, is_free, start_child_process
 from testbed.kafka.distribution import BrokerError, Installation, installation
 
-_START_SECONDS = 60.0
-_STOP_SECONDS = 20.0
+_START_TIMEOUT_SECONDS = 60.0
+_STOP_TIMEOUT_SECONDS = 20.0
 
 _LOG4J = """\
 status=error
@@ -78,13 +78,13 @@ def new_cluster() -> str:
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
-def trained_installation() -> Installation:
+def installation_with_class_archive() -> Installation:
     """What a broker runs on, with the archive that makes it start faster, made now if it is missing.
 
     Raises BrokerError."""
     kafka = installation()
     if not kafka.archive.exists():
-        _train(kafka)
+        _make_class_archive(kafka)
     return kafka
 
 
@@ -135,7 +135,7 @@ class Broker:
 
         One of a cluster answers when more than half of the cluster's brokers run.
         """
-        self._launch(trained_installation())
+        self._launch(installation_with_class_archive())
 
     def stop(self) -> None:
         """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
@@ -143,7 +143,7 @@ class Broker:
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(_STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None
@@ -180,7 +180,7 @@ class Broker:
             with self.log.open("ab") as log:
                 if not (self._directory / "data").exists():
                     self._format(kafka, log)
-                self._process = start_tethered(
+                self._process = start_child_process(
                     kafka.command("kafka.Kafka", str(settings), flags=(*self._log_flags(), *flags)),
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -221,7 +221,7 @@ class Broker:
         settings = self._write_settings("data.new")
         cluster = self._node.cluster if self._node else new_cluster()
         position = self.log.stat().st_size
-        tool = start_tethered(
+        tool = start_child_process(
             kafka.command(
                 "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), flags=self._log_flags()
             ),
@@ -235,7 +235,7 @@ class Broker:
 
     def _wait_until_ready(self, log_start: int) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         client = AdminClient(
             {
                 "bootstrap.servers": self.bootstrap_servers,
@@ -254,7 +254,9 @@ class Broker:
             except KafkaException as error:
                 why = error
             if time.monotonic() > deadline:
-                raise BrokerError(f"the broker isn't ready in {_START_SECONDS:.0f} s: {why}{self._tail(log_start)}")
+                raise BrokerError(
+                    f"the broker isn't ready in {_START_TIMEOUT_SECONDS:.0f} s: {why}{self._tail(log_start)}"
+                )
             if (code := self._process.poll()) is not None:
                 raise BrokerError(f"the broker ended with exit code {code}{self._tail(log_start)}")
             time.sleep(0.02)
@@ -267,7 +269,7 @@ class Broker:
         return f"; its log ({self.log}):\n{text}" if text else f"; nothing in its log ({self.log})"
 
 
-def _train(kafka: Installation) -> None:
+def _make_class_archive(kafka: Installation) -> None:
     """Run a broker once, and keep the classes that it loaded as the installation's archive."""
     print("Making Kafka start faster, once", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=kafka.archive.parent) as scratch:

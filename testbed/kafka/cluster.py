@@ -14,11 +14,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from testbed.child_process import free_port
-from testbed.kafka.broker import Broker, Node, new_cluster, trained_installation
+from testbed.kafka.broker import Broker, Node, installation_with_class_archive, new_cluster
 from testbed.kafka.distribution import BrokerError
 
-_IN_SYNC_SECONDS = 60.0
-_MOST_COPIES = 3
+_IN_SYNC_TIMEOUT_SECONDS = 60.0
+_MAX_COPIES = 3
 
 
 class Cluster:
@@ -39,7 +39,7 @@ class Cluster:
         listeners = dict(zip(numbers, range(port, port + size) if port else ports[size:], strict=True))
         directories = {number: directory / f"broker{number}" for number in numbers}
         cluster = next(filter(None, map(_cluster_of, directories.values())), None) or new_cluster()
-        settings = {**_copies(min(size, _MOST_COPIES)), **(properties or {})}
+        settings = {**_copies(min(size, _MAX_COPIES)), **(properties or {})}
         self.brokers: Mapping[int, Broker] = {
             number: Broker(directories[number], listeners[number], settings, node=Node(number, cluster, controllers))
             for number in numbers
@@ -53,14 +53,14 @@ class Cluster:
 
     def start(self) -> None:
         """Start those that don't run, at once, and return when all answer. Raises BrokerError."""
-        trained_installation()  # once, not in each
-        _at_once(broker.start for broker in self.brokers.values() if broker.pid is None)
+        installation_with_class_archive()  # once, not in each
+        _run_in_parallel(broker.start for broker in self.brokers.values() if broker.pid is None)
 
     def stop(self) -> None:
         """Stop all in order. Those that can't be, as too few are left to agree on anything, are killed."""
-        _at_once(broker.stop for broker in self.brokers.values())
+        _run_in_parallel(broker.stop for broker in self.brokers.values())
 
-    def await_in_sync(self, seconds: float = _IN_SYNC_SECONDS) -> None:
+    def await_in_sync(self, seconds: float = _IN_SYNC_TIMEOUT_SECONDS) -> None:
         """Return when all brokers are there, with all that they are to have. Raises BrokerError after that long."""
         admin = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "allow.auto.create.topics": False}
@@ -123,7 +123,7 @@ def _free_ports(count: int) -> list[int]:
     return list(found)
 
 
-def _at_once(actions: Iterable[Callable[[], None]]) -> None:
+def _run_in_parallel(actions: Iterable[Callable[[], None]]) -> None:
     """Do them at the same time, all to their end; raises what the first that failed raised."""
     wanted = list(actions)
     with ThreadPoolExecutor(max(1, len(wanted)), "brokers") as pool:

@@ -22,16 +22,16 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from testbed.child_process import start_tethered
+from testbed.child_process import start_child_process
 from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, BrokerError, installation
 
 SITE, HOME = "site", "home"
 """What its settings call the cluster that it reads, and the one that it writes."""
 
-_START_SECONDS = 90.0
+_START_TIMEOUT_SECONDS = 90.0
 """It gives up by itself, and says why, when the target has not answered for 60 s."""
-_STOP_SECONDS = 20.0
-_STARTED = b"Started MirrorSourceConnector with"
+_STOP_TIMEOUT_SECONDS = 20.0
+_STARTED_LINE = b"Started MirrorSourceConnector with"
 _JVM_FLAGS = ("-Xmx256m",)
 
 _LOG4J = """\
@@ -80,7 +80,7 @@ _PROPERTIES: Mapping[str, str] = {
 }
 
 
-class Mirror:
+class MirrorMaker:
     """A MirrorMaker of its own; it can be stopped, killed, and started again, and goes on where it was.
 
     directory: its settings, and `mirror.log`; made if missing. What it has copied it remembers in the target cluster.
@@ -125,7 +125,7 @@ class Mirror:
             command = program.command(
                 "org.apache.kafka.connect.mirror.MirrorMaker", str(self._write_settings()), flags=flags
             )
-            self._process = start_tethered(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._process = start_child_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as error:
             raise BrokerError(f"can't start a mirror in {self._directory}: {error}") from error
         self._wait_until_started(self._process)
@@ -136,16 +136,16 @@ class Mirror:
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(_STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._forget()
+        self._remove_state()
 
     def kill(self) -> None:
         """kill -9. It can be started again, and copies once more what it had not yet noted as copied."""
         if self._process is not None:
             self._process.kill()
-            self._forget()
+            self._remove_state()
 
     def wait(self) -> int:
         """Wait until it ends by itself, and give its exit code."""
@@ -160,7 +160,7 @@ class Mirror:
     ) -> None:
         self.stop()
 
-    def _forget(self) -> None:
+    def _remove_state(self) -> None:
         assert self._process is not None
         assert self._reader is not None
         self._process.wait()
@@ -185,18 +185,18 @@ class Mirror:
                     log.write(line)
                     if not line.startswith(b"\tat "):  # a stack trace's lines would leave no room for its causes
                         last.append(line)
-                    if _STARTED in line:
+                    if _STARTED_LINE in line:
                         outcome.put(True)
             outcome.put(False)
 
         self._reader = threading.Thread(target=read, name="mirror log", daemon=True)
         self._reader.start()
         try:
-            if outcome.get(timeout=_START_SECONDS):
+            if outcome.get(timeout=_START_TIMEOUT_SECONDS):
                 return
             why = f"ended with exit code {process.wait()}"
         except Empty:
-            why = f"is not ready in {_START_SECONDS:.0f} s"
+            why = f"is not ready in {_START_TIMEOUT_SECONDS:.0f} s"
         except BaseException:
             self.kill()
             raise
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="mirror-") as scratch:
-        mirror = Mirror(Path(scratch), options.source, options.target, properties)
+        mirror = MirrorMaker(Path(scratch), options.source, options.target, properties)
         try:
             mirror.start()
             print(

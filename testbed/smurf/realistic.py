@@ -13,7 +13,7 @@ from typing import Any
 
 from spt3g import core
 
-from testbed.child_process import start_tethered
+from testbed.child_process import start_child_process
 from testbed.smurf.streamer import Streamer
 from testbed.sotodlib_venv import SOTODLIB
 
@@ -37,7 +37,7 @@ class RealisticStreamer(Streamer):
         self._samples = 0
         self._sent_samples = 0
         self._begin_ns = 0
-        self._frames = start_tethered(
+        self._frames = start_child_process(
             [str(SOTODLIB.python()), str(Path(__file__).with_name("so3g_frames.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from spt3g import core
 
-from testbed.child_process import free_port, start_tethered
+from testbed.child_process import free_port, start_child_process
 from testbed.smurf.streamer import ALIVE_SECONDS, FlowControl, Streamer
 from testbed.venv import VenvError
 
@@ -59,7 +59,7 @@ class Simulator:
         command += ["--connect", connect] if connect else ["--port", str(self.port)]
         command += ["--alive"] if alive else []
         command += ["--realistic"] if realistic else []
-        self._process = start_tethered(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = start_child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             self.answer()
         except BaseException:
@@ -163,7 +163,7 @@ def _commands() -> argparse.ArgumentParser:
     return parser
 
 
-def _obey(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
+def _run_command(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
     """Do a command; gives what its answer says beside the frames sent."""
     match order.command:
         case "wait":
@@ -205,7 +205,7 @@ def _obey(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
     return {}
 
 
-def _obey_stdin(streamer: Streamer, alive: bool) -> None:
+def _run_commands_from_stdin(streamer: Streamer, alive: bool) -> None:
     """Read a command, do it, answer it, until `quit` or the end of stdin."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -227,7 +227,7 @@ def _obey_stdin(streamer: Streamer, alive: bool) -> None:
             if not words:
                 continue
             order = parser.parse_args(words)
-            extra = _obey(streamer, order)
+            extra = _run_command(streamer, order)
         except (_CommandError, ValueError, RuntimeError, TimeoutError) as error:
             _answer({"error": f"{line.strip()}: {error}", **streamer.take_sent()})
             continue
@@ -356,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _loop(streamer, options.seconds, options.rate, options.bytes, options.pause)
     else:
         _answer({"command": "ready", "port": port, **streamer.take_sent()})
-        _obey_stdin(streamer, options.alive)
+        _run_commands_from_stdin(streamer, options.alive)
     return 0
 
 

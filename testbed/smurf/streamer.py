@@ -17,8 +17,8 @@ from spt3g import core
 
 ALIVE_SECONDS = 1.0
 """How often a SMuRF streamer says that it is alive while it has no data."""
-_LOOK_SECONDS = 0.01
-_DRAIN_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+_DRAIN_TIMEOUT_SECONDS = 5.0
 _LISTEN, _ESTABLISHED = "0A", "01"
 
 
@@ -38,7 +38,7 @@ def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Link:
+class _TcpSocket:
     """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
 
     local: str
@@ -48,7 +48,7 @@ class _Link:
     inode: str
 
 
-def _links() -> Iterator[_Link]:
+def _tcp_sockets() -> Iterator[_TcpSocket]:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -56,7 +56,7 @@ def _links() -> Iterator[_Link]:
             continue
         for line in lines:
             _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
-            yield _Link(local, remote, state, int(queues.partition(":")[0], 16), inode)
+            yield _TcpSocket(local, remote, state, int(queues.partition(":")[0], 16), inode)
 
 
 def _own_sockets() -> dict[str, int]:
@@ -123,7 +123,7 @@ class Streamer:
                 self.flow(FlowControl.ALIVE)
                 next_alive = now + ALIVE_SECONDS
             else:
-                time.sleep(_LOOK_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
+                time.sleep(_POLL_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
 
     def flow(self, value: FlowControl, kind: Any = core.G3FrameType.none) -> None:
         """Send a flow control frame."""
@@ -183,12 +183,12 @@ class Streamer:
         for link in links:
             if link.inode in left:
                 os.close(left[link.inode])
-        deadline = time.monotonic() + _DRAIN_SECONDS
+        deadline = time.monotonic() + _DRAIN_TIMEOUT_SECONDS
         ends = {(link.local, link.remote) for link in links}
-        while any(link.unacknowledged and (link.local, link.remote) in ends for link in _links()):
+        while any(link.unacknowledged and (link.local, link.remote) in ends for link in _tcp_sockets()):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return True
 
     def take_sent(self) -> dict[str, int | None]:
@@ -225,13 +225,13 @@ class Streamer:
             raise RuntimeError("not connected yet; `wait` first")
         self._sender.Process(frame)
 
-    def _own_links(self) -> list[_Link]:
+    def _own_links(self) -> list[_TcpSocket]:
         own = _own_sockets()
-        return [link for link in _links() if link.inode in own]
+        return [link for link in _tcp_sockets() if link.inode in own]
 
     def _pending(self) -> bool:
         """Whether a client waits for the sender to accept it: established, and nobody's descriptor yet."""
         port = f":{self.port:04X}"
         return any(
-            link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _links()
+            link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _tcp_sockets()
         )

@@ -9,7 +9,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from testbed.demo.comparison import compare, read_back
+from testbed.demo.comparison import compare, read_frames
 from tests.docker.containers import BROKER, COMPOSE, PRODUCTION, Site, base_images, eventually, missing, sent
 
 pytestmark = [
@@ -74,8 +74,10 @@ def test_a_broker_dies_in_the_middle_and_nothing_is_lost(site: Site) -> None:
     sessions = site.await_whole_session(STREAM)
     sessions.pop(min(sessions))  # when it began nobody was connected
     last = max(sessions)
-    eventually(lambda: any(frame.id == (last, sessions[last]) for frame in read_back(site.files(STREAM))), lambda: "")
-    recorded = [frame for frame in read_back(site.files(STREAM)) if frame.id and frame.id.session in sessions]
+    eventually(
+        lambda: any(frame.id == (last, sessions[last]) for frame in read_frames(site.files(STREAM))), lambda: ""
+    )
+    recorded = [frame for frame in read_frames(site.files(STREAM)) if frame.id and frame.id.session in sessions]
     verdict = compare(sent(sessions), recorded)
-    assert verdict.agree, verdict.complaints()
+    assert verdict.agrees, verdict.differences()
     assert verdict.recorded > 200

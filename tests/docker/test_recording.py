@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from spt3g import core
 
-from testbed.demo.comparison import FrameId, RecordedFrame, compare, unsound
+from testbed.demo.comparison import FrameId, RecordedFrame, compare, mismatched_checksums
 from tests.docker.containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
 
 pytestmark = [
@@ -54,7 +54,7 @@ def test_it_records_to_a_data_directory_that_wasnt_there(site: Site) -> None:
         assert (found.st_uid, found.st_gid) == (owner, group), path
     before = len(site.files(STREAMS[0]))
     eventually(lambda: len(site.files(STREAMS[0])) > before, lambda: "another file")
-    assert not [name for path in site.data.glob("*/*") for name in unsound(path)]
+    assert not [name for path in site.data.glob("*/*") for name in mismatched_checksums(path)]
 
 
 def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:
@@ -124,7 +124,7 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
         # Of sessions that a stopped simulator didn't finish it hasn't said what it sent.
         verdict = compare(sent(sessions), [frame for frame in frames if frame.id and frame.id.session in sessions])
         assert verdict.recorded > 100
-        assert not verdict.doubled
+        assert not verdict.duplicates
         assert not verdict.unknown
         unexplained = _unexplained(verdict.lost, times, dead[stream])
         assert not unexplained, (
@@ -132,7 +132,7 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
             f"{unexplained[0]} to {unexplained[-1]}\n{site.log(f'ingest-{stream}')}"
         )
         print(f"{stream}: {verdict.sent} sent, {verdict.recorded} recorded, {len(verdict.lost)} to a dead ingest")
-    assert not [name for path in site.data.glob("*/*") for name in unsound(path)]
+    assert not [name for path in site.data.glob("*/*") for name in mismatched_checksums(path)]
     assert not [line for service in OURS for line in site.log(service).splitlines() if "LOST" in line]
 
 

@@ -38,7 +38,7 @@ from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus
 from archiver.suprsync.sink import Outcome, Registered
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
@@ -49,14 +49,14 @@ from g3stream.contract.topics import (
     quarantine_topic,
     rejected_topic,
 )
-from g3stream.host.disk_space import Disks
+from g3stream.host.disk_space import DiskSpace
 from g3stream.host.environment import host_name
 from ingest.__main__ import make_parser as ingest_parser
 from ingest.metrics import metrics as ingest_metrics
-from ingest.receive.record_builder import Entry
-from ingest.spool.batch import bundled
+from ingest.receive.record_builder import PendingRecord
+from ingest.spool.batch import make_batches
 from ingest.spool.data_file import SpoolFileName, SpoolFileWriter
-from ingest.spool.ledger import SpoolState
+from ingest.spool.ledger import Ledger
 from tests.unit.archiver.core.test_catalog import SALVAGED, adopted, finished, lost, retired
 from tests.unit.archiver.core.test_checkpoint import IN_DECADES, largest
 from tests.unit.test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
@@ -67,31 +67,31 @@ DATA = Path(__file__).with_name("data")
 EPOCH = "0123456789abcdef"
 MARK = b"\x01\x02\x03\x04\x05\x06\x07\x08"
 LABELS = {
-    "start": Label(Kind.START, EPOCH, 1, 78, "crate1slot2"),
-    "frame": Label(Kind.FRAME, EPOCH, 2, 83, "crate1slot2", 1_546_344_000, 7),
-    "frame that says nothing": Label(Kind.FRAME, EPOCH, 3, 79),
-    "chunk": Label(Kind.FRAME, EPOCH, 4, 83, chunk=(2, 3)),
-    "end": Label(Kind.END, EPOCH, 5, 78),
-    "connected": Label(Kind.CONNECTED, EPOCH, 6, why="10.0.0.1:4532"),
-    "lost": Label(Kind.LOST, EPOCH, 7, why="the sender closed it"),
-    "quiet": Label(Kind.QUIET, EPOCH, 8),
-    "ingest started": Label(Kind.LOST, EPOCH, 0, why="ingest started", prev=("f" * 16, 9), unclean=True),
-    "operator": Label(Kind.LOST, EPOCH, 9, why="closed", prev=("f" * 16, 9), operator=True),
-    "rejected": Label(Kind.FRAME, EPOCH, 0, why="its CRC is wrong"),
+    "start": RecordHeaders(Kind.START, EPOCH, 1, 78, "crate1slot2"),
+    "frame": RecordHeaders(Kind.FRAME, EPOCH, 2, 83, "crate1slot2", 1_546_344_000, 7),
+    "frame that says nothing": RecordHeaders(Kind.FRAME, EPOCH, 3, 79),
+    "chunk": RecordHeaders(Kind.FRAME, EPOCH, 4, 83, chunk=(2, 3)),
+    "end": RecordHeaders(Kind.END, EPOCH, 5, 78),
+    "connected": RecordHeaders(Kind.CONNECTED, EPOCH, 6, why="10.0.0.1:4532"),
+    "lost": RecordHeaders(Kind.LOST, EPOCH, 7, why="the sender closed it"),
+    "quiet": RecordHeaders(Kind.QUIET, EPOCH, 8),
+    "ingest started": RecordHeaders(Kind.LOST, EPOCH, 0, why="ingest started", prev=("f" * 16, 9), unclean=True),
+    "operator": RecordHeaders(Kind.LOST, EPOCH, 9, why="closed", prev=("f" * 16, 9), operator=True),
+    "rejected": RecordHeaders(Kind.FRAME, EPOCH, 0, why="its CRC is wrong"),
 }
 ENTRIES = [
-    Entry(LABELS["ingest started"], MS),
-    Entry(LABELS["frame"], MS + 1, b"a frame"),
-    Entry(LABELS["rejected"], MS + 2, b"bad", rejected=True),
-    Entry(Label(Kind.FRAME, EPOCH, 4, 83), MS + 3, bytes(range(256)) * 5_000),
-    Entry(LABELS["quiet"], MS + 4),
+    PendingRecord(LABELS["ingest started"], MS),
+    PendingRecord(LABELS["frame"], MS + 1, b"a frame"),
+    PendingRecord(LABELS["rejected"], MS + 2, b"bad", rejected=True),
+    PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 4, 83), MS + 3, bytes(range(256)) * 5_000),
+    PendingRecord(LABELS["quiet"], MS + 4),
 ]
 """One of them takes two chunks."""
 
 
 def headers() -> dict[str, list[tuple[str, str]]]:
     """Kafka's headers of each kind of record, in order."""
-    return {name: [(key, value.decode()) for key, value in label.headers()] for name, label in LABELS.items()}
+    return {name: [(key, value.decode()) for key, value in label.to_kafka()] for name, label in LABELS.items()}
 
 
 def topics() -> dict[str, Any]:
@@ -162,7 +162,7 @@ def names() -> dict[str, str]:
 def metrics() -> dict[str, list[str]]:
     """Each metric: its type, and the names of its labels."""
     found: dict[str, list[str]] = {}
-    ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), Disks(), NOW)
+    ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), DiskSpace(), NOW)
     archiver = archiver_metrics(ARCHIVE, Told(), ALL_IS_WRITTEN, os.statvfs("/"), FOLLOWERS, SUPRSYNC, NOW)
     for text in (ingest, archiver):
         for family in text_string_to_metric_families(text.decode()):
@@ -211,8 +211,8 @@ def spool_state() -> dict[str, str]:
     """What a spool remembers beside its files, in hex: after a kill, and before its first record."""
     boot = b"11111111-2222-3333-4444-555555555555"
     return {
-        "killed": SpoolState(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
-        "new": SpoolState(0, 0, True, b"", None).packed().hex(),
+        "killed": Ledger(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
+        "new": Ledger(0, 0, True, b"", None).packed().hex(),
     }
 
 
@@ -226,7 +226,7 @@ def spool_file() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         name = SpoolFileName(5, None, MARK)
         writer = SpoolFileWriter(Path(directory), name)
-        writer.append(5, (pieces for pieces, _ in bundled(ENTRIES)))
+        writer.append(5, (pieces for pieces, _ in make_batches(ENTRIES)))
         os.close(writer.fd)
         return (Path(directory) / str(name)).read_bytes()
 

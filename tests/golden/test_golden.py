@@ -16,7 +16,7 @@ import pytest
 from archiver.core import checkpoint
 from archiver.core import events as file_events
 from archiver.core.paths import PartialName, parse_path
-from g3stream.contract.headers import CHUNK_BYTES, Label
+from g3stream.contract.headers import CHUNK_BYTES, RecordHeaders
 from ingest.spool.spool import Spool
 from tests.golden import pinned
 
@@ -44,7 +44,7 @@ def kept(name: str) -> dict[str, Any]:
 
 def test_headers_are_read_as_ever() -> None:
     for name, pairs in kept("headers").items():
-        assert Label.from_headers((key, value.encode()) for key, value in pairs) == pinned.LABELS[name]
+        assert RecordHeaders.from_kafka((key, value.encode()) for key, value in pairs) == pinned.LABELS[name]
 
 
 def test_commits_are_read_as_ever() -> None:
@@ -73,10 +73,10 @@ def test_a_spool_that_was_left_behind_is_gone_on_with(tmp_path: Path) -> None:
     written, _ = json.loads((pinned.DATA / "spool-names.json").read_text())
     (tmp_path / "spool" / written).write_bytes(gzip.decompress(pinned.SPOOL_FILE.read_bytes()))
     with Spool(tmp_path, 64 << 20) as spool:
-        assert spool.prev == (pinned.EPOCH, 8)
+        assert spool.previous == (pinned.EPOCH, 8)
         found = [record for bundle in spool.read(-1, 1 << 30) for record in bundle.records]
     whole = [entry for entry in pinned.ENTRIES for _ in range(-(-max(1, len(entry.value)) // CHUNK_BYTES))]
-    assert [(one.time, one.rejected) for one in found] == [(entry.time, entry.rejected) for entry in whole]
+    assert [(one.time_ms, one.rejected) for one in found] == [(entry.time_ms, entry.rejected) for entry in whole]
     assert b"".join(one.value for one in found) == b"".join(bytes(entry.value) for entry in pinned.ENTRIES)
-    labels = [Label.from_headers((key, value.encode()) for key, value in one.headers) for one in found]
-    assert [label._replace(chunk=(1, 1)) for label in labels] == [entry.label for entry in whole]
+    labels = [RecordHeaders.from_kafka((key, value.encode()) for key, value in one.headers) for one in found]
+    assert [label._replace(chunk=(1, 1)) for label in labels] == [entry.headers for entry in whole]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.debian_packages import FetchError, unpacked
+from testbed.debian_packages import FetchError, unpack_package
 
 _RUN_SECONDS = 60.0
 
@@ -39,7 +39,7 @@ def prometheus() -> Prometheus:
     server, promtool = shutil.which("prometheus"), shutil.which("promtool")
     if server and promtool:
         return Prometheus(Path(server), Path(promtool))
-    programs = unpacked("prometheus", "prometheus") / "usr" / "bin"  # it needs nothing but libc
+    programs = unpack_package("prometheus", "prometheus") / "usr" / "bin"  # it needs nothing but libc
     return Prometheus(programs / "prometheus", programs / "promtool")
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from testbed.child_process import HOST, free_port, start_tethered
+from testbed.child_process import HOST, free_port, start_child_process
 from tests.monitoring.dashboard import PANELS, expressions
 from tests.monitoring.promtool import prometheus_or_skip
 from tests.support.processes import RawSender, Recorder, eventually, flow, get, scan
@@ -111,7 +111,7 @@ def prometheus(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (directory / "alerts.yml").write_text(re.sub(r"for: \w+", "for: 1s", RULES))
     port = free_port()
     with (directory / "log").open("wb") as log:
-        process = start_tethered(
+        process = start_child_process(
             [
                 str(programs.server),
                 f"--config.file={directory / 'prometheus.yml'}",

@@ -17,7 +17,7 @@ ocs = pytest.importorskip("ocs", reason="the package ocs isn't installed: pip in
 from ocs.client_http import ControlClient  # noqa: E402  # after the skip
 from ocs.ocs_client import OCSClient  # noqa: E402
 
-from testbed.child_process import start_tethered  # noqa: E402
+from testbed.child_process import start_child_process  # noqa: E402
 from testbed.crossbar import ROOT, Crossbar  # noqa: E402
 from tests.support.processes import SECONDS, Program, Recorder, eventually, numbers  # noqa: E402
 
@@ -100,7 +100,7 @@ class Feeds:
         self.heard: list[tuple[str, Any]] = []
         """Feeds, by their last names, and messages."""
         self._more = threading.Condition()
-        self._process = start_tethered(
+        self._process = start_child_process(
             [
                 # It flushes nothing that it prints: a pipe would get 8 KB at a time, and the last messages never.
                 *(sys.executable, "-u", "-c", "from ocs.client_cli import main; main()"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.debian_packages import FetchError, unpacked
+from testbed.debian_packages import FetchError, unpack_package
 from testbed.smurf.simulator import Simulator
 from tests.ocs.agents import Observatory, data
 from tests.support.processes import eventually
@@ -51,7 +51,7 @@ def rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("rsync"):
         return
     try:
-        home = unpacked("rsync", "rsync", "libpopt0", "libxxhash0", "liblz4-1", "libzstd1", "libacl1")
+        home = unpack_package("rsync", "rsync", "libpopt0", "libxxhash0", "liblz4-1", "libzstd1", "libacl1")
     except FetchError as why:
         pytest.skip(f"no rsync: {why}")
     libraries = ":".join(str(path) for path in home.rglob("*-linux-gnu*") if path.is_dir())

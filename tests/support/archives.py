@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from spt3g import core
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from g3stream.frames.layout import frame_type
@@ -182,9 +182,9 @@ class Source:
             for _ in range(RECORDS_BEFORE):
                 self._publish(Kind.QUIET, b"")
             self.restart()
-        label = Label(kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev)
+        label = RecordHeaders(kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev)
         topic = frames_topic(self.stream)
-        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
         self._producer.produce(topic, value, headers=headers, timestamp=self.now, partition=0)
         self._seq += 1
 

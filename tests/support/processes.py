@@ -31,10 +31,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
-from testbed.child_process import start_tethered
+from testbed.child_process import start_child_process
 from tests.support.injection import stepped_clock
 from tests.support.injection.stepped_clock import HostClock
 
@@ -72,7 +72,7 @@ class Program:
         self._reads = threading.Event()
         self._reads.set()
         self._ended = False
-        self._process = start_tethered(
+        self._process = start_child_process(
             [*python, *([module] if module.endswith(".py") else ["-m", module]), *arguments],
             stderr=subprocess.PIPE,
             env={**_environment(), "KAFKA_BOOTSTRAP_SERVERS": servers},
@@ -254,10 +254,10 @@ class Recorder:
 
         eventually(lambda: found() >= count, f"{count} frames in Kafka")
 
-    def records(self, topic: str | None = None) -> list[tuple[Label, int, bytes]]:
+    def records(self, topic: str | None = None) -> list[tuple[RecordHeaders, int, bytes]]:
         """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused", "enable.auto.commit": False})
-        found: list[tuple[Label, int, bytes]] = []
+        found: list[tuple[RecordHeaders, int, bytes]] = []
         try:
             partition = TopicPartition(topic or frames_topic(self.stream), 0, 0)
             _, end = consumer.get_watermark_offsets(partition, SECONDS)
@@ -266,7 +266,7 @@ class Recorder:
                 # It waits until it has as many as are asked for: no more than there are.
                 for message in consumer.consume(min(1000, end - len(found)), SECONDS):
                     assert message.error() is None
-                    label = Label.from_headers(headers_of(message))
+                    label = RecordHeaders.from_kafka(headers_of(message))
                     found.append((label, message.timestamp()[1], message.value() or b""))
         finally:
             consumer.close()

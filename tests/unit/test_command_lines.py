@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.__main__ import make_parser as archiver_parser
-from g3stream.service.endpoint import ListenOn
+from g3stream.service.endpoint import ListenEndpoint
 from ingest.__main__ import make_parser as ingest_parser
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {"ingest": ingest_parser, "archiver": archiver_parser}
@@ -86,7 +86,7 @@ def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
         "streams": None,
         "address": "host",
         "port": 4532,
-        "listen": ListenOn("10.0.0.1", 50001),
+        "listen": ListenEndpoint("10.0.0.1", 50001),
         "timeout": 7.5,
         "max_frame_size": 1 << 30,
         "bootstrap_servers": "a:1,b:2",
@@ -97,7 +97,7 @@ def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
         "spool_size": 2 << 30,
         "log_level": "debug",
         "log_format": "json",
-        "http": ListenOn("127.0.0.1", 9101),
+        "http": ListenEndpoint("127.0.0.1", 9101),
     }
 
 
@@ -112,16 +112,16 @@ def test_ingest_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("50000", ListenOn("", 50000)),
-        (":5", ListenOn("", 5)),
-        ("h:5", ListenOn("h", 5)),
-        ("[::1]:5", ListenOn("::1", 5)),
+        ("50000", ListenEndpoint("", 50000)),
+        (":5", ListenEndpoint("", 5)),
+        ("h:5", ListenEndpoint("h", 5)),
+        ("[::1]:5", ListenEndpoint("::1", 5)),
     ],
 )
-def test_listen(text: str, where: ListenOn) -> None:
+def test_listen(text: str, where: ListenEndpoint) -> None:
     options = ingest_parser().parse_args(["--stream", "s", "--listen", text, "--http", text])
     assert options.listen == where
-    assert options.http == ListenOn(where.host or "127.0.0.1", where.port), "to others only if that is said"
+    assert options.http == ListenEndpoint(where.host or "127.0.0.1", where.port), "to others only if that is said"
 
 
 def test_archiver_takes_every_documented_option() -> None:
@@ -132,7 +132,7 @@ def test_archiver_takes_every_documented_option() -> None:
     assert (options.data_dir, options.time_per_file, options.gap) == (Path("/data"), 60, 3)
     assert (options.name_format, options.carry, options.stream) == ("ctime", ["Observation", "Wiring"], ["a", "b"])
     assert (options.group, options.instance_id, options.log_level) == ("g", "i", "error")
-    assert (options.log_format, options.http) == ("json", ListenOn("0.0.0.0", 9102))  # noqa: S104 - as a container says it
+    assert (options.log_format, options.http) == ("json", ListenEndpoint("0.0.0.0", 9102))  # noqa: S104 - as a container says it
 
 
 def test_archiver_defaults() -> None:

@@ -16,7 +16,7 @@ from archiver.segments.segment_file import SegmentFile
 from archiver.storage.directory import make_private_directory
 from g3stream.host.fsync import make_directory, sync_data, sync_directory
 from g3stream.service.cancellation import Abandoned
-from ingest.spool.spool import LEAST_BYTES, Spool, SpoolError
+from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from tests.support.disk import small_disk
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
@@ -115,7 +115,7 @@ def test_what_an_older_version_left_open_to_all_is_private_after_a_start(tmp_pat
     (spool / "lock").touch(0o644)
     (root / ".archiver").mkdir(parents=True)
     (root / ".archiver").chmod(0o755)
-    with Spool(spool, LEAST_BYTES):
+    with Spool(spool, MIN_SIZE_BYTES):
         make_private_directory(root)
     assert (mode(spool), mode(spool / "lock"), mode(root / ".archiver")) == (0o700, 0o600, 0o700)
 
@@ -132,7 +132,7 @@ def test_a_link_that_another_user_has_planted_in_place_of_a_private_directory_is
     os.chown(link, 54321, 54321, follow_symlinks=False)
     if whose == "spool":
         with pytest.raises(SpoolError, match=r"a link that another user \(uid 54321\) has put there"):
-            Spool(link, LEAST_BYTES)
+            Spool(link, MIN_SIZE_BYTES)
     else:
         with pytest.raises(OSError, match=r"a link that another user \(uid 54321\) has put there"):
             make_private_directory(tmp_path)
@@ -143,7 +143,7 @@ def test_a_link_that_another_user_has_planted_in_place_of_a_private_directory_is
 def test_the_administrators_link_to_another_disk_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "spool").symlink_to(tmp_path / "disk")
-    with Spool(tmp_path / "spool", LEAST_BYTES):
+    with Spool(tmp_path / "spool", MIN_SIZE_BYTES):
         assert mode(tmp_path / "disk") == 0o700
 
 
@@ -159,7 +159,7 @@ def test_a_link_in_place_of_the_spools_lock_is_not_followed(tmp_path: Path) -> N
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SpoolError, match="can't be used"):
-        Spool(tmp_path / "spool", LEAST_BYTES)
+        Spool(tmp_path / "spool", MIN_SIZE_BYTES)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -169,7 +169,7 @@ def test_a_spool_without_locks_is_refused_with_what_to_do(tmp_path: Path, monkey
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(SpoolError, match=r"no locks \(flock: No locks available\); choose a dir.* on a local disk"):
-        Spool(tmp_path / "spool", LEAST_BYTES)
+        Spool(tmp_path / "spool", MIN_SIZE_BYTES)
 
 
 def test_where_there_is_no_fdatasync_fsync_does_it(

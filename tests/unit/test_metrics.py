@@ -19,14 +19,14 @@ from archiver.recording.status import ArchiveStatus, RecordingStatus
 from archiver.recording.throughput import Recorded
 from archiver.segments.open_segment import OpenFile
 from g3stream.host.activity import Hang
-from g3stream.host.disk_space import Disks
-from g3stream.service.histogram import BOUNDS, Latency
+from g3stream.host.disk_space import DiskSpace
+from g3stream.service.histogram import BOUNDS_SECONDS, LatencyHistogram
 from g3stream.service.log_writer import LogStatus
-from g3stream.service.metrics import Exposition
+from g3stream.service.metrics import MetricsSnapshot
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
 from ingest.stream import StreamStatus
-from ingest.supervisor import Down
+from ingest.supervisor import StoppedStream
 
 NOW = 1_700_000_000.0
 ALL_IS_WRITTEN = LogStatus()
@@ -52,14 +52,14 @@ def samples(text: bytes) -> Samples:
 
 @given(st.lists(st.tuples(st.floats(-10, 10_000), st.integers(1, 5))))
 def test_a_histogram_counts_each_time_in_every_bucket_that_it_fits_in(took: list[tuple[float, int]]) -> None:
-    latency = Latency()
+    latency = LatencyHistogram()
     for seconds, times in took:
         latency.observe(seconds, times)
-    shown = Exposition("t_")
-    shown.of(stream="s").latency("seconds", "…", latency.counts())
-    found = samples(shown.text())
+    shown = MetricsSnapshot("t_")
+    shown.labelled(stream="s").histogram("seconds", "…", latency.counts())
+    found = samples(shown.render())
     all_of_them = [max(0.0, seconds) for seconds, times in took for _ in range(times)]
-    for bound in BOUNDS:
+    for bound in BOUNDS_SECONDS:
         key = "t_seconds_bucket", (("le", str(bound)), ("stream", "s"))
         assert found[key] == sum(seconds <= bound for seconds in all_of_them)
     assert found["t_seconds_bucket", (("le", "+Inf"), ("stream", "s"))] == len(all_of_them)
@@ -76,9 +76,9 @@ def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> N
     recorded.wrote(MS + 500, 7)
     assert recorded.frames == 0
     recorded.durable(mark, MS + 1500)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (2, 200, 3.0)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (2, 200, 3.0)
     recorded.durable(recorded.mark(), MS + 2000)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (4, 214, 3.0 + 2.0 + 1.5)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (4, 214, 3.0 + 2.0 + 1.5)
 
 
 def test_without_a_commit_for_hours_the_times_of_frames_dont_fill_the_memory() -> None:
@@ -105,7 +105,7 @@ def test_what_is_undone_isnt_counted_and_what_is_written_again_is_counted_once()
     recorded.wrote(MS, 100)
     recorded.durable(recorded.mark(), MS + 1000)
     recorded.durable(recorded.mark(), MS + 9000)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().seconds) == (1, 100, 1.0)
+    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (1, 100, 1.0)
 
 
 # ingest
@@ -114,29 +114,29 @@ STREAM = StreamStatus(
     stream="slot",
     source="smurf:4532",
     peer="10.0.0.1:4532",
-    since=MS - 5000,
-    lost_why=None,
+    since_ms=MS - 5000,
+    disconnect_reason=None,
     acquiring=True,
     connections=3,
     frames=10,
     bytes=1000,
-    last_frame=MS - 500,
+    last_frame_ms=MS - 500,
     rejected=2,
     bad_ids=0,
-    stalls=1,
+    backpressure_events=1,
     spool_bytes=4000,
     spool_full=False,
-    spool_limit=9000,
-    spool_oldest=MS - 2500,
-    spool_unreadable=0,
-    acknowledged=7,
-    latency=Latency().counts(),
-    trouble=None,
+    spool_limit_bytes=9000,
+    oldest_unacked_ms=MS - 2500,
+    unreadable_batches=0,
+    acknowledged_offset=7,
+    latency=LatencyHistogram().counts(),
+    degraded_reason=None,
 )
 
 
 def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, float]:
-    found = samples(ingest_metrics([status], ALL_IS_WRITTEN, spool_dir, Disks(), NOW))
+    found = samples(ingest_metrics([status], ALL_IS_WRITTEN, spool_dir, DiskSpace(), NOW))
     return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
 
 
@@ -164,17 +164,17 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path)
 @pytest.mark.parametrize(
     ("status", "problem"),
     [
-        (replace(STREAM, peer=None, lost_why="reset"), "no connection to smurf:4532 (lost: reset)"),
-        (replace(STREAM, trouble="the spool is full"), "the spool is full"),
+        (replace(STREAM, peer=None, disconnect_reason="reset"), "no connection to smurf:4532 (lost: reset)"),
+        (replace(STREAM, degraded_reason="the spool is full"), "the spool is full"),
         (
-            replace(STREAM, hang=Hang("a sync of the spool", 12.3), trouble="Kafka is away"),
+            replace(STREAM, hang=Hang("a sync of the spool", 12.3), degraded_reason="Kafka is away"),
             "the spool's disk doesn't answer: a sync of the spool has taken 12 s",
         ),
         (
-            replace(STREAM, spool_oldest=MS - 31_000, spool_bytes=4_000_000),
+            replace(STREAM, oldest_unacked_ms=MS - 31_000, spool_bytes=4_000_000),
             "Kafka hasn't acknowledged what came 31 s ago; 4.0 MB wait in the spool",
         ),
-        (replace(STREAM, throttled="a quota", spool_oldest=MS - 31_000), "a quota"),
+        (replace(STREAM, throttled_reason="a quota", oldest_unacked_ms=MS - 31_000), "a quota"),
     ],
 )
 def test_an_ingest_with_a_problem_isnt_healthy_and_says_which(status: StreamStatus, problem: str) -> None:
@@ -183,7 +183,7 @@ def test_an_ingest_with_a_problem_isnt_healthy_and_says_which(status: StreamStat
 
 
 def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_nevertheless(tmp_path: Path) -> None:
-    found = of_ingest(replace(STREAM, last_frame=None, spool_bytes=0), tmp_path / "gone")
+    found = of_ingest(replace(STREAM, last_frame_ms=None, spool_bytes=0), tmp_path / "gone")
     assert "g3_ingest_last_frame_timestamp_seconds" not in found, "1970 would be wrong"
     assert "g3_ingest_spool_disk_free_bytes" not in found
     assert found["g3_ingest_spool_oldest_age_seconds"] == 0
@@ -193,8 +193,8 @@ def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_neverthele
 def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: Path) -> None:
     for name in ("slot", "down"):
         (tmp_path / name).mkdir()
-    streams: list[StreamStatus | Down] = [STREAM, Down("down", "its spool is locked")]
-    found = samples(ingest_metrics(streams, ALL_IS_WRITTEN, tmp_path, Disks(), NOW))
+    streams: list[StreamStatus | StoppedStream] = [STREAM, StoppedStream("down", "its spool is locked")]
+    found = samples(ingest_metrics(streams, ALL_IS_WRITTEN, tmp_path, DiskSpace(), NOW))
     for metric in ("healthy", "connected", "acquiring"):
         values = [found[f"g3_ingest_{metric}", (("stream", name),)] for name in ("slot", "down")]
         assert values == [1, 0]
@@ -220,7 +220,7 @@ RECORDING = RecordingStatus(
     time=MS - 4000,
     frames=80,
     bytes=8000,
-    latency=Latency().counts(),
+    latency=LatencyHistogram().counts(),
     file=OpenFile("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
     losses=0,
     lost_records=0,
@@ -231,7 +231,7 @@ RECORDING = RecordingStatus(
     trouble=None,
     stopped=None,
 )
-ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, Latency().counts(), Latency().counts())
+ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, LatencyHistogram().counts(), LatencyHistogram().counts())
 
 
 def of_archiver(status: ArchiveStatus | None, told: Told, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
@@ -324,7 +324,7 @@ def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
 
 
 def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path: Path) -> None:
-    found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, Disks(), NOW))
+    found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, DiskSpace(), NOW))
     assert found["g3_ingest_log_dropped_lines_total", ()] == 7
     assert found["g3_ingest_healthy", (("stream", STREAM.stream),)] == 0
     assert list(problems([STREAM], UNREAD, NOW)) == [UNREAD.problem]

@@ -7,7 +7,7 @@ import pytest
 
 from archiver.suprsync.finalization import read
 from archiver.suprsync.finalized_until import MARGIN_MS
-from g3stream.contract.topic_settings import FILES_WANTED
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin
 from tests.support.archives import Source, all_committed, disturbed
 from tests.support.processes import Recorder, eventually
@@ -19,7 +19,7 @@ class Site:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         recorder.create_topic()
-        TopicAdmin({"bootstrap.servers": recorder.servers}).ensure(FILES_WANTED)
+        TopicAdmin({"bootstrap.servers": recorder.servers}).ensure(EXPECTED_FILES_TOPIC)
         self.source = Source(recorder.servers, recorder.stream, epochs=0)
         self.source.now -= 3_600_000
 

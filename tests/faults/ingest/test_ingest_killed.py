@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
 
@@ -84,7 +84,7 @@ def test_every_frame_that_a_killed_ingest_had_received_is_recorded_once(
             assert ingest.stop() == 0
             assert archiver.stop() == 0
             assert "LOST" not in archiver.log
-            recorded = [frame for file in recorder.files() for frame in split(file.read_bytes())]
+            recorded = [frame for file in recorder.files() for frame in decode_frames(file.read_bytes())]
     finally:
         broker.stop()
     connections = {frame: n for n, frames in enumerate(sending.sent) for _, frame in frames}

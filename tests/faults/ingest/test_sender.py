@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from g3stream.contract.topics import rejected_topic
-from g3stream.service.log_flood import WRITTEN_AT_ONCE
+from g3stream.service.log_flood import MAX_WRITTEN
 from tests.support.frames import saying
 from tests.support.processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan
 from tests.support.wire_model import End, read
@@ -91,7 +91,7 @@ def test_a_sender_that_is_lost_in_the_middle_of_a_frame_costs_that_frame_only(
         (reset, "Connection reset by peer"),
         (stalled, f"nothing came for {PAUSE} s"),
     ]
-    faults = (2 * faults)[:WRITTEN_AT_ONCE]  # later ones would be folded
+    faults = (2 * faults)[:MAX_WRITTEN]  # later ones would be folded
     recorded = []
     with RawSender() as sender:
         ingest = recorder.ingest(sender.port, "--timeout", str(PAUSE))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from testbed.kafka.broker import Broker
 from tests.support.disk import small_disk
 from tests.support.injection.proxy import FarBroker
@@ -208,7 +208,7 @@ def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(
         assert archiver.stop() == 0
         records = recorder.records()
     assert len(list(spool_of(recorder).glob("damaged/*"))) == 2
-    recorded = [frame for file in recorder.files() for frame in split(file.read_bytes())]
+    recorded = [frame for file in recorder.files() for frame in decode_frames(file.read_bytes())]
     assert recorded[-1] == scan(1000)
     kept = sorted(frames.index(frame) for frame in recorded[:-1])
     assert recorded[:-1] == [frames[number] for number in kept]
@@ -250,6 +250,6 @@ def test_an_older_copy_of_the_spool_is_told_and_no_new_frame_is_taken_for_a_dupl
         assert archiver.stop() == 0
         numbers = [label.num for label, _, _ in recorder.records() if label.kind is Kind.FRAME]
         assert numbers == [0, 1, 2, 3, 0, 1, 4, 5], "the copy's records were published again"
-    recorded = [frame for file in recorder.files() for frame in split(file.read_bytes())]
+    recorded = [frame for file in recorder.files() for frame in decode_frames(file.read_bytes())]
     assert recorded == [scan(number) for number in range(6)]
     archiver.await_line("LOST .*spool had gone back")

@@ -7,7 +7,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from tests.support.processes import RawSender, Recorder, flow, scan
 
@@ -42,7 +42,7 @@ def produce(servers: str, topic: str, value: bytes, headers: Sequence[tuple[byte
 
 
 EPOCH = "0" * 16
-GOOD = [(name.encode(), text) for name, text in Label(Kind.FRAME, EPOCH, 0, ord("S")).headers()]
+GOOD = [(name.encode(), text) for name, text in RecordHeaders(Kind.FRAME, EPOCH, 0, ord("S")).to_kafka()]
 HOSTILE = {
     "a name that is not UTF-8": [*GOOD, (b"\xff\xfe", b"x")],
     "a version of 100 kB": [(b"v", b"2" * 100_000)],
@@ -79,8 +79,8 @@ def test_one_among_others_that_are_taken_at_once(kafka: str, stream: str, tmp_pa
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()
         for num in range(40):
-            label = Label(Kind.FRAME, EPOCH, num, ord("S"), "x1", 1, num)
-            headers = [(name.encode(), text) for name, text in label.headers()]
+            label = RecordHeaders(Kind.FRAME, EPOCH, num, ord("S"), "x1", 1, num)
+            headers = [(name.encode(), text) for name, text in label.to_kafka()]
             produce(kafka, frames_topic(stream), scan(num), headers)
         produce(kafka, frames_topic(stream), scan(40), [*headers, (b"\xff\xfe", b"x")])
         archiver = recorder.archiver()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from tests.support.commands import archiver, close
 from tests.support.processes import SECONDS, RawSender, Recorder, eventually, flow, scan
@@ -32,9 +32,9 @@ def test_hostile_text_in_kafka_is_escaped_wherever_it_is_shown(kafka: str, strea
             running.await_line("finished")
         assert ingest.stop() == 0
         producer = Producer({"bootstrap.servers": kafka})
-        label = Label(Kind.LOST, "b" * 16, 0, why="x")
+        label = RecordHeaders(Kind.LOST, "b" * 16, 0, why="x")
         headers: list[tuple[str, str | bytes | None]] = [
-            (name, ESCAPE.encode() if name == "why" else value) for name, value in label.headers()
+            (name, ESCAPE.encode() if name == "why" else value) for name, value in label.to_kafka()
         ]
         long_ago = round(1000 * (time.time() - 3600))
         producer.produce(frames_topic(stream), b"", headers=headers, timestamp=long_ago, partition=0)

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.injection.proxy import FarBroker, Proxy
@@ -219,7 +219,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
             archiver.await_line(r"ERROR .*LOST")
             connection.sendall(scan(40) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
-    frames = [data for file in recorder.files() for data in split(file.read_bytes())]
+    frames = [data for file in recorder.files() for data in decode_frames(file.read_bytes())]
     remained = [value for label, _, value in records[:at] + records[at + 20 :] if label.kind is Kind.FRAME]
     assert frames == [*remained, scan(40)]
     lost = [event for event in events(recorder) if event["event"] == "loss"]
@@ -254,7 +254,7 @@ def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool
     assert {name: after.get(name) for name in before if name.endswith(".g3")} == {
         name: data for name, data in before.items() if name.endswith(".g3")
     }
-    frames = [data for file in recorder.files() for data in split(file.read_bytes())]
+    frames = [data for file in recorder.files() for data in decode_frames(file.read_bytes())]
     assert frames[:10] == [scan(number) for number in range(10)]
     assert [data for data in frames if data in {scan(number) for number in range(20, 26)}] == [
         scan(number) for number in range(20, 26)

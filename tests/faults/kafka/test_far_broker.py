@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from archiver.core.sequence import EPOCHS_REMEMBERED
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import new_epoch
 from g3stream.contract.topics import frames_topic
 from g3stream.frames.layout import frame_type
@@ -123,8 +123,8 @@ def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Record
     values = [(Kind.START, flow(1)), *((Kind.FRAME, scan(n)) for n in range(30)), (Kind.END, flow(2))]
     for seq, (kind, value) in enumerate(values):
         producer.begin_transaction()
-        label = Label(kind, epoch, seq, type=frame_type(value))
-        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        label = RecordHeaders(kind, epoch, seq, type=frame_type(value))
+        headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
         producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
         if seq == 20:  # Kafka has it, and its producer takes it back
             assert producer.flush(SECONDS) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
@@ -66,7 +66,7 @@ def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
             message = consumer.poll(SECONDS)
             assert message is not None
             assert message.error() is None
-            label = Label.from_headers(headers_of(message))
+            label = RecordHeaders.from_kafka(headers_of(message))
             if label.kind is Kind.END:
                 return
             if label.kind is Kind.FRAME:

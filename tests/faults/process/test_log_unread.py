@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.child_process import free_port, start_tethered
+from testbed.child_process import free_port, start_child_process
 from tests.support.injection.chatty import KEPT_LINES
 from tests.support.processes import SECONDS, Program, RawSender, Recorder, eventually, flow, get, scan
 
@@ -105,8 +105,8 @@ def test_logs_whose_reader_is_gone_and_logs_on_a_full_disk(kafka: str, stream: s
         port = free_port()
         reader, pipe = os.pipe()
         with os.fdopen(pipe, "wb") as gone, Path("/dev/full").open("wb") as full:
-            archiver = start_tethered([sys.executable, "-m", "archiver", *archiver_arguments], stderr=gone)
-            ingest = start_tethered(
+            archiver = start_child_process([sys.executable, "-m", "archiver", *archiver_arguments], stderr=gone)
+            ingest = start_child_process(
                 [
                     *(sys.executable, "-m", "ingest", *ingest_arguments, *where),
                     *("--port", str(sender.port), "--http", str(port)),
@@ -140,8 +140,8 @@ def test_closed_descriptors_are_not_taken_for_files(kafka: str, stream: str, tmp
         source = ("--address", "127.0.0.1", "--port", str(sender.port))
         env = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka}
         programs = [
-            start_tethered([*shell, "ingest", *spool, *source], env=env),
-            start_tethered([*shell, "archiver", *archive], env=env),
+            start_child_process([*shell, "ingest", *spool, *source], env=env),
+            start_child_process([*shell, "archiver", *archive], env=env),
         ]
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(1))
@@ -191,6 +191,6 @@ def crash(*_):
     helper.start()
     helper.join()
     1 / 0
-ingest.service.kafka_client = crash
+ingest.service.kafka_client_config = crash
 sys.exit(main(sys.argv[2:]))
 """

@@ -33,9 +33,9 @@ from rich.table import Table
 
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from g3stream.service.arguments import seconds as seconds_flag
-from ingest.receive.record_builder import Reception
+from ingest.receive.record_builder import RecordBuilder
 from ingest.spool.spool import Spool
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
@@ -317,10 +317,10 @@ def fill_spool(directory: Path, epochs: int = 40, records: int = 50) -> None:
     now_ms = time.time_ns() // 1_000_000
     for _ in range(epochs):
         with Spool(directory, 1 << 30) as spool:
-            previous = spool.prev[0] if spool.prev else None
+            previous = spool.previous[0] if spool.previous else None
             epoch = new_epoch(previous, now_ms, secrets.randbits(RANDOM_BITS))
-            of_epoch = Reception(epoch, spool.prev, spool.unclean)
-            spool.append([of_epoch.started(now_ms), *(of_epoch.quiet(now_ms) for _ in range(records))])
+            of_epoch = RecordBuilder(epoch, spool.previous, spool.unclean_shutdown)
+            spool.append([of_epoch.started(now_ms), *(of_epoch.heartbeat(now_ms) for _ in range(records))])
 
 
 @dataclass
@@ -357,7 +357,7 @@ def judge(soak: Soak) -> Outcome:
     outcome.different = sorted(name for name, _ in trees[0].items() ^ trees[1].items())
     for stream, sender in soak.senders.items():
         files = sorted(recorder.data().glob(f"*/{stream}/*.g3"), key=_start_and_number)
-        frames = [_digest(frame) for file in files for frame in split(file.read_bytes())]
+        frames = [_digest(frame) for file in files for frame in decode_frames(file.read_bytes())]
         counted = Counter(frames)
         outcome.recorded += len(frames)
         outcome.doubled += sum(count - 1 for count in counted.values())

@@ -16,7 +16,7 @@ from archiver.handover.follower import Follower
 from archiver.handover.schedule import group_of
 from archiver.handover.sink import PendingEvent, SinkError
 from archiver.storage.directory import make_private_directory
-from g3stream.contract.topic_settings import FILES_WANTED
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin
 from testbed.kafka.broker import Broker
@@ -93,7 +93,7 @@ class Collects:
 
 @pytest.fixture
 def site(kafka: str, stream: str, tmp_path: Path) -> Site:
-    TopicAdmin({"bootstrap.servers": kafka}).ensure(FILES_WANTED)
+    TopicAdmin({"bootstrap.servers": kafka}).ensure(EXPECTED_FILES_TOPIC)
     return Site(kafka, stream, tmp_path)
 
 
@@ -207,9 +207,9 @@ def test_in_a_topic_made_anew_all_events_are_handed_over(stream: str, tmp_path: 
             admin = admin_client(site.servers)
             admin.delete_topics([FILES_TOPIC])[FILES_TOPIC].result(SECONDS)
             eventually(lambda: FILES_TOPIC not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
-            topics.ensure(FILES_WANTED)
+            topics.ensure(EXPECTED_FILES_TOPIC)
 
-        topics.ensure(FILES_WANTED)
+        topics.ensure(EXPECTED_FILES_TOPIC)
         sink = Collects()
         with site.follower(sink):
             expected = [site.tell_file() for _ in range(3)]

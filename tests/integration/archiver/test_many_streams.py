@@ -15,10 +15,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.faults.ingest.test_ingest_killed import EndlessSender
@@ -117,7 +117,7 @@ class Neighbour(threading.Thread):
         deadline = float("inf")
         while len(self._seen) < len(self.sent) or not self._over.is_set():
             for message in self._consumer.consume(100, 0.02):
-                label = Label.from_headers(headers_of(message))
+                label = RecordHeaders.from_kafka(headers_of(message))
                 if label.kind is Kind.FRAME and label.num is not None:
                     self._seen[label.num] = time.monotonic()
             if self._over.is_set():
@@ -354,7 +354,10 @@ def test_killed_again_and_again_no_stream_of_many_loses_or_doubles_a_frame(
     assert "LOST" not in archiver.log
     for name, one in zip(names, sending, strict=True):
         recorded = [
-            frame for file in recorder.files() if file.parent.name == name for frame in split(file.read_bytes())
+            frame
+            for file in recorder.files()
+            if file.parent.name == name
+            for frame in decode_frames(file.read_bytes())
         ]
         for n, frames in enumerate(one.sent):
             sent = [frame for _, frame in frames]

@@ -12,7 +12,7 @@ import pytest
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from testbed.kafka.broker import Broker
 from testbed.smurf.simulator import Simulator
 from tests.support.processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan
@@ -171,7 +171,7 @@ def test_a_restarted_ingest_begins_an_acquisition_and_no_frame_is_missing_or_dou
     assert recorded[2] == sent[2]
     for connection in range(2):
         # All that came before some moment, each once, and at least what others had seen of it.
-        whole = len(split(recorded[connection]))
+        whole = len(decode_frames(recorded[connection]))
         assert whole >= published[connection] > 0
         assert sent[connection].startswith(recorded[connection])
     assert "LOST" not in archiver.log

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from g3stream.frames.layout import frame_type
 from tests.support.commands import archiver, close
@@ -21,8 +21,10 @@ def publish(recorder: Recorder, *records: tuple[Kind, bytes], seconds_ago: float
     """As an ingest that did this so long ago."""
     producer = Producer({"bootstrap.servers": recorder.servers})
     for seq, (kind, value) in enumerate(records):
-        label = Label(kind, A, seq, frame_type(value) if value else None, why="reset by peer" if not value else None)
-        headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+        label = RecordHeaders(
+            kind, A, seq, frame_type(value) if value else None, why="reset by peer" if not value else None
+        )
+        headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
         at = round((time.time() - seconds_ago) * 1000)
         producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=at, partition=0)
     assert producer.flush(SECONDS) == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from tests.support.commands import archiver
 from tests.support.injection.stepped_clock import HostClock
@@ -143,10 +143,10 @@ def test_forty_streams_are_shown_at_once(recorder: Recorder) -> None:
     producer = Producer({"bootstrap.servers": recorder.servers, "linger.ms": 5})
     for stream in streams:
         for seq in range(400):
-            label = Label(
+            label = RecordHeaders(
                 Kind.FRAME if seq else Kind.CONNECTED, "a" * 16, seq, SCAN, why=None if seq else "smurf:4536"
             )
-            headers: list[tuple[str, str | bytes | None]] = [*label.headers()]
+            headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
             at = now - 4000 + 10 * seq
             producer.produce(frames_topic(stream), bytes(2000), headers=headers, partition=0, timestamp=at)
         producer.poll(0)

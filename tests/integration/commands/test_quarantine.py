@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic, quarantine_topic
 from testbed.child_process import free_port
@@ -190,7 +190,9 @@ def test_what_is_recorded_or_may_be_ours_is_refused(recorder: Recorder) -> None:
     recorder.create_topic()
     source = Source(recorder.servers, recorder.stream)
     source.start()
-    later = [(name, b"2" if name == "v" else text) for name, text in Label(Kind.FRAME, "b" * 16, 0).headers()]
+    later = [
+        (name, b"2" if name == "v" else text) for name, text in RecordHeaders(Kind.FRAME, "b" * 16, 0).to_kafka()
+    ]
     at = source.sent
     Foreign(b"?", None, tuple(later)).publish(recorder, source.now)
     where = ("quarantine", "--stream", recorder.stream)

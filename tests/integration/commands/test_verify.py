@@ -30,7 +30,7 @@ from archiver.kafka.topic_reader import History
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.verifier import inspect
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from tests.support.archives import Source, disturbed
 from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import (
@@ -378,7 +378,7 @@ def swapped_contents(copy: Copy) -> list[tuple[str, str]]:
 
 
 def frame_cut_out(copy: Copy) -> list[tuple[str, str]]:
-    frames = split(copy.path(2).read_bytes())
+    frames = decode_frames(copy.path(2).read_bytes())
     copy.path(2).write_bytes(b"".join(frames[:5] + frames[6:]))
     return [("damaged", copy.files[2])]
 
@@ -600,7 +600,7 @@ def test_an_untold_gap(copy: Copy) -> None:
 @contextmanager
 def changed(copy: Copy, number: int) -> Iterator[list[bytes]]:
     """Change a file's frames, and whatever else tells of its bytes, but not the topic."""
-    frames = split(copy.path(number).read_bytes())
+    frames = decode_frames(copy.path(number).read_bytes())
     yield frames
     copy.path(number).write_bytes(b"".join(frames))
 
@@ -610,7 +610,7 @@ def retold(copy: Copy, *numbers: int) -> Copy:
     for number in numbers:
         data = copy.path(number).read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
-        frames = len(split(data)) - len(events[number].carry)
+        frames = len(decode_frames(data)) - len(events[number].carry)
         events[number] = replace(events[number], sha256=sha256, bytes=len(data), frames=frames)
         name = copy.path(number).name
         copy.sums.write_text(without_a_line(copy, name) + f"{sha256}  {name}\n")
@@ -636,7 +636,7 @@ def test_a_file_has_not_the_frames_of_the_topic(copy: Copy, what: str) -> None:
 
 
 def test_frames_of_another_file(copy: Copy) -> None:
-    others = split(copy.path(1).read_bytes())
+    others = decode_frames(copy.path(1).read_bytes())
     with changed(copy, 3) as frames:
         frames += others[-3:]
     copy = retold(copy, 3)

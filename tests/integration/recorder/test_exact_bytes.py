@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from spt3g import core
 
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from tests.support.processes import RawSender, Recorder, flow, frame, frame_by_hand, scan
 
 BLOB = frame(core.G3FrameType.Scan, k=core.G3String("five"))[13 + 8 + 1 + 8 : -4]
@@ -64,7 +64,7 @@ def test_frames_of_all_sizes_and_kinds(recorder: Recorder, tmp_path: Path) -> No
 def test_a_smurfs_own_bytes(recorder: Recorder, name: str) -> None:
     wire = (Path(__file__).parents[2] / "data" / f"{name}.g3").read_bytes()
     expected = []
-    for data in split(wire):
+    for data in decode_frames(wire):
         read = core.G3Frame()
         read._cereal_loads(data)
         if "sostream_flowcontrol" not in read:

@@ -11,9 +11,9 @@ from confluent_kafka import Producer
 from spt3g import core
 
 from archiver.__main__ import make_parser as archiver_parser
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import split
+from g3stream.frames.decoder import decode_frames
 from g3stream.frames.layout import frame_type
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port
@@ -219,8 +219,8 @@ def test_the_directory_stays_the_acquisitions_over_a_change_of_the_date_and_of_t
     records += [(scan(2), digits_change - 1_000), (scan(3), digits_change + 1_000), (flow(2), digits_change + 2_000)]
     for seq, (value, at) in enumerate(records):
         kind = Kind.END if value == flow(2) else Kind.FRAME
-        label = Label(kind, "0123456789abcdef", seq, type=frame_type(value))
-        producer.produce(frames_topic(recorder.stream), value, headers=list(label.headers()), timestamp=at)
+        label = RecordHeaders(kind, "0123456789abcdef", seq, type=frame_type(value))
+        producer.produce(frames_topic(recorder.stream), value, headers=list(label.to_kafka()), timestamp=at)
     assert producer.flush(10) == 0
     archiver = recorder.archiver("--time-per-file", "2")
     archiver.await_line(r"finished .* \(end\)", count=2)
@@ -269,7 +269,7 @@ def test_the_last_observation_frame_heads_every_following_file(recorder: Recorde
             archiver.await_line("opened", count=number)
             connection.sendall(flow(1) + scan(number + 1) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
-    files = [split(file.read_bytes()) for file in recorder.files()]
+    files = [decode_frames(file.read_bytes()) for file in recorder.files()]
     assert len(files) == 7
     came, last = [], None
     for content in files:

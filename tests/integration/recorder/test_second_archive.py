@@ -25,12 +25,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import Label
+from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic, quarantine_topic
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
-from testbed.kafka.mirror_maker import Mirror
+from testbed.kafka.mirror_maker import MirrorMaker
 from tests.support.archives import Source
 from tests.support.processes import (
     SECONDS,
@@ -114,7 +114,7 @@ class Night:
 class Record:
     """A record as it lies in a topic, but for its offset."""
 
-    label: Label
+    label: RecordHeaders
     headers: tuple[tuple[str, bytes], ...]
     timestamp: tuple[int, int]
     value: bytes
@@ -144,7 +144,7 @@ def records(servers: str, topic: str, latest: int | None = None) -> list[Record]
             for message in consumer.consume(min(1000, end - first - len(found)), SECONDS):
                 assert message.error() is None
                 headers: Any = headers_of(message)  # names and bytes, as sent
-                label = Label.from_headers(headers)
+                label = RecordHeaders.from_kafka(headers)
                 found.append(Record(label, tuple(headers), message.timestamp(), message.value() or b""))
     finally:
         consumer.close()
@@ -266,9 +266,9 @@ def documented() -> dict[str, str]:
 
 
 @pytest.fixture
-def mirror(sites: Sites, tmp_path: Path) -> Iterator[Mirror]:
+def mirror(sites: Sites, tmp_path: Path) -> Iterator[MirrorMaker]:
     quick = {"home.session.timeout.ms": "1000", "home.heartbeat.interval.ms": "200"}
-    made = Mirror(
+    made = MirrorMaker(
         tmp_path / "mirror",
         sites.site_servers,
         sites.home_servers,
@@ -303,7 +303,9 @@ def own_settings(servers: str, topic: str) -> dict[str, str]:
     return {name: entry.value for name, entry in found.items() if entry.source == given}
 
 
-def test_an_archive_of_mirrored_topics_is_the_same(sites: Sites, mirror: Mirror, stream: str, tmp_path: Path) -> None:
+def test_an_archive_of_mirrored_topics_is_the_same(
+    sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
+) -> None:
     topic = frames_topic(stream)
     home = admin_client(sites.home_servers)
     with (
@@ -353,7 +355,7 @@ def test_an_archive_of_mirrored_topics_is_the_same(sites: Sites, mirror: Mirror,
 
 
 def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
-    sites: Sites, mirror: Mirror, stream: str, tmp_path: Path
+    sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
     """A record that isn't ours, at another offset at home."""
     with (
@@ -385,7 +387,7 @@ def test_what_is_set_aside_at_the_site_stops_no_archive_at_home(
 
 
 def test_what_retention_took_before_it_was_mirrored_is_told_at_home(
-    sites: Sites, mirror: Mirror, stream: str, tmp_path: Path
+    sites: Sites, mirror: MirrorMaker, stream: str, tmp_path: Path
 ) -> None:
     topic = frames_topic(stream)
     with (

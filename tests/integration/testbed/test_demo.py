@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testbed.demo.comparison import FrameId, RecordedFrame, Sent, compare, unsound
+from testbed.demo.comparison import FrameId, RecordedFrame, Sent, compare, mismatched_checksums
 
 _COMMAND = [sys.executable, "-m", "testbed.demo"]
 
@@ -103,8 +103,8 @@ def recorded(scans: Iterable[int], metadata: Iterable[int], session: int = 7) ->
 def test_the_proof_allows_only_metadata_to_be_repeated() -> None:
     verdict = compare(_SENT, recorded([2, 3, 4], [0, 1, 0, 0, 5]))
     assert (verdict.sent, verdict.recorded, verdict.repeated) == (6, 6, 2)
-    assert verdict.agree
-    assert verdict.complaints() == []
+    assert verdict.agrees
+    assert verdict.differences() == []
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_the_proof_allows_only_metadata_to_be_repeated() -> None:
 )
 def test_the_proof_notices_what_is_lost_doubled_or_foreign(frames: list[RecordedFrame], complaint: str) -> None:
     verdict = compare(_SENT, frames)
-    assert not verdict.agree
-    assert verdict.complaints() == [complaint]
+    assert not verdict.agrees
+    assert verdict.differences() == [complaint]
 
 
 def test_nothing_recorded_is_everything_lost() -> None:
-    assert compare(_SENT, []).complaints() == ["6 lost: 7/0, 7/1, 7/2, 7/3, 7/4, …"]
+    assert compare(_SENT, []).differences() == ["6 lost: 7/0, 7/1, 7/2, 7/3, 7/4, …"]
 
 
 def test_a_file_that_differs_from_its_sum_or_has_none_is_named(tmp_path: Path) -> None:
@@ -137,4 +137,4 @@ def test_a_file_that_differs_from_its_sum_or_has_none_is_named(tmp_path: Path) -
     summed = subprocess.run(["sha256sum", "good.g3", "changed.g3"], cwd=tmp_path, capture_output=True, check=True)  # noqa: S607  # coreutils, from PATH
     (tmp_path / "SHA256SUMS").write_bytes(summed.stdout + b"0" * 64 + b"  gone.g3\n")
     (tmp_path / "changed.g3").write_text("else")
-    assert unsound(tmp_path) == ["changed.g3", "forgotten.g3", "gone.g3"]
+    assert mismatched_checksums(tmp_path) == ["changed.g3", "forgotten.g3", "gone.g3"]

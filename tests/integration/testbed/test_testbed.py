@@ -89,8 +89,8 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def test_a_tethered_process_dies_with_a_killed_parent() -> None:
     program = (
-        "import sys; from testbed.child_process import start_tethered; "
-        "print(start_tethered(['sleep', '600']).pid, flush=True); sys.stdin.read()"
+        "import sys; from testbed.child_process import start_child_process; "
+        "print(start_child_process(['sleep', '600']).pid, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from g3stream.service.endpoint import ConnectTo, ListenOn
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
 from ingest.__main__ import main, make_parser
-from ingest.config import StreamSettings, StreamsFileError, stream_of_flags, streams_of_file
+from ingest.config import StreamSettings, StreamsFileError, stream_from_flags, streams_from_file
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def streams(tmp_path: Path, text: str, *flags: str) -> list[StreamSettings]:
     """Those of a file with that text."""
     path = tmp_path / "streams.toml"
     path.write_text(text)
-    return streams_of_file(path, make_parser().parse_args(["--streams", str(path), *flags]))
+    return streams_from_file(path, make_parser().parse_args(["--streams", str(path), *flags]))
 
 
 def test_what_a_table_does_not_say_the_flags_do(tmp_path: Path) -> None:
@@ -41,22 +41,22 @@ def test_what_a_table_does_not_say_the_flags_do(tmp_path: Path) -> None:
     flags = "--address srv1 --timeout 7 --spool-size 1GiB --topic-config retention.bytes=1 --topic-config a=b"
     one, two = streams(tmp_path, text, *flags.split())
     alone = make_parser().parse_args(["--stream", "one", *flags.split()])
-    assert one == stream_of_flags(alone)
+    assert one == stream_from_flags(alone)
     assert one == StreamSettings(
-        "one", ConnectTo("srv1", 50000), 7, 256 << 20, {"retention.bytes": "1", "a": "b"}, None, 1 << 30
+        "one", ClientEndpoint("srv1", 50000), 7, 256 << 20, {"retention.bytes": "1", "a": "b"}, None, 1 << 30
     )
     own = {"retention.bytes": "5", "a": "b", "min.insync.replicas": "2", "preallocate": "true"}
-    assert two == StreamSettings("two", ConnectTo("srv2", 4532), 0.5, 1 << 20, own, 3, 2_000_000)
+    assert two == StreamSettings("two", ClientEndpoint("srv2", 4532), 0.5, 1 << 20, own, 3, 2_000_000)
 
 
 def test_a_stream_listens_on_a_port_or_on_one_of_an_address(tmp_path: Path) -> None:
     tables = ("50001", '":50002"', '"10.0.0.1:50003"', '"[::1]:50003"')
     text = "".join(f'[[stream]]\nname = "s{n}"\nlisten = {where}\n' for n, where in enumerate(tables))
     assert [stream.source for stream in streams(tmp_path, text)] == [
-        ListenOn("", 50001),
-        ListenOn("", 50002),
-        ListenOn("10.0.0.1", 50003),
-        ListenOn("::1", 50003),
+        ListenEndpoint("", 50001),
+        ListenEndpoint("", 50002),
+        ListenEndpoint("10.0.0.1", 50003),
+        ListenEndpoint("::1", 50003),
     ]
 
 
@@ -200,7 +200,7 @@ def test_the_variable_says_the_file_of_streams(monkeypatch: pytest.MonkeyPatch, 
     path.write_text(OK)
     monkeypatch.setenv("INGEST_STREAMS", str(path))
     options = make_parser().parse_args([])
-    assert [stream.name for stream in streams_of_file(options.streams, options)] == ["ok"]
+    assert [stream.name for stream in streams_from_file(options.streams, options)] == ["ok"]
 
 
 def test_the_example_in_help_is_a_file_of_streams(tmp_path: Path) -> None:
@@ -208,16 +208,16 @@ def test_the_example_in_help_is_a_file_of_streams(tmp_path: Path) -> None:
     at = next(n for n, line in enumerate(lines) if line.strip() == "[[stream]]")
     example = [line for line in lines[at:] if line.startswith("  ") or not line]
     [two, three] = streams(tmp_path, "\n".join(example))
-    assert two.source == ConnectTo("smurf-srv01", 4532)
-    assert three.source == ListenOn("", 50003)
+    assert two.source == ClientEndpoint("smurf-srv01", 4532)
+    assert three.source == ListenEndpoint("", 50003)
     assert three.topic_config == {"retention.bytes": "500000000000"}
 
 
 def test_no_error_is_without_its_kind() -> None:
     with pytest.raises(StreamsFileError, match="No such file"):
-        streams_of_file(Path("/nowhere/at/all"), make_parser().parse_args(["--streams", "f"]))
+        streams_from_file(Path("/nowhere/at/all"), make_parser().parse_args(["--streams", "f"]))
 
 
 def test_a_file_without_an_end_is_refused() -> None:
     with pytest.raises(StreamsFileError, match="File too large: above 4 MiB"):
-        streams_of_file(Path("/dev/zero"), make_parser().parse_args(["--stream", "s"]))
+        streams_from_file(Path("/dev/zero"), make_parser().parse_args(["--stream", "s"]))

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from g3stream.service.endpoint import ConnectTo, ListenError, ListenOn
-from ingest.receive.connection import Connection, Events
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, ListenError
+from ingest.receive.connection import Connection, ConnectionListener
 from testbed.child_process import HOST, free_port
 from tests.support.frames import frame
 from tests.support.processes import eventually
@@ -72,13 +72,13 @@ class Listener:
     told: "queue.Queue[Told]" = field(default_factory=queue.Queue)
     times: "defaultdict[str, list[float]]" = field(default_factory=lambda: defaultdict(list))
 
-    def events(self) -> Events:
+    def events(self) -> ConnectionListener:
         """What to give to the Connection."""
-        return Events(
+        return ConnectionListener(
             connected=lambda peer: self._told("connected", peer),
             frames=self._frames,
-            quiet=lambda: self._told("quiet", None),
-            lost=lambda why: self._told("lost", why),
+            idle=lambda: self._told("quiet", None),
+            disconnected=lambda why: self._told("lost", why),
         )
 
     def _told(self, kind: str, what: str | list[bytes] | None) -> None:
@@ -113,7 +113,7 @@ class Listener:
 
 @contextmanager
 def running(
-    where: ConnectTo | ListenOn, listener: Listener, timeout: float = NEVER, clock: Clock | None = None
+    where: ClientEndpoint | ListenEndpoint, listener: Listener, timeout: float = NEVER, clock: Clock | None = None
 ) -> Iterator[tuple[Connection, threading.Thread]]:
     """A connection in its thread, which ends with the block. clock: instead of the real one."""
     its_clock: dict[str, Any] = {"clock": clock, "wait": clock.wait} if clock else {}
@@ -147,9 +147,9 @@ def listener() -> Listener:
     return Listener()
 
 
-def to(server: socket.socket) -> ConnectTo:
+def to(server: socket.socket) -> ClientEndpoint:
     """Where that server is."""
-    return ConnectTo(HOST, server.getsockname()[1])
+    return ClientEndpoint(HOST, server.getsockname()[1])
 
 
 def accept(server: socket.socket) -> socket.socket:
@@ -163,7 +163,7 @@ def accept(server: socket.socket) -> socket.socket:
 
 def test_it_starts_before_the_sender_and_connects_when_that_appears(listener: Listener) -> None:
     port = free_port()
-    with running(ConnectTo(HOST, port), listener, clock=listener.clock):
+    with running(ClientEndpoint(HOST, port), listener, clock=listener.clock):
         listener.clock.waits.get(timeout=SOON)  # until it tries again
         with socket.create_server((HOST, port)) as server:
             server.settimeout(SOON)
@@ -186,7 +186,7 @@ def test_a_name_that_does_not_resolve_is_tried_again(
         return look_up(host, *arguments, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    where = ConnectTo("sender.invalid", server.getsockname()[1])
+    where = ClientEndpoint("sender.invalid", server.getsockname()[1])
     with running(where, listener, clock=listener.clock), accept(server):
         listener.next("connected")
     assert failures == []
@@ -350,7 +350,7 @@ def test_each_second_without_data_is_told_once(server: socket.socket, data: list
 
 def test_a_second_client_is_refused_while_the_first_stays(listener: Listener) -> None:
     port = free_port()
-    with running(ListenOn(HOST, port), listener):
+    with running(ListenEndpoint(HOST, port), listener):
         with socket.create_connection((HOST, port), SOON) as first:
             assert str(listener.next("connected")).startswith(f"{HOST}:")
             # The reset may come before the client knows that it was connected.
@@ -367,7 +367,7 @@ def test_a_second_client_is_refused_while_the_first_stays(listener: Listener) ->
 
 def test_a_silent_client_makes_room_for_another(listener: Listener) -> None:
     port = free_port()
-    with running(ListenOn(HOST, port), listener, timeout=0.2):
+    with running(ListenEndpoint(HOST, port), listener, timeout=0.2):
         with socket.create_connection((HOST, port), SOON):
             listener.next("connected")
             assert listener.why() == "nothing came for 0.2 s"
@@ -377,7 +377,7 @@ def test_a_silent_client_makes_room_for_another(listener: Listener) -> None:
 
 def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second_at_most(listener: Listener) -> None:
     port = free_port()
-    with running(ListenOn(HOST, port), listener, clock=listener.clock):
+    with running(ListenEndpoint(HOST, port), listener, clock=listener.clock):
         for _ in range(3):
             with socket.create_connection((HOST, port), SOON) as client:
                 client.sendall(b"garbage instead of a frame")
@@ -389,13 +389,13 @@ def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second
 def test_a_port_that_is_taken_is_told_at_once(server: socket.socket, listener: Listener) -> None:
     port = server.getsockname()[1]
     with pytest.raises(ListenError, match=f"{HOST}:{port}"):
-        Connection("s", ListenOn(HOST, port), 5, LIMIT, listener.events())
+        Connection("s", ListenEndpoint(HOST, port), 5, LIMIT, listener.events())
 
 
 def test_the_port_is_free_again_after_a_stop(listener: Listener) -> None:
     port = free_port()
     for _ in range(2):
-        with running(ListenOn(HOST, port), listener) as (connection, thread):
+        with running(ListenEndpoint(HOST, port), listener) as (connection, thread):
             with socket.create_connection((HOST, port), SOON):
                 listener.next("connected")
                 stop(connection, thread)
@@ -407,7 +407,7 @@ def test_the_port_is_free_again_after_a_stop(listener: Listener) -> None:
 
 def test_stop_while_nobody_answers(listener: Listener) -> None:
     clock = Clock(waiting_ends=False)
-    with running(ConnectTo(HOST, free_port()), listener, clock=clock) as (connection, thread):
+    with running(ClientEndpoint(HOST, free_port()), listener, clock=clock) as (connection, thread):
         clock.waits.get(timeout=SOON)  # until it tries again
         stop(connection, thread)
     assert listener.told.empty(), "there was no connection to lose"
@@ -441,7 +441,7 @@ def test_stop_while_reading_half_a_frame(server: socket.socket, listener: Listen
 
 
 def test_stop_while_listening(listener: Listener) -> None:
-    with running(ListenOn(HOST, free_port()), listener, clock=listener.clock) as (connection, thread):
+    with running(ListenEndpoint(HOST, free_port()), listener, clock=listener.clock) as (connection, thread):
         listener.clock.await_readings(1)  # how long ago the last one came
         stop(connection, thread)
     assert listener.told.empty()

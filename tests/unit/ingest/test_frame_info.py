@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import split
-from g3stream.frames.layout import WireError
-from ingest.receive.frame_info import RejectedFrame, Said, read_frame
+from g3stream.frames.decoder import decode_frames
+from g3stream.frames.layout import FrameFormatError
+from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame, long_string, nested, saying
 
 DATA = Path(__file__).parents[2] / "data"
@@ -25,29 +25,29 @@ DATA = Path(__file__).parents[2] / "data"
 @pytest.mark.parametrize(("value", "kind"), [(0, None), (1, Kind.START), (2, Kind.END), (3, None)])
 @pytest.mark.parametrize("code", [ord("N"), ord("O"), ord("S"), 7])
 def test_flow_control_in_a_frame_of_any_type(value: int, kind: Kind | None, code: int) -> None:
-    assert read_frame(saying(code, sostream_flowcontrol=value)) == Said(kind, code)
+    assert read_frame_info(saying(code, sostream_flowcontrol=value)) == FrameInfo(kind, code)
 
 
 @pytest.mark.parametrize("value", [4, -1, 2**63 - 1, -(2**63)])
 def test_flow_control_of_another_value_is_rejected(value: int) -> None:
     with pytest.raises(RejectedFrame, match=f"sostream_flowcontrol is {value}$"):
-        read_frame(saying(sostream_flowcontrol=value))
+        read_frame_info(saying(sostream_flowcontrol=value))
 
 
 @pytest.mark.parametrize("value", [True, False, "1", "START", 1.0, 0.0, core.G3VectorInt([1]), core.G3Time(1)])
 def test_flow_control_of_another_type_is_rejected(value: object) -> None:
     with pytest.raises(RejectedFrame, match="no integer"):
-        read_frame(saying(sostream_flowcontrol=value))
+        read_frame_info(saying(sostream_flowcontrol=value))
 
 
 @pytest.mark.parametrize("value", [b"", b"\x01", b"garbage that is no object", blob(core.G3Int(1))[:-1]])
 def test_flow_control_that_cannot_be_read_is_rejected(value: bytes) -> None:
     with pytest.raises(RejectedFrame, match="no integer"):
-        read_frame(frame([(b"sostream_flowcontrol", value)]))
+        read_frame_info(frame([(b"sostream_flowcontrol", value)]))
 
 
 def test_a_none_frame_without_flow_control_is_data() -> None:
-    assert read_frame(frame(code=ord("N"))) == Said(Kind.FRAME, ord("N"))
+    assert read_frame_info(frame(code=ord("N"))) == FrameInfo(Kind.FRAME, ord("N"))
 
 
 # -- stream id, session, number -------------------------------------------------------------------------------
@@ -55,14 +55,14 @@ def test_a_none_frame_without_flow_control_is_data() -> None:
 
 def test_a_data_frame_says_all_of_it() -> None:
     data = saying(sostream_id="crate1slot2", session_id=1_500_000_000, frame_num=-3, time=core.G3Time(5))
-    said = Said(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
-    assert read_frame(data) == said
-    assert read_frame(memoryview(data)) == said, "large frames come so"
+    said = FrameInfo(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
+    assert read_frame_info(data) == said
+    assert read_frame_info(memoryview(data)) == said, "large frames come so"
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "0", "x" * 64])
 def test_valid_ids_are_used(name: str) -> None:
-    said = read_frame(saying(sostream_id=name))
+    said = read_frame_info(saying(sostream_id=name))
     assert (said.id, said.bad_id) == (name, False)
 
 
@@ -71,58 +71,60 @@ def test_valid_ids_are_used(name: str) -> None:
     ["../../etc", "", "x" * 65, "a b", "a\n", "a\0", "-a", "_a", ".", "é", 5, True, 1.5, core.G3VectorString(["a"])],
 )
 def test_an_invalid_id_is_not_used_and_flagged(value: object) -> None:
-    assert read_frame(saying(sostream_id=value, frame_num=4)) == Said(Kind.FRAME, SCAN, num=4, bad_id=True)
+    assert read_frame_info(saying(sostream_id=value, frame_num=4)) == FrameInfo(Kind.FRAME, SCAN, num=4, bad_id=True)
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"zzz", blob(core.G3String("abc"))[:-1], blob(core.G3String("abc"))[:-3] + b"\xff" * 3]
 )
 def test_an_id_that_cannot_be_read_is_not_used_and_flagged(value: bytes) -> None:
-    assert read_frame(frame([(b"sostream_id", value)])) == Said(Kind.FRAME, SCAN, bad_id=True)
+    assert read_frame_info(frame([(b"sostream_id", value)])) == FrameInfo(Kind.FRAME, SCAN, bad_id=True)
 
 
 def test_an_end_with_a_bad_id_is_still_an_end() -> None:
-    assert read_frame(saying(sostream_flowcontrol=2, sostream_id="..")) == Said(Kind.END, SCAN, bad_id=True)
+    assert read_frame_info(saying(sostream_flowcontrol=2, sostream_id="..")) == FrameInfo(Kind.END, SCAN, bad_id=True)
 
 
 def test_a_frame_without_keys_says_its_type_only() -> None:
-    assert read_frame(frame(code=2**32 - 1)) == Said(Kind.FRAME, 2**32 - 1)
+    assert read_frame_info(frame(code=2**32 - 1)) == FrameInfo(Kind.FRAME, 2**32 - 1)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63 - 1, -(2**63)])
 def test_every_int64_is_a_number(number: int) -> None:
-    assert read_frame(saying(session_id=number, frame_num=number)) == Said(Kind.FRAME, SCAN, None, number, number)
+    assert read_frame_info(saying(session_id=number, frame_num=number)) == FrameInfo(
+        Kind.FRAME, SCAN, None, number, number
+    )
 
 
 @pytest.mark.parametrize(
     "value", [True, 1.0, float(2**63), 1e300, float("nan"), "1", core.G3Time(1), core.G3VectorInt([1])]
 )
 def test_what_is_no_integer_is_no_number(value: object) -> None:
-    assert read_frame(saying(session_id=value, frame_num=value)) == Said(Kind.FRAME, SCAN)
+    assert read_frame_info(saying(session_id=value, frame_num=value)) == FrameInfo(Kind.FRAME, SCAN)
 
 
 @pytest.mark.parametrize("little", [True, False])
 def test_keys_in_a_frame_of_either_byte_order(little: bool) -> None:
     keys = [(b"sostream_id", blob(core.G3String("slot"))), (b"frame_num", blob(core.G3Int(9)))]
-    assert read_frame(frame(keys, little=little)) == Said(Kind.FRAME, SCAN, "slot", num=9)
+    assert read_frame_info(frame(keys, little=little)) == FrameInfo(Kind.FRAME, SCAN, "slot", num=9)
 
 
 def test_keys_that_are_not_utf8_are_no_obstacle() -> None:
     keys = [(b"\xff\xfe\xc0", b"x"), (b"", b""), (b"\0", b"y"), (b"frame_num", blob(core.G3Int(9)))]
-    assert read_frame(frame(keys)) == Said(Kind.FRAME, SCAN, num=9)
+    assert read_frame_info(frame(keys)) == FrameInfo(Kind.FRAME, SCAN, num=9)
 
 
 @given(ANY_FRAME)
 @settings(max_examples=50, deadline=None)
 def test_any_whole_frame_is_data(data: bytes) -> None:
-    assert read_frame(data).kind is Kind.FRAME
+    assert read_frame_info(data).kind is Kind.FRAME
 
 
 # -- real streams ---------------------------------------------------------------------------------------------
 
 
 def test_a_real_session() -> None:
-    said = [read_frame(data) for data in split((DATA / "smurf-session.g3").read_bytes())]
+    said = [read_frame_info(data) for data in decode_frames((DATA / "smurf-session.g3").read_bytes())]
     kinds = [one.kind for one in said]
     assert Kind.START in kinds
     assert Kind.END in kinds
@@ -136,10 +138,10 @@ def test_a_real_session() -> None:
 
 @pytest.mark.parametrize("name", ["smurf-session.g3", "smurf-slot.g3"])
 def test_every_real_frame_says_what_spt3g_reads(name: str) -> None:
-    for data in split((DATA / name).read_bytes()):
+    for data in decode_frames((DATA / name).read_bytes()):
         oracle = core.G3Frame()
         oracle._cereal_loads(data)
-        said = read_frame(data)
+        said = read_frame_info(data)
         assert not said.bad_id
         assert said.id == oracle.get("sostream_id")
         assert said.session == oracle.get("session_id")
@@ -151,9 +153,9 @@ def test_every_real_frame_says_what_spt3g_reads(name: str) -> None:
 SMALL = saying(sostream_id="crate1slot2", session_id=1, frame_num=2)
 
 
-def read_all(data: bytes) -> list[Said]:
+def read_all(data: bytes) -> list[FrameInfo]:
     """As ingest reads: only what the splitter lets through, with lengths that fit."""
-    return [read_frame(whole) for whole in split(data, 1 << 20)]
+    return [read_frame_info(whole) for whole in decode_frames(data, 1 << 20)]
 
 
 @pytest.mark.parametrize("little", [True, False])
@@ -165,9 +167,9 @@ def test_a_flipped_bit_anywhere_stops_a_frame_unless_it_is_in_the_type(little: b
             damaged = bytearray(good)
             damaged[at] ^= 1 << bit
             if 9 <= at < 13:  # the CRC doesn't cover the type
-                assert read_frame(bytes(damaged)).num == 2
+                assert read_frame_info(bytes(damaged)).num == 2
                 continue
-            with pytest.raises((WireError, RejectedFrame)) as stopped:
+            with pytest.raises((FrameFormatError, RejectedFrame)) as stopped:
                 read_all(bytes(damaged))
             assert 0 < len(str(stopped.value)) <= 200
             assert str(stopped.value).isprintable()
@@ -178,20 +180,20 @@ def test_a_flipped_bit_in_a_large_frame_is_rejected() -> None:
     for at in random.Random(2).sample(range(13 + 8, len(data)), 40):
         data[at] ^= 4
         with pytest.raises(RejectedFrame):
-            read_frame(memoryview(data))
+            read_frame_info(memoryview(data))
         data[at] ^= 4
-    assert read_frame(memoryview(data)).kind is Kind.FRAME
+    assert read_frame_info(memoryview(data)).kind is Kind.FRAME
 
 
 @pytest.mark.parametrize("length", range(0, len(SMALL), 7))
 def test_a_cut_frame_is_rejected(length: int) -> None:
     with pytest.raises(RejectedFrame):
-        read_frame(SMALL[:length])
+        read_frame_info(SMALL[:length])
 
 
 def test_nothing_is_printed_about_a_damaged_frame(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RejectedFrame, match=r"(?i)checksum|crc"):
-        read_frame(SMALL[:-1] + bytes([SMALL[-1] ^ 1]))
+        read_frame_info(SMALL[:-1] + bytes([SMALL[-1] ^ 1]))
     assert capfd.readouterr() == ("", "")
 
 
@@ -200,12 +202,12 @@ def test_nothing_is_printed_about_a_damaged_frame(capfd: pytest.CaptureFixture[s
 # Each line read is a frame in hex; each line written tells that it was survived, and the most memory so far.
 _VICTIM = """
 import resource, sys
-from ingest.receive.frame_info import RejectedFrame, read_frame
+from ingest.receive.frame_info import RejectedFrame, read_frame_info
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:
     try:
-        read_frame(bytes.fromhex(line))
+        read_frame_info(bytes.fromhex(line))
     except RejectedFrame:
         pass
     (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -255,10 +257,10 @@ def test_hostile_bytes_crash_nothing() -> None:
 @settings(max_examples=100, deadline=None)
 def test_random_bytes_in_a_whole_frame_are_read_if_its_crc_is_right(tail: bytes, little: bool) -> None:
     data = frame([(b"frame_num", tail), (b"other " + tail[:40], tail)], little=little)
-    assert read_frame(data).type == SCAN
+    assert read_frame_info(data).type == SCAN
     if (broken := data[:-4] + tail[:4].ljust(4, b"!")) != data:
         with pytest.raises(RejectedFrame):
-            read_frame(broken)
+            read_frame_info(broken)
 
 
 def test_an_impossible_length_inside_a_value_costs_nothing() -> None:

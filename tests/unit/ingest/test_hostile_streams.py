@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import Splitter, split
-from g3stream.frames.layout import MAX_NAME_BYTES, WireError
-from ingest.receive.record_builder import Reception
+from g3stream.frames.decoder import FrameDecoder, decode_frames
+from g3stream.frames.layout import MAX_NAME_BYTES, FrameFormatError
+from ingest.receive.record_builder import RecordBuilder
 from tests.support.frames import ANY_FRAME, blob, crc, frame, nested, saying
 from tests.support.wire_model import End, Reading, read
 
@@ -36,28 +36,28 @@ def good(number: int) -> bytes:
 
 def received(pieces: list[bytes], limit: int) -> Reading:
     """What ingest makes of them: its splitter, and its reception."""
-    splitter, reception = Splitter(limit), Reception("0" * 16, None, False)
+    splitter, reception = FrameDecoder(limit), RecordBuilder("0" * 16, None, False)
     taken: list[bytes] = []
     rejected: list[bytes] = []
     end = End.WHOLE
     seqs = []
     try:
         for piece in pieces:
-            with splitter.space() as space:
+            with splitter.writable_buffer() as space:
                 space[: len(piece)] = piece
-            splitter.filled(len(piece))
+            splitter.advance(len(piece))
             for whole in splitter.frames():
                 entry = reception.received(whole, 0)
                 assert entry, "none of these is discarded"
                 (rejected if entry.rejected else taken).append(bytes(entry.value))
                 if not entry.rejected:
-                    seqs.append(entry.label.seq)
-        if splitter.pending:
+                    seqs.append(entry.headers.seq)
+        if splitter.pending_bytes:
             end = End.CUT
-    except WireError:
+    except FrameFormatError:
         end = End.GARBAGE
     assert seqs == list(range(len(taken))), "no number is left out, or it would be a loss"
-    return Reading(taken, rejected, end, splitter.pending if end is End.CUT else 0)
+    return Reading(taken, rejected, end, splitter.pending_bytes if end is End.CUT else 0)
 
 
 def cut(stream: bytes, dice: random.Random) -> list[bytes]:
@@ -141,29 +141,29 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
 # how many frames were taken (or refused only for what they say of flow control), the largest memory so far in kB.
 _VICTIM = """
 import resource, sys
-from ingest.receive.frame_info import RejectedFrame, read_frame
-from g3stream.frames.decoder import Splitter
-from g3stream.frames.layout import WireError
+from ingest.receive.frame_info import RejectedFrame, read_frame_info
+from g3stream.frames.decoder import FrameDecoder
+from g3stream.frames.layout import FrameFormatError
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:
     data = bytes.fromhex(line)
     taken = 0
-    splitter = Splitter(64 << 20)
+    splitter = FrameDecoder(64 << 20)
     try:
         for at in range(0, len(data), 1 << 18):
             piece = data[at : at + (1 << 18)]
-            with splitter.space() as space:
+            with splitter.writable_buffer() as space:
                 space[: len(piece)] = piece
-            splitter.filled(len(piece))
+            splitter.advance(len(piece))
             for whole in splitter.frames():
                 try:
-                    read_frame(whole)
+                    read_frame_info(whole)
                     taken += 1
                 except RejectedFrame as why:
                     taken += "sostream_flowcontrol" in str(why)
                     assert str(why).isprintable() and len(str(why)) <= 200, str(why)
-    except WireError as why:
+    except FrameFormatError as why:
         assert str(why).isprintable() and len(str(why)) <= 200, str(why)
     (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     print(taken, peak.split()[1], flush=True)
@@ -234,7 +234,9 @@ def hostile_values() -> list[bytes]:
 
 def test_mutations_of_real_frames_and_of_nested_containers_harm_nothing(dice: random.Random) -> None:
     """With right CRCs, so that spt3g has no reason to refuse them before it looks inside."""
-    real = [data for name in ("smurf-session.g3", "smurf-slot.g3") for data in split((DATA / name).read_bytes())]
+    real = [
+        data for name in ("smurf-session.g3", "smurf-slot.g3") for data in decode_frames((DATA / name).read_bytes())
+    ]
     real = [data for data in real if len(data) < 20_000 and keys_of(data)]
     values = hostile_values()
     streams = []
@@ -255,7 +257,7 @@ def test_mutations_of_real_frames_and_of_nested_containers_harm_nothing(dice: ra
 
 def test_mutations_of_whole_streams_harm_nothing(dice: random.Random) -> None:
     """Anywhere in the bytes of several frames; some with a CRC made right again over what came of it."""
-    real = split((DATA / "smurf-session.g3").read_bytes())[:40]
+    real = decode_frames((DATA / "smurf-session.g3").read_bytes())[:40]
     streams = []
     for _ in range(200):
         stream = damaged(b"".join(dice.sample(real, 3)), dice)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from g3stream.service.histogram import Latency
-from ingest.publish.in_flight import PRODUCER_CONFIG, Flight
-from ingest.spool.batch import Bundle, Spooled
+from g3stream.service.histogram import LatencyHistogram
+from ingest.publish.in_flight import PRODUCER_CONFIG, InFlightBatches
+from ingest.spool.batch import Batch, SpooledRecord
 from tests.support.processes import eventually
 
 
@@ -15,9 +15,11 @@ def threads() -> int:
 
 def test_a_producer_is_let_go_of_with_what_is_on_its_way() -> None:
     before = threads()
-    flight = Flight({"bootstrap.servers": "127.0.0.1:1", **PRODUCER_CONFIG}, {False: "t", True: "r"}, Latency())
-    flight.send(Bundle(0, [Spooled(False, 7, [], b"one"), Spooled(False, 8, [], b"two")]), True)
-    flight.serve(0)
+    flight = InFlightBatches(
+        {"bootstrap.servers": "127.0.0.1:1", **PRODUCER_CONFIG}, {False: "t", True: "r"}, LatencyHistogram()
+    )
+    flight.send(Batch(0, [SpooledRecord(False, 7, [], b"one"), SpooledRecord(False, 8, [], b"two")]), True)
+    flight.poll(0)
     assert flight.bytes
     flight.close()
     del flight

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g3stream.contract.headers import CHUNK_BYTES, Kind, Label
+from g3stream.contract.headers import CHUNK_BYTES, Kind, RecordHeaders
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.endpoint import ConnectTo
+from g3stream.service.endpoint import ClientEndpoint
 from ingest.publish.publisher import Publisher
-from ingest.receive.record_builder import Entry
-from ingest.spool.batch import Spooled
-from ingest.spool.ledger import StateFile
-from ingest.spool.spool import GO_ON_AT, LEAST_BYTES, STOP_AT, Spool, SpoolError
+from ingest.receive.record_builder import PendingRecord
+from ingest.spool.batch import SpooledRecord
+from ingest.spool.ledger import LedgerFile
+from ingest.spool.spool import HIGH_WATERMARK, LOW_WATERMARK, MIN_SIZE_BYTES, Spool, SpoolError
 from ingest.stream import Stream
 from tests.support.processes import SECONDS, RawSender, eventually, scan
 
@@ -30,17 +30,19 @@ SIZE = 64 << 20
 ALL = 1 << 40
 
 
-def entry(seq: int, value: bytes = b"", *, rejected: bool = False, why: str | None = None, time: int = 7) -> Entry:
+def entry(
+    seq: int, value: bytes = b"", *, rejected: bool = False, why: str | None = None, time: int = 7
+) -> PendingRecord:
     """A frame's record, or a rejected one."""
-    return Entry(Label(Kind.FRAME, EPOCH, seq, why=why), time, value, rejected)
+    return PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq, why=why), time, value, rejected)
 
 
-def labels(found: Sequence[Spooled]) -> list[Label]:
+def labels(found: Sequence[SpooledRecord]) -> list[RecordHeaders]:
     """What the records' headers say."""
-    return [Label.from_headers((name, text.encode()) for name, text in one.headers) for one in found]
+    return [RecordHeaders.from_kafka((name, text.encode()) for name, text in one.headers) for one in found]
 
 
-def records(spool: Spool, after: int = -1) -> list[Spooled]:
+def records(spool: Spool, after: int = -1) -> list[SpooledRecord]:
     """All records beyond that key."""
     return [record for bundle in spool.read(after, ALL) for record in bundle.records]
 
@@ -59,17 +61,19 @@ def fill(spool: Spool, value: bytes) -> int:
 
 def test_records_come_back_in_order_with_everything(tmp_path: Path) -> None:
     put = [
-        Entry(Label(Kind.LOST, EPOCH, 0, why="a=b, c=d", prev=("f" * 16, 9), unclean=True), 1),
-        Entry(Label(Kind.FRAME, EPOCH, 1, 83, "slot", -5, 2**63 - 1), 2**42, b"\n=\x00\xff" * 9),
+        PendingRecord(RecordHeaders(Kind.LOST, EPOCH, 0, why="a=b, c=d", prev=("f" * 16, 9), unclean=True), 1),
+        PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83, "slot", -5, 2**63 - 1), 2**42, b"\n=\x00\xff" * 9),
         entry(0, b"bad", rejected=True, why="its CRC"),
-        Entry(Label(Kind.QUIET, EPOCH, 2), 3),
+        PendingRecord(RecordHeaders(Kind.QUIET, EPOCH, 2), 3),
     ]
     with Spool(tmp_path, SIZE) as spool:
         spool.append(put[:2])
         spool.append(put[2:])
         found = records(spool)
-    assert [(one.time, one.rejected, one.value) for one in found] == [(e.time, e.rejected, e.value) for e in put]
-    assert labels(found) == [e.label for e in put]
+    assert [(one.time_ms, one.rejected, one.value) for one in found] == [
+        (e.time_ms, e.rejected, e.value) for e in put
+    ]
+    assert labels(found) == [e.headers for e in put]
 
 
 def test_reading_goes_on_after_a_key_and_takes_about_so_many_bytes(tmp_path: Path) -> None:
@@ -87,11 +91,11 @@ def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
         for n in range(5):
             spool.append([entry(n)])
         keys = [one.key for one in spool.read(-1, ALL)]
-        spool.remove([keys[1], keys[3], keys[3], 10**9])
+        spool.acknowledge([keys[1], keys[3], keys[3], 10**9])
         assert [one.seq for one in labels(records(spool))] == [0, 2, 4]
-        assert spool.bundles == 3
-        spool.remove(keys)
-        assert (spool.bundles, spool.bytes, spool.read(-1, ALL)) == (0, 0, [])
+        assert spool.waiting_batches == 3
+        spool.acknowledge(keys)
+        assert (spool.waiting_batches, spool.waiting_bytes, spool.read(-1, ALL)) == (0, 0, [])
         spool.append([entry(5)])
         assert spool.read(keys[-1], ALL), "keys grow, also in an emptied spool"
 
@@ -104,13 +108,13 @@ def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
 def test_large_records_are_split(tmp_path: Path, length: int, count: int, rejected: bool) -> None:
     value = memoryview(os.urandom(length))
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([entry(0), Entry(Label(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected), entry(2)])
+        spool.append([entry(0), PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected), entry(2)])
         before, *chunks, after = records(spool)
     assert max(len(one.value) for one in chunks) <= CHUNK_BYTES
     assert b"".join(one.value for one in chunks) == value
     assert [one.chunk for one in labels(chunks)] == [(k, count) for k in range(1, count + 1)]
     assert {(one.seq, one.type) for one in labels(chunks)} == {(1, 83)}
-    assert {(one.time, one.rejected) for one in chunks} == {(5, rejected)}
+    assert {(one.time_ms, one.rejected) for one in chunks} == {(5, rejected)}
     assert [one.seq for one in labels([before, after])] == [0, 2]
 
 
@@ -118,7 +122,7 @@ def test_small_records_that_come_together_lie_together(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         spool.append([entry(n, bytes(100_000)) for n in range(25)])
         assert [len(bundle.records) for bundle in spool.read(-1, ALL)] == [10, 10, 5]
-        spool.remove([spool.read(-1, ALL)[1].key])
+        spool.acknowledge([spool.read(-1, ALL)[1].key])
         assert [one.seq for one in labels(records(spool))] == [*range(10), *range(20, 25)]
 
 
@@ -132,7 +136,7 @@ def test_it_says_whether_there_is_more(tmp_path: Path) -> None:
 
 
 def test_what_was_just_put_in_is_read_from_memory(tmp_path: Path) -> None:
-    with Spool(tmp_path, SIZE, fresh_bytes=5000) as spool:
+    with Spool(tmp_path, SIZE, cache_bytes=5000) as spool:
         for n in range(3):
             spool.append([entry(n, bytes(1000))])
         found = spool.read(-1, ALL, from_disk=False)
@@ -142,7 +146,7 @@ def test_what_was_just_put_in_is_read_from_memory(tmp_path: Path) -> None:
 
 
 def test_many_tiny_records_are_not_all_kept_in_memory(tmp_path: Path) -> None:
-    with Spool(tmp_path, SIZE, fresh_bytes=1 << 20) as spool:
+    with Spool(tmp_path, SIZE, cache_bytes=1 << 20) as spool:
         for n in range(20):
             spool.append([entry(100 * n + k) for k in range(100)])
         kept = sum(len(bundle.records) for bundle in spool.read(-1, ALL, from_disk=False))
@@ -153,7 +157,7 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
     count = 3000
     seen: list[int] = []
     appended = threading.Event()
-    with Spool(tmp_path, LEAST_BYTES) as spool:  # its files are small: one is begun, or removed, all the time
+    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:  # its files are small: one is begun, or removed, all the time
 
         def drain() -> None:
             after = -1
@@ -163,7 +167,7 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
                         assert appended.wait(10)
                         appended.clear()
                     seen.extend(label.seq for bundle in found for label in labels(bundle.records))
-                    spool.remove([bundle.key for bundle in found])
+                    spool.acknowledge([bundle.key for bundle in found])
                     after = found[-1].key
             finally:
                 spool.stop()
@@ -173,7 +177,7 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
             for n in range(count):
                 spool.append([entry(n, bytes(20_000))])
                 appended.set()
-                spool.wait_for_room()
+                spool.wait_for_space()
             draining.result(60)
     assert seen == list(range(count))
 
@@ -181,26 +185,26 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
 def test_files_that_are_written_over_give_only_what_was_put_in_last(tmp_path: Path) -> None:
     root = tmp_path / "spool"
     files = set()
-    with Spool(root, LEAST_BYTES) as spool:
+    with Spool(root, MIN_SIZE_BYTES) as spool:
         for n in range(60):
             spool.append([entry(n, bytes([n]) * 10_000)])
             files |= {path.stat().st_ino for path in root.rglob("*.bundles")}
             found = spool.read(n - 3, ALL)  # bundles have the keys 0, 1, …
             if n < 58:
-                spool.remove([bundle.key for bundle in found if bundle.key <= n - 2])
+                spool.acknowledge([bundle.key for bundle in found if bundle.key <= n - 2])
         assert len(files) <= 3, "they are the same few files, one after the other"
         killed = shutil.copytree(root, tmp_path / "killed")
-    with Spool(killed, LEAST_BYTES) as spool:
+    with Spool(killed, MIN_SIZE_BYTES) as spool:
         assert [label.seq for label in labels(records(spool))] == [56, 57, 58, 59]
         assert [record.value for record in records(spool)] == [bytes([n]) * 10_000 for n in range(56, 60)]
-        assert spool.bytes < 60_000
-        assert spool.prev == (EPOCH, 59)
+        assert spool.waiting_bytes < 60_000
+        assert spool.previous == (EPOCH, 59)
 
 
 def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> None:
-    with Spool(tmp_path, LEAST_BYTES) as spool:
+    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:
         spool.append([entry(0, bytes(500_000))])
-        spool.remove([bundle.key for bundle in spool.read(-1, ALL)])
+        spool.acknowledge([bundle.key for bundle in spool.read(-1, ALL)])
         assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
 
 
@@ -209,13 +213,13 @@ def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> Non
 
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        assert spool.prev is None
+        assert spool.previous is None
         spool.append([entry(n, os.urandom(5000)) for n in range(4)] + [entry(9, b"x", rejected=True)])
-        before, size = spool.read(-1, ALL), spool.bytes
+        before, size = spool.read(-1, ALL), spool.waiting_bytes
     with Spool(tmp_path, SIZE) as spool:
         assert spool.read(-1, ALL) == before
-        assert (spool.bundles, spool.bytes) == (1, size)
-        assert spool.prev == (EPOCH, 3), "rejected frames have numbers of their own"
+        assert (spool.waiting_batches, spool.waiting_bytes) == (1, size)
+        assert spool.previous == (EPOCH, 3), "rejected frames have numbers of their own"
         spool.append([entry(4)])
         assert spool.read(before[-1].key, ALL)[0].key > before[-1].key
 
@@ -223,20 +227,20 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
 def test_the_last_number_outlives_its_record(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         spool.append([entry(41)])
-        spool.remove([one.key for one in spool.read(-1, ALL)])
+        spool.acknowledge([one.key for one in spool.read(-1, ALL)])
     with Spool(tmp_path, SIZE) as spool:
-        assert (spool.prev, spool.bundles) == ((EPOCH, 41), 0)
+        assert (spool.previous, spool.waiting_batches) == ((EPOCH, 41), 0)
 
 
 _ENDLESS = """
 import sys
 from pathlib import Path
-from ingest.receive.record_builder import Entry
+from ingest.receive.record_builder import PendingRecord
 from ingest.spool.spool import Spool
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 spool, n = Spool(Path(sys.argv[1]), 256 << 20), 0
 while True:
-    spool.append([Entry(Label(Kind.FRAME, "0" * 16, n), n, b"%d." % n * (n * 37 % 5000))])
+    spool.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, n), n, b"%d." % n * (n * 37 % 5000))])
     print(n, flush=True)
     n += 1
 """
@@ -256,8 +260,8 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path, after: int) -> N
         assert len(found) >= len(said)
         assert [one.seq for one in labels(found)] == list(range(len(found)))
         assert all(one.value == b"%d." % n * (n * 37 % 5000) for n, one in enumerate(found))
-        assert spool.prev == ("0" * 16, len(found) - 1)
-        assert not spool.unclean, "the host stayed up, so nothing is missing"
+        assert spool.previous == ("0" * 16, len(found) - 1)
+        assert not spool.unclean_shutdown, "the host stayed up, so nothing is missing"
 
 
 # -- refusing -------------------------------------------------------------------------------------------------
@@ -281,7 +285,7 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_size_too_small_to_hold_anything_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="at least 1MiB"):
-        Spool(tmp_path, LEAST_BYTES - 1)
+        Spool(tmp_path, MIN_SIZE_BYTES - 1)
 
 
 # -- full -----------------------------------------------------------------------------------------------------
@@ -291,16 +295,16 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
     size = 4 << 20
     with Spool(tmp_path, size) as spool:
         fill(spool, bytes(20_000))
-        assert STOP_AT * size - 20_500 < spool.bytes < (STOP_AT + 0.01) * size
-        waiting = threading.Thread(target=spool.wait_for_room)
+        assert HIGH_WATERMARK * size - 20_500 < spool.waiting_bytes < (HIGH_WATERMARK + 0.01) * size
+        waiting = threading.Thread(target=spool.wait_for_space)
         waiting.start()
         for one in spool.read(-1, ALL):
             if not spool.full:
                 break
             assert waiting.is_alive()
-            assert spool.bytes > (GO_ON_AT - 0.07) * size
-            spool.remove([one.key])
-        assert (GO_ON_AT - 0.07) * size < spool.bytes <= GO_ON_AT * size, "it is freed by files"
+            assert spool.waiting_bytes > (LOW_WATERMARK - 0.07) * size
+            spool.acknowledge([one.key])
+        assert (LOW_WATERMARK - 0.07) * size < spool.waiting_bytes <= LOW_WATERMARK * size, "it is freed by files"
         waiting.join(10)
         assert not waiting.is_alive()
 
@@ -308,7 +312,7 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
 def test_stop_frees_who_waits_for_room(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
         fill(spool, bytes(20_000))
-        waiting = threading.Thread(target=spool.wait_for_room)
+        waiting = threading.Thread(target=spool.wait_for_space)
         waiting.start()
         spool.stop()
         waiting.join(10)
@@ -322,7 +326,7 @@ def test_it_takes_turns_being_full_and_having_room(tmp_path: Path, length: int) 
             assert fill(spool, bytes(length))
             for one in spool.read(-1, ALL):
                 if spool.full:
-                    spool.remove([one.key])
+                    spool.acknowledge([one.key])
 
 
 def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> None:
@@ -330,7 +334,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
         fill(spool, bytes(1000))
     with Spool(tmp_path, 1 << 20) as spool:
         publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
-        where = ConnectTo("127.0.0.1", 1)
+        where = ClientEndpoint("127.0.0.1", 1)
         start = threading.Thread(target=Stream, args=("s", where, 5, 1 << 20, spool, publisher), daemon=True)
         start.start()
         start.join(SECONDS)
@@ -344,16 +348,16 @@ def test_each_time_that_reading_stops_is_counted(tmp_path: Path) -> None:
     frames = b"".join(scan(number, 10_000) for number in range(200))
     with Spool(tmp_path, 1 << 20) as spool, RawSender() as sender:
         publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
-        stream = Stream("s", ConnectTo("127.0.0.1", sender.port), 30, 1 << 20, spool, publisher)
+        stream = Stream("s", ClientEndpoint("127.0.0.1", sender.port), 30, 1 << 20, spool, publisher)
         running = threading.Thread(target=stream.run)
         running.start()
         with sender.accept() as connection:
             sending = threading.Thread(target=connection.sendall, args=(frames,))
             sending.start()
-            eventually(lambda: stream.stalls == 1, "the spool is full")
-            spool.remove([one.key for one in spool.read(-1, ALL)])  # as the publisher would
-            eventually(lambda: stream.stalls == 2, "it is full again")
-            stream.over.set()
+            eventually(lambda: stream.backpressure_events == 1, "the spool is full")
+            spool.acknowledge([one.key for one in spool.read(-1, ALL)])  # as the publisher would
+            eventually(lambda: stream.backpressure_events == 2, "it is full again")
+            stream.stop_requested.set()
             running.join(20)
             assert not running.is_alive()
         sending.join(10)
@@ -364,12 +368,12 @@ def test_each_time_that_reading_stops_is_counted(tmp_path: Path) -> None:
 _LEFT_OPEN = """
 import os, sys
 from pathlib import Path
-from ingest.receive.record_builder import Entry
+from ingest.receive.record_builder import PendingRecord
 from ingest.spool.spool import Spool
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 spool = Spool(Path(sys.argv[1]), 1 << 20)
 if sys.argv[2] == "record":
-    spool.append([Entry(Label(Kind.FRAME, "0" * 16, 3), 1)])
+    spool.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, 3), 1)])
 os._exit(0)
 """
 
@@ -381,11 +385,11 @@ def leave(path: Path, what: str) -> None:
 
 def reboot(path: Path) -> None:
     """As if the host had been started anew since: the boot id that the spool remembers is another."""
-    file = StateFile(path / "state")
+    file = LedgerFile(path / "state")
     state = file.read()
     assert state
-    assert state.boot
-    file.write(state._replace(boot=b"another"))
+    assert state.boot_id
+    file.write(state._replace(boot_id=b"another"))
     file.close()
 
 
@@ -397,27 +401,27 @@ def test_where_a_restart_of_the_host_cannot_be_seen_there_may_have_been_one(
     with monkeypatch.context() as without:
         without.setattr("ingest.spool.ledger._BOOT_ID", tmp_path / "gone")
         with Spool(tmp_path, 1 << 20) as spool:
-            assert spool.unclean
+            assert spool.unclean_shutdown
             assert "whether this host is restarted can't be seen" in caplog.text
         with Spool(tmp_path, 1 << 20) as spool:
-            assert not spool.unclean, "it was left in order"
+            assert not spool.unclean_shutdown, "it was left in order"
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 def test_a_new_spool_is_not_unclean(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 def test_unclean_is_a_reboot_without_a_clean_exit_and_only_once(tmp_path: Path) -> None:
     leave(tmp_path, "record")
     reboot(tmp_path)
     with Spool(tmp_path, 1 << 20) as spool:
-        assert spool.unclean
-        assert spool.prev == ("0" * 16, 3)
+        assert spool.unclean_shutdown
+        assert spool.previous == ("0" * 16, 3)
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 def test_a_reboot_after_a_clean_exit_is_clean(tmp_path: Path) -> None:
@@ -425,20 +429,20 @@ def test_a_reboot_after_a_clean_exit_is_clean(tmp_path: Path) -> None:
         spool.append([entry(1)])
     reboot(tmp_path)
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 def test_a_process_killed_without_a_reboot_is_clean(tmp_path: Path) -> None:
     leave(tmp_path, "record")
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 def test_a_reboot_before_the_first_record_is_clean(tmp_path: Path) -> None:
     leave(tmp_path, "nothing")
     reboot(tmp_path)
     with Spool(tmp_path, 1 << 20) as spool:
-        assert not spool.unclean
+        assert not spool.unclean_shutdown
 
 
 # -- against a model ------------------------------------------------------------------------------------------
@@ -481,16 +485,16 @@ def test_it_is_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[tupl
                 seq += len(new)
             elif what == "remove":
                 keys = [one.key for one in spool.read(-1, ALL)]
-                spool.remove([keys[place] for place in numbers if place < len(keys)])
+                spool.acknowledge([keys[place] for place in numbers if place < len(keys)])
                 model = [one for place, one in enumerate(model) if place not in numbers]
             else:
                 spool.close()
                 spool = Spool(directory, 8 << 20)
-                assert spool.prev == ((EPOCH, seq - 1) if seq else None)
+                assert spool.previous == ((EPOCH, seq - 1) if seq else None)
                 model = with_what_came_back(spool, model, ever)
             found = records(spool)
             wanted = [one for bundle in model for one in bundle]
             assert [(label.seq, one.value) for label, one in zip(labels(found), found, strict=True)] == wanted
-            assert spool.bundles == len(model)
+            assert spool.waiting_batches == len(model)
     finally:
         spool.close()

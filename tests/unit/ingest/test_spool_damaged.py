@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from g3stream.contract.headers import Kind, Label
-from ingest.receive.record_builder import Entry
-from ingest.spool.batch import Bundle
-from ingest.spool.ledger import StateFile
-from ingest.spool.spool import LEAST_BYTES, Spool, SpoolError
+from g3stream.contract.headers import Kind, RecordHeaders
+from ingest.receive.record_builder import PendingRecord
+from ingest.spool.batch import Batch
+from ingest.spool.ledger import LedgerFile
+from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from tests.support.disk import small_disk
 
 EPOCH = "00112233aabbccdd"
@@ -32,7 +32,7 @@ def value(seq: int) -> bytes:
 def put(spool: Spool, first: int, beyond: int) -> None:
     """Records with these seqs, each appended by itself."""
     for seq in range(first, beyond):
-        spool.append([Entry(Label(Kind.FRAME, EPOCH, seq), seq, value(seq))])
+        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq), seq, value(seq))])
 
 
 def read(spool: Spool) -> list[int]:
@@ -40,12 +40,12 @@ def read(spool: Spool) -> list[int]:
     seqs = []
     for bundle in spool.read(-1, ALL):
         for record in bundle.records:
-            assert record.value == value(record.time)
-            seqs.append(record.time)
+            assert record.value == value(record.time_ms)
+            seqs.append(record.time_ms)
     return seqs
 
 
-def keys(bundles: list[Bundle]) -> list[int]:
+def keys(bundles: list[Batch]) -> list[int]:
     return [bundle.key for bundle in bundles]
 
 
@@ -117,25 +117,25 @@ def test_what_is_sound_is_read_and_the_damaged_file_is_set_aside(
     path = files(left)[which]
     damage(path)
     with Spool(left, SIZE) as spool:
-        assert spool.prev == (EPOCH, 299), "so that the archiver sees what is missing, at the end too"
+        assert spool.previous == (EPOCH, 299), "so that the archiver sees what is missing, at the end too"
         put(spool, 300, 310)
         found = spool.read(-1, ALL)
         seqs = read(spool)
         missing = set(range(310)) - set(seqs)
         assert seqs == sorted(set(seqs))
         assert set(range(300, 310)) <= set(seqs)
-        assert len(missing) == spool.unreadable == 310 - spool.bundles
+        assert len(missing) == spool.unreadable_batches == 310 - spool.waiting_batches
         assert len(missing) == 1 if damage is flip else 1 < len(missing) < 100
         said = f"{path.name[:20]}.* is damaged: {len(missing)} bundles"
         assert [line.levelno for line in caplog.records if "is damaged" in line.message] == [logging.ERROR], said
-        spool.remove(keys(found))
-        assert (spool.bundles, spool.bytes) == (0, 0)
+        spool.acknowledge(keys(found))
+        assert (spool.waiting_batches, spool.waiting_bytes) == (0, 0)
         assert not spool.has_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6)
     (aside,) = (left / "damaged").iterdir()
     assert aside.name.startswith(path.name[:20])
     with Spool(left, SIZE) as spool:
-        assert (read(spool), spool.bundles, spool.unreadable) == ([], 0, 0)
-        assert spool.prev == (EPOCH, 309)
+        assert (read(spool), spool.waiting_batches, spool.unreadable_batches) == ([], 0, 0)
+        assert spool.previous == (EPOCH, 309)
     assert aside.exists(), "nobody deletes it"
 
 
@@ -146,8 +146,8 @@ def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -
     for unreadable in (1, 0):
         with Spool(left, SIZE) as spool:
             found = spool.read(-1, ALL)
-            assert spool.unreadable == unreadable
-            spool.remove(keys(found))
+            assert spool.unreadable_batches == unreadable
+            spool.acknowledge(keys(found))
     (kept,) = files(left)
     assert kept.name.startswith(path.name[:20])
 
@@ -159,7 +159,7 @@ def test_there_is_no_more_where_all_is_lost(left: Path) -> None:
         assert not spool.has_more(last)
         put(spool, 300, 301)
         assert spool.has_more(last)
-        assert [record.time for bundle in spool.read(last, ALL) for record in bundle.records] == [300]
+        assert [record.time_ms for bundle in spool.read(last, ALL) for record in bundle.records] == [300]
 
 
 def test_without_its_state_it_finds_the_last_record_and_says_that_a_tail_may_be_lost(
@@ -171,20 +171,20 @@ def test_without_its_state_it_finds_the_last_record_and_says_that_a_tail_may_be_
         how(copy / "state")
         caplog.clear()
         with Spool(copy, SIZE) as spool:
-            assert (spool.prev, spool.unclean) == ((EPOCH, 299), True), how
+            assert (spool.previous, spool.unclean_shutdown) == ((EPOCH, 299), True), how
             assert read(spool) == list(range(300))
             put(spool, 300, 301)
             assert read(spool) == list(range(301))
         assert "state is damaged" in caplog.text or how is Path.unlink
         with Spool(copy, SIZE) as spool:
-            assert (spool.prev, spool.unclean) == ((EPOCH, 300), False)
+            assert (spool.previous, spool.unclean_shutdown) == ((EPOCH, 300), False)
 
 
 def test_files_that_are_gone_are_told_by_what_comes_after(left: Path) -> None:
     for path in files(left):
         path.unlink()
     with Spool(left, SIZE) as spool:
-        assert (spool.bundles, spool.prev) == (0, (EPOCH, 299))
+        assert (spool.waiting_batches, spool.previous) == (0, (EPOCH, 299))
         put(spool, 300, 301)
         assert read(spool) == [300]
 
@@ -194,11 +194,11 @@ def test_an_older_copy_gives_what_it_had(left: Path, tmp_path: Path) -> None:
     shutil.copytree(left, copy)
     with Spool(left, SIZE) as spool:
         put(spool, 300, 400)
-        spool.remove(keys(spool.read(-1, ALL)))
+        spool.acknowledge(keys(spool.read(-1, ALL)))
     shutil.rmtree(left)
     copy.rename(left)
     with Spool(left, SIZE) as spool:
-        assert spool.prev == (EPOCH, 299)
+        assert spool.previous == (EPOCH, 299)
         assert read(spool) == list(range(300))
 
 
@@ -215,7 +215,7 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
     file = files(left)[-1]
     before = file.stat().st_size
     with Spool(left, SIZE) as spool:
-        spool.append([Entry(Label(Kind.FRAME, EPOCH, 300), 300, bytes(3 << 20))])
+        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 300), 300, bytes(3 << 20))])
         written = files(left)[-1].read_bytes()
     for cut_at in (1, 31, 32, 36, 40, 1 << 20, (1 << 20) + 200, len(written) - 1):
         copy = left.parent / f"{left.name}-{cut_at}"
@@ -228,9 +228,9 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
         (copy / "spool" / name.replace(name.split(".")[0], end)).write_bytes(written[:cut_at] + old[cut_at:])
         for _ in range(2):
             with Spool(copy, SIZE) as spool:
-                assert spool.prev == (EPOCH, 299)
+                assert spool.previous == (EPOCH, 299)
                 assert read(spool) == list(range(300)), cut_at
-                assert spool.unreadable == 0
+                assert spool.unreadable_batches == 0
     assert before > 0
     assert "damaged" not in caplog.text
 
@@ -242,7 +242,7 @@ def test_what_was_written_but_not_yet_in_the_state_is_there(left: Path) -> None:
     leave(put_on, 300, 302)
     (put_on / "state").write_bytes(state)
     with Spool(put_on, SIZE) as spool:
-        assert spool.prev == (EPOCH, 301)
+        assert spool.previous == (EPOCH, 301)
         assert read(spool) == list(range(302))
         put(spool, 302, 303)
         assert read(spool) == list(range(303))
@@ -254,7 +254,7 @@ def test_a_first_start_that_was_killed_at_once_left_no_damage(
     (tmp_path / "spool").mkdir()
     (tmp_path / "state").touch()
     with Spool(tmp_path, SIZE) as spool:
-        assert (spool.prev, spool.unclean) == (None, False)
+        assert (spool.previous, spool.unclean_shutdown) == (None, False)
     assert not caplog.messages
 
 
@@ -277,13 +277,13 @@ def test_on_a_full_disk_nothing_is_half_there_and_removing_makes_room(tmp_path: 
         for _ in range(4):
             n = fill(spool, n)
             with pytest.raises(SpoolError, match=r"can't be written: .*No space"):
-                spool.append([Entry(Label(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
+                spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
             seqs = read(spool)
             assert seqs[-1] == n - 1
-            assert spool.bundles == len(seqs)
+            assert spool.waiting_batches == len(seqs)
             # The last file is the only one, and takes all the room: it goes when all of it is removed.
-            spool.remove(keys(spool.read(-1, ALL)))
-            assert spool.bundles == 0
+            spool.acknowledge(keys(spool.read(-1, ALL)))
+            assert spool.waiting_batches == 0
             put(spool, n, n + 1)
             assert read(spool) == [n]
             n += 1
@@ -295,11 +295,11 @@ def test_a_start_on_a_full_disk_reads_what_is_there(tmp_path: Path) -> None:
             n = fill(spool, 0)
             (disk / "other").write_bytes(b"")
         with Spool(disk / "s", 64 << 20) as spool:
-            assert spool.prev == (EPOCH, n - 1)
+            assert spool.previous == (EPOCH, n - 1)
             with pytest.raises(SpoolError):
-                spool.append([Entry(Label(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
+                spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
             assert read(spool) == list(range(n))
-            spool.remove(keys(spool.read(-1, ALL)))
+            spool.acknowledge(keys(spool.read(-1, ALL)))
             put(spool, n, n + 5)
             assert read(spool) == list(range(n, n + 5))
 
@@ -307,9 +307,9 @@ def test_a_start_on_a_full_disk_reads_what_is_there(tmp_path: Path) -> None:
 def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Spool(tmp_path / "s", LEAST_BYTES) as spool:
-        spool.append([Entry(Label(Kind.FRAME, EPOCH, 0), 0, bytes(40_000))])
-        spool.remove(keys(spool.read(-1, ALL)))
+    with Spool(tmp_path / "s", MIN_SIZE_BYTES) as spool:
+        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 0), 0, bytes(40_000))])
+        spool.acknowledge(keys(spool.read(-1, ALL)))
         spare = tmp_path / "s" / "spool" / "spare"
         assert spare.exists()
         with monkeypatch.context() as too_many:
@@ -319,7 +319,7 @@ def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
         put(spool, 1, 2)
         assert len(files(tmp_path / "s")) == 1, "of two that begin with one key, a start takes one to be empty"
         killed = shutil.copytree(tmp_path / "s", tmp_path / "killed")
-    with Spool(killed, LEAST_BYTES) as spool:
+    with Spool(killed, MIN_SIZE_BYTES) as spool:
         assert read(spool) == [1]
 
 
@@ -351,24 +351,24 @@ def test_a_sync_that_fails_is_said_once_and_tried_again(
             raise OSError(5, "Input/output error")
         really(fd)
 
-    monkeypatch.setattr("ingest.spool.group_sync._SECONDS", 0.01)
+    monkeypatch.setattr("ingest.spool.group_sync._DELAY_SECONDS", 0.01)
     monkeypatch.setattr(os, "fdatasync", failing)
     with Spool(tmp_path, SIZE) as spool:
         put(spool, 0, 1)
         while syncs < 4:
-            spool.wait_for_removal(0.01)
+            spool.wait_for_acknowledgement(0.01)
     assert caplog.text.count("can't be made durable") == 1
 
 
 def test_that_it_was_opened_is_known_before_anything_is_put_in(tmp_path: Path) -> None:
     Spool(tmp_path, SIZE).close()
     with Spool(tmp_path, SIZE):
-        file = StateFile(tmp_path / "state")
+        file = LedgerFile(tmp_path / "state")
         state = file.read()
         file.close()
         assert state
-        assert not state.clean
-        assert state.boot == Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        assert not state.clean_shutdown
+        assert state.boot_id == Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 
 
 # -- anything at all ------------------------------------------------------------------------------------------
@@ -381,19 +381,19 @@ def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
         for _ in range(dice.randrange(1, 6)):
             spoil(dice.choice([*files(copy), copy / "state"]), dice)
         with Spool(copy, SIZE) as spool:
-            lost_track = spool.prev is None
+            lost_track = spool.previous is None
             put(spool, 1000, 1010)
             seqs = read(spool)
             assert seqs == sorted(set(seqs))
             assert seqs[-10:] == list(range(1000, 1010))
             assert set(seqs) <= {*range(300), *range(1000, 1010)}
-            assert lost_track or spool.prev is not None
-            spool.remove(keys(spool.read(-1, ALL)))
-            assert spool.bundles == 0
+            assert lost_track or spool.previous is not None
+            spool.acknowledge(keys(spool.read(-1, ALL)))
+            assert spool.waiting_batches == 0
             put(spool, 1010, 1020)
         with Spool(copy, SIZE) as spool:
             assert read(spool) == list(range(1010, 1020))
-            assert spool.prev == (EPOCH, 1019)
+            assert spool.previous == (EPOCH, 1019)
         shutil.rmtree(copy)
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from g3stream.contract.headers import Kind, Label
-from ingest.receive.record_builder import Entry
-from ingest.spool.spool import LEAST_BYTES, Spool, SpoolError
+from g3stream.contract.headers import Kind, RecordHeaders
+from ingest.receive.record_builder import PendingRecord
+from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 
 EPOCH = "0" * 16
 ALL = 1 << 40
@@ -36,11 +36,11 @@ def value(seq: int) -> bytes:
 
 def live(directory: Path, say: Callable[[str], None]) -> None:
     """A short life of a spool: appended to, read and removed in turns, so that its files are written over."""
-    spool = Spool(directory, LEAST_BYTES)
+    spool = Spool(directory, MIN_SIZE_BYTES)
     after, seq = -1, 0
     for turn in range(12):
         count = 1 + turn % 3
-        entries = [Entry(Label(Kind.FRAME, EPOCH, n), n, value(n)) for n in range(seq, seq + count)]
+        entries = [PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, value(n)) for n in range(seq, seq + count)]
         say(f"trying {seq + count}")
         for _ in range(10):
             try:
@@ -54,8 +54,8 @@ def live(directory: Path, say: Callable[[str], None]) -> None:
             found = spool.read(after, ALL, from_disk=bool(turn % 2))
             if found:
                 after = found[-1].key
-                say(f"removing {found[-1].records[-1].time + 1}")
-                spool.remove([bundle.key for bundle in found])
+                say(f"removing {found[-1].records[-1].time_ms + 1}")
+                spool.acknowledge([bundle.key for bundle in found])
     with contextlib.suppress(SpoolError):
         spool.close()
 
@@ -122,19 +122,19 @@ def fail(name: str, _arguments: Sequence[Any]) -> None:
 def check(directory: Path, said: dict[str, int]) -> None:
     """Open it twice: what must be there is."""
     least, tried, removed = said.get("appended", 0), said.get("trying", 0), said.get("removing", 0)
-    with Spool(directory, LEAST_BYTES) as spool:
+    with Spool(directory, MIN_SIZE_BYTES) as spool:
         found = [record for bundle in spool.read(-1, ALL) for record in bundle.records]
-        seqs = [record.time for record in found]
-        end = spool.prev[1] + 1 if spool.prev else 0
+        seqs = [record.time_ms for record in found]
+        end = spool.previous[1] + 1 if spool.previous else 0
         assert end in (least, tried)
         assert seqs == list(range(seqs[0], end)) if seqs else removed >= end
         assert not seqs or seqs[0] <= removed
-        assert all(record.value == value(record.time) for record in found)
-        assert spool.unreadable == 0
-        assert not spool.unclean
-        spool.append([Entry(Label(Kind.FRAME, EPOCH, end), end)])
-    with Spool(directory, LEAST_BYTES) as spool:
-        assert [record.time for bundle in spool.read(-1, ALL) for record in bundle.records] == [*seqs, end]
+        assert all(record.value == value(record.time_ms) for record in found)
+        assert spool.unreadable_batches == 0
+        assert not spool.unclean_shutdown
+        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, end), end)])
+    with Spool(directory, MIN_SIZE_BYTES) as spool:
+        assert [record.time_ms for bundle in spool.read(-1, ALL) for record in bundle.records] == [*seqs, end]
 
 
 @pytest.mark.parametrize("instead", [kill, fail])

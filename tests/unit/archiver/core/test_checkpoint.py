@@ -30,7 +30,7 @@ from archiver.core.paths import LATEST_START, NameFormat, file_path
 from archiver.core.segmentation import Acquisition, OpenFile, Settings, State, Why, path
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
 from archiver.core.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession, number_of_session
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import SETTINGS, STREAM, MemoryArchive, quick, wild_logs
 from tests.unit.archiver.core.test_sequence import Killed, Message, killed_ingests
@@ -203,7 +203,11 @@ def test_whatever_session_and_number_a_frame_says_can_be_committed(
     chosen = Settings(carry=(FRAME_TYPES["Observation"],), name_format=NameFormat.SESSION)
     for at, (kind, code, session, num) in enumerate(said):
         frame = kind is Kind.FRAME
-        label = Label(kind, "a" * 16, at, code, "x1", session, num) if frame else Label(kind, "a" * 16, at)
+        label = (
+            RecordHeaders(kind, "a" * 16, at, code, "x1", session, num)
+            if frame
+            else RecordHeaders(kind, "a" * 16, at)
+        )
         archive.take(Message(label, 1_546_344_000_000 + at, b"frame"), at, chosen)
         found = checkpoint_of(archive)
         assert decode(encode(found), STREAM) == found
@@ -250,7 +254,7 @@ def recorded_once() -> Checkpoint:
     archive = MemoryArchive()
     for at, code in enumerate((FRAME_TYPES["Observation"], SCAN)):
         archive.take(
-            Message(Label(Kind.FRAME, "a" * 16, at, code, "x1"), 1_546_344_000_000, b"frame"), at, Settings()
+            Message(RecordHeaders(Kind.FRAME, "a" * 16, at, code, "x1"), 1_546_344_000_000, b"frame"), at, Settings()
         )
     return checkpoint_of(archive)
 

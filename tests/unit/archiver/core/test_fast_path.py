@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from archiver.core.fast_path import take_run
 from archiver.core.segmentation import Settings, closes, room, went_on
 from archiver.kafka.topic_reader import label_of
-from g3stream.contract.headers import Headers, Kind, Label
+from g3stream.contract.headers import Headers, Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
 from tests.unit.archiver.core.test_sequence import Message as Said
@@ -36,16 +36,16 @@ class Next:
     session: int = 1_546_344_000
 
     @property
-    def label(self) -> Label:
-        return Label(Kind.FRAME, self.epoch, self.seq, self.type, self.id, self.session, self.num)
+    def label(self) -> RecordHeaders:
+        return RecordHeaders(Kind.FRAME, self.epoch, self.seq, self.type, self.id, self.session, self.num)
 
     def after(self, milliseconds: int = 0) -> "Next":
         return replace(self, seq=self.seq + 1, num=self.num + 1, time=self.time + milliseconds)
 
 
-def message(label: Label, time: int, offset: int, order: Callable[[Headers], Headers] = list) -> Message:
+def message(label: RecordHeaders, time: int, offset: int, order: Callable[[Headers], Headers] = list) -> Message:
     value = b"%d %s;" % (offset, label.kind.encode())
-    headers: list[tuple[str, str | bytes | None]] = [*order(label.headers())]
+    headers: list[tuple[str, str | bytes | None]] = [*order(label.to_kafka())]
     return Message("g3.frames.x1", 0, offset, None, value, headers, None, (1, time))
 
 
@@ -69,8 +69,8 @@ CHANGES: dict[str, Callable[[Next], Next]] = {
 }
 
 
-def _fact(kind: Kind, now: Next) -> Label:
-    return Label(kind, now.epoch, now.seq)
+def _fact(kind: Kind, now: Next) -> RecordHeaders:
+    return RecordHeaders(kind, now.epoch, now.seq)
 
 
 AGAIN = "the last three again"
@@ -79,7 +79,7 @@ ORDERS: dict[str, Callable[[Headers], Headers]] = {
     "an unknown header": lambda headers: [*headers, ("seq2", b"1")],
     "seq twice": lambda headers: [*headers, ("seq", b"0")],
 }
-ONCE: dict[str, Callable[[Next], Label]] = {
+ONCE: dict[str, Callable[[Next], RecordHeaders]] = {
     **{kind: partial(_fact, kind) for kind in Kind if kind != Kind.FRAME},
     "no num": lambda now: now.label._replace(num=None),
     "no session": lambda now: now.label._replace(session=None),

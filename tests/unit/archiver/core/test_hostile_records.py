@@ -11,7 +11,7 @@ from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
 from archiver.core.segmentation import Effect, Settings, State, closed, closes, path, step
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from tests.support.frames import SCAN
 from tests.unit.archiver.core.test_checkpoint import GOOD
 from tests.unit.archiver.core.test_segmentation_properties import STREAM
@@ -52,7 +52,7 @@ def recorded(messages: list[tuple[dict[str, bytes], int, bytes]], chosen: Settin
     state, seen = State(STREAM), Seen()
     for offset, (headers, time, value) in enumerate(messages):
         try:
-            label = Label.from_headers(list(headers.items()))
+            label = RecordHeaders.from_kafka(list(headers.items()))
         except ContractError:
             continue
         record = seen.whole(label, time, value, offset)
@@ -99,7 +99,9 @@ def test_records_that_are_never_completed_cost_neither_memory_nor_time_without_e
     tracemalloc.start()
     try:
         for number in range(3000):
-            assert seen.whole(Label(Kind.FRAME, f"{number:016x}", 0, SCAN, chunk=(1, 2)), 0, b"", number) is None
+            assert (
+                seen.whole(RecordHeaders(Kind.FRAME, f"{number:016x}", 0, SCAN, chunk=(1, 2)), 0, b"", number) is None
+            )
             assert seen.safe_offset(number + 1) > number - 100, "or nothing could be committed"
             seen.losses.clear()  # as a recording does, once it has told them
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
@@ -111,10 +113,12 @@ def test_a_record_of_chunks_without_end_is_given_up() -> None:
     seen = Seen([("f" * 16, 0)])
     megabyte = bytes(1_000_000)
     for k in range(1, 1200):
-        assert seen.whole(Label(Kind.FRAME, "f" * 16, 1, SCAN, chunk=(k, 999_999_999)), 0, megabyte, k) is None
+        assert (
+            seen.whole(RecordHeaders(Kind.FRAME, "f" * 16, 1, SCAN, chunk=(k, 999_999_999)), 0, megabyte, k) is None
+        )
     assert [loss.records for loss in seen.losses] == [1]
     assert seen.safe_offset(1200) == 1200
-    assert seen.whole(Label(Kind.FRAME, "f" * 16, 2, SCAN), 0, megabyte, 1200)
+    assert seen.whole(RecordHeaders(Kind.FRAME, "f" * 16, 2, SCAN), 0, megabyte, 1200)
 
 
 @given(st.data())

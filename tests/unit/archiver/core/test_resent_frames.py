@@ -12,7 +12,7 @@ from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Settings
 from archiver.verify.checks import Fault
 from archiver.verify.topic_comparison import Compared, Comparison, Recorded
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import frame
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, quick, recorded, wild_logs
@@ -23,7 +23,7 @@ from tests.unit.archiver.replay.test_rebuilder import Telling
 def ended(log: list[Message]) -> list[Message]:
     """With values that are frames, as a file's carry is counted; and an end, so that all files are finished."""
     framed = [message._replace(value=frame([(b"n", message.value)])) for message in log]
-    return [*framed, Message(Label(Kind.END, A, len(log)), framed[-1].time if framed else 0, b"")]
+    return [*framed, Message(RecordHeaders(Kind.END, A, len(log)), framed[-1].time if framed else 0, b"")]
 
 
 LOGS = wild_logs().map(ended).flatmap(killed_ingests)
@@ -90,9 +90,9 @@ def test_of_a_topic_that_was_made_anew() -> None:
     records += [Kind.CONNECTED, Kind.LOST] * 3 + [Kind.CONNECTED, again, Kind.LOST, Kind.START]
     records += [second, (SCAN, S + 3, 1), Kind.END]
     log = [
-        Message(Label(it, A, seq), NOON, b"")
+        Message(RecordHeaders(it, A, seq), NOON, b"")
         if isinstance(it, Kind)
-        else Message(Label(Kind.FRAME, A, seq, it[0], None, *it[1:]), NOON, frame([(b"n", b"%d" % seq)]))
+        else Message(RecordHeaders(Kind.FRAME, A, seq, it[0], None, *it[1:]), NOON, frame([(b"n", b"%d" % seq)]))
         for seq, it in enumerate(records)
     ]
     archive = Telling([], Settings())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Effect, Settings, State, Why, closed, closes, head, path, step
 from archiver.core.used_names import SESSIONS_REMEMBERED, Names, number_of_session, taken
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, MemoryArchive
 from tests.unit.archiver.core.test_sequence import A, Message
@@ -28,11 +28,11 @@ class Story:
         self._seq = 0
 
     def frame(self, at: float, value: str = "s", *, frame_type: int = SCAN, stream_id: str | None = None) -> "Story":
-        return self.take(Label(Kind.FRAME, A, self._seq, frame_type, stream_id), at, value)
+        return self.take(RecordHeaders(Kind.FRAME, A, self._seq, frame_type, stream_id), at, value)
 
     def of(self, session: int | None, at: float, num: int | None, value: str, frame_type: int = SCAN) -> "Story":
         """A frame of a session, with that frame_num."""
-        return self.take(Label(Kind.FRAME, A, self._seq, frame_type, None, session, num), at, value)
+        return self.take(RecordHeaders(Kind.FRAME, A, self._seq, frame_type, None, session, num), at, value)
 
     def resent(self, at: float, session: int, *frames: tuple[int, str, int]) -> "Story":
         """A connection is made again, on which the sender begins with its latest metadata: frame_num, value, type."""
@@ -44,19 +44,19 @@ class Story:
     def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
         """Frames that say these frame_nums, one after the other."""
         for num in nums:
-            self.take(Label(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
+            self.take(RecordHeaders(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
         return self
 
     def start(self, at: float, stream_id: str | None = None) -> "Story":
-        return self.take(Label(Kind.START, A, self._seq, FRAME_TYPES["none"], stream_id), at, "START")
+        return self.take(RecordHeaders(Kind.START, A, self._seq, FRAME_TYPES["none"], stream_id), at, "START")
 
     def end(self, at: float) -> "Story":
-        return self.take(Label(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
+        return self.take(RecordHeaders(Kind.END, A, self._seq, FRAME_TYPES["none"]), at, "END")
 
     def fact(self, kind: Kind, at: float) -> "Story":
-        return self.take(Label(kind, A, self._seq), at, "")
+        return self.take(RecordHeaders(kind, A, self._seq), at, "")
 
-    def take(self, label: Label, at: float, value: str) -> "Story":
+    def take(self, label: RecordHeaders, at: float, value: str) -> "Story":
         self.archive.take(Message(label, NOON + round(at * 1000), value.encode()), self._seq, self.settings)
         self._seq += 1
         return self
@@ -167,7 +167,7 @@ def test_a_clock_a_little_behind_keeps_the_file() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET])
 def test_between_acquisitions_nothing_is_closed(kind: Kind) -> None:
-    label = Label(kind, A, 1, FRAME_TYPES["none"])
+    label = RecordHeaders(kind, A, 1, FRAME_TYPES["none"])
     state = State(STREAM, last=NOON)
     assert closes(state, label, NOON + 100_000) is None
     assert step(state, label, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
@@ -562,18 +562,18 @@ def test_directory_and_name_stay_the_acquisitions_over_midnight_and_the_five_dig
     ],
 )
 def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int, name: str) -> None:
-    label = Label(Kind.FRAME, A, 0, SCAN)
+    label = RecordHeaders(Kind.FRAME, A, 0, SCAN)
     state, effect = step(State(STREAM), label, time, Settings())
     assert effect is Effect.OPEN_AND_WRITE
     assert path(state) == name
-    state, _ = step(closed(state, 0), Label(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
+    state, _ = step(closed(state, 0), RecordHeaders(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
     again, _ = step(state, label, time, Settings())
     assert path(again) == name.replace("_000", "_001"), "a second acquisition there gets a name of its own"
 
 
 def test_head_names_types_in_the_states_order() -> None:
-    state, _ = step(State(STREAM), Label(Kind.FRAME, A, 0, WIRING), NOON, OBSERVATION_AND_WIRING)
-    state, _ = step(state, Label(Kind.FRAME, A, 1, OBSERVATION), NOON, OBSERVATION_AND_WIRING)
+    state, _ = step(State(STREAM), RecordHeaders(Kind.FRAME, A, 0, WIRING), NOON, OBSERVATION_AND_WIRING)
+    state, _ = step(state, RecordHeaders(Kind.FRAME, A, 1, OBSERVATION), NOON, OBSERVATION_AND_WIRING)
     assert head(state, SCAN) == (WIRING, OBSERVATION)
     assert head(state, WIRING) == (OBSERVATION,)
     assert head(state, None) == (WIRING, OBSERVATION)
@@ -633,7 +633,7 @@ def test_what_is_missing_is_counted_over_acquisitions_and_lost_connections() -> 
 
 def test_frames_that_arent_recorded_say_nothing_of_what_is_missing() -> None:
     story = Story().numbered(0, 1)
-    story.take(Label(Kind.FRAME, A, 1, FRAME_TYPES["PipelineInfo"], None, 1, 50), 0, "x")
+    story.take(RecordHeaders(Kind.FRAME, A, 1, FRAME_TYPES["PipelineInfo"], None, 1, 50), 0, "x")
     assert missing(story.numbered(0, 2)) == 0
 
 

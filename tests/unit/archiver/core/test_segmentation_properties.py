@@ -29,7 +29,7 @@ from archiver.core.segmentation import (
 )
 from archiver.core.sequence import Record, Seen
 from archiver.core.used_names import SESSIONS_REMEMBERED
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
 
@@ -183,10 +183,10 @@ def wild_logs(draw: st.DrawFn, steps: st.SearchStrategy[int] = STEPS) -> list[Me
     for seq, (by, kind, code, name, session, num) in enumerate(draw(st.lists(facts, max_size=30))):
         time += by
         if kind in (Kind.START, Kind.END):
-            label = Label(kind, A, seq, FRAME_TYPES["none"], name)
+            label = RecordHeaders(kind, A, seq, FRAME_TYPES["none"], name)
         else:
             frame = kind is Kind.FRAME
-            label = Label(kind, A, seq, code, name, session, num) if frame else Label(kind, A, seq)
+            label = RecordHeaders(kind, A, seq, code, name, session, num) if frame else RecordHeaders(kind, A, seq)
         log.append(Message(label, time, b"%d %s;" % (seq, kind.encode())))
     return log
 
@@ -212,7 +212,7 @@ def test_no_frame_is_lost_or_doubled_and_order_holds(log: list[Message], chosen:
     if chosen.name_format is not NameFormat.SESSION:
         assert got == [(message.time, message.value) for message in recorded(log)]
         return
-    there: list[Label] = []
+    there: list[RecordHeaders] = []
     for message in recorded(log):
         if got and got[0][1] == message.value:
             del got[0]

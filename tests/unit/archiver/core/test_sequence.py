@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.core.sequence import EPOCHS_REMEMBERED, GIVE_UP_BYTES, Record, Seen, changes, undone
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 SCAN = ord("S")
@@ -17,14 +17,14 @@ SCAN = ord("S")
 class Message(NamedTuple):
     """What one Kafka message holds; its offset is its place in the log."""
 
-    label: Label
+    label: RecordHeaders
     time: int
     value: bytes
 
 
-def record(epoch: str, seq: int, **more: Any) -> Label:
+def record(epoch: str, seq: int, **more: Any) -> RecordHeaders:
     """A frame's label, unless `kind` says otherwise."""
-    return Label(Kind.FRAME, epoch, seq, SCAN)._replace(**more)
+    return RecordHeaders(Kind.FRAME, epoch, seq, SCAN)._replace(**more)
 
 
 def chunks(message: Message, count: int) -> list[Message]:
@@ -53,7 +53,7 @@ class Told(NamedTuple):
     losses: list[int | None]
 
 
-def told(labels: Sequence[Label], epochs: Sequence[tuple[str, int]] = ()) -> Told:
+def told(labels: Sequence[RecordHeaders], epochs: Sequence[tuple[str, int]] = ()) -> Told:
     """Step these, each with a value of one byte."""
     seen = Seen(epochs)
     found = [(r.label.epoch, r.label.seq) for r in stepped(seen, [Message(label, 0, b"x") for label in labels])]
@@ -96,7 +96,7 @@ NEXT_EPOCHS = [
 
 
 @pytest.mark.parametrize(("label", "losses"), NEXT_EPOCHS)
-def test_a_loss_is_told_once_with_its_size_if_that_is_known(label: Label, losses: list[int | None]) -> None:
+def test_a_loss_is_told_once_with_its_size_if_that_is_known(label: RecordHeaders, losses: list[int | None]) -> None:
     assert told([label], [(A, 8)]) == ([(label.epoch, label.seq)], losses)
     again = label._replace(seq=label.seq + 1, prev=None, unclean=False)
     assert told([label, label, again], [(A, 8)]).losses == losses
@@ -185,7 +185,7 @@ def test_republished_chunks_are_dropped(order: list[int]) -> None:
     assert seen.duplicates == len(order) - 3
 
 
-def chunk(epoch: str, seq: int, k: int, n: int) -> Label:
+def chunk(epoch: str, seq: int, k: int, n: int) -> RecordHeaders:
     return record(epoch, seq, chunk=(k, n))
 
 
@@ -200,7 +200,9 @@ GIVEN_UP = [
 
 
 @pytest.mark.parametrize(("labels", "records"), GIVEN_UP)
-def test_what_stays_incomplete_is_given_up_and_told_once(labels: list[Label], records: list[tuple[str, int]]) -> None:
+def test_what_stays_incomplete_is_given_up_and_told_once(
+    labels: list[RecordHeaders], records: list[tuple[str, int]]
+) -> None:
     epoch, seq = records[-1]
     after = [record(epoch, seq + 1), chunk(A, 5, 2, 3), record(epoch, seq + 2)]
     found = told([*labels, *after], [(A, 4)])
@@ -276,7 +278,7 @@ class Killed(NamedTuple):
 
 
 some_messages = st.lists(st.sampled_from([Kind.FRAME, Kind.FRAME, Kind.FRAME, Kind.LOST]), max_size=15).map(
-    lambda kinds: [Message(Label(kind, A, 0), at, f"value {at}".encode()) for at, kind in enumerate(kinds)]
+    lambda kinds: [Message(RecordHeaders(kind, A, 0), at, f"value {at}".encode()) for at, kind in enumerate(kinds)]
 )
 
 
@@ -356,9 +358,9 @@ def test_whatever_the_log_lacks_is_counted_exactly(counts: list[int], data: st.D
 # An operator's record
 
 
-def operators(epoch: str, prev: tuple[str, int]) -> Label:
+def operators(epoch: str, prev: tuple[str, int]) -> RecordHeaders:
     """What `archiver close` publishes after a record."""
-    return Label(Kind.LOST, epoch, 0, why="closed", prev=prev, operator=True)
+    return RecordHeaders(Kind.LOST, epoch, 0, why="closed", prev=prev, operator=True)
 
 
 def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
@@ -378,7 +380,7 @@ LATER = [
 
 
 @pytest.mark.parametrize("later", LATER)
-def test_an_operators_record_that_comes_too_late_or_again_ends_nothing_later(later: list[Label]) -> None:
+def test_an_operators_record_that_comes_too_late_or_again_ends_nothing_later(later: list[RecordHeaders]) -> None:
     """An ingest that was alive after all; a restart that reads it again; a mirror that copies a piece twice."""
     late = operators(C, (A, 5))
     log = [record(A, 5), *later]

@@ -20,7 +20,7 @@ from archiver.core.paths import MOST_NUMBER, PartialName, parse_path, start_and_
 from archiver.core.segmentation import Settings, State, Why, closed, closes, head, path, room, step
 from archiver.core.sequence import Seen, undone
 from archiver.segments.carry import Carry
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
 from tests.unit.archiver.core.test_catalog import finished
 from tests.unit.archiver.core.test_checkpoint import GOOD, SCAN, places
@@ -52,7 +52,7 @@ TIMES = st.sampled_from([it for it in EDGES if -(2**63) <= it < 2**63]) | st.int
 NUMBERS = st.none() | TIMES
 CODES = st.none() | st.sampled_from([it for it in EDGES if 0 <= it < 2**32])
 LABELS = st.builds(
-    Label,
+    RecordHeaders,
     st.sampled_from(Kind),
     st.just("a" * 16),
     st.integers(0, 2**63 - 1),
@@ -73,7 +73,7 @@ def mutated(document: Any, data: st.DataObject) -> str:
     return json.dumps(document)
 
 
-def use(found: Checkpoint, root: Path, label: Label, time: int, chosen: Settings) -> None:
+def use(found: Checkpoint, root: Path, label: RecordHeaders, time: int, chosen: Settings) -> None:
     """All that is done with a checkpoint that was read back, and with the next state."""
     _, again = written(found)
     assert again == found
@@ -93,7 +93,7 @@ def use(found: Checkpoint, root: Path, label: Label, time: int, chosen: Settings
     use_state(found.state, label, time, chosen, found)
 
 
-def use_state(state: State, label: Label, time: int, chosen: Settings, of: Checkpoint) -> None:
+def use_state(state: State, label: RecordHeaders, time: int, chosen: Settings, of: Checkpoint) -> None:
     """What the next record does to it; and that its state is read back, or never written."""
     if closes(state, label, time):
         assert state.file
@@ -124,7 +124,7 @@ def written(found: Checkpoint) -> tuple[str, Checkpoint]:
 @settings(quick, max_examples=400)
 @given(st.data(), LABELS, TIMES, st.builds(Settings, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)))
 def test_a_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: Label, time: int, chosen: Settings
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: RecordHeaders, time: int, chosen: Settings
 ) -> None:
     good = replace(GOOD, closing=data.draw(st.sampled_from([None, CLOSING])))
     text = mutated(json.loads(checkpoint.encode(good)), data)
@@ -137,7 +137,9 @@ def test_a_checkpoint(
 
 @settings(quick, max_examples=200)
 @given(st.data(), LABELS, TIMES)
-def test_an_event(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: Label, time: int) -> None:
+def test_an_event(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: RecordHeaders, time: int
+) -> None:
     good = finished(0, stream=STREAM, checkpoint=replace(GOOD, partial=None, state=closed(GOOD.state, 0)))
     text = mutated(json.loads(events.encode(good)), data)
     try:

@@ -11,7 +11,7 @@ from archiver.core.checkpoint import MAX_CHARACTERS, Checkpoint, decode, encode
 from archiver.core.segmentation import State
 from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, forgotten_before, undone
 from archiver.kafka.delivery_order import Deliveries, follows
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 
 STREAM = "crate1slot2"
@@ -68,21 +68,29 @@ def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
 @pytest.mark.parametrize(
     ("before", "label", "expected"),
     [
-        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 5), True),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 6), False),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "a", 4), False),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "b", 0, prev=("a", 4)), True),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "b", 0, prev=("a", 5)), False),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.QUIET, "b", 0), False),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), True),
-        (Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), Label(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)), True),
-        (Label(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), Label(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)), False),
-        (Label(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)), Label(Kind.QUIET, "a", 6), False),
-        (Label(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)), Label(Kind.QUIET, "a", 6), True),
-        (Label(Kind.QUIET, "a", 4), Label(Kind.LOST, "c", 0, prev=("a", 4), operator=True), False),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "a", 5), True),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "a", 6), False),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "a", 4), False),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.LOST, "b", 0, prev=("a", 4)), True),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.LOST, "b", 0, prev=("a", 5)), False),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "b", 0), False),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)), True),
+        (
+            RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)),
+            RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)),
+            True,
+        ),
+        (
+            RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(1, 3)),
+            RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)),
+            False,
+        ),
+        (RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(2, 3)), RecordHeaders(Kind.QUIET, "a", 6), False),
+        (RecordHeaders(Kind.FRAME, "a", 5, type=1, chunk=(3, 3)), RecordHeaders(Kind.QUIET, "a", 6), True),
+        (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.LOST, "c", 0, prev=("a", 4), operator=True), False),
     ],
 )
-def test_which_records_have_nothing_between_them(before: Label, label: Label, expected: bool) -> None:
+def test_which_records_have_nothing_between_them(before: RecordHeaders, label: RecordHeaders, expected: bool) -> None:
     assert follows(label, before) == expected
 
 
@@ -90,7 +98,7 @@ class CrashLoop(NamedTuple):
     """What an ingest made that was killed many times (epoch, seq), and the topic: what it published, one by one."""
 
     made: list[tuple[str, int]]
-    topic: list[Label]
+    topic: list[RecordHeaders]
 
 
 @st.composite
@@ -98,8 +106,8 @@ def crash_loops(draw: st.DrawFn, most_epochs: int = 3 * EPOCHS_REMEMBERED) -> Cr
     """Each of its lives publishes its spool from the first record on that it hasn't removed, as far as it comes."""
     random = draw(st.randoms(use_true_random=False))
     made: list[tuple[str, int]] = []
-    spool: list[Label] = []
-    topic: list[Label] = []
+    spool: list[RecordHeaders] = []
+    topic: list[RecordHeaders] = []
     published = 0  # so many of `made` are in the topic
     removed = 0
     epoch = None
@@ -109,7 +117,7 @@ def crash_loops(draw: st.DrawFn, most_epochs: int = 3 * EPOCHS_REMEMBERED) -> Cr
         prev = made[-1] if made else None
         for seq in range(random.choice([1, 1, 2, 5])):
             made.append((epoch, seq))
-            spool.append(Label(Kind.QUIET, epoch, seq, prev=None if seq else prev))
+            spool.append(RecordHeaders(Kind.QUIET, epoch, seq, prev=None if seq else prev))
         until = random.choice([removed, removed, random.randint(removed, len(spool)), len(spool)])
         topic += spool[removed:until]
         published = max(published, until)
@@ -198,7 +206,7 @@ def test_what_must_be_known_of_epochs_takes_no_more_room_with_more_of_them(count
     for n in range(count):
         prev = None if epoch is None else (epoch, 0)
         epoch = new_epoch(epoch, 1_796_000_000_000 + n, n)
-        seen.saw(Label(Kind.LOST, epoch, 0, prev=prev))
+        seen.saw(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
     assert len(encode(Checkpoint(State(STREAM), seen.epochs(), forgotten=seen.forgotten))) < MAX_CHARACTERS / 3
     assert len(seen.forgotten) == (count > EPOCHS_REMEMBERED)
 
@@ -214,7 +222,7 @@ def test_a_checkpoint_that_is_too_long_forgets_epochs_and_not_that_they_were() -
     kept = {e for e, _ in found.epochs}
     seen = Seen(found.epochs, found.forgotten)
     for name, _ in epochs:
-        assert name in kept or seen.whole(Label(Kind.QUIET, name, 5), 0, b"", 9) is None
+        assert name in kept or seen.whole(RecordHeaders(Kind.QUIET, name, 5), 0, b"", 9) is None
 
 
 def test_a_new_spool_with_a_wrong_clock_is_new_however_much_was_forgotten() -> None:
@@ -222,26 +230,26 @@ def test_a_new_spool_with_a_wrong_clock_is_new_however_much_was_forgotten() -> N
     seen, epoch = Seen(), None
     for n in range(2 * EPOCHS_REMEMBERED):
         epoch = new_epoch(epoch, 1_796_000_000_000 + 1000 * n, 7)
-        seen.saw(Label(Kind.LOST, epoch, 0))
+        seen.saw(RecordHeaders(Kind.LOST, epoch, 0))
     stranger = new_epoch(None, 0, 8)
-    assert seen.whole(Label(Kind.LOST, stranger, 0), 0, b"", 9)
+    assert seen.whole(RecordHeaders(Kind.LOST, stranger, 0), 0, b"", 9)
 
 
 def test_epochs_of_older_versions_have_no_order_and_are_forgotten_as_before() -> None:
     seen = Seen()
     for n in range(2 * EPOCHS_REMEMBERED):
-        seen.saw(Label(Kind.LOST, f"{(n * 0x9E3779B97F4A7C15) % 2**64:016x}", 0))
+        seen.saw(RecordHeaders(Kind.LOST, f"{(n * 0x9E3779B97F4A7C15) % 2**64:016x}", 0))
     assert seen.forgotten == ()
 
 
-def spare_host(starts: int) -> list[Label]:
+def spare_host(starts: int) -> list[RecordHeaders]:
     """What an ingest on another host publishes, with a spool of its own, which is started so many times."""
-    labels: list[Label] = []
+    labels: list[RecordHeaders] = []
     epoch = None
     for n in range(starts):
         prev = (epoch, 0) if epoch else None
         epoch = new_epoch(epoch, 1_796_000_000_000 + 1000 * n, 0xBBBBB)
-        labels.append(Label(Kind.LOST, epoch, 0, prev=prev))
+        labels.append(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
     return labels
 
 
@@ -249,12 +257,12 @@ def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
     """It died before it knew what it had published, and with more in its spool; that comes now, each record once."""
     seen, epoch = Seen(), new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     took_over = spare_host(2 * EPOCHS_REMEMBERED)
-    for label in [*(Label(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
+    for label in [*(RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
         seen.saw(label)
     assert len(seen.epochs()) == EPOCHS_REMEMBERED
     seen = Seen(seen.epochs(), seen.forgotten)  # as after a restart of the archiver
-    returned = [Label(Kind.QUIET, epoch, seq) for seq in range(3, 7)]
-    returned.append(Label(Kind.LOST, new_epoch(epoch, 1_796_100_000_000, 1), 0, prev=(epoch, 6)))
+    returned = [RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(3, 7)]
+    returned.append(RecordHeaders(Kind.LOST, new_epoch(epoch, 1_796_100_000_000, 1), 0, prev=(epoch, 6)))
     found = []
     for label in returned:
         if record := seen.whole(label, 0, b"", 0):
@@ -270,7 +278,7 @@ def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
     old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     labels = spare_host(2 * EPOCHS_REMEMBERED)
     seen = Seen()
-    for label in [Label(Kind.QUIET, old, 0), *labels[:5]]:
+    for label in [RecordHeaders(Kind.QUIET, old, 0), *labels[:5]]:
         seen.saw(label)
     before = seen.epochs()
     for label in labels[5:]:

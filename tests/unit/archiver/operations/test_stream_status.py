@@ -13,7 +13,7 @@ from archiver.kafka.topic_reader import Commit
 from archiver.kafka.topic_tail import Entry
 from archiver.operations.stream_status import Status, as_json, as_table, status_of
 from g3stream.contract.headers import Kind
-from g3stream.service.arguments import Flags
+from g3stream.service.arguments import EnvArgumentParser
 from tests.unit.archiver.core.test_catalog import FIRST, STREAM
 from tests.unit.archiver.core.test_checkpoint import GOOD, IN_DECADES, largest
 from tests.unit.archiver.core.test_sequence import A, record
@@ -106,7 +106,7 @@ def test_json_has_the_names_that_help_promises() -> None:
 
 
 @pytest.mark.parametrize("parser", [files.make_parser(), status.make_parser(), close.make_parser()])
-def test_help_teaches(parser: Flags) -> None:
+def test_help_teaches(parser: EnvArgumentParser) -> None:
     said = parser.format_help()
     assert "examples:" in said
     assert "exit codes: 0" in said

@@ -125,7 +125,7 @@ def test_an_activity_that_hangs_is_seen_from_outside_and_one_that_ends_isnt(monk
     monkeypatch.setattr("g3stream.host.activity.time.monotonic", lambda: now[0])
     activity = Activity()
     assert activity.hang() is None
-    with activity.of("a write"):
+    with activity.track("a write"):
         now[0] = 109.0
         assert activity.hang() is None
         now[0] = 111.0

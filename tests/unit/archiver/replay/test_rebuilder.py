@@ -24,7 +24,7 @@ from archiver.core.sequence import Record, first_whole
 from archiver.replay.rebuilder import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted
 from archiver.replay.topic_ranges import starts
 from archiver.segments.carry import Carry
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import (
     FORWARD,
@@ -335,7 +335,7 @@ S = NOON // 1000
 def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
     """A record each second: facts, and frames, of which it says type, session and frame_num."""
     labels = [
-        Label(it, A, seq) if isinstance(it, Kind) else Label(Kind.FRAME, A, seq, it[0], None, *it[1:])
+        RecordHeaders(it, A, seq) if isinstance(it, Kind) else RecordHeaders(Kind.FRAME, A, seq, it[0], None, *it[1:])
         for seq, it in enumerate(records)
     ]
     return [Message(label, NOON + 1000 * n, b"%d;" % n) for n, label in enumerate(labels)]

@@ -18,7 +18,7 @@ from archiver.core.segmentation import Effect, Settings, State, Why, step
 from archiver.verify.checks import Contents, Fault, Finding, Run, of_stream
 from archiver.verify.topic_comparison import Compared, Comparison, Recorded
 from archiver.verify.tree_scan import contents, tree
-from g3stream.contract.headers import Kind, Label
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import SCAN, frame, saying
 
@@ -126,7 +126,7 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     state = State("s", session=before[0], num=before[1])
     chosen = Settings(name_format=name_format)
     for seq, (code, session, num) in enumerate(frames):
-        state, effect = step(state, Label(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
+        state, effect = step(state, RecordHeaders(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
         if effect is not Effect.NOTHING:
             recorded.append(saying(code, session_id=session, frame_num=num))
     data = b"".join(recorded)
@@ -182,11 +182,11 @@ def test_a_tree_of_odd_things(tmp_path: Path) -> None:
 
 
 VALUES = [frame([(b"n", bytes([n]) * 50)]) for n in range(40)]
-Log = list[tuple[Label, bytes]]
+Log = list[tuple[RecordHeaders, bytes]]
 
 
 def log_of(*seqs: int, epoch: str = A) -> Log:
-    return [(Label(Kind.FRAME, epoch, seq, SCAN), VALUES[seq]) for seq in seqs]
+    return [(RecordHeaders(Kind.FRAME, epoch, seq, SCAN), VALUES[seq]) for seq in seqs]
 
 
 def chunked(log: Log, at: int) -> Log:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import CHUNK_BYTES, HEADER_ORDER, NUMBERED_FRAME_HEADERS, Kind, Label
+from g3stream.contract.headers import CHUNK_BYTES, HEADER_ORDER, NUMBERED_FRAME_HEADERS, Kind, RecordHeaders
 from g3stream.contract.topics import (
     stream_name,
 )
@@ -18,7 +18,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 CHUNKS = st.integers(1, 999_999_999).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
 LABELS = st.builds(
-    Label,
+    RecordHeaders,
     st.sampled_from(Kind),
     EPOCHS,
     st.integers(0, 2**63 - 1),
@@ -32,68 +32,68 @@ LABELS = st.builds(
     unclean=st.booleans(),
     operator=st.just(False),
 ) | st.tuples(EPOCHS, EPOCHS).map(
-    lambda epochs: Label(Kind.LOST, epochs[0], 0, why="closed", prev=(epochs[1], 7), operator=True)
+    lambda epochs: RecordHeaders(Kind.LOST, epochs[0], 0, why="closed", prev=(epochs[1], 7), operator=True)
 )
 GOOD = {"v": b"1", "kind": b"frame", "epoch": b"0123456789abcdef", "seq": b"5"}
 
 
 @settings(max_examples=70, deadline=None)
 @given(LABELS)
-def test_a_label_comes_back_from_its_headers(label: Label) -> None:
-    assert Label.from_headers(label.headers()) == label
+def test_a_label_comes_back_from_its_headers(label: RecordHeaders) -> None:
+    assert RecordHeaders.from_kafka(label.to_kafka()) == label
 
 
 @settings(max_examples=70, deadline=None)
 @given(LABELS)
-def test_headers_are_one_short_line_of_ascii_each(label: Label) -> None:
-    names = [name for name, _ in label.headers()]
+def test_headers_are_one_short_line_of_ascii_each(label: RecordHeaders) -> None:
+    names = [name for name, _ in label.to_kafka()]
     assert len(set(names)) == len(names)
-    for name, text in label.headers():
+    for name, text in label.to_kafka():
         assert name.isascii()
         assert re.fullmatch(rb"[\x20-\x7e]*", text)
-    assert sum(len(name) + len(text) for name, text in label.headers()) + CHUNK_BYTES < 1_048_588
+    assert sum(len(name) + len(text) for name, text in label.to_kafka()) + CHUNK_BYTES < 1_048_588
 
 
 @settings(max_examples=50, deadline=None)
 @given(LABELS, st.lists(st.tuples(st.text(min_size=1).map("x-".__add__), st.none() | st.binary())))
-def test_unknown_headers_are_ignored(label: Label, more: list[tuple[str, bytes | None]]) -> None:
-    assert Label.from_headers([*more, *label.headers()]) == label
+def test_unknown_headers_are_ignored(label: RecordHeaders, more: list[tuple[str, bytes | None]]) -> None:
+    assert RecordHeaders.from_kafka([*more, *label.to_kafka()]) == label
 
 
 @settings(max_examples=70, deadline=None)
 @given(LABELS)
-def test_headers_stand_in_one_order(label: Label) -> None:
-    names = {name for name, _ in label.headers()}
-    assert [name for name, _ in label.headers()] == [name for name in HEADER_ORDER if name in names]
+def test_headers_stand_in_one_order(label: RecordHeaders) -> None:
+    names = {name for name, _ in label.to_kafka()}
+    assert [name for name, _ in label.to_kafka()] == [name for name in HEADER_ORDER if name in names]
 
 
 def test_a_numbered_frame_has_the_headers_that_readers_are_fast_with() -> None:
-    label = Label(Kind.FRAME, "0" * 16, 5, ord("S"), "crate1slot2", 1_700_000_000, 7)
-    assert tuple(name for name, _ in label.headers()) == NUMBERED_FRAME_HEADERS
-    every = Label(Kind.LOST, "0" * 16, 5, 0, "s", 1, 2, (1, 2), "closed", ("0" * 16, 4), True, True)
-    assert tuple(name for name, _ in every.headers()) == HEADER_ORDER
+    label = RecordHeaders(Kind.FRAME, "0" * 16, 5, ord("S"), "crate1slot2", 1_700_000_000, 7)
+    assert tuple(name for name, _ in label.to_kafka()) == NUMBERED_FRAME_HEADERS
+    every = RecordHeaders(Kind.LOST, "0" * 16, 5, 0, "s", 1, 2, (1, 2), "closed", ("0" * 16, 4), True, True)
+    assert tuple(name for name, _ in every.to_kafka()) == HEADER_ORDER
 
 
 def test_only_what_is_known_is_said() -> None:
-    assert dict(Label(Kind.FRAME, "0" * 16, 0).headers()).keys() == {"v", "kind", "epoch", "seq"}
+    assert dict(RecordHeaders(Kind.FRAME, "0" * 16, 0).to_kafka()).keys() == {"v", "kind", "epoch", "seq"}
 
 
 @pytest.mark.parametrize("why", ["cut\nhere", "caf\u00e9", "\U0001f4a5", "\ud800"])
 def test_why_becomes_one_line_of_ascii(why: str) -> None:
-    text = dict(Label(Kind.LOST, "0" * 16, 0, why=why).headers())["why"]
+    text = dict(RecordHeaders(Kind.LOST, "0" * 16, 0, why=why).to_kafka())["why"]
     assert text.isascii()
     assert b"\n" not in text
 
 
 def test_a_long_why_is_cut() -> None:
-    read = Label.from_headers([*GOOD.items(), ("why", b"x" * 100_000)])
+    read = RecordHeaders.from_kafka([*GOOD.items(), ("why", b"x" * 100_000)])
     assert read.why == "x" * 200
 
 
 @pytest.mark.parametrize("missing", GOOD)
 def test_a_missing_header_is_refused(missing: str) -> None:
     with pytest.raises(ContractError):
-        Label.from_headers(item for item in GOOD.items() if item[0] != missing)
+        RecordHeaders.from_kafka(item for item in GOOD.items() if item[0] != missing)
 
 
 HOSTILE: dict[str, list[bytes]] = {
@@ -122,7 +122,7 @@ HOSTILE: dict[str, list[bytes]] = {
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in HOSTILE.items() for text in texts])
 def test_a_hostile_header_is_refused_without_quoting_it_raw(name: str, text: bytes) -> None:
     with pytest.raises(ContractError) as refused:
-        Label.from_headers({**GOOD, name: text}.items())
+        RecordHeaders.from_kafka({**GOOD, name: text}.items())
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 250
 
@@ -131,9 +131,9 @@ OPERATORS = {**GOOD, "kind": b"lost", "seq": b"0", "by": b"operator", "prev": b"
 
 
 def test_an_operators_record_says_so() -> None:
-    read = Label.from_headers(OPERATORS.items())
+    read = RecordHeaders.from_kafka(OPERATORS.items())
     assert (read.operator, read.kind, read.prev) == (True, Kind.LOST, ("0123456789abcdef", 7))
-    assert not Label.from_headers(GOOD.items()).operator
+    assert not RecordHeaders.from_kafka(GOOD.items()).operator
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_operators_record_says_so() -> None:
 def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follows(wrong: dict[str, bytes]) -> None:
     headers = {name: text for name, text in {**OPERATORS, **wrong}.items() if text is not None}
     with pytest.raises(ContractError, match="by an operator"):
-        Label.from_headers(headers.items())
+        RecordHeaders.from_kafka(headers.items())
 
 
 @settings(max_examples=150, deadline=None)
@@ -160,7 +160,7 @@ def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follow
 def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str, bytes | None]], base: bool) -> None:
     headers: list[tuple[str, bytes | None]] = [*GOOD.items()] if base else []
     try:
-        label = Label.from_headers(headers + hostile)
+        label = RecordHeaders.from_kafka(headers + hostile)
     except ContractError:
         return
     assert re.fullmatch("[0-9a-f]{16}", label.epoch)
@@ -170,7 +170,7 @@ def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str
 
 
 def test_headers_as_long_as_a_message_cost_nothing_that_stays() -> None:
-    base = Label(Kind.LOST, "0" * 16, 0).headers()
+    base = RecordHeaders(Kind.LOST, "0" * 16, 0).to_kafka()
     long = b"x" * 1_000_000
     tracemalloc.start()
     try:
@@ -183,10 +183,10 @@ def test_headers_as_long_as_a_message_cost_nothing_that_stays() -> None:
                 [(f"unknown{number}", mark + long)],
                 [(f"unknown{number}-{n}", b"") for n in range(1000)],
             ):
-                assert Label.from_headers([*base, *more]).kind is Kind.LOST
+                assert RecordHeaders.from_kafka([*base, *more]).kind is Kind.LOST
             for name in ("v", "kind", "epoch", "seq", "type", "id", "session", "num", "chunk", "prev"):
                 with pytest.raises(ContractError) as refused:
-                    Label.from_headers(
+                    RecordHeaders.from_kafka(
                         [(name, mark + long), *base] if name != "seq" else [*base, (name, mark + long)]
                     )
                 assert len(str(refused.value)) < 250

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g3stream.contract.topic_settings import (
-    FILES_WANTED,
-    LEAST_MESSAGE_BYTES,
+    EXPECTED_FILES_TOPIC,
+    MIN_MESSAGE_BYTES,
     Difference,
+    ExpectedTopic,
     FoundTopic,
     Role,
     Severity,
-    WantedTopic,
     differences,
-    frames_wanted,
-    rejected_wanted,
+    expected_frames_topic,
+    expected_rejected_topic,
 )
 
 SERVERS = "kafka1:9092,kafka2:9092"
@@ -37,24 +37,26 @@ BROKER_DEFAULTS: Mapping[str, str] = {
 }
 
 
-def found(wanted: WantedTopic, config: Mapping[str, str] | None = None, partitions: int = 1) -> FoundTopic:
+def found(wanted: ExpectedTopic, config: Mapping[str, str] | None = None, partitions: int = 1) -> FoundTopic:
     """As a topic is that we create on one broker, but for these settings."""
     copies = {number: (1,) for number in range(partitions)}
     return FoundTopic(copies, (1,), {**BROKER_DEFAULTS, **wanted.config, **(config or {})})
 
 
-def told(wanted: WantedTopic, as_it_is: FoundTopic) -> dict[str, Difference]:
+def told(wanted: ExpectedTopic, as_it_is: FoundTopic) -> dict[str, Difference]:
     return {difference.setting: difference for difference in differences(wanted, as_it_is, SERVERS)}
 
 
-@pytest.mark.parametrize("wanted", [frames_wanted("s"), rejected_wanted("s"), FILES_WANTED], ids=lambda w: w.name)
-def test_nothing_is_wrong_with_a_topic_that_we_create(wanted: WantedTopic) -> None:
+@pytest.mark.parametrize(
+    "wanted", [expected_frames_topic("s"), expected_rejected_topic("s"), EXPECTED_FILES_TOPIC], ids=lambda w: w.name
+)
+def test_nothing_is_wrong_with_a_topic_that_we_create(wanted: ExpectedTopic) -> None:
     assert told(wanted, found(wanted)) == {}
 
 
 def test_a_topic_that_the_broker_created_has_none_of_what_was_asked_for() -> None:
     asked = {"min.insync.replicas": "2", "retention.ms": "-1"}
-    wanted = frames_wanted("s", asked, replication_factor=3)
+    wanted = expected_frames_topic("s", asked, replication_factor=3)
     wrong = told(wanted, FoundTopic({0: (2,)}, (1, 2, 3, 4), BROKER_DEFAULTS))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "replication factor": Severity.AT_RISK,
@@ -69,7 +71,9 @@ def test_a_topic_that_the_broker_created_has_none_of_what_was_asked_for() -> Non
 
 
 def test_more_copies_than_there_are_brokers_can_not_be_had() -> None:
-    wrong = told(frames_wanted("s", replication_factor=3), found(frames_wanted("s")))["replication factor"]
+    wrong = told(expected_frames_topic("s", replication_factor=3), found(expected_frames_topic("s")))[
+        "replication factor"
+    ]
     assert "has 1 copy, where 3 were asked for, and the cluster has 1 brokers" in str(wrong)
     assert wrong.remedy == ""
 
@@ -80,8 +84,8 @@ def test_more_copies_than_there_are_brokers_can_not_be_had() -> None:
         ("cleanup.policy", "compact", Severity.REFUSE, Severity.AT_RISK),
         ("cleanup.policy", "delete, compact", Severity.REFUSE, Severity.AT_RISK),
         ("cleanup.policy", "", None, None),
-        ("max.message.bytes", str(LEAST_MESSAGE_BYTES - 1), Severity.REFUSE, None),
-        ("max.message.bytes", str(LEAST_MESSAGE_BYTES), None, None),
+        ("max.message.bytes", str(MIN_MESSAGE_BYTES - 1), Severity.REFUSE, None),
+        ("max.message.bytes", str(MIN_MESSAGE_BYTES), None, None),
         ("max.message.bytes", "1000", Severity.REFUSE, Severity.AT_RISK),
         ("message.timestamp.type", "LogAppendTime", Severity.REFUSE, Severity.REPORT),
         ("message.timestamp.before.max.ms", "3600000", Severity.AT_RISK, Severity.REPORT),
@@ -94,7 +98,7 @@ def test_more_copies_than_there_are_brokers_can_not_be_had() -> None:
     ],
 )
 def test_what_a_setting_means(setting: str, value: str, frames: Severity | None, files: Severity | None) -> None:
-    for wanted, expected in ((frames_wanted("s"), frames), (FILES_WANTED, files)):
+    for wanted, expected in ((expected_frames_topic("s"), frames), (EXPECTED_FILES_TOPIC, files)):
         wrong = told(wanted, found(wanted, {setting: value}))
         assert {name: difference.severity for name, difference in wrong.items()} == (
             {setting: expected} if expected else {}
@@ -105,14 +109,16 @@ def test_what_a_setting_means(setting: str, value: str, frames: Severity | None,
 
 
 def test_what_keeps_more_than_was_asked_for_is_no_risk() -> None:
-    wanted = frames_wanted("s", {"retention.bytes": "1000000000", "min.insync.replicas": "1"}, replication_factor=1)
+    wanted = expected_frames_topic(
+        "s", {"retention.bytes": "1000000000", "min.insync.replicas": "1"}, replication_factor=1
+    )
     more = {"retention.bytes": "-1", "min.insync.replicas": "2"}
     wrong = told(wanted, replace(found(wanted, more), replicas={0: (1, 2, 3)}))
     assert {difference.severity for difference in wrong.values()} == {Severity.REPORT}
 
 
 def test_whatever_else_was_asked_for_is_compared() -> None:
-    wanted = frames_wanted("s", {"segment.bytes": "1000000", "compression.type": "zstd"})
+    wanted = expected_frames_topic("s", {"segment.bytes": "1000000", "compression.type": "zstd"})
     as_it_is = found(wanted, {"segment.bytes": "2000000"})
     assert [str(difference) for difference in differences(wanted, as_it_is, SERVERS)] == [
         "the topic g3.frames.s has segment.bytes=2000000, and 1000000 was asked for; to mend it: "
@@ -122,12 +128,12 @@ def test_whatever_else_was_asked_for_is_compared() -> None:
 
 
 def test_nobody_is_told_to_break_a_topic_that_takes_records() -> None:
-    wanted = frames_wanted("s", {"cleanup.policy": "compact", "max.message.bytes": "1000"})
-    assert differences(wanted, found(frames_wanted("s")), SERVERS) == []
+    wanted = expected_frames_topic("s", {"cleanup.policy": "compact", "max.message.bytes": "1000"})
+    assert differences(wanted, found(expected_frames_topic("s")), SERVERS) == []
 
 
 def test_rejected_frames_stay_bounded_whatever_was_asked_for_the_others() -> None:
-    wanted = rejected_wanted("s", {"retention.bytes": "-1"})
+    wanted = expected_rejected_topic("s", {"retention.bytes": "-1"})
     assert wanted.config["retention.bytes"] == str(1 << 30)
     wrong = told(wanted, found(wanted, {"retention.bytes": "-1"}))["retention.bytes"]
     assert wrong.severity is Severity.REPORT
@@ -135,14 +141,16 @@ def test_rejected_frames_stay_bounded_whatever_was_asked_for_the_others() -> Non
 
 
 def test_a_topic_with_several_partitions_is_used() -> None:
-    wanted = frames_wanted("s")
+    wanted = expected_frames_topic("s")
     wrong = told(wanted, found(wanted, partitions=3))["partitions"]
     assert (wrong.severity, wrong.remedy) == (Severity.REPORT, "")
 
 
 def test_records_in_other_partitions_are_told_and_nobody_is_asked_to_delete_them() -> None:
-    wanted = frames_wanted("s")
-    wrong = told(wanted, replace(found(wanted, partitions=3), elsewhere={2: (5, 450), 1: (0, 1)}))["partitions"]
+    wanted = expected_frames_topic("s")
+    wrong = told(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 450), 1: (0, 1)}))[
+        "partitions"
+    ]
     assert wrong.severity is Severity.AT_RISK
     assert "partition 1 (offsets 0 to 0), partition 2 (offsets 5 to 449): these aren't recorded" in str(wrong)
     assert "delete" not in str(wrong).lower()
@@ -150,12 +158,12 @@ def test_records_in_other_partitions_are_told_and_nobody_is_asked_to_delete_them
         "archiver quarantine --stream s --partition 1 --offset 0 && "
         "archiver quarantine --stream s --partition 2 --offset 449"
     )
-    more = told(wanted, replace(found(wanted, partitions=3), elsewhere={2: (5, 900), 1: (0, 7)}))["partitions"]
+    more = told(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 900), 1: (0, 7)}))["partitions"]
     assert wrong.key == more.key, "that there are more is nothing new to log"
 
 
 def test_settings_that_we_may_not_see_are_told_and_hinder_nothing() -> None:
-    wrong = told(frames_wanted("s"), replace(found(frames_wanted("s")), config=None))
+    wrong = told(expected_frames_topic("s"), replace(found(expected_frames_topic("s")), config=None))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "DescribeConfigs": Severity.REPORT
     }
@@ -186,7 +194,7 @@ def test_whatever_is_found_can_be_told(
     brokers: tuple[int, ...],
 ) -> None:
     """The worst first, each of a setting of its own; and nothing that mends one breaks the topic."""
-    wanted = WantedTopic("g3.topic", role, asked, replication_factor)
+    wanted = ExpectedTopic("g3.topic", role, asked, replication_factor)
     wrong = differences(wanted, FoundTopic(replicas, brokers, config), SERVERS)
     order = list(Severity)
     assert [order.index(d.severity) for d in wrong] == sorted(order.index(d.severity) for d in wrong)
@@ -201,7 +209,7 @@ def test_whatever_is_found_can_be_told(
 
 @given(st.sampled_from(Role), SETTINGS.filter(lambda asked: "x" not in asked.values()))
 def test_a_topic_that_was_mended_as_told_is_as_it_is_to_be(role: Role, config: Mapping[str, str]) -> None:
-    wanted = WantedTopic("g3.topic", role)
+    wanted = ExpectedTopic("g3.topic", role)
     as_it_is = {**BROKER_DEFAULTS, **config}
     for difference in differences(wanted, FoundTopic({0: (1,)}, (1,), as_it_is), SERVERS):
         setting, _, value = difference.remedy.partition(" --add-config ")[2].partition("=")

@@ -17,7 +17,7 @@ from g3stream.contract.topics import (
     frames_topic,
     rejected_topic,
     stream_name,
-    stream_of,
+    stream_of_topic,
 )
 
 STREAM_NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
@@ -27,7 +27,7 @@ BAD_NAMES = ["", "-a", "_a", ".", "..", "a.b", "a/b", "../x", "a b", " a", "a\n"
 @given(STREAM_NAMES)
 def test_a_good_name_is_given_back_and_found_in_its_topic(name: str) -> None:
     assert stream_name(name) == name
-    assert stream_of(frames_topic(name)) == name
+    assert stream_of_topic(frames_topic(name)) == name
     assert re.match(FRAMES_TOPIC_PATTERN, frames_topic(name))
     assert len(rejected_topic(name)) <= 249, "Kafka takes no longer name"
 
@@ -38,13 +38,13 @@ def test_a_bad_name_is_refused(name: str) -> None:
         stream_name(name)
     assert str(refused.value).isprintable()
     with pytest.raises(ContractError):
-        stream_of("g3.frames." + name)
+        stream_of_topic("g3.frames." + name)
 
 
 @pytest.mark.parametrize("topic", ["", "g3.frames", "g3.framesx.a", FILES_TOPIC, rejected_topic("a"), "xg3.frames.a"])
 def test_another_topic_is_of_no_stream(topic: str) -> None:
     with pytest.raises(ContractError):
-        stream_of(topic)
+        stream_of_topic(topic)
     assert not re.match(FRAMES_TOPIC_PATTERN, topic)
 
 

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.checksum import checked
-from g3stream.frames.decoder import split
-from g3stream.frames.layout import WireError
+from g3stream.frames.checksum import verify_checksum_and_read
+from g3stream.frames.decoder import decode_frames
+from g3stream.frames.layout import FrameFormatError
 from tests.support.frames import ANY_FRAME
 
 
@@ -22,13 +22,13 @@ def spt3g_takes(data: bytes) -> bool:
 @given(ANY_FRAME, st.data(), st.sampled_from([bytes, memoryview]))
 @settings(max_examples=300, deadline=None)
 def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, kind: type) -> None:
-    assert checked(kind(data), {}) is not None
+    assert verify_checksum_and_read(kind(data), {}) is not None
     assert spt3g_takes(data)
     damaged = bytearray(data)
     damaged[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     try:
-        found = split(bytes(damaged))
-    except WireError:
+        found = decode_frames(bytes(damaged))
+    except FrameFormatError:
         return
     for each in found:
-        assert (checked(kind(each), {}) is not None) == spt3g_takes(each)
+        assert (verify_checksum_and_read(kind(each), {}) is not None) == spt3g_takes(each)

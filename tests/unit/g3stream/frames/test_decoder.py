@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import Splitter, split
-from g3stream.frames.layout import MAX_KEYS, MAX_NAME_BYTES, WireError
+from g3stream.frames.decoder import FrameDecoder, decode_frames
+from g3stream.frames.layout import MAX_KEYS, MAX_NAME_BYTES, FrameFormatError
 from tests.support.frames import ANY_FRAME, SCAN, frame
 
 DATA = Path(__file__).parents[3] / "data"
@@ -19,20 +19,20 @@ MIB = 1 << 20
 LIMIT = 64 * MIB
 
 
-def feed(splitter: Splitter, data: bytes) -> Iterator[bytes]:
+def feed(splitter: FrameDecoder, data: bytes) -> Iterator[bytes]:
     """Give it `data` in as large pieces as it takes; the frames as they become whole."""
     at = 0
     while at < len(data):
-        with splitter.space() as space:
+        with splitter.writable_buffer() as space:
             piece = data[at : at + len(space)]
             space[: len(piece)] = piece
-        splitter.filled(len(piece))
+        splitter.advance(len(piece))
         at += len(piece)
         for whole in splitter.frames():
             yield bytes(whole)
 
 
-def feed_all(splitter: Splitter, pieces: Iterable[bytes]) -> list[bytes]:
+def feed_all(splitter: FrameDecoder, pieces: Iterable[bytes]) -> list[bytes]:
     """All the frames in those pieces."""
     return [whole for piece in pieces for whole in feed(splitter, piece)]
 
@@ -60,16 +60,16 @@ def test_any_frames_come_out_whole_however_the_stream_is_cut(frames: list[bytes]
     stream = b"".join(frames)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=30)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     assert feed_all(splitter, pieces) == frames
-    assert splitter.pending == 0
+    assert splitter.pending_bytes == 0
 
 
 @given(st.lists(ANY_FRAME, min_size=1, max_size=4))
 @settings(max_examples=30, deadline=None)
 def test_spt3g_finds_the_same_boundaries(frames: list[bytes]) -> None:
     rest = b"".join(frames)
-    for found in split(rest):
+    for found in decode_frames(rest):
         assert len(found) == spt3g_length(rest)
         rest = rest[len(found) :]
     assert rest == b""
@@ -78,12 +78,12 @@ def test_spt3g_finds_the_same_boundaries(frames: list[bytes]) -> None:
 @given(ANY_FRAME, ANY_FRAME)
 @settings(max_examples=20, deadline=None)
 def test_byte_by_byte(first: bytes, second: bytes) -> None:
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     stream = first + second
     out: list[bytes] = []
     for n in range(len(stream)):
         out += feed(splitter, stream[n : n + 1])
-        assert splitter.pending == n + 1 - sum(map(len, out))
+        assert splitter.pending_bytes == n + 1 - sum(map(len, out))
         assert len(out) == (n + 1 >= len(first)) + (n + 1 >= len(stream)), "a frame comes out with its last byte"
     assert out == [first, second]
 
@@ -91,7 +91,7 @@ def test_byte_by_byte(first: bytes, second: bytes) -> None:
 @pytest.mark.parametrize("name", ["smurf-session.g3", "smurf-slot.g3"])
 def test_recorded_streams_split_into_their_exact_bytes(name: str) -> None:
     data = (DATA / name).read_bytes()
-    frames = split(data)
+    frames = decode_frames(data)
     assert b"".join(frames) == data
     assert len(frames) == len(list(core.G3File(str(DATA / name))))
     for one in frames:
@@ -107,30 +107,30 @@ def test_sizes_from_nothing_to_many_mib_interleaved(step: int) -> None:
     sizes = [0, 1, 20_000, 9 * MIB, 3, threshold - 100, threshold, 0, 2 * MIB, 5 * MIB, 5 * MIB, 17]
     frames = [frame([(b"k", bytes([n]) * size)]) if size else frame() for n, size in enumerate(sizes)]
     stream = b"".join(frames)
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     out = feed_all(splitter, (stream[at : at + step] for at in range(0, len(stream), step)))
     assert [len(one) for one in out] == [len(one) for one in frames]
     assert out == frames
-    assert splitter.pending == 0
+    assert splitter.pending_bytes == 0
 
 
 def test_a_large_frame_is_good_until_there_is_to_be_more() -> None:
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     frames = [frame([(b"k", bytes([n]) * size)]) for n, size in enumerate([6 * MIB, 100, 3 * MIB, 200_000, 6 * MIB])]
     stream = b"".join(frames)
     kept: list[bytes | memoryview] = []
     at = 0
     while at < len(stream):
-        with splitter.space() as space:
+        with splitter.writable_buffer() as space:
             piece = stream[at : at + len(space)]
             space[: len(piece)] = piece
-        splitter.filled(len(piece))
+        splitter.advance(len(piece))
         at += len(piece)
         came = list(splitter.frames())
         assert came == frames[len(kept) : len(kept) + len(came)]
         kept += came
     assert len(kept) == len(frames)
-    with splitter.space(), pytest.raises(ValueError, match="released"):
+    with splitter.writable_buffer(), pytest.raises(ValueError, match="released"):
         bytes(kept[-1])
 
 
@@ -138,7 +138,7 @@ def test_a_large_frame_is_not_held_twice() -> None:
     big = frame([(b"k", bytes(24 * MIB))])
     tracemalloc.start()
     try:
-        (out,) = feed(Splitter(LIMIT), big)
+        (out,) = feed(FrameDecoder(LIMIT), big)
         # The frame in its buffer, this test's copy of it, and a growth step of 16 MiB.
         assert tracemalloc.get_traced_memory()[1] < 2 * len(big) + 24 * MIB
     finally:
@@ -150,10 +150,10 @@ def test_room_for_another_large_frame_is_made_at_once_but_only_for_one() -> None
     """Of many streams, each may send a large frame once a day."""
 
     def room() -> int:
-        with splitter.space() as space:
+        with splitter.writable_buffer() as space:
             return len(space)
 
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     large = frame([(b"k", bytes(24 * MIB))])
     list(feed(splitter, large))
     list(feed(splitter, frame([(b"k", bytes(700_000))]) * 10))
@@ -171,13 +171,13 @@ def test_a_large_buffer_is_given_back_when_nothing_comes_and_by_smaller_frames()
     large, smaller = frame([(b"k", bytes(30 * MIB))]), frame([(b"k", bytes(2 * MIB))])
     tracemalloc.start()
     try:
-        splitter, resting = Splitter(LIMIT), Splitter(LIMIT)
+        splitter, resting = FrameDecoder(LIMIT), FrameDecoder(LIMIT)
         for one in splitter, resting:
             assert [len(out) for out in feed(one, large + smaller[:-5])] == [len(large)]
         before = held()
-        resting.rest()
+        resting.release_buffers()
         assert list(feed(resting, smaller[-5:])) == [smaller], "what had begun is still there"
-        resting.rest()
+        resting.release_buffers()
         assert held() < before - 25 * MIB
         for piece in (smaller[-5:], smaller):
             list(feed(splitter, piece))
@@ -190,7 +190,7 @@ def test_a_large_buffer_is_given_back_when_nothing_comes_and_by_smaller_frames()
 def test_there_is_always_space_for_half_a_mebibyte(larger: int) -> None:
     """Files are read in blocks of that size; it was less as a frame outgrew the last large one."""
     frames = [frame([(b"k", bytes(size))]) for size in (1_300_000, 1_300_000 + larger)]
-    assert split(b"".join(frames)) == frames
+    assert decode_frames(b"".join(frames)) == frames
 
 
 # -- what is no frame -----------------------------------------------------------------------------------------
@@ -214,11 +214,11 @@ BAD = {
 
 @pytest.mark.parametrize(("garbage", "why"), BAD.values(), ids=BAD.keys())
 def test_garbage_is_told_with_its_last_byte_and_costs_no_memory(garbage: bytes, why: str) -> None:
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     assert list(feed(splitter, GOOD + garbage[:-1])) == [GOOD], "what came before is good"
     tracemalloc.start()
     try:
-        with pytest.raises(WireError, match=why):
+        with pytest.raises(FrameFormatError, match=why):
             list(feed(splitter, garbage[-1:]))
         assert tracemalloc.get_traced_memory()[1] < 64 << 10
     finally:
@@ -228,10 +228,10 @@ def test_garbage_is_told_with_its_last_byte_and_costs_no_memory(garbage: bytes, 
 @pytest.mark.parametrize("over", [0, 1])
 def test_the_limit_is_exact(over: int) -> None:
     data = frame([(b"name", bytes(1000)), (b"other", bytes(1000))])
-    splitter = Splitter(len(data) - over)
+    splitter = FrameDecoder(len(data) - over)
     if over:
         # Known at the second blob's length, long before its last byte.
-        with pytest.raises(WireError, match=f"at least {len(data)} bytes; allowed are {len(data) - 1}"):
+        with pytest.raises(FrameFormatError, match=f"at least {len(data)} bytes; allowed are {len(data) - 1}"):
             list(feed(splitter, data[:-1000]))
     else:
         assert list(feed(splitter, data)) == [data]
@@ -240,52 +240,52 @@ def test_the_limit_is_exact(over: int) -> None:
 def test_the_largest_name_and_the_most_keys_are_frames() -> None:
     named = frame([(b"n" * MAX_NAME_BYTES, b"")])
     many = frame([(b"", b"")] * MAX_KEYS)
-    assert split(named + many) == [named, many]
+    assert decode_frames(named + many) == [named, many]
 
 
 def test_good_frames_before_garbage_in_one_piece_come_out_first() -> None:
-    splitter = Splitter(LIMIT)
+    splitter = FrameDecoder(LIMIT)
     stream = feed(splitter, GOOD * 3 + b"\xee" * 20)
     assert [next(stream) for _ in range(3)] == [GOOD] * 3
-    with pytest.raises(WireError):
+    with pytest.raises(FrameFormatError):
         next(stream)
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, len(GOOD) - 1])
 def test_split_refuses_a_cut_last_frame_and_says_how_much_is_there(missing: int) -> None:
-    with pytest.raises(WireError, match=f"cut: {len(GOOD) - missing} bytes"):
-        split(GOOD + GOOD[:-missing])
+    with pytest.raises(FrameFormatError, match=f"cut: {len(GOOD) - missing} bytes"):
+        decode_frames(GOOD + GOOD[:-missing])
 
 
 def test_nothing_is_no_frames() -> None:
-    assert split(b"") == []
+    assert decode_frames(b"") == []
 
 
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda tail: frame(count=3)[:13] + tail)))
 @settings(max_examples=200, deadline=None)
 @example(frame(count=3)[:13] + bytes(16))
 def test_random_bytes_give_frames_or_an_error_and_lose_nothing(data: bytes) -> None:
-    splitter = Splitter(MIB)
+    splitter = FrameDecoder(MIB)
     out: list[bytes] = []
     try:
         out.extend(feed(splitter, data))
-    except WireError:
+    except FrameFormatError:
         return
-    assert len(b"".join(out)) + splitter.pending == len(data)
+    assert len(b"".join(out)) + splitter.pending_bytes == len(data)
     assert data.startswith(b"".join(out))
 
 
 def test_memory_grows_with_what_came_and_stays_below_the_limit() -> None:
     """A sender that promises much, sends it slowly, and never ends a frame."""
     limit = 24 * MIB
-    splitter = Splitter(limit)
+    splitter = FrameDecoder(limit)
     promise = frame(count=MAX_KEYS, code=SCAN)[:13] + struct.pack("<Q", 0) + struct.pack("<Q", limit - 100)
     tracemalloc.start()
     try:
         list(feed(splitter, promise))
         assert tracemalloc.get_traced_memory()[1] < MIB, "nothing for the promise"
         tracemalloc.reset_peak()
-        with pytest.raises(WireError):
+        with pytest.raises(FrameFormatError):
             feed_all(splitter, (b"\xff" * MIB for _ in range(limit // MIB + 1)))
         assert tracemalloc.get_traced_memory()[1] < 2 * limit + 17 * MIB
     finally:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.checksum import checked
-from g3stream.frames.layout import CutError, WireError, frame_type
+from g3stream.frames.checksum import verify_checksum_and_read
+from g3stream.frames.layout import FrameFormatError, TruncatedFrameError, frame_type
 from g3stream.frames.scalars import integer
-from g3stream.frames.scanner import Passed, Walk
+from g3stream.frames.scanner import FrameScanner, ScannedFrame
 from tests.support import wire_model
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame
 
@@ -23,14 +23,14 @@ NUMBERED = [
 ]
 
 
-def walked(pieces: Iterable[bytes], size: int) -> tuple[list[Passed], WireError | None, Walk]:
-    walk = Walk(size, WANTED)
-    found: list[Passed] = []
+def walked(pieces: Iterable[bytes], size: int) -> tuple[list[ScannedFrame], FrameFormatError | None, FrameScanner]:
+    walk = FrameScanner(size, WANTED)
+    found: list[ScannedFrame] = []
     try:
         for piece in pieces:
-            found += walk.frames_of(piece)  # (what came before an error is here, too)
+            found += walk.scan(piece)  # (what came before an error is here, too)
         walk.finish()
-    except WireError as error:
+    except FrameFormatError as error:
         return found, error, walk
     return found, None, walk
 
@@ -56,11 +56,11 @@ def leading(data: bytes) -> list[bytes]:
 def test_any_frames_pass_by_however_they_are_cut(frames: list[bytes], draw: st.DataObject) -> None:
     data = b"".join(frames)
     found, error, walk = walked(cut(data, draw), len(data))
-    assert (error, walk.frames, walk.begin) == (None, len(frames), len(data))
+    assert (error, walk.frames, walk.frame_start) == (None, len(frames), len(data))
     ends = [len(b"".join(frames[: n + 1])) for n in range(len(frames))]
     assert [(it.code, it.end) for it in found] == list(zip(map(frame_type, frames), ends, strict=True))
     for it, whole in zip(found, frames, strict=True):
-        said = checked(whole, WANTED)
+        said = verify_checksum_and_read(whole, WANTED)
         assert said is not None
         assert {name: integer(it.blobs[name]) for name in it.blobs} == {name: integer(said[name]) for name in said}
 
@@ -75,11 +75,11 @@ def test_damage_is_found_where_it_is(frames: list[bytes], draw: st.DataObject) -
     found, error, walk = walked(cut(bytes(data), draw), len(data))
     good = leading(bytes(data))
     assert walk.frames == len(good)
-    assert walk.begin == len(b"".join(good))
-    assert (error is None) == (walk.begin == len(data))
+    assert walk.frame_start == len(b"".join(good))
+    assert (error is None) == (walk.frame_start == len(data))
     assert len(found) <= len(good)
     if error:
-        assert f"frame {len(good) + 1}, at byte {walk.begin}:" in str(error)
+        assert f"frame {len(good) + 1}, at byte {walk.frame_start}:" in str(error)
 
 
 @pytest.mark.parametrize("size", [0, 5, 13, 30, 100])
@@ -87,7 +87,7 @@ def test_a_frame_that_is_cut_off(size: int) -> None:
     data = NUMBERED[0] + NUMBERED[1][:size]
     found, error, _ = walked([data], len(data))
     assert len(found) == 1
-    assert isinstance(error, CutError) == bool(size)
+    assert isinstance(error, TruncatedFrameError) == bool(size)
 
 
 def test_neither_a_long_frame_nor_a_promise_takes_memory() -> None:
@@ -96,14 +96,14 @@ def test_neither_a_long_frame_nor_a_promise_takes_memory() -> None:
     size = len(head) + 8 + (64 << 20) + 4
     tracemalloc.start()
     try:
-        walk = Walk(size, WANTED)
-        assert list(walk.frames_of(head + struct.pack("<Q", 64 << 20))) == []
+        walk = FrameScanner(size, WANTED)
+        assert list(walk.scan(head + struct.pack("<Q", 64 << 20))) == []
         for _ in range(64):
-            assert list(walk.frames_of(mib)) == []
-        with pytest.raises(WireError, match="its CRC is wrong"):
-            list(walk.frames_of(bytes(4)))
-        with pytest.raises(CutError, match="it would end beyond byte"):
-            list(Walk(1 << 40, WANTED).frames_of(head + struct.pack("<Q", 1 << 62)))
+            assert list(walk.scan(mib)) == []
+        with pytest.raises(FrameFormatError, match="its CRC is wrong"):
+            list(walk.scan(bytes(4)))
+        with pytest.raises(TruncatedFrameError, match="it would end beyond byte"):
+            list(FrameScanner(1 << 40, WANTED).scan(head + struct.pack("<Q", 1 << 62)))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

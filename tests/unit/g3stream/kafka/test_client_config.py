@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from g3stream.kafka.client_config import kafka_client, kafka_refusal
-from g3stream.service.arguments import Flags
+from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
+from g3stream.service.arguments import EnvArgumentParser
 
 
 def test_which_kafka_setting_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.delenv("LOGLEVEL", raising=False)
-    command = Flags("tool", "what it does", "examples: none")
-    command.kafka_options()
+    command = EnvArgumentParser("tool", "what it does", "examples: none")
+    command.add_kafka_options()
     path = tmp_path / "client.properties"
     path.write_text("bootstrap.servers=file:1\nlinger.ms=9\n")
     ours: Mapping[str, str | int | bool] = {"linger.ms": 2, "acks": "all"}
 
     def config(*args: str) -> dict[str, object]:
-        return dict(kafka_client(command.parse_args(args), ours))
+        return dict(kafka_client_config(command.parse_args(args), ours))
 
     plain = config()
     assert (plain["bootstrap.servers"], plain["linger.ms"], plain["acks"]) == ("localhost:9092", 2, "all")
@@ -51,4 +51,4 @@ def test_what_librdkafka_says_of_a_setting_is_told_without_its_value(properties:
     with pytest.raises(KafkaException) as refused:
         Producer({**properties})
     options = argparse.Namespace(kafka_config=properties)
-    assert kafka_refusal(refused.value, options) == said
+    assert describe_kafka_error(refused.value, options) == said

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g3stream.service.arguments import Flags, client_properties
+from g3stream.service.arguments import EnvArgumentParser, client_properties
 
 
 def properties(tmp_path: Path, text: str) -> dict[str, str]:
@@ -21,8 +21,8 @@ def properties(tmp_path: Path, text: str) -> dict[str, str]:
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path) -> str:
     """What a command says of that file, which must be refused as wrong usage."""
-    command = Flags("tool", "what it does", "examples: none")
-    command.kafka_options()
+    command = EnvArgumentParser("tool", "what it does", "examples: none")
+    command.add_kafka_options()
     with pytest.raises(SystemExit) as exit_:
         command.parse_args(["--kafka-config", str(path)])
     assert exit_.value.code == 2

@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import ThrottleEvent
 
-from g3stream.kafka.throttling import LATELY_SECONDS, PATIENT_TIMEOUT_MS, Throttling
+from g3stream.kafka.throttling import LONG_TIMEOUT_MS, RECENT_SECONDS, Throttling
 
 NOW = 1000.0
 
@@ -15,50 +15,50 @@ def of_archiver(**config: object) -> Throttling:
 def test_never_throttled_nothing_is_said() -> None:
     throttling = of_archiver()
     assert throttling.problem(NOW) is None
-    assert not throttling.is_too_long
-    assert throttling.client_config == {"throttle_cb": throttling.heard}
+    assert not throttling.needs_long_timeout
+    assert throttling.client_config == {"throttle_cb": throttling.on_throttle}
 
 
 def test_it_is_a_problem_while_it_lasts_and_a_while_after() -> None:
     throttling = of_archiver()
-    throttling.throttled("broker", 9.0, NOW)
-    throttling.throttled("broker", 0.0, NOW + 9)  # not any more
-    for at in (NOW, NOW + 9, NOW + 9 + LATELY_SECONDS - 1):
+    throttling.add("broker", 9.0, NOW)
+    throttling.add("broker", 0.0, NOW + 9)  # not any more
+    for at in (NOW, NOW + 9, NOW + 9 + RECENT_SECONDS - 1):
         assert throttling.problem(at) == "Kafka throttles us, by 9.0 s lately: raise the quota consumer_byte_rate"
-    assert throttling.problem(NOW + 9 + LATELY_SECONDS) is None
-    assert throttling.seconds == 9.0
+    assert throttling.problem(NOW + 9 + RECENT_SECONDS) is None
+    assert throttling.total_s == 9.0
 
 
 def test_what_nobody_notices_is_counted_only() -> None:
     throttling = of_archiver()
-    throttling.throttled("broker", 0.5, NOW)
+    throttling.add("broker", 0.5, NOW)
     assert throttling.problem(NOW) is None
-    assert throttling.seconds == 0.5
+    assert throttling.total_s == 0.5
 
 
 @pytest.mark.parametrize(("seconds", "too_long"), [(1.9, False), (2.1, True)])
 def test_clients_are_made_patient_once_if_it_takes_most_of_their_timeout(seconds: float, too_long: bool) -> None:
     throttling = of_archiver()
-    throttling.throttled("broker", seconds, NOW)
-    assert throttling.is_too_long == too_long
-    throttling.be_patient()
-    assert not throttling.is_too_long
-    assert throttling.client_config["socket.timeout.ms"] == PATIENT_TIMEOUT_MS
-    throttling.throttled("broker", 50.0, NOW)
-    assert not throttling.is_too_long, "nothing would help"
+    throttling.add("broker", seconds, NOW)
+    assert throttling.needs_long_timeout == too_long
+    throttling.use_long_timeout()
+    assert not throttling.needs_long_timeout
+    assert throttling.client_config["socket.timeout.ms"] == LONG_TIMEOUT_MS
+    throttling.add("broker", 50.0, NOW)
+    assert not throttling.needs_long_timeout, "nothing would help"
 
 
 def test_a_timeout_that_the_user_has_set_is_counted_with() -> None:
     throttling = of_archiver(socket_timeout_ms="30000")
-    throttling.throttled("broker", 9.0, NOW)
-    assert not throttling.is_too_long
+    throttling.add("broker", 9.0, NOW)
+    assert not throttling.needs_long_timeout
     assert "socket.timeout.ms" not in throttling.client_config
 
 
 def test_it_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     throttling = of_archiver()
     for second in range(0, 119, 10):
-        throttling.throttled("broker", 9.0, NOW + second)
+        throttling.add("broker", 9.0, NOW + second)
     assert len(caplog.records) == 2
-    throttling.heard(ThrottleEvent("broker", 1, 9.0))
-    assert throttling.seconds == pytest.approx(13 * 9.0)
+    throttling.on_throttle(ThrottleEvent("broker", 1, 9.0))
+    assert throttling.total_s == pytest.approx(13 * 9.0)

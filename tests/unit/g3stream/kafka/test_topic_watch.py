@@ -4,16 +4,16 @@ import logging
 
 import pytest
 
-from g3stream.contract.topic_settings import FILES_WANTED, FoundTopic, differences, frames_wanted
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, FoundTopic, differences, expected_frames_topic
 from g3stream.kafka.topic_watch import TopicWatch
 
-WANTED = frames_wanted("s")
+WANTED = expected_frames_topic("s")
 
 
 def note(watch: TopicWatch, **config: str) -> None:
     """It was found with these settings."""
     as_it_is = FoundTopic({0: (1,)}, (1,), {name.replace("_", "."): value for name, value in config.items()})
-    watch.note(WANTED, differences(WANTED, as_it_is, "kafka:9092"))
+    watch.update(WANTED, differences(WANTED, as_it_is, "kafka:9092"))
 
 
 def test_each_difference_is_logged_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,7 +34,7 @@ def test_each_difference_is_logged_once_and_again_when_it_changes(caplog: pytest
 
 def test_what_is_no_longer_watched_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     watch = TopicWatch({})
-    watch.add(FILES_WANTED)
+    watch.add(EXPECTED_FILES_TOPIC)
     note(watch, cleanup_policy="compact")
     assert [difference.setting for difference in watch.all()] == ["cleanup.policy"]
     assert watch.of(WANTED.name) == watch.all()

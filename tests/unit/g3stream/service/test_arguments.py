@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g3stream.service.arguments import Flags, port, seconds, size, stream_flag
+from g3stream.service.arguments import EnvArgumentParser, port, seconds, size, stream_flag
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_any_text_is_a_value_or_refused(text: str, kind: Callable[[str], object]
 )
 def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> None:
     """argparse alone takes it for another flag."""
-    made = Flags("tool", "what it does", "examples: none")
+    made = EnvArgumentParser("tool", "what it does", "examples: none")
     made.add_argument("--since")
     made.add_argument("--name")
     assert made.parse_args(args).since == expected
@@ -86,7 +86,7 @@ def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> N
 
 @pytest.mark.parametrize("args", [["--since"], ["--since", "--name", "b"], ["--since", "-h2"], ["-2h"]])
 def test_what_is_no_time_before_now_is_no_flags_value(args: list[str]) -> None:
-    made = Flags("tool", "what it does", "examples: none")
+    made = EnvArgumentParser("tool", "what it does", "examples: none")
     made.add_argument("--since")
     made.add_argument("--name")
     with pytest.raises(SystemExit):
@@ -96,13 +96,13 @@ def test_what_is_no_time_before_now_is_no_flags_value(args: list[str]) -> None:
 # -- flag, variable, default ----------------------------------------------------------------------------------
 
 
-def flags() -> Flags:
+def flags() -> EnvArgumentParser:
     """Those of a command `tool`."""
-    made = Flags("tool", "what it does", "examples: tool --time-per-file 5")
-    made.option("--time-per-file", type=seconds, default="600", help="how long")
-    made.option("--name", required=True, help="who")
-    made.option("--item", action="append", type=int, default=[], help="which")
-    made.option("--level", env="LEVEL", default="info", help="how much")
+    made = EnvArgumentParser("tool", "what it does", "examples: tool --time-per-file 5")
+    made.add_option("--time-per-file", type=seconds, default="600", help="how long")
+    made.add_option("--name", required=True, help="who")
+    made.add_option("--item", action="append", type=int, default=[], help="which")
+    made.add_option("--level", env="LEVEL", default="info", help="how much")
     return made
 
 

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from g3stream.service.arguments import listen_on
-from g3stream.service.endpoint import ConnectTo, ListenOn, listen
+from g3stream.service.arguments import listen_endpoint
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen
 from ingest.receive.connection import _peer
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
@@ -16,8 +16,8 @@ needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this ke
 @pytest.mark.parametrize("host", ["", "[::]:"])
 @pytest.mark.parametrize(("client", "shown"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
 def test_every_interface_is_every_interface(host: str, client: str, shown: str) -> None:
-    where = listen_on(f"{host}50000")
-    with listen(ListenOn(where.host, 0)) as listener:
+    where = listen_endpoint(f"{host}50000")
+    with listen(ListenEndpoint(where.host, 0)) as listener:
         port = listener.getsockname()[1]
         with socket.create_connection((client, port), timeout=30):
             listener.setblocking(True)
@@ -35,17 +35,17 @@ def test_without_ipv6_every_interface_is_those_of_ipv4(monkeypatch: pytest.Monke
         return create(address, family=family, dualstack_ipv6=dualstack_ipv6)
 
     monkeypatch.setattr(socket, "create_server", create_server)
-    with listen(ListenOn("", 0)) as listener:
+    with listen(ListenEndpoint("", 0)) as listener:
         assert listener.family == socket.AF_INET
 
 
 def test_an_ipv4_address_is_that_alone() -> None:
-    with listen(ListenOn("127.0.0.1", 0)) as listener:
+    with listen(ListenEndpoint("127.0.0.1", 0)) as listener:
         assert listener.family == socket.AF_INET
 
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:
-    assert str(ConnectTo("::1", 50000)) == "[::1]:50000"
-    assert str(ConnectTo("smurf", 50000)) == "smurf:50000"
-    assert str(listen_on("[fe80::1]:50000")) == "[fe80::1]:50000"
-    assert str(listen_on("50000")) == "*:50000"
+    assert str(ClientEndpoint("::1", 50000)) == "[::1]:50000"
+    assert str(ClientEndpoint("smurf", 50000)) == "smurf:50000"
+    assert str(listen_endpoint("[fe80::1]:50000")) == "[fe80::1]:50000"
+    assert str(listen_endpoint("50000")) == "*:50000"

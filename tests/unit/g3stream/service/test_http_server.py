@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g3stream.service.endpoint import ListenError, ListenOn
-from g3stream.service.http_server import MOST_CONNECTIONS, HttpServer
+from g3stream.service.endpoint import ListenEndpoint, ListenError
+from g3stream.service.http_server import MAX_CONNECTIONS, HttpServer
 
 SECONDS = 30.0
 
@@ -23,7 +23,7 @@ class Served:
         self.collections = 0
         self.now = 0.0
         self.server = HttpServer(
-            ListenOn("127.0.0.1", 0), self._metrics, lambda: self.problems, clock=lambda: self.now
+            ListenEndpoint("127.0.0.1", 0), self._metrics, lambda: self.problems, clock=lambda: self.now
         )
 
     def _metrics(self) -> bytes:
@@ -162,13 +162,13 @@ def test_no_bytes_do_any_harm(served: Served, data: bytes) -> None:
 
 def test_more_clients_than_it_takes_push_out_those_that_have_been_there_longest(served: Served) -> None:
     with ExitStack() as stack:
-        stalled = [stack.enter_context(served.connect()) for _ in range(MOST_CONNECTIONS + 20)]
+        stalled = [stack.enter_context(served.connect()) for _ in range(MAX_CONNECTIONS + 20)]
         assert served.get("/healthz")[0] == 200
         assert stalled[0].recv(1) == b"", "cut off"
 
 
 def test_a_client_that_never_ends_its_request_is_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("g3stream.service.http_server.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("g3stream.service.http_server.RESPONSE_TIMEOUT_SECONDS", 0.2)
     with served.connect() as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
         assert client.recv(1) == b""
@@ -180,15 +180,15 @@ def test_it_stops_at_once_with_clients_connected_and_frees_its_port() -> None:
         assert served.get("/healthz")[0] == 200
         served.server.close()
         assert client.recv(1) == b""
-    HttpServer(ListenOn("127.0.0.1", served.server.port), lambda: b"", list).close()
+    HttpServer(ListenEndpoint("127.0.0.1", served.server.port), lambda: b"", list).close()
 
 
 def test_what_is_no_host_is_an_error() -> None:
     with pytest.raises(ListenError, match="no host's name"):
-        HttpServer(ListenOn("ü..", 1), lambda: b"", list)
+        HttpServer(ListenEndpoint("ü..", 1), lambda: b"", list)
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it(served: Served) -> None:
     port = served.server.port
     with pytest.raises(ListenError, match=f"can't listen on 127.0.0.1:{port}: Address already in use"):
-        HttpServer(ListenOn("127.0.0.1", port), lambda: b"", list)
+        HttpServer(ListenEndpoint("127.0.0.1", port), lambda: b"", list)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from g3stream.service import log_writer
-from g3stream.service.log_writer import MOST_BYTES, MOST_LINE_BYTES, MOST_LINES, LogWriter
+from g3stream.service.log_writer import MAX_BYTES, MAX_LINE_BYTES, MAX_LINES, LogWriter
 
 PAGE = 4096
 
@@ -56,23 +56,23 @@ def test_lines_come_in_order_and_whole(pipe: Pipe) -> None:
 
 
 def test_of_many_the_newest_are_kept_and_the_others_counted_where_they_are_missing(pipe: Pipe) -> None:
-    said = [str(number) for number in range(3 * MOST_LINES)]
+    said = [str(number) for number in range(3 * MAX_LINES)]
     pipe.put(*said)  # nobody reads: it would be here for ever
     lines = pipe.read_until(lambda lines: lines[-1:] == said[-1:])
     assert accounted(lines) == len(said)
     notices = [at for at, line in enumerate(lines) if line.endswith("dropped")]
     assert lines[: notices[0]] == said[: notices[0]], "the oldest, in the pipe"
-    assert lines[notices[-1] + 1 :] == said[-MOST_LINES:]
+    assert lines[notices[-1] + 1 :] == said[-MAX_LINES:]
     assert pipe.writer.status().dropped_lines == sum(int(lines[at].split()[0]) for at in notices)
 
 
 def test_memory_is_bounded_whatever_the_lines(pipe: Pipe) -> None:
     for number in range(200):
-        pipe.put(f"{number} " + "x" * 10 * MOST_LINE_BYTES)
+        pipe.put(f"{number} " + "x" * 10 * MAX_LINE_BYTES)
     pipe.put("last")
     lines = pipe.read_until(lambda lines: lines[-1:] == ["last"])
     assert accounted(lines) == 201
-    assert sum(map(len, lines)) < MOST_BYTES + 3 * MOST_LINE_BYTES
+    assert sum(map(len, lines)) < MAX_BYTES + 3 * MAX_LINE_BYTES
     assert lines[-2].endswith(" ... (cut)")
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from g3stream.service.log_flood import (
     FLOOD_SECONDS,
-    INFO_WRITTEN_AT_ONCE,
-    MOST_KINDS,
-    MOST_SECONDS,
-    WRITTEN_AT_ONCE,
-    Folding,
+    MAX_INFO_WRITTEN,
+    MAX_INTERVAL_SECONDS,
+    MAX_KEYS,
+    MAX_WRITTEN,
+    LogFloodFilter,
 )
 from g3stream.service.logs import JsonLines
 
@@ -33,30 +33,30 @@ class Log:
     """What is written, as the handler does it; its clock goes on only by `until`."""
 
     def __init__(self) -> None:
-        self.folding = Folding()
+        self.folding = LogFloodFilter()
         self.now = 1000.0
         self.written: list[tuple[float, str]] = []
 
     def say(self, *args: Any, **more: Any) -> bool:
         """Whether it came through at once."""
         record = line(*args, **more)
-        if self.folding.folds(record, self.now):
+        if self.folding.suppresses(record, self.now):
             return False
         self._write(record)
         return True
 
     def until(self, now: float) -> None:
         """Let time pass; write counts when they are due."""
-        while (due := self.folding.due()) is not None and due <= now:
+        while (due := self.folding.next_due()) is not None and due <= now:
             before = due
             self.now = max(self.now, due)
-            for record in self.folding.counts(self.now):
+            for record in self.folding.due_summaries(self.now):
                 self._write(record)
-            assert self.folding.due() != before, "it would spin"
+            assert self.folding.next_due() != before, "it would spin"
         self.now = now
 
     def end(self) -> None:
-        for record in self.folding.all_counts(self.now):
+        for record in self.folding.all_summaries(self.now):
             self._write(record)
 
     def _write(self, record: logging.LogRecord) -> None:
@@ -76,10 +76,10 @@ class Log:
 def test_the_first_few_come_through_the_rest_is_counted_with_the_latest() -> None:
     log = Log()
     through = [log.say("slot", number, "bad CRC") for number in range(1000)]
-    assert through == [True] * WRITTEN_AT_ONCE + [False] * (1000 - WRITTEN_AT_ONCE)
-    assert len(log.written) == WRITTEN_AT_ONCE, "nothing more before it is due"
+    assert through == [True] * MAX_WRITTEN + [False] * (1000 - MAX_WRITTEN)
+    assert len(log.written) == MAX_WRITTEN, "nothing more before it is due"
     log.until(1000 + FLOOD_SECONDS)
-    assert log.lines[WRITTEN_AT_ONCE:] == [
+    assert log.lines[MAX_WRITTEN:] == [
         "… 995 more like this in the last 10 s: slot: rejected a frame of 999 bytes: bad CRC"
     ]
 
@@ -101,7 +101,7 @@ def test_a_long_flood_is_told_ever_more_rarely_but_once_a_minute() -> None:
     assert counts == pytest.approx([10.5, 30.5, 70.5, 130.5, 190.5, 250.5], abs=0.2)
     log.end()
     assert log.told == 3000
-    assert max(later - sooner for sooner, later in pairwise(counts)) <= MOST_SECONDS + 0.2
+    assert max(later - sooner for sooner, later in pairwise(counts)) <= MAX_INTERVAL_SECONDS + 0.2
 
 
 def test_the_end_of_a_flood_is_told_and_then_all_is_as_before() -> None:
@@ -114,7 +114,7 @@ def test_the_end_of_a_flood_is_told_and_then_all_is_as_before() -> None:
     assert at == pytest.approx(1034.9 + FLOOD_SECONDS)
     assert text.startswith("… 45 more") or text.startswith("… 44 more"), text
     assert log.told == 350
-    assert log.folding.due() is None
+    assert log.folding.next_due() is None
     assert [log.say("slot", 1, "bad CRC") for _ in range(6)] == [True] * 5 + [False]
 
 
@@ -132,7 +132,7 @@ def test_a_flood_that_has_become_a_trickle_is_no_longer_folded() -> None:
 def test_information_is_folded_as_well_but_much_later_and_debug_lines_never() -> None:
     log = Log()
     through = [log.say("slot", "START", msg="%s: %s", level=logging.INFO) for _ in range(70_000)]
-    assert sum(through) == INFO_WRITTEN_AT_ONCE
+    assert sum(through) == MAX_INFO_WRITTEN
     assert all(log.say("slot", "x", msg="%s: %s", level=logging.DEBUG) for _ in range(1000))
     log.until(1000 + 2 * FLOOD_SECONDS)
     assert log.told == 71_000
@@ -179,7 +179,7 @@ def test_no_line_goes_uncounted_whatever_comes_when() -> None:
         said += 1
     log.end()
     assert log.told == said
-    assert log.folding.due() is None
+    assert log.folding.next_due() is None
 
 
 def test_memory_is_bounded_whatever_the_lines() -> None:
@@ -189,7 +189,7 @@ def test_memory_is_bounded_whatever_the_lines() -> None:
         for number in range(30_000):
             log.say(f"slot{number}" + "x" * 1000, 1, "bad CRC")
         log.written.clear()
-        assert tracemalloc.get_traced_memory()[0] < MOST_KINDS * 4000
+        assert tracemalloc.get_traced_memory()[0] < MAX_KEYS * 4000
     finally:
         tracemalloc.stop()
 
@@ -202,8 +202,8 @@ def test_data_that_an_error_holds_on_to_is_not_kept() -> None:
     log = Log()
     tracemalloc.start()
     try:
-        for number in range(MOST_KINDS):
-            for _ in range(WRITTEN_AT_ONCE + 1):
+        for number in range(MAX_KEYS):
+            for _ in range(MAX_WRITTEN + 1):
                 try:
                     fail()
                 except OSError as error:
@@ -237,12 +237,12 @@ def test_a_json_line_says_when_how_grave_who_and_of_which_stream() -> None:
 
 
 def test_a_json_line_for_folded_ones_has_their_stream_and_their_count_as_a_number() -> None:
-    folding = Folding()
+    folding = LogFloodFilter()
     for number in range(1000):
-        folding.folds(line("slot", number, "bad CRC"), 1000.0)
-    (told,) = folding.all_counts(1001.0)
+        folding.suppresses(line("slot", number, "bad CRC"), 1000.0)
+    (told,) = folding.all_summaries(1001.0)
     found = as_json(told)
-    assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - WRITTEN_AT_ONCE)
+    assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - MAX_WRITTEN)
 
 
 def test_a_json_line_is_utf_8_whatever_a_file_is_called() -> None:
@@ -263,9 +263,9 @@ def test_a_json_line_holds_a_whole_traceback() -> None:
 _PROGRAM = """
 import logging, os, signal, sys, threading, time
 import g3stream.service.log_flood
-from g3stream.service.logs import log_of_service
+from g3stream.service.logs import service_log
 g3stream.service.log_flood.FLOOD_SECONDS = float(sys.argv[1])
-log_of_service("info")
+service_log("info")
 log = logging.getLogger("ingest.stream")
 over = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: over.set())
@@ -298,10 +298,10 @@ def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> 
     _, log = program.communicate(timeout=30)
     assert program.returncode == 0
     lines = [text for text in log.splitlines() if "rejected" in text]
-    assert len(lines) == WRITTEN_AT_ONCE + 1
+    assert len(lines) == MAX_WRITTEN + 1
     assert re.search(r"Z WARNING … 3995 more like this in the last \d+ s: slot: rejected a frame of ", lines[-1])
     finished = [text for text in log.splitlines() if "slot: finished" in text]
-    assert len(finished) == INFO_WRITTEN_AT_ONCE + 1
+    assert len(finished) == MAX_INFO_WRITTEN + 1
     assert "INFO    … 50 more like this" in finished[-1]
     assert "not enough arguments for format string" in log, "as ever"
 
@@ -309,7 +309,7 @@ def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> 
 def test_the_end_of_a_flood_is_told_without_another_line() -> None:
     program = flooded(0.3)
     assert program.stderr
-    told = WRITTEN_AT_ONCE
+    told = MAX_WRITTEN
     while told < 4000:
         text = program.stderr.readline()
         assert text, "it ended"
