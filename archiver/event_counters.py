@@ -4,14 +4,14 @@ import threading
 from collections import Counter
 
 from archiver.core.events import Event, FileFinished, RecordsLost
-from archiver.core.segmentation import Why
-from archiver.core.sequence import Cause
+from archiver.core.segmentation import CloseReason
+from archiver.core.sequence import LossCause
 
-_MOST_EVENTS = 1000
+_MAX_EVENTS = 1000
 """Of those told last: while a commit fails, its losses are told again with the next."""
 
 
-class Told:
+class EventCounters:
     """Counts the events that this archiver has published since its start, each once; for several threads.
 
     files, losses, lost_records: by stream and reason. missing: frames that were never received, by stream.
@@ -19,19 +19,19 @@ class Told:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.files: Counter[tuple[str, Why]] = Counter()
-        self.losses: Counter[tuple[str, Cause]] = Counter()
-        self.lost_records: Counter[tuple[str, Cause]] = Counter()
+        self.files: Counter[tuple[str, CloseReason]] = Counter()
+        self.losses: Counter[tuple[str, LossCause]] = Counter()
+        self.lost_records: Counter[tuple[str, LossCause]] = Counter()
         self.missing: Counter[str] = Counter()
-        self._events: dict[str, Event] = {}  # by key, the latest last
+        self._recent: dict[str, Event] = {}  # by key, the latest last
 
-    def told(self, event: Event) -> None:
+    def on_published(self, event: Event) -> None:
         """This event is on g3.files now."""
         with self._lock:
-            before = self._events.pop(event.key, None)
-            self._events[event.key] = event
-            if len(self._events) > _MOST_EVENTS:
-                del self._events[next(iter(self._events))]
+            before = self._recent.pop(event.key, None)
+            self._recent[event.key] = event
+            if len(self._recent) > _MAX_EVENTS:
+                del self._recent[next(iter(self._recent))]
             if isinstance(event, RecordsLost) and event.cause:
                 times, records = _counts(event)
                 times_before, records_before = _counts(before)  # told again, it may be more losses

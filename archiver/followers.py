@@ -50,7 +50,7 @@ class Followers:
     """A context manager: hands the events of an archive over to its sinks while the recording goes on.
 
     config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are
-    known, and nothing before (Member.ids). suprsync: has one more sink.
+    known, and nothing before (Membership.ids). suprsync: has one more sink.
     """
 
     def __init__(

@@ -17,26 +17,26 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from archiver.archive.ownership import AnotherArchiveError, identified
+from archiver.archive.ownership import AnotherArchiveError, identify
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import Event
 from archiver.core.segmentation import Settings
 from archiver.kafka.commit_errors import CommitErrors
-from archiver.kafka.group_consumer import Committed, Feed
-from archiver.kafka.offset_commits import EvictedError, FencedError
+from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.kafka.offset_commits import FencedError, MemberEvicted
 from archiver.kafka.topic_reader import BATCH_BYTES
-from archiver.recording.commit_cycle import Answer, Committing
-from archiver.recording.executors import Pools
+from archiver.recording.commit_cycle import CommitPipeline, CommitResults
+from archiver.recording.executors import Executors
 from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures
-from archiver.recording.stream_recorder import Recording
+from archiver.recording.stream_recorder import StreamRecorder
 from archiver.segments.segment_file import SyncError
 from g3stream.contract.topics import stream_of_topic
 from g3stream.host.activity import Activity
 from g3stream.kafka.throttling import Throttling
-from g3stream.service.timeouts import unless
+from g3stream.service.timeouts import call_unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +45,16 @@ _POLL_SECONDS = 0.25
 _BUSY_POLL_SECONDS = 0.01
 _STOP_SECONDS = 4.0
 _IDENTIFY_AGAIN_SECONDS = 0.5
-_REVOKED_SECONDS = 0.5
+_REVOKE_SECONDS = 0.5
 """How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
 them next does it then; and while they go to another member, all that stay here wait."""
-_POOLS_SECONDS = 1.0
+_EXECUTORS_SECONDS = 1.0
 """At a stop, for what waits for Kafka: it may wait for a resolver that hangs, and has nothing to lose."""
 _DISK_SECONDS = 15.0
 """How long, twice at most, their disks may take for a sync, before what that was for is left to be recorded again."""
 
 
-class Archive:
+class RecordingLoop:
     """Records streams into one data directory. streams: which, None for all there are and will be.
 
     told: is given each event that is on g3.files now, in any thread. stopping: ends `run`. config: librdkafka
@@ -74,19 +74,19 @@ class Archive:
     ) -> None:
         self.stopping = stopping
         self._throttling = throttling
-        self._root = root
+        self._archive = root
         self._settings = settings
-        self._recordings: dict[str, Recording] = {}
+        self._recorders: dict[str, StreamRecorder] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
-        self._feed = Feed(config, root.group, instance_id, streams, self, told, stopping)
-        self._pools = Pools(root.location)
-        self._committing = Committing(self._feed, self._pools)
+        self._consumer = GroupConsumer(config, root.group, instance_id, streams, self, told, stopping)
+        self._executors = Executors(root.location)
+        self._commits = CommitPipeline(self._consumer, self._executors)
         self._commit_errors = CommitErrors(root.group)
         self._activity = Activity()
-        self._failures = StreamFailures(self._feed, self._pools)
-        self._unidentified: str | None = None  # why nothing is recorded yet
-        self._commit_at = 0.0
-        self._turned = time.monotonic()
+        self._failures = StreamFailures(self._consumer, self._executors)
+        self._identify_error: str | None = None  # why nothing is recorded yet
+        self._next_commit_s = 0.0
+        self._turn_started_s = time.monotonic()
 
     def run(self) -> None:
         """Record until `stopping` is set, or Kafka throttles for longer than the clients' timeouts allow; then leave
@@ -97,62 +97,62 @@ class Archive:
         try:
             ours = self._identify()
             if ours:
-                self._feed.join()
+                self._consumer.join()
             while ours and not (self.stopping.is_set() or self._throttling.needs_long_timeout):
-                self._turned = time.monotonic()
+                self._turn_started_s = time.monotonic()
                 try:
-                    self._once()
-                except EvictedError as error:
-                    self._abandon(list(self._recordings), f"the group has given them away ({error})")
+                    self._run_once()
+                except MemberEvicted as error:
+                    self._release(list(self._recorders), f"the group has given them away ({error})")
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
             if self.stopping.is_set():
                 log.info("stopping")
-            committed = self._let_go(list(self._recordings), _STOP_SECONDS)
+            committed = self._revoke(list(self._recorders), _STOP_SECONDS)
         finally:
-            self._abandon(list(self._recordings), "this archiver stops")
-            self._feed.refuse()
-            self._pools.shutdown(_POOLS_SECONDS if self.stopping.is_set() else None)
-            self._feed.close()
+            self._release(list(self._recorders), "this archiver stops")
+            self._consumer.shut_down()
+            self._executors.shutdown(_EXECUTORS_SECONDS if self.stopping.is_set() else None)
+            self._consumer.close()
         if self.stopping.is_set():
             log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
     def status(self) -> ArchiveStatus:
         """How it is now; for any thread."""
-        syncing = self._committing.syncing()
+        syncing = self._commits.syncing()
         streams = [
             replace(
-                r.status(self._feed.reading.trouble(r.stream)),
-                syncing=syncing.get(r.stream, 0.0),
-                commit_error=self._commit_errors.why(r.stream),
+                r.status(self._consumer.assignment.resume_error(r.stream)),
+                syncing_s=syncing.get(r.stream, 0.0),
+                commit_error=self._commit_errors.error_of(r.stream),
             )
-            for r in list(self._recordings.values())
+            for r in list(self._recorders.values())
         ]
         return ArchiveStatus(
             streams=tuple(streams),
-            trouble=self._feed.trouble.now,
-            untold=self._feed.untold,
-            topics=self._feed.topics.all(),
-            turning=time.monotonic() - self._turned,
-            commits=self._committing.commits.counts(),
-            syncs=self._committing.syncs.counts(),
-            throttled_seconds=self._throttling.total_s,
-            refused=self._commit_errors.refused(),
-            writing=self._activity.hang(),
+            kafka_error=self._consumer.broker_health.error,
+            unpublished=self._consumer.unpublished,
+            topic_differences=self._consumer.topic_watch.all(),
+            turn_s=time.monotonic() - self._turn_started_s,
+            commit_latency=self._commits.commit_latency.counts(),
+            sync_latency=self._commits.sync_latency.counts(),
+            throttled_s=self._throttling.total_s,
+            commit_error=self._commit_errors.operator_error(),
+            hanging_write=self._activity.hang(),
             throttled=self._throttling.problem(time.monotonic()),
-            unidentified=self._unidentified,
+            identify_error=self._identify_error,
         )
 
     @property
-    def fenced_itself(self) -> bool:
+    def fenced_by_own_commit(self) -> bool:
         """Whether a FencedError may be of our own making: another Archive in our place would go on."""
-        return self._feed.fenced_itself
+        return self._consumer.fenced_by_own_commit
 
     @property
     def ids(self) -> tuple[str, ...]:
         """The archive's ids, its own first; none until the data directory is known to be the group's archive."""
-        return self._root.ids
+        return self._archive.ids
 
     def _identify(self) -> bool:
         """Wait for Kafka, and see that the data directory is the group's archive, before anything is written there;
@@ -162,69 +162,69 @@ class Archive:
         """
         while not (self.stopping.is_set() or self._throttling.needs_long_timeout):
             try:
-                ask = partial(identified, self._root, self._feed.history)
-                self._root = unless(self.stopping, "identifying", ask)
-                self._unidentified = None
+                ask = partial(identify, self._archive, self._consumer.topic_reader)
+                self._archive = call_unless_stopped(self.stopping, "identifying", ask)
+                self._identify_error = None
                 return True
             except TimeoutError:
                 if not self.stopping.is_set():
                     raise
             except KafkaException as error:
-                self._unidentified = None  # that is said as Kafka's
-                self._feed.trouble.met(error.args[0])
+                self._identify_error = None  # that is said as Kafka's
+                self._consumer.broker_health.on_error(error.args[0])
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                why = f"{self._root.root}: can't note which archive it is: {error}"
-                if not self._unidentified:
+                why = f"{self._archive.root}: can't note which archive it is: {error}"
+                if not self._identify_error:
                     log.error("%s; still trying", why)
-                self._unidentified = why
+                self._identify_error = why
             self.stopping.wait(_IDENTIFY_AGAIN_SECONDS)
         return False
 
-    def _once(self) -> None:
-        waits = bool(self._committing) or not self._feed.settled
-        busy = waits or any(recording.busy for recording in self._recordings.values())
+    def _run_once(self) -> None:
+        waits = bool(self._commits) or not self._consumer.has_assignment
+        busy = waits or any(recording.is_waiting for recording in self._recorders.values())
         touched = set()
-        messages = self._feed.batch(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
+        messages = self._consumer.poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
         size = 0
         for message in messages:
             length = len(message)
             size += length
-            recording = self._recordings.get(stream_of_topic(message.topic() or ""))
+            recording = self._recorders.get(stream_of_topic(message.topic() or ""))
             if recording and not recording.failed:
-                recording.incoming.add(message, length)
+                recording.inbox.append(message, length)
                 touched.add(recording)
         # Records that wait in Kafka come first: a digest takes the time that they would be written in.
         behind = size >= BATCH_BYTES
         now = time.monotonic()
-        tick = now >= self._commit_at
-        for recording in list(self._recordings.values()):
-            with self._contained(recording):
-                self._proceed(recording, recording in touched, tick=tick, behind=behind)
-        self._see_to_commits(self._recordings.values() if tick else ())
+        tick = now >= self._next_commit_s
+        for recording in list(self._recorders.values()):
+            with self._isolated(recording):
+                self._advance(recording, recording in touched, tick=tick, behind=behind)
+        self._drive_commits(self._recorders.values() if tick else ())
         if tick:
-            self._commit_at = now + _COMMIT_SECONDS
+            self._next_commit_s = now + _COMMIT_SECONDS
 
-    def _proceed(self, recording: Recording, touched: bool, *, tick: bool, behind: bool) -> None:
+    def _advance(self, recording: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
         """One turn of the loop, for one stream."""
-        if not recording.taken_up and not recording.stopped:
-            recording.take_up(again=tick)
-        passed = recording.foreign is not None and recording.passes(recording.foreign)
-        if touched or passed or (recording.busy and (tick or not recording.trouble)):
+        if not recording.recovered and not recording.halted:
+            recording.poll_recovery(again=tick)
+        passed = recording.invalid_record is not None and recording.skip_if_quarantined(recording.invalid_record)
+        if touched or passed or (recording.is_waiting and (tick or not recording.error)):
             with self._activity.track(f"a write to the file of {recording.stream}"):
-                recording.work()
+                recording.poll()
         if tick and not behind:
-            recording.follow()
+            recording.advance_digest()
         if tick:
-            recording.end = self._feed.end(recording.stream)
-            recording.watch()
+            recording.end_offset = self._consumer.end_offset(recording.stream)
+            recording.track_uncommitted()
         self._pause_or_resume(recording)
         if recording.failed and tick:
-            self._try_again(recording)
+            self._retry_failed(recording)
 
     @contextmanager
-    def _contained(self, recording: Recording) -> Iterator[None]:
+    def _isolated(self, recording: StreamRecorder) -> Iterator[None]:
         """An error of one stream that nobody expected stops that stream, and no other.
 
         It ends the archiver if it is none of that stream's own: another archiver has taken over, the group has given
@@ -232,10 +232,10 @@ class Archive:
         """
         try:
             yield
-        except (FencedError, EvictedError, AnotherArchiveError, MemoryError):
+        except (FencedError, MemberEvicted, AnotherArchiveError, MemoryError):
             raise
         except (KafkaException, OSError) as error:
-            recording.say_trouble(error)
+            recording.on_error(error)
         except CheckpointError as error:  # its state would be refused when it is read back: so it will be again
             log.exception("%s: its state can't be committed", recording.stream)
             recording.fail(f"{error}; nothing more is recorded")
@@ -245,137 +245,139 @@ class Archive:
             what = f"{type(error).__name__}: {error}"
             recording.fail(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
 
-    def _try_again(self, recording: Recording) -> None:
-        if recording.at_rest and (committed := self._failures.due(recording.stream, time.monotonic())):
+    def _retry_failed(self, recording: StreamRecorder) -> None:
+        if recording.is_idle and (committed := self._failures.due(recording.stream, time.monotonic())):
             log.info("%s: trying again", recording.stream)
-            self.assigned([committed])
+            self.on_assigned([committed])
 
-    def _pause_or_resume(self, recording: Recording) -> None:
+    def _pause_or_resume(self, recording: StreamRecorder) -> None:
         stream = recording.stream
-        if recording.crowded and stream not in self._paused:
-            self._feed.reading.pause(stream)
+        if recording.backpressured and stream not in self._paused:
+            self._consumer.assignment.pause(stream)
             self._paused.add(stream)
             return
-        deliveries = recording.incoming.deliveries
+        deliveries = recording.inbox.deliveries
         if stream not in self._paused:
-            if deliveries.seek_to is not None and self._feed.reading.seek(stream, deliveries.seek_to):
-                deliveries.sought()
-        elif not recording.crowded and not recording.incoming:
+            if deliveries.seek_to is not None and self._consumer.assignment.seek(stream, deliveries.seek_to):
+                deliveries.on_seek_done()
+        elif not recording.backpressured and not recording.inbox:
             at = deliveries.next_offset
-            if at is not None and self._feed.reading.resume(stream, at):
-                deliveries.sought()
+            if at is not None and self._consumer.assignment.resume(stream, at):
+                deliveries.on_seek_done()
                 self._paused.remove(stream)
 
     # Durable and committed, once a second
 
-    def _see_to_commits(self, due: Iterable[Recording]) -> None:
-        self._answered(self._committing.proceed())
+    def _drive_commits(self, due: Iterable[StreamRecorder]) -> None:
+        self._on_commit_results(self._commits.poll())
         for recording in due:
             if snapshot := self._snapshot(recording):
-                self._committing.begin(recording, snapshot)
+                self._commits.submit(recording, snapshot)
 
-    def _snapshot(self, recording: Recording) -> Snapshot | None:
-        with self._contained(recording), self._activity.track(f"a write to the file of {recording.stream}"):
+    def _snapshot(self, recording: StreamRecorder) -> Snapshot | None:
+        with self._isolated(recording), self._activity.track(f"a write to the file of {recording.stream}"):
             return recording.snapshot()
         return None  # it has failed
 
-    def _answered(self, answer: Answer) -> None:
+    def _on_commit_results(self, answer: CommitResults) -> None:
         for recording, failure in answer.not_durable:
-            with self._contained(recording):
+            with self._isolated(recording):
                 if isinstance(failure, SyncError):
                     recording.sync_failed(failure)
                 elif self._records(recording) and not recording.failed:
                     raise failure
         for recording, snapshot in answer.committed:
-            with self._contained(recording):
-                recording.saved(snapshot)
-            self._commit_errors.succeeded(recording.stream)
+            with self._isolated(recording):
+                recording.on_committed(snapshot)
+            self._commit_errors.on_success(recording.stream)
         for recording, error in answer.failed:
             if isinstance(error, KafkaException):
-                self._commit_errors.failed(recording.stream, error)
-            elif not isinstance(error, EvictedError):
+                self._commit_errors.on_failure(recording.stream, error)
+            elif not isinstance(error, MemberEvicted):
                 raise error
             elif self._records(recording):
-                self._abandon([recording.stream], f"the group has given them away ({error})")
+                self._release([recording.stream], f"the group has given them away ({error})")
 
-    def _records(self, recording: Recording) -> bool:
+    def _records(self, recording: StreamRecorder) -> bool:
         """Whether its stream is still recorded by that one: what is said of it may come late, and mean one before."""
-        return self._recordings.get(recording.stream) is recording
+        return self._recorders.get(recording.stream) is recording
 
     # Streams come and go: the Feed's Streams
 
-    def assigned(self, committed: Sequence[Committed]) -> None:
+    def on_assigned(self, committed: Sequence[CommittedOffset]) -> None:
         """Record these from now on."""
         for found in committed:
-            self._recordings[found.stream] = Recording(found, self._settings, self._root, self._feed, self._pools)
+            self._recorders[found.stream] = StreamRecorder(
+                found, self._settings, self._archive, self._consumer, self._executors
+            )
             self._paused.add(found.stream)
         if committed:
             log.info("recording %s", ", ".join(sorted(found.stream for found in committed)))
 
-    def revoked(self, streams: Sequence[str]) -> None:
+    def on_revoked(self, streams: Sequence[str]) -> None:
         """Another member records these from now on."""
-        self._let_go([stream for stream in streams if stream in self._recordings], _REVOKED_SECONDS)
+        self._revoke([stream for stream in streams if stream in self._recorders], _REVOKE_SECONDS)
 
-    def lost(self, streams: Sequence[str]) -> None:
+    def on_lost(self, streams: Sequence[str]) -> None:
         """Another member records these already."""
-        self._abandon([stream for stream in streams if stream in self._recordings], "the group has given them away")
+        self._release([stream for stream in streams if stream in self._recorders], "the group has given them away")
 
-    def overtaken(self, stream: str, earliest: int) -> None:
+    def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
         """Retention was faster than we."""
-        recording = self._recordings.get(stream)
-        if recording and recording.taken_up:
+        recording = self._recorders.get(stream)
+        if recording and recording.recovered:
             self._paused.discard(stream)  # the Feed has resumed it
-            with self._contained(recording):
-                recording.overtaken(earliest)
+            with self._isolated(recording):
+                recording.on_offset_reset(earliest)
         elif recording:  # its records would only gather; it is found again where reading begins
-            self._feed.reading.pause(stream)
+            self._consumer.assignment.pause(stream)
 
-    def _let_go(self, streams: Sequence[str], seconds: float) -> bool:
+    def _revoke(self, streams: Sequence[str], seconds: float) -> bool:
         """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
         if not streams:  # as when the consumer is closed, after the pools
             return True
         until = time.monotonic() + seconds
-        recordings = [self._recordings[stream] for stream in streams]
+        recordings = [self._recorders[stream] for stream in streams]
         try:
-            self._see_to_commits([recording for recording in recordings if recording.incoming.losses.events])
+            self._drive_commits([recording for recording in recordings if recording.inbox.losses.unpublished])
             while True:
-                self._feed.serve_commits()
-                self._see_to_commits(())
-                settled = all([self._settles(recording) for recording in recordings])
-                held = any(recording.held for recording in recordings)
+                self._consumer.serve_commits()
+                self._drive_commits(())
+                settled = all([self._drained(recording) for recording in recordings])
+                held = any(recording.snapshot_pending for recording in recordings)
                 late = time.monotonic() - until
-                if (settled and not held) or self._feed.away or late >= (_DISK_SECONDS if held else 0):
+                if (settled and not held) or self._consumer.unavailable or late >= (_DISK_SECONDS if held else 0):
                     break
                 time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
-            self._committing.say_what_hangs(streams)
+            self._commits.log_hanging(streams)
             snapshots = [(r, snapshot) for r in recordings if (snapshot := self._snapshot(r))]
             without_losses = [(r, snapshot) for r, snapshot in snapshots if not snapshot.losses]
-            commits, done = self._committing.last(without_losses, _DISK_SECONDS)
-            self._feed.commit_now(commits)
+            commits, done = self._commits.make_durable_now(without_losses, _DISK_SECONDS)
+            self._consumer.commit_sync(commits)
             for recording, snapshot in done:
-                recording.saved(snapshot)
+                recording.on_committed(snapshot)
             committed = settled and not held and len(done) == len(snapshots)
-        except (KafkaException, EvictedError) as error:
+        except (KafkaException, MemberEvicted) as error:
             log.warning("the last commit failed (%s): what came since the one before will be written again", error)
             committed = False
         for stream in streams:
-            self._commit_errors.forget(stream)
-            if leaving := self._recordings.pop(stream, None):
-                with self._contained(leaving):
-                    leaving.abandon()
+            self._commit_errors.discard(stream)
+            if leaving := self._recorders.pop(stream, None):
+                with self._isolated(leaving):
+                    leaving.release()
             else:  # the group had given it away: a commit's answer said so meanwhile
                 committed = False
         return committed
 
-    def _settles(self, recording: Recording) -> bool:
-        with self._contained(recording):
-            return recording.settle()
+    def _drained(self, recording: StreamRecorder) -> bool:
+        with self._isolated(recording):
+            return recording.drain()
         return True  # it has failed
 
-    def _abandon(self, streams: Sequence[str], why: str) -> None:
+    def _release(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:
             log.warning("%s: let go of: %s", stream, why)
-            self._commit_errors.forget(stream)
-            recording = self._recordings.pop(stream)
-            with self._contained(recording):
-                recording.abandon()
+            self._commit_errors.discard(stream)
+            recording = self._recorders.pop(stream)
+            with self._isolated(recording):
+                recording.release()

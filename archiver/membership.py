@@ -17,7 +17,7 @@ from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event
 from archiver.core.segmentation import Settings
 from archiver.kafka.offset_commits import FencedError
-from archiver.loop import Archive
+from archiver.loop import RecordingLoop
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Hang
 from g3stream.host.disk_wait import MonitoredDisk
@@ -30,7 +30,7 @@ class ClaimedError(Exception):
     """Another archiver on this host has this data directory and instance id; the message says what to do."""
 
 
-class Member:
+class Membership:
     """A member of the group `archive.group`, which records into `archive.root`. `stopping` may be set by anyone.
 
     instance_id: who this is in the group. checksums: where they are to be, if that is asked for. The rest as for
@@ -44,18 +44,18 @@ class Member:
         config: Mapping[str, Any],
         instance_id: str,
         streams: Sequence[str] | None,
-        told: Callable[[Event], None] = lambda _: None,
+        on_published: Callable[[Event], None] = lambda _: None,
         checksums: Checksums | None = None,
     ) -> None:
         self.stopping = threading.Event()
-        self._root = archive
+        self._archive = archive
         self._settings = settings
         self._config = config
         self._instance_id = instance_id
         self._streams = streams
-        self._told = told
+        self._on_published = on_published
         self._checksums = checksums
-        self._archive: Archive | None = None
+        self._loop: RecordingLoop | None = None
         self._disk = MonitoredDisk("the data disk")
         self._throttling = Throttling("consumer_byte_rate", config)
 
@@ -64,29 +64,29 @@ class Member:
         AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
         setting."""
         with ExitStack() as claimed:
-            log.info("trying what the file system of %s can do", self._root.root)
+            log.info("trying what the file system of %s can do", self._archive.root)
             claim = self._disk.call_unless_stopped(
-                self.stopping, "the trial of its file system", self._try_disk, _Claim.close
+                self.stopping, "the trial of its file system", self._check_disk, _Claim.close
             )
             if claim is None:
                 return
             claimed.enter_context(closing(claim))
-            self._root = replace(self._root, checksums=claim.location.checksums)
+            self._archive = replace(self._archive, checksums=claim.location.checksums)
             while True:
-                self._archive = Archive(
-                    self._root,
+                self._loop = RecordingLoop(
+                    self._archive,
                     self._settings,
                     {**self._config, **self._throttling.client_config},
                     self._instance_id,
                     self._streams,
-                    self._told,
+                    self._on_published,
                     self.stopping,
                     self._throttling,
                 )
-                root, group = self._root.root, self._root.group
+                root, group = self._archive.root, self._archive.group
                 log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
                 try:
-                    self._archive.run()
+                    self._loop.run()
                     if self.stopping.is_set():
                         break
                     self._throttling.use_long_timeout()
@@ -95,21 +95,21 @@ class Member:
                         claim.withdraw()
                     raise
                 except FencedError:
-                    if not self._archive.fenced_itself or self.stopping.is_set():
+                    if not self._loop.fenced_by_own_commit or self.stopping.is_set():
                         raise
                     log.warning("a commit from before an outage came too late; joining the group anew")
 
-    def beginning(self) -> Hang | None:
+    def startup_hang(self) -> Hang | None:
         """What keeps it from having an archive yet, if that hangs; for any thread."""
         return self._disk.hang()
 
-    def _try_disk(self) -> "_Claim":
+    def _check_disk(self) -> "_Claim":
         """Raises OSError, ClaimedError, AnotherArchiveError."""
-        check_apart(self._root.location)
-        check_group(self._root, identity.read(self._root.location))
-        claim = _Claim.of(self._root.location, self._instance_id, self._checksums)
+        check_apart(self._archive.location)
+        check_group(self._archive, identity.read(self._archive.location))
+        claim = _Claim.of(self._archive.location, self._instance_id, self._checksums)
         try:
-            location = replace(self._root, checksums=claim.location.checksums).location
+            location = replace(self._archive, checksums=claim.location.checksums).location
             check_disk(location, f"check.{self._instance_id}")
             claim.warn_of_default()
         except BaseException:
@@ -119,11 +119,11 @@ class Member:
 
     def ids(self) -> tuple[str, ...]:
         """The archive's ids, its own first; none until they are known. For any thread."""
-        return self._archive.ids if self._archive else ()
+        return self._loop.ids if self._loop else ()
 
     def status(self) -> ArchiveStatus | None:
         """How its archive is now, None before there is one; for any thread."""
-        return self._archive.status() if self._archive else None
+        return self._loop.status() if self._loop else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class _Claim:
     def of(cls, location: Location, instance_id: str, checksums: Checksums | None) -> "_Claim":
         """Make the directories, see that they can be written, and take the locks. Raises OSError, ClaimedError."""
         new = not location.private_path.exists()
-        location = archive_settings.settle(location, checksums)
+        location = archive_settings.initialize(location, checksums)
         name = f"{instance_id}.lock"
         try:
             with location.private() as private:
@@ -152,7 +152,7 @@ class _Claim:
                 f"stop it first, or share its streams under another --instance-id"
             ) from None
         try:
-            return cls(location, name, new, lock, archive_lock.share(location))
+            return cls(location, name, new, lock, archive_lock.acquire_shared(location))
         except BaseException:
             os.close(lock)
             raise

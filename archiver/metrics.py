@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from archiver.core.segmentation import Why
-from archiver.core.sequence import Cause
-from archiver.event_counters import Told
+from archiver.core.segmentation import CloseReason
+from archiver.core.sequence import LossCause
+from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus
-from archiver.recording.status import ArchiveStatus, RecordingStatus
+from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3stream.contract.topic_settings import Severity
 from g3stream.host.activity import Hang
 from g3stream.service.log_writer import LogStatus
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def metrics(
     status: ArchiveStatus | None,
-    told: Told,
+    counters: EventCounters,
     log: LogStatus,
     space: os.statvfs_result | None,
     followers: Sequence[FollowerStatus],
@@ -41,37 +41,37 @@ def metrics(
     if status:
         for severity in Severity:
             text = "How many things of its topics aren't as they are to be, by what that means for recording."
-            count = sum(found.severity is severity for found in status.topics)
+            count = sum(found.severity is severity for found in status.topic_differences)
             shown.labelled(severity=severity).gauge("topic_differences", text, count)
         text = "Until Kafka had answered a commit, of all streams together."
-        shown.histogram("commit_latency_seconds", text, status.commits)
+        shown.histogram("commit_latency_seconds", text, status.commit_latency)
         text = "Until the disk had taken what was written to an open file."
-        shown.histogram("fsync_latency_seconds", text, status.syncs)
+        shown.histogram("fsync_latency_seconds", text, status.sync_latency)
         text = "For how long brokers have held answers back, by a quota."
-        shown.counter("throttled_seconds", text, status.throttled_seconds)
+        shown.counter("throttled_seconds", text, status.throttled_s)
     for follower in followers:
         _follower(shown.labelled(sink=follower.sink), follower, now)
     if suprsync:
         _suprsync(shown, suprsync)
     recordings = status.streams if status else ()
-    for recording in recordings:
-        _recording(shown.labelled(stream=recording.stream), recording, now)
-    for stream in sorted({recording.stream for recording in recordings} | told.streams()):
-        _told(shown.labelled(stream=stream), stream, told)
+    for recorder in recordings:
+        _recorder(shown.labelled(stream=recorder.stream), recorder, now)
+    for stream in sorted({recorder.stream for recorder in recordings} | counters.streams()):
+        _published(shown.labelled(stream=stream), stream, counters)
     return shown.render()
 
 
 def problems(
-    status: ArchiveStatus | None, log: LogStatus, now: float, beginning: Hang | None = None
+    status: ArchiveStatus | None, log: LogStatus, now: float, startup_hang: Hang | None = None
 ) -> Iterator[str]:
-    """What is wrong, in words. status, now: as for `metrics`. beginning: what keeps it from beginning, if
+    """What is wrong, in words. status, now: as for `metrics`. startup_hang: what keeps it from beginning, if
     that hangs."""
     if log.problem:
         yield log.problem
     if status:
         yield from status.problems(now)
-    elif beginning:
-        yield f"the data disk doesn't answer: {beginning.what} has taken {beginning.duration_s:.0f} s"
+    elif startup_hang:
+        yield f"the data disk doesn't answer: {startup_hang.what} has taken {startup_hang.duration_s:.0f} s"
     else:
         yield "it hasn't begun yet"
 
@@ -105,52 +105,52 @@ def _follower(shown: MetricsSnapshot, follower: FollowerStatus, now: float) -> N
     shown.counter("sink_failures", "Attempts to hand an event over that failed.", follower.failures)
 
 
-def _recording(shown: MetricsSnapshot, recording: RecordingStatus, now: float) -> None:
-    shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recording.stopped))
+def _recorder(shown: MetricsSnapshot, recorder: RecorderStatus, now: float) -> None:
+    shown.gauge("stopped", "1 if recording has stopped for good; the log says why.", bool(recorder.halted))
     text = (
         "For how long it has been looked at from where to go on, after the stream was assigned; 0 once it is known."
     )
-    shown.gauge("taking_up_seconds", text, recording.taking_up or 0.0)
+    shown.gauge("taking_up_seconds", text, recorder.recovering_s or 0.0)
     text = "Records in the topic that aren't recorded yet; too few while a stream waits for its disk, and isn't read."
-    shown.gauge("lag_records", text, recording.lag)
+    shown.gauge("lag_records", text, recorder.lag)
     text = "Time since ingest received the last record that was taken, if there are others in the topic; else 0."
-    shown.gauge("lag_seconds", text, recording.lag_seconds(now))
-    if recording.time:
+    shown.gauge("lag_seconds", text, recorder.lag_s(now))
+    if recorder.time_ms:
         text = "When ingest received the last record that was taken."
-        shown.gauge("last_record_timestamp_seconds", text, recording.time / 1000)
+        shown.gauge("last_record_timestamp_seconds", text, recorder.time_ms / 1000)
 
     text = "For how long the first record that was taken and isn't committed has waited for that; 0 if all are."
-    shown.gauge("uncommitted_seconds", text, recording.uncommitted)
+    shown.gauge("uncommitted_seconds", text, recorder.uncommitted_s)
     text = "For how long the file that has ended is being finished; 0 if none is."
-    shown.gauge("finishing_seconds", text, recording.finishing.seconds if recording.finishing else 0.0)
+    shown.gauge("finishing_seconds", text, recorder.finalizing.total_s if recorder.finalizing else 0.0)
 
-    file = recording.file
+    file = recorder.file
     shown.gauge("open_file_bytes", "Bytes of the file that is open; 0 if none is.", file.bytes if file else 0)
-    age = max(0.0, now - file.first / 1000) if file else 0.0
+    age = max(0.0, now - file.first_ms / 1000) if file else 0.0
     shown.gauge("open_file_age_seconds", "Time since its first frame; 0 if none is open.", age)
 
-    shown.counter("frames", "Data frames that are durable and committed.", recording.frames)
-    shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recording.bytes)
+    shown.counter("frames", "Data frames that are durable and committed.", recorder.frames)
+    shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recorder.bytes)
     text = "Records that were dropped, as they had been recorded before."
-    shown.counter("duplicate_records", text, recording.duplicates)
+    shown.counter("duplicate_records", text, recorder.duplicates)
     text = "Frames that their sender sent again, left out as they are recorded; with names by session."
-    shown.counter("repeated_frames", text, recording.repeated_frames)
+    shown.counter("repeated_frames", text, recorder.repeated_frames)
     text = "Records that were left out, as an operator has put them into quarantine."
-    shown.counter("quarantined_records", text, recording.left_out)
+    shown.counter("quarantined_records", text, recorder.quarantined)
     text = "How often Kafka's client delivered another record than the next, which was asked for again."
-    shown.counter("misdeliveries", text, recording.misdeliveries)
-    shown.counter("two_ingests", "How often two ingests of one stream took turns.", recording.turns)
+    shown.counter("misdeliveries", text, recorder.delivery_faults)
+    shown.counter("two_ingests", "How often two ingests of one stream took turns.", recorder.interleaved_producers)
     text = "From a data frame's receipt by ingest until it is durable and committed."
-    shown.histogram("durable_latency_seconds", text, recording.latency)
+    shown.histogram("durable_latency_seconds", text, recorder.latency)
 
 
-def _told(shown: MetricsSnapshot, stream: str, told: Told) -> None:
-    for why in Why:
-        shown.labelled(why=why).counter("files_finished", "Files, by what ended them.", told.files[stream, why])
-    for cause in Cause:
+def _published(shown: MetricsSnapshot, stream: str, counters: EventCounters) -> None:
+    for why in CloseReason:
+        shown.labelled(why=why).counter("files_finished", "Files, by what ended them.", counters.files[stream, why])
+    for cause in LossCause:
         text = "How often records were lost, or may have been, by what took them."
-        shown.labelled(cause=cause).counter("losses", text, told.losses[stream, cause])
+        shown.labelled(cause=cause).counter("losses", text, counters.losses[stream, cause])
         text = "Records known to be lost, by what took them."
-        shown.labelled(cause=cause).counter("lost_records", text, told.lost_records[stream, cause])
+        shown.labelled(cause=cause).counter("lost_records", text, counters.lost_records[stream, cause])
     text = "Frames that were never received, as jumps of frame_num say; counted with each file."
-    shown.counter("missing_frames", text, told.missing[stream])
+    shown.counter("missing_frames", text, counters.missing[stream])

@@ -15,10 +15,10 @@ from archiver.archive.location import Location, located
 from archiver.archive.ownership import AnotherArchiveError
 from archiver.archive.root import ArchiveRoot
 from archiver.core.segmentation import Settings
-from archiver.event_counters import Told
+from archiver.event_counters import EventCounters
 from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.kafka.offset_commits import FencedError
-from archiver.membership import ClaimedError, Member
+from archiver.membership import ClaimedError, Membership
 from g3stream.host.environment import host_name
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
 from g3stream.service.endpoint import ListenError
@@ -35,25 +35,25 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     settings = Settings(time_per_file, gap, options.name_format, options.carry)
     writer = service_log(options.log_level, options.log_format)
     root: Path = options.data_dir.absolute()
-    told = Told()
+    counters = EventCounters()
     location = located(options.data_dir, options.private_dir)
     instance_id = options.instance_id or _instance_id(location)
     md5 = options.md5 or options.suprsync_db is not None
-    archive = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
+    archive = ArchiveRoot.from_location(location, options.group, host_name(), md5=md5)
     streams = options.stream or None
     config = kafka_client_config(options, {})
-    member = Member(archive, settings, config, instance_id, streams, told.told, options.checksums)
+    membership = Membership(archive, settings, config, instance_id, streams, counters.on_published, options.checksums)
     suprsync = suprsync_of(options, archive, streams, config, instance_id)
-    followers = Followers(config, location, options.group, member.ids, sinks_of(options, root), suprsync)
+    followers = Followers(config, location, options.group, membership.ids, sinks_of(options, root), suprsync)
 
     def stop() -> None:
-        member.stopping.set()
+        membership.stopping.set()
         followers.stop()
 
     signals.on_stop(stop)
     try:
-        with followers, _http(options, member, followers, told, writer):
-            member.run()
+        with followers, _http(options, membership, followers, counters, writer):
+            membership.run()
     except OSError as error:
         log.error("the data directory %s can't be used: %s", root, error.strerror or error)
         return 1
@@ -74,7 +74,11 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
 
 
 def _http(
-    options: argparse.Namespace, member: Member, followers: Followers, told: Told, writer: LogWriter
+    options: argparse.Namespace,
+    membership: Membership,
+    followers: Followers,
+    counters: EventCounters,
+    writer: LogWriter,
 ) -> AbstractContextManager[object]:
     """What is served of it, if anything: recording goes on without."""
     if not options.http:
@@ -89,13 +93,13 @@ def _http(
     def shown() -> bytes:
         space = disks.of(options.data_dir)
         handed_over = followers.status(), followers.suprsync()
-        return metrics(member.status(), told, writer.status(), space, *handed_over, time.time())
+        return metrics(membership.status(), counters, writer.status(), space, *handed_over, time.time())
 
     try:
         return HttpServer(
             options.http,
             shown,
-            lambda: problems(member.status(), writer.status(), time.time(), member.beginning()),
+            lambda: problems(membership.status(), writer.status(), time.time(), membership.startup_hang()),
             lambda: warnings(followers.status(), followers.suprsync(), time.time()),
         )
     except ListenError as error:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archiver.archive.location import Checksums
-from archiver.console.arguments import MOST_CARRIED_TYPES, NOTHING, carried_types, group, suprsync_db
+from archiver.console.arguments import MAX_CARRIED_TYPES, NOTHING, carried_types, group, suprsync_db
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Settings
 from archiver.handover.on_file import on_file
@@ -127,7 +127,7 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         choices=[*sorted(FRAME_TYPES), NOTHING],
         action=_Carry,
         metavar="TYPE",
-        help=f"Frame types (up to {MOST_CARRIED_TYPES}) whose last frame heads every following file; may be empty.",
+        help=f"Frame types (up to {MAX_CARRIED_TYPES}) whose last frame heads every following file; may be empty.",
     )
     options.add_argument(
         "--private-dir",

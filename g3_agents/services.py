@@ -18,7 +18,7 @@ from archiver.core.events import Event
 from archiver.followers import Followers, sinks_of, suprsync_of
 from archiver.handover.schedule import FollowerStatus
 from archiver.kafka.offset_commits import FencedError
-from archiver.membership import ClaimedError, Member
+from archiver.membership import ClaimedError, Membership
 from archiver.recording.status import ArchiveStatus
 from g3_agents.options import settings
 from g3stream.host.environment import host_name
@@ -171,7 +171,7 @@ class ArchiverService(Service):
         self._instance_id = instance_id
         self._streams = streams
         self._on_event = on_event
-        self._member: Member | None = None
+        self._member: Membership | None = None
         self._followers: Followers | None = None
 
     def followers(self) -> tuple[FollowerStatus, ...]:
@@ -189,15 +189,17 @@ class ArchiverService(Service):
     def has_recorded(self, stream: str, offset: int) -> bool:
         """Whether all of a stream up to that record is durable and committed."""
         status = self.status()
-        committed = [r.committed for r in status.streams if r.stream == stream] if status else []
+        committed = [r.committed_offset for r in status.streams if r.stream == stream] if status else []
         return any(at is not None and at > offset for at in committed)
 
     def _run_once(self) -> None:
         options = self._options
         location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
-        root = ArchiveRoot.at(location, options.group, host_name(), md5=md5)
+        root = ArchiveRoot.from_location(location, options.group, host_name(), md5=md5)
         config, checksums = kafka_client_config(options, {}), options.checksums
-        member = Member(root, settings(options), config, self._instance_id, self._streams, self._on_event, checksums)
+        member = Membership(
+            root, settings(options), config, self._instance_id, self._streams, self._on_event, checksums
+        )
         suprsync = suprsync_of(options, root, self._streams, config, options.instance_id)
         sinks = sinks_of(options, location.data_dir)
         followers = Followers(config, location, root.group, member.ids, sinks, suprsync)

@@ -12,7 +12,7 @@ import msgspec
 
 from archiver.core.events import Event, FileFinished
 from archiver.metrics import warnings
-from archiver.recording.status import ArchiveStatus, RecordingStatus
+from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3_agents.lifecycle import Recorder, RecorderState
 from ingest.stream import StreamStatus
 
@@ -204,36 +204,36 @@ def ingest_numbers(stream: StreamStatus) -> Data:
     }
 
 
-def archiver_data(recording: RecordingStatus, now_s: float) -> Data:
+def archiver_data(recording: RecorderStatus, now_s: float) -> Data:
     """What session.data says of a stream's recording."""
     file = recording.file
     return {
         "file": file
         and {
             "path": file.path,
-            "since": file.first / 1000,
+            "since": file.first_ms / 1000,
             "bytes": file.bytes,
             "durable_bytes": file.durable_bytes,
             "frames": file.frames,
             "closing": file.closing and str(file.closing),
         },
         "lag_records": recording.lag,
-        "lag_seconds": recording.lag_seconds(now_s),
+        "lag_seconds": recording.lag_s(now_s),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
         "duplicates": recording.duplicates,
-        "two_ingests": recording.turns,
+        "two_ingests": recording.interleaved_producers,
     }
 
 
-def archiver_numbers(recording: RecordingStatus, now_s: float) -> Data:
+def archiver_numbers(recording: RecorderStatus, now_s: float) -> Data:
     """House-keeping of a stream's recording."""
     file = recording.file
     return {
         "recording": int(file is not None),
         "file_bytes": file.bytes if file else 0,
         "lag_records": recording.lag,
-        "lag_seconds": recording.lag_seconds(now_s),
+        "lag_seconds": recording.lag_s(now_s),
         "losses": recording.losses,
         "lost_records": recording.lost_records,
     }

@@ -12,12 +12,12 @@ import time
 from archiver.archive.location import Location
 
 LOCK = "archive.lock"
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 _ATTEMPTS = 40
 _PAUSE_SECONDS = 0.05
 
 
-def share(location: Location) -> int:
+def acquire_shared(location: Location) -> int:
     """Take the lock beside others who write to the same data directory; gives the descriptor, whose closing frees it.
 
     Raises OSError, also if the archive is being moved, or others write to another data directory.
@@ -28,7 +28,7 @@ def share(location: Location) -> int:
         if lock is None:
             raise OSError(errno.EBUSY, "it is being moved by `archiver relocate`", str(location.data_dir))
         try:
-            said, ours = os.pread(lock, _MOST_BYTES, 0), _of(location)
+            said, ours = os.pread(lock, _MAX_BYTES, 0), _of(location)
         except BaseException:
             os.close(lock)
             raise
@@ -43,8 +43,8 @@ def share(location: Location) -> int:
     raise OSError(errno.EBUSY, why, str(location.data_dir))
 
 
-def take(location: Location) -> int:
-    """Take the lock alone; as `share`."""
+def acquire_exclusive(location: Location) -> int:
+    """Take the lock alone; as `acquire_shared`."""
     lock = _lock(location, fcntl.LOCK_EX)
     if lock is None:
         raise OSError(errno.EBUSY, "an archiver, or a command, works on it: stop that first", str(location.data_dir))

@@ -16,7 +16,7 @@ from archiver.core.paths import ID
 from archiver.storage.directory import make_private_directory
 from archiver.storage.durable_file import replace_file
 
-_MOST_BYTES = 1 << 16
+_MAX_BYTES = 1 << 16
 _HEAD = "# Of this archive. `archiver relocate` changes it.\n"
 
 
@@ -26,10 +26,10 @@ class SettingsError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings:
-    """checksums: where they are. becoming: where an interrupted `archiver relocate` was moving them."""
+    """checksums: where they are. moving_to: where an interrupted `archiver relocate` was moving them."""
 
     checksums: Checksums = Checksums.BESIDE
-    becoming: Checksums | None = None
+    moving_to: Checksums | None = None
 
 
 def parse(text: str) -> ArchiveSettings | None:
@@ -45,10 +45,10 @@ def parse(text: str) -> ArchiveSettings | None:
     return ArchiveSettings(found["checksums"], found.get("becoming"))
 
 
-def formatted(settings: ArchiveSettings) -> str:
+def format_settings(settings: ArchiveSettings) -> str:
     """The file's text."""
     text = f"{_HEAD}checksums={settings.checksums}\n"
-    return text + (f"becoming={settings.becoming}\n" if settings.becoming else "")
+    return text + (f"becoming={settings.moving_to}\n" if settings.moving_to else "")
 
 
 def read(location: Location) -> ArchiveSettings | None:
@@ -58,7 +58,7 @@ def read(location: Location) -> ArchiveSettings | None:
             if private.stat(SETTINGS) is None:
                 return None
             regular = private.is_file(SETTINGS)
-            found = parse(private.read(SETTINGS, _MOST_BYTES).decode(errors="replace")) if regular else None
+            found = parse(private.read(SETTINGS, _MAX_BYTES).decode(errors="replace")) if regular else None
     except FileNotFoundError:
         return None
     if found is None:
@@ -67,7 +67,7 @@ def read(location: Location) -> ArchiveSettings | None:
     return found
 
 
-def of_before(location: Location) -> ArchiveSettings:
+def default_settings(location: Location) -> ArchiveSettings:
     """Those of an archive that has none: it is of an earlier version, or they were lost. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), location.private(CHECKSUMS):
         return ArchiveSettings(Checksums.PRIVATE)
@@ -77,20 +77,20 @@ def of_before(location: Location) -> ArchiveSettings:
 def write(location: Location, settings: ArchiveSettings) -> None:
     """Replace them, durably, all at once. Raises OSError."""
     with location.private() as private:
-        replace_file(private, SETTINGS, formatted(settings).encode("ascii"))
+        replace_file(private, SETTINGS, format_settings(settings).encode("ascii"))
 
 
-def kept(location: Location) -> Location:
+def with_settings(location: Location) -> Location:
     """The location with its archive's own settings; for who only looks. Raises SettingsError, OSError."""
     check_apart(location)
     found = read(location)
     if found is None:
-        return replace(location, checksums=of_before(location).checksums)
-    _check_not_becoming(location, found)
+        return replace(location, checksums=default_settings(location).checksums)
+    _check_not_moving(location, found)
     return replace(location, checksums=found.checksums)
 
 
-def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
+def choose_settings(location: Location, asked: Checksums | None) -> ArchiveSettings:
     """How an archive is kept, or is to be, if it is new (asked: None for the default). Writes nothing.
 
     Raises SettingsError if it is kept otherwise than was asked, LocationError, OSError.
@@ -98,10 +98,10 @@ def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
     check_apart(location)
     found = read(location)
     if location.private_dir and not is_in_use(location):
-        check_not_left(location)
+        check_not_elsewhere(location)
     if found is None:
-        found = of_before(location) if is_in_use(location) else ArchiveSettings(asked or Checksums.BESIDE)
-    _check_not_becoming(location, found)
+        found = default_settings(location) if is_in_use(location) else ArchiveSettings(asked or Checksums.BESIDE)
+    _check_not_moving(location, found)
     if asked and asked is not found.checksums:
         why = (
             f"the archive's checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, "
@@ -111,19 +111,19 @@ def chosen(location: Location, asked: Checksums | None) -> ArchiveSettings:
     return found
 
 
-def settle(location: Location, asked: Checksums | None) -> Location:
+def initialize(location: Location, asked: Checksums | None) -> Location:
     """Make the directories of an archive, if they are missing, and note how it is kept; gives where it is then.
 
-    For who is about to write there. Raises as `chosen`, before anything is made.
+    For who is about to write there. Raises as `choose_settings`, before anything is made.
     """
-    found = chosen(location, asked)
+    found = choose_settings(location, asked)
     make_private_directory(location.data_dir, location.private_dir)
     if read(location) is None and (location.private_dir or found.checksums is not Checksums.BESIDE):
         write(location, found)
     return replace(location, checksums=found.checksums)
 
 
-def check_not_left(location: Location) -> None:
+def check_not_elsewhere(location: Location) -> None:
     """Raises SettingsError if the archive's private directory is `.archiver` still, in the data directory."""
     before = Location(location.data_dir)
     if is_in_use(before):
@@ -144,9 +144,9 @@ def relocate_command(location: Location, checksums: Checksums | None) -> str:
     return shlex.join(words)
 
 
-def _check_not_becoming(location: Location, found: ArchiveSettings) -> None:
-    if found.becoming:
-        why = f"the archive's checksums were being moved; run again: {relocate_command(location, found.becoming)}"
+def _check_not_moving(location: Location, found: ArchiveSettings) -> None:
+    if found.moving_to:
+        why = f"the archive's checksums were being moved; run again: {relocate_command(location, found.moving_to)}"
         raise SettingsError(None, why)
 
 

@@ -53,7 +53,7 @@ def private(parent: str) -> ChecksumsFile | None:
     return ChecksumsFile(Within(f"{CHECKSUMS}/{match[1]}", private=True), f"{match[2]}{_SUFFIX}", f"{parent}/")
 
 
-def shown(location: Location, parent: str) -> str:
+def display_path(location: Location, parent: str) -> str:
     """What people read for it: SHA256SUMS, which is beside the file that is spoken of, or a path."""
     file = file_of(location, parent)
     if file is None or not file.within.private:

@@ -43,7 +43,7 @@ def check_disk(location: Location, name: str) -> None:
             _remove(private, name)
             try:
                 with location.private(f"{name}/to", make=True) as to, location.private(name) as scratch:
-                    _try(scratch, to, location.data_dir)
+                    _try_all(scratch, to, location.data_dir)
                     if location.private_dir:
                         _try_between(scratch, data, f".{name}")
             finally:
@@ -56,7 +56,7 @@ def check_disk(location: Location, name: str) -> None:
         log.warning("%s is full: what its file system can do isn't tried", location.data_dir)
 
 
-def _try(scratch: Directory, to: Directory, root: Path) -> None:
+def _try_all(scratch: Directory, to: Directory, root: Path) -> None:
     """What recording does, in that order, with the files `a` and `b`. Raises OSError."""
     fd = scratch.open("a", os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:

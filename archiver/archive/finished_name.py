@@ -8,9 +8,9 @@ from pathlib import Path
 from archiver.archive.location import Location
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
-_MOST_SUFFIXES = 100_000
+_MAX_SUFFIXES = 100_000
 
 
 def publish(
@@ -20,15 +20,15 @@ def publish(
     path: str,
     length: int,
     sha256: str,
-    abandoned: Abandoned,
-    most: int = _MOST_SUFFIXES,
+    cancellation: CancellationToken,
+    most: int = _MAX_SUFFIXES,
 ) -> str | None:
     """Give a partial its path below the root, without replacing anything; gives the path that it has got.
 
     That is `path`, or, where another file has it, the one with the next free number, of `most` that are tried. A path
     taken by the same bytes is this file, published before; the partial may be gone then, or be moved now (on a file
     system without hard links). None if neither the partial nor such a file is there. Durable when this returns.
-    Raises OSError, AbandonedError.
+    Raises OSError, Cancelled.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
     with location.data(str(Path(path).parent), make=True) as directory:
@@ -46,7 +46,7 @@ def publish(
                     return None
             except FileExistsError:
                 pass
-            if given or _same(partials.stat(name), directory, final, length, sha256, abandoned):
+            if given or _is_same_content(partials.stat(name), directory, final, length, sha256, cancellation):
                 fd = directory.open(final, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -68,8 +68,13 @@ def _sync_above(location: Location, below: str) -> None:
             above.sync()
 
 
-def _same(
-    partial: os.stat_result | None, directory: Directory, name: str, length: int, sha256: str, abandoned: Abandoned
+def _is_same_content(
+    partial: os.stat_result | None,
+    directory: Directory,
+    name: str,
+    length: int,
+    sha256: str,
+    cancellation: CancellationToken,
 ) -> bool:
     """Whether the file of that name is ours. One that is somebody else's is read only if it is as long as ours."""
     found = directory.stat(name)
@@ -78,6 +83,6 @@ def _same(
     if partial and os.path.samestat(found, partial):
         return True
     try:
-        return found.st_size == length and sha256sums.digest(directory, name, abandoned) == sha256
+        return found.st_size == length and sha256sums.digest(directory, name, cancellation) == sha256
     except PermissionError:  # if it was ours, its event tells so
         return False

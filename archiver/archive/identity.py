@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from archiver.archive.location import Location
 from archiver.core.paths import GROUP
-from archiver.storage.durable_file import write_aside
+from archiver.storage.durable_file import write_temporary
 
 IDENTITY = "archive.identity"
 """With a dot, as no stream has one in its name: the directories beside it are streams'."""
-_MOST_BYTES = 1 << 16
+_MAX_BYTES = 1 << 16
 _LINE = re.compile(rf"([0-9a-f]{{16}}) ({GROUP.pattern})")
 
 
@@ -56,7 +56,7 @@ def read(location: Location) -> Identity | None:
             if private.stat(IDENTITY) is None:
                 return None
             regular = private.is_file(IDENTITY)
-            found = parse(private.read(IDENTITY, _MOST_BYTES).decode(errors="replace")) if regular else None
+            found = parse(private.read(IDENTITY, _MAX_BYTES).decode(errors="replace")) if regular else None
             private.sync()
     except FileNotFoundError:
         return None  # nobody has recorded there
@@ -74,7 +74,7 @@ def create(location: Location, group: str) -> Identity:
     Raises OSError.
     """
     with location.private() as private:
-        temporary = write_aside(private, IDENTITY, f"{new_id()} {group}\n".encode("ascii"))
+        temporary = write_temporary(private, IDENTITY, f"{new_id()} {group}\n".encode("ascii"))
         try:
             with contextlib.suppress(FileExistsError):  # another archiver was faster: its id it is
                 private.publish(temporary, private, IDENTITY)

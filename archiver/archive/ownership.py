@@ -14,9 +14,9 @@ from archiver.archive.location import Location, LocationError, Within
 from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import WHERE_CHARACTERS, ArchiveMark, Checkpoint, CheckpointError
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 
-_MOST_SAID = 5
+_MAX_REPORTED = 5
 
 
 class AnotherArchiveError(Exception):
@@ -31,7 +31,7 @@ class AnotherArchiveError(Exception):
         self.forgotten = forgotten
 
 
-def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
+def identify(archive: ArchiveRoot, reader: TopicReader) -> ArchiveRoot:
     """The archive with its ids, once it is certain that it is what the group records to; made durable if it is new.
 
     Nothing is written, and the group isn't joined, before that is certain. Raises AnotherArchiveError, OSError,
@@ -39,19 +39,19 @@ def identified(archive: ArchiveRoot, history: History) -> ArchiveRoot:
     """
     own = identity.read(archive.location)
     check_group(archive, own)
-    known = _decoded(history)
-    check(archive, own, known, here=own is not None or _holds(archive.location, known))
+    known = _decoded(reader)
+    check_identity(archive, own, known, here=own is not None or _has_file(archive.location, known))
     if own is None:
         own = identity.create(archive.location, archive.group)
         check_group(archive, own)
     return replace(archive, ids=own.ids)
 
 
-def check_not_elsewhere(archive: ArchiveRoot, history: History) -> None:
+def check_not_elsewhere(archive: ArchiveRoot, reader: TopicReader) -> None:
     """For who would make `.archiver`. Raises LocationError if this is the group's data directory, but its private
     directory is another one; OSError, KafkaException."""
     if archive.private_dir is None and identity.read(archive.location) is None:
-        marks = [it.archive for it in _decoded(history).values() if it.archive]
+        marks = [it.archive for it in _decoded(reader).values() if it.archive]
         if private := _elsewhere(archive, marks):
             why = f"the archive of the group {archive.group} has another private directory: --private-dir {private}"
             raise LocationError(None, why)
@@ -69,7 +69,9 @@ def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
     )
 
 
-def check(archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkpoint], *, here: bool) -> None:
+def check_identity(
+    archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkpoint], *, here: bool
+) -> None:
     """Raises AnotherArchiveError if these states, by stream, are of another archive. Pure.
 
     own: the directory's. here: of an archive without an identity, as before there were any, or of a directory that
@@ -78,17 +80,19 @@ def check(archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkp
     ids = own.ids if own else ()
     others = {stream: it.archive for stream, it in known.items() if it.archive and it.archive.id not in ids}
     if others:
-        raise another(archive, own, others)
+        raise another_archive_error(archive, own, others)
     if own is None and not here and any(_recorded(it) for it in known.values()):
         raise AnotherArchiveError(
             f"the group {archive.group} has recorded before, but not to this directory:",
             f"  {archive.host}:{archive.root} has neither the files it had open nor",
-            f"  {archive.location.private_path}/<stream> of {_some(sorted(known))}",
-            *_ways_out(archive, identity.new_id()),
+            f"  {archive.location.private_path}/<stream> of {_some_of(sorted(known))}",
+            *_remedies(archive, identity.new_id()),
         )
 
 
-def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]) -> AnotherArchiveError:
+def another_archive_error(
+    archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]
+) -> AnotherArchiveError:
     """What to raise if the states of these streams are of other archives."""
     if own is None and (private := _elsewhere(archive, others.values())):
         return AnotherArchiveError(
@@ -101,16 +105,16 @@ def another(archive: ArchiveRoot, own: Identity | None, others: Mapping[str, Arc
     for stream, mark in sorted(others.items()):
         streams.setdefault(mark, []).append(stream)
     marks = list(streams)
-    said = [f"  {mark.id} at {mark.where or 'unknown'}: {_some(streams[mark])}" for mark in marks[:_MOST_SAID]]
+    said = [f"  {mark.id} at {mark.where or 'unknown'}: {_some_of(streams[mark])}" for mark in marks[:_MAX_REPORTED]]
     return AnotherArchiveError(
         f"the group {archive.group} records to another archive than this directory:",
         *said,
         f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.root}",
-        *_ways_out(archive, *dict.fromkeys(mark.id for mark in marks[:_MOST_SAID])),
+        *_remedies(archive, *dict.fromkeys(mark.id for mark in marks[:_MAX_REPORTED])),
     )
 
 
-def _ways_out(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
+def _remedies(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
     path = shlex.quote(str(archive.location.private_path / identity.IDENTITY))
     return (
         "record to that one; or, for a new archive, use another --group as well.",
@@ -136,7 +140,7 @@ def _private(archive: ArchiveRoot) -> str:
     return str(archive.private_dir) if archive.private_dir else "their .archiver"
 
 
-def _some(streams: list[str]) -> str:
+def _some_of(streams: list[str]) -> str:
     more = len(streams) - 3
     return ", ".join(streams[:3]) + (f" and {more} more" if more > 0 else "")
 
@@ -145,10 +149,10 @@ def _recorded(state: Checkpoint) -> bool:
     return state.files > 0 or state.partial is not None
 
 
-def _decoded(history: History) -> Mapping[str, Checkpoint]:
+def _decoded(reader: TopicReader) -> Mapping[str, Checkpoint]:
     """What the group has committed, by stream; without what can't be understood: that stream isn't recorded."""
     found = {}
-    for stream, commit in history.all_committed().items():
+    for stream, commit in reader.all_committed().items():
         try:
             found[stream] = checkpoints.decode(commit.metadata, stream)
         except CheckpointError:
@@ -156,7 +160,7 @@ def _decoded(history: History) -> Mapping[str, Checkpoint]:
     return found
 
 
-def _holds(location: Location, known: Mapping[str, Checkpoint]) -> bool:
+def _has_file(location: Location, known: Mapping[str, Checkpoint]) -> bool:
     """Whether a directory without an identity is what these states, of before there were any, tell of.
 
     It is if one of the files that they have open is there; if none is open, the private directory of one of the

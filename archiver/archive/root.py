@@ -17,7 +17,7 @@ from archiver.core.checkpoint import ArchiveMark, Partial, where
 from archiver.core.paths import PartialName
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ArchiveRoot:
     checksums: Checksums = Checksums.BESIDE
 
     @classmethod
-    def at(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
+    def from_location(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
         """The archive of that group there."""
         return cls(location.data_dir, group, host, (), md5, location.private_dir, location.checksums)
 
@@ -86,25 +86,25 @@ class ArchiveRoot:
         return lock
 
     def publish(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
+        self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
     ) -> str | None:
-        """Give a partial its path; as segment_file.publish. Raises OSError, AbandonedError."""
+        """Give a partial its path; as segment_file.publish. Raises OSError, Cancelled."""
         with self.private(stream) as private:
-            return publish(private, partial, self.location, path, length, sha256, abandoned)
+            return publish(private, partial, self.location, path, length, sha256, cancellation)
 
     def publish_exactly(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, abandoned: Abandoned
+        self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
     ) -> None:
-        """Give a partial that path and no other. Raises FileExistsError, OSError, AbandonedError."""
+        """Give a partial that path and no other. Raises FileExistsError, OSError, Cancelled."""
         with self.private(stream) as private:
-            publish(private, partial, self.location, path, length, sha256, abandoned, most=1)
+            publish(private, partial, self.location, path, length, sha256, cancellation, most=1)
 
-    def add_sum(self, stream: str, path: str, sha256: str) -> bool:
+    def add_checksum(self, stream: str, path: str, sha256: str) -> bool:
         """Give a published file its line in SHA256SUMS, or wherever its checksum goes; False, and an error in the
         log, if what others have put there takes none. Raises OSError."""
         try:
             checksums.add(self.location, stream, path, sha256)
-        except sha256sums.UnusableError as error:
+        except sha256sums.ChecksumsUnusable as error:
             what = "%s: %s has no line in SHA256SUMS: %s. Move that away, then run `archiver repair`"
             log.error(what, stream, path, error)
             return False
@@ -119,13 +119,13 @@ class ArchiveRoot:
             else:
                 private.unlink(partial)
 
-    def discard_copies(self, stream: str, recorded: Partial) -> None:
+    def discard_copies(self, stream: str, partial_file: Partial) -> None:
         """Remove what else there is of a file that is finished, and committed as such: a partial that was held by an
         archiver that was frozen, and that another one went on with in a copy. Nobody needs it, held or not. Raises
         OSError."""
         with self.private(stream) as private:
             for name in private.names():
                 found = PartialName.parse(name)
-                if found and (found.path, found.first) == (recorded.path, recorded.first.time):
+                if found and (found.path, found.first_ms) == (partial_file.path, partial_file.first.time):
                     private.unlink(name)
                     log.info("%s: removed %s, which another archiver had open; its file is finished", stream, name)

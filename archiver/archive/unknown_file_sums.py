@@ -15,22 +15,22 @@ from typing import NamedTuple, Self
 
 from archiver.archive import checksums
 from archiver.archive.location import Checksums, Location
-from archiver.core.formatting import size
+from archiver.core.formatting import format_bytes
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
-from g3stream.service.cancellation import Abandoned, AbandonedError
+from g3stream.service.cancellation import CancellationToken, Cancelled
 
 log = logging.getLogger(__name__)
 
 _UNCHANGED_SECONDS = 60.0
 """A file that has been written to since is taken to be still copied."""
-_MOST_BYTES = 100 * 10**9
-_MOST_SECONDS = 900.0
+_MAX_BYTES = 100 * 10**9
+_MAX_SECONDS = 900.0
 """Of reading one file: 100 GB at 110 MB/s."""
 _PAUSE = 20
 """How much longer than the last listing of a directory took to wait before the next: 50,000 names take 0.1 s."""
 _STOP_SECONDS = 1.0
-_REMEMBERED = 100_000
+_MAX_REMEMBERED = 100_000
 """Files that are remembered, to say once what is skipped; more are said again."""
 
 
@@ -47,29 +47,29 @@ class _Version(NamedTuple):
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-class SkippedError(Exception):
+class Skipped(Exception):
     """A file gets no line; the message says why."""
 
 
-class ForeignSums:
+class ForeignChecksums:
     """The thread, of one archive."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
-        self._stopping = Abandoned()
-        self._asked: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._stopping = CancellationToken()
+        self._requests: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._waiting: set[str] = set()  # directories that are in the queue
         self._seen: dict[str, _Version] = {}  # by path: skipped for good, or given a line by us
         self._unlisted: dict[str, str] = {}  # directories, and why their files can't be listed, as it was said
         self._thread: threading.Thread | None = None
 
-    def look_at(self, stream: str, path: str) -> None:
+    def enqueue(self, stream: str, path: str) -> None:
         """Look at what lies beside that file of ours, soon; for one thread. Never waits, never raises."""
         parent = path.rpartition("/")[0]
         if parent in self._waiting or self._location.checksums is Checksums.OFF:
             return
         self._waiting.add(parent)
-        self._asked.put((stream, parent))
+        self._requests.put((stream, parent))
         if self._thread is None:
             # A daemon: a read of a disk that hangs can't be interrupted, and must not keep the process from ending.
             self._thread = threading.Thread(target=self._run, name="foreign-sums", daemon=True)
@@ -78,23 +78,23 @@ class ForeignSums:
     def close(self) -> None:
         """End the thread, if that can be done within a second; it writes nothing afterwards that isn't under way."""
         self._stopping.set()
-        self._asked.put(("", ""))
+        self._requests.put(("", ""))
         if self._thread:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         while True:
-            stream, parent = self._asked.get()
+            stream, parent = self._requests.get()
             if self._stopping.is_set():
                 return
             self._waiting.discard(parent)
             begun = time.monotonic()
             try:
-                lacking = self.lacking(parent)
+                lacking = self.missing_lines(parent)
                 listed = time.monotonic()
                 for name in lacking:
                     self.add(stream, parent, name)
-            except AbandonedError:
+            except Cancelled:
                 return
             except OSError as error:
                 listed = time.monotonic()
@@ -106,15 +106,15 @@ class ForeignSums:
                 listed = time.monotonic()
             self._stopping.wait(_PAUSE * (listed - begun))
 
-    def lacking(self, parent: str) -> list[str]:
+    def missing_lines(self, parent: str) -> list[str]:
         """The files of a directory that have no line, or another than ours since they changed. Raises OSError."""
         said = checksums.lines(self._location, parent)
         with self._location.data(parent) as directory:
-            names = [name for name in directory.names() if _may_stand_in_a_line(name)]
+            names = [name for name in directory.names() if _is_valid_in_line(name)]
         return sorted(name for name in names if name not in said or f"{parent}/{name}" in self._seen)
 
     def add(self, stream: str, parent: str, name: str) -> None:
-        """Give a file its line, if that can be done now. Raises AbandonedError."""
+        """Give a file its line, if that can be done now. Raises Cancelled."""
         path = f"{parent}/{name}"
         try:
             with self._location.data(parent) as directory:
@@ -123,7 +123,7 @@ class ForeignSums:
                     return
                 if abs(time.time() - found.st_mtime) < _UNCHANGED_SECONDS:
                     return  # it may still be copied; when the next file here is finished it is looked at again
-                if len(self._seen) >= _REMEMBERED:
+                if len(self._seen) >= _MAX_REMEMBERED:
                     self._seen.clear()
                 self._seen[path] = _Version.of(found)
                 sha256 = self._digest(directory, name, found)
@@ -133,33 +133,33 @@ class ForeignSums:
                     return
                 checksums.add(self._location, stream, path, sha256)
                 log.info("%r isn't ours; it has a line in SHA256SUMS now", path)
-        except (SkippedError, sha256sums.UnusableError, OSError) as error:
+        except (Skipped, sha256sums.ChecksumsUnusable, OSError) as error:
             log.warning("%r isn't ours, and gets no line in SHA256SUMS: %s", path, error)
 
     def _digest(self, directory: Directory, name: str, found: os.stat_result) -> str:
-        """Its SHA-256. Raises SkippedError, OSError, AbandonedError."""
+        """Its SHA-256. Raises Skipped, OSError, Cancelled."""
         if not stat.S_ISREG(found.st_mode):
-            raise SkippedError("it is no file")
-        if found.st_size > _MOST_BYTES:
-            raise SkippedError(f"it has {size(found.st_size)}, more than {size(_MOST_BYTES)}")
-        return sha256sums.digest(directory, name, _Limit(self._stopping))
+            raise Skipped("it is no file")
+        if found.st_size > _MAX_BYTES:
+            raise Skipped(f"it has {format_bytes(found.st_size)}, more than {format_bytes(_MAX_BYTES)}")
+        return sha256sums.digest(directory, name, _ReadLimit(self._stopping))
 
 
-class _Limit(Abandoned):
+class _ReadLimit(CancellationToken):
     """Ends the reading of one file when the thread is to stop, or after a while."""
 
-    def __init__(self, stopping: Abandoned) -> None:
+    def __init__(self, stopping: CancellationToken) -> None:
         super().__init__()
         self._stopping = stopping
-        self._until = time.monotonic() + _MOST_SECONDS
+        self._until = time.monotonic() + _MAX_SECONDS
 
-    def check(self, what: str) -> None:
-        """Raises AbandonedError, SkippedError."""
-        self._stopping.check(what)
+    def raise_if_cancelled(self, what: str) -> None:
+        """Raises Cancelled, Skipped."""
+        self._stopping.raise_if_cancelled(what)
         if time.monotonic() > self._until:
-            raise SkippedError(f"it takes more than {_MOST_SECONDS:.0f} s to read")
+            raise Skipped(f"it takes more than {_MAX_SECONDS:.0f} s to read")
 
 
-def _may_stand_in_a_line(name: str) -> bool:
+def _is_valid_in_line(name: str) -> bool:
     # `sha256sum` escapes the names that can't stand in a line as they are; none of ours is one.
     return name.endswith(".g3") and name.isprintable() and "\\" not in name

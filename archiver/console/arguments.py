@@ -15,7 +15,7 @@ from g3stream.service.arguments import EnvArgumentParser, directory, stream_flag
 
 EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
 
-MOST_CARRIED_TYPES: Final = 3
+MAX_CARRIED_TYPES: Final = 3
 """The places of so many carried frames fit into what is committed (checkpoint.MAX_CHARACTERS)."""
 NOTHING: Final = "nothing"
 """For --carry: no frame heads the following files."""
@@ -97,8 +97,8 @@ def carried_types(names: Sequence[str]) -> tuple[int, ...]:
         return ()
     if NOTHING in types:
         raise ValueError(f"{NOTHING} is said beside a type")
-    if len(types) > MOST_CARRIED_TYPES:
-        raise ValueError(f"at most {MOST_CARRIED_TYPES} types")
+    if len(types) > MAX_CARRIED_TYPES:
+        raise ValueError(f"at most {MAX_CARRIED_TYPES} types")
     return tuple(FRAME_TYPES[name] for name in types)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import EnvArgumentParser
 
-_MOST_WHO, _MOST_REASON = 300, 1000
+_MAX_WHO, _MAX_REASON = 300, 1000
 """Characters; as core/events.py has it, which --help need not import."""
 
 
@@ -36,7 +36,7 @@ def default_who() -> str:
     except (OSError, KeyError):  # a uid without a name, as in a container
         user = "unknown"
     shown = "".join(c if c.isascii() and c.isprintable() and c != "%" else "?" for c in user)
-    return f"{shown}@{host_name()}"[:_MOST_WHO]
+    return f"{shown}@{host_name()}"[:_MAX_WHO]
 
 
 def paths_below(data_dir: Path, paths: Sequence[str]) -> list[str]:
@@ -71,11 +71,11 @@ def _below(data_dir: Path, path: str) -> str:
 
 
 def _who(text: str) -> str:
-    return _text(text, 1, _MOST_WHO)
+    return _text(text, 1, _MAX_WHO)
 
 
 def _reason(text: str) -> str:
-    return _text(text, 0, _MOST_REASON)
+    return _text(text, 0, _MAX_REASON)
 
 
 def _text(text: str, least: int, most: int) -> str:

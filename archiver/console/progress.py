@@ -12,23 +12,23 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from archiver.console.runner import print_err, print_lines
-from archiver.core.formatting import duration, size
+from archiver.core.formatting import format_bytes, format_duration
 from g3stream.host.printable import printable, printable_lines
 
 _LINE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class _Piece:
+class _Task:
     total: int
-    begun: float
-    task: TaskID
+    started_s: float
+    bar: TaskID
     done: int = 0
     bytes: int = 0
 
 
 class Progress:
-    """A context manager; it writes to stderr, but for `tell`. For one thread at a time."""
+    """A context manager; it writes to stderr, but for `print_output`. For one thread at a time."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -37,38 +37,38 @@ class Progress:
         self._bars = Bars(
             *columns, console=self._console, disable=not self._console.is_terminal, redirect_stdout=False
         )
-        self._pieces: dict[str, _Piece] = {}
-        self._line_at = 0.0
+        self._tasks: dict[str, _Task] = {}
+        self._next_line_s = 0.0
 
-    def begin(self, name: str, total: int) -> None:
+    def start(self, name: str, total: int) -> None:
         """A piece of work begins. total: how much of it there is, in whatever unit."""
         task = self._bars.add_task(printable(name), total=total, bytes=0)
-        self._pieces[name] = _Piece(total, time.monotonic(), task)
-        self._line_at = time.monotonic() + _LINE_SECONDS
+        self._tasks[name] = _Task(total, time.monotonic(), task)
+        self._next_line_s = time.monotonic() + _LINE_SECONDS
 
-    def at(self, name: str, done: int, done_bytes: int) -> None:
+    def update(self, name: str, done: int, done_bytes: int) -> None:
         """So much of it is done: in the unit of `total`, and in bytes."""
-        piece = self._pieces[name]
-        piece.done, piece.bytes = done, done_bytes
-        self._bars.update(piece.task, completed=done, bytes=done_bytes)
+        task = self._tasks[name]
+        task.done, task.bytes = done, done_bytes
+        self._bars.update(task.bar, completed=done, bytes=done_bytes)
         now = time.monotonic()
-        if self._bars.disable and now >= self._line_at:
-            self._line_at = now + _LINE_SECONDS
-            self.say(_line(name, piece, now - piece.begun))
+        if self._bars.disable and now >= self._next_line_s:
+            self._next_line_s = now + _LINE_SECONDS
+            self.print_line(_line(name, task, now - task.started_s))
 
-    def end(self, name: str) -> None:
+    def finish(self, name: str) -> None:
         """The piece is done."""
-        piece = self._pieces[name]
-        self._bars.update(piece.task, completed=piece.total, bytes=piece.bytes)
+        task = self._tasks[name]
+        self._bars.update(task.bar, completed=task.total, bytes=task.bytes)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Write a line, above the bars."""
         if self._bars.disable:
             print_err(line)
         else:
             self._console.print(printable(line), soft_wrap=True)
 
-    def tell(self, text: str) -> None:
+    def print_output(self, text: str) -> None:
         """Write to stdout, above the bars if that is a terminal, too."""
         if self._bars.disable or not sys.stdout.isatty():
             print_lines(text, flush=True)
@@ -91,11 +91,11 @@ class _Bytes(ProgressColumn):
     def render(self, task: Task) -> Text:
         count = task.fields["bytes"]
         seconds = task.finished_time or task.elapsed or 0
-        return Text(size(count) + (f", {size(round(count / seconds))}/s" if seconds else ""))
+        return Text(format_bytes(count) + (f", {format_bytes(round(count / seconds))}/s" if seconds else ""))
 
 
-def _line(name: str, piece: _Piece, seconds: float) -> str:
-    percent = 100 * piece.done // max(1, piece.total)
-    left = seconds * (piece.total - piece.done) / max(1, piece.done)
-    rate = size(round(piece.bytes / max(seconds, 0.001)))
-    return f"{name}: {percent} %, {size(piece.bytes)}, {rate}/s, {duration(round(left * 1000))} left"
+def _line(name: str, task: _Task, seconds: float) -> str:
+    percent = 100 * task.done // max(1, task.total)
+    left = seconds * (task.total - task.done) / max(1, task.done)
+    rate = format_bytes(round(task.bytes / max(seconds, 0.001)))
+    return f"{name}: {percent} %, {format_bytes(task.bytes)}, {rate}/s, {format_duration(round(left * 1000))} left"

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from archiver.core.checkpoint import CheckpointError
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from g3stream.host.environment import insufficient_resources
 from g3stream.host.printable import printable, printable_lines
 from g3stream.host.standard_streams import discard_unwritten
@@ -22,12 +22,12 @@ _THREADS = 16
 """Of two Kafka clients with a broker or three."""
 
 
-def run(options: argparse.Namespace, prog: str, act: Callable[[History], int]) -> int:
+def run(options: argparse.Namespace, prog: str, act: Callable[[TopicReader], int]) -> int:
     """Do the command's work with what Kafka holds; gives its exit code, 1 with a line on stderr if it can't be done.
 
     options: with those of `kafka_options`, and `group`.
     """
-    return run_client(options, prog, lambda config: act(History(config, options.group)))
+    return run_client(options, prog, lambda config: act(TopicReader(config, options.group)))
 
 
 def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:

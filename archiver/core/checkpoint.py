@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from archiver.core.paths import FILE, PartialName, parse_path
-from archiver.core.segmentation import Count, Milliseconds, State, TypeCode, Why
-from archiver.core.sequence import changes, undone, without_oldest
-from archiver.core.used_names import Used, only
+from archiver.core.segmentation import CloseReason, Count, Milliseconds, State, TypeCode
+from archiver.core.sequence import epoch_changes, roll_back, without_oldest
+from archiver.core.used_names import Used, only_start
 from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import mark_of
 
@@ -48,7 +48,7 @@ class RecordId(Struct, frozen=True):
     kind: Kind = Kind.FRAME
 
 
-class Place(Struct, frozen=True):
+class FramePlace(Struct, frozen=True):
     """Where a frame of the carry lies: `length` bytes at `at` of the file `path`, or of the partial that becomes it.
 
     offset: of the record that brought it.
@@ -64,13 +64,13 @@ class Place(Struct, frozen=True):
 class Base(Struct, frozen=True, omit_defaults=True):
     """What was so before a file's first record: from here the file can be made again from the topic.
 
-    epochs: what has changed since, as `sequence.changes` says it.
+    epochs: what has changed since, as `sequence.epoch_changes` says it.
     """
 
     offset: Count
     state: State
     epochs: dict[Epoch, Used] = {}
-    carry: dict[TypeCode, Place] = {}
+    carry: dict[TypeCode, FramePlace] = {}
 
 
 class Partial(Struct, frozen=True):
@@ -96,7 +96,7 @@ class Partial(Struct, frozen=True):
 class Closing(Struct, frozen=True, omit_defaults=True):
     """The file is being finished: why, its digests (MD5: if it was asked for), and the record that closed it."""
 
-    why: Why
+    why: CloseReason
     sha256: Sha256
     record: RecordId
     md5: Md5 | None = None
@@ -126,7 +126,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True):
     state: State
     epochs: tuple[tuple[Epoch, Count], ...] = ()
     files: Count = 0
-    carry: dict[TypeCode, Place] = {}
+    carry: dict[TypeCode, FramePlace] = {}
     partial: Partial | None = None
     closing: Closing | None = None
     v: int = 1
@@ -153,7 +153,7 @@ def encode(checkpoint: Checkpoint) -> str:
             checkpoint = _without_oldest_epoch(checkpoint)
             text = _ENCODER.encode(checkpoint).decode()
         if fewest and len(text) > MAX_CHARACTERS:
-            checkpoint = _without_other_sessions_of_base(checkpoint)
+            checkpoint = _without_base_sessions(checkpoint)
             text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS:
         raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
@@ -161,7 +161,7 @@ def encode(checkpoint: Checkpoint) -> str:
     return text
 
 
-def least(text: str, stream: str) -> str:
+def encode_minimal(text: str, stream: str) -> str:
     """The same checkpoint in as few characters as may be, for a Kafka that takes fewer than usual: without where the
     archive is, of the epochs of each spool only the latest, which tells duplicates as well (sequence.py), and without
     other sessions before the open file than its own."""
@@ -174,7 +174,7 @@ def least(text: str, stream: str) -> str:
     spools = len({mark_of(epoch) for epoch, _ in checkpoint.epochs})
     while len(checkpoint.epochs) > spools:
         checkpoint = _without_oldest_epoch(checkpoint)
-    return encode(_without_other_sessions_of_base(checkpoint))
+    return encode(_without_base_sessions(checkpoint))
 
 
 def decode(text: str, stream: str) -> Checkpoint:
@@ -183,10 +183,10 @@ def decode(text: str, stream: str) -> Checkpoint:
         checkpoint = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise CheckpointError(f"the committed metadata is no checkpoint: {error}") from None
-    return checked(checkpoint, stream)
+    return validated(checkpoint, stream)
 
 
-def checked(checkpoint: Checkpoint, stream: str) -> Checkpoint:
+def validated(checkpoint: Checkpoint, stream: str) -> Checkpoint:
     """The checkpoint, if it is one of that stream that we can go on from. Raises CheckpointError."""
     if checkpoint.v != 1:
         raise CheckpointError(f"the committed checkpoint is of version {checkpoint.v}; this program reads 1")
@@ -213,11 +213,11 @@ def check_path(path: str) -> None:
         raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
 
 
-def _without_other_sessions_of_base(checkpoint: Checkpoint) -> Checkpoint:
+def _without_base_sessions(checkpoint: Checkpoint) -> Checkpoint:
     partial, acquisition = checkpoint.partial, checkpoint.state.acquisition
     if partial is None or acquisition is None:
         return checkpoint
-    names = only(partial.base.state.names, acquisition.start)
+    names = only_start(partial.base.state.names, acquisition.start_s)
     base = replace(partial.base, state=replace(partial.base.state, names=names))
     return replace(checkpoint, partial=replace(partial, base=base))
 
@@ -226,6 +226,6 @@ def _without_oldest_epoch(checkpoint: Checkpoint) -> Checkpoint:
     epochs, forgotten = without_oldest(checkpoint.epochs, checkpoint.forgotten, len(checkpoint.epochs) - 1)
     partial = checkpoint.partial
     if partial:
-        base_epochs = undone(checkpoint.epochs, partial.base.epochs)
-        partial = replace(partial, base=replace(partial.base, epochs=changes(base_epochs, epochs)))
+        base_epochs = roll_back(checkpoint.epochs, partial.base.epochs)
+        partial = replace(partial, base=replace(partial.base, epochs=epoch_changes(base_epochs, epochs)))
     return replace(checkpoint, epochs=epochs, forgotten=forgotten, partial=partial)

@@ -15,10 +15,19 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from archiver.core.checkpoint import Checkpoint, CheckpointError, FilePath, Md5, RecordId, Sha256, check_path, checked
+from archiver.core.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    FilePath,
+    Md5,
+    RecordId,
+    Sha256,
+    check_path,
+    validated,
+)
 from archiver.core.paths import GROUP
-from archiver.core.segmentation import Count, Milliseconds, Settings, StreamName, TypeCode, Why
-from archiver.core.sequence import Cause
+from archiver.core.segmentation import CloseReason, Count, Milliseconds, Settings, StreamName, TypeCode
+from archiver.core.sequence import LossCause
 from archiver.core.used_names import Start
 
 Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
@@ -43,7 +52,7 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     start: Start
     suffix: Count
     settings: Settings
-    why: Why
+    why: CloseReason
     frames: Count
     bytes: Count
     sha256: Sha256
@@ -90,7 +99,7 @@ class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
     since: Milliseconds | None
     until: Milliseconds
     host: str
-    cause: Cause | None = None
+    cause: LossCause | None = None
     times: Annotated[int, Meta(ge=1)] = 1
     first: FirstLoss | None = None
     v: Literal[1] = 1
@@ -205,7 +214,7 @@ class ArchiveFinalized(Struct, frozen=True, tag_field="event", tag="finalized"):
 
 Event = FileFinished | FileSalvaged | RecordsLost | FileRetired | FileAdopted
 
-_COMMANDED: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
+_BY_COMMANDS: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
 
 
 def _outside_archive(kind: type[FileRetired] | type[FileAdopted], group: str) -> str:
@@ -216,7 +225,7 @@ def _outside_archive(kind: type[FileRetired] | type[FileAdopted], group: str) ->
 
 def key_prefixes(group: str, streams: Collection[str] = ()) -> tuple[bytes, ...]:
     """How the keys of an archive's events begin: of all, or of these streams."""
-    begins = [group, *(_outside_archive(kind, group) for kind in _COMMANDED)]
+    begins = [group, *(_outside_archive(kind, group) for kind in _BY_COMMANDS)]
     return tuple(f"{it}/{stream}/".encode() for it in begins for stream in streams) or tuple(
         f"{it}/".encode() for it in begins
     )
@@ -233,7 +242,7 @@ class _Kind(Struct):
 
 
 KINDS: Final = frozenset(
-    str(kind.__struct_config__.tag) for kind in (FileFinished, FileSalvaged, RecordsLost, *_COMMANDED)
+    str(kind.__struct_config__.tag) for kind in (FileFinished, FileSalvaged, RecordsLost, *_BY_COMMANDS)
 )
 _KIND_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _KIND = msgspec.json.Decoder(_Kind)
@@ -260,7 +269,7 @@ def decode(value: bytes) -> Event:
             raise UnknownEventError(f"a record of g3.files is an event of an unknown kind: {kind}") from None
         raise CheckpointError(f"a record of g3.files is no event: {error}") from None
     if isinstance(event, FileFinished):
-        checked(event.checkpoint, event.stream)
+        validated(event.checkpoint, event.stream)
     if not isinstance(event, RecordsLost):
         check_path(event.path)
     return event

@@ -8,21 +8,21 @@ next frame ends the run, and goes that way. No I/O, no clock.
 from collections import deque
 from typing import NamedTuple, TypeVar
 
-from archiver.core.segmentation import Room
+from archiver.core.segmentation import FrameWindow
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, RecordHeaders
 from g3stream.contract.message_headers import ConsumedMessage, Headers, headers_of
 
-_HEADERS = list(NUMBERED_FRAME_HEADERS)
-_SEQ, _NUM = _HEADERS.index("seq"), _HEADERS.index("num")
-_MOST = 2**62
+_HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)
+_SEQ, _NUM = _HEADER_ORDER.index("seq"), _HEADER_ORDER.index("num")
+_MAX = 2**62
 """No seq or num that is near those which the contract refuses."""
 
 
 AnyMessage = TypeVar("AnyMessage", bound=ConsumedMessage)
 
 
-class Run(NamedTuple):
+class FrameRun(NamedTuple):
     """Frames in a row. times: ms, of each; values: of each; label, offset: of the last; bytes: as messages."""
 
     times: list[int]
@@ -32,16 +32,19 @@ class Run(NamedTuple):
     bytes: int
 
 
-def take_run(messages: deque[AnyMessage], before: AnyMessage, label: RecordHeaders, room: Room) -> Run | None:
+def take_run(
+    messages: deque[AnyMessage], before: AnyMessage, label: RecordHeaders, window: FrameWindow
+) -> FrameRun | None:
     """Take from the messages those that go on after the frame `before`, which has that label; None if none does.
 
-    All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within `room`.
+    All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within
+    `window`.
     """
     headers, (kind, time) = _headers(before), before.timestamp()
     seq, num = label.seq, label.num
-    if [name for name, _ in headers] != _HEADERS or num is None or max(seq, num) >= _MOST:
+    if [name for name, _ in headers] != _HEADER_ORDER or num is None or max(seq, num) >= _MAX:
         return None
-    before_seq, between, gap, until = headers[:_SEQ], headers[_SEQ + 1 : _NUM], room.gap, room.until
+    before_seq, between, gap, until = headers[:_SEQ], headers[_SEQ + 1 : _NUM], window.gap_ms, window.until_ms
     times: list[int] = []
     values: list[bytes] = []
     size = offset = 0
@@ -50,7 +53,7 @@ def take_run(messages: deque[AnyMessage], before: AnyMessage, label: RecordHeade
         found, (its_kind, when) = _headers(message), message.timestamp()
         if (
             its_kind != kind
-            or len(found) != len(_HEADERS)
+            or len(found) != len(_HEADER_ORDER)
             or found[_SEQ] != ("seq", b"%d" % (seq + 1))
             or found[_NUM] != ("num", b"%d" % (num + 1))
             or found[:_SEQ] != before_seq
@@ -64,7 +67,7 @@ def take_run(messages: deque[AnyMessage], before: AnyMessage, label: RecordHeade
         values.append(message.value() or b"")
         size += len(message)
         messages.popleft()
-    return Run(times, values, label._replace(seq=seq, num=num), offset, size) if times else None
+    return FrameRun(times, values, label._replace(seq=seq, num=num), offset, size) if times else None
 
 
 def _headers(message: ConsumedMessage) -> Headers:

@@ -31,29 +31,29 @@ def parse_time(text: str, now: int) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def moment(time: int) -> str:
+def format_time(time_ms: int) -> str:
     """A time in ms, as people write it; one that no calendar has, as it is."""
     try:
-        return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
-        return f"{time} ms"
+        return f"{time_ms} ms"
 
 
-def iso(time: int) -> str | None:
+def format_iso(time_ms: int) -> str | None:
     """A time in ms, as ISO 8601 in UTC with its ms: 2026-11-22T21:30:00.250Z; None for one that no calendar has."""
     try:
-        return (_EPOCH + timedelta(milliseconds=time)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except OverflowError:
         return None
 
 
-def duration(time: int) -> str:
+def format_duration(time_ms: int) -> str:
     """How long, from ms: 0.4 s, 12 s, 5 min 3 s, 2 h 5 min, 3 d 4 h."""
-    if time < 0:
-        return f"-{duration(-time)}"
-    whole = round(time / 1000)
+    if time_ms < 0:
+        return f"-{format_duration(-time_ms)}"
+    whole = round(time_ms / 1000)
     if whole < 10:
-        return f"{time / 1000:.1f} s"
+        return f"{time_ms / 1000:.1f} s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -63,12 +63,12 @@ def duration(time: int) -> str:
     return _two(whole, 86400, "d", 3600, "h")
 
 
-def counted(count: int, what: str) -> str:
+def count_noun(count: int, what: str) -> str:
     """So many of these: 1 file, 1,234 files."""
     return f"{count:,} {what}" + "s" * (count != 1)
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """So many bytes: 512 B, 20.0 kB, 1.5 MB."""
     if count < 1000:
         return f"{count} B"

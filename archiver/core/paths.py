@@ -25,7 +25,7 @@ LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
 EARLIEST_SESSION = 1_000_000_000
 """Readers find a session's files by the first five of its ten digits."""
-MOST_NUMBER = 10**9
+MAX_NUMBER = 10**9
 """Of a file's name: 19,000 years of files of ten minutes."""
 
 
@@ -37,20 +37,21 @@ class NameFormat(StrEnum):
     SESSION = "session"
 
 
-def start_second(time: int) -> int:
-    """The start, in s, of an acquisition whose first frame came at `time` ms; within what the layout can name."""
-    return min(max(time // 1000, 0), LATEST_START)
+def start_second(time_ms: int) -> int:
+    """The start, in s, of an acquisition whose first frame came at `time_ms` ms; within what the layout can name."""
+    return min(max(time_ms // 1000, 0), LATEST_START)
 
 
-def file_path(start: int, stream_id: str, number: int, name_format: NameFormat) -> str:
-    """A file's path below the data directory. start: s since the epoch, as `start_second` gives it."""
-    return f"{start:010d}"[:5] + f"/{stream_id}/{_stem(start, number, name_format)}.g3"
+def file_path(start_s: int, stream_id: str, number: int, name_format: NameFormat) -> str:
+    """A file's path below the data directory. start_s: s since the epoch, as `start_second` gives it."""
+    return f"{start_s:010d}"[:5] + f"/{stream_id}/{_stem(start_s, number, name_format)}.g3"
 
 
 class FileName(NamedTuple):
-    """A file's path, read. start: s since the epoch. name_format: CTIME of names by session, too; they look alike."""
+    """A file's path, read. start_s: s since the epoch. name_format: CTIME of names by session, too; they look
+    alike."""
 
-    start: int
+    start_s: int
     id: str
     number: int
     name_format: NameFormat
@@ -64,27 +65,27 @@ def parse_path(path: str) -> FileName | None:
         return None
     name_format = NameFormat.DATE if "-" in match[3] else NameFormat.CTIME
     try:
-        start, number = start_and_number(path)
+        start_s, number = start_and_number(path)
     except (ValueError, OverflowError):
         return None
-    if not (0 <= start <= LATEST_START and number <= MOST_NUMBER):
+    if not (0 <= start_s <= LATEST_START and number <= MAX_NUMBER):
         return None
-    found = FileName(start, match[2], number, name_format)
+    found = FileName(start_s, match[2], number, name_format)
     return found if file_path(*found) == path else None
 
 
 class PartialName(NamedTuple):
     """The name of a file while it is being recorded: all that is left of it to know, if its state is lost.
 
-    path: the one that it will have. first: ms, its first frame's time. random: 8 hex digits.
+    path: the one that it will have. first_ms: its first frame's time. random: 8 hex digits.
     """
 
     path: str
-    first: int
+    first_ms: int
     random: str
 
     def __str__(self) -> str:
-        return self.path.removesuffix(".g3").replace("/", ".") + f".{self.first}.{self.random}"
+        return self.path.removesuffix(".g3").replace("/", ".") + f".{self.first_ms}.{self.random}"
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
@@ -93,7 +94,7 @@ class PartialName(NamedTuple):
         if match is None:
             return None
         partial = cls(f"{match[1]}/{match[2]}/{match[3]}.g3", int(match[4]), match[5])
-        usable = parse_path(partial.path) and -(2**63) <= partial.first < 2**63
+        usable = parse_path(partial.path) and -(2**63) <= partial.first_ms < 2**63
         return partial if usable and str(partial) == name else None
 
 
@@ -105,10 +106,10 @@ def start_and_number(path: str) -> tuple[int, int]:
     return int(said), int(number)
 
 
-def _stem(start: int, number: int, name_format: NameFormat) -> str:
+def _stem(start_s: int, number: int, name_format: NameFormat) -> str:
     if name_format is not NameFormat.DATE:
-        return f"{start}_{number:03d}"
-    return f"{datetime.fromtimestamp(start, UTC):{_DATE}}_{number:03d}"
+        return f"{start_s}_{number:03d}"
+    return f"{datetime.fromtimestamp(start_s, UTC):{_DATE}}_{number:03d}"
 
 
 _DATE = "%Y-%m-%d-%H-%M-%S"

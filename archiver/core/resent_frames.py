@@ -9,11 +9,21 @@ from msgspec.structs import replace
 
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Acquisition, Effect, OpenFile, Settings, State, Why, closed, is_repeated, step
+from archiver.core.segmentation import (
+    Acquisition,
+    CloseReason,
+    Effect,
+    OpenFileState,
+    Settings,
+    State,
+    after_close,
+    is_repeated,
+    step,
+)
 from g3stream.contract.headers import RecordHeaders
 
 
-class SentAgain:
+class ResendFilter:
     """Of one stream. before: its file before the first frame that is compared, if there is one in that topic.
     events: of all its files. Those of a topic that was there before, under this name, are before its first file, too;
     until that begins, what any file has is taken for recorded."""
@@ -21,25 +31,25 @@ class SentAgain:
     def __init__(self, stream: str, before: FileFinished | None, events: Sequence[FileFinished] = ()) -> None:
         self._highest = {} if before else _highest_nums(events)
         self._state = before.checkpoint.state if before else State(stream)
-        self._continues = before is not None and before.why is Why.TIME
+        self._continues = before is not None and before.why is CloseReason.TIME
         self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
         """Whether the file that was opened last is named so."""
 
-    def opens(self, acquisition: Acquisition, label: RecordHeaders, time_ms: int) -> None:
+    def on_file_open(self, acquisition: Acquisition, label: RecordHeaders, time_ms: int) -> None:
         """This frame is the first of a file of that acquisition."""
         self._highest.clear()
-        goes_on = self._state.acquisition if self._continues else None
-        state = replace(self._state, file=None, acquisition=goes_on, last=time_ms)
+        acquisition_before = self._state.acquisition if self._continues else None
+        state = replace(self._state, file=None, acquisition=acquisition_before, last_frame_ms=time_ms)
         self._state, _ = step(state, label, time_ms, acquisition.settings)
-        self._see(acquisition.settings)
+        self._note_naming(acquisition.settings)
 
-    def goes_on(self, acquisition: Acquisition) -> None:
+    def on_file_continued(self, acquisition: Acquisition) -> None:
         """The frames that follow are of a file whose first ones aren't known."""
         self._highest.clear()
-        self._state = replace(self._state, file=OpenFile(0, self._state.last), acquisition=acquisition)
-        self._see(acquisition.settings)
+        self._state = replace(self._state, file=OpenFileState(0, self._state.last_frame_ms), acquisition=acquisition)
+        self._note_naming(acquisition.settings)
 
-    def leaves_out(self, label: RecordHeaders, time_ms: int) -> bool:
+    def is_left_out(self, label: RecordHeaders, time_ms: int) -> bool:
         """Whether this frame isn't recorded in the open file."""
         acquisition = self._state.acquisition
         if not self.by_session or acquisition is None:
@@ -47,14 +57,14 @@ class SentAgain:
         self._state, effect = step(self._state, label, time_ms, acquisition.settings)
         return effect is Effect.NOTHING
 
-    def ends(self, event: FileFinished | None) -> None:
+    def on_file_end(self, event: FileFinished | None) -> None:
         """The open file has no more frames. event: its own, None if it isn't finished."""
         if event:
             self._state = event.checkpoint.state
-            self._see(event.settings)
+            self._note_naming(event.settings)
         elif self._state.file:
-            self._state = closed(self._state, self._state.file.number)
-        self._continues = event is not None and event.why is Why.TIME
+            self._state = after_close(self._state, self._state.file.number)
+        self._continues = event is not None and event.why is CloseReason.TIME
 
     def is_repeated(self, label: RecordHeaders) -> bool:
         """Whether this frame, between two files, opens none if they are named by session."""
@@ -64,7 +74,7 @@ class SentAgain:
             return True
         return is_repeated(self._state, label)
 
-    def _see(self, settings: Settings) -> None:
+    def _note_naming(self, settings: Settings) -> None:
         self.by_session = settings.name_format is NameFormat.SESSION
 
 

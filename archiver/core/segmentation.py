@@ -5,8 +5,8 @@ order, their timestamps and the settings. No clock, no offsets, no directory lis
 a replayed one and one at a second site cut the same stream into the same files.
 
 Rule 2: closing a file takes many steps that may fail and be repeated, so it stands between two records. For each
-record ask `closes`. If that gives a reason, finish the file, take `closed(state)` for the state before the record,
-and step the same record: no row of the table closes a file twice.
+record ask `close_reason`. If that gives a reason, finish the file, take `after_close(state)` for the state before the
+record, and step the same record: no row of the table closes a file twice.
 
     record                          closes   step
     start                           START    the acquisition is over; its id is remembered
@@ -30,10 +30,11 @@ no file, and are left out of a file of another session. Nothing waits for them; 
 from enum import Enum, StrEnum
 from typing import Annotated, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.core.paths import MOST_NUMBER, NameFormat, file_path, start_second
+from archiver.core.paths import MAX_NUMBER, NameFormat, file_path, start_second
 from archiver.core.used_names import (
     Names,
     Start,
@@ -41,8 +42,8 @@ from archiver.core.used_names import (
     is_session,
     number_of_session,
     number_of_start,
-    recorded,
-    used,
+    with_file,
+    with_session,
 )
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -52,17 +53,17 @@ TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-FileNumber = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+FileNumber = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
-LEFT_OUT = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
+NOT_RECORDED_TYPES = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
 """Frames that a G3 reader or writer makes for itself; files don't hold them."""
-NO_NUM = -(2**63)
+NO_FRAME_NUM = -(2**63)
 """In place of a session's highest frame_num, if no frame of it has said one."""
-_NEVER_SENT_AGAIN = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
+_NEVER_RESENT_TYPES = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 """By a G3NetworkSender on a connection; of all other types it sends the latest frame."""
 
 
-class Why(StrEnum):
+class CloseReason(StrEnum):
     """Why a file was closed."""
 
     START = "start"
@@ -75,33 +76,33 @@ class Why(StrEnum):
 class Settings(Struct, frozen=True, omit_defaults=True):
     """What an operator chooses. Times in ms. carry: frame type codes."""
 
-    time_per_file: Count = 600_000
-    gap: Count = 10_000
+    time_per_file_ms: Count = msgspec.field(default=600_000, name="time_per_file")
+    gap_ms: Count = msgspec.field(default=10_000, name="gap")
     name_format: NameFormat = NameFormat.DATE
     carry: tuple[TypeCode, ...] = (FRAME_TYPES["Observation"],)
 
 
 class Acquisition(Struct, frozen=True, omit_defaults=True):
-    """The frames from a START, or a first frame, on. start: s; of names by session, the session of its last file.
+    """The frames from a START, or a first frame, on. start_s: of names by session, the session of its last file.
     other_ids: frames that named another id."""
 
-    start: Start
+    start_s: Start = msgspec.field(name="start")
     id: StreamName
     settings: Settings
     other_ids: Count = 0
 
 
-class OpenFile(Struct, frozen=True, omit_defaults=True):
-    """The acquisition's file that is being written. start: ms, its first frame's time. missing: how many frames were
-    never received, as jumps of `frame_num` in the newest session say."""
+class OpenFileState(Struct, frozen=True, omit_defaults=True):
+    """The acquisition's file that is being written. first_frame_ms: its first frame's time. missing: how many
+    frames were never received, as jumps of `frame_num` in the newest session say."""
 
     number: FileNumber
-    start: Milliseconds
+    first_frame_ms: Milliseconds = msgspec.field(name="start")
     missing: Count = 0
 
 
 class State(Struct, frozen=True, omit_defaults=True):
-    """All that decides what the next record does. last: ms, the last recorded frame's time.
+    """All that decides what the next record does. last_frame_ms: the last recorded frame's time.
 
     start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
     the next file, in order of last arrival. session, num: the newest session_id that a frame named (of names by
@@ -110,8 +111,8 @@ class State(Struct, frozen=True, omit_defaults=True):
 
     stream: StreamName
     acquisition: Acquisition | None = None
-    file: OpenFile | None = None
-    last: Milliseconds = 0
+    file: OpenFileState | None = None
+    last_frame_ms: Milliseconds = msgspec.field(default=0, name="last")
     carry: tuple[TypeCode, ...] = ()
     start_id: StreamName | None = None
     names: Names = Names()
@@ -125,64 +126,65 @@ class Effect(Enum):
     NOTHING = 0
     WRITE = 1
     OPEN_AND_WRITE = 2
-    """Open the file that the new state has, write the carry that `head` names, then the frame."""
+    """Open the file that the new state has, write the carry that `head_types` names, then the frame."""
 
 
-def closes(state: State, label: RecordHeaders, time: int) -> Why | None:
-    """Why the open file must be finished before this record is stepped; None if it mustn't. time: ms."""
+def close_reason(state: State, label: RecordHeaders, time_ms: int) -> CloseReason | None:
+    """Why the open file must be finished before this record is stepped; None if it mustn't. time_ms: ms."""
     file, acquisition = state.file, state.acquisition
     if file is None:
         return None
     assert acquisition
     kind = label.kind
     if kind is Kind.FRAME:
-        if label.type in LEFT_OUT:
+        if label.type in NOT_RECORDED_TYPES:
             return None
-        if abs(time - state.last) > acquisition.settings.gap:
-            return Why.GAP
-        return Why.TIME if time - file.start >= acquisition.settings.time_per_file else None
+        if abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms:
+            return CloseReason.GAP
+        return CloseReason.TIME if time_ms - file.first_frame_ms >= acquisition.settings.time_per_file_ms else None
     if kind is Kind.QUIET:
-        return Why.GAP if abs(time - state.last) > acquisition.settings.gap else None
+        return CloseReason.GAP if abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms else None
     return _CLOSING_KINDS[kind]
 
 
-def closed(state: State, number: int) -> State:
+def after_close(state: State, number: int) -> State:
     """The state with its file finished, under that number: usually the file's, a higher one if it was taken."""
     acquisition = state.acquisition
     assert acquisition
-    names = used(state.names, acquisition.start, number, in_sessions=_by_session(acquisition.settings))
+    names = with_file(state.names, acquisition.start_s, number, in_sessions=_by_session(acquisition.settings))
     return replace(state, file=None, names=names)
 
 
-def step(state: State, label: RecordHeaders, time: int, settings: Settings) -> tuple[State, Effect]:
-    """What a record does. `closes` must have given None for it. settings: for an acquisition that begins now."""
+def step(state: State, label: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
+    """What a record does. `close_reason` must have given None for it. settings: for an acquisition that begins
+    now."""
     kind = label.kind
     if kind is Kind.FRAME:
-        if label.type in LEFT_OUT:
+        if label.type in NOT_RECORDED_TYPES:
             return state, Effect.NOTHING
-        return _frame(state, label, time, settings)
+        return _frame(state, label, time_ms, settings)
     if kind is Kind.START:
         return replace(state, acquisition=None, start_id=label.id), Effect.NOTHING
     if kind is Kind.END:
         return replace(state, acquisition=None, start_id=None, carry=()), Effect.NOTHING
     if kind is Kind.QUIET:
-        if state.acquisition and abs(time - state.last) > state.acquisition.settings.gap:
+        if state.acquisition and abs(time_ms - state.last_frame_ms) > state.acquisition.settings.gap_ms:
             state = replace(state, acquisition=None)
         return state, Effect.NOTHING
     return replace(state, acquisition=None, start_id=None), Effect.NOTHING
 
 
-class Room(NamedTuple):
-    """Where frames go on: each at most `gap` ms from the one before, and before `until`, ms."""
+class FrameWindow(NamedTuple):
+    """Where frames go on: each at most `gap_ms` from the one before, and before `until_ms`."""
 
-    gap: int
-    until: int
+    gap_ms: int
+    until_ms: int
 
 
-def room(state: State, label: RecordHeaders) -> Room | None:
+def frame_window(state: State, label: RecordHeaders) -> FrameWindow | None:
     """For frames that are like the one just written but for `num`, which is the next each time.
 
-    Within that room each closes nothing, is written, and changes the state as `went_on` says. None if they may do
+    Within that room each closes nothing, is written, and changes the state as `advance` says. None if they may do
     more than that.
     """
     acquisition, file = state.acquisition, state.file
@@ -190,19 +192,19 @@ def room(state: State, label: RecordHeaders) -> Room | None:
         file is None
         or acquisition is None
         or label.kind is not Kind.FRAME
-        or label.type in LEFT_OUT
+        or label.type in NOT_RECORDED_TYPES
         or label.type in acquisition.settings.carry
         or label.id not in (None, acquisition.id)
         or label.session is None
         or (label.session, label.num) != (state.session, state.num)
     ):
         return None
-    return Room(acquisition.settings.gap, file.start + acquisition.settings.time_per_file)
+    return FrameWindow(acquisition.settings.gap_ms, file.first_frame_ms + acquisition.settings.time_per_file_ms)
 
 
-def went_on(state: State, num: int, time: int) -> State:
-    """The state after frames within its `room`, of which the last has that num and time, ms."""
-    return replace(state, last=time, num=num)
+def advance(state: State, num: int, time_ms: int) -> State:
+    """The state after frames within its `frame_window`, of which the last has that num and time, ms."""
+    return replace(state, last_frame_ms=time_ms, num=num)
 
 
 def path(state: State) -> str:
@@ -210,17 +212,17 @@ def path(state: State) -> str:
     acquisition, file = state.acquisition, state.file
     assert acquisition
     assert file
-    return file_path(acquisition.start, acquisition.id, file.number, acquisition.settings.name_format)
+    return file_path(acquisition.start_s, acquisition.id, file.number, acquisition.settings.name_format)
 
 
-def head(state: State, first: int | None) -> tuple[int, ...]:
+def head_types(state: State, first: int | None) -> tuple[int, ...]:
     """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
     acquisition = state.acquisition
     assert acquisition
     if _by_session(acquisition.settings):
-        if is_session(state.session) and acquisition.start != state.session:
+        if is_session(state.session) and acquisition.start_s != state.session:
             return ()  # they are another session's
-        if first not in _NEVER_SENT_AGAIN:
+        if first not in _NEVER_RESENT_TYPES:
             # sotodlib sorts a session's files by the times of their Scan frames, or of their first frame if they have
             # none, and looks for its END in the last one: a file of what ends it must not begin with what began it.
             return ()
@@ -238,7 +240,7 @@ def is_carried(state: State, label: RecordHeaders) -> bool:
 def is_repeated(state: State, label: RecordHeaders) -> bool:
     """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
     session, num = label.session, label.num
-    if label.type in _NEVER_SENT_AGAIN or session is None or num is None:
+    if label.type in _NEVER_RESENT_TYPES or session is None or num is None:
         return False
     if session == state.session:
         return num <= state.num
@@ -246,39 +248,41 @@ def is_repeated(state: State, label: RecordHeaders) -> bool:
     return known is not None and known.num is not None and num <= known.num
 
 
-def _frame(state: State, label: RecordHeaders, time: int, settings: Settings) -> tuple[State, Effect]:
+def _frame(state: State, label: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
     acquisition, file, carry = state.acquisition, state.file, state.carry
-    begins = file is None and (acquisition is None or abs(time - state.last) > acquisition.settings.gap)
+    begins = file is None and (
+        acquisition is None or abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms
+    )
     if not begins:
         assert acquisition
         settings = acquisition.settings
     by_session = _by_session(settings)
     if by_session and (file is None or label.session != state.session) and is_repeated(state, label):
         return state, Effect.NOTHING
-    session, num, missing, names = (_numbered_in_each if by_session else _numbered)(state, label)
+    session, num, missing, names = (_numbered_by_session if by_session else _numbered)(state, label)
     if by_session and session != state.session:
         carry = ()
     effect = Effect.WRITE
     if file is None:
         effect = Effect.OPEN_AND_WRITE
         if begins:
-            acquisition = Acquisition(start_second(time), label.id or state.start_id or state.stream, settings)
+            acquisition = Acquisition(start_second(time_ms), label.id or state.start_id or state.stream, settings)
             carry = tuple(code for code in carry if code in settings.carry)
         assert acquisition
         if by_session:
             if label.session is not None and is_session(label.session):
-                acquisition = replace(acquisition, start=label.session)
-            number = number_of_session(names, acquisition.start)
+                acquisition = replace(acquisition, start_s=label.session)
+            number = number_of_session(names, acquisition.start_s)
         else:
-            number = number_of_start(names, acquisition.start) if begins else names.number + 1
-        file = OpenFile(number, time)
-        names = used(names, acquisition.start, number, in_sessions=by_session)
+            number = number_of_start(names, acquisition.start_s) if begins else names.number + 1
+        file = OpenFileState(number, time_ms)
+        names = with_file(names, acquisition.start_s, number, in_sessions=by_session)
     assert acquisition
     if label.id is not None and label.id != acquisition.id:
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
     if missing:
-        file = replace(file, missing=min(file.missing + missing, _MOST))
-    after = State(state.stream, acquisition, file, time, carry, state.start_id, names, session, num)
+        file = replace(file, missing=min(file.missing + missing, _MAX))
+    after = State(state.stream, acquisition, file, time_ms, carry, state.start_id, names, session, num)
     if label.type is not None and is_carried(after, label):
         after = replace(after, carry=(*(code for code in carry if code != label.type), label.type))
     return after, effect
@@ -305,7 +309,7 @@ def _numbered(state: State, label: RecordHeaders) -> _Numbered:
     return _Numbered(session, max(num, state.num), missing_between(state.num, num), names)
 
 
-def _numbered_in_each(state: State, label: RecordHeaders) -> _Numbered:
+def _numbered_by_session(state: State, label: RecordHeaders) -> _Numbered:
     """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
     its later sessions old ones."""
     session, num, names = label.session, label.num, state.names
@@ -313,9 +317,9 @@ def _numbered_in_each(state: State, label: RecordHeaders) -> _Numbered:
         return _Numbered(state.session, state.num, 0, names)
     highest = state.num
     if session != state.session:
-        names = recorded(names, state.session, state.num)
+        names = with_session(names, state.session, state.num)
         known = find(names, session)
-        highest = NO_NUM if known is None or known.num is None else known.num
+        highest = NO_FRAME_NUM if known is None or known.num is None else known.num
     if num is None:
         return _Numbered(session, highest, 0, names)
     return _Numbered(session, max(num, highest), missing_between(highest, num), names)
@@ -323,12 +327,17 @@ def _numbered_in_each(state: State, label: RecordHeaders) -> _Numbered:
 
 def missing_between(highest: int, num: int) -> int:
     """How many frames are missing between the highest frame_num of a session and this one."""
-    return 0 if highest == NO_NUM else max(0, num - highest - 1)
+    return 0 if highest == NO_FRAME_NUM else max(0, num - highest - 1)
 
 
 def _by_session(settings: Settings) -> bool:
     return settings.name_format is NameFormat.SESSION
 
 
-_MOST = 2**63 - 1
-_CLOSING_KINDS = {Kind.START: Why.START, Kind.END: Why.END, Kind.CONNECTED: Why.LOST, Kind.LOST: Why.LOST}
+_MAX = 2**63 - 1
+_CLOSING_KINDS = {
+    Kind.START: CloseReason.START,
+    Kind.END: CloseReason.END,
+    Kind.CONNECTED: CloseReason.LOST,
+    Kind.LOST: CloseReason.LOST,
+}

@@ -21,20 +21,20 @@ from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.producer_epoch import mark_of
 
 EPOCHS_REMEMBERED = 32
-MOST_SPOOLS = 4
+MAX_SPOOLS = 4
 """So many spools, those with the most recent records, keep their latest epoch, and what of theirs is forgotten."""
 GIVE_UP_BYTES = 1 << 30
 """An incomplete record is given up after that many bytes of later records, or of its own."""
-MOST_INCOMPLETE = 32
+MAX_INCOMPLETE = 32
 """Killed ingests leave one each; if there are more, the oldest is given up."""
 _CHUNK_OVERHEAD = 100  # bytes that a part takes besides its value, about: empty ones take memory, too
 
 
 class Record(NamedTuple):
-    """A whole record. time: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
+    """A whole record. time_ms: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
 
     label: RecordHeaders
-    time: int
+    time_ms: int
     value: tuple[bytes, ...]
     offset: int
 
@@ -44,7 +44,7 @@ class Record(NamedTuple):
         return sum(len(part) for part in self.value)
 
 
-class Cause(StrEnum):
+class LossCause(StrEnum):
     """What took records away."""
 
     MISSING = "missing"
@@ -67,7 +67,7 @@ class Loss:
 
     records: int | None
     what: str
-    cause: Cause
+    cause: LossCause
 
 
 @dataclass(slots=True)
@@ -83,14 +83,15 @@ Epochs = tuple[tuple[str, int], ...]
 """Epochs and the last seq of each, in the order of their latest records."""
 
 
-class Seen:
+class SequenceTracker:
     """The last seq of each of the epochs with the most recent records, and which epochs came before those.
 
     forgotten: the latest epoch of each spool that isn't remembered any more.
 
-    `whole` gives a record that is complete and new; once it has been stepped, `saw` marks it, so that a state
-    taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
-    to tell and clear. turns: how often an epoch went on after a later one had begun, as with two ingests at once.
+    `assemble` gives a record that is complete and new; once it has been stepped, `mark_processed` marks it, so that a
+    state taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
+    to tell and clear. interleaved_producers: how often an epoch went on after a later one had begun, as with two
+    ingests at once.
 
     An operator's record passes through without a trace, so that what is said of the ingests before and after it is
     the same without it: its epoch isn't remembered, what is incomplete may still be completed, and it is no
@@ -99,73 +100,73 @@ class Seen:
     """
 
     def __init__(self, epochs: Sequence[tuple[str, int]] = (), forgotten: Sequence[str] = ()) -> None:
-        self._last = dict(epochs)  # in the order of their latest records
+        self._last_seq = dict(epochs)  # in the order of their latest records
         self.forgotten: tuple[str, ...] = tuple(forgotten)
         self._incomplete: dict[str, _Incomplete] = {}
         self.losses: list[Loss] = []
-        self.turns = 0
+        self.interleaved_producers = 0
         self.duplicates = 0
 
     def epochs(self) -> Epochs:
         """What the constructor takes, with `forgotten`, to go on from here."""
-        return tuple(self._last.items())
+        return tuple(self._last_seq.items())
 
-    def also(self, epochs: Sequence[tuple[str, int]], forgotten: Sequence[str]) -> None:
-        """These records had been seen, too, before the first that was given to `whole` here."""
-        since, self._last = self._last, dict(epochs)
+    def prepend(self, epochs: Sequence[tuple[str, int]], forgotten: Sequence[str]) -> None:
+        """These records had been seen, too, before the first that was given to `assemble` here."""
+        since, self._last_seq = self._last_seq, dict(epochs)
         for epoch, seq in since.items():  # in the order of their latest records
-            self._last[epoch] = max(seq, self._last.pop(epoch, -1))
+            self._last_seq[epoch] = max(seq, self._last_seq.pop(epoch, -1))
         self.forgotten = (*forgotten, *self.forgotten)
-        self._forget_the_oldest()
+        self._forget_oldest()
 
     def safe_offset(self, offset: int) -> int:
         """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
         return min([offset, *(record.offset for record in self._incomplete.values())])
 
-    def whole(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> Record | None:
+    def assemble(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
         """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
-        last = self._last.get(label.epoch, -1)
+        last = self._last_seq.get(label.epoch, -1)
         if label.seq <= last:
             self.duplicates += 1
             return None
         if last < 0:
             if label.operator:
-                return None if self._is_late(label) else Record(label, time, (value,), offset)
+                return None if self._is_late(label) else Record(label, time_ms, (value,), offset)
             if self._is_forgotten(label.epoch):
                 self.duplicates += 1
                 return None
         if self._incomplete:
-            self._give_up_what_is_hopeless(label, len(value))
+            self._give_up_incomplete(label, len(value))
         if label.chunk == (1, 1):
-            return Record(label, time, (value,), offset)
-        return self._chunk(label, time, value, offset)
+            return Record(label, time_ms, (value,), offset)
+        return self._add_chunk(label, time_ms, value, offset)
 
-    def saw(self, label: RecordHeaders) -> None:
+    def mark_processed(self, label: RecordHeaders) -> None:
         """This record has been stepped: from now on it is a duplicate."""
         epoch, seq = label.epoch, label.seq
-        newest = next(reversed(self._last), epoch)
-        if epoch == newest and self._last.get(epoch) == seq - 1:
-            self._last[epoch] = seq  # nearly always
+        newest = next(reversed(self._last_seq), epoch)
+        if epoch == newest and self._last_seq.get(epoch) == seq - 1:
+            self._last_seq[epoch] = seq  # nearly always
             return
-        last = self._last.pop(epoch, None)
+        last = self._last_seq.pop(epoch, None)
         if last is None:
             if label.operator:
                 return
-            self._new_epoch(label)
+            self._on_new_epoch(label)
         else:
             if seq > last + 1:
-                self._lose(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}", Cause.MISSING)
+                self._add_loss(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}", LossCause.MISSING)
             # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
-            self.turns += newest != epoch
-        self._last[epoch] = seq
-        self._forget_the_oldest()
+            self.interleaved_producers += newest != epoch
+        self._last_seq[epoch] = seq
+        self._forget_oldest()
 
-    def went_on(self, epoch: str, seq: int) -> None:
+    def advance(self, epoch: str, seq: int) -> None:
         """After a record that was marked last, all up to that seq of its epoch have been stepped."""
-        self._last[epoch] = seq
+        self._last_seq[epoch] = seq
 
     @property
-    def incomplete(self) -> bool:
+    def has_incomplete(self) -> bool:
         """Whether some of a record's chunks have come, and not all."""
         return bool(self._incomplete)
 
@@ -173,55 +174,55 @@ class Seen:
         """Whether something later has been seen than the record that an operator's follows."""
         assert label.prev
         epoch, seq = label.prev
-        last = self._last.get(epoch)
+        last = self._last_seq.get(epoch)
         if last is None:
             return self._is_forgotten(epoch)
-        return last > seq or epoch != next(reversed(self._last))
+        return last > seq or epoch != next(reversed(self._last_seq))
 
     def _is_forgotten(self, epoch: str) -> bool:
         """Whether that epoch, which isn't remembered, has been seen."""
         return any(mark_of(epoch) == mark_of(latest) and epoch <= latest for latest in self.forgotten)
 
-    def _forget_the_oldest(self) -> None:
+    def _forget_oldest(self) -> None:
         epochs, self.forgotten = without_oldest(self.epochs(), self.forgotten, EPOCHS_REMEMBERED)
-        if len(epochs) < len(self._last):
-            self._last = dict(epochs)
+        if len(epochs) < len(self._last_seq):
+            self._last_seq = dict(epochs)
 
-    def _new_epoch(self, label: RecordHeaders) -> None:
-        if not self._last:
+    def _on_new_epoch(self, label: RecordHeaders) -> None:
+        if not self._last_seq:
             return  # the first that is known of this stream
         if label.seq > 0:
-            self._lose(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}", Cause.MISSING)
+            self._add_loss(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}", LossCause.MISSING)
         elif label.prev is None:
             what = f"epoch {label.epoch} names no predecessor: its spool was new; a tail may be lost"
-            self._lose(None, what, Cause.SPOOL)
+            self._add_loss(None, what, LossCause.SPOOL)
         else:
             epoch, last = label.prev
-            seen = self._last.get(epoch)
+            seen = self._last_seq.get(epoch)
             if seen is None:
-                self._lose(
-                    None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here", Cause.MISSING
+                self._add_loss(
+                    None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here", LossCause.MISSING
                 )
             elif last > seen:
-                self._lose(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}", Cause.MISSING)
+                self._add_loss(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}", LossCause.MISSING)
             elif last < seen:
                 what = f"ingest's spool had gone back to {epoch}:{last}; {epoch}:{seen} is known here"
-                self._lose(None, what, Cause.SPOOL)
-            elif epoch != (newest := next(reversed(self._last))):
+                self._add_loss(None, what, LossCause.SPOOL)
+            elif epoch != (newest := next(reversed(self._last_seq))):
                 # An older copy of the spool, of a time between two epochs.
                 what = f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
-                self._lose(None, what, Cause.SPOOL)
+                self._add_loss(None, what, LossCause.SPOOL)
         if label.unclean:
             what = "the ingest host went down unasked; records of its last second may be lost"
-            self._lose(None, what, Cause.HOST)
+            self._add_loss(None, what, LossCause.HOST)
 
-    def _chunk(self, label: RecordHeaders, time: int, value: bytes, offset: int) -> Record | None:
+    def _add_chunk(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
         k, n = label.chunk
         record = self._incomplete.get(label.epoch)
         if record is None or record.label.seq != label.seq:
             if k > 1:
                 return None  # its first chunks are gone; the jump in seq tells
-            if len(self._incomplete) >= MOST_INCOMPLETE:
+            if len(self._incomplete) >= MAX_INCOMPLETE:
                 self._give_up(next(iter(self._incomplete.values())))
             record = self._incomplete[label.epoch] = _Incomplete(label, offset)
         have = len(record.parts)
@@ -238,9 +239,9 @@ class Seen:
                 self._give_up(record)
             return None
         del self._incomplete[label.epoch]
-        return Record(record.label, time, tuple(record.parts), record.offset)
+        return Record(record.label, time_ms, tuple(record.parts), record.offset)
 
-    def _give_up_what_is_hopeless(self, label: RecordHeaders, size: int) -> None:
+    def _give_up_incomplete(self, label: RecordHeaders, size: int) -> None:
         """An incomplete record stays incomplete once a later one of its epoch, or a successor's first, has come."""
         for epoch, record in list(self._incomplete.items()):
             seq = record.label.seq
@@ -255,30 +256,30 @@ class Seen:
         """It is lost, with what is missing before it in its epoch; from now on it counts as seen."""
         epoch, seq = record.label.epoch, record.label.seq
         del self._incomplete[epoch]
-        last = self._last.get(epoch, -1 if self._last else seq - 1)
+        last = self._last_seq.get(epoch, -1 if self._last_seq else seq - 1)
         if last >= seq:
             return  # it has come whole, too: no ingest of ours splits a record now, and then not
         what = f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
-        self._lose(seq - last, what, Cause.INCOMPLETE)
-        if epoch in self._last:
-            self._last[epoch] = seq
+        self._add_loss(seq - last, what, LossCause.INCOMPLETE)
+        if epoch in self._last_seq:
+            self._last_seq[epoch] = seq
         else:
             epochs, self.forgotten = without_oldest(self.epochs(), self.forgotten, EPOCHS_REMEMBERED - 1)
-            self._last = {epoch: seq, **dict(epochs)}  # not as the newest: it isn't
+            self._last_seq = {epoch: seq, **dict(epochs)}  # not as the newest: it isn't
 
-    def _lose(self, records: int | None, what: str, cause: Cause) -> None:
+    def _add_loss(self, records: int | None, what: str, cause: LossCause) -> None:
         self.losses.append(Loss(records, what, cause))
 
 
-def first_whole(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[bytes, ...]:
+def first_complete(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[bytes, ...]:
     """The value of the record that begins with the first of these messages, in its parts; empty if it isn't whole.
 
     Among its chunks may be others, and its own again, as after a kill of ingest.
     """
-    seen, first = Seen(), None
+    seen, first = SequenceTracker(), None
     for label, value in messages:
         first = first or label
-        record = seen.whole(label, 0, value, 0)
+        record = seen.assemble(label, 0, value, 0)
         if record and (label.epoch, label.seq) == (first.epoch, first.seq):
             return record.value if first.chunk[0] == 1 else ()
     return ()
@@ -292,7 +293,7 @@ def without_oldest(epochs: Epochs, forgotten: Sequence[str], most: int) -> tuple
         return epochs, _latest_of_each(forgotten, epochs)
     latest = {mark_of(epoch): epoch for epoch, _ in epochs}  # in the order of the spools' first records here
     newest_last = sorted(latest.values(), key=[epoch for epoch, _ in epochs].index)
-    keep = set(newest_last[-min(MOST_SPOOLS, most) :]) if most > 0 else set()
+    keep = set(newest_last[-min(MAX_SPOOLS, most) :]) if most > 0 else set()
     dropped = dict([(epoch, seq) for epoch, seq in epochs if epoch not in keep][:excess])
     kept = tuple((epoch, seq) for epoch, seq in epochs if epoch not in dropped)
     return kept, _latest_of_each((*forgotten, *dropped), kept)
@@ -304,11 +305,11 @@ def _latest_of_each(forgotten: Iterable[str], remembered: Epochs) -> tuple[str, 
     for epoch in forgotten:
         if (mark := mark_of(epoch)) in marks:
             latest[mark] = max(epoch, latest.pop(mark, epoch))
-    return tuple(latest.values())[-MOST_SPOOLS:]
+    return tuple(latest.values())[-MAX_SPOOLS:]
 
 
-def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """What `undone` needs to come from `now` back to `since`: -1 for an epoch that wasn't there.
+def epoch_changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """What `roll_back` needs to come from `now` back to `since`: -1 for an epoch that wasn't there.
 
     Of the epochs that have been forgotten since, only the newest is needed: it may have gone on after `since`.
     """
@@ -319,16 +320,16 @@ def changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) ->
     return changed
 
 
-def undone(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epochs:
+def roll_back(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epochs:
     """The epochs as they were before `changed`, but for those that have been forgotten since."""
     there = dict(now)
     forgotten = [(epoch, seq) for epoch, seq in changed.items() if epoch not in there]
-    # What was forgotten was the newest (see `changes`).
+    # What was forgotten was the newest (see `epoch_changes`).
     return (*((epoch, seq) for epoch, last in now if (seq := changed.get(epoch, last)) >= 0), *forgotten)
 
 
 def forgotten_before(epochs: Epochs, forgotten: Sequence[str]) -> tuple[str, ...]:
-    """Which epochs were forgotten, or are now, of those that came before these, which `undone` gave."""
+    """Which epochs were forgotten, or are now, of those that came before these, which `roll_back` gave."""
     newest: dict[str, str] = {}
     for epoch, _ in epochs:
         newest[mark_of(epoch)] = max(epoch, newest.get(mark_of(epoch), epoch))

@@ -13,13 +13,13 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from archiver.core.paths import EARLIEST_SESSION, LATEST_START, MOST_NUMBER
+from archiver.core.paths import EARLIEST_SESSION, LATEST_START, MAX_NUMBER
 
 Start = Annotated[int, Meta(ge=0, le=LATEST_START)]
 Used = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-UsedNumber = Annotated[int, Meta(ge=-1, le=MOST_NUMBER)]
-_MOST_NUM = 2**48
-FrameNum = Annotated[int, Meta(ge=-_MOST_NUM, le=_MOST_NUM)]
+UsedNumber = Annotated[int, Meta(ge=-1, le=MAX_NUMBER)]
+_MAX_NUM = 2**48
+FrameNum = Annotated[int, Meta(ge=-_MAX_NUM, le=_MAX_NUM)]
 
 SESSIONS_REMEMBERED = 4
 """42 characters each at most, twice in what is committed (checkpoint.MAX_CHARACTERS)."""
@@ -79,26 +79,26 @@ def find(names: Names, start: int | None) -> RecentSession | None:
     return next((known for known in names.sessions if known.start == start), None)
 
 
-def used(names: Names, start: int, number: int, *, in_sessions: bool) -> Names:
+def with_file(names: Names, start: int, number: int, *, in_sessions: bool) -> Names:
     """The names after a file was called so. in_sessions: by session."""
     after = Names(max(names.newest, start), start, number, max(names.highest, number), names.sessions, names.past)
     return _numbered(after, start, number) if in_sessions else after
 
 
-def taken(names: Names, start: int, number: int, *, in_digits: bool) -> Names:
+def with_name_taken(names: Names, start: int, number: int, *, in_digits: bool) -> Names:
     """The names, with that of a salvaged file. in_digits: by session, or by ctime, which looks the same."""
     names = replace(names, newest=max(names.newest, start), highest=max(names.highest, number))
     return _numbered(names, start, number) if in_digits else names
 
 
-def recorded(names: Names, session: int | None, num: int) -> Names:
+def with_session(names: Names, session: int | None, num: int) -> Names:
     """The names, remembering that frame_num as the highest recorded of a session that isn't the current one now."""
-    if session is None or not is_session(session) or abs(num) > _MOST_NUM:
+    if session is None or not is_session(session) or abs(num) > _MAX_NUM:
         return names
     return _remembered(names, replace(find(names, session) or RecentSession(session), num=num))
 
 
-def only(names: Names, start: int) -> Names:
+def only_start(names: Names, start: int) -> Names:
     """The names without what is remembered of other sessions than that one, whose next number stays what it is."""
     sessions = tuple(known for known in names.sessions if known.start == start)
     return replace(names, sessions=sessions, past=tuple(it for it in names.past if it[0] <= start <= it[1]))

@@ -24,17 +24,17 @@ from g3stream.host.printable import printable
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _TERM_S = 2.5
 """How long a command may take to end after SIGTERM, before SIGKILL: a sink has 3 s."""
-_MOST_LINE_BYTES = 1000
+_MAX_LINE_BYTES = 1000
 """Of a line that a command prints, that are logged."""
-_MOST_LINES = 100
+_MAX_LINES = 100
 """Of a run, that are logged."""
 _READ_BYTES = 1 << 16
 _FLOOD_S = 0.01
 """The pause after so many bytes: a command that prints without end takes little of this program's time."""
-_MOST_REASON = 200
+_MAX_REASON = 200
 
 
 class CommandSink:
@@ -97,7 +97,7 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abor
         raise SinkError(f"{argv[0]} can't be run: {why}") from None
     output = _Output()
     try:
-        _attend(process, given, output, abort)
+        _communicate(process, given, output, abort)
     finally:
         if process.poll() is None or abort.is_set():  # aborted: what it has started mustn't go on beside the next run
             _signal(process, signal.SIGKILL)
@@ -114,7 +114,7 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abor
         raise SinkError(f"{how}: {output.last}" if output.last else how)
 
 
-def _attend(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output", abort: threading.Event) -> None:
+def _communicate(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output", abort: threading.Event) -> None:
     """Give it its input, log what it prints, and end it if that is asked for; until it has ended.
 
     What it has started, and left behind with its stdout, isn't waited for.
@@ -132,7 +132,7 @@ def _attend(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output",
                 kill_at = time.monotonic() + _TERM_S
             elif kill_at is not None and time.monotonic() > kill_at:
                 _signal(process, signal.SIGKILL)
-            for key, _ in selector.select(_LOOK_S):
+            for key, _ in selector.select(_POLL_S):
                 if key.fileobj is process.stdin:
                     given = _write(key.fd, given)
                     if not given:
@@ -142,7 +142,7 @@ def _attend(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output",
                     selector.unregister(process.stdout)
                     # It most likely ends now: known sooner so than by looking at times.
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(_LOOK_S)
+                        process.wait(_POLL_S)
         output.read(process.stdout.fileno())
 
 
@@ -180,7 +180,7 @@ class _Output:
     @property
     def last(self) -> str:
         """The last line that isn't empty, shortened; "" if there is none."""
-        return printable(self._tail.decode(errors="replace").rstrip().rpartition("\n")[2])[:_MOST_REASON]
+        return printable(self._tail.decode(errors="replace").rstrip().rpartition("\n")[2])[:_MAX_REASON]
 
     def read(self, fd: int) -> bool:
         """Take some of what is there now; gives whether there may be more later."""
@@ -188,9 +188,9 @@ class _Output:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return True
-        self._tail = (self._tail + data[-_MOST_LINE_BYTES:])[-_MOST_LINE_BYTES:]
-        if self._lines < _MOST_LINES:
-            *whole, rest = data.split(b"\n", _MOST_LINES - self._lines)
+        self._tail = (self._tail + data[-_MAX_LINE_BYTES:])[-_MAX_LINE_BYTES:]
+        if self._lines < _MAX_LINES:
+            *whole, rest = data.split(b"\n", _MAX_LINES - self._lines)
             for line in whole:
                 self._add(line)
                 self._end_line()
@@ -201,16 +201,16 @@ class _Output:
 
     def end(self) -> None:
         """There is no more."""
-        if self._line and self._lines < _MOST_LINES:
+        if self._line and self._lines < _MAX_LINES:
             self._end_line()
 
     def _add(self, data: bytes) -> None:
-        self._line += data[: _MOST_LINE_BYTES + 1 - len(self._line)]
+        self._line += data[: _MAX_LINE_BYTES + 1 - len(self._line)]
 
     def _end_line(self) -> None:
         line, self._line = self._line, b""
         self._lines += 1
-        if text := line[:_MOST_LINE_BYTES].decode(errors="replace").rstrip():
-            log.info("%s: says: %s%s", SINK, text, " …" if len(line) > _MOST_LINE_BYTES else "")
-        if self._lines == _MOST_LINES:
+        if text := line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip():
+            log.info("%s: says: %s%s", SINK, text, " …" if len(line) > _MAX_LINE_BYTES else "")
+        if self._lines == _MAX_LINES:
             log.info("%s: what else this run says isn't logged", SINK)

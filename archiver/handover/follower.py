@@ -18,16 +18,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from archiver.archive.location import Location
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import decode, key_prefixes
-from archiver.handover.delivery import HandingOver
+from archiver.handover.delivery import SinkDelivery
 from archiver.handover.position import (
     CommittedPosition,
+    cached_end_offset,
     committed_offset,
-    ends,
     first_offset_since,
-    known_end,
+    offset_range,
     partition,
 )
-from archiver.handover.saved_position import Lost, PositionFile
+from archiver.handover.saved_position import NoPosition, PositionFile
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
@@ -36,7 +36,7 @@ from g3stream.kafka.authorization import Operation, group_right, is_refusal, top
 from g3stream.kafka.availability import AVAILABILITY_CONFIG
 from g3stream.kafka.throttling import LONG_TIMEOUT_MS
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
-from g3stream.service.timeouts import within
+from g3stream.service.timeouts import call_with_timeout
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +63,11 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
 
 _POLL_S = 0.25
 _BUSY_POLL_S = 0.01
-_ASK_AGAIN_S = 0.5
-_MOST_AT_ONCE = 1000
+_RETRY_S = 0.5
+_MAX_PER_TURN = 1000
 _LEAVE_S = 1.0
 _STOP_S = 6.0
-_SAY_AGAIN_S = 60.0
+_REPEAT_LOG_S = 60.0
 _RESTART_S = 10.0
 
 
@@ -117,32 +117,32 @@ class Follower:
         while not (ids := self._ids()):
             if self._stopping.wait(_POLL_S):
                 return
-        handing_over = HandingOver(self._sink, self._file.note)
+        delivery = SinkDelivery(self._sink, self._file.save)
         while not self._stopping.is_set():
             try:
-                membership = _Membership(
+                membership = _FollowerMembership(
                     self._config,
                     self._group,
                     ids,
                     self._sink,
-                    handing_over,
+                    delivery,
                     self._file,
                     self._since_ms,
                     self._stopping,
                 )
                 with membership:
                     while not self._stopping.is_set():
-                        membership.turn()
+                        membership.poll_once()
                         self._status = membership.status()
             except Exception as error:  # recording goes on, and so must this, whatever it was
                 text = f"the hand-over has failed, and begins again in {_RESTART_S:g} s"
                 self._status = FollowerStatus(self._sink.name, error=f"{text}: {error}")
                 log.exception("%s: %s", self._sink.name, text)
                 self._stopping.wait(_RESTART_S)
-        handing_over.close()
+        delivery.close()
 
 
-class _Membership:
+class _FollowerMembership:
     """A membership in the sink's group; for the follower's thread."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _Membership:
         group: str,
         ids: tuple[str, ...],
         sink: Sink,
-        handing_over: HandingOver,
+        delivery: SinkDelivery,
         file: PositionFile,
         since_ms: int,
         stopping: threading.Event,
@@ -159,19 +159,19 @@ class _Membership:
         self._archive_group = group
         self._ids = ids
         self._sink = sink
-        self._handing_over = handing_over
+        self._delivery = delivery
         self._file = file
         self._since_ms = since_ms
         self._stopping = stopping
         group_id = group_of(group, sink.name, ids[0])
-        self._refusals = _Refusals(sink.name, group_id)
-        self._committed = CommittedPosition(self._refusals.met)
+        self._errors = _ConsumerErrors(sink.name, group_id)
+        self._position_commits = CommittedPosition(self._errors.on_error)
         self._consumer = Consumer(
             {
                 **config,
                 "group.id": group_id,
-                "on_commit": self._committed.answered,
-                "error_cb": self._refusals.met,
+                "on_commit": self._position_commits.on_commit_response,
+                "error_cb": self._errors.on_error,
             }
         )
         self._pending: PendingEvents | None = None  # None: another member has it
@@ -188,28 +188,30 @@ class _Membership:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Abort what is being handed over, commit the position, leave the group."""
-        if self._handing_over.abort(wait=True):
+        if self._delivery.abort(wait=True):
             log.info("%s: what was being handed over is aborted, and comes again", self._sink.name)
         pending, self._pending = self._pending, None
         with suppress(TimeoutError, KafkaException):  # what isn't committed comes again
-            if pending and self._committed.is_behind(pending.position):
+            if pending and self._position_commits.is_behind(pending.position):
                 offsets = [partition(pending.position)]
-                within(_LEAVE_S, "committing", lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+                call_with_timeout(
+                    _LEAVE_S, "committing", lambda: self._consumer.commit(offsets=offsets, asynchronous=False)
+                )
         with suppress(TimeoutError):
-            within(_LEAVE_S, "leaving", self._consumer.close)
+            call_with_timeout(_LEAVE_S, "leaving", self._consumer.close)
 
-    def turn(self) -> None:
+    def poll_once(self) -> None:
         """Read what has come, and go on with handing over. Takes a fraction of a second."""
-        self._read(self._wait())
+        self._read(self._next_message())
         if self._is_out_of_range:
-            self._start_anew()
-        done = self._handing_over.ended(self._backlog)
+            self._restart_at_first_offset()
+        done = self._delivery.take_result(self._backlog)
         if done is not None:
-            self._committed.owe(done + 1)
+            self._position_commits.request_commit(done + 1)
         if self._pending:
-            self._committed.commit_if_due(self._consumer, self._pending.position)
-            if self._committed.is_settled:
-                self._handing_over.begin_if_due(self._pending)
+            self._position_commits.commit_if_due(self._consumer, self._pending.position)
+            if self._position_commits.is_settled:
+                self._delivery.begin_if_due(self._pending)
 
     def status(self) -> FollowerStatus:
         """How it is."""
@@ -219,35 +221,35 @@ class _Membership:
             active=self._pending is not None,
             backlog=self._backlog(),
             oldest_ms=first.time_ms if first else None,
-            running_since=self._handing_over.running_since,
-            delivered=self._handing_over.delivered,
-            failures=self._handing_over.failures,
-            error=self._handing_over.error if first else None,
-            refused=self._refusals.now,
+            running_since=self._delivery.running_since,
+            delivered=self._delivery.delivered,
+            failures=self._delivery.failures,
+            error=self._delivery.error if first else None,
+            refused=self._errors.current,
             position=self._pending.position if self._pending else None,
         )
 
     def _backlog(self) -> int:
-        return self._pending.backlog(known_end(self._consumer)) if self._pending else 0
+        return self._pending.backlog(cached_end_offset(self._consumer)) if self._pending else 0
 
-    def _wait(self) -> Message | None:
+    def _next_message(self) -> Message | None:
         """The next message, as soon as there is something to do."""
-        if self._handing_over.running_since is not None:
-            self._handing_over.wait(_POLL_S)
+        if self._delivery.running_since is not None:
+            self._delivery.wait(_POLL_S)
             return self._consumer.poll(0)
-        return self._consumer.poll(_POLL_S if self._committed.is_settled else _BUSY_POLL_S)
+        return self._consumer.poll(_POLL_S if self._position_commits.is_settled else _BUSY_POLL_S)
 
     def _read(self, message: Message | None) -> None:
-        for _ in range(_MOST_AT_ONCE):
+        for _ in range(_MAX_PER_TURN):
             if message is None:
                 break
             if error := message.error():
-                self._met(error)
+                self._on_error(error)
             elif self._pending and message.partition() == 0:
-                self._refusals.now = None
+                self._errors.current = None
                 offset = message.offset()
                 assert offset is not None
-                self._pending.read(offset, self._event(message, offset))
+                self._pending.add(offset, self._event(message, offset))
             if self._pending and self._pending.is_full:
                 break
             message = self._consumer.poll(0)
@@ -270,13 +272,13 @@ class _Membership:
             return None
         return PendingEvent(event, value, offset, message.timestamp()[1])
 
-    def _met(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            self._refusals.now = None
+            self._errors.current = None
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._is_out_of_range = True
         else:
-            self._refusals.met(error)
+            self._errors.on_error(error)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not any(found.partition == 0 for found in partitions):
@@ -288,26 +290,26 @@ class _Membership:
         if found is None:  # we stop, and read nothing
             consumer.pause(partitions)
             return
-        self._refusals.now = None
-        self._begin(*found)
+        self._errors.current = None
+        self._start_at(*found)
         log.info("%s: hands over the events of this archive, from offset %d on", self._sink.name, start)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         if any(found.partition == 0 for found in partitions):
-            self._handing_over.abort(wait=True)  # the next one mustn't begin while we still do it
+            self._delivery.abort(wait=True)  # the next one mustn't begin while we still do it
             self._pending = None
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         if any(found.partition == 0 for found in partitions):
             if self._pending:
                 log.warning("%s: the group has given the hand-over to another member", self._sink.name)
-            self._handing_over.abort(wait=False)
+            self._delivery.abort(wait=False)
             self._pending = None
 
-    def _begin(self, start: int, committed: int | None) -> None:
+    def _start_at(self, start: int, committed: int | None) -> None:
         """What comes is read from there on; all that was known is void."""
-        self._handing_over.abort(wait=False)
-        self._committed.begin(committed)
+        self._delivery.abort(wait=False)
+        self._position_commits.reset(committed)
         self._pending = PendingEvents(start)
         self._is_paused = self._is_out_of_range = False
 
@@ -316,66 +318,66 @@ class _Membership:
         while not self._stopping.is_set():
             try:
                 committed = committed_offset(self._consumer)
-                return self._resumed(committed), committed
+                return self._resume_offset(committed), committed
             except KafkaException as error:
-                self._refusals.met(error.args[0])
+                self._errors.on_error(error.args[0])
             except OSError as error:
-                self._refusals.say(f"where to go on isn't known: {error}")
-            self._stopping.wait(_ASK_AGAIN_S)
+                self._errors.log_error(f"where to go on isn't known: {error}")
+            self._stopping.wait(_RETRY_S)
         return None
 
-    def _resumed(self, committed: int | None) -> int:
+    def _resume_offset(self, committed: int | None) -> int:
         """Where to go on. Raises KafkaException, OSError."""
-        match self._file.resumed(committed):
-            case Lost.NONE:
+        match self._file.resume_offset(committed):
+            case NoPosition.NEVER_DELIVERED:
                 start = first_offset_since(self._consumer, self._since_ms)
                 log.info("%s: begins, with the events from offset %d on", self._sink.name, start)
-            case Lost.ANEW:
-                start, _ = ends(self._consumer)
+            case NoPosition.TOPIC_RECREATED:
+                start, _ = offset_range(self._consumer)
                 log.warning("%s: g3.files has been made anew: all that it holds is handed over", self._sink.name)
             case start:
                 pass
         return start
 
-    def _start_anew(self) -> None:
+    def _restart_at_first_offset(self) -> None:
         """The topic has been deleted and created anew, or somebody has deleted records of it."""
         assert self._pending
         try:
-            first, _ = ends(self._consumer)
+            first, _ = offset_range(self._consumer)
         except KafkaException as error:
-            self._refusals.met(error.args[0])
-            self._stopping.wait(_ASK_AGAIN_S)
+            self._errors.on_error(error.args[0])
+            self._stopping.wait(_RETRY_S)
             return
         text = "%s: g3.files doesn't have offset %d: goes on from its first one, %d"
         log.warning(text, self._sink.name, self._pending.next_offset, first)
-        self._begin(first, None)
+        self._start_at(first, None)
         self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])
         self._consumer.incremental_assign([partition(first)])
 
 
-class _Refusals:
+class _ConsumerErrors:
     """What somebody has to mend, as what Kafka refuses: said once in a while. Of outages the recording speaks.
 
-    now: the latest, None once it works.
+    current: the latest, None once it works.
     """
 
     def __init__(self, sink: str, group: str) -> None:
-        self.now: str | None = None
+        self.current: str | None = None
         self._sink = sink
         self._rights = (topic_right(Operation.READ, FILES_TOPIC), group_right(Operation.READ, group))
-        self._said: tuple[str, float] = ("", 0.0)
+        self._logged_at_s: tuple[str, float] = ("", 0.0)
 
-    def met(self, error: KafkaError) -> None:
+    def on_error(self, error: KafkaError) -> None:
         """A request has failed, and is made again."""
         if not is_refusal(error):
             log.debug("%s: Kafka: %s", self._sink, error.str())
             return
-        self.say(f"Kafka: {with_right(error, *self._rights).str()}")
+        self.log_error(f"Kafka: {with_right(error, *self._rights).str()}")
 
-    def say(self, what: str) -> None:
+    def log_error(self, what: str) -> None:
         """This is in the way, and somebody has to mend it."""
-        self.now = what
-        (said, at), now = self._said, time.monotonic()
-        if said != self.now or now - at > _SAY_AGAIN_S:
-            self._said = self.now, now
-            log.warning("%s: %s; nothing is handed over until then, still trying", self._sink, self.now)
+        self.current = what
+        (said, at), now = self._logged_at_s, time.monotonic()
+        if said != self.current or now - at > _REPEAT_LOG_S:
+            self._logged_at_s = self.current, now
+            log.warning("%s: %s; nothing is handed over until then, still trying", self._sink, self.current)

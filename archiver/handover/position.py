@@ -10,7 +10,7 @@ from g3stream.contract.topics import FILES_TOPIC
 
 log = logging.getLogger(__name__)
 
-_ASK_S = 2.0
+_REQUEST_S = 2.0
 _COMMIT_AGAIN_S = 0.5
 _PASSED_OVER_S = 5.0
 """So often the position is committed, if only events that aren't to be handed over have come."""
@@ -23,7 +23,7 @@ def partition(offset: int) -> TopicPartition:
 
 def committed_offset(consumer: Consumer) -> int | None:
     """What the consumer's group has committed, None if nothing. Raises KafkaException."""
-    found = consumer.committed([TopicPartition(FILES_TOPIC, 0)], timeout=_ASK_S)[0]
+    found = consumer.committed([TopicPartition(FILES_TOPIC, 0)], timeout=_REQUEST_S)[0]
     if found.error:
         raise KafkaException(found.error)
     return found.offset if found.offset >= 0 else None
@@ -31,22 +31,22 @@ def committed_offset(consumer: Consumer) -> int | None:
 
 def first_offset_since(consumer: Consumer, since_ms: int) -> int:
     """Of the first record that was published then or later; of the next one, if none was. Raises KafkaException."""
-    _, end = ends(consumer)  # before the question: what comes in between is at `end` or after it
-    found = consumer.offsets_for_times([partition(since_ms)], timeout=_ASK_S)[0]
+    _, end = offset_range(consumer)  # before the question: what comes in between is at `end` or after it
+    found = consumer.offsets_for_times([partition(since_ms)], timeout=_REQUEST_S)[0]
     if found.error:
         raise KafkaException(found.error)
     return end if found.offset in (OFFSET_END, -1) else found.offset
 
 
-def ends(consumer: Consumer) -> tuple[int, int]:
+def offset_range(consumer: Consumer) -> tuple[int, int]:
     """The topic's first offset, and the one after its last. Raises KafkaException."""
-    found = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), timeout=_ASK_S)
+    found = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), timeout=_REQUEST_S)
     if found is None:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {FILES_TOPIC} can't be had"))
     return found[0], found[1]
 
 
-def known_end(consumer: Consumer) -> int:
+def cached_end_offset(consumer: Consumer) -> int:
     """The offset after the topic's last record, as the last answer to a fetch told it; 0 if none has."""
     _, end = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), cached=True) or (0, -1)
     return max(0, end)
@@ -54,27 +54,27 @@ def known_end(consumer: Consumer) -> int:
 
 class CommittedPosition:
     """What Kafka has, and is asked to have, as the position. failed: is given each error of a commit, which is made
-    again. `answered` is for the consumer's on_commit."""
+    again. `on_commit_response` is for the consumer's on_commit."""
 
     def __init__(self, failed: Callable[[KafkaError], None]) -> None:
         self._failed = failed
         self._committed: int | None = None
-        self._asked: int | None = None
-        self._owed: int | None = None  # the least that it has to be before the next event
-        self._at = 0.0
+        self._in_flight: int | None = None
+        self._requested: int | None = None  # the least that it has to be before the next event
+        self._retry_at_s = 0.0
 
     @property
     def is_settled(self) -> bool:
         """Whether all that was handed over is committed as such, and no answer is awaited."""
-        return self._owed is None and self._asked is None
+        return self._requested is None and self._in_flight is None
 
-    def begin(self, committed: int | None) -> None:
+    def reset(self, committed: int | None) -> None:
         """The partition is ours, with that committed; answers that are still to come are of before."""
-        self._committed, self._asked, self._owed, self._at = committed, None, None, 0.0
+        self._committed, self._in_flight, self._requested, self._retry_at_s = committed, None, None, 0.0
 
-    def owe(self, offset: int) -> None:
+    def request_commit(self, offset: int) -> None:
         """An event was handed over: at least that is to be committed, at once."""
-        self._owed, self._at = offset, 0.0
+        self._requested, self._retry_at_s = offset, 0.0
 
     def is_behind(self, position: int) -> bool:
         """Whether Kafka has another one."""
@@ -82,26 +82,26 @@ class CommittedPosition:
 
     def commit_if_due(self, consumer: Consumer, position: int) -> None:
         """Ask Kafka to have this position, if it is time for that."""
-        if self._asked is not None or position == self._committed or time.monotonic() < self._at:
+        if self._in_flight is not None or position == self._committed or time.monotonic() < self._retry_at_s:
             return
-        self._asked = position
+        self._in_flight = position
         try:
             consumer.commit(offsets=[partition(position)], asynchronous=True)
         except KafkaException as error:
-            self.answered(error.args[0], [partition(position)])
+            self.on_commit_response(error.args[0], [partition(position)])
 
-    def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+    def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """The consumer's on_commit."""
         ours = next((found for found in partitions if found.partition == 0), None)
-        if ours is None or self._asked is None or ours.offset != self._asked:
+        if ours is None or self._in_flight is None or ours.offset != self._in_flight:
             return  # of an assignment before this one
-        self._asked = None
+        self._in_flight = None
         if failed := error or ours.error:
-            self._at = time.monotonic() + _COMMIT_AGAIN_S
+            self._retry_at_s = time.monotonic() + _COMMIT_AGAIN_S
             self._failed(failed)
             return
         self._committed = ours.offset
-        if self._owed is not None and ours.offset >= self._owed:
-            self._owed = None
-        if self._owed is None:
-            self._at = time.monotonic() + _PASSED_OVER_S
+        if self._requested is not None and ours.offset >= self._requested:
+            self._requested = None
+        if self._requested is None:
+            self._retry_at_s = time.monotonic() + _PASSED_OVER_S

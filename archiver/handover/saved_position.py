@@ -16,13 +16,13 @@ from msgspec import Struct
 
 from archiver.archive.location import Location
 from archiver.handover.sink import PendingEvent
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from archiver.storage.durable_file import replace_file
 
 log = logging.getLogger(__name__)
 
-_ASK_S = 4.0
-_MOST_BYTES = 1 << 16
+_REQUEST_S = 4.0
+_MAX_BYTES = 1 << 16
 
 
 class SavedPosition(Struct, frozen=True):
@@ -39,24 +39,26 @@ class SavedPosition(Struct, frozen=True):
         return cls(message.offset() or 0, message.timestamp()[1], key)
 
 
-class Lost(Enum):
+class NoPosition(Enum):
     """Why a position can't be gone on from."""
 
-    NONE = "nothing was handed over before"
-    ANEW = "g3.files has been made anew"
+    NEVER_DELIVERED = "nothing was handed over before"
+    TOPIC_RECREATED = "g3.files has been made anew"
 
 
-def resumed(committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int) -> int | Lost:
+def resume_offset(
+    committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int
+) -> int | NoPosition:
     """The offset to go on from. Pure.
 
     committed: what Kafka has. saved: what the archive has. there: what is at the saved offset now, if anything. end:
     the offset after the topic's last record.
     """
     if saved and (there not in (None, saved) or saved.offset >= end):
-        return Lost.ANEW
+        return NoPosition.TOPIC_RECREATED
     if committed is not None:
         return committed
-    return saved.offset if saved else Lost.NONE
+    return saved.offset if saved else NoPosition.NEVER_DELIVERED
 
 
 class PositionFile:
@@ -65,10 +67,10 @@ class PositionFile:
     def __init__(self, location: Location, sink: str, config: Mapping[str, Any], group: str) -> None:
         self._location = location
         self._sink = sink
-        self._history = History(config, group, _ASK_S)
+        self._reader = TopicReader(config, group, _REQUEST_S)
         self._has_failed = False
 
-    def note(self, event: PendingEvent) -> None:
+    def save(self, event: PendingEvent) -> None:
         """The sink is at this event now."""
         try:
             save(self._location, self._sink, SavedPosition(event.offset, event.time_ms, event.event.key))
@@ -79,10 +81,10 @@ class PositionFile:
         else:
             self._has_failed = False
 
-    def resumed(self, committed: int | None) -> int | Lost:
+    def resume_offset(self, committed: int | None) -> int | NoPosition:
         """The offset to go on from. Raises KafkaException; OSError, if only the note could tell."""
         try:
-            tidy(self._location, self._sink)
+            remove_leftovers(self._location, self._sink)
             saved = load(self._location, self._sink)
         except OSError as error:
             if committed is None:
@@ -90,14 +92,14 @@ class PositionFile:
             log.warning("%s: what was noted of how far it is can't be read: %s", self._sink, error)
             return committed
         if saved is None:
-            return Lost.NONE if committed is None else committed
-        return resumed(committed, saved, *self._there(saved.offset))
+            return NoPosition.NEVER_DELIVERED if committed is None else committed
+        return resume_offset(committed, saved, *self._event_at(saved.offset))
 
-    def _there(self, offset: int) -> tuple[SavedPosition | None, int]:
+    def _event_at(self, offset: int) -> tuple[SavedPosition | None, int]:
         """What is at that offset of g3.files, if anything; the offset after the last. Raises KafkaException."""
-        first, end = self._history.files_span()
+        first, end = self._reader.files_offset_range()
         within = first <= offset < end
-        batches: Iterator[list[Message]] = self._history.files_batches(offset, offset + 1) if within else iter(())
+        batches: Iterator[list[Message]] = self._reader.files_batches(offset, offset + 1) if within else iter(())
         found = next((message for batch in batches for message in batch), None)
         return (SavedPosition.of(found) if found and found.offset() == offset else None), end
 
@@ -109,7 +111,7 @@ def load(location: Location, sink: str) -> SavedPosition | None:
         with location.private() as private:
             if private.stat(name) is None:
                 return None
-            data = private.read(name, _MOST_BYTES)
+            data = private.read(name, _MAX_BYTES)
     except FileNotFoundError:
         return None
     try:
@@ -125,7 +127,7 @@ def save(location: Location, sink: str, position: SavedPosition) -> None:
         replace_file(private, _name(sink), msgspec.json.encode(position) + b"\n")
 
 
-def tidy(location: Location, sink: str) -> None:
+def remove_leftovers(location: Location, sink: str) -> None:
     """Remove what a kill has left in the midst of `save`; for who is alone in using it. Raises OSError."""
     with location.private() as private:
         for name in private.names():

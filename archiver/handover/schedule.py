@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from archiver.core.events import Event, FileFinished
 from archiver.handover.sink import PendingEvent
 
-MOST_WAITING = 1000
-MOST_WAITING_BYTES = 16 << 20
+MAX_WAITING = 1000
+MAX_WAITING_BYTES = 16 << 20
 """So much is read ahead of what is handed over, so that the backlog is known exactly unless it is longer."""
 _LONGEST_RETRY_S = 60.0
 LATE_S = 300.0
@@ -46,7 +46,7 @@ class PendingEvents:
         self._waiting: deque[PendingEvent] = deque()
         self._bytes = 0
 
-    def read(self, offset: int, event: PendingEvent | None) -> None:
+    def add(self, offset: int, event: PendingEvent | None) -> None:
         """A record has been read. event: what it is; None if it is to be passed over."""
         if offset < self.next_offset:
             return  # of before a seek
@@ -60,11 +60,11 @@ class PendingEvents:
         """The event to hand over next."""
         return self._waiting[0] if self._waiting else None
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """The first could not be handed over; it stays the first."""
         self._waiting[0] = replace(self._waiting[0], attempt=self._waiting[0].attempt + 1)
 
-    def done(self) -> None:
+    def acknowledge(self) -> None:
         """The first has been handed over."""
         self._bytes -= len(self._waiting.popleft().value)
 
@@ -76,7 +76,7 @@ class PendingEvents:
     @property
     def is_full(self) -> bool:
         """Whether no more should be read for now."""
-        return len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES
+        return len(self._waiting) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
 
     def backlog(self, end: int) -> int:
         """How many events wait; if so many do that not all have been read, those of others count, too. end: the

@@ -8,11 +8,11 @@ from archiver.core.events import Event, FileAdopted
 from archiver.handover.on_file import SINK, Webhook
 from archiver.handover.sink import PendingEvent, SinkError
 from g3stream.host.printable import printable
-from g3stream.service.timeouts import unless
+from g3stream.service.timeouts import call_unless_stopped
 
-_ANSWER_S = 30.0
+_RESPONSE_S = 30.0
 """So long nothing may come from the server: neither a connection, nor a piece of an answer."""
-_MOST_SAID = 200
+_MAX_REPORTED = 200
 
 
 class WebhookSink:
@@ -33,11 +33,11 @@ class WebhookSink:
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
         """As Sink's. An answer that is still awaited when it is aborted is left to come."""
         try:
-            status, text = unless(abort, "webhook", lambda: self._post(pending))
+            status, text = call_unless_stopped(abort, "webhook", lambda: self._post(pending))
         except TimeoutError:
             if abort.is_set():
                 raise SinkError("aborted") from None
-            raise SinkError(f"{self._webhook}: no answer for {_ANSWER_S:.0f} s") from None
+            raise SinkError(f"{self._webhook}: no answer for {_RESPONSE_S:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
             raise SinkError(f"{self._webhook}: {error or type(error).__name__}") from None
         if not 200 <= status < 300:
@@ -50,12 +50,12 @@ class WebhookSink:
             headers = {"Content-Type": "application/json", "User-Agent": "g3-recorder"}
             connection.request("POST", self._webhook.target, pending.value, headers)
             answer = connection.getresponse()
-            return answer.status, printable(answer.read(_MOST_SAID).decode(errors="replace").strip())
+            return answer.status, printable(answer.read(_MAX_REPORTED).decode(errors="replace").strip())
         finally:
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = self._webhook.host, self._webhook.port
         if self._webhook.is_tls:
-            return http.client.HTTPSConnection(host, port, timeout=_ANSWER_S, context=ssl.create_default_context())
-        return http.client.HTTPConnection(host, port, timeout=_ANSWER_S)
+            return http.client.HTTPSConnection(host, port, timeout=_RESPONSE_S, context=ssl.create_default_context())
+        return http.client.HTTPConnection(host, port, timeout=_RESPONSE_S)

@@ -11,17 +11,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from g3stream.contract.topics import frames_topic
 
-_SAY_SECONDS = 5.0
-_ASK_SECONDS = 2.0
+_REPORT_AFTER_SECONDS = 5.0
+_REQUEST_SECONDS = 2.0
 _GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 
 
-class Reading:
+class AssignedPartitions:
     """For the thread that polls the consumer."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._refused: dict[str, tuple[float, str]] = {}
+        self._seek_errors: dict[str, tuple[float, str]] = {}
 
     def pause(self, stream: str) -> None:
         """Deliver no more of it until `resume`."""
@@ -47,42 +47,42 @@ class Reading:
         try:
             self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
         except KafkaException as error:
-            since, _ = self._refused.get(stream, (time.monotonic(), ""))
-            self._refused[stream] = since, error.args[0].str()
+            since, _ = self._seek_errors.get(stream, (time.monotonic(), ""))
+            self._seek_errors[stream] = since, error.args[0].str()
             return False
-        self._refused.pop(stream, None)
+        self._seek_errors.pop(stream, None)
         return True
 
-    def let_go(self, streams: Iterable[str]) -> None:
+    def discard(self, streams: Iterable[str]) -> None:
         """These are assigned to us no longer."""
         for stream in streams:
-            self._refused.pop(stream, None)
+            self._seek_errors.pop(stream, None)
 
-    def trouble(self, stream: str) -> str | None:
+    def resume_error(self, stream: str) -> str | None:
         """Why it can't be resumed, if that has been so for long. For any thread."""
-        since, why = self._refused.get(stream, (0.0, ""))
-        return why if why and time.monotonic() - since > _SAY_SECONDS else None
+        since, why = self._seek_errors.get(stream, (0.0, ""))
+        return why if why and time.monotonic() - since > _REPORT_AFTER_SECONDS else None
 
 
-class Overtaken:
+class OffsetReset:
     """They are read on at their earliest record, as soon as Kafka says which that is.
 
-    For the thread that polls the consumer. complain: is told why Kafka says nothing, unless the topic is gone.
+    For the thread that polls the consumer. on_error: is told why Kafka says nothing, unless the topic is gone.
     """
 
-    def __init__(self, complain: Callable[[KafkaError], None]) -> None:
-        self._complain = complain
+    def __init__(self, on_error: Callable[[KafkaError], None]) -> None:
+        self._on_error = on_error
         self._streams: set[str] = set()
 
     def add(self, stream: str) -> None:
         """librdkafka has said so of this stream, which is assigned to us."""
         self._streams.add(stream)
 
-    def let_go(self, streams: Iterable[str]) -> None:
+    def discard(self, streams: Iterable[str]) -> None:
         """These are assigned to us no longer."""
         self._streams.difference_update(streams)
 
-    def read_on(self, consumer: Consumer) -> Iterator[tuple[str, int]]:
+    def apply(self, consumer: Consumer) -> Iterator[tuple[str, int]]:
         """Read on those for which it can be done now; gives each of them, and the offset of its earliest record.
 
         The others have to wait until they are asked for again, not all streams for them: of a topic that has been
@@ -91,11 +91,11 @@ class Overtaken:
         for stream in sorted(self._streams):
             partition = TopicPartition(frames_topic(stream), 0)
             try:
-                earliest, _ = consumer.get_watermark_offsets(partition, timeout=_ASK_SECONDS) or (0, 0)
+                earliest, _ = consumer.get_watermark_offsets(partition, timeout=_REQUEST_SECONDS) or (0, 0)
             except KafkaException as error:
                 if error.args[0].code() in _GONE:
                     continue  # the group is about to take it from us
-                self._complain(error.args[0])
+                self._on_error(error.args[0])
                 return
             # After its error librdkafka has stopped fetching, and refuses to seek.
             consumer.incremental_unassign([partition])

@@ -15,12 +15,12 @@ from g3stream.contract.headers import RecordHeaders
 log = logging.getLogger(__name__)
 
 
-class Deliveries:
+class DeliveryCheck:
     """Of one stream.
 
-    next_offset: of the delivery that is accepted next; None: none is, until `begin`. faults: how often the client
+    next_offset: of the delivery that is accepted next; None: none is, until `reset`. faults: how often the client
     delivered something else. seek_to: to what offset the client is to be moved for that, None if it needn't be; to be
-    looked at once all that it has delivered by now was given to `accept`, then `sought`.
+    looked at once all that it has delivered by now was given to `accept`, then `on_seek_done`.
     """
 
     def __init__(self, stream: str) -> None:
@@ -28,50 +28,51 @@ class Deliveries:
         self.faults = 0
         self.seek_to: int | None = None
         self._stream = stream
-        self._hole_ends_at: int | None = None  # a hole at `next_offset` that was seen, and is read once more
+        self._gap_end_offset: int | None = None  # a hole at `next_offset` that was seen, and is read once more
 
-    def begin(self, offset: int) -> None:
+    def reset(self, offset: int) -> None:
         """The client has been moved to that offset, or is going to be."""
-        self.next_offset, self.seek_to, self._hole_ends_at = offset, None, None
+        self.next_offset, self.seek_to, self._gap_end_offset = offset, None, None
 
-    def is_beyond_a_hole(self, offset: int) -> bool:
+    def is_after_gap(self, offset: int) -> bool:
         """Whether there are offsets before that one that weren't delivered."""
         return self.next_offset is not None and self.seek_to is None and offset > self.next_offset
 
-    def accept(self, offset: int, *, follows: bool = False) -> bool:
-        """Whether that delivery is the next one. follows: its record is known to be the next after the last one."""
+    def accept(self, offset: int, *, is_successor: bool = False) -> bool:
+        """Whether that delivery is the next one. is_successor: its record is known to be the next after the last
+        one."""
         expected = self.next_offset
         if expected is None or self.seek_to is not None:
             return False
         if offset == expected:
-            if self._hole_ends_at is not None:
-                self._fault(f"had skipped the offsets {expected} to {self._hole_ends_at - 1}")
-                self._hole_ends_at = None
+            if self._gap_end_offset is not None:
+                self._on_fault(f"had skipped the offsets {expected} to {self._gap_end_offset - 1}")
+                self._gap_end_offset = None
         elif offset < expected:
-            self._fault(f"delivered offset {offset} again, where {expected} was next; reading from there")
+            self._on_fault(f"delivered offset {offset} again, where {expected} was next; reading from there")
             self.seek_to = expected
             return False
-        elif follows:
-            self._hole_ends_at = None
-        elif offset != self._hole_ends_at:
-            self.seek_to, self._hole_ends_at = expected, offset
+        elif is_successor:
+            self._gap_end_offset = None
+        elif offset != self._gap_end_offset:
+            self.seek_to, self._gap_end_offset = expected, offset
             return False
         else:
             log.info("%s: the topic has no records at the offsets %d to %d", self._stream, expected, offset - 1)
-            self._hole_ends_at = None
+            self._gap_end_offset = None
         self.next_offset = offset + 1
         return True
 
-    def sought(self) -> None:
+    def on_seek_done(self) -> None:
         """The client was moved to `seek_to`."""
         self.seek_to = None
 
-    def _fault(self, what: str) -> None:
+    def _on_fault(self, what: str) -> None:
         self.faults += 1
         log.error("%s: Kafka's client %s", self._stream, what)
 
 
-def follows(label: RecordHeaders, before: RecordHeaders) -> bool:
+def is_successor(label: RecordHeaders, before: RecordHeaders) -> bool:
     """Whether ingest made nothing between the records, or chunks, of these labels."""
     if label.operator or before.operator:
         return False

@@ -34,13 +34,13 @@ class _Publication:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._producer = Producer({**_PRODUCER_CONFIG, **config})
         self._refused: KafkaError | None = None
-        self._heard = time.monotonic()
+        self._heard_s = time.monotonic()
 
     def run(self, events: Iterable[Event]) -> None:
         for event in events:
             if not len(self._producer):
-                self._heard = time.monotonic()  # it may have taken long to come by this one
-            while not self._took(event):
+                self._heard_s = time.monotonic()  # it may have taken long to come by this one
+            while not self._enqueue(event):
                 self._wait()
             self._producer.poll(0)
             self._check()
@@ -48,7 +48,7 @@ class _Publication:
             self._wait()
         self._check()
 
-    def _took(self, event: Event) -> bool:
+    def _enqueue(self, event: Event) -> bool:
         """Whether the producer's queue had room for it."""
         try:
             self._producer.produce(
@@ -61,7 +61,7 @@ class _Publication:
     def _wait(self) -> None:
         self._producer.poll(_POLL_SECONDS)
         self._check()
-        if time.monotonic() - self._heard > _KAFKA_SECONDS:
+        if time.monotonic() - self._heard_s > _KAFKA_SECONDS:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
 
     def _check(self) -> None:
@@ -69,5 +69,5 @@ class _Publication:
             raise KafkaException(self._refused)
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
-        self._heard = time.monotonic()
+        self._heard_s = time.monotonic()
         self._refused = self._refused or error

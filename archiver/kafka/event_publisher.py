@@ -17,25 +17,25 @@ from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fat
 log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
-_REFUSED_SECONDS = 0.25
+_CLOSE_POLL_SECONDS = 0.25
 """So soon whoever waits learns that nobody is to wait any longer."""
-_WANTED_SECONDS = 30.0
+_ERROR_SHOWN_SECONDS = 30.0
 """Whoever could not tell something tries again sooner than that, if it is still to be told."""
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_AVAILABILITY_CONFIG,
-    "message.timeout.ms": 9_000,  # shorter than `tell` waits: it is tried again as another message
+    "message.timeout.ms": 9_000,  # shorter than `publish` waits: it is tried again as another message
     "allow.auto.create.topics": False,
 }
 
 
-class Telling:
-    """The events of one archiver. config: librdkafka's settings. told: is given each event that Kafka has, in the
-    thread that told it. Raises KafkaException on a setting that librdkafka doesn't take."""
+class EventPublisher:
+    """The events of one archiver. config: librdkafka's settings. on_published: is given each event that Kafka has, in
+    the thread that told it. Raises KafkaException on a setting that librdkafka doesn't take."""
 
-    def __init__(self, config: Mapping[str, Any], told: Callable[[Event], None]) -> None:
-        self._told = told
-        self._refusing = threading.Event()
+    def __init__(self, config: Mapping[str, Any], on_published: Callable[[Event], None]) -> None:
+        self._on_published = on_published
+        self._closed = threading.Event()
         self._failed: tuple[float, str] | None = None
         self._config = {**_PRODUCER_CONFIG, **config}
         self._lock = threading.Lock()
@@ -44,34 +44,34 @@ class Telling:
     def poll(self) -> None:
         """Hear what librdkafka tells of brokers, so that it isn't old."""
         if producer := self._producer:
-            with suppress(KafkaException), self._noting_fatal_errors(producer):  # `tell` says what is in its way
+            with suppress(KafkaException), self._noting_fatal_errors(producer):  # `publish` says what is in its way
                 producer.poll(0)
 
     @property
-    def trouble(self) -> str | None:
+    def error(self) -> str | None:
         """Why something that is to be told can't be; None if all that was is. For any thread."""
         failed = self._failed
-        return failed[1] if failed and time.monotonic() - failed[0] < _WANTED_SECONDS else None
+        return failed[1] if failed and time.monotonic() - failed[0] < _ERROR_SHOWN_SECONDS else None
 
-    def refuse(self) -> None:
-        """Nobody is to wait in `tell` any longer. For any thread."""
-        self._refusing.set()
+    def shut_down(self) -> None:
+        """Nobody is to wait in `publish` any longer. For any thread."""
+        self._closed.set()
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Publish an event; returns once Kafka has it. For any thread. Raises KafkaException."""
         try:
-            self.publish(event)
+            self.publish_uncounted(event)
         except KafkaException as error:
             self._failed = time.monotonic(), error.args[0].str()
             raise
         self._failed = None
         try:
-            self._told(event)
+            self._on_published(event)
         except Exception:  # of who only looks on
             log.exception("%s is on g3.files, but can't be counted or shown", event.key)
 
-    def publish(self, event: Event | ArchiveFinalized) -> None:
-        """As `tell`, but nobody is given it, and nothing waits for it."""
+    def publish_uncounted(self, event: Event | ArchiveFinalized) -> None:
+        """As `publish`, but nobody is given it, and nothing waits for it."""
         outcome: list[KafkaError | None] = []
         with self._lock:
             producer = self._producer = self._producer or Producer(self._config)
@@ -87,8 +87,8 @@ class Telling:
                 )
             except BufferError:
                 raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
-            while not outcome and time.monotonic() < until and not self._refusing.is_set():
-                producer.flush(_REFUSED_SECONDS)
+            while not outcome and time.monotonic() < until and not self._closed.is_set():
+                producer.flush(_CLOSE_POLL_SECONDS)
         if not outcome:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
         if outcome[0] is not None:
@@ -110,5 +110,5 @@ class Telling:
             with self._lock:
                 if self._producer is producer:
                     self._producer = None
-            passing = KafkaError(why.code(), why.str())
-            raise KafkaException(with_right(passing, topic_right(Operation.WRITE, FILES_TOPIC))) from None
+            transient = KafkaError(why.code(), why.str())
+            raise KafkaException(with_right(transient, topic_right(Operation.WRITE, FILES_TOPIC))) from None

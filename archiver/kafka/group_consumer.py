@@ -22,17 +22,17 @@ from confluent_kafka import (
 )
 
 from archiver.core.events import Event, FileFinished
-from archiver.kafka.assignment import Overtaken, Reading
-from archiver.kafka.broker_health import Trouble
-from archiver.kafka.event_publisher import Telling
-from archiver.kafka.last_file_index import LastFiles
-from archiver.kafka.offset_commits import Commit, Commits, FencedError, classified
+from archiver.kafka.assignment import AssignedPartitions, OffsetReset
+from archiver.kafka.broker_health import BrokerHealth
+from archiver.kafka.event_publisher import EventPublisher
+from archiver.kafka.last_file_index import LastFileIndex
+from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommits, classify_error
 from archiver.kafka.topic_reader import (
     BATCH_BYTES,
     CONNECTED_CONFIG,
     FETCH_CONFIG,
-    MOST_RECORDS,
-    History,
+    MAX_RECORDS,
+    TopicReader,
     metadata_of,
 )
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, expected_frames_topic
@@ -41,13 +41,13 @@ from g3stream.kafka.authorization import Operation, group_right, topic_right, wi
 from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, TopicAdmin
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.cancellation import Abandoned
-from g3stream.service.timeouts import unless, within
+from g3stream.service.cancellation import CancellationToken
+from g3stream.service.timeouts import call_unless_stopped, call_with_timeout
 
 log = logging.getLogger(__name__)
 
-_ASK_SECONDS = 2.0
-_ASIDE_SECONDS = 4.0
+_REQUEST_SECONDS = 2.0
+_BACKGROUND_REQUEST_SECONDS = 4.0
 """For an answer that only one stream waits for; it is asked for again. A stop may have to wait for it."""
 _STOP_SECONDS = 2.0
 
@@ -68,7 +68,7 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class CommittedOffset:
     """What was committed for a stream; offset None: nothing."""
 
     stream: str
@@ -76,29 +76,30 @@ class Committed:
     metadata: str
 
 
-class Streams(Protocol):
-    """Who records the streams. Each method is called inside `Feed.batch`."""
+class RebalanceListener(Protocol):
+    """Who records the streams. Each method is called inside `Feed.poll`."""
 
-    def assigned(self, committed: Sequence[Committed]) -> None:
+    def on_assigned(self, committed: Sequence[CommittedOffset]) -> None:
         """These are ours now, and paused until each is resumed at an offset."""
 
-    def revoked(self, streams: Sequence[str]) -> None:
+    def on_revoked(self, streams: Sequence[str]) -> None:
         """These go to another member: make them durable, commit, let go."""
 
-    def lost(self, streams: Sequence[str]) -> None:
+    def on_lost(self, streams: Sequence[str]) -> None:
         """These are another member's already: let go of them, commit nothing."""
 
-    def overtaken(self, stream: str, earliest: int) -> None:
+    def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
         """What was to be read next has been deleted; reading goes on at `earliest`."""
 
 
-class Feed:
-    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours. told: is
-    given each event that Kafka has, in the thread that told it. stopping: ends `join`, and what else waits for Kafka.
+class GroupConsumer:
+    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours.
+    on_published: is given each event that Kafka has, in the thread that told it. stopping: ends `join`, and what else
+    waits for Kafka.
 
-    `trouble`: Kafka's. `topics`: what isn't right of those that are used. `reading`: which streams are read.
-    `settled`: whether the group has given us our first streams; until then `batch` should not wait long, as what
-    comes with them is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
+    `broker_health`: Kafka's. `topic_watch`: what isn't right of those that are used. `assignment`: which streams are
+    read. `has_assignment`: whether the group has given us our first streams; until then `poll` should not wait long,
+    as what comes with them is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
     """
 
     def __init__(
@@ -107,136 +108,139 @@ class Feed:
         group: str,
         instance_id: str,
         streams: Sequence[str] | None,
-        recordings: Streams,
-        told: Callable[[Event], None],
+        listener: RebalanceListener,
+        on_published: Callable[[Event], None],
         stopping: threading.Event,
     ) -> None:
-        self.trouble = Trouble(config["bootstrap.servers"])
-        common = {**config, "error_cb": self.trouble.client_error}
-        self._recordings = recordings
-        self._commits = Commits()
-        self.history = History(common, group, _ASIDE_SECONDS)
-        self.last_files = LastFiles(self.history)
+        self.broker_health = BrokerHealth(config["bootstrap.servers"])
+        common = {**config, "error_cb": self.broker_health.on_client_error}
+        self._listener = listener
+        self._commits = OffsetCommits()
+        self.topic_reader = TopicReader(common, group, _BACKGROUND_REQUEST_SECONDS)
+        self.last_file_index = LastFileIndex(self.topic_reader)
         self._consumer = Consumer(
             {
                 **CONSUMER_CONFIG,
                 **common,
                 "group.id": group,
                 "group.instance.id": instance_id,
-                "on_commit": self._commits.answered,
+                "on_commit": self._commits.on_commit_response,
             }
         )
-        self.reading = Reading(self._consumer)
+        self.assignment = AssignedPartitions(self._consumer)
         self._admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **common})
         # Not with our `error_cb`: it is for the thread that polls.
-        self.topics = TopicWatch({**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.untold is not None)
-        self._telling = Telling(common, told)
+        self.topic_watch = TopicWatch(
+            {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.unpublished is not None
+        )
+        self._publisher = EventPublisher(common, on_published)
         self._pattern = _pattern(streams)
-        self._is_back = False
+        self._rejoin_pending = False
         self._leaving = False
-        self.settled = False
-        self._overtaken = Overtaken(self.trouble.met)
+        self.has_assignment = False
+        self._offset_resets = OffsetReset(self.broker_health.on_error)
         self._stopping = stopping
 
     def join(self) -> None:
         """Wait for Kafka, see to it that g3.files exists, and join the group."""
         while not self._stopping.is_set():
             try:
-                unless(self._stopping, "joining", self._create_files_topic)
+                call_unless_stopped(self._stopping, "joining", self._create_files_topic)
                 break
             except TimeoutError:
                 if not self._stopping.is_set():
                     raise
             except KafkaException as error:
-                self.trouble.met(error.args[0])
+                self.broker_health.on_error(error.args[0])
                 self._stopping.wait(0.5)
-        self.topics.start()
+        self.topic_watch.start()
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
-    def batch(self, seconds: float) -> list[Message]:
+    def poll(self, seconds: float) -> list[Message]:
         """Records that have come, about BATCH_BYTES at most; waits for the first one up to that long.
 
         Raises FencedError, and what the streams' methods raise.
         """
-        if self._is_back:
-            self._is_back = False
+        if self._rejoin_pending:
+            self._rejoin_pending = False
             self._consumer.unsubscribe()
             self._consumer.subscribe(
                 [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
-        self._commits.begin(self._consumer)
-        self._telling.poll()
-        for stream, earliest in self._overtaken.read_on(self._consumer):
-            self._commits.reset(stream, earliest)
-            self._recordings.overtaken(stream, earliest)
-        self.trouble.see_whether_it_is_over(self._admin.client)
+        self._commits.send_pending(self._consumer)
+        self._publisher.poll()
+        for stream, earliest in self._offset_resets.apply(self._consumer):
+            self._commits.on_offset_reset(stream, earliest)
+            self._listener.on_offset_out_of_range(stream, earliest)
+        self.broker_health.probe(self._admin.client)
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
         while message is not None:
             if error := message.error():
-                self._record_error(message, error)
+                self._on_record_error(message, error)
             else:
-                self.trouble.now = None
+                self.broker_health.error = None
                 found.append(message)
                 size += len(message)
-                if size >= BATCH_BYTES or len(found) >= MOST_RECORDS:
+                if size >= BATCH_BYTES or len(found) >= MAX_RECORDS:
                     break
             message = self._consumer.poll(0)
         return found
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """Commit these; for any thread but the one that calls `batch`. Raises as Commits.commit."""
+    def commit(self, commits: Sequence[OffsetCommit]) -> None:
+        """Commit these; for any thread but the one that calls `poll`. Raises as OffsetCommits.commit."""
         self._commits.commit(commits)
 
-    def commit_each(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
-        """Commit these, each whatever becomes of the others; for any thread but the one that calls `batch`."""
+    def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
+        """Commit these, each whatever becomes of the others; for any thread but the one that calls `poll`."""
         return self._commits.commit_each(commits)
 
-    def commit_now(self, commits: Sequence[Commit]) -> None:
-        """Commit these; for the thread that calls `batch`. Raises as Commits.commit, at once if Kafka is away."""
-        if commits and (away := self.away):
-            raise away
-        self._commits.now(self._consumer, commits, self._patience())
+    def commit_sync(self, commits: Sequence[OffsetCommit]) -> None:
+        """Commit these; for the thread that calls `poll`. Raises as OffsetCommits.commit, at once if Kafka is
+        away."""
+        if commits and (unavailable := self.unavailable):
+            raise unavailable
+        self._commits.commit_sync(self._consumer, commits, self._call_timeout_s())
 
     def serve_commits(self) -> None:
-        """Carry out what `commit` waits for; for the thread that calls `batch`, while it doesn't."""
-        self._commits.serve(self._consumer, self.away, self._patience())
+        """Carry out what `commit` waits for; for the thread that calls `poll`, while it doesn't."""
+        self._commits.serve_pending(self._consumer, self.unavailable, self._call_timeout_s())
 
     @property
-    def away(self) -> KafkaException | None:
+    def unavailable(self) -> KafkaException | None:
         """Why a commit that waits for its answer would wait for long, if it would."""
-        why = self.trouble.now or ("no answer to a commit" if self._commits.stuck else None)
+        why = self.broker_health.error or ("no answer to a commit" if self._commits.unanswered else None)
         return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
 
-    def refuse(self) -> None:
-        """Nobody will call `batch` again, and nobody is to wait any longer, neither in `commit` nor in `tell`."""
-        self._commits.refuse()
-        self._telling.refuse()
+    def shut_down(self) -> None:
+        """Nobody will call `poll` again, and nobody is to wait any longer, neither in `commit` nor in `publish`."""
+        self._commits.shut_down()
+        self._publisher.shut_down()
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
-        self._telling.tell(event)
+        self._publisher.publish(event)
 
     @property
-    def untold(self) -> str | None:
+    def unpublished(self) -> str | None:
         """Why something that is to be told on g3.files can't be; None if all that was is. For any thread."""
-        return self._telling.trouble
+        return self._publisher.error
 
-    def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
-        """The event of a stream's last file, if it has one. For any thread. Raises as LastFiles.of."""
-        found = self.last_files.of(stream, abandoned)
+    def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
+        """The event of a stream's last file, if it has one. For any thread. Raises as LastFileIndex.of."""
+        found = self.last_file_index.find(stream, cancellation)
         return found if isinstance(found, FileFinished) else None
 
-    def end(self, stream: str) -> int | None:
+    def end_offset(self, stream: str) -> int | None:
         """The offset after its last record, as the last answer to a fetch told it; None if none has."""
         _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
         return end if end >= 0 else None
 
     @property
-    def fenced_itself(self) -> bool:
+    def fenced_by_own_commit(self) -> bool:
         """Whether a FencedError may come of a late commit of our own, and joining again helps."""
-        return self._commits.late
+        return self._commits.fenced_by_own_commit
 
     def close(self) -> None:
         """Leave; within 2 s if we stop. The group keeps our streams for us until the session has timed out.
@@ -245,25 +249,26 @@ class Feed:
         is right if we are to join again: a commit that comes later than the join would fence us.
         """
         self._leaving = True
-        self.topics.close()
-        self.trouble.close()
-        if not self._commits.stuck:
+        self.topic_watch.close()
+        self.broker_health.close()
+        if not self._commits.unanswered:
             with suppress(TimeoutError):
-                within(self._patience(), "leaving", self._consumer.close)
+                call_with_timeout(self._call_timeout_s(), "leaving", self._consumer.close)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Only what we had before we were away: a static member that comes back is given that without a rebalance,
         and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
         """
         self._assign_unread(consumer, partitions)
-        self._is_back = True
+        self._rejoin_pending = True
 
     def _assign_unread(
         self, consumer: Consumer, partitions: list[TopicPartition], offsets: Mapping[str, int] | None = None
     ) -> None:
-        """Paused: nothing is read there, whether the topic has that offset or not, until `Reading.resume`."""
+        """Paused: nothing is read there, whether the topic has that offset or not, until
+        `AssignedPartitions.resume`."""
         # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more; and
-        # one that is a number (see Reading.seek).
+        # one that is a number (see AssignedPartitions.seek).
         starts = offsets or {}
         consumer.incremental_assign(
             [TopicPartition(p.topic, p.partition, starts.get(p.topic, 0)) for p in partitions]
@@ -275,86 +280,88 @@ class Feed:
             self._assign_unread(consumer, partitions)
             return
         # However many partitions a topic has: a stream is in this one, and others are paused for good.
-        ours = [p for p in partitions if p.partition == 0]
+        streams = [p for p in partitions if p.partition == 0]
         committed = [
-            Committed(stream_of_topic(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p))
-            for p in self._committed(consumer, ours)
+            CommittedOffset(
+                stream_of_topic(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p)
+            )
+            for p in self._committed(consumer, streams)
         ]
         self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
-            self._commits.assigned(found.stream, found.offset if found.metadata else None)
-            self.topics.add(expected_frames_topic(found.stream))
-        self._recordings.assigned(committed)
-        self.settled = True
+            self._commits.on_assigned(found.stream, found.offset if found.metadata else None)
+            self.topic_watch.add(expected_frames_topic(found.stream))
+        self._listener.on_assigned(committed)
+        self.has_assignment = True
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         if not partitions:
             return []
 
         def ask() -> list[TopicPartition]:
-            found: list[TopicPartition] = consumer.committed(partitions, timeout=_ASK_SECONDS)
+            found: list[TopicPartition] = consumer.committed(partitions, timeout=_REQUEST_SECONDS)
             for partition in found:
                 if partition.error:
                     raise KafkaException(partition.error)
             return found
 
-        return self._persist(ask)
+        return self._retry_until_answered(ask)
 
-    def _persist(self, ask: Callable[[], T]) -> T:
+    def _retry_until_answered(self, ask: Callable[[], T]) -> T:
         """Ask Kafka until it answers: in a callback of `poll` there is nothing else that can be done."""
         while True:
             try:
                 return ask()
             except KafkaException as error:
-                final = classified(error.args[0])
-                if not isinstance(final, KafkaException):
-                    raise final from None
-                self.trouble.met(error.args[0])
+                classified = classify_error(error.args[0])
+                if not isinstance(classified, KafkaException):
+                    raise classified from None
+                self.broker_health.on_error(error.args[0])
                 if self._stopping.wait(0.2):
                     raise
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = self._ours(partitions)
-        self._recordings.revoked(ours)
-        self._commits.ours.difference_update(ours)
-        self._let_go(ours)
+        streams = self._streams_of(partitions)
+        self._listener.on_revoked(streams)
+        self._commits.assigned_streams.difference_update(streams)
+        self._release(streams)
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = self._ours(partitions)
-        self._commits.lost(ours)
-        self._let_go(ours)
-        self._recordings.lost(ours)
+        streams = self._streams_of(partitions)
+        self._commits.on_lost(streams)
+        self._release(streams)
+        self._listener.on_lost(streams)
 
-    def _let_go(self, streams: Sequence[str]) -> None:
-        self._overtaken.let_go(streams)
-        self.reading.let_go(streams)
+    def _release(self, streams: Sequence[str]) -> None:
+        self._offset_resets.discard(streams)
+        self.assignment.discard(streams)
         for stream in streams:
-            self.topics.remove(frames_topic(stream))
+            self.topic_watch.remove(frames_topic(stream))
 
-    def _ours(self, partitions: list[TopicPartition]) -> list[str]:
+    def _streams_of(self, partitions: list[TopicPartition]) -> list[str]:
         return [stream_of_topic(p.topic) for p in partitions if p.partition == 0]
 
-    def _record_error(self, message: Message, error: KafkaError) -> None:
-        final = classified(error)
-        if isinstance(final, FencedError):
-            raise final
+    def _on_record_error(self, message: Message, error: KafkaError) -> None:
+        classified = classify_error(error)
+        if isinstance(classified, FencedError):
+            raise classified
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic and message.partition() == 0:
-            if (stream := stream_of_topic(topic)) in self._commits.ours:  # isn't, after _on_first_assign
-                self._overtaken.add(stream)
+            if (stream := stream_of_topic(topic)) in self._commits.assigned_streams:  # isn't, after _on_first_assign
+                self._offset_resets.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
             over = error.code() in (*NO_ANSWER_ERRORS, KafkaError._MAX_POLL_EXCEEDED)
-            read = (topic_right(Operation.READ, topic or ""), group_right(Operation.READ, self.history.group))
-            self.trouble.met(with_right(error, *read), over_with_an_answer=over)
+            read = (topic_right(Operation.READ, topic or ""), group_right(Operation.READ, self.topic_reader.group))
+            self.broker_health.on_error(with_right(error, *read), clears_on_answer=over)
 
     def _create_files_topic(self) -> None:
         created, found = self._admin.ensure(EXPECTED_FILES_TOPIC)
         if created:
             log.info("created the topic %s", EXPECTED_FILES_TOPIC.name)
-        self.topics.update(EXPECTED_FILES_TOPIC, found)
+        self.topic_watch.update(EXPECTED_FILES_TOPIC, found)
 
-    def _patience(self) -> float | None:
+    def _call_timeout_s(self) -> float | None:
         """s, that a call which can't be interrupted may take; None: however long."""
         return _STOP_SECONDS if self._stopping.is_set() else None
 

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 
 from confluent_kafka import KafkaException, Message
 
-from archiver.kafka.topic_reader import History, label_of
+from archiver.kafka.topic_reader import TopicReader, label_of
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders, record_digest
 from g3stream.contract.message_headers import headers_of
 
-LOOK_AGAIN_SECONDS = 5.0
+QUARANTINE_POLL_SECONDS = 5.0
 
 
 def digest_of(message: Message) -> str:
@@ -26,7 +26,7 @@ def digest_of(message: Message) -> str:
     return record_digest(message.timestamp()[1], message.key(), message.value(), headers)
 
 
-def stopped_at(stream: str, offset: int, why: str) -> str:
+def invalid_record_message(stream: str, offset: int, why: str) -> str:
     """What to say of a stream that can't be read on, and what to do."""
     return (
         f"at offset {offset}: {why}. Not ours, and of no later version? "
@@ -34,52 +34,52 @@ def stopped_at(stream: str, offset: int, why: str) -> str:
     )
 
 
-class Labels:
-    """The labels of a stream's records, for whoever reads it by itself. left_out: how many were in quarantine."""
+class HeaderReader:
+    """The labels of a stream's records, for whoever reads it by itself. quarantined: how many were in quarantine."""
 
-    def __init__(self, history: History, stream: str) -> None:
-        self.left_out = 0
-        self._history = history
+    def __init__(self, reader: TopicReader, stream: str) -> None:
+        self.quarantined = 0
+        self._reader = reader
         self._stream = stream
         self._in_quarantine: frozenset[str] = frozenset()
 
-    def of(self, message: Message) -> RecordHeaders | None:
+    def read(self, message: Message) -> RecordHeaders | None:
         """None if it is in quarantine. Raises ContractError, which says what to do, KafkaException."""
         try:
             return label_of(message)
         except ContractError as error:
             digest = digest_of(message)
             if digest not in self._in_quarantine:
-                self._in_quarantine = self._history.in_quarantine(self._stream)
+                self._in_quarantine = self._reader.quarantined_digests(self._stream)
             if digest not in self._in_quarantine:
-                raise ContractError(stopped_at(self._stream, message.offset() or 0, str(error))) from None
-        self.left_out += 1
+                raise ContractError(invalid_record_message(self._stream, message.offset() or 0, str(error))) from None
+        self.quarantined += 1
         return None
 
 
-class ForeignRecord:
+class InvalidRecord:
     """A record that breaks the contract, at which a recording stands; asks, on another thread, whether it is in
-    quarantine by now. why: what is wrong with it. look: begins to look into the quarantine topic."""
+    quarantine by now. why: what is wrong with it. query: begins to look into the quarantine topic."""
 
-    def __init__(self, message: Message, why: str, look: Callable[[], Future[frozenset[str]]]) -> None:
+    def __init__(self, message: Message, why: str, query: Callable[[], Future[frozenset[str]]]) -> None:
         self.offset = message.offset() or 0
         self.why = why
         self._digest = digest_of(message)
-        self._look = look
-        self._looking: Future[frozenset[str]] | None = None
-        self._again_at = 0.0
+        self._query = query
+        self._pending_query: Future[frozenset[str]] | None = None
+        self._query_again_at_s = 0.0
 
     def is_in_quarantine(self, now: float) -> bool | None:
         """None until it is known. now: s, monotonic."""
-        if self._looking is None:
-            if now >= self._again_at:
-                self._looking = self._look()
+        if self._pending_query is None:
+            if now >= self._query_again_at_s:
+                self._pending_query = self._query()
             return None
-        if not self._looking.done():
+        if not self._pending_query.done():
             return None
-        looked, self._looking = self._looking, None
-        self._again_at = now + LOOK_AGAIN_SECONDS
+        answer, self._pending_query = self._pending_query, None
+        self._query_again_at_s = now + QUARANTINE_POLL_SECONDS
         try:
-            return self._digest in looked.result()
+            return self._digest in answer.result()
         except KafkaException:  # away, or not for us to read; whoever records hears of the former elsewhere
             return False

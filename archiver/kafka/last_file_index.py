@@ -12,8 +12,8 @@ from confluent_kafka import Message
 
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import FileFinished, UnknownEventError, decode, kind_of
-from archiver.kafka.topic_reader import History
-from g3stream.service.cancellation import Abandoned
+from archiver.kafka.topic_reader import TopicReader
+from g3stream.service.cancellation import CancellationToken
 
 LastFile = FileFinished | CheckpointError | None
 """The event of a stream's last file; why it can't be understood; or None: it has none."""
@@ -21,7 +21,7 @@ LastFile = FileFinished | CheckpointError | None
 _LOSS = b"loss"
 
 
-class _Place(NamedTuple):
+class _ReadPosition(NamedTuple):
     """An event that was read: if another one is at its offset now, the topic has been made anew."""
 
     offset: int
@@ -34,23 +34,23 @@ class _Place(NamedTuple):
         return cls(message.offset() or 0, message.timestamp(), message.key() or b"")
 
 
-class LastFiles:
+class LastFileIndex:
     """Of one group; for any thread. Holds an event for each stream, 5 kB at most."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    def __init__(self, history: TopicReader) -> None:
+        self._reader = history
         self._group = history.group.encode()
-        self._reading = threading.Lock()
+        self._read_lock = threading.Lock()
         self._newest: dict[bytes, bytes | CheckpointError] = {}
-        self._last: _Place | None = None
+        self._last: _ReadPosition | None = None
 
-    def of(self, stream: str, abandoned: Abandoned) -> LastFile:
+    def find(self, stream: str, cancellation: CancellationToken) -> LastFile:
         """A stream's newest FileFinished. The first call reads all of g3.files, 100,000 events a second or so.
 
-        Raises KafkaException, also if there is no such topic (History.files_span), AbandonedError.
+        Raises KafkaException, also if there is no such topic (TopicReader.files_offset_range), Cancelled.
         """
-        with self._reading:
-            self._read_on(abandoned)
+        with self._read_lock:
+            self._read_new(cancellation)
             newest = self._newest.get(stream.encode())
         if not isinstance(newest, bytes):
             return newest
@@ -61,37 +61,37 @@ class LastFiles:
         assert isinstance(event, FileFinished)
         return event
 
-    def _read_on(self, abandoned: Abandoned) -> None:
-        abandoned.check("reading g3.files")
-        first, end = self._history.files_span()
+    def _read_new(self, cancellation: CancellationToken) -> None:
+        cancellation.raise_if_cancelled("reading g3.files")
+        first, end = self._reader.files_offset_range()
         if self._last is None or not first <= self._last.offset < end:
-            self._forget()
+            self._reset()
         start = self._last.offset if self._last else first
-        for batch in self._history.files_batches(start, end):
-            abandoned.check("reading g3.files")
-            if self._last and batch[0].offset() == start and _Place.of(batch[0]) != self._last:
-                self._forget()
-                self._read_on(abandoned)
+        for batch in self._reader.files_batches(start, end):
+            cancellation.raise_if_cancelled("reading g3.files")
+            if self._last and batch[0].offset() == start and _ReadPosition.of(batch[0]) != self._last:
+                self._reset()
+                self._read_new(cancellation)
                 return
-            self._take(batch)
+            self._add(batch)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Begin again: what was read isn't in the topic any more."""
         self._newest.clear()
         self._last = None
 
-    def _take(self, batch: Iterable[Message]) -> None:
+    def _add(self, batch: Iterable[Message]) -> None:
         for message in batch:
             group, _, rest = (message.key() or b"").partition(b"/")
             if group == self._group:
                 stream, _, what = rest.partition(b"/")
                 # A loss is no file, also if a later version told it in a way that can't be understood here.
-                if what.partition(b"/")[0] != _LOSS and (newest := _file(message.value() or b"")):
+                if what.partition(b"/")[0] != _LOSS and (newest := _file_event(message.value() or b"")):
                     self._newest[stream] = newest
-            self._last = _Place.of(message)
+            self._last = _ReadPosition.of(message)
 
 
-def _file(value: bytes) -> bytes | CheckpointError | None:
+def _file_event(value: bytes) -> bytes | CheckpointError | None:
     """An event's value if it is of a file, why that can't be known, or None."""
     if kind_of(value) == "file":
         return value

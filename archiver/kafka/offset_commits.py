@@ -16,10 +16,10 @@ from types import MappingProxyType
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from archiver.core.checkpoint import least
+from archiver.core.checkpoint import encode_minimal
 from g3stream.contract.topics import frames_topic
-from g3stream.service.cancellation import Abandoned
-from g3stream.service.timeouts import within
+from g3stream.service.cancellation import CancellationToken
+from g3stream.service.timeouts import call_with_timeout
 
 log = logging.getLogger(__name__)
 
@@ -33,229 +33,236 @@ class FencedError(Exception):
     """Another archiver with our instance id has joined the group: this one must stop."""
 
 
-class EvictedError(Exception):
+class MemberEvicted(Exception):
     """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class OffsetCommit:
     """An offset of a stream, and the checkpoint to commit with it; of a recording that may have been let go of."""
 
     stream: str
     offset: int
     metadata: str
-    abandoned: Abandoned
+    cancellation: CancellationToken
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     """Somebody waits for these to be committed."""
 
-    commits: Sequence[Commit]
+    commits: Sequence[OffsetCommit]
     done: Future[None]
 
 
-class Commits:
+class OffsetCommits:
     """`commit` is for any thread but the polling one, all else for that one only."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._in_flight: list[_Request] = []
-        self._unheeded = 0  # answers that are still to come, and that nobody waits for any longer
-        self._refusing = threading.Event()
-        self._least = False  # whether Kafka has found the metadata of a commit too large
-        self.late = False
+        self._ignored_responses = 0  # answers that are still to come, and that nobody waits for any longer
+        self._closed = threading.Event()
+        self._minimal_metadata = False  # whether Kafka has found the metadata of a commit too large
+        self.fenced_by_own_commit = False
         """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
         takes it for another's who has our instance id, and fences us."""
-        self.stuck = False
+        self.unanswered = False
         """Whether a commit that was waited for got no answer in time; its thread uses the consumer still."""
-        self.ours: set[str] = set()
+        self.assigned_streams: set[str] = set()
         """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
         between the loss of our streams and the next join is answered as if another had our instance id."""
-        self._last: dict[str, int] = {}
+        self._last_committed: dict[str, int] = {}
         """The offset of each that was committed last: none is ever committed below it. Whatever led to that, it would
         have all that was recorded since be recorded again."""
-        self._made_anew: set[str] = set()
+        self._recreated_topics: set[str] = set()
         """Whose topic has been made anew: their first offset below the last one is of the new topic. Until that
         comes, commits of the old one may still be on their way."""
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """Commit these. Raises FencedError, EvictedError, KafkaException (try again)."""
+    def commit(self, commits: Sequence[OffsetCommit]) -> None:
+        """Commit these. Raises FencedError, MemberEvicted, KafkaException (try again)."""
         request = _Request(commits, Future())
         self._requests.put(request)
-        if self._refusing.is_set():
-            self.refuse()
+        if self._closed.is_set():
+            self.shut_down()
         request.done.result()
 
-    def commit_each(self, commits: Sequence[Commit]) -> Mapping[str, Exception]:
+    def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
         """Commit these, each whatever becomes of the others; gives what `commit` would raise, by stream."""
         asked = [_Request([commit], Future()) for commit in commits]
         for request in asked:
             self._requests.put(request)
-        if self._refusing.is_set():
-            self.refuse()
+        if self._closed.is_set():
+            self.shut_down()
         found = {request.commits[0].stream: request.done.exception() for request in asked}
         return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
 
-    def assigned(self, stream: str, committed: int | None) -> None:
+    def on_assigned(self, stream: str, committed: int | None) -> None:
         """A stream is ours now. committed: the offset that one of us has committed for it."""
-        self.ours.add(stream)
-        self._last.pop(stream, None)
-        self._made_anew.discard(stream)
+        self.assigned_streams.add(stream)
+        self._last_committed.pop(stream, None)
+        self._recreated_topics.discard(stream)
         if committed is not None:
-            self._last[stream] = committed
+            self._last_committed[stream] = committed
 
-    def reset(self, stream: str, offset: int) -> None:
+    def on_offset_reset(self, stream: str, offset: int) -> None:
         """Reading goes on at the topic's first offset. If that isn't above the last commit, the topic has been made
         anew, or what was to be rebuilt is gone: then a commit may lie below the last one, once."""
-        if offset <= self._last.get(stream, offset):  # of the first one the answer may still be to come
-            self._made_anew.add(stream)
+        if offset <= self._last_committed.get(stream, offset):  # of the first one the answer may still be to come
+            self._recreated_topics.add(stream)
 
-    def lost(self, streams: Iterable[str]) -> None:
+    def on_lost(self, streams: Iterable[str]) -> None:
         """These are another member's already."""
-        self.ours.difference_update(streams)
-        self.late = self.late or bool(self._in_flight)
+        self.assigned_streams.difference_update(streams)
+        self.fenced_by_own_commit = self.fenced_by_own_commit or bool(self._in_flight)
 
-    def begin(self, consumer: Consumer) -> None:
+    def send_pending(self, consumer: Consumer) -> None:
         """Send what was asked for. One request at a time, so that a stream's commits stay in their order."""
-        if self._in_flight or not (requests := self._drain()):
+        if self._in_flight or not (requests := self._take_requests()):
             return
         self._in_flight = requests
         try:
-            consumer.commit(offsets=self._offsets(_all(requests)), asynchronous=True)
+            consumer.commit(offsets=self._offsets(_all_commits(requests)), asynchronous=True)
         except KafkaException as error:
-            self._finish(error.args[0])
+            self._complete_in_flight(error.args[0])
 
-    def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+    def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Kafka's answer; the consumer's `on_commit`."""
-        if self._unheeded:
-            self._unheeded -= 1
+        if self._ignored_responses:
+            self._ignored_responses -= 1
         else:
-            self._finish(error, {p.topic: p.error for p in partitions if p.error})
+            self._complete_in_flight(error, {p.topic: p.error for p in partitions if p.error})
 
-    def serve(self, consumer: Consumer, away: KafkaException | None, seconds: float | None) -> None:
-        """Carry out what was asked for at once, where `begin` and polling can't go on. away: why it can't be.
-        seconds: as for `now`."""
+    def serve_pending(self, consumer: Consumer, unavailable: KafkaException | None, seconds: float | None) -> None:
+        """Carry out what was asked for at once, where `send_pending` and polling can't go on. unavailable: why it
+        can't be. seconds: as for `commit_sync`."""
         requests, self._in_flight = self._in_flight, []
         if requests:
-            self._unheeded += 1
+            self._ignored_responses += 1
             _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # to be asked for again
-        if requests := self._drain():
-            outcome: Exception | None = away
+        if requests := self._take_requests():
+            outcome: Exception | None = unavailable
             try:
-                if not away:
-                    self.now(consumer, _all(requests), seconds)
-            except (FencedError, EvictedError, KafkaException) as error:
+                if not unavailable:
+                    self.commit_sync(consumer, _all_commits(requests), seconds)
+            except (FencedError, MemberEvicted, KafkaException) as error:
                 outcome = error
             _resolve(requests, outcome)
 
-    def now(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
+    def commit_sync(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
         """Commit these, and wait for the answer, for so long at most; None: as long as librdkafka does, for ever with
         a broker that says nothing any more. Raises as `commit`, when all that can be has been committed."""
-        refused = self._refused(commits)
+        rejection = self._rejection(commits)
         commits = [commit for commit in commits if not self._is_behind(commit)]
         if commits:
             self._commit_all(consumer, commits, seconds)
-        if refused:
-            raise refused
+        if rejection:
+            raise rejection
 
-    def _commit_all(self, consumer: Consumer, commits: Sequence[Commit], seconds: float | None) -> None:
+    def _commit_all(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
         commit = partial(consumer.commit, offsets=self._offsets(commits), asynchronous=False)
         try:
-            done: list[TopicPartition] | None = within(seconds, "committing", commit)
+            done: list[TopicPartition] | None = call_with_timeout(seconds, "committing", commit)
         except KafkaException as error:
-            self._learn(error.args[0])
-            raise classified(error.args[0]) from None
+            self._note_metadata_limit(error.args[0])
+            raise classify_error(error.args[0]) from None
         except TimeoutError:
-            self.stuck = True
+            self.unanswered = True
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
         failed = {partition.topic: partition.error for partition in done or [] if partition.error}
-        self._remember(commit for commit in commits if frames_topic(commit.stream) not in failed)
+        self._note_committed(commit for commit in commits if frames_topic(commit.stream) not in failed)
         for reason in failed.values():
-            self._learn(reason)
+            self._note_metadata_limit(reason)
         for reason in failed.values():
-            raise classified(reason)
+            raise classify_error(reason)
 
-    def _learn(self, error: KafkaError | None) -> None:
-        if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._least:
-            self._least = True
+    def _note_metadata_limit(self, error: KafkaError | None) -> None:
+        if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._minimal_metadata:
+            self._minimal_metadata = True
             log.warning(
                 "Kafka takes less with a commit than usual: set the brokers' offset.metadata.max.bytes to 4096 or "
                 "more (the default); until this archiver is started again it commits as little as it can"
             )
 
-    def _offsets(self, commits: Iterable[Commit]) -> list[TopicPartition]:
+    def _offsets(self, commits: Iterable[OffsetCommit]) -> list[TopicPartition]:
         return [
             TopicPartition(
-                frames_topic(c.stream), 0, c.offset, least(c.metadata, c.stream) if self._least else c.metadata
+                frames_topic(c.stream),
+                0,
+                c.offset,
+                encode_minimal(c.metadata, c.stream) if self._minimal_metadata else c.metadata,
             )
             for c in commits
         ]
 
-    def refuse(self) -> None:
+    def shut_down(self) -> None:
         """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
-        self._refusing.set()
+        self._closed.set()
         requests, self._in_flight = self._in_flight, []
-        _resolve(requests + self._drain(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops")))
+        _resolve(
+            requests + self._take_requests(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops"))
+        )
 
-    def _is_wanted(self, commit: Commit) -> bool:
+    def _is_current(self, commit: OffsetCommit) -> bool:
         # The stream may be ours again, and another recording further than the one that was let go of.
-        return commit.stream in self.ours and not commit.abandoned.is_set()
+        return commit.stream in self.assigned_streams and not commit.cancellation.is_set()
 
-    def _finish(self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})) -> None:
+    def _complete_in_flight(
+        self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})
+    ) -> None:
         """error: what all have come to; failed: what some have come to, by topic."""
         for found in (error, *failed.values()):
-            self._learn(found)
+            self._note_metadata_limit(found)
         requests, self._in_flight = self._in_flight, []
         for request in requests:
             topics = (frames_topic(commit.stream) for commit in request.commits)
             its = next((failed[topic] for topic in topics if topic in failed), error)
             if its is None:
-                self._remember(request.commits)
-            _resolve([request], classified(its) if its else None)
+                self._note_committed(request.commits)
+            _resolve([request], classify_error(its) if its else None)
 
-    def _remember(self, commits: Iterable[Commit]) -> None:
+    def _note_committed(self, commits: Iterable[OffsetCommit]) -> None:
         for commit in commits:
-            if commit.stream in self.ours:
-                if commit.offset < self._last.get(commit.stream, -1):
-                    self._made_anew.discard(commit.stream)
-                self._last[commit.stream] = commit.offset
+            if commit.stream in self.assigned_streams:
+                if commit.offset < self._last_committed.get(commit.stream, -1):
+                    self._recreated_topics.discard(commit.stream)
+                self._last_committed[commit.stream] = commit.offset
 
-    def _refused(self, commits: Iterable[Commit]) -> KafkaException | None:
+    def _rejection(self, commits: Iterable[OffsetCommit]) -> KafkaException | None:
         """Why these must not be committed, if they mustn't."""
         for commit in filter(self._is_behind, commits):
-            last = self._last[commit.stream]
+            last = self._last_committed[commit.stream]
             why = f"offset {commit.offset} lies below {last}, which was committed before"
             log.error("%s: not committed: %s", commit.stream, why)
             return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
         return None
 
-    def _is_behind(self, commit: Commit) -> bool:
-        is_below = commit.offset < self._last.get(commit.stream, -1)
-        return is_below and commit.stream not in self._made_anew
+    def _is_behind(self, commit: OffsetCommit) -> bool:
+        is_below = commit.offset < self._last_committed.get(commit.stream, -1)
+        return is_below and commit.stream not in self._recreated_topics
 
-    def _drain(self) -> list[_Request]:
+    def _take_requests(self) -> list[_Request]:
         found: list[_Request] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 request = self._requests.get_nowait()
-                if not all(self._is_wanted(commit) for commit in request.commits):
+                if not all(self._is_current(commit) for commit in request.commits):
                     given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
                     _resolve([request], KafkaException(given_away))
-                elif refused := self._refused(request.commits):
-                    _resolve([request], refused)
+                elif rejection := self._rejection(request.commits):
+                    _resolve([request], rejection)
                 else:
                     found.append(request)
         return found
 
 
-def classified(error: KafkaError) -> Exception:
-    """What an error means to us: a FencedError, an EvictedError, else a KafkaException."""
+def classify_error(error: KafkaError) -> Exception:
+    """What an error means to us: a FencedError, a MemberEvicted, else a KafkaException."""
     # By code: `.fatal()` is False on these (design).
     if error.code() in _FENCED:
         return FencedError(error.str())
     if error.code() in _EVICTED:
-        return EvictedError(error.str())
+        return MemberEvicted(error.str())
     return KafkaException(error)
 
 
@@ -267,5 +274,5 @@ def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
             request.done.set_result(None)
 
 
-def _all(requests: Iterable[_Request]) -> list[Commit]:
+def _all_commits(requests: Iterable[_Request]) -> list[OffsetCommit]:
     return [commit for request in requests for commit in request.commits]

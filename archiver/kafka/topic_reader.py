@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Throt
 
 from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
-from archiver.core.sequence import first_whole
+from archiver.core.sequence import first_complete
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.message_headers import headers_of
@@ -42,24 +42,24 @@ FETCH_CONFIG: Mapping[str, str | int | bool] = {
     "fetch.max.bytes": 16 << 20,
 }
 BATCH_BYTES = 8 << 20
-MOST_RECORDS = 10_000
+MAX_RECORDS = 10_000
 """Of a batch: what is taken at once when there is much to take."""
 
-_MOST_AT_ONCE = 100
+_MAX_PER_TURN = 100
 """Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
 _POLL_SECONDS = 0.5
-_MOST_CHUNKS = 2000
-_NO_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
+_MAX_CHUNKS = 2000
+_NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
 
 
-class Commit(NamedTuple):
+class OffsetAndMetadata(NamedTuple):
     """What a group has committed for a stream."""
 
     offset: int
     metadata: str
 
 
-class History:
+class TopicReader:
     """Reads for one group. config: librdkafka's settings, without those of a group. seconds: how long an answer is
     waited for. All raise KafkaException."""
 
@@ -69,7 +69,7 @@ class History:
         self._config = {
             **FETCH_CONFIG,
             **config,
-            "throttle_cb": self._throttled,
+            "throttle_cb": self._on_throttle,
             **ADMIN_CONFIG,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
@@ -83,20 +83,20 @@ class History:
         """The consumer group whose archive this is about."""
         return self._group
 
-    def committed(self, streams: Sequence[str]) -> Mapping[str, Commit]:
+    def committed(self, streams: Sequence[str]) -> Mapping[str, OffsetAndMetadata]:
         """What the group has committed of these, without joining it; not of those of which it has nothing."""
         with self._consumer() as consumer:
             return self._committed(consumer, streams)
 
-    def all_committed(self) -> Mapping[str, Commit]:
+    def all_committed(self) -> Mapping[str, OffsetAndMetadata]:
         """What the group has committed of every stream that has a topic; as `committed`."""
         with self._consumer() as consumer:
             return self._committed(consumer, self._streams(consumer))
 
-    def span(self, stream: str, partition: int = 0) -> tuple[int, int]:
+    def offset_range(self, stream: str, partition: int = 0) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the one after its last."""
         with self._consumer() as consumer:
-            return self._span(consumer, frames_topic(stream), partition)
+            return self._offset_range(consumer, frames_topic(stream), partition)
 
     def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
         """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
@@ -105,44 +105,44 @@ class History:
     def _batches(self, topic: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
         with self._consumer() as consumer, needs(topic_right(Operation.READ, topic)):
             consumer.assign([TopicPartition(topic, partition, start)])
-            heard, wanted = time.monotonic(), 1
+            heard_s, wanted = time.monotonic(), 1
             while start < end:
                 # `consume` takes less time than a `poll` for each, but waits for as many as are asked for.
                 found = consumer.consume(min(wanted, end - start), _POLL_SECONDS)
                 batch = [message for message in found if message.error() is None]
                 if batch:
-                    heard, start = time.monotonic(), (batch[-1].offset() or 0) + 1
-                    wanted = min(_MOST_AT_ONCE, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
+                    heard_s, start = time.monotonic(), (batch[-1].offset() or 0) + 1
+                    wanted = min(_MAX_PER_TURN, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
                     yield batch
-                if len(batch) < len(found) and _is_over(found):
+                if len(batch) < len(found) and _is_at_end(found):
                     return
-                self._has_come(topic, heard)
+                self._check_progress(topic, heard_s)
 
-    def value(self, stream: str, offset: int) -> tuple[bytes, ...]:
+    def record_value(self, stream: str, offset: int) -> tuple[bytes, ...]:
         """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
-        return first_whole(
+        return first_complete(
             (label, message.value() or b"")
-            for message in islice(self._from(frames_topic(stream), offset), _MOST_CHUNKS)
+            for message in islice(self._records_from(frames_topic(stream), offset), _MAX_CHUNKS)
             if (label := _label(message))
         )
 
-    def holds(self, stream: str, record: RecordId) -> bool:
+    def has_record(self, stream: str, record: RecordId) -> bool:
         """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
-        message = next(self._from(frames_topic(stream), record.offset), None)
+        message = next(self._records_from(frames_topic(stream), record.offset), None)
         label = None if message is None else _label(message)
         return bool(label and (label.epoch, label.seq) == (record.epoch, record.seq))
 
-    def time(self, stream: str, offset: int | None = None) -> int | None:
+    def record_time_ms(self, stream: str, offset: int | None = None) -> int | None:
         """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
         topic = frames_topic(stream)
-        message = next(self._from(topic, offset), None)
+        message = next(self._records_from(topic, offset), None)
         return None if message is None else message.timestamp()[1]  # (an empty one is false)
 
-    def files_span(self) -> tuple[int, int]:
-        """As `span`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made it, and
-        a broker that has just started may not know of it yet."""
+    def files_offset_range(self) -> tuple[int, int]:
+        """As `offset_range`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made
+        it, and a broker that has just started may not know of it yet."""
         with self._consumer() as consumer:
-            return self._span(consumer, FILES_TOPIC)
+            return self._offset_range(consumer, FILES_TOPIC)
 
     def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
         """As `batches`, of g3.files."""
@@ -157,7 +157,7 @@ class History:
         """
         prefixes = key_prefixes(self._group, streams)
         with self._consumer() as consumer:
-            start, end = self._span_if_any(consumer, FILES_TOPIC)
+            start, end = self._offset_range_if_any(consumer, FILES_TOPIC)
         for batch in self.files_batches(start, end):
             for message in batch:
                 if (message.key() or b"").startswith(prefixes):
@@ -168,27 +168,27 @@ class History:
                     except CheckpointError as error:
                         yield error
 
-    def in_quarantine(self, stream: str) -> frozenset[str]:
+    def quarantined_digests(self, stream: str) -> frozenset[str]:
         """The digests of the stream's records that an operator has put into quarantine."""
         with self._consumer() as consumer:
-            return self._in_quarantine(consumer, stream)
+            return self._quarantined_digests(consumer, stream)
 
-    def in_quarantine_of(self, streams: Collection[str]) -> Mapping[str, int]:
+    def quarantined_counts(self, streams: Collection[str]) -> Mapping[str, int]:
         """How many records of each of these streams are there; not of those of which none is."""
         with self._consumer() as consumer:
             topics = consumer.list_topics(timeout=self._seconds).topics
             there = [stream for stream in streams if quarantine_topic(stream) in topics]
-            counts = {stream: len(self._in_quarantine(consumer, stream)) for stream in there}
+            counts = {stream: len(self._quarantined_digests(consumer, stream)) for stream in there}
         return {stream: count for stream, count in counts.items() if count}
 
-    def _in_quarantine(self, consumer: Consumer, stream: str) -> frozenset[str]:
+    def _quarantined_digests(self, consumer: Consumer, stream: str) -> frozenset[str]:
         topic = quarantine_topic(stream)
-        start, end = self._span_if_any(consumer, topic)
+        start, end = self._offset_range_if_any(consumer, topic)
         return frozenset((message.key() or b"").decode() for message in self._records(consumer, topic, start, end))
 
     def message(self, stream: str, offset: int) -> Message | None:
         """The record at `offset`, None if there is none."""
-        message = next(self._from(frames_topic(stream), offset), None)
+        message = next(self._records_from(frames_topic(stream), offset), None)
         return message if message is not None and message.offset() == offset else None
 
     def streams(self) -> list[str]:
@@ -208,7 +208,7 @@ class History:
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return sorted(stream_of_topic(topic) for topic in topics if pattern.match(topic))
 
-    def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, Commit]:
+    def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, OffsetAndMetadata]:
         asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
         with needs(group_right(Operation.DESCRIBE, self._group)):
             try:
@@ -218,30 +218,32 @@ class History:
             for partition in answered:
                 if partition.error:
                     raise KafkaException(partition.error)
-        return {stream_of_topic(p.topic): Commit(p.offset, metadata_of(p)) for p in answered if p.offset >= 0}
+        return {
+            stream_of_topic(p.topic): OffsetAndMetadata(p.offset, metadata_of(p)) for p in answered if p.offset >= 0
+        }
 
-    def _from(self, topic: str, offset: int | None) -> Iterator[Message]:
+    def _records_from(self, topic: str, offset: int | None) -> Iterator[Message]:
         with self._consumer() as consumer:
-            first, end = self._span(consumer, topic)
+            first, end = self._offset_range(consumer, topic)
             if offset is None or first <= offset < end:
                 yield from self._records(consumer, topic, first if offset is None else offset, end)
 
-    def _span(self, consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
+    def _offset_range(self, consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
         try:
             span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._seconds)
         except KafkaException as error:
-            if error.args[0].code() in _NO_TOPIC:
+            if error.args[0].code() in _NO_SUCH_TOPIC:
                 self._check_not_hidden(consumer, topic)
             raise
         if span is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
         return span[0], span[1]
 
-    def _span_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+    def _offset_range_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
         try:
-            return self._span(consumer, topic)
+            return self._offset_range(consumer, topic)
         except KafkaException as error:
-            if error.args[0].code() not in _NO_TOPIC:
+            if error.args[0].code() not in _NO_SUCH_TOPIC:
                 raise
             return 0, 0  # there is no such topic, or not any more
 
@@ -256,18 +258,18 @@ class History:
         if start >= end:
             return
         consumer.assign([TopicPartition(topic, 0, start)])
-        heard = time.monotonic()
+        heard_s = time.monotonic()
         while True:
             message = consumer.poll(_POLL_SECONDS)
             if message is None:
-                self._has_come(topic, heard)
+                self._check_progress(topic, heard_s)
                 continue
             with needs(topic_right(Operation.READ, topic)):
-                if _is_over([message]):
+                if _is_at_end([message]):
                     return
             if message.error():
                 continue
-            heard = time.monotonic()
+            heard_s = time.monotonic()
             offset = message.offset()
             assert offset is not None
             if offset < end:
@@ -275,12 +277,12 @@ class History:
             if offset >= end - 1:
                 return
 
-    def _has_come(self, topic: str, heard: float) -> None:
+    def _check_progress(self, topic: str, heard_s: float) -> None:
         """Raises KafkaException if nothing has come for long, and no quota is the reason."""
-        if time.monotonic() - max(heard, self._throttled_until) > self._seconds:
+        if time.monotonic() - max(heard_s, self._throttled_until) > self._seconds:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
 
-    def _throttled(self, event: ThrottleEvent) -> None:
+    def _on_throttle(self, event: ThrottleEvent) -> None:
         self._throttled_until = max(self._throttled_until, time.monotonic() + event.throttle_time)
         if self._throttle_cb:
             self._throttle_cb(event)
@@ -297,7 +299,7 @@ class History:
                 raise
 
 
-def _is_over(messages: Sequence[Message]) -> bool:
+def _is_at_end(messages: Sequence[Message]) -> bool:
     """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
     if they say something else that is no record."""
     for error in filter(None, (message.error() for message in messages)):

@@ -30,27 +30,27 @@ from g3stream.kafka.authorization import Operation, topic_right, with_right
 from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
 
 _KAFKA_SECONDS = 10.0
-MOST_RECORDS = 20_000
-MOST_BYTES = 8 << 20
+MAX_RECORDS = 20_000
+MAX_BYTES = 8 << 20
 """So much of a stream is read back at the most."""
 _FIRST_RECORDS = 8  # of unknown size: each may be a megabyte
 _NEXT_RECORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TailRecord:
     """A message without its value. label: None if it breaks the contract; then `digest` says which record it is.
-    time: ms; time_replaced: Kafka's own, not that of its receipt. bytes: of its value."""
+    time_ms: ms; time_replaced: Kafka's own, not that of its receipt. size_bytes: of its value."""
 
     offset: int
     label: RecordHeaders | None
-    time: int
-    bytes: int
+    time_ms: int
+    size_bytes: int
     digest: str = ""
     time_replaced: bool = False
 
 
-class Tails:
+class TopicTails:
     """A context manager. config: librdkafka's settings. group: in whose name; nothing is asked of it, and no right on
     it is needed. All raise KafkaException."""
 
@@ -74,7 +74,7 @@ class Tails:
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return {stream_of_topic(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
 
-    def spans(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+    def offset_ranges(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
         """Of each: the first offset that its topic still has, and the one after its last."""
         partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
         if not partitions:
@@ -85,7 +85,7 @@ class Tails:
         )
         return {stream_of_topic(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
 
-    def elsewhere(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+    def other_partitions(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
         """Of those with several partitions (streams: how many), and records in others than the first: where."""
         found = {}
         for stream, count in streams.items():
@@ -94,41 +94,41 @@ class Tails:
                 found[stream] = spans
         return found
 
-    def back(
-        self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[Entry]], bool]
-    ) -> Mapping[str, Sequence[Entry]]:
+    def read_back(
+        self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[TailRecord]], bool]
+    ) -> Mapping[str, Sequence[TailRecord]]:
         """The last records of each, in order, read back in ever larger blocks until that is enough, all, or
         MOST_RECORDS or MOST_BYTES."""
-        found: dict[str, list[Entry]] = {stream: [] for stream in spans}
+        found: dict[str, list[TailRecord]] = {stream: [] for stream in spans}
         starts = {stream: end for stream, (_, end) in spans.items()}
-        for records in (_FIRST_RECORDS, _NEXT_RECORDS, MOST_RECORDS):
+        for records in (_FIRST_RECORDS, _NEXT_RECORDS, MAX_RECORDS):
             blocks = {}
             for stream, (first, _) in spans.items():
-                count = min(records, _room(found[stream]), starts[stream] - first)
+                count = min(records, _remaining_records(found[stream]), starts[stream] - first)
                 if count > 0 and not enough(found[stream]):
                     blocks[stream] = starts[stream] - count, starts[stream]
                     starts[stream] -= count
-            for stream, entries in self.read(blocks).items():
-                found[stream] = entries + found[stream]
+            for stream, tail_records in self.read(blocks).items():
+                found[stream] = tail_records + found[stream]
         return found
 
-    def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[Entry]]:
+    def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[TailRecord]]:
         """The records of each that are from the first offset to before the second."""
-        found: dict[str, list[Entry]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
+        found: dict[str, list[TailRecord]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
         awaited = set(found)
         self._consumer.assign([TopicPartition(frames_topic(stream), 0, blocks[stream][0]) for stream in awaited])
-        heard = time.monotonic()
+        heard_s = time.monotonic()
         while awaited:
             message = self._consumer.poll(0.5)
             if message is None:
-                if time.monotonic() - heard > _KAFKA_SECONDS:
+                if time.monotonic() - heard_s > _KAFKA_SECONDS:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records come"))
                 continue
             if (topic := message.topic()) is None:  # of the client, not of a stream
                 if (error := message.error()) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise KafkaException(error)
                 continue
-            heard = time.monotonic()
+            heard_s = time.monotonic()
             stream = stream_of_topic(topic)
             if stream not in awaited:
                 continue
@@ -139,15 +139,15 @@ class Tails:
                     raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
                 awaited.discard(stream)
                 continue
-            entry = _entry(message)
-            if entry.offset < end:
-                found[stream].append(entry)
-            if entry.offset >= end - 1:
+            record = _tail_record(message)
+            if record.offset < end:
+                found[stream].append(record)
+            if record.offset >= end - 1:
                 awaited.discard(stream)
         self._consumer.unassign()
         return found
 
-    def comes(self, stream: str, offset: int, seconds: float) -> bool:
+    def wait_for_record(self, stream: str, offset: int, seconds: float) -> bool:
         """Whether a record comes there, or after, within the time."""
         self._consumer.assign([TopicPartition(frames_topic(stream), 0, offset)])
         deadline = time.monotonic() + seconds
@@ -170,16 +170,16 @@ class Tails:
         self._consumer.close()
 
 
-def _room(entries: Sequence[Entry]) -> int:
+def _remaining_records(tail_records: Sequence[TailRecord]) -> int:
     """How many more records like these may be read."""
-    if not entries:
-        return MOST_RECORDS
-    size = sum(entry.bytes for entry in entries)
-    records = min(MOST_RECORDS - len(entries), (MOST_BYTES - size) * len(entries) // max(1, size))
+    if not tail_records:
+        return MAX_RECORDS
+    size = sum(record.size_bytes for record in tail_records)
+    records = min(MAX_RECORDS - len(tail_records), (MAX_BYTES - size) * len(tail_records) // max(1, size))
     return max(0, records)
 
 
-def _entry(message: Message) -> Entry:
+def _tail_record(message: Message) -> TailRecord:
     offset = message.offset()
     assert offset is not None
     label, digest = None, ""
@@ -188,4 +188,4 @@ def _entry(message: Message) -> Entry:
     except ContractError:
         digest = digest_of(message)
     kind, time_ms = message.timestamp()
-    return Entry(offset, label, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME)
+    return TailRecord(offset, label, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME)

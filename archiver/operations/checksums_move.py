@@ -38,10 +38,10 @@ def move(location: Location, now: Checksums, wanted: Checksums) -> Iterator[str]
 
 
 def _parents(location: Location) -> tuple[set[str], set[str]]:
-    tree = tree_scan.tree(location.data_dir)
+    tree = tree_scan.scan_tree(location.data_dir)
     for path, why in tree.closed.items():
         raise OSError(None, f"{why}; it must be readable for this", str(location.data_dir / path))
-    return tree.summed, checksums.private_parents(location)
+    return tree.summed_directories, checksums.private_parents(location)
 
 
 def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums) -> None:
@@ -67,9 +67,9 @@ def _read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool
             found = directory.stat(file.name)
             if found is None:
                 return {}, True
-            if found.st_size > sha256sums.MOST_BYTES:
+            if found.st_size > sha256sums.MAX_BYTES:
                 raise OSError(None, f"it has {found.st_size} bytes", str(directory.path / file.name))
-            lines, whole = sha256sums.parse(directory.read(file.name, sha256sums.MOST_BYTES))
+            lines, whole = sha256sums.parse(directory.read(file.name, sha256sums.MAX_BYTES))
     except FileNotFoundError:
         return {}, True
     ours = {name.removeprefix(file.prefix): it for name, it in lines.items() if name.startswith(file.prefix)}
@@ -104,7 +104,7 @@ def _remove(location: Location, file: ChecksumsFile, keep: ChecksumsFile | None)
             directory.unlink(file.name)
         else:
             with location.private(keep.within.below, make=True) as kept:
-                kept.keep(directory, file.name, keep.name + UNREAD)
+                kept.move_aside(directory, file.name, keep.name + UNREAD)
         directory.sync()
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from archiver.console.runner import print_err, print_out, run_client
-from archiver.core.formatting import duration, moment
-from archiver.core.segmentation import LEFT_OUT
-from archiver.core.sequence import Seen
-from archiver.kafka.topic_reader import History
-from archiver.kafka.topic_tail import Entry, Tails
+from archiver.core.formatting import format_duration, format_time
+from archiver.core.segmentation import NOT_RECORDED_TYPES
+from archiver.core.sequence import SequenceTracker
+from archiver.kafka.topic_reader import TopicReader
+from archiver.kafka.topic_tail import TailRecord, TopicTails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.authorization import Operation, needs, topic_right
@@ -41,41 +41,41 @@ def close(options: argparse.Namespace) -> int:
 
 
 def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
-    with Tails(config, _GROUP) as tails:
+    with TopicTails(config, _GROUP) as tails:
         streams = tails.streams()
         if stream not in streams:
-            History(config, _GROUP).check_not_hidden([stream])
-            return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
-        spans = tails.spans([stream])
-        left_out = History(config, _GROUP).in_quarantine(stream)
-        read_back = tails.back(spans, lambda entries: _is_enough(_recorded(entries, left_out)))[stream]
-        entries = _recorded(read_back, left_out)
+            TopicReader(config, _GROUP).check_not_hidden([stream])
+            return _fail(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+        spans = tails.offset_ranges([stream])
+        left_out = TopicReader(config, _GROUP).quarantined_digests(stream)
+        read_back = tails.read_back(spans, lambda entries: _is_enough(_recorded_frames(entries, left_out)))[stream]
+        entries = _recorded_frames(read_back, left_out)
         found = situation(entries)
-        decisive = found.decisive
+        decisive = found.newest_fact
         if decisive and decisive.label is None:
-            return _refuse(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
+            return _fail(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
         if decisive is None or found.last is None or (decisive.label and decisive.label.kind is not Kind.FRAME):
-            print_out(f"{stream}: nothing to close: {_none_is_on(decisive)}")
+            print_out(f"{stream}: nothing to close: {_nothing_open_message(decisive)}")
             return 0
-        newest = entries[-1].time
+        newest = entries[-1].time_ms
         age = _now() - newest
         if abs(age) < _ALIVE_MS:
-            return _refuse(
-                f"an ingest of {stream} is alive: its last record is {duration(age)} old. Stop it; wait "
+            return _fail(
+                f"an ingest of {stream} is alive: its last record is {format_duration(age)} old. Stop it; wait "
                 f"{_ALIVE_MS // 1000} s if it is stopped already"
             )
-        if tails.comes(stream, spans[stream][1], _WATCH_SECONDS):
-            return _refuse(
+        if tails.wait_for_record(stream, spans[stream][1], _WATCH_SECONDS):
+            return _fail(
                 f"an ingest of {stream} is alive: a record has just come (the last one before says "
-                f"{moment(newest)} UTC; do the clocks agree?)"
+                f"{format_time(newest)} UTC; do the clocks agree?)"
             )
     label = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
     offset = _publish(config, stream, label)
     if offset != spans[stream][1]:
-        return _refuse(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
+        return _fail(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
     print_out(
-        f"{stream}: closed after its last record, of {moment(newest)} UTC ({duration(age)} ago): published `lost` at "
-        f"offset {offset} of {frames_topic(stream)}: {why}"
+        f"{stream}: closed after its last record, of {format_time(newest)} UTC ({format_duration(age)} ago): "
+        f"published `lost` at offset {offset} of {frames_topic(stream)}: {why}"
     )
     print_out(
         "Its archivers finish the open file now, or as soon as they run (why: lost), if it isn't finished already. "
@@ -88,43 +88,44 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
 class Situation:
     """What an archiver knows at a stream's end.
 
-    decisive: the last record that says whether an acquisition is on: a frame, or a fact but `quiet` (that ends one,
-    too, but after a gap that each archiver's settings say). last: epoch and seq of the last record that it has seen.
+    newest_fact: the last record that says whether an acquisition is on: a frame, or a fact but `quiet` (that ends
+    one, too, but after a gap that each archiver's settings say). last: epoch and seq of the last record that it has
+    seen.
     """
 
-    decisive: Entry | None = None
+    newest_fact: TailRecord | None = None
     last: tuple[str, int] | None = None
 
 
-def situation(entries: Sequence[Entry]) -> Situation:
+def situation(entries: Sequence[TailRecord]) -> Situation:
     """At the end of these records. What archivers drop says nothing: duplicates, an operator's that came too late."""
-    seen = Seen()
+    seen = SequenceTracker()
     decisive = None
     for entry in entries:
         label = entry.label
         if label is None:
             decisive = entry
-        elif record := seen.whole(label, entry.time, b"", entry.offset):
-            seen.saw(record.label)
-            if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in LEFT_OUT)):
+        elif record := seen.assemble(label, entry.time_ms, b"", entry.offset):
+            seen.mark_processed(record.label)
+            if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in NOT_RECORDED_TYPES)):
                 decisive = entry
     return Situation(decisive, next(reversed(seen.epochs()), None))
 
 
-def _recorded(entries: Sequence[Entry], left_out: Collection[str]) -> list[Entry]:
+def _recorded_frames(entries: Sequence[TailRecord], left_out: Collection[str]) -> list[TailRecord]:
     """Those that aren't in quarantine."""
     return [entry for entry in entries if entry.digest not in left_out]
 
 
-def _is_enough(entries: Sequence[Entry]) -> bool:
-    return len(entries) >= _ENOUGH_RECORDS and situation(entries).decisive is not None
+def _is_enough(entries: Sequence[TailRecord]) -> bool:
+    return len(entries) >= _ENOUGH_RECORDS and situation(entries).newest_fact is not None
 
 
-def _none_is_on(last: Entry | None) -> str:
+def _nothing_open_message(last: TailRecord | None) -> str:
     if last is None or last.label is None:
         return "it has no frames"
     why = f" ({last.label.why})" if last.label.why else ""
-    return f"no acquisition is on since {last.label.kind}{why}, {duration(_now() - last.time)} ago"
+    return f"no acquisition is on since {last.label.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
 
 
 def _publish(config: Mapping[str, Any], stream: str, label: RecordHeaders) -> int:
@@ -154,7 +155,7 @@ def _publish(config: Mapping[str, Any], stream: str, label: RecordHeaders) -> in
     return offsets[0]
 
 
-def _refuse(why: str) -> int:
+def _fail(why: str) -> int:
     print_err(f"{_PROG}: error: {why}")
     return 1
 

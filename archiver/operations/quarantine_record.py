@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.console.runner import print_err, print_out, run_client
-from archiver.core.formatting import moment
+from archiver.core.formatting import format_time
 from archiver.kafka.invalid_records import digest_of
-from archiver.kafka.topic_reader import History, label_of
+from archiver.kafka.topic_reader import TopicReader, label_of
 from g3stream.contract.errors import ContractError
 from g3stream.contract.message_headers import Headers, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
@@ -48,37 +48,37 @@ def quarantine(options: argparse.Namespace) -> int:
 
 
 def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: int, why: str, *, force: bool) -> int:
-    history = History(config, _GROUP)
-    if stream not in (streams := history.streams()):
-        history.check_not_hidden([stream])
-        return _refuse(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+    reader = TopicReader(config, _GROUP)
+    if stream not in (streams := reader.streams()):
+        reader.check_not_hidden([stream])
+        return _fail(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
     if partition:
         return _move(
-            config, history, stream, TopicPartition(frames_topic(stream), partition, offset), why, force=force
+            config, reader, stream, TopicPartition(frames_topic(stream), partition, offset), why, force=force
         )
-    message = history.message(stream, offset)
+    message = reader.message(stream, offset)
     if message is None:
-        first, end = history.span(stream)
-        return _refuse(
+        first, end = reader.offset_range(stream)
+        return _fail(
             f"there is no record at offset {offset} of {frames_topic(stream)}, which has {first} to {end - 1}"
         )
-    wrong = what_is_wrong(message)
+    wrong = contract_violation(message)
     if wrong is None:
-        return _refuse(
+        return _fail(
             f"the record at offset {offset} is one of ours, and is recorded; only what can't be is set aside"
         )
-    if is_perhaps_ours(message) and not force:
-        return _refuse(
+    if may_be_ours(message) and not force:
+        return _fail(
             f"{wrong}; but it has an epoch, so an ingest may have published it, of a later version: then update the "
             "archiver, and it is recorded. --force sets it aside all the same"
         )
     topic, digest = quarantine_topic(stream), digest_of(message)
-    if digest in history.in_quarantine(stream):
+    if digest in reader.quarantined_digests(stream):
         print_out(f"{stream}: the record at offset {offset} is in quarantine already ({topic})")
         return 0
     _create(config, stream)
     _publish(config, stream, [message], {"wrong": wrong, "why": why, "host": host_name()})
-    at = moment(message.timestamp()[1])
+    at = format_time(message.timestamp()[1])
     print_out(f"{stream}: the record at offset {offset}, of {at} UTC, is in quarantine now ({topic}): {wrong}")
     print_out(
         "The archivers of the stream leave it out and go on, within seconds, or as soon as they run; so do verify, "
@@ -88,29 +88,29 @@ def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: 
 
 
 def _move(
-    config: Mapping[str, Any], history: History, stream: str, last: TopicPartition, why: str, *, force: bool
+    config: Mapping[str, Any], reader: TopicReader, stream: str, last: TopicPartition, why: str, *, force: bool
 ) -> int:
     """Move what lies in that partition, up to that offset. Killed in between, the next run does the rest."""
     admin = AdminClient({**config, **ADMIN_CONFIG})
     topic, partition = last.topic, last.partition
     if partition not in admin.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
-        return _refuse(f"{topic} has no partition {partition}")
-    first, end = history.span(stream, partition)
+        return _fail(f"{topic} has no partition {partition}")
+    first, end = reader.offset_range(stream, partition)
     if not first <= last.offset < end:
         has = f"has offsets {first} to {end - 1}" if first < end else "has no records"
-        return _refuse(f"there is no record at offset {last.offset} of partition {partition} of {topic}, which {has}")
+        return _fail(f"there is no record at offset {last.offset} of partition {partition} of {topic}, which {has}")
     after = last.offset + 1
-    for batch in () if force else history.batches(stream, first, after, partition):
+    for batch in () if force else reader.batches(stream, first, after, partition):
         for message in batch:
-            if is_perhaps_ours(message):
-                return _refuse(
+            if may_be_ours(message):
+                return _fail(
                     f"the record at offset {message.offset()} of partition {partition} has an epoch, so an ingest or "
                     "a mirror may have published it, and it may be in no file; --force moves it all the same"
                 )
     _create(config, stream)
-    kept, count = set(history.in_quarantine(stream)), 0
+    kept, count = set(reader.quarantined_digests(stream)), 0
     said = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
-    for batch in history.batches(stream, first, after, partition):
+    for batch in reader.batches(stream, first, after, partition):
         new = {digest: message for message in batch if (digest := digest_of(message)) not in kept}
         _publish(config, stream, new.values(), said)
         kept |= new.keys()
@@ -125,7 +125,7 @@ def _move(
     return 0
 
 
-def what_is_wrong(message: Message) -> str | None:
+def contract_violation(message: Message) -> str | None:
     """Why a record can't be recorded; None if it can."""
     try:
         label_of(message)
@@ -134,7 +134,7 @@ def what_is_wrong(message: Message) -> str | None:
     return None
 
 
-def is_perhaps_ours(message: Message) -> bool:
+def may_be_ours(message: Message) -> bool:
     """Whether a record that can't be understood may be an ingest's: it has an epoch."""
     try:
         headers = headers_of(message)
@@ -143,7 +143,9 @@ def is_perhaps_ours(message: Message) -> bool:
     return any(name == "epoch" and text and _EPOCH.fullmatch(text) for name, text in headers)
 
 
-def set_aside(message: Message, said: Mapping[str, str]) -> tuple[bytes, list[tuple[str, str | bytes | None]]]:
+def quarantine_records(
+    message: Message, said: Mapping[str, str]
+) -> tuple[bytes, list[tuple[str, str | bytes | None]]]:
     """A record's copy in quarantine: value, and headers."""
     headers: list[tuple[str, str | bytes | None]] = [("v", "1"), *said.items()]
     headers += [("offset", str(message.offset())), ("time", str(message.timestamp()[1]))]
@@ -190,13 +192,13 @@ def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message]
 
     with needs(topic_right(Operation.WRITE, topic)), unwrap_fatal_errors():
         for message in messages:
-            value, headers = set_aside(message, said)
+            value, headers = quarantine_records(message, said)
             producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)
         left = producer.flush(_KAFKA_SECONDS + 1)
         if left or failed:
             raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement"))
 
 
-def _refuse(why: str) -> int:
+def _fail(why: str) -> int:
     print_err(f"{_PROG}: error: {why}")
     return 1

@@ -79,7 +79,7 @@ def _where(source: Location, target: Location) -> Location:
 def _lock_archive(location: Location, locks: ExitStack) -> None:
     """Keep all archivers and commands from it, also those of versions that lock only what they record. Raises
     OSError."""
-    locks.callback(os.close, archive_lock.take(location))
+    locks.callback(os.close, archive_lock.acquire_exclusive(location))
     with location.private() as private:
         instances = [name for name in private.names() if name.endswith(".lock") and name != archive_lock.LOCK]
         streams = [name for name in private.names() if re.fullmatch(ID, name)]
@@ -177,10 +177,10 @@ def _make_way(old: Path, new: Path) -> None:
 def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -> bool:
     """Gives whether all are moved. Raises OSError."""
     found = archive_settings.read(location)
-    now = found or archive_settings.of_before(location)
-    wanted = checksums or now.becoming or now.checksums
-    if wanted is not now.checksums or now.becoming or checksums_move.others(location, wanted):
-        archive_settings.write(location, replace(now, becoming=wanted))
+    now = found or archive_settings.default_settings(location)
+    wanted = checksums or now.moving_to or now.checksums
+    if wanted is not now.checksums or now.moving_to or checksums_move.others(location, wanted):
+        archive_settings.write(location, replace(now, moving_to=wanted))
         said = list(checksums_move.move(location, now.checksums, wanted))
         for line in said:
             say(line)

@@ -14,15 +14,15 @@ from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import print_lines, run_client
 from archiver.core.events import FileAdopted
-from archiver.core.formatting import size
+from archiver.core.formatting import format_bytes
 from archiver.core.paths import PartialName
 from archiver.kafka.event_batch import publish_events
-from archiver.kafka.topic_reader import History
-from archiver.operations.retirement import adopted_again
-from archiver.replay.rebuilder import Choice, Wanted
-from archiver.replay.sinks import Done, IntoPlace, Outcome, tidy
-from archiver.replay.topic_replay import Rereading
-from archiver.verify.checks import OF_LINES, REBUILDABLE, Fault, Finding
+from archiver.kafka.topic_reader import TopicReader
+from archiver.operations.retirement import adoption_event
+from archiver.replay.rebuilder import Overrides, Selection
+from archiver.replay.sinks import InPlaceTarget, RebuildOutcome, RebuildResult, remove_leftovers
+from archiver.replay.topic_replay import TopicReplay
+from archiver.verify.checks import CHECKSUM_FAULTS, REBUILDABLE, Fault, Finding
 from archiver.verify.report import as_text
 from archiver.verify.verifier import Report, inspect
 from g3stream.host.environment import host_name
@@ -33,75 +33,75 @@ _PROG = "archiver repair"
 def repair(options: argparse.Namespace) -> int:
     """Do as the options say (commands/repair.py). Gives the exit code."""
 
-    def look(location: Location, history: History, *, retired_too: bool = False) -> Report:
+    def look(location: Location, reader: TopicReader, *, retired_too: bool = False) -> Report:
         with Progress() as progress:
-            report = inspect(location, history, options.stream, options.since, progress, retired_too=retired_too)
+            report = inspect(location, reader, options.stream, options.since, progress, retired_too=retired_too)
         if report.unknown:
             raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {location.data_dir}")
         return report
 
     def act(config: Mapping[str, Any]) -> int:
-        history = History(config, options.group)
-        location = archive_settings.kept(located(options.data_dir, options.private_dir))
-        archive = ArchiveRoot.at(location, options.group, host_name())
-        check_not_elsewhere(archive, history)
-        report = look(location, history, retired_too=options.retired)
+        reader = TopicReader(config, options.group)
+        location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
+        archive = ArchiveRoot.from_location(location, options.group, host_name())
+        check_not_elsewhere(archive, reader)
+        report = look(location, reader, retired_too=options.retired)
         if report.findings:
             print_lines(f"{as_text(report, advise=False)}\n")
             with ExitStack() as held:
-                held.callback(os.close, archive_lock.share(location))
-                made = mend(archive, history, report, held.enter_context(Progress()))
-            publish_events(config, _back(report, made, options.who, options.reason))
-            report = look(location, history)
+                held.callback(os.close, archive_lock.acquire_shared(location))
+                made = rebuild_broken(archive, reader, report, held.enter_context(Progress()))
+            publish_events(config, _restored_events(report, made, options.who, options.reason))
+            report = look(location, reader)
         print_lines(as_text(report, advise=False))
         return int(bool(report.findings))
 
     return run_client(options, _PROG, act)
 
 
-def _back(report: Report, made: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
+def _restored_events(report: Report, made: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
     """The events of the retired files that were made again: from now on they must be there."""
-    told = report.account.told()
+    told = report.catalog.file_events()
     now = time.time_ns() // 1_000_000
     return [
-        adopted_again(told[path], now, who, reason, host_name())
+        adoption_event(told[path], now, who, reason, host_name())
         for path in sorted(made)
-        if path in report.account.retired
+        if path in report.catalog.retired
     ]
 
 
-def mend(archive: ArchiveRoot, history: History, report: Report, progress: Progress) -> set[str]:
+def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, progress: Progress) -> set[str]:
     """Mend what can be mended, and say what was done. Gives the files that are right now, and weren't.
 
     Raises OSError, KafkaException, CheckpointError.
     """
     made: set[str] = set()
     broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
-    recorded = report.account.told()
-    lines = _by_stream(it for it in report.findings if it.fault in OF_LINES)
+    recorded = report.catalog.file_events()
+    lines = _by_stream(it for it in report.findings if it.fault in CHECKSUM_FAULTS)
     stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
-    topics = set(history.streams())
-    commits = history.committed(sorted(topics & broken.keys()))
+    topics = set(reader.streams())
+    commits = reader.committed(sorted(topics & broken.keys()))
     for stream in sorted(broken.keys() | lines.keys() | stale.keys()):
         with ExitStack() as claims:
             claims.callback(os.close, archive.claim(stream, alone=False))  # not while a replay works on it
             claims.callback(os.close, archive.claim_repair(stream))
-            tidy(archive, stream)
+            remove_leftovers(archive, stream)
             _discard(archive, report, stale.get(stream, ()), progress)
             for finding in lines.get(stream, ()):
-                if archive.add_sum(stream, finding.path, recorded[finding.path].sha256):
-                    where = checksums.shown(archive.location, finding.path.rpartition("/")[0])
-                    progress.tell(f"{finding.path}: its line is in {where} now")
+                if archive.add_checksum(stream, finding.path, recorded[finding.path].sha256):
+                    where = checksums.display_path(archive.location, finding.path.rpartition("/")[0])
+                    progress.print_output(f"{finding.path}: its line is in {where} now")
             paths = frozenset(finding.path for finding in broken.get(stream, ()))
             if not paths:
                 continue
             if stream not in topics:
-                progress.tell(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
+                progress.print_output(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
                 continue
-            told = report.account.files[stream]
-            span = history.span(stream)
-            rereading = Rereading(history, stream, told, span, commits.get(stream), archive.location)
-            made |= _rebuild(archive, rereading, paths, progress)
+            told = report.catalog.files[stream]
+            span = reader.offset_range(stream)
+            replay = TopicReplay(reader, stream, told, span, commits.get(stream), archive.location)
+            made |= _rebuild(archive, replay, paths, progress)
     return made
 
 
@@ -111,37 +111,41 @@ def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], pro
     for finding in stale:
         partial = finding.path.rpartition("/")[2]
         name = PartialName.parse(partial)
-        files = report.account.files.get(finding.stream, ())
+        files = report.catalog.files.get(finding.stream, ())
         if (
             name
-            and any((it.path, it.first.time) == (name.path, name.first) for it in files)
+            and any((it.path, it.first.time) == (name.path, name.first_ms) for it in files)
             and name.path not in wrong
         ):
             archive.discard(finding.stream, partial)
-            progress.tell(f"{finding.path}: removed, as its file is finished")
+            progress.print_output(f"{finding.path}: removed, as its file is finished")
         else:
-            progress.tell(f"{finding.path}: an archiver saves or removes it when it is started again")
+            progress.print_output(f"{finding.path}: an archiver saves or removes it when it is started again")
 
 
-def _rebuild(archive: ArchiveRoot, rereading: Rereading, paths: frozenset[str], progress: Progress) -> set[str]:
+def _rebuild(archive: ArchiveRoot, replay: TopicReplay, paths: frozenset[str], progress: Progress) -> set[str]:
     """Gives those that are right now."""
-    first, end = rereading.span
-    progress.begin(rereading.stream, end - first)
-    with closing(IntoPlace(archive)) as target:
-        came = rereading.into(target, Choice(), Wanted(only=paths), progress, all_of_it=False)
-    progress.end(rereading.stream)
-    done: Mapping[str, Done] = {it.file.path: it for it in target.done}
-    why = {file.path: file.lacking for file in came.left_out}
+    first, end = replay.offsets
+    progress.start(replay.stream, end - first)
+    with closing(InPlaceTarget(archive)) as target:
+        came = replay.run(target, Overrides(), Selection(paths=paths), progress, whole_topic=False)
+    progress.finish(replay.stream)
+    done: Mapping[str, RebuildResult] = {it.file.path: it for it in target.results}
+    why = {file.path: file.missing for file in came.not_rebuilt}
     for path in sorted(paths):
         it = done.get(path)
-        if it and it.outcome is Outcome.WRITTEN:
-            progress.tell(f"{path}: rebuilt, {size(it.bytes)}")
-        elif it and it.outcome is Outcome.THERE:
-            progress.tell(f"{path}: it is right already")
+        if it and it.outcome is RebuildOutcome.WRITTEN:
+            progress.print_output(f"{path}: rebuilt, {format_bytes(it.size_bytes)}")
+        elif it and it.outcome is RebuildOutcome.ALREADY_THERE:
+            progress.print_output(f"{path}: it is right already")
         else:
-            reason = it.outcome if it else why.get(path, came.stopped or "its records have left the topic")
-            progress.tell(f"{path}: can't be rebuilt: {reason}")
-    return {path for path in paths if path in done and done[path].outcome in (Outcome.WRITTEN, Outcome.THERE)}
+            reason = it.outcome if it else why.get(path, came.halted or "its records have left the topic")
+            progress.print_output(f"{path}: can't be rebuilt: {reason}")
+    return {
+        path
+        for path in paths
+        if path in done and done[path].outcome in (RebuildOutcome.WRITTEN, RebuildOutcome.ALREADY_THERE)
+    }
 
 
 def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:

@@ -8,12 +8,18 @@ from typing import Any
 from archiver.archive import identity
 from archiver.archive.location import Location, located
 from archiver.console.runner import print_err, print_lines, run_client, table
-from archiver.core.catalog import Account
+from archiver.core.catalog import FileCatalog
 from archiver.core.events import FileRetired
-from archiver.core.formatting import counted, moment, size
+from archiver.core.formatting import count_noun, format_bytes, format_time
 from archiver.kafka.event_batch import publish_events
-from archiver.kafka.topic_reader import History
-from archiver.operations.retirement import Outcome, Plan, doubt, of_missing, of_named
+from archiver.kafka.topic_reader import TopicReader
+from archiver.operations.retirement import (
+    RetirementOutcome,
+    RetirementPlan,
+    plan_missing,
+    plan_named,
+    wrong_directory_reason,
+)
 from archiver.verify import tree_scan
 from g3stream.host.environment import host_name
 
@@ -28,22 +34,22 @@ def retire(options: argparse.Namespace, paths: Sequence[str]) -> int:
 def _retire(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequence[str]) -> int:
     location = located(options.data_dir, options.private_dir)
     root = location.data_dir
-    history = History(config, options.group)
+    history = TopicReader(config, options.group)
     # In this order: a file is there before its event is.
-    account = Account.of(history.events())
-    there, _ = tree_scan.present(root, tree_scan.tree(root), account.told())
+    account = FileCatalog.from_events(history.events())
+    there, _ = tree_scan.existing(root, tree_scan.scan_tree(root), account.file_events())
     for unreadable in account.unreadable:
         print_err(f"{_PROG}: an event of {options.group} can't be understood: {unreadable}")
     if paths:
-        plan = of_named(account, there, paths, options.stream)
+        plan = plan_named(account, there, paths, options.stream)
     else:
         if (why := _doubt(location, options.group, account, there)) and not options.yes:
             print_err(f"{_PROG}: error: {root}: {why} Nothing is retired; if it is right so, say --yes")
             return 1
-        unseen = sorted(path for path, entry in there.items() if entry.what)
+        unseen = sorted(path for path, entry in there.items() if entry.kind)
         if unseen:
             print_err(f"{_PROG}: {len(unseen)} files are passed over, as they can't be looked at: {unseen[0]}, …")
-        plan = of_missing(account, there, options.stream, options.before)
+        plan = plan_missing(account, there, options.stream, options.before)
     retired = [
         FileRetired(
             *(told.group, told.stream, told.path, told.sha256, told.bytes, _now(), options.who, host_name()),
@@ -57,47 +63,47 @@ def _retire(config: Mapping[str, Any], options: argparse.Namespace, paths: Seque
     return int(bool(plan.unknown))
 
 
-def _doubt(location: Location, group: str, account: Account, there: Mapping[str, tree_scan.Entry]) -> str:
+def _doubt(location: Location, group: str, account: FileCatalog, there: Mapping[str, tree_scan.FileEntry]) -> str:
     """Why that may not be the group's data directory, or not all of it; empty if it is."""
     try:
         own = identity.read(location)
     except PermissionError:  # another user's than ours
-        return doubt(account, there)
+        return wrong_directory_reason(account, there)
     if own is None:
         return "no archiver has recorded there; or its disk isn't mounted, or it has another --private-dir."
     if own.group != group:
         return f"it is the archive of the group {own.group}, not {group}."
-    return doubt(account, there)
+    return wrong_directory_reason(account, there)
 
 
-def as_text(plan: Plan, *, dry_run: bool) -> str:
+def as_text(plan: RetirementPlan, *, dry_run: bool) -> str:
     """A table of the files, and their sums."""
     lines = []
-    if plan.choices:
+    if plan.items:
         rows = []
-        for it in plan.choices:
+        for it in plan.items:
             what = str(it.outcome)
-            if it.before:
-                why = f": {it.before.reason}" if it.before.reason else ""
-                what += f", {moment(it.before.time)} by {it.before.who}{why}"
-            elif dry_run and it.outcome in (Outcome.RETIRED, Outcome.STILL_THERE):
+            if it.earlier:
+                why = f": {it.earlier.reason}" if it.earlier.reason else ""
+                what += f", {format_time(it.earlier.time)} by {it.earlier.who}{why}"
+            elif dry_run and it.outcome in (RetirementOutcome.RETIRED, RetirementOutcome.STILL_THERE):
                 what = f"would be {what}"
-            rows.append((it.path, size(it.told.bytes) if it.told else "", what))
+            rows.append((it.path, format_bytes(it.event.bytes) if it.event else "", what))
         lines += [table(["file", " size", "what"], rows), ""]
     lines.append(_sums(plan, dry_run=dry_run))
     return "\n".join(lines)
 
 
-def _sums(plan: Plan, *, dry_run: bool) -> str:
-    outcomes = [it.outcome for it in plan.choices]
+def _sums(plan: RetirementPlan, *, dry_run: bool) -> str:
+    outcomes = [it.outcome for it in plan.items]
     now = plan.retire
-    said = f"{counted(len(now), 'file')} {'would be ' if dry_run else ''}retired"
-    parts = [f"{said}, {size(sum(it.bytes for it in now))}" if now else said]
+    said = f"{count_noun(len(now), 'file')} {'would be ' if dry_run else ''}retired"
+    parts = [f"{said}, {format_bytes(sum(it.bytes for it in now))}" if now else said]
     for count, what in (
-        (outcomes.count(Outcome.STILL_THERE), "of them still there, to be deleted by you"),
-        (outcomes.count(Outcome.BEFORE) + plan.before, "retired before"),
-        (plan.there, "there, and so not retired"),
-        (outcomes.count(Outcome.UNKNOWN), "not recorded by this group"),
+        (outcomes.count(RetirementOutcome.STILL_THERE), "of them still there, to be deleted by you"),
+        (outcomes.count(RetirementOutcome.RETIRED_BEFORE) + plan.retired_before_count, "retired before"),
+        (plan.still_there_count, "there, and so not retired"),
+        (outcomes.count(RetirementOutcome.UNKNOWN), "not recorded by this group"),
     ):
         if count:
             parts.append(f"{count:,} {what}")

@@ -9,124 +9,128 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from archiver.core.catalog import Account, Told
+from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, FileRetired
 from archiver.core.paths import start_and_number
 
 
-class Outcome(StrEnum):
+class RetirementOutcome(StrEnum):
     """What becomes of a file that an operator names."""
 
     RETIRED = "retired"
     STILL_THERE = "retired, still there"
-    BEFORE = "was retired before"
+    RETIRED_BEFORE = "was retired before"
     UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A file that was named, or found missing. told: what recorded it, None if nothing did. before: its event, if it
-    was retired before."""
+class RetirementItem:
+    """A file that was named, or found missing. event: what recorded it, None if nothing did. earlier: its event, if
+    it was retired before."""
 
     path: str
-    outcome: Outcome
-    told: Told | None = None
-    before: FileRetired | None = None
+    outcome: RetirementOutcome
+    event: FileEvent | None = None
+    earlier: FileRetired | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done. choices: by path. there: of files that were to be retired only if they are gone, how many
-    aren't. before: of those gone, how many were retired before."""
+class RetirementPlan:
+    """What is to be done. items: by path. still_there_count: of files that were to be retired only if they are gone,
+    how many aren't. retired_before_count: of those gone, how many were retired before."""
 
-    choices: tuple[Choice, ...]
-    there: int = 0
-    before: int = 0
+    items: tuple[RetirementItem, ...]
+    still_there_count: int = 0
+    retired_before_count: int = 0
 
     @property
-    def retire(self) -> tuple[Told, ...]:
+    def retire(self) -> tuple[FileEvent, ...]:
         """The files to be retired now."""
-        now = (Outcome.RETIRED, Outcome.STILL_THERE)
-        return tuple(it.told for it in self.choices if it.told and it.outcome in now)
+        now = (RetirementOutcome.RETIRED, RetirementOutcome.STILL_THERE)
+        return tuple(it.event for it in self.items if it.event and it.outcome in now)
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """What was named, and is no recorded file."""
-        return tuple(it.path for it in self.choices if it.outcome is Outcome.UNKNOWN)
+        return tuple(it.path for it in self.items if it.outcome is RetirementOutcome.UNKNOWN)
 
 
-def of_named(account: Account, there: Collection[str], names: Iterable[str], streams: Collection[str] = ()) -> Plan:
+def plan_named(
+    catalog: FileCatalog, there: Collection[str], names: Iterable[str], streams: Collection[str] = ()
+) -> RetirementPlan:
     """Of files or directories that an operator names, by their paths below the data directory.
 
     there: the recorded files that exist. These are retired, too: a clean-up job may say so first, and delete then.
     streams: only files of these count as recorded, if there are any.
     """
-    told = {path: event for path, event in account.told().items() if not streams or event.stream in streams}
-    below = _by_directory(told)
+    event = {path: event for path, event in catalog.file_events().items() if not streams or event.stream in streams}
+    below = _by_directory(event)
     paths: dict[str, None] = {}
     for name in names:
-        paths |= dict.fromkeys(below.get(name, [name]) if name not in told else [name])
-    return Plan(tuple(_named(path, told.get(path), account.retired.get(path), there) for path in sorted(paths)))
+        paths |= dict.fromkeys(below.get(name, [name]) if name not in event else [name])
+    return RetirementPlan(
+        tuple(_named(path, event.get(path), catalog.retired.get(path), there) for path in sorted(paths))
+    )
 
 
-def of_missing(
-    account: Account, there: Collection[str], streams: Collection[str] = (), before: int | None = None
-) -> Plan:
+def plan_missing(
+    catalog: FileCatalog, there: Collection[str], streams: Collection[str] = (), before: int | None = None
+) -> RetirementPlan:
     """Of all recorded files that are gone. streams: only of these, if there are any. before: ms, only those that end
     before that time."""
     choices = []
     kept = retired_before = 0
-    for path, event in sorted(account.told().items()):
-        if (streams and event.stream not in streams) or (before is not None and end_of(event) >= before):
+    for path, event in sorted(catalog.file_events().items()):
+        if (streams and event.stream not in streams) or (before is not None and end_ms(event) >= before):
             continue
         if path in there:
             kept += 1
-        elif path in account.retired:
+        elif path in catalog.retired:
             retired_before += 1
         else:
-            choices.append(Choice(path, Outcome.RETIRED, event))
-    return Plan(tuple(choices), kept, retired_before)
+            choices.append(RetirementItem(path, RetirementOutcome.RETIRED, event))
+    return RetirementPlan(tuple(choices), kept, retired_before)
 
 
-def doubt(account: Account, there: Collection[str]) -> str:
+def wrong_directory_reason(catalog: FileCatalog, there: Collection[str]) -> str:
     """Why the data directory may not be what it should be, so that nothing of it may be called deleted; empty if
     there is no reason for that."""
-    expected = account.told().keys() - account.retired.keys()
+    expected = catalog.file_events().keys() - catalog.retired.keys()
     if expected and not any(path in there for path in expected):
         return f"none of the {len(expected)} recorded files is there: is its disk mounted?"
     return ""
 
 
-def adopted_again(told: Told, time: int, who: str, reason: str, host: str) -> FileAdopted:
+def adoption_event(event: FileEvent, time: int, who: str, reason: str, host: str) -> FileAdopted:
     """The event of a retired file that is back, with the bytes that it had. time: ms."""
-    head = len(told.carry) if isinstance(told, FileFinished) else 0
-    frames = told.frames + head
-    damage = told.damage if isinstance(told, FileAdopted) else ""
+    head = len(event.carry) if isinstance(event, FileFinished) else 0
+    frames = event.frames + head
+    damage = event.damage if isinstance(event, FileAdopted) else ""
     return FileAdopted(
-        *(told.group, told.stream, told.path, frames, told.bytes, told.sha256),
+        *(event.group, event.stream, event.path, frames, event.bytes, event.sha256),
         *(time, who, host, reason, damage),
     )
 
 
-def end_of(event: Told) -> int:
+def end_ms(event: FileEvent) -> int:
     """The time of a file's last frame, ms; as far as an event or its name says it."""
     if isinstance(event, FileFinished):
         return event.last.time
     return start_and_number(event.path)[0] * 1000
 
 
-def _named(path: str, told: Told | None, before: FileRetired | None, there: Collection[str]) -> Choice:
-    if told is None:
-        return Choice(path, Outcome.UNKNOWN)
+def _named(path: str, event: FileEvent | None, before: FileRetired | None, there: Collection[str]) -> RetirementItem:
+    if event is None:
+        return RetirementItem(path, RetirementOutcome.UNKNOWN)
     if before:
-        return Choice(path, Outcome.BEFORE, told, before)
-    return Choice(path, Outcome.STILL_THERE if path in there else Outcome.RETIRED, told)
+        return RetirementItem(path, RetirementOutcome.RETIRED_BEFORE, event, before)
+    return RetirementItem(path, RetirementOutcome.STILL_THERE if path in there else RetirementOutcome.RETIRED, event)
 
 
-def _by_directory(told: Mapping[str, Told]) -> dict[str, list[str]]:
+def _by_directory(event: Mapping[str, FileEvent]) -> dict[str, list[str]]:
     """The recorded files of each directory, and of those in it."""
     found: dict[str, list[str]] = {}
-    for path in told:
+    for path in event:
         directory = path.rpartition("/")[0]
         while directory:
             found.setdefault(directory, []).append(path)

@@ -11,11 +11,11 @@ from msgspec import Struct
 
 from archiver.console.runner import print_err, print_lines, print_out, run_client, table
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
-from archiver.core.formatting import duration, iso, size
+from archiver.core.formatting import format_bytes, format_duration, format_iso
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import State
-from archiver.kafka.topic_reader import Commit, History
-from archiver.kafka.topic_tail import Entry, Tails
+from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
+from archiver.kafka.topic_tail import TailRecord, TopicTails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import describe_other_partitions
 
@@ -53,8 +53,8 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
-    with Tails(config, options.group) as tails:
-        found = statuses(tails, History(config, options.group), options.stream)
+    with TopicTails(config, options.group) as tails:
+        found = statuses(tails, TopicReader(config, options.group), options.stream)
     now = time.time_ns() // 1_000_000
     if options.json:
         for status in found:
@@ -66,30 +66,30 @@ def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     return 0
 
 
-def statuses(tails: Tails, history: History, wanted: Sequence[str]) -> list[Status]:
+def statuses(tails: TopicTails, reader: TopicReader, wanted: Sequence[str]) -> list[Status]:
     """How these are; all, if none are named. Raises KafkaException."""
-    group = history.group
+    group = reader.group
     topics = tails.streams()
-    history.check_not_hidden(sorted(set(wanted) - topics.keys()))
+    reader.check_not_hidden(sorted(set(wanted) - topics.keys()))
     good = [stream for stream in topics if not wanted or stream in wanted]
     # In this order: records come and are committed meanwhile, and none is before it is in the topic.
-    commits = history.committed(good)
-    spans = tails.spans(good)
-    entries = tails.back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
+    commits = reader.committed(good)
+    spans = tails.offset_ranges(good)
+    entries = tails.read_back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
     behind = {}  # of each that isn't at its end: the first record that isn't recorded
     for stream, commit in commits.items():
         first, end = spans[stream]
         if max(first, commit.offset) < end:
             behind[stream] = max(first, commit.offset), max(first, commit.offset) + 1
     next_entries = tails.read(behind)
-    elsewhere = tails.elsewhere({stream: topics[stream] for stream in good})
+    elsewhere = tails.other_partitions({stream: topics[stream] for stream in good})
     found = []
     for stream in sorted(set(wanted)) or topics:
         if stream not in topics:
             found.append(Status(stream=stream, group=group, problem="it has no topic: no ingest has published yet"))
         else:
-            lately, next_ones = entries[stream], next_entries.get(stream, ())
-            status = status_of(stream, group, spans[stream], lately, commits.get(stream), next_ones)
+            last_records, next_ones = entries[stream], next_entries.get(stream, ())
+            status = status_of(stream, group, spans[stream], last_records, commits.get(stream), next_ones)
             if (others := elsewhere.get(stream)) and not status.problem:
                 status = msgspec.structs.replace(status, problem=f"its topic has {describe_other_partitions(others)}")
             found.append(status)
@@ -100,39 +100,39 @@ def status_of(
     stream: str,
     group: str,
     span: tuple[int, int],
-    lately: Sequence[Entry],
-    commit: Commit | None,
-    next_ones: Sequence[Entry],
+    last_records: Sequence[TailRecord],
+    commit: OffsetAndMetadata | None,
+    next_ones: Sequence[TailRecord],
 ) -> Status:
-    """How a stream is: pure. span: its first offset, and the one after its last. lately: its last records.
+    """How a stream is: pure. span: its first offset, and the one after its last. last_records: its last records.
     next_ones: the record at the committed offset, if there is one."""
     first, end = span
     problem, state = _understood(stream, commit, span)
-    fact = next((entry for entry in reversed(lately) if not _is_frame(entry.label)), None)
+    fact = next((entry for entry in reversed(last_records) if not _is_frame(entry.label)), None)
     if fact and fact.label is None:
         problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
-    if lately and lately[-1].time_replaced:
+    if last_records and last_records[-1].time_replaced:
         problem = problem or "its records bear Kafka's times (message.timestamp.type=LogAppendTime)"
     frames_since = None
-    if fact is None and lately:
+    if fact is None and last_records:
         # What the state says reaches further back than we can read.
-        before = state.state if state and commit and commit.offset >= lately[0].offset else None
+        before = state.state if state and commit and commit.offset >= last_records[0].offset else None
         began = _began(before) if before else None
-        frames_since = lately[0].time if began is None else min(lately[0].time, began)
+        frames_since = last_records[0].time_ms if began is None else min(last_records[0].time_ms, began)
     partial = state.partial if state else None
     return Status(
         stream=stream,
         group=group,
         problem=problem,
         records=end - first,
-        last_record=lately[-1].time if lately else None,
+        last_record=last_records[-1].time_ms if last_records else None,
         fact=fact.label.kind if fact and fact.label else None,
         fact_why=fact.label.why if fact and fact.label else None,
-        fact_time=fact.time if fact else None,
+        fact_time=fact.time_ms if fact else None,
         frames_since=frames_since,
         offset=commit.offset if commit else None,
         lag=max(0, end - commit.offset) if commit else None,
-        lag_since=next_ones[0].time if next_ones else None,
+        lag_since=next_ones[0].time_ms if next_ones else None,
         file=partial.path if partial else None,
         file_start=partial.first.time if partial else None,
         file_bytes=partial.length if partial else None,
@@ -146,11 +146,13 @@ def _began(state: State) -> int | None:
     if state.acquisition is None:
         return None
     if state.acquisition.settings.name_format is NameFormat.SESSION:
-        return state.file.start if state.file else None
-    return state.acquisition.start * 1000
+        return state.file.first_frame_ms if state.file else None
+    return state.acquisition.start_s * 1000
 
 
-def _understood(stream: str, commit: Commit | None, span: tuple[int, int]) -> tuple[str | None, Checkpoint | None]:
+def _understood(
+    stream: str, commit: OffsetAndMetadata | None, span: tuple[int, int]
+) -> tuple[str | None, Checkpoint | None]:
     """What is wrong with what the group has committed, if anything is, and the state in it."""
     if commit is None:
         return "not recorded by this group", None
@@ -171,7 +173,9 @@ def _understood(stream: str, commit: Commit | None, span: tuple[int, int]) -> tu
 def as_json(status: Status) -> dict[str, Any]:
     """By the names that --help promises."""
     found: dict[str, Any] = msgspec.to_builtins(status)
-    return {name: iso(value) if name in _TIMES and value is not None else value for name, value in found.items()}
+    return {
+        name: format_iso(value) if name in _TIMES and value is not None else value for name, value in found.items()
+    }
 
 
 def as_table(statuses: Sequence[Status], now: int) -> str:
@@ -182,25 +186,25 @@ def as_table(statuses: Sequence[Status], now: int) -> str:
 
 def _row(status: Status, now: int) -> tuple[str, ...]:
     def ago(time: int | None) -> str:
-        return "" if time is None else f"{duration(now - time)} ago"
+        return "" if time is None else f"{format_duration(now - time)} ago"
 
     if status.fact:
         why = f": {status.fact_why}" if status.fact_why else ""
         fact = f"{status.fact}, {ago(status.fact_time)}{why}"
     elif status.frames_since is not None:
-        fact = f"frames for over {duration(now - status.frames_since)}"
+        fact = f"frames for over {format_duration(now - status.frames_since)}"
     else:
         fact = "-"
     lag = "" if status.lag is None else f"{status.lag:,}"
     if status.lag and status.lag_since is not None:
-        lag += f", {duration(now - status.lag_since)}"
+        lag += f", {format_duration(now - status.lag_since)}"
     file = status.file or "-"
     if status.closing:
         file += f" (being finished: {status.closing})"
     if status.problem:
         file = status.problem if status.file is None else f"{file} ({status.problem})"
-    age = "" if status.file_start is None else duration(now - status.file_start)
-    written = "" if status.file_bytes is None else size(status.file_bytes)
+    age = "" if status.file_start is None else format_duration(now - status.file_start)
+    written = "" if status.file_bytes is None else format_bytes(status.file_bytes)
     return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, written)
 
 

@@ -16,88 +16,90 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_e
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint, Partial, encode
 from archiver.core.events import Event, FileFinished, RecordsLost
-from archiver.core.segmentation import closed
-from archiver.kafka.offset_commits import Commit
-from archiver.recording.finalizer_status import FinishingProgress
+from archiver.core.segmentation import after_close
+from archiver.kafka.offset_commits import OffsetCommit
+from archiver.recording.finalizer_status import FinalizeProgress
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.storage import sha256sums
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _RETRY_SECONDS = 1.0
-_SAY_AGAIN_ATTEMPTS = 60
+_REPEAT_LOG_ATTEMPTS = 60
 
 
-class Ledger(Protocol):
+class EventsAndCommits(Protocol):
     """What Kafka keeps for us; the Feed."""
 
-    def commit(self, commits: Sequence[Commit]) -> None:
-        """As Feed.commit."""
+    def commit(self, commits: Sequence[OffsetCommit]) -> None:
+        """As GroupConsumer.commit."""
 
-    def tell(self, event: Event) -> None:
-        """As Feed.tell."""
+    def publish(self, event: Event) -> None:
+        """As GroupConsumer.publish."""
 
-    def last_file(self, stream: str, abandoned: Abandoned) -> FileFinished | None:
-        """As Feed.last_file."""
+    def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
+        """As GroupConsumer.last_file."""
 
 
-def finish(
+def finalize(
     archive: ArchiveRoot,
-    ledger: Ledger,
+    kafka: EventsAndCommits,
     offset: int,
     checkpoint: Checkpoint,
     file: SegmentFile | None,
     losses: Sequence[RecordsLost],
-    abandoned: Abandoned,
-    progress: FinishingProgress,
+    cancellation: CancellationToken,
+    progress: FinalizeProgress,
 ) -> Checkpoint:
     """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
 
     file: of a live recording, whose checkpoint lacks the digest yet; None after a restart in the middle of this,
     when the checkpoint is the one that was committed. Tries each step until it succeeds. Raises
-    PartialDamagedError if the partial isn't what was committed, SyncError if the disk didn't take it, AbandonedError
-    once `abandoned` is set, FencedError, EvictedError.
+    PartialDamagedError if the partial isn't what was committed, SyncError if the disk didn't take it, Cancelled
+    once `cancellation` is set, FencedError, MemberEvicted.
     """
     stream = checkpoint.state.stream
     assert checkpoint.partial
     path = checkpoint.partial.path
 
     def persist(what: str, act: Callable[[], T]) -> T:
-        progress.begin(what)
-        return _persist(stream, f"{what} {path}", act, abandoned, progress)
+        progress.start_step(what)
+        return _retry(stream, f"{what} {path}", act, cancellation, progress)
 
     if file:
         for loss in losses:  # first: if the partial turns out to be damaged, it need not show again
-            persist("telling a loss before", partial(ledger.tell, loss))
+            persist("telling a loss before", partial(kafka.publish, loss))
         checkpoint = _with_digest(checkpoint, file, persist)
-        closing_commit = Commit(stream, offset, encode(checkpoint), abandoned)
-        persist("committing the end of", lambda: ledger.commit([closing_commit]))
-    recorded, closing = checkpoint.partial, checkpoint.closing
-    assert recorded
+        closing_commit = OffsetCommit(stream, offset, encode(checkpoint), cancellation)
+        persist("committing the end of", lambda: kafka.commit([closing_commit]))
+    partial_file, closing = checkpoint.partial, checkpoint.closing
+    assert partial_file
     assert closing
     if not file:
-        persist("checking", lambda: _check(archive, stream, recorded, closing.sha256, abandoned))
-    length, sha256 = recorded.length, closing.sha256
-    name = persist("publishing", lambda: archive.publish(stream, recorded.name, path, length, sha256, abandoned))
+        persist("checking", lambda: _check(archive, stream, partial_file, closing.sha256, cancellation))
+    length, sha256 = partial_file.length, closing.sha256
+    name = persist(
+        "publishing", lambda: archive.publish(stream, partial_file.name, path, length, sha256, cancellation)
+    )
     if name is None:
-        told = persist("looking for the event of", lambda: ledger.last_file(stream, abandoned))
+        told = persist("looking for the event of", lambda: kafka.last_file(stream, cancellation))
         if not told or told.sha256 != closing.sha256 or told.closing != closing.record:
             raise PartialDamagedError("neither it nor the finished file is there")
         log.error("%s: %s was finished as %s, and has been taken away since", stream, path, told.path)
-        after = _after(checkpoint, recorded, told.path)
+        after = _checkpoint_after(checkpoint, partial_file, told.path)
     else:
         if name != path:
             log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
-        after = _after(checkpoint, recorded, name)
-        _tell(archive, ledger, offset, checkpoint, after, name, persist)
-    persist("tidying up after", lambda: archive.discard(stream, recorded.name))
-    final_commit = Commit(stream, offset, encode(after), abandoned)
-    persist("committing", lambda: ledger.commit([final_commit]))
+        after = _checkpoint_after(checkpoint, partial_file, name)
+        _publish_finished(archive, kafka, offset, checkpoint, after, name, persist)
+    persist("tidying up after", lambda: archive.discard(stream, partial_file.name))
+    final_commit = OffsetCommit(stream, offset, encode(after), cancellation)
+    persist("committing", lambda: kafka.commit([final_commit]))
     try:
-        archive.discard_copies(stream, recorded)
+        archive.discard_copies(stream, partial_file)
     except OSError as error:  # they are removed when the stream is taken up the next time
         log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
     log.info(
@@ -105,60 +107,67 @@ def finish(
         stream,
         name or path,
         closing.why,
-        recorded.frames,
-        recorded.length / 1e6,
+        partial_file.frames,
+        partial_file.length / 1e6,
     )
     return after
 
 
-class _Persist(Protocol):
+class _RetryStep(Protocol):
     def __call__(self, what: str, act: Callable[[], T]) -> T: ...
 
 
-def _with_digest(checkpoint: Checkpoint, file: SegmentFile, persist: _Persist) -> Checkpoint:
+def _with_digest(checkpoint: Checkpoint, file: SegmentFile, retry: _RetryStep) -> Checkpoint:
     """Make the file durable; gives the checkpoint with its digests."""
     closing = checkpoint.closing
     assert closing
-    persist("making durable", file.make_durable)
-    sha256 = persist("reading back", file.sha256)
+    retry("making durable", file.make_durable)
+    sha256 = retry("reading back", file.sha256)
     return replace(checkpoint, closing=replace(closing, sha256=sha256, md5=file.md5))
 
 
-def _tell(
+def _publish_finished(
     archive: ArchiveRoot,
-    ledger: Ledger,
+    kafka: EventsAndCommits,
     offset: int,
     checkpoint: Checkpoint,
     after: Checkpoint,
     name: str,
-    persist: _Persist,
+    retry: _RetryStep,
 ) -> None:
     event = _event(archive, offset, checkpoint, after, name)
-    persist("adding to SHA256SUMS", lambda: archive.add_sum(event.stream, name, event.sha256))
-    persist("telling of", lambda: ledger.tell(event))
+    retry("adding to SHA256SUMS", lambda: archive.add_checksum(event.stream, name, event.sha256))
+    retry("telling of", lambda: kafka.publish(event))
 
 
-def _check(archive: ArchiveRoot, stream: str, recorded: Partial, sha256: str, abandoned: Abandoned) -> None:
+def _check(
+    archive: ArchiveRoot, stream: str, partial_file: Partial, sha256: str, cancellation: CancellationToken
+) -> None:
     """After a restart the partial may be gone, as its last step; if it is there, it must be what was committed."""
     with archive.private(stream) as private:
-        found = private.stat(recorded.name)
+        found = private.stat(partial_file.name)
         if found is None:
             return
-        if not private.is_file(recorded.name):
+        if not private.is_file(partial_file.name):
             raise PartialDamagedError("it is no file")
-        if found.st_size != recorded.length or sha256sums.digest(private, recorded.name, abandoned) != sha256:
-            raise PartialDamagedError(f"its {found.st_size} bytes aren't the {recorded.length} that were committed")
+        if (
+            found.st_size != partial_file.length
+            or sha256sums.digest(private, partial_file.name, cancellation) != sha256
+        ):
+            raise PartialDamagedError(
+                f"its {found.st_size} bytes aren't the {partial_file.length} that were committed"
+            )
 
 
-def _after(checkpoint: Checkpoint, recorded: Partial, name: str) -> Checkpoint:
+def _checkpoint_after(checkpoint: Checkpoint, partial_file: Partial, name: str) -> Checkpoint:
     number = int(name.removesuffix(".g3").rpartition("_")[2])
     carry = {
-        code: replace(place, path=name) if place.path == recorded.path else place
+        code: replace(place, path=name) if place.path == partial_file.path else place
         for code, place in checkpoint.carry.items()
     }
     return replace(
         checkpoint,
-        state=closed(checkpoint.state, number),
+        state=after_close(checkpoint.state, number),
         files=checkpoint.files + 1,
         carry=carry,
         partial=None,
@@ -167,9 +176,9 @@ def _after(checkpoint: Checkpoint, recorded: Partial, name: str) -> Checkpoint:
 
 
 def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Checkpoint, name: str) -> FileFinished:
-    acquisition, recorded, closing = checkpoint.state.acquisition, checkpoint.partial, checkpoint.closing
+    acquisition, partial_file, closing = checkpoint.state.acquisition, checkpoint.partial, checkpoint.closing
     assert acquisition
-    assert recorded
+    assert partial_file
     assert closing
     return FileFinished(
         group=archive.group,
@@ -177,16 +186,16 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
         path=name,
         number=after.files,
         id=acquisition.id,
-        start=acquisition.start,
+        start=acquisition.start_s,
         suffix=after.state.names.number,
         settings=acquisition.settings,
         why=closing.why,
-        frames=recorded.frames,
-        bytes=recorded.length,
+        frames=partial_file.frames,
+        bytes=partial_file.length,
         sha256=closing.sha256,
-        carry=recorded.carry,
-        first=recorded.first,
-        last=recorded.last,
+        carry=partial_file.carry,
+        first=partial_file.first,
+        last=partial_file.last,
         closing=closing.record,
         offset=offset,
         checkpoint=after,
@@ -196,21 +205,23 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
     )
 
 
-def _persist(stream: str, what: str, act: Callable[[], T], abandoned: Abandoned, progress: FinishingProgress) -> T:
+def _retry(
+    stream: str, what: str, act: Callable[[], T], cancellation: CancellationToken, progress: FinalizeProgress
+) -> T:
     def say(state: RetryCallState) -> None:
         assert state.outcome
         if error := state.outcome.exception():
-            progress.failed(error)
-        if state.attempt_number % _SAY_AGAIN_ATTEMPTS == 1:
+            progress.step_failed(error)
+        if state.attempt_number % _REPEAT_LOG_ATTEMPTS == 1:
             log.error("%s: %s: %s; still trying", stream, what, state.outcome.exception())
-        abandoned.check(f"{stream}: {what}")
+        cancellation.raise_if_cancelled(f"{stream}: {what}")
 
-    abandoned.check(f"{stream}: {what}")
+    cancellation.raise_if_cancelled(f"{stream}: {what}")
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)),
         reraise=True,
         wait=wait_fixed(_RETRY_SECONDS),
-        sleep=sleep_using_event(abandoned),
+        sleep=sleep_using_event(cancellation),
         before_sleep=say,
     )
     return retrying(act)

@@ -7,12 +7,12 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
-from archiver.core.fast_path import Run, take_run
-from archiver.core.segmentation import Room
-from archiver.core.sequence import Record, Seen
-from archiver.kafka.delivery_order import Deliveries, follows
+from archiver.core.fast_path import FrameRun, take_run
+from archiver.core.segmentation import FrameWindow
+from archiver.core.sequence import Record, SequenceTracker
+from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from archiver.kafka.topic_reader import label_of
-from archiver.recording.loss_reporter import Losses
+from archiver.recording.loss_reporter import LossReporter
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import timestamps_replaced
@@ -21,99 +21,100 @@ from g3stream.contract.topics import frames_topic
 log = logging.getLogger(__name__)
 
 
-class Incoming:
+class MessageInbox:
     """What the loop has read of a stream and the recording hasn't taken yet.
 
-    next: the offset after the last message taken, None if none was and nothing is committed. time: of that message,
-    ms. bytes: of the messages that wait. deliveries: which messages are taken in. seen: which records have been.
-    losses: what was told of them. left_out: how many records were in quarantine.
+    next_offset: the offset after the last message taken, None if none was and nothing is committed. last_time_ms: of
+    that message, ms. buffered_bytes: of the messages that wait. deliveries: which messages are taken in. sequence:
+    which records have been. losses: what was told of them. quarantined: how many records were in quarantine.
     """
 
     def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
-        self.next = offset
-        self.time = 0
-        self.bytes = 0
-        self.left_out = 0
-        self.deliveries = Deliveries(stream)
-        self.seen = Seen()
-        self.losses = Losses(archive, stream)
+        self.next_offset = offset
+        self.last_time_ms = 0
+        self.buffered_bytes = 0
+        self.quarantined = 0
+        self.deliveries = DeliveryCheck(stream)
+        self.sequence = SequenceTracker()
+        self.losses = LossReporter(archive, stream)
         self.times_replaced = False
         """Whether the last record bears Kafka's time, not that of its receipt. It is recorded by that all the same:
         no other is known, it is the same for every archive, and what is in Kafka already can't be mended."""
         self._stream = stream
         self._messages: deque[Message] = deque()
-        self._newest: Message | None = None  # that was taken in, since `begin`
-        self._taken: Message | None = None  # the last one
-        self._count = 0  # of the messages that were taken
-        self._former_until = 0  # that count: until then they are of a topic of that name that has been deleted since
+        self._newest: Message | None = None  # that was taken in, since `start`
+        self._last_taken: Message | None = None  # the last one
+        self._taken_count = 0  # of the messages that were taken
+        # that count: until then they are of a topic of that name that has been deleted since
+        self._former_topic_until = 0
         self._deleted: deque[tuple[int, str]] = deque()  # after so many, what was deleted before the next one
-        self._begins_anywhere = False  # in the midst of an acquisition, perhaps
-        self._turns_told = 0
+        self._may_begin_inside_acquisition = False  # in the midst of an acquisition, perhaps
+        self._interleaved_reported = 0
 
     def __bool__(self) -> bool:
         """Whether a message waits."""
         return bool(self._messages)
 
-    def add(self, message: Message, size: int) -> None:
+    def append(self, message: Message, size: int) -> None:
         """The loop has read this; its length is known to it. Dropped if it isn't the next one."""
         offset = message.offset()
         if offset is None:
             return
-        is_next = self.deliveries.is_beyond_a_hole(offset) and self._follows_the_newest(message)
-        if self.deliveries.accept(offset, follows=is_next):
+        is_next = self.deliveries.is_after_gap(offset) and self._follows_newest(message)
+        if self.deliveries.accept(offset, is_successor=is_next):
             self._messages.append(message)
             self._newest = message
-            self.bytes += size
+            self.buffered_bytes += size
 
-    def _follows_the_newest(self, message: Message) -> bool:
+    def _follows_newest(self, message: Message) -> bool:
         try:
-            return self._newest is not None and follows(label_of(message), label_of(self._newest))
+            return self._newest is not None and is_successor(label_of(message), label_of(self._newest))
         except ContractError:
             return False  # which is said when it is its turn
 
-    def begin(self, offset: int, checkpoint: Checkpoint, *, known: bool) -> None:
+    def start(self, offset: int, checkpoint: Checkpoint, *, has_prior_state: bool) -> None:
         """Messages come from that offset on; the checkpoint says what had been seen before it.
 
-        known: what was recorded before is known, too.
+        has_prior_state: what was recorded before is known, too.
         """
         self.clear()
-        self.next = offset
-        self.deliveries.begin(offset)
-        self.seen, self._turns_told = Seen(checkpoint.epochs, checkpoint.forgotten), 0
-        self._begins_anywhere = not known
+        self.next_offset = offset
+        self.deliveries.reset(offset)
+        self.sequence, self._interleaved_reported = SequenceTracker(checkpoint.epochs, checkpoint.forgotten), 0
+        self._may_begin_inside_acquisition = not has_prior_state
 
     def clear(self) -> None:
-        """Forget the messages that wait; none comes in until `begin`."""
+        """Forget the messages that wait; none comes in until `start`."""
         self._messages.clear()
         self._newest = None
-        self.bytes = self._former_until = 0
+        self.buffered_bytes = self._former_topic_until = 0
         self._deleted.clear()
         self.deliveries.next_offset = None
 
-    def record(self) -> Record | None:
+    def next_record(self) -> Record | None:
         """The record that the first of the messages completes, if it does. Raises ContractError, and it stays."""
         message = self._messages[0]
         label = label_of(message)
         offset = message.offset()
         assert offset is not None
-        if self._begins_anywhere:
-            self._begins_anywhere = False
+        if self._may_begin_inside_acquisition:
+            self._may_begin_inside_acquisition = False
             if label.kind is Kind.FRAME:
                 log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
-        kind, self.time = message.timestamp()
-        self._see_whose_time(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
-        if self._count < self._former_until:
+        kind, self.last_time_ms = message.timestamp()
+        self._check_timestamp_type(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
+        if self._taken_count < self._former_topic_until:
             # Where it lay says nothing any more: to go on after it is to begin with what that topic has now.
-            assert self.next is not None
-            offset, after = self.next, self.next
+            assert self.next_offset is not None
+            offset, after = self.next_offset, self.next_offset
         else:
             after = offset + 1
-        record = self.seen.whole(label, self.time, message.value() or b"", offset)
+        record = self.sequence.assemble(label, self.last_time_ms, message.value() or b"", offset)
         self._messages.popleft()
-        self._taken = message
-        self.bytes -= len(message)
-        self._count += 1
-        self.next = after
+        self._last_taken = message
+        self.buffered_bytes -= len(message)
+        self._taken_count += 1
+        self.next_offset = after
         return record
 
     @property
@@ -121,16 +122,16 @@ class Incoming:
         """The first of the messages that wait."""
         return self._messages[0]
 
-    def leave_out(self) -> None:
+    def skip_quarantined(self) -> None:
         """The first of the messages is in quarantine."""
         message = self._messages.popleft()
-        self.bytes -= len(message)
-        if self._count >= self._former_until:
-            self.next = (message.offset() or 0) + 1
-        self._count += 1
-        self.left_out += 1
+        self.buffered_bytes -= len(message)
+        if self._taken_count >= self._former_topic_until:
+            self.next_offset = (message.offset() or 0) + 1
+        self._taken_count += 1
+        self.quarantined += 1
 
-    def _see_whose_time(self, offset: int, *, replaced: bool) -> None:
+    def _check_timestamp_type(self, offset: int, *, replaced: bool) -> None:
         if replaced and not self.times_replaced:
             topic = frames_topic(self._stream)
             log.error("%s: from offset %d on %s", self._stream, offset, timestamps_replaced(topic))
@@ -138,53 +139,60 @@ class Incoming:
             log.info("%s: from offset %d on records bear their times of receipt again", self._stream, offset)
         self.times_replaced = replaced
 
-    def run(self, label: RecordHeaders, room: Room | None) -> Run | None:
+    def next_run(self, label: RecordHeaders, window: FrameWindow | None) -> FrameRun | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""
-        if not self._messages or not room or label.chunk != (1, 1) or self.seen.incomplete or not self._taken:
+        if (
+            not self._messages
+            or not window
+            or label.chunk != (1, 1)
+            or self.sequence.has_incomplete
+            or not self._last_taken
+        ):
             return None
-        if self._count < self._former_until:
+        if self._taken_count < self._former_topic_until:
             return None  # their offsets don't count
-        run = take_run(self._messages, self._taken, label, room)
+        run = take_run(self._messages, self._last_taken, label, window)
         if run:
-            self.seen.went_on(label.epoch, run.label.seq)
-            self.time, self.next = run.times[-1], run.offset + 1
-            self.bytes -= run.bytes
-            self._count += len(run.times)
+            self.sequence.advance(label.epoch, run.label.seq)
+            self.last_time_ms, self.next_offset = run.times[-1], run.offset + 1
+            self.buffered_bytes -= run.bytes
+            self._taken_count += len(run.times)
         return run
 
-    def overtaken(self, earliest: int) -> None:
+    def on_offset_reset(self, earliest: int) -> None:
         """Records were deleted before they were read; reading goes on at `earliest`."""
         expected = self.deliveries.next_offset
-        after = self._count + len(self._messages)
-        self._deleted.append((after, self.losses.deleted(expected, earliest)))
-        self.deliveries.begin(earliest)
+        after = self._taken_count + len(self._messages)
+        self._deleted.append((after, self.losses.describe_deleted(expected, earliest)))
+        self.deliveries.reset(earliest)
         is_another_topic = expected is not None and expected > earliest
         if is_another_topic:
-            self._former_until = after
+            self._former_topic_until = after
         if is_another_topic or not self._messages:
-            self.next = earliest
+            self.next_offset = earliest
 
-    def saw(self, record: Record, since: int | None) -> None:
-        """That record is recorded. since: ms, of the last frame recorded before it, if known."""
-        self.seen.saw(record.label)
-        if self._deleted and self._count > self._deleted[0][0]:
-            self._tell(since)
+    def mark_processed(self, record: Record, previous_ms: int | None) -> None:
+        """That record is recorded. previous_ms: of the last frame recorded before it, if known."""
+        self.sequence.mark_processed(record.label)
+        if self._deleted and self._taken_count > self._deleted[0][0]:
+            self._report_losses(previous_ms)
 
-    def tell_losses(self, since: int | None) -> None:
-        """Tell what has shown until now, if anything has. since: ms, of the last frame recorded before, if known."""
-        if self.seen.losses or self.seen.turns > self._turns_told:
-            self._tell(since)
+    def report_losses(self, previous_ms: int | None) -> None:
+        """Tell what has shown until now, if anything has. previous_ms: of the last frame recorded before, if
+        known."""
+        if self.sequence.losses or self.sequence.interleaved_producers > self._interleaved_reported:
+            self._report_losses(previous_ms)
 
-    def _tell(self, since: int | None) -> None:
+    def _report_losses(self, previous_ms: int | None) -> None:
         deleted = ""
-        while self._deleted and self._count > self._deleted[0][0]:
+        while self._deleted and self._taken_count > self._deleted[0][0]:
             _, deleted = self._deleted.popleft()
-        self.losses.found(self.seen.losses, since, self.time, self.next or 0, deleted)
-        self.seen.losses.clear()
-        if self.seen.turns > self._turns_told:
-            self._turns_told = self.seen.turns
+        self.losses.report(self.sequence.losses, previous_ms, self.last_time_ms, self.next_offset or 0, deleted)
+        self.sequence.losses.clear()
+        if self.sequence.interleaved_producers > self._interleaved_reported:
+            self._interleaved_reported = self.sequence.interleaved_producers
             log.error(
                 "%s: two ingests publish to this stream at once (they took turns %d times); stop one of them",
                 self._stream,
-                self._turns_told,
+                self._interleaved_reported,
             )

@@ -11,8 +11,8 @@ from functools import partial
 
 from confluent_kafka import KafkaException
 
-from archiver.kafka.group_consumer import Committed, Feed
-from archiver.recording.executors import Pools
+from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.recording.executors import Executors
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
 """Between a failure and the next try; as `ingest --streams` has it."""
@@ -22,46 +22,48 @@ _FORGOTTEN_SECONDS = 600.0
 
 @dataclass(slots=True)
 class _Failure:
-    """Of one stream. at, again_at: s, monotonic."""
+    """Of one stream. failed_at_s, retry_at_s: monotonic."""
 
-    at: float
-    pause: float
-    again_at: float
-    asked: Future[Committed] | None = None
+    failed_at_s: float
+    pause_s: float
+    retry_at_s: float
+    request: Future[CommittedOffset] | None = None
 
 
 class StreamFailures:
     """For the loop's thread."""
 
-    def __init__(self, feed: Feed, pools: Pools) -> None:
-        self._feed = feed
-        self._pools = pools
+    def __init__(self, consumer: GroupConsumer, executors: Executors) -> None:
+        self._consumer = consumer
+        self._executors = executors
         self._failures: dict[str, _Failure] = {}
 
-    def failed(self, stream: str, now: float) -> float:
-        """A stream has failed; gives after how many seconds it is tried again. now: s, monotonic."""
+    def failed(self, stream: str, now_s: float) -> float:
+        """A stream has failed; gives after how many seconds it is tried again. now_s: monotonic."""
         last = self._failures.get(stream)
-        fresh = last is None or now - last.at > _FORGOTTEN_SECONDS
-        pause = FIRST_PAUSE_SECONDS if last is None or fresh else min(2 * last.pause, LONGEST_PAUSE_SECONDS)
-        self._failures[stream] = _Failure(now, pause, now + pause)
+        fresh = last is None or now_s - last.failed_at_s > _FORGOTTEN_SECONDS
+        pause = FIRST_PAUSE_SECONDS if last is None or fresh else min(2 * last.pause_s, LONGEST_PAUSE_SECONDS)
+        self._failures[stream] = _Failure(now_s, pause, now_s + pause)
         return pause
 
-    def due(self, stream: str, now: float) -> Committed | None:
+    def due(self, stream: str, now_s: float) -> CommittedOffset | None:
         """From where to try a failed stream again; None if it isn't time yet, or Kafka hasn't answered."""
         failure = self._failures[stream]
-        if failure.asked is None:
-            if now >= failure.again_at:
-                failure.asked = self._pools.takers.submit(stream, partial(self._committed, stream), stateless=False)
+        if failure.request is None:
+            if now_s >= failure.retry_at_s:
+                failure.request = self._executors.recovery.submit(
+                    stream, partial(self._committed, stream), stateless=False
+                )
             return None
-        if not failure.asked.done():
+        if not failure.request.done():
             return None
-        asked, failure.asked = failure.asked, None
-        failure.again_at = now + failure.pause
+        asked, failure.request = failure.request, None
+        failure.retry_at_s = now_s + failure.pause_s
         try:
             return asked.result()
         except KafkaException:  # which is told elsewhere
             return None
 
-    def _committed(self, stream: str) -> Committed:
-        found = self._feed.history.committed([stream]).get(stream)
-        return Committed(stream, found.offset, found.metadata) if found else Committed(stream, None, "")
+    def _committed(self, stream: str) -> CommittedOffset:
+        found = self._consumer.topic_reader.committed([stream]).get(stream)
+        return CommittedOffset(stream, found.offset, found.metadata) if found else CommittedOffset(stream, None, "")

@@ -2,11 +2,11 @@
 
 from g3stream.service.histogram import LatencyHistogram
 
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 """Frames whose times are remembered one by one: with no commit for hours, all of them would fill the memory."""
 
 
-class Recorded:
+class Throughput:
     """Counts the data frames of a stream that are durable and committed, since this archiver took it.
 
     `latency` is of each of them, from its record's time (when ingest had received it) on; the clocks of the two
@@ -17,33 +17,33 @@ class Recorded:
     def __init__(self) -> None:
         self.frames = self.bytes = self.repeated = 0
         self.latency = LatencyHistogram()
-        self._waiting: list[list[int]] = []  # ms, frames, bytes; of frames that aren't durable yet
-        self._marked = 0  # so many of them take no more frames
+        self._not_durable: list[list[int]] = []  # ms, frames, bytes; of frames that aren't durable yet
+        self._marked_count = 0  # so many of them take no more frames
 
-    def wrote(self, time: int, size: int) -> None:
+    def on_write(self, time: int, size: int) -> None:
         """A frame that was received at that time (ms) is written, with so many bytes."""
-        waiting = self._waiting
-        if len(waiting) > self._marked and (waiting[-1][0] == time or len(waiting) >= _MOST_WAITING):
+        waiting = self._not_durable
+        if len(waiting) > self._marked_count and (waiting[-1][0] == time or len(waiting) >= _MAX_WAITING):
             waiting[-1][1] += 1
             waiting[-1][2] += size
         else:
             waiting.append([time, 1, size])
 
     def mark(self) -> int:
-        """For `durable`: what is written by now."""
-        self._marked = len(self._waiting)
-        return self._marked
+        """For `on_durable`: what is written by now."""
+        self._marked_count = len(self._not_durable)
+        return self._marked_count
 
-    def durable(self, mark: int, now: int) -> None:
+    def on_durable(self, mark: int, now: int) -> None:
         """All that was written by then is durable and committed. now: ms."""
-        for time, frames, size in self._waiting[:mark]:
+        for time, frames, size in self._not_durable[:mark]:
             self.frames += frames
             self.bytes += size
             self.latency.observe((now - time) / 1000, frames)
-        del self._waiting[:mark]
-        self._marked = max(0, self._marked - mark)
+        del self._not_durable[:mark]
+        self._marked_count = max(0, self._marked_count - mark)
 
-    def undone(self) -> None:
+    def rollback(self) -> None:
         """What isn't durable will be written anew."""
-        self._waiting.clear()
-        self._marked = 0
+        self._not_durable.clear()
+        self._marked_count = 0

@@ -4,18 +4,18 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from archiver.core.sequence import Seen
-from archiver.kafka.invalid_records import Labels
-from archiver.kafka.topic_reader import History
+from archiver.core.sequence import SequenceTracker
+from archiver.kafka.invalid_records import HeaderReader
+from archiver.kafka.topic_reader import TopicReader
 from archiver.storage.directory import Directory
 from g3stream.contract.errors import ContractError
 from g3stream.frames.layout import FrameFormatError
 from g3stream.frames.scanner import FrameScanner
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TopicPosition:
     """After a record. offset: of the next one."""
 
     offset: int
@@ -23,15 +23,15 @@ class Place:
     seq: int
 
 
-def last_whole_frame(directory: Directory, name: str, abandoned: Abandoned) -> bytes:
+def last_complete_frame(directory: Directory, name: str, cancellation: CancellationToken) -> bytes:
     """The last frame of a file that is whole, with all before it; empty if there is none. Raises OSError,
-    AbandonedError."""
+    Cancelled."""
     stat = directory.stat(name)
     walk = FrameScanner(stat.st_size if stat else 0, {})
     begin = end = 0
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
-            abandoned.check(f"reading {name}")
+            cancellation.raise_if_cancelled(f"reading {name}")
             for frame in walk.scan(block):
                 begin, end = end, frame.end
     file = directory.open(name, os.O_RDONLY)
@@ -41,19 +41,21 @@ def last_whole_frame(directory: Directory, name: str, abandoned: Abandoned) -> b
         os.close(file)
 
 
-def place_after(history: History, stream: str, frame: bytes, abandoned: Abandoned) -> Place | None:
+def position_after(
+    reader: TopicReader, stream: str, frame: bytes, cancellation: CancellationToken
+) -> TopicPosition | None:
     """After the first record of the topic with these bytes; None if it has none.
 
-    The topic is read until there, which may take as long as recording that. Raises KafkaException, AbandonedError.
+    The topic is read until there, which may take as long as recording that. Raises KafkaException, Cancelled.
     """
-    seen, labels = Seen(), Labels(history, stream)
+    seen, labels = SequenceTracker(), HeaderReader(reader, stream)
     with contextlib.suppress(ContractError):  # nothing is recorded after that either
-        for batch in history.batches(stream, *history.span(stream)):
-            abandoned.check(f"looking for the end of a partial of {stream}")
+        for batch in reader.batches(stream, *reader.offset_range(stream)):
+            cancellation.raise_if_cancelled(f"looking for the end of a partial of {stream}")
             for message in batch:
-                label = labels.of(message)
+                label = labels.read(message)
                 offset = message.offset() or 0
-                record = label and seen.whole(label, 0, message.value() or b"", offset)
+                record = label and seen.assemble(label, 0, message.value() or b"", offset)
                 if record and record.bytes == len(frame) and b"".join(record.value) == frame:
-                    return Place(offset + 1, record.label.epoch, record.label.seq)
+                    return TopicPosition(offset + 1, record.label.epoch, record.label.seq)
     return None

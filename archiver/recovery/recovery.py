@@ -16,31 +16,31 @@ from typing import TypeVar
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
-from archiver.kafka.group_consumer import Committed, Feed
-from archiver.recovery.resume_point import Resumed, rebuild, resume
+from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.recovery.resume_point import ResumePoint, find_resume_point, rebuild_file
 from archiver.segments.carry import Carry
 from archiver.segments.segment_file import SegmentFile
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
 _THREADS = 32
 """Of each kind. Most of them wait for a disk or for Kafka, and none may wait long for those that copy gigabytes."""
-_SAY_SECONDS = 5.0
+_LOG_AFTER_SECONDS = 5.0
 
 T = TypeVar("T")
-_Way = Callable[[Abandoned], Resumed]
+_Method = Callable[[CancellationToken], ResumePoint]
 
 
 @dataclass(frozen=True, slots=True)
-class TakenUp:
+class Recovered:
     """From where to go on, and the frames that the files to come begin with."""
 
-    resumed: Resumed
+    resume_point: ResumePoint
     carry: Carry
 
 
-class Takers:
+class RecoveryPool:
     """The threads. What they do for one stream they do in turn: it may be let go of and assigned again at once, and
     two of them with the same partials would take these out of each other's hands. Those of which nothing is committed
     have threads of their own: they wait for g3.files, which may be away while all else is well."""
@@ -48,12 +48,12 @@ class Takers:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, "taking-up")
         self._stateless = ThreadPoolExecutor(_THREADS, "taking-up-without-state")
-        self._over: dict[str, threading.Event] = {}  # of the last one of each stream
+        self._last_done: dict[str, threading.Event] = {}  # of the last one of each stream
 
     def submit(self, stream: str, act: Callable[[], T], *, stateless: bool) -> Future[T]:
         """Do this; for the loop's thread. stateless: nothing is committed of the stream."""
-        before, over = self._over.get(stream), threading.Event()
-        self._over[stream] = over
+        before, done = self._last_done.get(stream), threading.Event()
+        self._last_done[stream] = done
 
         def act_in_turn() -> T:
             try:
@@ -61,7 +61,7 @@ class Takers:
                     before.wait()  # it runs, or will, as it was submitted before
                 return act()
             finally:
-                over.set()
+                done.set()
 
         return (self._stateless if stateless else self._pool).submit(act_in_turn)
 
@@ -71,140 +71,147 @@ class Takers:
         self._stateless.shutdown()
 
 
-class TakingUp:
+class StreamRecovery:
     """One recording's taking up of its stream: at its beginning, and again if its file turns out to be spoilt.
 
-    For the loop's thread. abandoned: that of the recording. Holds the stream's claim until it is abandoned.
+    For the loop's thread. cancellation: that of the recording. Holds the stream's claim until it is abandoned.
     """
 
     def __init__(
-        self, archive: ArchiveRoot, feed: Feed, takers: Takers, committed: Committed, abandoned: Abandoned
+        self,
+        archive: ArchiveRoot,
+        consumer: GroupConsumer,
+        pool: RecoveryPool,
+        committed: CommittedOffset,
+        cancellation: CancellationToken,
     ) -> None:
         self._archive = archive
-        self._feed = feed
-        self._takers = takers
+        self._consumer = consumer
+        self._pool = pool
         self._stream = committed.stream
-        self._abandoned = abandoned
+        self._cancellation = cancellation
         self._claim: int | None = None  # of the attempt's thread while there is one
-        self._left: SegmentFile | None = None
-        self._way: _Way = partial(resume, archive, feed, committed)
+        self._old_file: SegmentFile | None = None
+        self._method: _Method = partial(find_resume_point, archive, consumer, committed)
         self._stateless = not committed.metadata
-        self._since: float | None = time.monotonic()
-        self._attempt: Future[TakenUp] | None = None
-        self._try()
+        self._started_s: float | None = time.monotonic()
+        self._attempt: Future[Recovered] | None = None
+        self._start_attempt()
 
     @property
-    def over(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the stream is taken up."""
-        return self._since is None
+        return self._started_s is None
 
     @property
     def seconds(self) -> float | None:
         """How long it has been taking; None if it is over. For any thread."""
-        since = self._since
+        since = self._started_s
         return None if since is None else time.monotonic() - since
 
     @property
-    def at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no thread does anything for it now."""
         return self._attempt is None or self._attempt.done()
 
-    def result(self, *, again: bool) -> TakenUp | None:
+    def poll(self, *, again: bool) -> Recovered | None:
         """What it has come to, once; None if it isn't there yet.
 
         again: try again if it has failed. Raises CheckpointError, OSError, KafkaException: why it failed.
         """
         if self._attempt is None:
             if again:
-                self._try()
+                self._start_attempt()
             return None
         if not self._attempt.done():
             return None
         try:
-            taken = self._attempt.result()
+            recovered = self._attempt.result()
         except BaseException:
             self._attempt = None
             raise
-        self._say_how_long()
-        self._attempt = self._since = None
-        return taken
+        self._log_duration()
+        self._attempt = self._started_s = None
+        return recovered
 
-    def go_back(self, committed: Committed, left: SegmentFile | None) -> None:
-        """Take it up again, when `result` is asked for it: from what is committed. left: the open file."""
+    def restart(self, committed: CommittedOffset, old_file: SegmentFile | None) -> None:
+        """Take it up again, when `poll` is asked for it: from what is committed. old_file: the open file."""
         self._stateless = not committed.metadata
-        self._begin_again(partial(resume, self._archive, self._feed, committed), left)
+        self._reset(partial(find_resume_point, self._archive, self._consumer, committed), old_file)
 
-    def rebuild(self, of: Checkpoint, offset: int, why: str, left: SegmentFile | None) -> None:
+    def rebuild(self, of: Checkpoint, offset: int, why: str, old_file: SegmentFile | None) -> None:
         """Take it up again, without that checkpoint's open file, which is damaged; as resume.rebuild."""
 
-        def way(abandoned: Abandoned) -> Resumed:
-            return rebuild(self._archive, self._feed, of, offset, why, abandoned)
+        def way(cancellation: CancellationToken) -> ResumePoint:
+            return rebuild_file(self._archive, self._consumer, of, offset, why, cancellation)
 
         self._stateless = False
-        self._begin_again(way, left)
-        self._try()
+        self._reset(way, old_file)
+        self._start_attempt()
 
-    def abandon(self, left: SegmentFile | None) -> None:
-        """Let go of all that there is, or still comes; `abandoned` is set. left: the open file, if its disk may hang:
-        closing it waits for that, on another thread."""
+    def release(self, old_file: SegmentFile | None) -> None:
+        """Let go of all that there is, or still comes; `cancellation` is set. old_file: the open file, if its disk
+        may hang: closing it waits for that, on another thread."""
         attempt, self._attempt = self._attempt, None
-        self._left = left or self._left
-        if attempt is None and left is None:
-            self._let_go()
+        self._old_file = old_file or self._old_file
+        if attempt is None and old_file is None:
+            self._release()
         else:
-            self._takers.submit(self._stream, partial(self._let_go, attempt), stateless=self._stateless)
+            self._pool.submit(self._stream, partial(self._release, attempt), stateless=self._stateless)
 
-    def _begin_again(self, way: _Way, left: SegmentFile | None) -> None:
-        self._way, self._left = way, left
-        self._since = time.monotonic()
+    def _reset(self, method: _Method, old_file: SegmentFile | None) -> None:
+        self._method, self._old_file = method, old_file
+        self._started_s = time.monotonic()
 
-    def _try(self) -> None:
-        act = partial(self._take_up, self._way)
-        self._attempt = self._takers.submit(self._stream, act, stateless=self._stateless)
+    def _start_attempt(self) -> None:
+        act = partial(self._recover, self._method)
+        self._attempt = self._pool.submit(self._stream, act, stateless=self._stateless)
 
-    def _take_up(self, way: _Way) -> TakenUp:
-        self._close_left()
-        self._abandoned.check(f"taking up {self._stream}")
+    def _recover(self, method: _Method) -> Recovered:
+        self._close_old_file()
+        self._cancellation.raise_if_cancelled(f"taking up {self._stream}")
         if self._claim is None:
             self._claim = self._archive.claim(self._stream, alone=False)
-        resumed = way(self._abandoned)
+        resume_point = method(self._cancellation)
         try:
-            if resumed.offset is None:
-                first, _ = self._feed.history.span(self._stream)
-                resumed = replace(resumed, offset=first)
-            carry = Carry.of(
-                resumed.checkpoint, self._archive.location, lambda at: self._feed.history.value(self._stream, at)
+            if resume_point.offset is None:
+                first, _ = self._consumer.topic_reader.offset_range(self._stream)
+                resume_point = replace(resume_point, offset=first)
+            carry = Carry.from_checkpoint(
+                resume_point.checkpoint,
+                self._archive.location,
+                lambda at: self._consumer.topic_reader.record_value(self._stream, at),
             )
         except BaseException:
-            self._drop(resumed)
+            self._discard(resume_point)
             raise
-        return TakenUp(resumed, carry)
+        return Recovered(resume_point, carry)
 
-    def _let_go(self, last: Future[TakenUp] | None = None) -> None:
+    def _release(self, last: Future[Recovered] | None = None) -> None:
         """After the last attempt, whose outcome nobody has taken over."""
         if last and not last.exception():
-            self._drop(last.result().resumed)
-        self._close_left()
+            self._discard(last.result().resume_point)
+        self._close_old_file()
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
 
-    def _drop(self, resumed: Resumed) -> None:
+    def _discard(self, resume_point: ResumePoint) -> None:
         """Close its file; and remove it, if it is a copy: no commit knows of it."""
-        if resumed.file:
-            resumed.file.file.close()
-            committed = resumed.checkpoint.partial
-            if committed and resumed.file.name != committed.name:
+        if resume_point.file:
+            resume_point.file.file.close()
+            committed = resume_point.checkpoint.partial
+            if committed and resume_point.file.name != committed.name:
                 try:
-                    self._archive.discard(self._stream, resumed.file.name)
+                    self._archive.discard(self._stream, resume_point.file.name)
                 except OSError as error:  # then it is removed when the stream is taken up the next time
                     log.warning("%s: can't remove a copy: %s", self._stream, error)
 
-    def _close_left(self) -> None:
-        left, self._left = self._left, None
-        if left:
-            left.close()
+    def _close_old_file(self) -> None:
+        old_file, self._old_file = self._old_file, None
+        if old_file:
+            old_file.close()
 
-    def _say_how_long(self) -> None:
-        if (seconds := self.seconds) and seconds > _SAY_SECONDS:
+    def _log_duration(self) -> None:
+        if (seconds := self.seconds) and seconds > _LOG_AFTER_SECONDS:
             log.info("%s: taken up after %.1f s", self._stream, seconds)

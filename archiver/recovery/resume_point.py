@@ -10,83 +10,95 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from archiver.archive.identity import Identity
-from archiver.archive.ownership import another
+from archiver.archive.ownership import another_archive_error
 from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Partial
 from archiver.core.events import FileSalvaged, RecordsLost
 from archiver.core.paths import SUMS, NameFormat, PartialName, parse_path, start_and_number
-from archiver.core.segmentation import Settings, State, closed
-from archiver.core.sequence import Cause, Seen, forgotten_before, undone
-from archiver.core.used_names import taken
-from archiver.kafka.group_consumer import Committed, Feed
-from archiver.recovery.partial_position import Place, last_whole_frame, place_after
+from archiver.core.segmentation import Settings, State, after_close
+from archiver.core.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
+from archiver.core.used_names import with_name_taken
+from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.recovery.partial_position import TopicPosition, last_complete_frame, position_after
 from archiver.recovery.salvage import salvage
-from archiver.segments.open_segment import GrowingFile
+from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import PartialDamagedError
 from archiver.storage.partials import unlocked_partials
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class ResumePoint:
     """From where to go on. offset: the next record to read, None for the topic's first. file: the open one, if any;
-    with `checkpoint.closing` there is none, and it is to be finished first. known: whether there was a state.
-    settings: of the acquisition that begins next, if its first file is made again: those that it had."""
+    with `checkpoint.closing` there is none, and it is to be finished first. has_prior_state: whether there was a
+    state. settings: of the acquisition that begins next, if its first file is made again: those that it had."""
 
     checkpoint: Checkpoint
     offset: int | None
-    file: GrowingFile | None = None
-    known: bool = True
+    file: OpenSegment | None = None
+    has_prior_state: bool = True
     settings: Settings | None = None
 
 
-def resume(archive: ArchiveRoot, feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
+def find_resume_point(
+    archive: ArchiveRoot, consumer: GroupConsumer, committed: CommittedOffset, cancellation: CancellationToken
+) -> ResumePoint:
     """Go on from what Kafka knows of the stream, and see to its partials. May take minutes.
 
     Raises CheckpointError if what Kafka knows can't be understood, AnotherArchiveError if it is of another archive,
-    OSError, KafkaException, AbandonedError.
+    OSError, KafkaException, Cancelled.
     """
-    start = _without_orphans(archive, feed, _ours(archive, _known(feed, committed, abandoned)), abandoned)
-    found = start.checkpoint
-    if found.partial is None or found.closing:
+    start = _handle_orphans(
+        archive,
+        consumer,
+        _check_archive(archive, _from_commit_or_events(consumer, committed, cancellation)),
+        cancellation,
+    )
+    checkpoint = start.checkpoint
+    if checkpoint.partial is None or checkpoint.closing:
         return start
     try:
         with archive.private(committed.stream) as private:
-            file = GrowingFile.go_on(private, found.partial, found.epochs, abandoned, md5=archive.md5)
+            file = OpenSegment.reopen(private, checkpoint.partial, checkpoint.epochs, cancellation, md5=archive.md5)
     except PartialDamagedError as error:
-        return rebuild(archive, feed, found, start.offset, str(error), abandoned)
-    log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length / 1e6)
-    return Resumed(found, start.offset, file)
+        return rebuild_file(archive, consumer, checkpoint, start.offset, str(error), cancellation)
+    log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length_bytes / 1e6)
+    return ResumePoint(checkpoint, start.offset, file)
 
 
-def rebuild(
-    archive: ArchiveRoot, feed: Feed, found: Checkpoint, offset: int | None, why: str, abandoned: Abandoned
-) -> Resumed:
+def rebuild_file(
+    archive: ArchiveRoot,
+    consumer: GroupConsumer,
+    checkpoint: Checkpoint,
+    offset: int | None,
+    why: str,
+    cancellation: CancellationToken,
+) -> ResumePoint:
     """Go on without the checkpoint's open file, whose partial isn't what was committed: make it again.
 
-    offset: where the checkpoint goes on. May take minutes. Raises OSError, KafkaException, AbandonedError.
+    offset: where the checkpoint goes on. May take minutes. Raises OSError, KafkaException, Cancelled.
     """
-    stream, partial = found.state.stream, found.partial
+    stream, partial = checkpoint.state.stream, checkpoint.partial
     assert partial
-    assert found.state.acquisition
-    first, _ = feed.history.span(stream)
+    assert checkpoint.state.acquisition
+    first, _ = consumer.topic_reader.offset_range(stream)
     if first <= partial.base.offset:
         log.error("%s: %s has to be made again from the topic: %s", stream, partial.path, why)
         archive.discard(stream, partial.name)
         base = partial.base
-        epochs = undone(found.epochs, base.epochs)
-        forgotten = forgotten_before(epochs, found.forgotten)
-        before = Checkpoint(base.state, epochs, found.files, base.carry, forgotten=forgotten)
+        epochs = roll_back(checkpoint.epochs, base.epochs)
+        forgotten = forgotten_before(epochs, checkpoint.forgotten)
+        before = Checkpoint(base.state, epochs, checkpoint.files, base.carry, forgotten=forgotten)
         # Not with settings that have been changed since: the file would end elsewhere, before what is committed.
-        return Resumed(before, base.offset, settings=found.state.acquisition.settings)
+        return ResumePoint(before, base.offset, settings=checkpoint.state.acquisition.settings)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
-    saved = salvage(archive, feed, stream, partial.name, what, abandoned)
-    if saved is None and (saved := _saved_before(feed, stream, partial, abandoned)):
-        what = saved.what  # so that a loss which was told with it keeps its key
-    missing = partial.frames + len(partial.carry) - (saved.frames if saved else 0)
+    salvaged = salvage(archive, consumer, stream, partial.name, what, cancellation)
+    if salvaged is None and (salvaged := _earlier_salvage(consumer, stream, partial, cancellation)):
+        what = salvaged.what  # so that a loss which was told with it keeps its key
+    missing = partial.frames + len(partial.carry) - (salvaged.frames if salvaged else 0)
     last = partial.last
     loss = RecordsLost(
         archive.group,
@@ -97,63 +109,71 @@ def rebuild(
         partial.first.time,
         last.time,
         archive.host,
-        Cause.DISK,
+        LossCause.DISK,
     )
     log.error("%s: LOST %d frames of %s", stream, missing, what)
-    feed.tell(loss)
-    _, number = start_and_number(saved.path if saved else partial.path)
-    after = replace(found, state=closed(found.state, number), partial=None, closing=None)
-    return Resumed(after, offset)
+    consumer.publish(loss)
+    _, number = start_and_number(salvaged.path if salvaged else partial.path)
+    after = replace(checkpoint, state=after_close(checkpoint.state, number), partial=None, closing=None)
+    return ResumePoint(after, offset)
 
 
-def _saved_before(feed: Feed, stream: str, partial: Partial, abandoned: Abandoned) -> FileSalvaged | None:
+def _earlier_salvage(
+    consumer: GroupConsumer, stream: str, partial: Partial, cancellation: CancellationToken
+) -> FileSalvaged | None:
     """What was told of that partial, if it was salvaged already and a kill, or Kafka, kept that from being committed.
 
     It says so only of one that got its own name.
     """
-    for event in feed.history.events([stream]):
-        abandoned.check(f"looking for the event of {partial.path}")
+    for event in consumer.topic_reader.events([stream]):
+        cancellation.raise_if_cancelled(f"looking for the event of {partial.path}")
         if isinstance(event, FileSalvaged) and (event.stream, event.path) == (stream, partial.path):
             return event
     return None
 
 
-def _known(feed: Feed, committed: Committed, abandoned: Abandoned) -> Resumed:
+def _from_commit_or_events(
+    consumer: GroupConsumer, committed: CommittedOffset, cancellation: CancellationToken
+) -> ResumePoint:
     stream, offset = committed.stream, committed.offset
     if offset is not None and committed.metadata:
-        return Resumed(checkpoints.decode(committed.metadata, stream), offset)
-    last = feed.last_files.of(stream, abandoned)
+        return ResumePoint(checkpoints.decode(committed.metadata, stream), offset)
+    last = consumer.last_file_index.find(stream, cancellation)
     if isinstance(last, CheckpointError):
         raise last
     if last is not None:
-        if feed.history.holds(stream, last.closing):
+        if consumer.topic_reader.has_record(stream, last.closing):
             log.error("%s: no state is committed; going on after its last file, %s", stream, last.path)
-            return Resumed(last.checkpoint, last.offset)
+            return ResumePoint(last.checkpoint, last.offset)
         log.error(
             "%s: no state is committed, and the topic hasn't the record any more that ended its last file, %s; "
             "going on from the topic's first record",
             stream,
             last.path,
         )
-        return Resumed(last.checkpoint, None)
+        return ResumePoint(last.checkpoint, None)
     if offset is not None:
         log.error("%s: offset %d was committed without a state; beginning there", stream, offset)
-    return Resumed(Checkpoint(State(stream)), offset, known=False)
+    return ResumePoint(Checkpoint(State(stream)), offset, has_prior_state=False)
 
 
-def _ours(archive: ArchiveRoot, start: Resumed) -> Resumed:
+def _check_archive(archive: ArchiveRoot, start: ResumePoint) -> ResumePoint:
     """The same, and from now on of this archive. Raises AnotherArchiveError."""
-    found = start.checkpoint
-    if found.archive and archive.ids and found.archive.id not in archive.ids:
-        raise another(archive, Identity(archive.ids, archive.group), {found.state.stream: found.archive})
-    return Resumed(replace(found, archive=archive.mark), start.offset, known=start.known)
+    checkpoint = start.checkpoint
+    if checkpoint.archive and archive.ids and checkpoint.archive.id not in archive.ids:
+        raise another_archive_error(
+            archive, Identity(archive.ids, archive.group), {checkpoint.state.stream: checkpoint.archive}
+        )
+    return ResumePoint(replace(checkpoint, archive=archive.mark), start.offset, has_prior_state=start.has_prior_state)
 
 
-def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned: Abandoned) -> Resumed:
+def _handle_orphans(
+    archive: ArchiveRoot, consumer: GroupConsumer, start: ResumePoint, cancellation: CancellationToken
+) -> ResumePoint:
     """See to the partials that no state tells of: begun just before a kill, or all that is left of a lost state."""
-    found = start.checkpoint
-    stream = found.state.stream
-    keep = {found.partial.name} if found.partial else set()
+    checkpoint = start.checkpoint
+    stream = checkpoint.state.stream
+    keep = {checkpoint.partial.name} if checkpoint.partial else set()
     with archive.private(stream) as private:
         for name in private.names():
             if name.startswith(f"{SUMS}.") and private.is_file(name):  # of a kill; what else is so called isn't ours
@@ -161,66 +181,77 @@ def _without_orphans(archive: ArchiveRoot, feed: Feed, start: Resumed, abandoned
         orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
     if not orphans:
         return start
-    if start.offset is not None and not start.known:
+    if start.offset is not None and not start.has_prior_state:
         # Moved there by hand, or by a tool. Wherever that is, the partial shows that records were recorded whose file
         # isn't finished: read from before them, or what lies between would be skipped, or recorded twice.
         log.error("%s: its partial shows that there was a state; going on from the topic's first record", stream)
-        start = Resumed(found, None, known=False)
-    names = found.state.names
-    after: Place | None = None
+        start = ResumePoint(checkpoint, None, has_prior_state=False)
+    names = checkpoint.state.names
+    after: TopicPosition | None = None
     for name in orphans:
         orphan = PartialName.parse(name)
         assert orphan
-        if (found.partial and found.partial.path == orphan.path) or _comes_again(feed, start, orphan):
+        if (checkpoint.partial and checkpoint.partial.path == orphan.path) or _is_redelivered(
+            consumer, start, orphan
+        ):
             archive.discard(stream, name)
             log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
             continue
         if start.offset is None:
-            after = max((after, _end_of(archive, feed, start, orphan, name, abandoned)), key=_offset)
+            after = max(
+                (after, _position_after_orphan(archive, consumer, start, orphan, name, cancellation)), key=_offset
+            )
         why = "its state is lost, and the topic can't give it again"
-        if saved := salvage(archive, feed, stream, name, why, abandoned):
-            found_name = parse_path(saved.path)
+        if salvaged := salvage(archive, consumer, stream, name, why, cancellation):
+            found_name = parse_path(salvaged.path)
             assert found_name
             in_digits = found_name.name_format is not NameFormat.DATE
-            names = taken(names, found_name.start, found_name.number, in_digits=in_digits)
-    found = replace(found, state=replace(found.state, names=names))
+            names = with_name_taken(names, found_name.start_s, found_name.number, in_digits=in_digits)
+    checkpoint = replace(checkpoint, state=replace(checkpoint.state, names=names))
     if after is None:
-        return Resumed(found, start.offset, known=start.known)
+        return ResumePoint(checkpoint, start.offset, has_prior_state=start.has_prior_state)
     log.info("%s: the topic has its last frame; going on after that, at offset %d", stream, after.offset)
-    seen = Seen(found.epochs, found.forgotten)
-    seen.also([(after.epoch, after.seq)], ())
-    found = replace(found, epochs=seen.epochs(), forgotten=seen.forgotten)
-    return Resumed(found, after.offset)
+    seen = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
+    seen.prepend([(after.epoch, after.seq)], ())
+    checkpoint = replace(checkpoint, epochs=seen.epochs(), forgotten=seen.forgotten)
+    return ResumePoint(checkpoint, after.offset)
 
 
-def _end_of(
-    archive: ArchiveRoot, feed: Feed, start: Resumed, orphan: PartialName, name: str, abandoned: Abandoned
-) -> Place | None:
+def _position_after_orphan(
+    archive: ArchiveRoot,
+    consumer: GroupConsumer,
+    start: ResumePoint,
+    orphan: PartialName,
+    name: str,
+    cancellation: CancellationToken,
+) -> TopicPosition | None:
     """Where the topic goes on after what that partial holds; None if it hasn't that any more. Then, if no state shows
     what is missing before its first record, that is told as lost."""
     stream = start.checkpoint.state.stream
     with archive.private(stream) as private:
-        frame = last_whole_frame(private, name, abandoned) if private.is_file(name) else b""
-    after = place_after(feed.history, stream, frame, abandoned) if frame else None
-    if after is None and not start.known:
-        first, _ = feed.history.span(stream)
-        time = feed.history.time(stream)
-        until = orphan.first if time is None else time
+        frame = last_complete_frame(private, name, cancellation) if private.is_file(name) else b""
+    after = position_after(consumer.topic_reader, stream, frame, cancellation) if frame else None
+    if after is None and not start.has_prior_state:
+        first, _ = consumer.topic_reader.offset_range(stream)
+        time = consumer.topic_reader.record_time_ms(stream)
+        until = orphan.first_ms if time is None else time
         what = f"after what {orphan.path} holds, whose state is lost, and before offset {first}, records may be lost"
         log.error("%s: LOST, perhaps: %s", stream, what)
-        loss = RecordsLost(archive.group, stream, None, what, first, orphan.first, until, archive.host, Cause.DELETED)
-        feed.tell(loss)
+        loss = RecordsLost(
+            archive.group, stream, None, what, first, orphan.first_ms, until, archive.host, LossCause.DELETED
+        )
+        consumer.publish(loss)
     return after
 
 
-def _offset(place: Place | None) -> int:
+def _offset(place: TopicPosition | None) -> int:
     return place.offset if place else -1
 
 
-def _comes_again(feed: Feed, start: Resumed, orphan: PartialName) -> bool:
+def _is_redelivered(consumer: GroupConsumer, start: ResumePoint, orphan: PartialName) -> bool:
     """Whether the topic will give us all records of that partial again."""
     stream = start.checkpoint.state.stream
     if start.offset is not None:
-        return start.known and feed.history.span(stream)[0] <= start.offset
-    first = feed.history.time(stream)
-    return first is not None and first <= orphan.first
+        return start.has_prior_state and consumer.topic_reader.offset_range(stream)[0] <= start.offset
+    first = consumer.topic_reader.record_time_ms(stream)
+    return first is not None and first <= orphan.first_ms

@@ -19,7 +19,7 @@ from archiver.storage.directory import Directory
 from archiver.storage.page_cache import copy_bytes
 from g3stream.frames.layout import FrameFormatError
 from g3stream.frames.scanner import FrameScanner
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
@@ -27,56 +27,61 @@ DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """How much of a file is whole frames, from its first byte on. size: of all of it."""
+class CompleteFrames:
+    """How much of a file is whole frames, from its first byte on. size_bytes: of all of it."""
 
     frames: int
     bytes: int
-    size: int
+    size_bytes: int
 
 
-class Teller(Protocol):
+class EventPublisherLike(Protocol):
     """Who publishes events; the Feed."""
 
-    def tell(self, event: Event) -> None:
-        """As Feed.tell."""
+    def publish(self, event: Event) -> None:
+        """As GroupConsumer.publish."""
 
 
 def salvage(
-    archive: ArchiveRoot, teller: Teller, stream: str, partial: str, why: str, abandoned: Abandoned
+    archive: ArchiveRoot,
+    publisher: EventPublisherLike,
+    stream: str,
+    partial: str,
+    why: str,
+    cancellation: CancellationToken,
 ) -> FileSalvaged | None:
     """Publish the whole frames of a partial; gives what was told of them, None if there was not one.
 
-    May be repeated after a kill, or what it raises, at any point: OSError, KafkaException, AbandonedError.
+    May be repeated after a kill, or what it raises, at any point: OSError, KafkaException, Cancelled.
     """
     name = PartialName.parse(partial)
     assert name
     with archive.private(stream) as private:
         if not private.is_file(partial):
             return None
-        whole = whole_frames(private, partial, abandoned)
+        whole = complete_frames(private, partial, cancellation)
         # What is published has a name of its own until then, no partial's: what a kill leaves of it is never taken
         # for one. The partial keeps its name until all is done: after a kill in between all is done again.
         piece, rest = f"{partial}.piece", partial + DAMAGED
         if whole.bytes:
             private.unlink(piece)  # a kill may have left it
-            if whole.bytes < whole.size or not private.link(partial, piece):
-                private.check_room(whole.size, partial)
-                _copy(private, partial, piece, 0, whole.bytes, abandoned)
-        if 0 < whole.bytes < whole.size:
-            _copy(private, partial, rest, whole.bytes, whole.size, abandoned)
-        sha256 = sha256sums.digest(private, piece, abandoned) if whole.frames else ""
+            if whole.bytes < whole.size_bytes or not private.link(partial, piece):
+                private.check_free_space(whole.size_bytes, partial)
+                _copy(private, partial, piece, 0, whole.bytes, cancellation)
+        if 0 < whole.bytes < whole.size_bytes:
+            _copy(private, partial, rest, whole.bytes, whole.size_bytes, cancellation)
+        sha256 = sha256sums.digest(private, piece, cancellation) if whole.frames else ""
     event = None
     if whole.frames:
-        published = archive.publish(stream, piece, name.path, whole.bytes, sha256, abandoned)
+        published = archive.publish(stream, piece, name.path, whole.bytes, sha256, cancellation)
         assert published
-        archive.add_sum(stream, published, sha256)
+        archive.add_checksum(stream, published, sha256)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
-        teller.tell(event)
+        publisher.publish(event)
         log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)
     with archive.private(stream) as private:
         private.unlink(piece)
-        if whole.bytes < whole.size:
+        if whole.bytes < whole.size_bytes:
             if not whole.bytes:
                 private.rename(partial, private, rest)
             log.error("%s: what is no whole frame is kept as %s", stream, private.path / rest)
@@ -84,25 +89,31 @@ def salvage(
     return event
 
 
-def whole_frames(directory: Directory, name: str, abandoned: Abandoned) -> Whole:
-    """How much of a file is whole frames with right CRCs. Raises OSError, AbandonedError."""
+def complete_frames(directory: Directory, name: str, cancellation: CancellationToken) -> CompleteFrames:
+    """How much of a file is whole frames with right CRCs. Raises OSError, Cancelled."""
     stat = directory.stat(name)
     size = stat.st_size if stat else 0
     walk = FrameScanner(size, {})
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
-            abandoned.check(f"reading {name}")
+            cancellation.raise_if_cancelled(f"reading {name}")
             for _ in walk.scan(block):
                 pass
-    return Whole(walk.frames, walk.frame_start, size)
+    return CompleteFrames(walk.frames, walk.frame_start, size)
 
 
-def _copy(directory: Directory, name: str, new: str, start: int, end: int, abandoned: Abandoned) -> None:
+def _copy(directory: Directory, name: str, new: str, start: int, end: int, cancellation: CancellationToken) -> None:
     """The bytes of a file from `start` to before `end` into another one, durably."""
     directory.unlink(new)  # a kill may have left it
     with (
         os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
         os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
     ):
-        copy_bytes(old.fileno(), file.fileno(), start, end - start, lambda: abandoned.check(f"copying {name}"))
+        copy_bytes(
+            old.fileno(),
+            file.fileno(),
+            start,
+            end - start,
+            lambda: cancellation.raise_if_cancelled(f"copying {name}"),
+        )
     directory.sync()

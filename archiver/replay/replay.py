@@ -14,13 +14,13 @@ from archiver.archive.ownership import check_not_elsewhere
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import run, table
-from archiver.core.catalog import Account, recent
+from archiver.core.catalog import FileCatalog, events_for_replay
 from archiver.core.events import FileFinished, FileRetired
-from archiver.core.formatting import duration, moment, size
-from archiver.kafka.topic_reader import Commit, History
-from archiver.replay.rebuilder import Choice, Rebuilt, Wanted
-from archiver.replay.sinks import Done, DryRun, IntoDirectory, Outcome, tidy
-from archiver.replay.topic_replay import Came, Rereading
+from archiver.core.formatting import format_bytes, format_duration, format_time
+from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
+from archiver.replay.rebuilder import Overrides, RebuiltFile, Selection
+from archiver.replay.sinks import DirectoryTarget, DryRunTarget, RebuildOutcome, RebuildResult, remove_leftovers
+from archiver.replay.topic_replay import ReplayResult, TopicReplay
 from g3stream.host.environment import host_name
 
 _PROG = "archiver replay"
@@ -28,22 +28,22 @@ _PROG = "archiver replay"
 
 def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
     """Do as the options say (commands/replay.py); only: paths below the data directory. Gives the exit code."""
-    choice = Choice(
+    overrides = Overrides(
         None if options.time_per_file is None else round(options.time_per_file * 1000),
         None if options.gap is None else round(options.gap * 1000),
         options.name_format,
         options.carry,
     )
-    wanted = Wanted(options.since, options.until, only)
+    selection = Selection(options.since, options.until, only)
 
-    def act(history: History) -> int:
+    def act(reader: TopicReader) -> int:
         location = located(options.data_dir, options.private_dir)
-        found = archive_settings.chosen(location, options.checksums)
-        archive = ArchiveRoot.at(replace(location, checksums=found.checksums), options.group, host_name())
-        check_not_elsewhere(archive, history)
+        found = archive_settings.choose_settings(location, options.checksums)
+        archive = ArchiveRoot.from_location(replace(location, checksums=found.checksums), options.group, host_name())
+        check_not_elsewhere(archive, reader)
         with Progress() as progress:
             replay = Replay(
-                history, archive, choice, wanted, progress, dry_run=options.dry_run, retired_too=options.retired
+                reader, archive, overrides, selection, progress, dry_run=options.dry_run, retired_too=options.retired
             )
             return replay.run(options.stream)
 
@@ -55,173 +55,180 @@ class Replay:
 
     def __init__(
         self,
-        history: History,
+        reader: TopicReader,
         archive: ArchiveRoot,
-        choice: Choice,
-        wanted: Wanted,
+        overrides: Overrides,
+        selection: Selection,
         progress: Progress,
         *,
         dry_run: bool,
         retired_too: bool,
     ) -> None:
-        self._history = history
+        self._reader = reader
         self._archive = archive
-        self._choice = choice
-        self._wanted = wanted
+        self._overrides = overrides
+        self._selection = selection
         self._progress = progress
         self._dry_run = dry_run
-        self._retired_too = retired_too or choice.given  # with other settings they are other files
+        self._retired_too = retired_too or overrides.any_given  # with other settings they are other files
         self._retired: Mapping[str, FileRetired] = {}
-        self._commits: Mapping[str, Commit] = {}
-        self._wrong = False
+        self._commits: Mapping[str, OffsetAndMetadata] = {}
+        self._has_problems = False
 
     def run(self, streams: Sequence[str]) -> int:
         """Rebuild the files of these streams, of all if none are named; gives the exit code.
 
         Raises OSError, KafkaException, CheckpointError.
         """
-        there = self._history.streams()
-        self._history.check_not_hidden(sorted(set(streams) - set(there)))
+        there = self._reader.streams()
+        self._reader.check_not_hidden(sorted(set(streams) - set(there)))
         for stream in sorted(set(streams) - set(there)):
-            self._complain(f"{stream}: there is no such stream; there are {', '.join(there) or 'none yet'}")
+            self._print_problem(f"{stream}: there is no such stream; there are {', '.join(there) or 'none yet'}")
         named = bool(streams)
         streams = [stream for stream in there if stream in streams or not named]
         if not streams:
-            self._say("there is nothing to rebuild: no stream has a topic that this user may read")
-        self._commits = self._history.committed(streams)  # first: what is closed by then will be told of
-        account = self._account(streams if named else ())
+            self._print("there is nothing to rebuild: no stream has a topic that this user may read")
+        self._commits = self._reader.committed(streams)  # first: what is closed by then will be told of
+        catalog = self._read_catalog(streams if named else ())
         if not named:
-            self._history.check_not_hidden(sorted(account.files.keys() - set(there)))
-        for unreadable in account.unreadable:
-            self._complain(unreadable)
+            self._reader.check_not_hidden(sorted(catalog.files.keys() - set(there)))
+        for unreadable in catalog.unreadable:
+            self._print_problem(unreadable)
         if not self._retired_too:
-            self._retired = account.retired
-        told = {event.path for files in account.files.values() for event in files}
-        everything = self._choice.given or not self._wanted.only <= told
-        if self._wanted.only and not everything:
+            self._retired = catalog.retired
+        events = {event.path for files in catalog.files.values() for event in files}
+        everything = self._overrides.any_given or not self._selection.paths <= events
+        if self._selection.paths and not everything:
             theirs = {
-                stream for stream, files in account.files.items() for it in files if it.path in self._wanted.only
+                stream for stream, files in catalog.files.items() for it in files if it.path in self._selection.paths
             }
             streams = [stream for stream in streams if stream in theirs]
         found: set[str] = set()
         with ExitStack() as claims:
-            ends = {stream: self._history.span(stream)[1] for stream in streams}
+            ends = {stream: self._reader.offset_range(stream)[1] for stream in streams}
             if not self._dry_run:
-                location = archive_settings.settle(self._archive.location, self._archive.checksums)
-                claims.callback(os.close, archive_lock.share(location))
+                location = archive_settings.initialize(self._archive.location, self._archive.checksums)
+                claims.callback(os.close, archive_lock.acquire_shared(location))
                 check_disk(location, f"check.{secrets.token_hex(4)}")
                 for stream in streams:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))
-                    tidy(self._archive, stream)
+                    remove_leftovers(self._archive, stream)
             for stream, end in ends.items():
                 # Retention may have taken records while the streams before were read.
-                span = min(self._history.span(stream)[0], end), end
-                found |= self._stream(stream, account.files.get(stream, ()), span, everything)
-        for path in sorted(self._wanted.only - found):
-            self._complain(f"{path}: the topics don't give this file")
-        return int(self._wrong)
+                span = min(self._reader.offset_range(stream)[0], end), end
+                found |= self._replay_stream(stream, catalog.files.get(stream, ()), span, everything)
+        for path in sorted(self._selection.paths - found):
+            self._print_problem(f"{path}: the topics don't give this file")
+        return int(self._has_problems)
 
-    def _account(self, streams: Sequence[str]) -> Account:
+    def _read_catalog(self, streams: Sequence[str]) -> FileCatalog:
         """What was told of the files that are wanted, and of all others of their acquisitions, maybe days old."""
-        events, wanted = self._history.events(streams), self._wanted
-        return Account.of(events if wanted.since is None or wanted.only else recent(events, wanted.since))
+        events, selection = self._reader.events(streams), self._selection
+        return FileCatalog.from_events(
+            events if selection.since_ms is None or selection.paths else events_for_replay(events, selection.since_ms)
+        )
 
-    def _stream(self, stream: str, told: Sequence[FileFinished], span: tuple[int, int], everything: bool) -> set[str]:
+    def _replay_stream(
+        self, stream: str, events: Sequence[FileFinished], span: tuple[int, int], everything: bool
+    ) -> set[str]:
         """Gives the paths that were rebuilt, or of which it was said why not."""
         first, end = span
-        self._progress.begin(stream, end - first)
-        target = DryRun(self._retired) if self._dry_run else IntoDirectory(self._archive, self._retired)
-        rereading = Rereading(self._history, stream, told, span, self._commits.get(stream), self._archive.location)
+        self._progress.start(stream, end - first)
+        target = DryRunTarget(self._retired) if self._dry_run else DirectoryTarget(self._archive, self._retired)
+        rereading = TopicReplay(self._reader, stream, events, span, self._commits.get(stream), self._archive.location)
         try:
-            came = rereading.into(target, self._choice, self._wanted, self._progress, all_of_it=everything)
-            self._progress.end(stream)
-            self._tell(stream, came, target)
+            result = rereading.run(target, self._overrides, self._selection, self._progress, whole_topic=everything)
+            self._progress.finish(stream)
+            self._report_result(stream, result, target)
         finally:
             target.close()
-        found = {file.path for file in came.left_out} | {done.file.path for done in target.done}
-        self._report(stream, target.done, [] if self._choice.given else [e for e in told if e.path not in found])
+        found = {file.path for file in result.not_rebuilt} | {done.file.path for done in target.results}
+        self._report(
+            stream, target.results, [] if self._overrides.any_given else [e for e in events if e.path not in found]
+        )
         return found
 
     # What came of it
 
-    def _tell(self, stream: str, came: Came, target: DryRun | IntoDirectory) -> None:
-        for note in came.notes:
-            self._say(f"{stream}: {note}")
-        if came.lost:
-            self._say(f"{stream}: {came.lost} records are missing in the topic, as their numbers show")
-        for file in came.left_out:
-            self._left_out(file)
-        if came.open:
-            self._still_open(came.open, target)
-        if came.stopped:
-            self._complain(f"{stream}: {came.stopped}; an archiver stops there, and so does this")
+    def _report_result(self, stream: str, result: ReplayResult, target: DryRunTarget | DirectoryTarget) -> None:
+        for note in result.notes:
+            self._print(f"{stream}: {note}")
+        if result.lost_records:
+            self._print(f"{stream}: {result.lost_records} records are missing in the topic, as their numbers show")
+        for file in result.not_rebuilt:
+            self._report_not_rebuilt(file)
+        if result.open_file:
+            self._report_open_file(result.open_file, target)
+        if result.halted:
+            self._print_problem(f"{stream}: {result.halted}; an archiver stops there, and so does this")
 
-    def _report(self, stream: str, done: Sequence[Done], gone: Sequence[FileFinished]) -> None:
+    def _report(self, stream: str, done: Sequence[RebuildResult], gone: Sequence[FileFinished]) -> None:
         """gone: files told of that the topic gave nothing of."""
-        by_outcome = {outcome: [it for it in done if it.outcome is outcome] for outcome in Outcome}
-        for outcome in (Outcome.OTHER, Outcome.CHANGED):
+        by_outcome = {outcome: [it for it in done if it.outcome is outcome] for outcome in RebuildOutcome}
+        for outcome in (RebuildOutcome.NAME_TAKEN, RebuildOutcome.CHANGED):
             for it in by_outcome[outcome]:
-                self._complain(f"{it.file.path}: {outcome}")
-        for it in by_outcome[Outcome.RETIRED]:
-            if it.file.path in self._wanted.only:
+                self._print_problem(f"{it.file.path}: {outcome}")
+        for it in by_outcome[RebuildOutcome.RETIRED]:
+            if it.file.path in self._selection.paths:
                 event = self._retired[it.file.path]
-                self._complain(f"{it.file.path}: it was retired by {event.who}; --retired makes it all the same")
-        since, until = self._wanted.since, self._wanted.until
+                self._print_problem(f"{it.file.path}: it was retired by {event.who}; --retired makes it all the same")
+        since, until = self._selection.since_ms, self._selection.until_ms
         if since is not None or until is not None:
             gone = [
                 event
                 for event in gone
                 if (since is None or event.last.time >= since) and (until is None or event.first.time <= until)
             ]
-        if gone and not self._wanted.only:
+        if gone and not self._selection.paths:
             what = f"{stream}: {len(gone)} files have left the topic, the last of them {gone[-1].path}"
-            (self._say if since is None and until is None else self._complain)(what)
-        made = [it for it in done if it.outcome is not Outcome.RETIRED]
-        made_bytes = sum(it.bytes for it in made)
+            (self._print if since is None and until is None else self._print_problem)(what)
+        made = [it for it in done if it.outcome is not RebuildOutcome.RETIRED]
+        made_bytes = sum(it.size_bytes for it in made)
         if self._dry_run:
             left_out = len(done) - len(made)
             more = (
                 f"\n{left_out} more are retired, so they aren't made again (but with --retired)" if left_out else ""
             )
-            self._progress.tell(_planned(stream, made) + more)
+            self._progress.print_output(_planned(stream, made) + more)
             return
         counts = ", ".join(f"{len(files)} {outcome}" for outcome, files in by_outcome.items() if files)
-        self._progress.tell(f"{stream}: {counts or 'no file'}" + (f"; {size(made_bytes)}" if made else ""))
-
-    def _left_out(self, file: Rebuilt) -> None:
-        whose = file.path if file.told else f"a file of the acquisition in which {moment(file.first)} is"
-        what = (
-            f"{whose}: left out: {file.lacking} ({file.frames} frames, {moment(file.first)} to {moment(file.last)})"
+        self._progress.print_output(
+            f"{stream}: {counts or 'no file'}" + (f"; {format_bytes(made_bytes)}" if made else "")
         )
-        asked = self._wanted.since is not None or file.path in self._wanted.only
-        if asked and (self._wanted.since is None or file.last >= self._wanted.since):
-            self._complain(what)
-        elif not self._wanted.only:
-            self._say(what)
 
-    def _still_open(self, file: Rebuilt, target: DryRun | IntoDirectory) -> None:
-        left = target.leave(file)
+    def _report_not_rebuilt(self, file: RebuiltFile) -> None:
+        whose = file.path if file.event else f"a file of the acquisition in which {format_time(file.first_ms)} is"
+        span = f"{format_time(file.first_ms)} to {format_time(file.last_ms)}"
+        what = f"{whose}: left out: {file.missing} ({file.frames} frames, {span})"
+        asked = self._selection.since_ms is not None or file.path in self._selection.paths
+        if asked and (self._selection.since_ms is None or file.last_ms >= self._selection.since_ms):
+            self._print_problem(what)
+        elif not self._selection.paths:
+            self._print(what)
+
+    def _report_open_file(self, file: RebuiltFile, target: DryRunTarget | DirectoryTarget) -> None:
+        left = target.keep_partial(file)
         if file.content:
             where = f"; left as {left}" if left else ""
-            self._say(f"{file.path}: still being recorded: {file.frames} frames so far{where}")
+            self._print(f"{file.path}: still being recorded: {file.frames} frames so far{where}")
 
-    def _say(self, line: str) -> None:
-        self._progress.say(line)
+    def _print(self, line: str) -> None:
+        self._progress.print_line(line)
 
-    def _complain(self, line: str) -> None:
-        self._wrong = True
-        self._progress.say(line)
+    def _print_problem(self, line: str) -> None:
+        self._has_problems = True
+        self._progress.print_line(line)
 
 
-def _planned(stream: str, done: Sequence[Done]) -> str:
+def _planned(stream: str, done: Sequence[RebuildResult]) -> str:
     rows = [
         (
             it.file.path,
-            moment(it.file.first),
-            duration(it.file.last - it.file.first),
+            format_time(it.file.first_ms),
+            format_duration(it.file.last_ms - it.file.first_ms),
             str(it.file.frames),
-            size(it.bytes),
-            str(it.file.why),
+            format_bytes(it.size_bytes),
+            str(it.file.close_reason),
         )
         for it in done
     ]

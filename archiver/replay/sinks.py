@@ -14,34 +14,34 @@ from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.paths import REBUILT, PartialName
 from archiver.recovery.salvage import DAMAGED
-from archiver.replay.rebuilder import Content, Rebuilt
+from archiver.replay.rebuilder import FileContent, RebuiltFile
 from archiver.storage import sha256sums
 from archiver.storage.page_cache import begin_writeback
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 _BATCHES_BEHIND = 4
 
 
-class Outcome(StrEnum):
+class RebuildOutcome(StrEnum):
     """What became of a rebuilt file."""
 
     WRITTEN = "written"
-    THERE = "already there"
-    OTHER = "another file has its name; it was left"
+    ALREADY_THERE = "already there"
+    NAME_TAKEN = "another file has its name; it was left"
     CHANGED = "not what was recorded, so not written"
     RETIRED = "retired, so not made again"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RebuildResult:
     """A file that was rebuilt, and what became of it."""
 
-    file: Rebuilt
-    bytes: int
-    outcome: Outcome | None
+    file: RebuiltFile
+    size_bytes: int
+    outcome: RebuildOutcome | None
 
 
-class Sized:
+class LengthOnly:
     """A file of which only the size is wanted."""
 
     def __init__(self) -> None:
@@ -52,21 +52,21 @@ class Sized:
         self.length += sum(map(len, parts))
 
 
-class Compared(Sized):
+class DigestOnly(LengthOnly):
     """A file whose name is taken: only its digest is wanted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sha = hashlib.sha256()
+        self.sha256 = hashlib.sha256()
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Digest these."""
         super().write(parts)
         for part in parts:
-            self.sha.update(part)
+            self.sha256.update(part)
 
 
-class New:
+class PartialContent:
     """A file that is written: a partial of a name that no archiver takes for one of its own.
 
     Two threads, one that writes and one that digests, follow what is given to `write`, a few batches behind at most.
@@ -79,9 +79,9 @@ class New:
             self._path = private.path / name
             self._fd = private.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._writer, self._digester = writer, digester
-        self._sha = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self._pending: list[bytes] = []
-        self._under_way: deque[Future[None]] = deque()
+        self._in_progress: deque[Future[None]] = deque()
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Append these, from the next flush on."""
@@ -94,25 +94,26 @@ class New:
             # In one piece: each call of a thread that is done has to wait for the interpreter.
             data = b"".join(self._pending)
             self._pending.clear()
-            self._under_way.append(self._writer.submit(self._write, data, self.length - len(data)))
-            self._under_way.append(self._digester.submit(self._sha.update, data))
+            self._in_progress.append(self._writer.submit(self._write, data, self.length - len(data)))
+            self._in_progress.append(self._digester.submit(self._sha256.update, data))
         self._wait(_BATCHES_BEHIND)
 
-    def finished(self) -> str:
+    def finish(self) -> str:
         """Durable; gives the hex SHA-256. Raises OSError."""
         self._wait(0)
         os.fsync(self._fd)
-        return self._sha.hexdigest()
+        return self._sha256.hexdigest()
 
     def close(self) -> None:
         """Let go of it."""
-        wait(self._under_way)  # all, after an error too: what was written later would go to another file's descriptor
+        # all, after an error too: what was written later would go to another file's descriptor
+        wait(self._in_progress)
         os.close(self._fd)
 
     def _wait(self, most: int) -> None:
-        while len(self._under_way) > most:
-            self._under_way[0].result()  # it stays where `close` finds it, if this is interrupted
-            self._under_way.popleft()
+        while len(self._in_progress) > most:
+            self._in_progress[0].result()  # it stays where `close` finds it, if this is interrupted
+            self._in_progress.popleft()
 
     def _write(self, data: bytes, at: int) -> None:
         done = 0
@@ -125,34 +126,34 @@ class New:
         begin_writeback(self._fd, at, done)
 
 
-class LeftOut(Sized):
+class SkippedContent(LengthOnly):
     """A file that isn't to be made."""
 
 
-class DryRun:
-    """A target that writes nothing. leave_out: paths of files that wouldn't be made."""
+class DryRunTarget:
+    """A target that writes nothing. skip: paths of files that wouldn't be made."""
 
-    def __init__(self, leave_out: Container[str] = ()) -> None:
-        self.done: list[Done] = []
-        self._leave_out = leave_out
+    def __init__(self, skip: Container[str] = ()) -> None:
+        self.results: list[RebuildResult] = []
+        self._skip = skip
 
-    def begin(self, stream: str, path: str, first: int) -> Content:  # noqa: ARG002 - a Target's signature
+    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:  # noqa: ARG002 - a Target's signature
         """A file of which only the size is wanted."""
-        return LeftOut() if path in self._leave_out else Sized()
+        return SkippedContent() if path in self._skip else LengthOnly()
 
-    def finish(self, file: Rebuilt) -> None:
+    def finish(self, file: RebuiltFile) -> None:
         """It would be written."""
         assert file.content
-        outcome = Outcome.RETIRED if isinstance(file.content, LeftOut) else None
-        self.done.append(Done(file, file.content.length, outcome))
+        outcome = RebuildOutcome.RETIRED if isinstance(file.content, SkippedContent) else None
+        self.results.append(RebuildResult(file, file.content.length, outcome))
 
-    def drop(self, file: Rebuilt) -> None:
+    def drop(self, file: RebuiltFile) -> None:
         """It wouldn't."""
 
-    def flush(self, file: Rebuilt | None) -> None:
+    def flush(self, file: RebuiltFile | None) -> None:
         """Nothing is pending."""
 
-    def leave(self, file: Rebuilt) -> str:  # noqa: ARG002
+    def keep_partial(self, file: RebuiltFile) -> str:  # noqa: ARG002
         """Nothing is left."""
         return ""
 
@@ -163,142 +164,143 @@ class DryRun:
         """Nothing is open."""
 
 
-class IntoDirectory:
+class DirectoryTarget:
     """A target that publishes files as an archiver does, but replaces no file and takes no other name than its own.
 
-    Finishing goes on on a thread of its own; `wait` raises what it raised. leave_out: paths of files not to be made.
+    Finishing goes on on a thread of its own; `wait` raises what it raised. skip: paths of files not to be made.
     """
 
-    def __init__(self, archive: ArchiveRoot, leave_out: Container[str] = ()) -> None:
-        self.done: list[Done] = []
-        self._leave_out = leave_out
+    def __init__(self, archive: ArchiveRoot, skip: Container[str] = ()) -> None:
+        self.results: list[RebuildResult] = []
+        self._skip = skip
         self._archive = archive
         self._finisher = ThreadPoolExecutor(1, "finishing")
         self._writer = ThreadPoolExecutor(1, "writing")
         self._digester = ThreadPoolExecutor(1, "digest")
-        self._finishing: list[Future[Done]] = []
-        self._begun: dict[New, str] = {}  # and their streams
-        self._abandoned = Abandoned()
+        self._pending_results: list[Future[RebuildResult]] = []
+        self._open_partials: dict[PartialContent, str] = {}  # and their streams
+        self._cancellation = CancellationToken()
 
-    def begin(self, stream: str, path: str, first: int) -> Content:
+    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
         """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
-        if path in self._leave_out and not exists(self._archive.location, path):
-            return LeftOut()
-        return Compared() if exists(self._archive.location, path) else self._new(stream, path, first)
+        if path in self._skip and not exists(self._archive.location, path):
+            return SkippedContent()
+        return DigestOnly() if exists(self._archive.location, path) else self._new(stream, path, first_ms)
 
-    def _new(self, stream: str, path: str, first: int) -> New:
-        name = f"{PartialName(path, first, os.urandom(4).hex())}{REBUILT}"
-        new = New(self._archive, stream, name, self._writer, self._digester)
-        self._begun[new] = stream
+    def _new(self, stream: str, path: str, first_ms: int) -> PartialContent:
+        name = f"{PartialName(path, first_ms, os.urandom(4).hex())}{REBUILT}"
+        new = PartialContent(self._archive, stream, name, self._writer, self._digester)
+        self._open_partials[new] = stream
         return new
 
-    def finish(self, file: Rebuilt) -> None:
+    def finish(self, file: RebuiltFile) -> None:
         """Publish or compare it, in its turn. Raises OSError."""
-        if isinstance(file.content, LeftOut):
-            self.done.append(Done(file, file.content.length, Outcome.RETIRED))
+        if isinstance(file.content, SkippedContent):
+            self.results.append(RebuildResult(file, file.content.length, RebuildOutcome.RETIRED))
             return
         self.flush(file)
-        self._finishing.append(self._finisher.submit(self._finish, file))
+        self._pending_results.append(self._finisher.submit(self._finalize, file))
 
-    def drop(self, file: Rebuilt) -> None:
+    def drop(self, file: RebuiltFile) -> None:
         """Remove it. Raises OSError."""
-        if isinstance(file.content, New):
-            del self._begun[file.content]
+        if isinstance(file.content, PartialContent):
+            del self._open_partials[file.content]
             self._remove(file.stream, file.content)
 
-    def flush(self, file: Rebuilt | None) -> None:
+    def flush(self, file: RebuiltFile | None) -> None:
         """Write what is pending of the open file. Raises OSError."""
-        if file and isinstance(file.content, New):
+        if file and isinstance(file.content, PartialContent):
             file.content.flush()
-        while self._finishing and self._finishing[0].done():
-            self.done.append(self._finishing.pop(0).result())
+        while self._pending_results and self._pending_results[0].done():
+            self.results.append(self._pending_results.pop(0).result())
 
-    def leave(self, file: Rebuilt) -> str:
+    def keep_partial(self, file: RebuiltFile) -> str:
         """Leave the open file as a partial; gives its path. Raises OSError."""
-        if not isinstance(new := file.content, New):
+        if not isinstance(new := file.content, PartialContent):
             return ""
         new.flush()
-        new.finished()
-        del self._begun[new]
+        new.finish()
+        del self._open_partials[new]
         new.close()
         with self._archive.private(file.stream) as private:
             return str(private.path / new.name)
 
     def wait(self) -> None:
         """Until all that was begun is finished. Raises OSError."""
-        for finishing in self._finishing:
-            self.done.append(finishing.result())
-        self._finishing.clear()
+        for finishing in self._pending_results:
+            self.results.append(finishing.result())
+        self._pending_results.clear()
 
     def close(self) -> None:
         """End the threads, and remove what isn't finished, as after an error."""
-        self._abandoned.set()
+        self._cancellation.set()
         self._finisher.shutdown(cancel_futures=True)
-        for new, stream in self._begun.items():
-            with contextlib.suppress(OSError):  # the error that has ended all this is told; `tidy` sees to what stays
+        for new, stream in self._open_partials.items():
+            # the error that has ended all this is told; `remove_leftovers` sees to what stays
+            with contextlib.suppress(OSError):
                 self._remove(stream, new)
         for pool in (self._writer, self._digester):
             pool.shutdown(cancel_futures=True)
 
-    def _remove(self, stream: str, new: New) -> None:
+    def _remove(self, stream: str, new: PartialContent) -> None:
         new.close()
         self._archive.discard(stream, new.name)
 
-    def _finish(self, file: Rebuilt) -> Done:
+    def _finalize(self, file: RebuiltFile) -> RebuildResult:
         content = file.content
-        assert isinstance(content, New | Compared)
+        assert isinstance(content, PartialContent | DigestOnly)
         sha256 = self._digest(content)
         length = content.length
-        if file.told and file.told.sha256 != sha256:
-            outcome = Outcome.CHANGED
-        elif isinstance(content, New):
+        if file.event and file.event.sha256 != sha256:
+            outcome = RebuildOutcome.CHANGED
+        elif isinstance(content, PartialContent):
             outcome = self._publish(file, content, sha256)
         else:
             outcome = self._compare(file, length, sha256)
         self.drop(file)
-        return Done(file, length, outcome)
+        return RebuildResult(file, length, outcome)
 
-    def _digest(self, content: New | Compared) -> str:
-        return content.sha.hexdigest() if isinstance(content, Compared) else content.finished()
+    def _digest(self, content: PartialContent | DigestOnly) -> str:
+        return content.sha256.hexdigest() if isinstance(content, DigestOnly) else content.finish()
 
-    def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
+    def _publish(self, file: RebuiltFile, new: PartialContent, sha256: str) -> RebuildOutcome:
         try:
-            self._archive.publish_exactly(file.stream, new.name, file.path, new.length, sha256, self._abandoned)
+            self._archive.publish_exactly(file.stream, new.name, file.path, new.length, sha256, self._cancellation)
         except FileExistsError:
-            return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256)
-        return Outcome.WRITTEN
+            return RebuildOutcome.NAME_TAKEN
+        self._archive.add_checksum(file.stream, file.path, sha256)
+        return RebuildOutcome.WRITTEN
 
-    def _compare(self, file: Rebuilt, length: int, sha256: str) -> Outcome:
+    def _compare(self, file: RebuiltFile, length: int, sha256: str) -> RebuildOutcome:
         parent, _, name = file.path.rpartition("/")
         with self._archive.location.data(parent) as directory:
             found = directory.stat(name)
             if not (found and found.st_size == length and directory.is_file(name)) or (
-                sha256sums.digest(directory, name, self._abandoned) != sha256
+                sha256sums.digest(directory, name, self._cancellation) != sha256
             ):
-                return Outcome.OTHER
-        self._archive.add_sum(file.stream, file.path, sha256)
-        return Outcome.THERE
+                return RebuildOutcome.NAME_TAKEN
+        self._archive.add_checksum(file.stream, file.path, sha256)
+        return RebuildOutcome.ALREADY_THERE
 
 
-class IntoPlace(IntoDirectory):
+class InPlaceTarget(DirectoryTarget):
     """A target that puts files where they belong in their archive, and keeps what was there: as NAME.damaged beside
     them, or, if the private directory isn't in the data directory, in that.
 
     For files that were told of: they are read back, and must be what was told, before anything is moved.
     """
 
-    def begin(self, stream: str, path: str, first: int) -> Content:
+    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
         """A new file, whatever is at its path. Raises OSError."""
-        return self._new(stream, path, first)
+        return self._new(stream, path, first_ms)
 
-    def _publish(self, file: Rebuilt, new: New, sha256: str) -> Outcome:
+    def _publish(self, file: RebuiltFile, new: PartialContent, sha256: str) -> RebuildOutcome:
         parent, _, name = file.path.rpartition("/")
         with (
             self._archive.private(file.stream) as private,
             self._archive.location.data(parent, make=True) as directory,
         ):
-            if sha256sums.digest(private, new.name, self._abandoned) != sha256:
+            if sha256sums.digest(private, new.name, self._cancellation) != sha256:
                 raise OSError(
                     errno.EIO, "the disk gives back other bytes than were written", str(private.path / new.name)
                 )
@@ -306,20 +308,20 @@ class IntoPlace(IntoDirectory):
             if (
                 found
                 and (found.st_size == new.length and directory.is_file(name))
-                and (sha256sums.digest(directory, name, self._abandoned) == sha256)
+                and (sha256sums.digest(directory, name, self._cancellation) == sha256)
             ):
                 return self._compare(
                     file, new.length, sha256
                 )  # mended by another repair since it was found to be broken
             if found:
                 if self._archive.private_dir:  # whoever reads the data directory finds nothing but files in it
-                    private.keep(directory, name, f"{file.path.replace('/', '.')}{DAMAGED}")
+                    private.move_aside(directory, name, f"{file.path.replace('/', '.')}{DAMAGED}")
                 else:
-                    directory.keep(directory, name, f"{name}{DAMAGED}")
+                    directory.move_aside(directory, name, f"{name}{DAMAGED}")
             private.publish(new.name, directory, name)
             directory.sync()
-        self._archive.add_sum(file.stream, file.path, sha256)
-        return Outcome.WRITTEN
+        self._archive.add_checksum(file.stream, file.path, sha256)
+        return RebuildOutcome.WRITTEN
 
 
 def exists(location: Location, path: str) -> bool:
@@ -332,7 +334,7 @@ def exists(location: Location, path: str) -> bool:
         return False
 
 
-def tidy(archive: ArchiveRoot, stream: str) -> None:
+def remove_leftovers(archive: ArchiveRoot, stream: str) -> None:
     """Remove what a replay or a repair left behind that was killed; for who is alone with that. Raises OSError."""
     with archive.private(stream) as private:
         for name in private.names():

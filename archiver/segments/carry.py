@@ -13,7 +13,7 @@ import google_crc32c
 from msgspec.structs import replace
 
 from archiver.archive.location import Location, Within
-from archiver.core.checkpoint import Checkpoint, Place
+from archiver.core.checkpoint import Checkpoint, FramePlace
 from archiver.core.sequence import Record
 from g3stream.frames.layout import frame_type_name
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Carried:
     value: tuple[bytes, ...]
-    place: Place
+    location: FramePlace
 
 
 class Carry:
@@ -35,26 +35,28 @@ class Carry:
     @classmethod
     def load(
         cls,
-        places: Mapping[int, Place],
+        places: Mapping[int, FramePlace],
         location: Location,
-        lying: Callable[[str], Iterable[tuple[Within, str]]],
+        candidates: Callable[[str], Iterable[tuple[Within, str]]],
         fetch: Callable[[int], tuple[bytes, ...]],
     ) -> "Carry":
         """Find the frames at their places. What can't be found is left out.
 
-        location: the archive's. lying: the files, as directory and name, in which the bytes of a path (as a
+        location: the archive's. candidates: the files, as directory and name, in which the bytes of a path (as a
         Place has it) may be; one that can't be read is told. fetch: a record's value from the topic, by its offset;
         empty if it isn't there. Raises what `fetch` raises.
         """
         carry = cls()
         for code, place in places.items():
-            value = _from_disk(place, location, lying(place.path)) or fetch(place.offset)
+            value = _from_disk(place, location, candidates(place.path)) or fetch(place.offset)
             if _crc(value) == place.crc:
                 carry._frames[code] = _Carried(value, place)
         return carry
 
     @classmethod
-    def of(cls, found: Checkpoint, location: Location, fetch: Callable[[int], tuple[bytes, ...]]) -> "Carry":
+    def from_checkpoint(
+        cls, found: Checkpoint, location: Location, fetch: Callable[[int], tuple[bytes, ...]]
+    ) -> "Carry":
         """A checkpoint's, as by `load`; what is lost is told."""
         stream, partial = found.state.stream, found.partial
 
@@ -71,30 +73,30 @@ class Carry:
             log.error("%s: the frame of type %s that should head its next files is lost", stream, name)
         return carry
 
-    def keep(self, code: int, record: Record, path: str, at: int) -> None:
+    def store(self, code: int, record: Record, path: str, at: int) -> None:
         """This frame, which goes to `at` of the file `path`, is the last of its type."""
-        place = Place(path, at, record.bytes, _crc(record.value), record.offset)
+        place = FramePlace(path, at, record.bytes, _crc(record.value), record.offset)
         self._frames[code] = _Carried(record.value, place)
 
     def repeat(self, code: int, path: str, at: int) -> tuple[bytes, ...]:
         """The frame's bytes, now to be found at `at` of the file `path` too."""
         carried = self._frames[code]
-        self._frames[code] = _Carried(carried.value, replace(carried.place, path=path, at=at))
+        self._frames[code] = _Carried(carried.value, replace(carried.location, path=path, at=at))
         return carried.value
 
-    def moved(self, places: Mapping[int, Place]) -> None:
+    def update_places(self, places: Mapping[int, FramePlace]) -> None:
         """The frames lie at these places."""
         for code, place in places.items():
             if code in self._frames:
                 self._frames[code] = _Carried(self._frames[code].value, place)
 
-    def places(self, codes: Iterable[int]) -> dict[int, Place]:
+    def places(self, codes: Iterable[int]) -> dict[int, FramePlace]:
         """Where those of these types lie that are here."""
-        return {code: self._frames[code].place for code in codes if code in self._frames}
+        return {code: self._frames[code].location for code in codes if code in self._frames}
 
 
-def _from_disk(place: Place, location: Location, lying: Iterable[tuple[Within, str]]) -> tuple[bytes, ...]:
-    for parent, name in lying:
+def _from_disk(place: FramePlace, location: Location, candidates: Iterable[tuple[Within, str]]) -> tuple[bytes, ...]:
+    for parent, name in candidates:
         try:
             data = _read(place, location, parent, name)
         except FileNotFoundError:
@@ -108,7 +110,7 @@ def _from_disk(place: Place, location: Location, lying: Iterable[tuple[Within, s
     return ()
 
 
-def _read(place: Place, location: Location, parent: Within, name: str) -> bytes:
+def _read(place: FramePlace, location: Location, parent: Within, name: str) -> bytes:
     with location.open(parent) as directory:
         if not directory.is_file(name):
             return b""

@@ -9,36 +9,36 @@ from typing import Self
 from msgspec.structs import replace
 
 from archiver.core.checkpoint import Base, Partial, RecordId
-from archiver.core.fast_path import Run
+from archiver.core.fast_path import FrameRun
 from archiver.core.paths import PartialName
-from archiver.core.segmentation import State, Why, head, path
-from archiver.core.sequence import Epochs, Record, changes, undone
+from archiver.core.segmentation import CloseReason, State, head_types, path
+from archiver.core.sequence import Epochs, Record, epoch_changes, roll_back
 from archiver.segments.carry import Carry
-from archiver.segments.segment_file import PartialHeldError, SegmentFile
+from archiver.segments.segment_file import PartialLockedError, SegmentFile
 from archiver.storage.directory import Directory
 from g3stream.contract.headers import RecordHeaders
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFileStatus:
     """The file that is being recorded, or finished (then closing says why).
 
-    path: that it will have, below the data directory. first: ms, the time of its first frame. bytes: written;
+    path: that it will have, below the data directory. first_ms: the time of its first frame. bytes: written;
     durable_bytes: of those, committed. frames: without those repeated at its head.
     """
 
     path: str
-    first: int
+    first_ms: int
     bytes: int
     durable_bytes: int
     frames: int
-    closing: Why | None
+    closing: CloseReason | None
 
 
-class GrowingFile:
+class OpenSegment:
     """A file between its first record and its last. base: from where it can be made again."""
 
     def __init__(
@@ -64,10 +64,10 @@ class GrowingFile:
             last  # a tuple is made faster, and one for every frame
         )
         self._frames = frames
-        self._following: Future[None] | None = None
+        self._digesting: Future[None] | None = None
 
     @classmethod
-    def begin(
+    def create(
         cls,
         directory: Directory,
         state: State,
@@ -83,39 +83,39 @@ class GrowingFile:
         md5: whether its MD5 is wanted, too. Raises OSError, and then nothing has changed.
         """
         random = secrets.token_hex(4)
-        codes = tuple(carry.places(head(state, record.label.type)))
-        first = id_of(record)
+        codes = tuple(carry.places(head_types(state, record.label.type)))
+        first = record_id(record)
         file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)), md5=md5)
         new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
         for code in codes:
-            new.file.write(carry.repeat(code, new.path, new.file.length))
+            new.file.write(carry.repeat(code, new.path, new.file.length_bytes))
         return new
 
     @classmethod
-    def go_on(
-        cls, directory: Directory, partial: Partial, epochs: Epochs, abandoned: Abandoned, *, md5: bool
+    def reopen(
+        cls, directory: Directory, partial: Partial, epochs: Epochs, cancellation: CancellationToken, *, md5: bool
     ) -> Self:
         """Go on with what was committed; in a copy of it if a frozen process holds it.
 
         epochs: those of the checkpoint. md5: whether its MD5 is wanted, too. Raises PartialDamagedError, OSError,
-        AbandonedError.
+        Cancelled.
         """
         random = partial.random
         try:
             file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc, md5=md5)
-        except PartialHeldError:
-            directory.check_room(partial.length, partial.name)
+        except PartialLockedError:
+            directory.check_free_space(partial.length, partial.name)
             log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
             random = secrets.token_hex(4)
             copy = str(PartialName(partial.path, partial.first.time, random))
             length, crc = partial.length, partial.crc
-            file = SegmentFile.copy(directory, partial.name, copy, length, crc, abandoned, md5=md5)
+            file = SegmentFile.copy(directory, partial.name, copy, length, crc, cancellation, md5=md5)
         return cls(
             file,
             partial.path,
             random,
             partial.base,
-            undone(epochs, partial.base.epochs),
+            roll_back(epochs, partial.base.epochs),
             partial.carry,
             partial.first,
             partial.last,
@@ -131,9 +131,9 @@ class GrowingFile:
         """Append a frame, at the next flush."""
         self.file.write(record.value)
         self._frames += 1
-        self._last = (record.offset, record.label, record.time)
+        self._last = (record.offset, record.label, record.time_ms)
 
-    def write_run(self, run: Run) -> None:
+    def write_run(self, run: FrameRun) -> None:
         """Append these frames, at the next flush."""
         self.file.write(run.values)
         self._frames += len(run.values)
@@ -144,31 +144,33 @@ class GrowingFile:
         return Partial(
             self.path,
             self._random,
-            self.file.written,
+            self.file.written_bytes,
             self.file.crc,
             self._frames,
             self._first,
-            _id(*self._last) if isinstance(self._last, tuple) else self._last,
+            _record_id(*self._last) if isinstance(self._last, tuple) else self._last,
             self._carry,
-            replace(self._base, epochs=changes(self._base_epochs, epochs)),
+            replace(self._base, epochs=epoch_changes(self._base_epochs, epochs)),
         )
 
-    def status(self, durable_bytes: int, closing: Why | None) -> OpenFile:
+    def status(self, durable_bytes: int, closing: CloseReason | None) -> OpenFileStatus:
         """How it is now; for any thread."""
-        written = self.file.written
-        return OpenFile(self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing)
+        written = self.file.written_bytes
+        return OpenFileStatus(
+            self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing
+        )
 
-    def follow(self, pool: Executor) -> None:
+    def advance_digest(self, pool: Executor) -> None:
         """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
-        if not self._following or self._following.done():
+        if not self._digesting or self._digesting.done():
             # What that raises, it raises again when the file is finished.
-            self._following = pool.submit(self.file.follow, self.file.written)
+            self._digesting = pool.submit(self.file.advance_digest, self.file.written_bytes)
 
 
-def id_of(record: Record) -> RecordId:
+def record_id(record: Record) -> RecordId:
     """Which record it is."""
-    return _id(record.offset, record.label, record.time)
+    return _record_id(record.offset, record.label, record.time_ms)
 
 
-def _id(offset: int, label: RecordHeaders, time: int) -> RecordId:
+def _record_id(offset: int, label: RecordHeaders, time: int) -> RecordId:
     return RecordId(offset, label.epoch, label.seq, time, label.kind)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from archiver.core.formatting import size
+from archiver.core.formatting import format_bytes
 from archiver.core.paths import PRIVATE_DIRECTORY
 from archiver.storage.no_replace import NO_LINKS, link_or_rename
 from g3stream.host.fsync import make_directory, sync_names
@@ -159,7 +159,7 @@ class Directory:
         """Move a file to `to`; one that has the new name there is replaced. Raises OSError."""
         os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
-    def keep(self, directory: "Directory", name: str, new: str) -> None:
+    def move_aside(self, directory: "Directory", name: str, new: str) -> None:
         """Move what has that name in another directory to this one, durably, as `new`, or, if something is called so,
         with a number after it. Raises OSError."""
         numbers = itertools.count(2)
@@ -179,13 +179,13 @@ class Directory:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
-    def check_room(self, count: int, name: str) -> None:
+    def check_free_space(self, count: int, name: str) -> None:
         """Whether a copy of that file, of `count` bytes, has room: one that doesn't would fill the disk for all who
         write there. Raises OSError (ENOSPC)."""
         disk = os.fstatvfs(self._fd)
         free = disk.f_bavail * disk.f_frsize
         if free < count:
-            needs = f"a copy of it needs {size(count)}, {size(free)} are free"
+            needs = f"a copy of it needs {format_bytes(count)}, {format_bytes(free)} are free"
             raise OSError(errno.ENOSPC, needs, str(self.path / name))
 
     def sync(self) -> None:

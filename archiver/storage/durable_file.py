@@ -6,7 +6,7 @@ import secrets
 from archiver.storage.directory import Directory
 
 
-def write_aside(directory: Directory, name: str, data: bytes) -> str:
+def write_temporary(directory: Directory, name: str, data: bytes) -> str:
     """Write a new file of that content, durable when this returns; gives its name, which is `name` and a random end.
 
     Raises OSError, and then there is no such file.
@@ -32,7 +32,7 @@ def replace_file(
     scratch: where it is written before, if not in that directory; prefix: how it is called there, if not as `name`.
     """
     scratch = scratch or directory
-    temporary = write_aside(scratch, prefix or name, data)
+    temporary = write_temporary(scratch, prefix or name, data)
     try:
         scratch.rename(temporary, directory, name)
     except BaseException:

@@ -44,15 +44,15 @@ def end_writeback(fd: int, at: int, count: int) -> None:
             raise OSError(failed, os.strerror(failed))
 
 
-def copy_bytes(source: int, target: int, start: int, length: int, going_on: Callable[[], None]) -> int:
+def copy_bytes(source: int, target: int, start: int, length: int, check_cancelled: Callable[[], None]) -> int:
     """Copy `length` bytes of an open file, from `start` on, to the beginning of another one, durably; gives how many
     there were.
 
-    going_on: called before each block; what it raises ends the copy. Raises OSError.
+    check_cancelled: called before each block; what it raises ends the copy. Raises OSError.
     """
     done = before = 0
     while done < length:
-        going_on()
+        check_cancelled()
         count = _copy_block(source, target, start + done, done, min(_BLOCK, length - done))
         if not count:
             break

@@ -17,9 +17,9 @@ from enum import Enum
 from archiver.core.paths import SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.durable_file import replace_file
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Of a SHA256SUMS that is read: 600,000 files. To a larger one lines are appended, without looking at it."""
 
 _LONGEST_LINE = 400  # a name has 255 bytes at most, the two directories before it 71
@@ -29,7 +29,7 @@ _LOCK_SECONDS = 5.0
 _NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
-class UnusableError(Exception):
+class ChecksumsUnusable(Exception):
     """What is there as SHA256SUMS takes no line; the message says why. It will not pass by itself."""
 
 
@@ -45,8 +45,8 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
     """Give a file its line; durable when this returns. Lines of other files stay as they are.
 
     name: as the line has it. private: where a new SHA256SUMS is written that is to replace the old one. sums: how it
-    is called in `directory`. May be repeated: a line that is there isn't added again. Raises UnusableError, OSError
-    (try again).
+    is called in `directory`. May be repeated: a line that is there isn't added again. Raises ChecksumsUnusable,
+    OSError (try again).
     """
     line = f"{sha256}  {name}".encode(errors="surrogateescape")
     for _ in range(_ATTEMPTS):
@@ -81,9 +81,9 @@ def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
     found = directory.stat(sums)
     if found is None:
         return {}
-    if found.st_size > MOST_BYTES:
+    if found.st_size > MAX_BYTES:
         raise OSError(f"it has {found.st_size} bytes")
-    return parse(directory.read(sums, MOST_BYTES))[0]
+    return parse(directory.read(sums, MAX_BYTES))[0]
 
 
 def parse(text: bytes) -> tuple[dict[str, str], bool]:
@@ -94,26 +94,26 @@ def parse(text: bytes) -> tuple[dict[str, str], bool]:
     return found, len(found) == len(lines)
 
 
-def digest(directory: Directory, name: str, abandoned: Abandoned) -> str:
-    """A file's SHA-256, in hex. Raises OSError, AbandonedError."""
+def digest(directory: Directory, name: str, cancellation: CancellationToken) -> str:
+    """A file's SHA-256, in hex. Raises OSError, Cancelled."""
     sha256 = hashlib.sha256()
     for block in directory.blocks(name):
-        abandoned.check(f"reading {name}")
+        cancellation.raise_if_cancelled(f"reading {name}")
         sha256.update(block)
     return sha256.hexdigest()
 
 
 def _open(directory: Directory, sums: str) -> int:
-    """The SHA256SUMS, made if missing. Raises UnusableError, OSError."""
+    """The SHA256SUMS, made if missing. Raises ChecksumsUnusable, OSError."""
     try:
         fd = directory.open(sums, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
         if error.errno in _NOT_OURS_TO_WRITE:
-            raise UnusableError(str(error)) from None
+            raise ChecksumsUnusable(str(error)) from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise UnusableError(f"{directory.path / sums} is no file")
+        raise ChecksumsUnusable(f"{directory.path / sums} is no file")
     return fd
 
 
@@ -142,14 +142,14 @@ def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:
 
 def _contents(fd: int, size: int) -> bytes | None:
     """All of it; None if that is too much. Raises OSError."""
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         return None
     parts = []
     at = 0
-    while block := os.pread(fd, MOST_BYTES + 1 - at, at):
+    while block := os.pread(fd, MAX_BYTES + 1 - at, at):
         parts.append(block)
         at += len(block)
-    return b"".join(parts) if at <= MOST_BYTES else None
+    return b"".join(parts) if at <= MAX_BYTES else None
 
 
 def _end(fd: int) -> bytes:

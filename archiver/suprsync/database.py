@@ -20,7 +20,7 @@ class DatabaseError(Exception):
     """The database can't be used now; the message says why."""
 
 
-class Look(NamedTuple):
+class Registration(NamedTuple):
     """What there is of a file among all rows, at least up to the one with the id `newest`: its MD5, or None."""
 
     md5: str | None
@@ -36,15 +36,15 @@ class SupRsyncDatabase:
         self.archive_name = archive_name
         self._manager: SupRsyncFilesManager | None = None
 
-    def look(self, local_path: Path) -> "Look":
+    def lookup(self, local_path: Path) -> "Registration":
         """Whether a file is registered. No index helps: 0.1 to 0.3 s for a million rows, but no lock."""
         with self._session() as session:
             newest = session.query(func.max(SupRsyncFile.id)).scalar() or 0
-            return Look(self._md5_of(session, local_path, true()), newest)
+            return Registration(self._md5_of(session, local_path, true()), newest)
 
-    def add(self, local_path: Path, remote_path: str, md5: str, timestamp: float, look: "Look") -> str | None:
-        """Register a file that isn't, as `look` has found; gives the MD5 with which another program has registered it
-        since then, if one has. timestamp: now, s."""
+    def add(self, local_path: Path, remote_path: str, md5: str, timestamp: float, look: "Registration") -> str | None:
+        """Register a file that isn't, as `lookup` has found; gives the MD5 with which another program has registered
+        it since then, if one has. timestamp: now, s."""
         with self._session() as session:
             # At once the transaction that writes: else a row could come between this look and ours.
             session.execute(text("BEGIN IMMEDIATE"))

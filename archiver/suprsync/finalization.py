@@ -14,15 +14,15 @@ from typing import Any, Self
 from confluent_kafka import KafkaException
 
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
-from archiver.kafka.topic_reader import Commit, History
-from archiver.kafka.topic_tail import Entry, Tails
+from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
+from archiver.kafka.topic_tail import TailRecord, TopicTails
 from archiver.suprsync.finalized_until import FinalizedUntil, Promotion, StreamProgress, directory_of, finalized_until
 from g3stream.contract.headers import Kind
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 1.0
-_ASK_S = 10.0
+_POLL_S = 1.0
+_REQUEST_S = 10.0
 _STOP_S = 2.0
 
 
@@ -78,7 +78,7 @@ class Finalization:
         while not self._stopping.is_set():
             try:
                 if self._position() is not None and promotion.wants_another and time.monotonic() >= ask_at:
-                    ask_at = time.monotonic() + _ASK_S
+                    ask_at = time.monotonic() + _REQUEST_S
                     promotion.add(*read(self._config, self._group, self._streams, _now_ms()))
                 position = self._position()
                 if position is None:
@@ -86,15 +86,15 @@ class Finalization:
                 if found := promotion.reached(position):
                     self._found(found)
                     self._latest = found
-                    self._solved()
+                    self._on_solved()
             except (KafkaException, CheckpointError) as error:
-                self._met(error.args[0].str() if isinstance(error, KafkaException) else str(error))
+                self._on_problem(error.args[0].str() if isinstance(error, KafkaException) else str(error))
             except Exception as error:  # recording goes on, and so must this, whatever it was
-                if self._met(f"{type(error).__name__}: {error}"):
+                if self._on_problem(f"{type(error).__name__}: {error}"):
                     log.exception("finalized_until: what went wrong")
-            self._stopping.wait(_LOOK_S)
+            self._stopping.wait(_POLL_S)
 
-    def _met(self, problem: str) -> bool:
+    def _on_problem(self, problem: str) -> bool:
         """Whether this problem is new."""
         is_new = self._problem is None
         if is_new:
@@ -102,7 +102,7 @@ class Finalization:
         self._problem = problem
         return is_new
 
-    def _solved(self) -> None:
+    def _on_solved(self) -> None:
         if self._problem is not None:
             log.info("finalized_until is brought up to date again")
         self._problem = None
@@ -113,26 +113,26 @@ def read(
 ) -> tuple[FinalizedUntil, int]:
     """Ask Kafka up to when the archive is final, and up to where its events on g3.files have to have been handed over
     for that to count. now_ms: before asking. Raises KafkaException, CheckpointError."""
-    history = History(config, group)
-    with Tails(config, group) as tails:
+    reader = TopicReader(config, group)
+    with TopicTails(config, group) as tails:
         topics = list(tails.streams())
         # In this order: what is committed after this only makes it later than we say.
-        commits = history.committed(topics)
+        commits = reader.committed(topics)
         wanted = [stream for stream in topics if stream in commits or streams is None or stream in streams]
-        spans = tails.spans(wanted)
+        spans = tails.offset_ranges(wanted)
         checkpoints = {s: decode(c.metadata, s) for s, c in commits.items() if s in spans and c.metadata}
         next_offsets = {s: _next_offset(span, commits.get(s)) for s, span in spans.items()}
         next_ones = tails.read({s: (at, at + 1) for s, at in next_offsets.items() if at < spans[s][1]})
         # The last record matters of streams of which nothing is open and nothing waits.
         idle = {s: spans[s] for s in spans if not next_ones.get(s) and not _is_open(checkpoints.get(s))}
-        last_ones = tails.back(idle, bool)
+        last_ones = tails.read_back(idle, bool)
     progress = [_progress(s, checkpoints.get(s), next_ones.get(s), last_ones.get(s)) for s in wanted]
     # A file's event comes before the commit that says no more that it is open.
-    _, files_end = history.files_span()
+    _, files_end = reader.files_offset_range()
     return finalized_until(now_ms, progress), files_end
 
 
-def _next_offset(span: tuple[int, int], commit: Commit | None) -> int:
+def _next_offset(span: tuple[int, int], commit: OffsetAndMetadata | None) -> int:
     """Of the first record that isn't archived; the topic may have been made anew, or lost its first ones."""
     first, end = span
     return first if commit is None or commit.offset > end else max(first, commit.offset)
@@ -145,15 +145,15 @@ def _is_open(checkpoint: Checkpoint | None) -> bool:
 def _progress(
     stream: str,
     checkpoint: Checkpoint | None,
-    next_ones: Sequence[Entry] | None,
-    last_ones: Sequence[Entry] | None,
+    next_ones: Sequence[TailRecord] | None,
+    last_ones: Sequence[TailRecord] | None,
 ) -> StreamProgress:
     last = last_ones[-1] if last_ones else None
     return StreamProgress(
         stream,
-        open_since=checkpoint.partial.first.time if checkpoint and checkpoint.partial else None,
-        waiting_since=next_ones[0].time if next_ones else None,
-        last=last.time if last else None,
+        open_since_ms=checkpoint.partial.first.time if checkpoint and checkpoint.partial else None,
+        waiting_since_ms=next_ones[0].time_ms if next_ones else None,
+        last_ms=last.time_ms if last else None,
         is_connected=bool(last and not (last.label and last.label.kind is Kind.LOST)),
         directory=directory_of(checkpoint) if checkpoint else None,
     )

@@ -27,15 +27,15 @@ not been published yet."""
 class StreamProgress:
     """How far the archive of a stream is. Times in ms since the epoch, of receipt; None if there is no such thing.
 
-    open_since: the first frame of the file that is open. waiting_since: the first record that isn't archived.
-    last: the topic's last record. is_connected: as that record says. directory: the five digits of the directory in
-    which the acquisition that goes on has its files.
+    open_since_ms: the first frame of the file that is open. waiting_since_ms: the first record that isn't archived.
+    last_ms: the topic's last record. is_connected: as that record says. directory: the five digits of the directory
+    in which the acquisition that goes on has its files.
     """
 
     stream: str
-    open_since: int | None = None
-    waiting_since: int | None = None
-    last: int | None = None
+    open_since_ms: int | None = None
+    waiting_since_ms: int | None = None
+    last_ms: int | None = None
     is_connected: bool = False
     directory: int | None = None
 
@@ -67,18 +67,18 @@ def directory_of(checkpoint: Checkpoint) -> int | None:
     acquisition = checkpoint.state.acquisition
     if checkpoint.partial:
         return int(checkpoint.partial.path[:5])
-    return int(f"{acquisition.start:010d}"[:5]) if acquisition else None
+    return int(f"{acquisition.start_s:010d}"[:5]) if acquisition else None
 
 
 def _held_by(stream: StreamProgress) -> tuple[int, str] | None:
     """Since when, and by what, a stream holds the time back."""
     found: Sequence[tuple[int | None, str]] = (
-        (stream.open_since, "its file is open"),
-        (stream.waiting_since, "records of it wait in Kafka"),
+        (stream.open_since_ms, "its file is open"),
+        (stream.waiting_since_ms, "records of it wait in Kafka"),
     )
     times = [(time, f"{stream.stream}: {why}") for time, why in found if time is not None]
-    if not times and stream.is_connected and stream.last is not None:
-        times = [(stream.last, f"{stream.stream}: it is connected, and nothing newer has come")]
+    if not times and stream.is_connected and stream.last_ms is not None:
+        times = [(stream.last_ms, f"{stream.stream}: it is connected, and nothing newer has come")]
     return min(times, default=None)
 
 

@@ -16,11 +16,11 @@ from confluent_kafka import KafkaException
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.events import ArchiveFinalized
-from archiver.kafka.event_publisher import Telling
+from archiver.kafka.event_publisher import EventPublisher
 from archiver.suprsync.database import DatabaseError, SupRsyncDatabase
 from archiver.suprsync.finalization import Finalization
 from archiver.suprsync.finalized_until import FinalizedUntil
-from archiver.suprsync.sink import Outcome, Registered, SupRsyncSink
+from archiver.suprsync.sink import Registered, RegistrationOutcome, SupRsyncSink
 from archiver.suprsync.timecode_files import TimecodeFiles
 
 log = logging.getLogger(__name__)
@@ -79,18 +79,18 @@ class SupRsync:
         self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
         self._num_files = 0
         self._counted_at: int | None = None  # how many were added by then
-        self._telling: Telling | None = None
+        self._publisher: EventPublisher | None = None
         self._finalization: Finalization | None = None
-        self._told: tuple[float, int] | None = None  # when the last event was published, and its time
+        self._published_until: tuple[float, int] | None = None  # when the last event was published, and its time
         self._problem: str | None = None
 
     @contextmanager
     def running(self, position: Callable[[], int | None]) -> Iterator[None]:
         """Find out up to when the archive is final, meanwhile. position: of the sink's follower (FollowerStatus).
         Raises KafkaException on a setting that librdkafka doesn't take."""
-        self._telling = Telling(self._config, lambda _: None)
+        self._publisher = EventPublisher(self._config, lambda _: None)
         with Finalization(
-            self._config, self._archive.group, self._streams, position, self._found
+            self._config, self._archive.group, self._streams, position, self._on_found
         ) as self._finalization:
             try:
                 yield
@@ -107,10 +107,10 @@ class SupRsync:
 
     def stop(self) -> None:
         """Nobody is to wait any longer for an event to be published. For any thread."""
-        if self._telling:
-            self._telling.refuse()
+        if self._publisher:
+            self._publisher.shut_down()
 
-    def _found(self, found: FinalizedUntil) -> None:
+    def _on_found(self, found: FinalizedUntil) -> None:
         """In the thread of Finalization, each time that there is something new."""
         self._publish(found)
         try:
@@ -127,20 +127,22 @@ class SupRsync:
 
     def _count_files(self) -> None:
         """Once more if some have been added: of a million it takes half a second."""
-        added = self.sink.registered().counts[Outcome.REGISTERED]
+        added = self.sink.registered().counts[RegistrationOutcome.REGISTERED]
         if self._counted_at != added:
             self._num_files = self._database.count()
             self._counted_at = added
 
     def _publish(self, found: FinalizedUntil) -> None:
-        assert self._telling
-        self._telling.poll()
-        if self._told and (self._told[1] == found.time_ms or time.monotonic() - self._told[0] < EVENT_SECONDS):
+        assert self._publisher
+        self._publisher.poll()
+        if self._published_until and (
+            self._published_until[1] == found.time_ms or time.monotonic() - self._published_until[0] < EVENT_SECONDS
+        ):
             return
         event = ArchiveFinalized(self._archive.group, found.time_ms, found.held_by, self._archive.host)
         try:
-            self._telling.publish(event)
+            self._publisher.publish_uncounted(event)
         except KafkaException as error:  # the next one says more
             log.debug("finalized_until isn't published on g3.files: %s", error)
         else:
-            self._told = time.monotonic(), found.time_ms
+            self._published_until = time.monotonic(), found.time_ms

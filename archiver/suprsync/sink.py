@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Outcome(Enum):
+class RegistrationOutcome(Enum):
     """What became of the event of a file; its value is a label of a metric."""
 
     REGISTERED = "registered"
@@ -38,7 +38,7 @@ class Registered(NamedTuple):
     """How far registration is. counts: events since the start, by what became of them. last: the path of the file
     that was added last, "" if none was."""
 
-    counts: dict[Outcome, int]
+    counts: dict[RegistrationOutcome, int]
     last: str
 
 
@@ -60,7 +60,7 @@ class SupRsyncSink:
         self._database = database
         self._is_finalized = is_finalized
         self._now = now
-        self._counts = dict.fromkeys(Outcome, 0)
+        self._counts = dict.fromkeys(RegistrationOutcome, 0)
         self._last = ""
 
     def wants(self, event: Event) -> bool:
@@ -85,14 +85,14 @@ class SupRsyncSink:
         """How far it is; for any thread."""
         return Registered(dict(self._counts), self._last)
 
-    def _register(self, event: FileFinished | FileSalvaged, abort: threading.Event) -> Outcome:
+    def _register(self, event: FileFinished | FileSalvaged, abort: threading.Event) -> RegistrationOutcome:
         path = self._location.data_dir / event.path
         md5 = event.md5 if isinstance(event, FileFinished) else None
-        look = self._database.look(path)  # before gigabytes are read for an event that comes again
+        look = self._database.lookup(path)  # before gigabytes are read for an event that comes again
         known_md5 = look.md5
         if known_md5 is None:
             found = self._md5(event, md5, abort)
-            if isinstance(found, Outcome):
+            if isinstance(found, RegistrationOutcome):
                 return found
             md5 = found
             known_md5 = self._database.add(path, "/".join(path.parts[-3:]), md5, self._now(), look)
@@ -102,17 +102,19 @@ class SupRsyncSink:
             if self._is_finalized(int(event.path[:5])):
                 text = "%s: %s comes after its timecode was finalized; it is copied all the same"
                 log.warning(text, event.stream, path)
-            return Outcome.REGISTERED
+            return RegistrationOutcome.REGISTERED
         if md5 is not None and known_md5 != md5:
             log.error(
                 "%s: %s was recorded with the MD5 %s, and its row in %s has %s. The row is left as it is, with which "
                 "the file isn't copied, or not as it was recorded; `archiver verify` says which of them is right",
                 *(event.stream, path, md5, self._database.path, known_md5),
             )
-            return Outcome.DIFFERENT
-        return Outcome.KNOWN
+            return RegistrationOutcome.DIFFERENT
+        return RegistrationOutcome.KNOWN
 
-    def _md5(self, event: FileFinished | FileSalvaged, md5: str | None, abort: threading.Event) -> str | Outcome:
+    def _md5(
+        self, event: FileFinished | FileSalvaged, md5: str | None, abort: threading.Event
+    ) -> str | RegistrationOutcome:
         """A file's MD5: `md5`, if that was taken while it was written, else that of its bytes; or why it isn't to be
         registered. Raises OSError, SinkError."""
         parent, _, name = event.path.rpartition("/")
@@ -136,11 +138,11 @@ class SupRsyncSink:
                 "repair`, then register it by socs' command `suprsync`",
                 *(event.stream, self._location.data_dir / event.path),
             )
-            return Outcome.DIFFERENT
+            return RegistrationOutcome.DIFFERENT
         return digest.hexdigest()
 
-    def _gone(self, event: FileFinished | FileSalvaged) -> Outcome:
+    def _gone(self, event: FileFinished | FileSalvaged) -> RegistrationOutcome:
         with self._location.data(make=True):
             pass  # it raises OSError if it is an empty mount point: of what isn't mounted nothing is known
         log.warning("%s: %s isn't there any more: not registered for transfer", event.stream, event.path)
-        return Outcome.GONE
+        return RegistrationOutcome.GONE

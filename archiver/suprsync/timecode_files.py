@@ -12,7 +12,7 @@ import threading
 import yaml
 
 from archiver.archive.location import Location
-from archiver.storage.durable_file import write_aside
+from archiver.storage.durable_file import write_temporary
 from archiver.suprsync import timecodes
 from archiver.suprsync.database import SupRsyncDatabase
 from archiver.suprsync.finalized_until import FinalizedUntil
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _WRITTEN = "suprsync.finalized"
 """With a dot, as no stream has one in its name: the directories beside it are streams'."""
-_MOST_BYTES = 8 << 20
+_MAX_BYTES = 8 << 20
 _LINE = re.compile(r"([0-9]{1,5}) (\S+)")
 
 
@@ -67,7 +67,7 @@ class TimecodeFiles:
             self._location.private() as private,
             self._location.data(parent, make=True) as directory,
         ):
-            temporary = write_aside(private, final, text.encode())
+            temporary = write_temporary(private, final, text.encode())
             try:
                 private.publish(temporary, directory, final)
                 directory.sync()
@@ -95,7 +95,7 @@ class TimecodeFiles:
 
     def _read(self) -> frozenset[int]:
         with self._location.private() as private:
-            text = private.read(_WRITTEN, _MOST_BYTES).decode(errors="replace") if private.stat(_WRITTEN) else ""
+            text = private.read(_WRITTEN, _MAX_BYTES).decode(errors="replace") if private.stat(_WRITTEN) else ""
         lines = [_LINE.fullmatch(line) for line in text.splitlines()]
         return frozenset(int(line[1]) for line in lines if line and line[2] == self._database.archive_name)
 

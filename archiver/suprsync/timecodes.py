@@ -19,22 +19,24 @@ def timecode_of(seconds: float) -> int:
     return int(seconds // SECONDS)
 
 
-def is_complete(timecode: int, newest: int, now: float, finalized_until: float, directories: Collection[int]) -> bool:
+def is_complete(
+    timecode: int, newest: int, now_s: float, finalized_until: float, directories: Collection[int]
+) -> bool:
     """Whether no more files are expected in that directory.
 
     As socs: a later one has files, or it is more than a day ago. And, as we know more: everything received up to its
     end is in finished files that are registered, and no acquisition goes on in it, as one over midnight does.
-    newest: the latest that has a file, of any archive. now, finalized_until: s since the epoch. directories: those
+    newest: the latest that has a file, of any archive. now_s, finalized_until: s since the epoch. directories: those
     of FinalizedUntil.
     """
-    is_over = newest > timecode or timecode_of(now) - timecode > DAYS_TO_COMPLETE
+    is_over = newest > timecode or timecode_of(now_s) - timecode > DAYS_TO_COMPLETE
     return is_over and finalized_until >= (timecode + 1) * SECONDS and timecode not in directories
 
 
-def file_path(timecode: int, archive_name: str, instance_id: str, now: float) -> str:
+def file_path(timecode: int, archive_name: str, instance_id: str, now_s: float) -> str:
     """Of the file that says that a timecode is complete, below the data directory."""
-    name = f"{int(now)}{_ending(timecode, archive_name)}"
-    return f"{timecode_of(now)}/{SUBDIRECTORY}/{instance_id}/{name}"
+    name = f"{int(now_s)}{_ending(timecode, archive_name)}"
+    return f"{timecode_of(now_s)}/{SUBDIRECTORY}/{instance_id}/{name}"
 
 
 def is_file_of(name: str, timecode: int, archive_name: str) -> bool:
@@ -47,7 +49,7 @@ def summary(
     archive_name: str,
     instance_id: str,
     remote_paths: Collection[str],
-    now: float,
+    now_s: float,
     finalized_until: float,
 ) -> dict[str, Any]:
     """What the file says: the same keys as socs'. remote_paths: of the timecode's files."""
@@ -56,7 +58,7 @@ def summary(
         "timecode": timecode,
         "num_files": len(parts),
         "subdirs": sorted({path[1] for path in parts if len(path) > 2}),
-        "finalized_at": now,
+        "finalized_at": now_s,
         "finalized_until": finalized_until,
         "archive_name": archive_name,
         "instance_id": instance_id,

@@ -10,11 +10,11 @@ from enum import StrEnum
 from itertools import pairwise
 from types import MappingProxyType
 
-from archiver.core.catalog import Account, Told
+from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, RecordsLost
 from archiver.core.paths import SUMS, NameFormat, file_path
-from archiver.core.segmentation import NO_NUM, Settings, State, missing_between
-from archiver.core.used_names import find, recorded
+from archiver.core.segmentation import NO_FRAME_NUM, Settings, State, missing_between
+from archiver.core.used_names import find, with_session
 
 
 class Fault(StrEnum):
@@ -25,25 +25,25 @@ class Fault(StrEnum):
     DAMAGED = "damaged"
     SWAPPED = "swapped"
     RENAMED = "renamed"
-    DOUBLED = "doubled"
-    FOREIGN = "foreign"
+    DUPLICATE = "doubled"
+    UNKNOWN_FILE = "foreign"
     UNREADABLE = "unreadable"
-    NO_LINE = "no line"
-    WRONG_LINE = "wrong line"
-    LINE_ONLY = "line only"
+    NO_CHECKSUM = "no line"
+    WRONG_CHECKSUM = "wrong line"
+    ORPHAN_CHECKSUM = "line only"
     STALE = "stale partial"
-    TWICE = "frames twice"
-    UNTOLD = "untold gap"
+    DUPLICATE_FRAMES = "frames twice"
+    UNREPORTED_GAP = "untold gap"
     EVENT = "event"
     NOT_IN_FILE = "not in a file"
-    DIFFERS = "unlike topic"
+    DIFFERS_FROM_TOPIC = "unlike topic"
 
 
 REBUILDABLE = frozenset(
     {Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE}
 )
 """What is mended by making the file again, if an event says from what."""
-OF_LINES = frozenset({Fault.NO_LINE, Fault.WRONG_LINE})
+CHECKSUM_FAULTS = frozenset({Fault.NO_CHECKSUM, Fault.WRONG_CHECKSUM})
 """What is mended by writing the line."""
 
 
@@ -60,13 +60,13 @@ class Finding:
     other: str | None = None
 
 
-def mendable(findings: Iterable[Finding]) -> int:
+def repairable_count(findings: Iterable[Finding]) -> int:
     """How many of these `archiver repair` mends, as far as the topics still have what it takes."""
-    return sum(it.fault in OF_LINES or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
+    return sum(it.fault in CHECKSUM_FAULTS or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SessionRun:
     """Frames that name a session, whose numbers go up by one. scans: whether they are of the types that no sender
     sends twice (Scan, Timepoint)."""
 
@@ -77,102 +77,105 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FileContents:
     """What a file holds. frames: those that are whole, up to the first that isn't. runs: of its frames without the
     carry, in order. broken: where it stops to be frames, and why. cut: it ends inside a frame."""
 
     bytes: int
     sha256: str
     frames: int
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SessionRun, ...] = ()
     broken: str | None = None
     cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A name that ends with .g3. contents: None if it can't be read, or wasn't; `why` says why. foreign: it wasn't
-    read, as it is no recorded file, whatever it holds."""
+class InspectedFile:
+    """A name that ends with .g3. contents: None if it can't be read, or wasn't; `error` says why. is_unknown: it
+    wasn't read, as it is no recorded file, whatever it holds."""
 
     stream: str
     path: str
-    contents: Contents | None
-    why: str = ""
-    foreign: bool = False
+    contents: FileContents | None
+    error: str = ""
+    is_unknown: bool = False
 
 
-def of_files(
-    told: Mapping[str, Told], seen: Mapping[str, Seen], absent: Mapping[str, str], all_told: Mapping[str, Told]
+def check_files(
+    events: Mapping[str, FileEvent],
+    seen: Mapping[str, InspectedFile],
+    absent: Mapping[str, str],
+    all_events: Mapping[str, FileEvent],
 ) -> list[Finding]:
-    """What is wrong with the files themselves. told: by path, those that should be there; seen: by path, what is;
-    absent: those told that aren't, and how. all_told: also those that weren't to be looked at."""
+    """What is wrong with the files themselves. events: by path, those that should be there; seen: by path, what is;
+    absent: those told that aren't, and how. all_events: also those that weren't to be looked at."""
     by_digest: dict[str, list[str]] = {}
     for path, one in seen.items():
         if one.contents:
             by_digest.setdefault(one.contents.sha256, []).append(path)
-    whose = {event.sha256: path for path, event in all_told.items()}
+    whose = {event.sha256: path for path, event in all_events.items()}
     found = []
     renamed = set()
     for path, why in absent.items():
-        event = told[path]
+        event = events[path]
         others = [
-            other for other in by_digest.get(event.sha256, []) if other not in all_told and other not in renamed
+            other for other in by_digest.get(event.sha256, []) if other not in all_events and other not in renamed
         ]
         if others:
             renamed.add(others[0])
             text = f"it isn't there; its bytes are in {others[0]}"
-            found.append(Finding(Fault.RENAMED, event.stream, path, text, _finished(event), others[0]))
+            found.append(Finding(Fault.RENAMED, event.stream, path, text, _as_finished(event), others[0]))
         else:
-            found.append(Finding(Fault.MISSING, event.stream, path, why, _finished(event)))
+            found.append(Finding(Fault.MISSING, event.stream, path, why, _as_finished(event)))
     for path, one in seen.items():
-        own = told.get(path)
-        if one.foreign:
-            text = f"no event tells of it; {one.why}"
-            found.append(Finding(Fault.FOREIGN, one.stream, path, text))
+        own = events.get(path)
+        if one.is_unknown:
+            text = f"no event tells of it; {one.error}"
+            found.append(Finding(Fault.UNKNOWN_FILE, one.stream, path, text))
         elif one.contents is None:
-            found.append(Finding(Fault.UNREADABLE, one.stream, path, one.why, _finished(own)))
+            found.append(Finding(Fault.UNREADABLE, one.stream, path, one.error, _as_finished(own)))
         elif own:
-            found += _of_told(own, one.contents, whose)
+            found += _check_listed(own, one.contents, whose)
         elif path not in renamed:
-            found.append(_of_untold(one, one.contents, whose, by_digest))
+            found.append(_check_unlisted(one, one.contents, whose, by_digest))
     return found
 
 
-def of_lines(
-    told: Mapping[str, Told],
+def check_checksums(
+    events: Mapping[str, FileEvent],
     here: Iterable[str],
     sums: Mapping[str, Mapping[str, str]],
-    only_lines: Iterable[tuple[str, str]],
+    orphan_lines: Iterable[tuple[str, str]],
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """What is wrong with SHA256SUMS. here: the told files that are there. sums: by directory, digests by name.
-    only_lines: stream and path of the lines whose files aren't there, and that no event tells of. files: what it is
+    orphan_lines: stream and path of the lines whose files aren't there, and that no event tells of. files: what it is
     called instead, by directory."""
     found = []
     for path in here:
-        event = told[path]
+        event = events[path]
         parent, _, name = path.rpartition("/")
         if parent not in sums:
             continue  # it can't be read, which is a finding of its own
         line, file = sums[parent].get(name), files.get(parent, SUMS)
         if line is None:
             text = f"it has no line in {file}"
-            found.append(Finding(Fault.NO_LINE, event.stream, path, text, _finished(event)))
+            found.append(Finding(Fault.NO_CHECKSUM, event.stream, path, text, _as_finished(event)))
         elif line != event.sha256:
             text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
-            found.append(Finding(Fault.WRONG_LINE, event.stream, path, text, _finished(event)))
+            found.append(Finding(Fault.WRONG_CHECKSUM, event.stream, path, text, _as_finished(event)))
     text = "has a line for it, but there is no such file, and no event tells of one"
     return found + [
-        Finding(Fault.LINE_ONLY, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
-        for stream, path in only_lines
+        Finding(Fault.ORPHAN_CHECKSUM, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
+        for stream, path in orphan_lines
     ]
 
 
-def of_stream(
+def check_stream(
     events: Sequence[FileFinished],
     losses: Sequence[RecordsLost],
-    wanted: Mapping[str, Told],
-    contents: Mapping[str, Contents],
+    wanted: Mapping[str, FileEvent],
+    contents: Mapping[str, FileContents],
 ) -> list[Finding]:
     """What is wrong with the order of a stream's files and frames. events: all of the stream, in the order in which
     they were told. wanted: those to look at. contents: of the files that are what was told."""
@@ -181,29 +184,29 @@ def of_stream(
         assert event
         if event.path not in wanted:
             continue
-        if wrong := _of_event(before, event):
+        if wrong := _check_event(before, event):
             found.append(Finding(Fault.EVENT, event.stream, event.path, wrong, event))
         if event.path in contents:
             state = before.checkpoint.state if before and _follows(before, event, losses) else None
-            missing = _missing(contents[event.path].runs, state or State(event.stream), event.settings)
+            missing = _count_missing(contents[event.path].runs, state or State(event.stream), event.settings)
             if missing > event.missing:
                 text = f"{missing} frames are missing by frame_num; its event says {event.missing}"
-                found.append(Finding(Fault.UNTOLD, event.stream, event.path, text, event))
+                found.append(Finding(Fault.UNREPORTED_GAP, event.stream, event.path, text, event))
     return found + _records_twice(events, wanted) + _frames_twice(events, contents)
 
 
-def of_account(account: Account) -> list[Finding]:
+def check_catalog(catalog: FileCatalog) -> list[Finding]:
     """What is wrong with the account itself."""
-    return [Finding(Fault.EVENT, "", "", why) for why in account.unreadable]
+    return [Finding(Fault.EVENT, "", "", why) for why in catalog.unreadable]
 
 
-def stale(stream: str, path: str) -> Finding:
+def stale_partial(stream: str, path: str) -> Finding:
     """A partial that nobody records, and that isn't the one to go on with."""
     return Finding(Fault.STALE, stream, path, "nobody records it, and it isn't what an archiver would go on with")
 
 
-def _of_told(event: Told, contents: Contents, whose: Mapping[str, str]) -> list[Finding]:
-    finished = _finished(event)
+def _check_listed(event: FileEvent, contents: FileContents, whose: Mapping[str, str]) -> list[Finding]:
+    finished = _as_finished(event)
     head = len(event.carry) if isinstance(event, FileFinished) else 0
     frames = event.frames + head
     if contents.sha256 == event.sha256:
@@ -229,19 +232,19 @@ def _of_told(event: Told, contents: Contents, whose: Mapping[str, str]) -> list[
     return [Finding(fault, event.stream, event.path, text, finished, other)]
 
 
-def _of_untold(
-    one: Seen, contents: Contents, whose: Mapping[str, str], by_digest: Mapping[str, Sequence[str]]
+def _check_unlisted(
+    one: InspectedFile, contents: FileContents, whose: Mapping[str, str], by_digest: Mapping[str, Sequence[str]]
 ) -> Finding:
     same = whose.get(contents.sha256) or min(by_digest[contents.sha256])
     if same != one.path:
         return Finding(
-            Fault.DOUBLED, one.stream, one.path, f"no event tells of it; it is a copy of {same}", other=same
+            Fault.DUPLICATE, one.stream, one.path, f"no event tells of it; it is a copy of {same}", other=same
         )
     what = contents.broken or f"{contents.frames} whole frames"
-    return Finding(Fault.FOREIGN, one.stream, one.path, f"no event tells of it; {contents.bytes} bytes, {what}")
+    return Finding(Fault.UNKNOWN_FILE, one.stream, one.path, f"no event tells of it; {contents.bytes} bytes, {what}")
 
 
-def _of_event(before: FileFinished | None, event: FileFinished) -> str:
+def _check_event(before: FileFinished | None, event: FileFinished) -> str:
     """What is wrong with an event, by itself and after the one before."""
     if event.path != file_path(event.start, event.id, event.suffix, event.settings.name_format):
         return f"its event says start {event.start}, id {event.id} and suffix {event.suffix}, which isn't this path"
@@ -261,7 +264,7 @@ def _follows(before: FileFinished, event: FileFinished, losses: Sequence[Records
     )
 
 
-def _missing(runs: Sequence[Run], before: State, settings: Settings) -> int:
+def _count_missing(runs: Sequence[SessionRun], before: State, settings: Settings) -> int:
     """How many frames are missing before and between these, as segmentation counts them. before: the state."""
     by_session = settings.name_format is NameFormat.SESSION
     missing, session, num, names = 0, before.session, before.num, before.names
@@ -269,15 +272,15 @@ def _missing(runs: Sequence[Run], before: State, settings: Settings) -> int:
         if not by_session and session is not None and run.session < session:
             continue
         if run.session != session:
-            names = recorded(names, session, num) if by_session else names
+            names = with_session(names, session, num) if by_session else names
             known = find(names, run.session) if by_session else None
-            session, num = run.session, NO_NUM if known is None or known.num is None else known.num
+            session, num = run.session, NO_FRAME_NUM if known is None or known.num is None else known.num
         missing += missing_between(num, run.first)
         num = max(num, run.last)
     return missing
 
 
-def _records_twice(events: Sequence[FileFinished], wanted: Mapping[str, Told]) -> list[Finding]:
+def _records_twice(events: Sequence[FileFinished], wanted: Mapping[str, FileEvent]) -> list[Finding]:
     spans = sorted(
         ((e.first.epoch, e.first.seq, e.last.seq, e) for e in events if e.first.epoch == e.last.epoch),
         key=lambda span: span[:3],
@@ -286,11 +289,11 @@ def _records_twice(events: Sequence[FileFinished], wanted: Mapping[str, Told]) -
     for (epoch, _, last, one), (other_epoch, first, _, other) in pairwise(spans):
         if epoch == other_epoch and first <= last and (one.path in wanted or other.path in wanted):
             text = f"the records {epoch}:{first} to {epoch}:{min(last, other.last.seq)} are in {one.path} too"
-            found.append(Finding(Fault.TWICE, other.stream, other.path, text, other, one.path))
+            found.append(Finding(Fault.DUPLICATE_FRAMES, other.stream, other.path, text, other, one.path))
     return found
 
 
-def _frames_twice(events: Sequence[FileFinished], contents: Mapping[str, Contents]) -> list[Finding]:
+def _frames_twice(events: Sequence[FileFinished], contents: Mapping[str, FileContents]) -> list[Finding]:
     spans = sorted(
         (
             (run.session, run.first, run.last, event)
@@ -314,10 +317,10 @@ def _frames_twice(events: Sequence[FileFinished], contents: Mapping[str, Content
         if furthest is None or furthest[0] != session or last >= furthest[1]:
             furthest = session, last, event
     return [
-        Finding(Fault.TWICE, event.stream, event.path, f"{text}; {count} frames in all", event, one)
+        Finding(Fault.DUPLICATE_FRAMES, event.stream, event.path, f"{text}; {count} frames in all", event, one)
         for (one, _), (event, text, count) in twice.items()
     ]
 
 
-def _finished(event: Told | None) -> FileFinished | None:
+def _as_finished(event: FileEvent | None) -> FileFinished | None:
     return event if isinstance(event, FileFinished) else None

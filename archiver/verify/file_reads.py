@@ -9,8 +9,8 @@ from pathlib import Path
 
 from archiver.console.progress import Progress
 from archiver.verify import tree_scan
-from archiver.verify.checks import Seen
-from archiver.verify.tree_scan import Entry
+from archiver.verify.checks import InspectedFile
+from archiver.verify.tree_scan import FileEntry
 
 _READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
 _PORTION_BYTES = 4 << 20
@@ -19,14 +19,14 @@ _PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class FileToRead:
     """A file to be read. carry: how many frames at its head are left out of its runs."""
 
-    entry: Entry
+    entry: FileEntry
     carry: int = 0
 
 
-def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Progress) -> Iterator[Seen]:
+def read_files(root: Path, files: Mapping[str, Sequence[FileToRead]], progress: Progress) -> Iterator[InspectedFile]:
     """Read all of these, stream by stream; gives what was seen of each, in order, once it is read. files: by stream,
     "" for those of none. To be exhausted or closed: others read meanwhile."""
     stopping = threading.Event()
@@ -34,49 +34,54 @@ def read_files(root: Path, files: Mapping[str, Sequence[Unread]], progress: Prog
         try:
             pieces = []
             for stream, theirs in sorted(files.items()):
-                done = _Sum()
+                done = _Total()
                 looks = [
-                    pool.submit(_look_at, root, stream, portion, stopping, done.add) for portion in _portions(theirs)
+                    pool.submit(_inspect_files, root, stream, portion, stopping, done.add)
+                    for portion in _batches(theirs)
                 ]
-                total = sum(file.entry.bytes for file in theirs)
+                total = sum(file.entry.size_bytes for file in theirs)
                 pieces.append((stream or "files of no stream", total, done, looks))
             for name, total, done, looks in pieces:
-                progress.begin(name, total)
+                progress.start(name, total)
                 for look in looks:
                     while not wait([look], timeout=_PROGRESS_SECONDS).done:
-                        progress.at(name, done.total, done.total)
+                        progress.update(name, done.total, done.total)
                     yield from look.result()
-                    progress.at(name, done.total, done.total)
-                progress.end(name)
+                    progress.update(name, done.total, done.total)
+                progress.finish(name)
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _look_at(
-    root: Path, stream: str, files: Sequence[Unread], stopping: threading.Event, passed: Callable[[int], None]
-) -> list[Seen]:
-    return [_look(root, stream, file, stopping, passed) for file in files]
+def _inspect_files(
+    root: Path, stream: str, files: Sequence[FileToRead], stopping: threading.Event, passed: Callable[[int], None]
+) -> list[InspectedFile]:
+    return [_inspect(root, stream, file, stopping, passed) for file in files]
 
 
-def _look(root: Path, stream: str, file: Unread, stopping: threading.Event, passed: Callable[[int], None]) -> Seen:
+def _inspect(
+    root: Path, stream: str, file: FileToRead, stopping: threading.Event, passed: Callable[[int], None]
+) -> InspectedFile:
     entry = file.entry
-    if entry.what:
-        return Seen(stream, entry.path, None, entry.what)
+    if entry.kind:
+        return InspectedFile(stream, entry.path, None, entry.kind)
     try:
-        return Seen(stream, entry.path, tree_scan.contents(root, entry.path, file.carry, stopping, passed))
+        return InspectedFile(
+            stream, entry.path, tree_scan.read_contents(root, entry.path, file.carry, stopping, passed)
+        )
     except OSError as error:
-        return Seen(stream, entry.path, None, error.strerror or str(error))
+        return InspectedFile(stream, entry.path, None, error.strerror or str(error))
 
 
-def _portions(files: Sequence[Unread]) -> Iterator[list[Unread]]:
+def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
     """What a thread reads at a time: one large file, or many small ones."""
-    portion: list[Unread] = []
+    portion: list[FileToRead] = []
     size = 0
     for file in files:
         portion.append(file)
-        size += file.entry.bytes
+        size += file.entry.size_bytes
         if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
             yield portion
             portion, size = [], 0
@@ -84,7 +89,7 @@ def _portions(files: Sequence[Unread]) -> Iterator[list[Unread]]:
         yield portion
 
 
-class _Sum:
+class _Total:
     """Adds up what several threads have read."""
 
     def __init__(self) -> None:

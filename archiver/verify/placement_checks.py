@@ -4,59 +4,63 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from archiver.archive import checksums
 from archiver.archive.location import Checksums, Location
-from archiver.core.catalog import Told
+from archiver.core.catalog import FileEvent
 from archiver.core.paths import PRIVATE_DIRECTORY
 from archiver.verify import checks, tree_scan
 from archiver.verify.checks import Fault, Finding
-from archiver.verify.inventory import Known
+from archiver.verify.inventory import Inventory
 
 
-def of_lines(
+def check_checksum_lines(
     location: Location,
-    known: Known,
-    told: Mapping[str, Told],
+    inventory: Inventory,
+    events: Mapping[str, FileEvent],
     here: Iterable[str],
-    untold: Iterable[str],
+    unlisted: Iterable[str],
     wanted: Callable[[str, str], bool],
 ) -> list[Finding]:
     """What is wrong with the checksums of these files: read now, as a line is there before its event.
 
-    told: those to look at; here: those that are there, of them; untold: those that no event tells of. wanted: whether
-    a stream (with an empty path), or a path of one, is to be looked at.
+    events: those to look at; here: those that are there, of them; unlisted: those that no event tells of. wanted:
+    whether a stream (with an empty path), or a path of one, is to be looked at.
     """
-    if not _has_checksums(location, known):
+    if not _has_checksums(location, inventory):
         return []
     found = []
     lines: dict[str, Mapping[str, str]] = {}
     only: list[tuple[str, str]] = []
-    parents = {path.rpartition("/")[0] for path in (*told, *untold)}
+    parents = {path.rpartition("/")[0] for path in (*events, *unlisted)}
     is_private = location.checksums is Checksums.PRIVATE
-    parents |= checksums.private_parents(location) if is_private else known.tree.summed
+    parents |= checksums.private_parents(location) if is_private else inventory.tree.summed_directories
     for parent in sorted(parents):
-        stream = known.stream_of(f"{parent}/")
-        if not wanted(stream, "") and not any(path.startswith(f"{parent}/") for path in told):
+        stream = inventory.stream_of(f"{parent}/")
+        if not wanted(stream, "") and not any(path.startswith(f"{parent}/") for path in events):
             continue
         try:
             lines[parent] = checksums.lines(location, parent)
             for name in lines[parent]:
                 path = f"{parent}/{name}"
-                if path not in known.told and wanted(stream, path) and not _is_there(location, parent, name):
+                if (
+                    path not in inventory.file_events
+                    and wanted(stream, path)
+                    and not _is_there(location, parent, name)
+                ):
                     only.append((stream, path))
         except FileNotFoundError:
             continue  # the directory isn't there, and so its files are missing
         except OSError as error:
             why = error.strerror or str(error)
             found.append(Finding(Fault.UNREADABLE, stream, checksums.path(location, parent), why))
-    files = {parent: checksums.shown(location, parent) for parent in lines}
-    return found + checks.of_lines(told, here, lines, only, files)
+    files = {parent: checksums.display_path(location, parent) for parent in lines}
+    return found + checks.check_checksums(events, here, lines, only, files)
 
 
-def notes(location: Location, known: Known) -> Iterator[str]:
+def notes(location: Location, inventory: Inventory) -> Iterator[str]:
     """What an operator should know, and is no fault. Raises OSError."""
-    summed = sorted(known.tree.summed)
-    if not known.has_private:
-        was = next((it for it in known.places() if " --private-dir " in it), "")
-        unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, known)
+    summed = sorted(inventory.tree.summed_directories)
+    if not inventory.has_private:
+        was = next((it for it in inventory.archive_locations() if " --private-dir " in it), "")
+        unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, inventory)
         if unseen or was or location.private_dir:
             what = "; checksums aren't looked at" if unseen else ""
             hint = f"; the archive was at {was}" if was else ""
@@ -70,16 +74,18 @@ def notes(location: Location, known: Known) -> Iterator[str]:
         yield f"{PRIVATE_DIRECTORY} in the data directory isn't this archive's"
 
 
-def _has_checksums(location: Location, known: Known) -> bool:
+def _has_checksums(location: Location, inventory: Inventory) -> bool:
     """Whether there are any to look at: perhaps nobody knows where they are."""
-    return location.checksums is not Checksums.OFF and (known.has_private or bool(known.tree.summed))
+    return location.checksums is not Checksums.OFF and (
+        inventory.has_private or bool(inventory.tree.summed_directories)
+    )
 
 
 def _is_there(location: Location, parent: str, name: str) -> bool:
     if "/" in name or "\0" in name:
         return False  # no name
     try:
-        tree_scan.look(location.data_dir, f"{parent}/{name}")
+        tree_scan.stat_entry(location.data_dir, f"{parent}/{name}")
     except FileNotFoundError:
         return False
     return True

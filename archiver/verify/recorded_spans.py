@@ -14,7 +14,7 @@ from archiver.core.sequence import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FileSpan:
     """A file, or the one that is being recorded, as far as it is committed, and which records it holds."""
 
     path: str
@@ -33,48 +33,53 @@ class Span:
 
 def spans(
     location: Location, stream: str, events: Sequence[FileFinished], checkpoint: Checkpoint | None
-) -> list[Span]:
+) -> list[FileSpan]:
     """The files, and last the one that is open, if it isn't among them already."""
     found = [
-        Span(e.path, e.first, e.last, len(e.carry), e.bytes, Acquisition(e.start, e.id, e.settings), e)
+        FileSpan(e.path, e.first, e.last, len(e.carry), e.bytes, Acquisition(e.start, e.id, e.settings), e)
         for e in events
     ]
     partial = checkpoint.partial if checkpoint else None
     acquisition = checkpoint.state.acquisition if checkpoint else None
-    if partial and acquisition and not any(it.first == partial.first for it in found[-1:]):
+    if partial and acquisition and not any(span.first == partial.first for span in found[-1:]):
         path = location.shown(Within(stream, private=True), partial.name)
-        found.append(Span(path, partial.first, partial.last, len(partial.carry), partial.length, acquisition, None))
+        found.append(
+            FileSpan(path, partial.first, partial.last, len(partial.carry), partial.length, acquisition, None)
+        )
     return found
 
 
-class Index:
+class SpanIndex:
     """Finds the file that has a record in its midst."""
 
-    def __init__(self, files: Sequence[Span]) -> None:
-        self._mixed = [it for it in files if it.first.epoch != it.last.epoch]  # two ingests took turns: rare
-        self._plain: dict[str, list[Span]] = {}
-        for it in sorted(files, key=_first_seq):
-            if it.first.epoch == it.last.epoch:
-                self._plain.setdefault(it.first.epoch, []).append(it)
+    def __init__(self, files: Sequence[FileSpan]) -> None:
+        # two ingests took turns: rare
+        self._interleaved = [span for span in files if span.first.epoch != span.last.epoch]
+        self._plain: dict[str, list[FileSpan]] = {}
+        for span in sorted(files, key=_first_seq):
+            if span.first.epoch == span.last.epoch:
+                self._plain.setdefault(span.first.epoch, []).append(span)
 
-    def holding(self, epoch: str, seq: int) -> Span | None:
+    def find(self, epoch: str, seq: int) -> FileSpan | None:
         """The file."""
         plain = self._plain.get(epoch, [])
         at = bisect_right(plain, seq, key=_first_seq) - 1
         if at >= 0 and seq <= plain[at].last.seq:
             return plain[at]
-        for it in self._mixed:
-            if (it.first.epoch == epoch and it.first.seq <= seq) or (it.last.epoch == epoch and seq <= it.last.seq):
-                return it
+        for span in self._interleaved:
+            if (span.first.epoch == epoch and span.first.seq <= seq) or (
+                span.last.epoch == epoch and seq <= span.last.seq
+            ):
+                return span
         return None
 
 
-def _first_seq(it: Span) -> int:
-    return it.first.seq
+def _first_seq(span: FileSpan) -> int:
+    return span.first.seq
 
 
 @dataclass(slots=True)
-class Strays:
+class UnmatchedFrames:
     """Frames that are in no file: the first and the last, and how many."""
 
     first: Record | None = None
@@ -89,7 +94,7 @@ class Strays:
 
     def include(self, others: Self) -> None:
         """Those, too, that came among these."""
-        records = [it for it in (self.first, self.last, others.first, others.last) if it]
+        records = [span for span in (self.first, self.last, others.first, others.last) if span]
         self.first = min(records, key=_offset, default=None)
         self.last = max(records, key=_offset, default=None)
         self.count += others.count

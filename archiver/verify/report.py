@@ -10,9 +10,9 @@ from archiver.archive import archive_settings
 from archiver.archive.location import located
 from archiver.console.progress import Progress
 from archiver.console.runner import print_err, print_lines, run, table
-from archiver.core.formatting import size
-from archiver.kafka.topic_reader import History
-from archiver.verify.checks import Fault, Finding, mendable
+from archiver.core.formatting import format_bytes
+from archiver.kafka.topic_reader import TopicReader
+from archiver.verify.checks import Fault, Finding, repairable_count
 from archiver.verify.verifier import Counts, Report, inspect
 from g3stream.host.printable import printable
 
@@ -22,10 +22,10 @@ _PROG = "archiver verify"
 def verify(options: argparse.Namespace) -> int:
     """Do as the options say (commands/verify.py). Gives the exit code."""
 
-    def act(history: History) -> int:
+    def act(history: TopicReader) -> int:
         location = located(options.data_dir, options.private_dir)
         with contextlib.suppress(PermissionError):  # it is for who records only
-            location = archive_settings.kept(location)
+            location = archive_settings.with_settings(location)
         with Progress() as progress:
             report = inspect(
                 location, history, options.stream, options.since, progress, against_topic=options.against_topic
@@ -44,26 +44,28 @@ def as_text(report: Report, *, all_foreign: bool = False, advise: bool = True) -
     """A table of the findings, and what was looked at, in words. all_foreign: name each foreign file, too.
     advise: say what may be done about them."""
     lines = []
-    foreign = [it for it in report.findings if it.fault is Fault.FOREIGN]
-    shown = [it for it in report.findings if all_foreign or it.fault is not Fault.FOREIGN]
+    foreign = [it for it in report.findings if it.fault is Fault.UNKNOWN_FILE]
+    shown = [it for it in report.findings if all_foreign or it.fault is not Fault.UNKNOWN_FILE]
     if shown:
         rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in shown]
         lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
     if foreign:
-        lines.append(f"{_many(len(foreign), 'foreign file')}, of which no event tells; `archiver adopt` records such")
+        lines.append(
+            f"{_plural(len(foreign), 'foreign file')}, of which no event tells; `archiver adopt` records such"
+        )
         if not all_foreign:
             lines[-1] += f". The first (--verbose lists all): {printable(foreign[0].path)}"
     if advise:
         lines += _advice(report.findings)
     lines += [printable(it) for it in report.notes]
-    lines += [f"{_looked_at(report.counts)}: {_verdict(len(report.findings) - len(foreign), len(foreign))}"]
+    lines += [f"{_summary(report.counts)}: {_verdict(len(report.findings) - len(foreign), len(foreign))}"]
     return "\n".join(lines)
 
 
 def _advice(findings: Sequence[Finding]) -> list[str]:
     """What an operator may do about them."""
     lines = []
-    if count := mendable(findings):
+    if count := repairable_count(findings):
         lines.append(f"`archiver repair` mends {count} of these, as far as the topics still have the frames")
     if any(it.fault is Fault.MISSING for it in findings):
         lines.append("What was deleted on purpose is not missing once `archiver retire` has told so")
@@ -79,22 +81,22 @@ def as_json(report: Report) -> str:
     return json.dumps({"counts": asdict(report.counts), "findings": findings, "notes": report.notes}, indent=2)
 
 
-def _looked_at(counts: Counts) -> str:
-    parts = [f"{_many(counts.files, 'file')} of {_many(counts.streams, 'stream')}, {size(counts.bytes)}"]
-    parts[0] += f", {_many(counts.frames, 'frame')}"
+def _summary(counts: Counts) -> str:
+    parts = [f"{_plural(counts.files, 'file')} of {_plural(counts.streams, 'stream')}, {format_bytes(counts.bytes)}"]
+    parts[0] += f", {_plural(counts.frames, 'frame')}"
     if counts.same:
-        parts.append(f"{_many(counts.same, 'frame')} as the topics have them")
+        parts.append(f"{_plural(counts.same, 'frame')} as the topics have them")
     for many, what in (
         (str(counts.salvaged), "of the files salvaged"),
         (str(counts.adopted), "of the files adopted"),
-        (_many(counts.retired, "file"), "not there, as retired"),
+        (_plural(counts.retired, "file"), "not there, as retired"),
         (str(counts.recording), "being recorded"),
-        (_many(counts.unrecorded, "frame"), "in the topics not recorded yet"),
-        (_many(counts.never_received, "frame"), "never received, as told"),
-        (_many(counts.records_lost, "record"), "lost, as told"),
-        (_many(counts.explained, "frame"), "in the topics lost, as told"),
-        (_many(counts.sent_again, "frame"), "sent again, and left out (--name-format session)"),
-        (_many(counts.times_replaced, "record"), "with Kafka's times (LogAppendTime), not those of receipt"),
+        (_plural(counts.unrecorded, "frame"), "in the topics not recorded yet"),
+        (_plural(counts.never_received, "frame"), "never received, as told"),
+        (_plural(counts.records_lost, "record"), "lost, as told"),
+        (_plural(counts.explained, "frame"), "in the topics lost, as told"),
+        (_plural(counts.sent_again, "frame"), "sent again, and left out (--name-format session)"),
+        (_plural(counts.times_replaced, "record"), "with Kafka's times (LogAppendTime), not those of receipt"),
     ):
         if not many.startswith("0"):
             parts.append(f"{many} {what}")
@@ -106,5 +108,5 @@ def _verdict(wrong: int, foreign: int) -> str:
     return ", ".join(said) or "nothing is wrong"
 
 
-def _many(count: int, what: str) -> str:
+def _plural(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")

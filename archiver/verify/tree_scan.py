@@ -17,16 +17,16 @@ from archiver.archive.location import Location
 from archiver.core.paths import ID, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.partials import unlocked_partials
-from archiver.verify.checks import Contents, Run
+from archiver.verify.checks import FileContents, SessionRun
 from g3stream.frames.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
 from g3stream.frames.scalars import integer
 from g3stream.frames.scanner import FrameScanner
 
 _BLOCK = 4 << 20
-_MOST_RUNS = 100_000
+_MAX_RUNS = 100_000
 """Of a file. A good one has a few; a hostile one shall not take our memory."""
 _SESSION, _NUM = b"session_id", b"frame_num"
-_WANTED = {len(name): (name,) for name in (_SESSION, _NUM)}
+_SELECTED_FIELDS = {len(name): (name,) for name in (_SESSION, _NUM)}
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 _TIMECODE = re.compile(r"[0-9]{5}")
 _ID = re.compile(ID)
@@ -34,54 +34,54 @@ _ID = re.compile(ID)
 Inode = tuple[int, int]
 
 
-class StoppedError(Exception):
+class Stopped(Exception):
     """The survey was given up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A name that ends with .g3. mtime: ms. inode: device and number. what: why it can't be read, empty if it can."""
+class FileEntry:
+    """A name that ends with .g3. mtime: ms. inode: device and number. kind: why it can't be read, empty if it can."""
 
     path: str
-    bytes: int = 0
+    size_bytes: int = 0
     mtime: int = 0
     inode: Inode = (0, 0)
-    what: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """What was found below a root. entries: by path. summed: directories that have a SHA256SUMS. closed: those of
-    our layout that can't be looked into, and why."""
+class ArchiveTree:
+    """What was found below a root. entries: by path. summed_directories: directories that have a SHA256SUMS. closed:
+    those of our layout that can't be looked into, and why."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
-    summed: set[str] = field(default_factory=set)
+    entries: dict[str, FileEntry] = field(default_factory=dict)
+    summed_directories: set[str] = field(default_factory=set)
     closed: dict[str, str] = field(default_factory=dict)
 
 
-def tree(root: Path) -> Tree:
+def scan_tree(root: Path) -> ArchiveTree:
     """All that lies where recorded files can be: in directories of 5 digits, and in those of stream ids in them.
 
     What others have beside or below these isn't looked at. Raises OSError if the root can't be listed.
     """
     with Directory(root, "") as top:
         timecodes = _directories(top, _TIMECODE)
-    found = Tree()
+    found = ArchiveTree()
     for timecode in timecodes:
-        for stream_id in _inside(root, timecode, found, lambda it: _directories(it, _ID)):
+        for stream_id in _scan(root, timecode, found, lambda it: _directories(it, _ID)):
             below = f"{timecode}/{stream_id}"
-            for name, entry in _inside(root, below, found, _stats):
+            for name, entry in _scan(root, below, found, _stats):
                 if name.endswith(".g3"):
                     found.entries[f"{below}/{name}"] = _entry(f"{below}/{name}", entry)
                 elif name == SUMS and not stat.S_ISDIR(entry.st_mode):
-                    found.summed.add(below)
+                    found.summed_directories.add(below)
     return found
 
 
 T = TypeVar("T")
 
 
-def _inside(root: Path, below: str, found: Tree, look_into: Callable[[Directory], list[T]]) -> list[T]:
+def _scan(root: Path, below: str, found: ArchiveTree, look_into: Callable[[Directory], list[T]]) -> list[T]:
     """What a directory holds; nothing if it can't be told, which goes to `found`, or was taken away meanwhile."""
     try:
         with Directory(root, below) as directory:
@@ -104,7 +104,7 @@ def _stats(directory: Directory) -> list[tuple[str, os.stat_result]]:
     return [(name, entry) for name, entry in found if entry]
 
 
-def look(root: Path, path: str) -> Entry:
+def stat_entry(root: Path, path: str) -> FileEntry:
     """What is at a path. Raises OSError, FileNotFoundError if there is nothing."""
     parent, _, name = path.rpartition("/")
     with Directory(root, parent) as directory:
@@ -124,20 +124,20 @@ def has_private(location: Location) -> bool:
     return True
 
 
-def present(root: Path, found: Tree, paths: Iterable[str]) -> tuple[dict[str, Entry], set[str]]:
+def existing(root: Path, found: ArchiveTree, paths: Iterable[str]) -> tuple[dict[str, FileEntry], set[str]]:
     """Of these paths, those that are there, and those that aren't. found: of the tree as it was just before.
 
     What can't be looked at is there, and says why not. So is what has come since the tree was listed.
     """
-    there: dict[str, Entry] = {}
+    there: dict[str, FileEntry] = {}
     gone: set[str] = set()
     for path in paths:
         try:
-            there[path] = found.entries.get(path) or look(root, path)
+            there[path] = found.entries.get(path) or stat_entry(root, path)
         except FileNotFoundError:
             gone.add(path)
         except OSError as error:
-            there[path] = Entry(path, what=error.strerror or str(error))
+            there[path] = FileEntry(path, kind=error.strerror or str(error))
     return there, gone
 
 
@@ -157,7 +157,7 @@ def partials(location: Location) -> dict[str, dict[str, Inode]]:
     return found
 
 
-def unlocked(location: Location, stream: str, names: Iterable[str]) -> list[str]:
+def unlocked_partials_of(location: Location, stream: str, names: Iterable[str]) -> list[str]:
     """As unlocked_partials, of a stream's private directory; none if there is no such directory, or it is another
     user's. Raises OSError."""
     try:
@@ -167,10 +167,12 @@ def unlocked(location: Location, stream: str, names: Iterable[str]) -> list[str]
         return []
 
 
-def contents(root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]) -> Contents:
+def read_contents(
+    root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]
+) -> FileContents:
     """Read a file. carry: how many frames at its head are left out of the runs. passed: is told of bytes read.
 
-    Raises OSError, StoppedError.
+    Raises OSError, Stopped.
     """
     parent, _, name = path.rpartition("/")
     with Directory(root, parent) as directory:
@@ -180,13 +182,13 @@ def contents(root: Path, path: str, carry: int, stopping: threading.Event, passe
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         size = os.fstat(descriptor).st_size
         sha256 = hashlib.sha256()
-        numbers = _Numbers(carry)
-        walk = FrameScanner(size, _WANTED)
+        numbers = _FrameNumbers(carry)
+        walk = FrameScanner(size, _SELECTED_FIELDS)
         broken, cut = None, False
         left = size
         while left:
             if stopping.is_set():
-                raise StoppedError
+                raise Stopped
             block = file.read(min(_BLOCK, left))
             if not block:
                 raise OSError("it has become shorter while it was read")
@@ -201,14 +203,14 @@ def contents(root: Path, path: str, carry: int, stopping: threading.Event, passe
                 except FrameFormatError as error:
                     broken, cut = str(error), isinstance(error, TruncatedFrameError)
             passed(len(block))
-    return Contents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
+    return FileContents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
 
 
-class _Numbers:
+class _FrameNumbers:
     """The runs of a file's numbered frames."""
 
     def __init__(self, carry: int) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[SessionRun] = []
         self._carry = carry
         self._session: int | None = None
         self._first = self._last = 0
@@ -224,17 +226,17 @@ class _Numbers:
         scans = code in _SCANS
         if self.runs and (session, num, scans) == (self._session, self._last + 1, self._scans):
             self._last = num
-            self.runs[-1] = Run(session, self._first, num, scans)
-        elif len(self.runs) < _MOST_RUNS:
+            self.runs[-1] = SessionRun(session, self._first, num, scans)
+        elif len(self.runs) < _MAX_RUNS:
             self._session, self._first, self._last, self._scans = session, num, num, scans
-            self.runs.append(Run(session, num, num, scans))
+            self.runs.append(SessionRun(session, num, num, scans))
 
 
-def _entry(path: str, found: os.stat_result) -> Entry:
+def _entry(path: str, found: os.stat_result) -> FileEntry:
     mode = found.st_mode
     what = "" if stat.S_ISREG(mode) else "it is a directory" if stat.S_ISDIR(mode) else "it is no file"
     if stat.S_ISLNK(mode):
         what = "it is a link; links aren't followed"
-    return Entry(
+    return FileEntry(
         path, found.st_size if not what else 0, found.st_mtime_ns // 10**6, (found.st_dev, found.st_ino), what
     )

@@ -5,18 +5,18 @@ from dataclasses import dataclass, replace
 
 from archiver.archive.location import Location, Within
 from archiver.console.progress import Progress
-from archiver.core.catalog import Account, Told
+from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, FileSalvaged
 from archiver.core.paths import PartialName, start_and_number
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from archiver.verify import checks, placement_checks, tree_scan
-from archiver.verify.checks import Contents, Fault, Finding, Seen
-from archiver.verify.file_reads import Unread, read_files
-from archiver.verify.inventory import Known, committed, going_on
-from archiver.verify.topic_comparison import Recorded, compare
-from archiver.verify.tree_scan import Entry
+from archiver.verify.checks import Fault, FileContents, Finding, InspectedFile
+from archiver.verify.file_reads import FileToRead, read_files
+from archiver.verify.inventory import Inventory, decode_commits, open_partial
+from archiver.verify.topic_comparison import RecordedStream, compare
+from archiver.verify.tree_scan import FileEntry
 
-_MOST_SAID = 3
+_MAX_REPORTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,114 +56,122 @@ class Report:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     unknown: tuple[str, ...]
-    account: Account
+    catalog: FileCatalog
 
 
 def inspect(
     location: Location,
-    history: History,
+    reader: TopicReader,
     streams: Sequence[str],
-    since: int | None,
+    since_ms: int | None,
     progress: Progress,
     *,
     against_topic: bool = False,
     retired_too: bool = False,
 ) -> Report:
-    """Look at the archive of the history's group there. streams: none for all. since: ms, None for all.
+    """Look at the archive of the history's group there. streams: none for all. since_ms: None for all.
     retired_too: files that were retired shall be there, too.
 
     Changes nothing. Raises KafkaException, OSError if the root or its private directory can't be read,
     CheckpointError if the events are gone.
     """
-    return _Inspection(location, history, frozenset(streams), since, progress, retired_too).run(against_topic)
+    return _Verification(location, reader, frozenset(streams), since_ms, progress, retired_too).run(against_topic)
 
 
-class _Inspection:
+class _Verification:
     """One run."""
 
     def __init__(
         self,
         location: Location,
-        history: History,
+        reader: TopicReader,
         streams: frozenset[str],
-        since: int | None,
+        since_ms: int | None,
         progress: Progress,
         retired_too: bool,
     ) -> None:
         self._location = location
         self._root = location.data_dir
-        self._history = history
+        self._reader = reader
         self._streams = streams
-        self._since = since
+        self._since = since_ms
         self._progress = progress
         self._retired_too = retired_too
 
     def run(self, against_topic: bool) -> Report:
-        known, findings = Known.learn(self._location, self._history)
-        account = known.account
-        told = {path: event for path, event in known.told.items() if self._wants(event.stream) and self._late(event)}
+        inventory, findings = Inventory.collect(self._location, self._reader)
+        catalog = inventory.catalog
+        file_events = {
+            path: event
+            for path, event in inventory.file_events.items()
+            if self._wants(event.stream) and self._is_after_since(event)
+        }
         # What wasn't there yet when the tree was listed is now, as it has been told since.
-        entries, gone = tree_scan.present(self._root, known.tree, told)
-        on_their_way = known.on_their_way()
-        untold = self._untold(known, on_their_way)
-        seen = self._read(known, entries, untold)
-        for path in self._taken_away(seen):  # while others were read, which may take hours
+        entries, gone = tree_scan.existing(self._root, inventory.tree, file_events)
+        in_progress = inventory.in_progress()
+        unlisted = self._unlisted(inventory, in_progress)
+        seen = self._read(inventory, entries, unlisted)
+        for path in self._removed_meanwhile(seen):  # while others were read, which may take hours
             del seen[path]
-            untold.pop(path, None)
+            unlisted.pop(path, None)
             if entries.pop(path, None):
                 gone.add(path)
-        retired, absent = self._gone(known, gone)
+        retired, absent = self._gone(inventory, gone)
         for path in retired:
-            del told[path]
+            del file_events[path]
         findings = [it for it in findings if not it.stream or self._wants(it.stream)]
-        findings += checks.of_files(told, seen, absent, known.told)
-        findings += placement_checks.of_lines(self._location, known, told, entries, untold, self._is_wanted)
+        findings += checks.check_files(file_events, seen, absent, inventory.file_events)
+        findings += placement_checks.check_checksum_lines(
+            self._location, inventory, file_events, entries, unlisted, self._is_wanted
+        )
         findings += [
-            Finding(Fault.UNREADABLE, known.stream_of(f"{path}/"), path, f"the directory: {why}")
-            for path, why in known.tree.closed.items()
-            if self._wants(known.stream_of(f"{path}/"))
+            Finding(Fault.UNREADABLE, inventory.stream_of(f"{path}/"), path, f"the directory: {why}")
+            for path, why in inventory.tree.closed.items()
+            if self._wants(inventory.stream_of(f"{path}/"))
         ]
-        wrong = {finding.path for finding in findings if finding.fault not in checks.OF_LINES}
+        wrong = {finding.path for finding in findings if finding.fault not in checks.CHECKSUM_FAULTS}
         intact = {
-            path: one.contents for path, one in seen.items() if one.contents and path in told and path not in wrong
+            path: one.contents
+            for path, one in seen.items()
+            if one.contents and path in file_events and path not in wrong
         }
-        streams = self._of_interest(known)
+        streams = self._streams_to_check(inventory)
         for stream in streams:
-            losses = [loss for loss in account.losses if loss.stream == stream]
-            findings += checks.of_stream(account.files.get(stream, ()), losses, told, intact)
-            stale = self._stale(stream, known)
-            on_their_way -= {name.path for name in stale}
-            findings += [checks.stale(stream, self._shown(stream, str(name))) for name in stale]
-        recording = sum(self._wants(known.stream_of(path)) for path in on_their_way)
-        counts = self._count(known, told, seen, intact, len(streams), recording)
+            losses = [loss for loss in catalog.losses if loss.stream == stream]
+            findings += checks.check_stream(catalog.files.get(stream, ()), losses, file_events, intact)
+            stale = self._stale(stream, inventory)
+            in_progress -= {name.path for name in stale}
+            findings += [checks.stale_partial(stream, self._shown(stream, str(name))) for name in stale]
+        recording = sum(self._wants(inventory.stream_of(path)) for path in in_progress)
+        counts = self._count(inventory, file_events, seen, intact, len(streams), recording)
         counts = replace(counts, retired=len(retired))
-        notes = [*placement_checks.notes(self._location, known)]
-        if not known.told and known.tree.entries:
-            notes.append(f"g3.files has no events of the group {self._history.group}; is --group right?")
-        if note := _in_quarantine(self._history.in_quarantine_of(self._wanted_of(known.topics))):
+        notes = [*placement_checks.notes(self._location, inventory)]
+        if not inventory.file_events and inventory.tree.entries:
+            notes.append(f"g3.files has no events of the group {self._reader.group}; is --group right?")
+        if note := _in_quarantine(self._reader.quarantined_counts(self._wanted_of(inventory.topics))):
             notes.append(note)
         for stream in streams if against_topic else []:
-            if stream in known.topics:
-                counts, more = self._compare(stream, known, intact, counts)
+            if stream in inventory.topics:
+                counts, more = self._compare(stream, inventory, intact, counts)
                 findings += more
-            elif account.files.get(stream):
+            elif catalog.files.get(stream):
                 notes.append(f"{stream}: it has no topic any more, so its files aren't compared with that")
         findings.sort(key=lambda it: (it.stream, it.path))
-        directories = {known.stream_of(path) for path in known.tree.entries}
-        unknown = self._streams - known.topics - set(streams) - directories
-        return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), account)
+        directories = {inventory.stream_of(path) for path in inventory.tree.entries}
+        unknown = self._streams - inventory.topics - set(streams) - directories
+        return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), catalog)
 
-    def _taken_away(self, seen: Mapping[str, Seen]) -> list[str]:
+    def _removed_meanwhile(self, seen: Mapping[str, InspectedFile]) -> list[str]:
         """The files that couldn't be read, as they aren't there any more."""
-        failed = [path for path, one in seen.items() if one.contents is None and not one.foreign]
-        _, gone = tree_scan.present(self._root, tree_scan.Tree(), failed)
+        failed = [path for path, one in seen.items() if one.contents is None and not one.is_unknown]
+        _, gone = tree_scan.existing(self._root, tree_scan.ArchiveTree(), failed)
         return sorted(gone)
 
-    def _gone(self, known: Known, gone: Collection[str]) -> tuple[set[str], dict[str, str]]:
+    def _gone(self, inventory: Inventory, gone: Collection[str]) -> tuple[set[str], dict[str, str]]:
         """Of the recorded files that aren't there: those that were retired, and the others, with what is wrong."""
-        retired = known.account.retired.keys()
+        retired = inventory.catalog.retired.keys()
         if any(path not in retired for path in gone):
-            retired = known.retired_now(self._history).keys()  # a clean-up job may be running
+            retired = inventory.retired_now(self._reader).keys()  # a clean-up job may be running
         said = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in gone}
         if self._retired_too:
             return set(), said
@@ -184,109 +192,113 @@ class _Inspection:
         """Whether a path is to be looked at of which no event tells. path: empty for a stream as a whole."""
         return self._wants(stream) and (self._since is None or not path or _start(path) >= self._since)
 
-    def _late(self, event: Told) -> bool:
+    def _is_after_since(self, event: FileEvent) -> bool:
         if isinstance(event, FileFinished):
             return self._since is None or event.last.time >= self._since
         return self._since is None or _start(event.path) >= self._since
 
-    def _of_interest(self, known: Known) -> list[str]:
+    def _streams_to_check(self, inventory: Inventory) -> list[str]:
         """The streams of which the archive has anything."""
-        told = {event.stream for event in known.told.values()}
-        return sorted(s for s in told | known.partials.keys() | known.committed.keys() if self._wants(s))
+        file_events = {event.stream for event in inventory.file_events.values()}
+        return sorted(
+            s for s in file_events | inventory.partials.keys() | inventory.committed.keys() if self._wants(s)
+        )
 
-    def _untold(self, known: Known, on_their_way: set[str]) -> dict[str, Entry]:
+    def _unlisted(self, inventory: Inventory, in_progress: set[str]) -> dict[str, FileEntry]:
         """The files of which nothing was told, nor will be."""
         return {
             path: entry
-            for path, entry in known.tree.entries.items()
-            if path not in known.told
-            and path not in on_their_way
-            and self._wants(known.stream_of(path))
+            for path, entry in inventory.tree.entries.items()
+            if path not in inventory.file_events
+            and path not in in_progress
+            and self._wants(inventory.stream_of(path))
             and (self._since is None or max(entry.mtime, _start(path)) >= self._since)
         }
 
     # The files
 
-    def _read(self, known: Known, entries: Mapping[str, Entry], untold: Mapping[str, Entry]) -> dict[str, Seen]:
+    def _read(
+        self, inventory: Inventory, entries: Mapping[str, FileEntry], unlisted: Mapping[str, FileEntry]
+    ) -> dict[str, InspectedFile]:
         """Read all of these, stream by stream; of those that nothing was told of, only what may be a recorded file
         under another name: others' archives may be large."""
-        sizes = {event.bytes for event in known.told.values()}
-        jobs: dict[str, list[Unread]] = {}
-        seen: dict[str, Seen] = {}
-        for path, entry in (*entries.items(), *untold.items()):
-            stream, event = known.stream_of(path), known.told.get(path)
-            if event is None and entry.bytes not in sizes and not entry.what:
-                seen[path] = Seen(stream, path, None, f"{entry.bytes} bytes", foreign=True)
+        sizes = {event.bytes for event in inventory.file_events.values()}
+        jobs: dict[str, list[FileToRead]] = {}
+        seen: dict[str, InspectedFile] = {}
+        for path, entry in (*entries.items(), *unlisted.items()):
+            stream, event = inventory.stream_of(path), inventory.file_events.get(path)
+            if event is None and entry.size_bytes not in sizes and not entry.kind:
+                seen[path] = InspectedFile(stream, path, None, f"{entry.size_bytes} bytes", is_unknown=True)
             else:
                 carry = len(event.carry) if isinstance(event, FileFinished) else 0
-                jobs.setdefault(stream, []).append(Unread(entry, carry))
+                jobs.setdefault(stream, []).append(FileToRead(entry, carry))
         return seen | {one.path: one for one in read_files(self._root, jobs, self._progress)}
 
     # What lies beside them
 
-    def _stale(self, stream: str, known: Known) -> list[PartialName]:
+    def _stale(self, stream: str, inventory: Inventory) -> list[PartialName]:
         """The partials that nobody records, of those that were there before all files were read."""
-        names = set(known.partials.get(stream, ())) - going_on(known.committed, stream)
-        idle = tree_scan.unlocked(self._location, stream, sorted(names))
+        names = set(inventory.partials.get(stream, ())) - open_partial(inventory.committed, stream)
+        idle = tree_scan.unlocked_partials_of(self._location, stream, sorted(names))
         if not idle:
             return []
         # Who recorded them may have stopped since, and have committed before that; or have finished them.
-        topics = {stream}.intersection(self._history.streams())
-        again, _ = committed(self._history, [*topics])
-        there = tree_scan.unlocked(
-            self._location, stream, [name for name in idle if name not in going_on(again, stream)]
+        topics = {stream}.intersection(self._reader.streams())
+        again, _ = decode_commits(self._reader, [*topics])
+        there = tree_scan.unlocked_partials_of(
+            self._location, stream, [name for name in idle if name not in open_partial(again, stream)]
         )
         # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
         offset, checkpoint = again.get(stream, (None, None))
         recorded = checkpoint.partial if checkpoint else None
-        uncommitted = self._history.time(stream, offset) if topics else None
+        uncommitted = self._reader.record_time_ms(stream, offset) if topics else None
         return [
             name
             for name in map(PartialName.parse, sorted(there))
             if name
-            and (uncommitted is None or name.first < uncommitted)
+            and (uncommitted is None or name.first_ms < uncommitted)
             # What a frozen archiver has left of a file that is gone on with in a copy: removed when that is finished.
-            and not (recorded and (name.path, name.first) == (recorded.path, recorded.first.time))
+            and not (recorded and (name.path, name.first_ms) == (recorded.path, recorded.first.time))
         ]
 
     # The topic
 
     def _compare(
-        self, stream: str, known: Known, intact: Mapping[str, Contents], counts: Counts
+        self, stream: str, inventory: Inventory, intact: Mapping[str, FileContents], counts: Counts
     ) -> tuple[Counts, Sequence[Finding]]:
-        account = known.account
-        offset, checkpoint = known.committed.get(stream, (None, None))
-        losses = [loss for loss in account.losses if loss.stream == stream]
-        files = account.files.get(stream, ())
-        recorded = Recorded(stream, files, intact, losses, offset, checkpoint, self._since)
-        compared = compare(self._history, self._location, recorded, self._progress)
+        catalog = inventory.catalog
+        offset, checkpoint = inventory.committed.get(stream, (None, None))
+        losses = [loss for loss in catalog.losses if loss.stream == stream]
+        files = catalog.files.get(stream, ())
+        recorded = RecordedStream(stream, files, intact, losses, offset, checkpoint, self._since)
+        compared = compare(self._reader, self._location, recorded, self._progress)
         counts = replace(
             counts,
-            same=counts.same + compared.same,
+            same=counts.same + compared.identical,
             unrecorded=counts.unrecorded + compared.unrecorded,
-            explained=counts.explained + compared.explained,
-            sent_again=counts.sent_again + compared.sent_again,
+            explained=counts.explained + compared.reported_lost,
+            sent_again=counts.sent_again + compared.resent,
             times_replaced=counts.times_replaced + compared.times_replaced,
         )
         return counts, compared.findings
 
     def _count(
         self,
-        known: Known,
-        told: Mapping[str, Told],
-        seen: Mapping[str, Seen],
-        intact: Mapping[str, Contents],
+        inventory: Inventory,
+        file_events: Mapping[str, FileEvent],
+        seen: Mapping[str, InspectedFile],
+        intact: Mapping[str, FileContents],
         streams: int,
         recording: int,
     ) -> Counts:
-        finished = [event for event in told.values() if isinstance(event, FileFinished)]
-        kinds = [type(event) for event in told.values()]
-        losses = [loss for loss in known.account.losses if self._wants(loss.stream)]
+        finished = [event for event in file_events.values() if isinstance(event, FileFinished)]
+        kinds = [type(event) for event in file_events.values()]
+        losses = [loss for loss in inventory.catalog.losses if self._wants(loss.stream)]
         return Counts(
             streams=streams,
-            files=sum(path in told for path in seen),
+            files=sum(path in file_events for path in seen),
             bytes=sum(one.contents.bytes for one in seen.values() if one.contents),
-            frames=sum(told[path].frames for path in intact),
+            frames=sum(file_events[path].frames for path in intact),
             salvaged=kinds.count(FileSalvaged),
             adopted=kinds.count(FileAdopted),
             recording=recording,
@@ -307,10 +319,10 @@ def _in_quarantine(records: Mapping[str, int]) -> str:
     """What an operator has set aside, in one line; empty if nothing."""
     if not records:
         return ""
-    streams = ", ".join(f"{stream} {count}" for stream, count in sorted(records.items())[:_MOST_SAID])
-    more = f", and {len(records) - _MOST_SAID} more streams" if len(records) > _MOST_SAID else ""
+    streams = ", ".join(f"{stream} {count}" for stream, count in sorted(records.items())[:_MAX_REPORTED])
+    more = f", and {len(records) - _MAX_REPORTED} more streams" if len(records) > _MAX_REPORTED else ""
     return f"in quarantine, and so in no file: {sum(records.values())} records ({streams}{more})"
 
 
-def _why(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     return error.strerror or str(error)

@@ -8,7 +8,7 @@ from confluent_kafka import Producer
 from archiver.core.checkpoint import Checkpoint, RecordId
 from archiver.core.events import FileFinished, encode
 from archiver.core.paths import SUMS, NameFormat, file_path
-from archiver.core.segmentation import Settings, State, Why
+from archiver.core.segmentation import CloseReason, Settings, State
 from archiver.core.used_names import Names
 from bench.load.numbered import Numbered
 from g3stream.contract.headers import Kind
@@ -62,7 +62,7 @@ class OldFiles:
         # Its records: START, the frame, END.
         first = RecordId(3 * number + 1, _EPOCH, 3 * number + 1, start * 1000)
         closing = RecordId(3 * number + 2, _EPOCH, 3 * number + 2, start * 1000 + 1, Kind.END)
-        state = State(stream, last=first.time, names=Names(start, start, 0, 0), session=1, num=number)
+        state = State(stream, last_frame_ms=first.time, names=Names(start, start, 0, 0), session=1, num=number)
         return FileFinished(
             group=self._group,
             stream=stream,
@@ -72,7 +72,7 @@ class OldFiles:
             start=start,
             suffix=0,
             settings=Settings(),
-            why=Why.END,
+            why=CloseReason.END,
             frames=1,
             bytes=len(frame),
             sha256=sha256,

@@ -6,14 +6,14 @@ Calls that can't look, as they wait in librdkafka or in a disk, are left behind 
 import threading
 
 
-class AbandonedError(Exception):
+class Cancelled(Exception):
     """The work was cancelled: the stream was revoked, or the archiver stops. Its next owner does the work again."""
 
 
-class Abandoned(threading.Event):
+class CancellationToken(threading.Event):
     """A cancellation token, set once a stream is released; for any thread."""
 
-    def check(self, what: str) -> None:
-        """Raise AbandonedError, with `what`, if cancelled. To be called between steps, none of which takes long."""
+    def raise_if_cancelled(self, what: str) -> None:
+        """Raise Cancelled, with `what`, if cancelled. To be called between steps, none of which takes long."""
         if self.is_set():
-            raise AbandonedError(what)
+            raise Cancelled(what)

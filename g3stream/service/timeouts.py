@@ -10,35 +10,35 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
-def unless(stopping: threading.Event, what: str, act: Callable[[], T]) -> T:
+def call_unless_stopped(stopping: threading.Event, what: str, act: Callable[[], T]) -> T:
     """Return what `act` returns, or raise what it raises; TimeoutError soon after `stopping` is set.
 
     what: the thread's name.
     """
-    done = _begun(what, act)
+    done = _start_call(what, act)
     while not stopping.is_set():
         try:
-            return done.result(_LOOK_SECONDS)
+            return done.result(_POLL_SECONDS)
         except TimeoutError:
             if done.done():
                 raise
     return done.result(0)
 
 
-def within(seconds: float | None, what: str, act: Callable[[], T]) -> T:
+def call_with_timeout(seconds: float | None, what: str, act: Callable[[], T]) -> T:
     """Return what `act` returns, or raise what it raises; TimeoutError if it takes longer than `seconds`.
 
     It goes on then, and doesn't keep the process from ending. seconds: None for no limit. what: the thread's name.
     """
     if seconds is None:
         return act()
-    return _begun(what, act).result(seconds)
+    return _start_call(what, act).result(seconds)
 
 
-def _begun(what: str, act: Callable[[], T]) -> Future[T]:
+def _start_call(what: str, act: Callable[[], T]) -> Future[T]:
     done: Future[T] = Future()
 
     def carry_out() -> None:

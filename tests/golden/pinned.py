@@ -29,14 +29,14 @@ from archiver.core import events as file_events
 from archiver.core.checkpoint import ArchiveMark, Base, Checkpoint, Partial, RecordId, where
 from archiver.core.events import ArchiveFinalized, FirstLoss
 from archiver.core.paths import NameFormat, PartialName, file_path
-from archiver.core.segmentation import Acquisition, OpenFile, Settings, State, Why
-from archiver.core.sequence import Cause
-from archiver.event_counters import Told
+from archiver.core.segmentation import Acquisition, CloseReason, OpenFileState, Settings, State
+from archiver.core.sequence import LossCause
+from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus, group_of
 from archiver.metrics import metrics as archiver_metrics
 from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus
-from archiver.suprsync.sink import Outcome, Registered
+from archiver.suprsync.sink import Registered, RegistrationOutcome
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import (
@@ -62,7 +62,9 @@ from tests.unit.archiver.core.test_checkpoint import IN_DECADES, largest
 from tests.unit.test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
 
 FOLLOWERS = [FollowerStatus("on-file", active=True)]
-SUPRSYNC = SupRsyncStatus("timestreams", Registered(dict.fromkeys(Outcome, 0), ""), 0, FinalizedUntil(MS, MS), None)
+SUPRSYNC = SupRsyncStatus(
+    "timestreams", Registered(dict.fromkeys(RegistrationOutcome, 0), ""), 0, FinalizedUntil(MS, MS), None
+)
 DATA = Path(__file__).with_name("data")
 EPOCH = "0123456789abcdef"
 MARK = b"\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -118,7 +120,7 @@ def checkpoints() -> dict[str, str]:
     path = file_path(1_546_344_000, "crate1slot2", 0, NameFormat.DATE)
     acquisition = Acquisition(1_546_344_000, "crate1slot2", Settings())
     recorded = Checkpoint(
-        State("crate1slot2", acquisition, OpenFile(0, MS), MS),
+        State("crate1slot2", acquisition, OpenFileState(0, MS), MS),
         ((EPOCH, 2),),
         partial=Partial(path, "0123abcd", 1000, 1, 1, first, first, (), base),
         archive=ArchiveMark("0" * 16, where("daq1", PurePath("/data"), PurePath("/private"))),
@@ -144,8 +146,8 @@ def events() -> dict[str, tuple[str, str]]:
         "retired": retired(finished(0)),
         "adopted": adopted(finished(0).path),
         "finalized": ArchiveFinalized("archiver", MS, None, "daq1"),
-        **{f"file closed by {why}": finished(0, why=why) for why in Why},
-        **{f"loss by {cause}": lost(7, MS, cause=cause) for cause in Cause},
+        **{f"file closed by {why}": finished(0, why=why) for why in CloseReason},
+        **{f"loss by {cause}": lost(7, MS, cause=cause) for cause in LossCause},
     }
     return {name: (one.key, file_events.encode(one).decode()) for name, one in of.items()}
 
@@ -163,7 +165,7 @@ def metrics() -> dict[str, list[str]]:
     """Each metric: its type, and the names of its labels."""
     found: dict[str, list[str]] = {}
     ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), DiskSpace(), NOW)
-    archiver = archiver_metrics(ARCHIVE, Told(), ALL_IS_WRITTEN, os.statvfs("/"), FOLLOWERS, SUPRSYNC, NOW)
+    archiver = archiver_metrics(ARCHIVE, EventCounters(), ALL_IS_WRITTEN, os.statvfs("/"), FOLLOWERS, SUPRSYNC, NOW)
     for text in (ingest, archiver):
         for family in text_string_to_metric_families(text.decode()):
             labels = sorted({label for sample in family.samples for label in sample.labels})

@@ -21,7 +21,7 @@ def _add_and_die(
     remote_path: str,
     md5: str,
     timestamp: float,
-    look: database.Look,
+    look: database.Registration,
 ) -> str | None:
     global _left
     found = _add(self, local_path, remote_path, md5, timestamp, look)

@@ -18,7 +18,7 @@ from archiver.archive.location import Location
 from archiver.core.events import FileFinished, FileSalvaged, encode
 from archiver.handover.sink import PendingEvent, SinkError
 from archiver.suprsync.database import SupRsyncDatabase
-from archiver.suprsync.sink import Outcome, SupRsyncSink
+from archiver.suprsync.sink import RegistrationOutcome, SupRsyncSink
 from tests.socs.transfer import locked, rows
 
 NOW = 1_700_000_000.5
@@ -101,7 +101,7 @@ def test_a_damaged_file_whose_md5_nobody_took_is_not_registered(site: Site, capl
     sink = site.sink()
     deliver(sink, event)
     assert site.rows() == []
-    assert sink.registered().counts[Outcome.DIFFERENT] == 1
+    assert sink.registered().counts[RegistrationOutcome.DIFFERENT] == 1
     assert "archiver repair" in caplog.text
 
 
@@ -114,8 +114,12 @@ def test_an_event_that_comes_again_makes_no_second_row_and_reads_no_file(site: S
     restarted = site.sink()
     deliver(restarted, event)
     assert len(site.rows()) == 1
-    assert sink.registered().counts[Outcome.REGISTERED] == sink.registered().counts[Outcome.KNOWN] == 1
-    assert restarted.registered().counts[Outcome.KNOWN] == 1
+    assert (
+        sink.registered().counts[RegistrationOutcome.REGISTERED]
+        == sink.registered().counts[RegistrationOutcome.KNOWN]
+        == 1
+    )
+    assert restarted.registered().counts[RegistrationOutcome.KNOWN] == 1
     assert sink.registered().last == str(site.data / event.path)
 
 
@@ -157,7 +161,7 @@ def test_a_file_that_is_gone_is_passed_over_but_not_if_its_disk_is(site: Site) -
     sink = site.sink()
     deliver(sink, event)
     assert site.rows() == []
-    assert sink.registered().counts[Outcome.GONE] == 1
+    assert sink.registered().counts[RegistrationOutcome.GONE] == 1
     (site.data / ".archiver").rmdir()
     with pytest.raises(SinkError, match="is its disk mounted"):
         deliver(sink, event)
@@ -170,7 +174,7 @@ def test_a_row_with_another_md5_is_left_and_said(site: Site, caplog: pytest.LogC
     sink = site.sink()
     deliver(sink, event)
     assert [row.local_md5sum for row in site.rows()] == [md5_of(b"others")]
-    assert sink.registered().counts[Outcome.DIFFERENT] == 1
+    assert sink.registered().counts[RegistrationOutcome.DIFFERENT] == 1
     assert md5_of(b"others") in caplog.text
 
 

@@ -12,9 +12,9 @@ import msgspec
 from confluent_kafka import Producer
 from msgspec.structs import replace
 
-from archiver.core.catalog import Account
+from archiver.core.catalog import FileCatalog
 from archiver.core.events import Event, FileAdopted, FileRetired
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from g3stream.contract.topics import FILES_TOPIC
 from tests.support.processes import SECONDS, Recorder, run_archiver
 
@@ -60,9 +60,9 @@ class Archive:
         return sorted(str(path.relative_to(self.root)) for path in self.root.glob("*/*/*.g3"))
 
     @property
-    def account(self) -> Account:
+    def account(self) -> FileCatalog:
         """What is told of it."""
-        return Account.of(events_of(self._recorder, self.group))
+        return FileCatalog.from_events(events_of(self._recorder, self.group))
 
     @property
     def commanded(self) -> list[FileRetired | FileAdopted]:
@@ -74,7 +74,7 @@ class Archive:
 
 def events_of(recorder: Recorder, group: str) -> list[Event]:
     """All that is told of a group's archive."""
-    told = History({"bootstrap.servers": recorder.servers}, group).events()
+    told = TopicReader({"bootstrap.servers": recorder.servers}, group).events()
     return [event for event in told if not isinstance(event, Exception)]
 
 

@@ -15,7 +15,7 @@ from archiver.archive.root import ArchiveRoot
 from archiver.segments.segment_file import SegmentFile
 from archiver.storage.directory import make_private_directory
 from g3stream.host.fsync import make_directory, sync_data, sync_directory
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from tests.support.disk import small_disk
 
@@ -84,7 +84,7 @@ def test_a_published_file_is_durable_with_all_directories_above(
     with archive.private("crate1slot2") as private:
         SegmentFile.create(private, PARTIAL).close()
         synced.clear()
-        finished_name.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, Abandoned())
+        finished_name.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, CancellationToken())
     parent = (root / PATH).parent
     assert {root / PATH, parent, parent.parent, root} <= set(synced)
 
@@ -100,8 +100,8 @@ def test_data_is_for_whom_the_umask_says_and_what_is_private_for_nobody_else(
         os.close(archive.claim("crate1slot2", alone=False))
         with archive.private("crate1slot2") as private:
             SegmentFile.create(private, PARTIAL).close()
-        assert archive.publish("crate1slot2", PARTIAL, PATH, 0, SHA256_OF_NOTHING, Abandoned()) == PATH
-        archive.add_sum("crate1slot2", PATH, SHA256_OF_NOTHING)
+        assert archive.publish("crate1slot2", PARTIAL, PATH, 0, SHA256_OF_NOTHING, CancellationToken()) == PATH
+        archive.add_checksum("crate1slot2", PATH, SHA256_OF_NOTHING)
     assert mode(root / PATH) == mode((root / PATH).with_name("SHA256SUMS")) == expected
     assert mode((root / PATH).parent) == 0o777 & ~mask
     assert mode(root / ".archiver") == 0o700

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from archiver.core.events import RecordsLost
-from archiver.core.sequence import Cause
-from archiver.event_counters import Told
+from archiver.core.sequence import LossCause
+from archiver.event_counters import EventCounters
 from archiver.metrics import metrics as archiver_metrics
 from archiver.metrics import problems as archiver_problems
-from archiver.recording.status import ArchiveStatus, RecordingStatus
-from archiver.recording.throughput import Recorded
-from archiver.segments.open_segment import OpenFile
+from archiver.recording.status import ArchiveStatus, RecorderStatus
+from archiver.recording.throughput import Throughput
+from archiver.segments.open_segment import OpenFileStatus
 from g3stream.host.activity import Hang
 from g3stream.host.disk_space import DiskSpace
 from g3stream.service.histogram import BOUNDS_SECONDS, LatencyHistogram
@@ -68,43 +68,43 @@ def test_a_histogram_counts_each_time_in_every_bucket_that_it_fits_in(took: list
 
 
 def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> None:
-    recorded = Recorded()
-    recorded.wrote(MS, 100)
-    recorded.wrote(MS, 100)
+    recorded = Throughput()
+    recorded.on_write(MS, 100)
+    recorded.on_write(MS, 100)
     mark = recorded.mark()
-    recorded.wrote(MS, 7)  # while the others are being made durable
-    recorded.wrote(MS + 500, 7)
+    recorded.on_write(MS, 7)  # while the others are being made durable
+    recorded.on_write(MS + 500, 7)
     assert recorded.frames == 0
-    recorded.durable(mark, MS + 1500)
+    recorded.on_durable(mark, MS + 1500)
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (2, 200, 3.0)
-    recorded.durable(recorded.mark(), MS + 2000)
+    recorded.on_durable(recorded.mark(), MS + 2000)
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (4, 214, 3.0 + 2.0 + 1.5)
 
 
 def test_without_a_commit_for_hours_the_times_of_frames_dont_fill_the_memory() -> None:
-    recorded = Recorded()
+    recorded = Throughput()
     tracemalloc.start()
     try:
         for n in range(200_000):
-            recorded.wrote(5 * n, 1000)
+            recorded.on_write(5 * n, 1000)
             if n % 200 == 0:
                 recorded.mark()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    recorded.durable(recorded.mark(), 1_000_000)
+    recorded.on_durable(recorded.mark(), 1_000_000)
     assert held < 4 << 20
     assert (recorded.frames, recorded.bytes, sum(recorded.latency.counts().counts)) == (200_000, 200_000_000, 200_000)
 
 
 def test_what_is_undone_isnt_counted_and_what_is_written_again_is_counted_once() -> None:
-    recorded = Recorded()
-    recorded.wrote(MS, 100)
+    recorded = Throughput()
+    recorded.on_write(MS, 100)
     recorded.mark()
-    recorded.undone()
-    recorded.wrote(MS, 100)
-    recorded.durable(recorded.mark(), MS + 1000)
-    recorded.durable(recorded.mark(), MS + 9000)
+    recorded.rollback()
+    recorded.on_write(MS, 100)
+    recorded.on_durable(recorded.mark(), MS + 1000)
+    recorded.on_durable(recorded.mark(), MS + 9000)
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (1, 100, 1.0)
 
 
@@ -212,34 +212,34 @@ def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: 
 
 # archiver
 
-RECORDING = RecordingStatus(
+RECORDING = RecorderStatus(
     stream="slot",
-    offset=100,
-    committed=90,
-    end=130,
-    time=MS - 4000,
+    next_offset=100,
+    committed_offset=90,
+    end_offset=130,
+    time_ms=MS - 4000,
     frames=80,
     bytes=8000,
     latency=LatencyHistogram().counts(),
-    file=OpenFile("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
+    file=OpenFileStatus("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
     losses=0,
     lost_records=0,
     duplicates=3,
-    turns=1,
-    misdeliveries=2,
-    left_out=6,
-    trouble=None,
-    stopped=None,
+    interleaved_producers=1,
+    delivery_faults=2,
+    quarantined=6,
+    error=None,
+    halted=None,
 )
 ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, LatencyHistogram().counts(), LatencyHistogram().counts())
 
 
-def of_archiver(status: ArchiveStatus | None, told: Told, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
+def of_archiver(status: ArchiveStatus | None, told: EventCounters, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
     return samples(archiver_metrics(status, told, log, os.statvfs("/"), (), None, NOW))
 
 
 def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:
-    found = of_archiver(ARCHIVE, Told())
+    found = of_archiver(ARCHIVE, EventCounters())
     expected = {
         "stopped": 0,
         "taking_up_seconds": 0,
@@ -262,65 +262,65 @@ def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_r
 
 
 def test_losses_are_counted_by_cause_from_nought_on_and_stay_when_the_stream_goes_to_another() -> None:
-    told = Told()
-    labels = {cause: (("cause", cause.value), ("stream", "slot")) for cause in Cause}
+    told = EventCounters()
+    labels = {cause: (("cause", cause.value), ("stream", "slot")) for cause in LossCause}
     before = of_archiver(ARCHIVE, told)
-    assert [before["g3_archiver_losses_total", labels[cause]] for cause in Cause] == [0] * len(Cause)
+    assert [before["g3_archiver_losses_total", labels[cause]] for cause in LossCause] == [0] * len(LossCause)
     for records in (5, None):
-        told.told(RecordsLost("g", "slot", records, f"{records}", 3, None, MS, "host", Cause.DELETED))
+        told.on_published(RecordsLost("g", "slot", records, f"{records}", 3, None, MS, "host", LossCause.DELETED))
     found = of_archiver(replace(ARCHIVE, streams=()), told)
-    assert found["g3_archiver_losses_total", labels[Cause.DELETED]] == 2
-    assert found["g3_archiver_lost_records_total", labels[Cause.DELETED]] == 5
-    assert sum(found["g3_archiver_losses_total", labels[cause]] for cause in Cause) == 2
+    assert found["g3_archiver_losses_total", labels[LossCause.DELETED]] == 2
+    assert found["g3_archiver_lost_records_total", labels[LossCause.DELETED]] == 5
+    assert sum(found["g3_archiver_losses_total", labels[cause]] for cause in LossCause) == 2
 
 
 def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> None:
-    told = Told()
+    told = EventCounters()
     for _ in range(3):
-        told.told(RecordsLost("g", "slot", 5, "a:1 to a:5", 7, None, MS, "host", Cause.MISSING))
-    told.told(RecordsLost("g", "slot", 2, "a:8 to a:9", 9, None, MS + 1, "host", Cause.MISSING))
-    assert (told.losses["slot", Cause.MISSING], told.lost_records["slot", Cause.MISSING]) == (2, 7)
+        told.on_published(RecordsLost("g", "slot", 5, "a:1 to a:5", 7, None, MS, "host", LossCause.MISSING))
+    told.on_published(RecordsLost("g", "slot", 2, "a:8 to a:9", 9, None, MS + 1, "host", LossCause.MISSING))
+    assert (told.losses["slot", LossCause.MISSING], told.lost_records["slot", LossCause.MISSING]) == (2, 7)
 
 
 @pytest.mark.parametrize(
     ("status", "problem"),
     [
-        (replace(ARCHIVE, trouble="no answer"), "Kafka: no answer"),
-        (replace(ARCHIVE, turning=31.0), "nothing has been recorded for 31 s: it waits for Kafka or for a disk"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, trouble="full"),)), "slot: can't write: full"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, stopped="no sense"),)), "slot: stopped no sense"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, trouble="full", taking_up=9.0),)), "slot: can't write: full"),
+        (replace(ARCHIVE, kafka_error="no answer"), "Kafka: no answer"),
+        (replace(ARCHIVE, turn_s=31.0), "nothing has been recorded for 31 s: it waits for Kafka or for a disk"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, error="full"),)), "slot: can't write: full"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, halted="no sense"),)), "slot: stopped no sense"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, error="full", recovering_s=9.0),)), "slot: can't write: full"),
         (
-            replace(ARCHIVE, streams=(replace(RECORDING, taking_up=76.0),)),
+            replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=76.0),)),
             "slot: not recorded for 76 s: its open file is copied or saved, or g3.files is looked through",
         ),
-        (replace(ARCHIVE, streams=(replace(RECORDING, unread="no"),)), "slot: Kafka doesn't give it on: no"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, resume_error="no"),)), "slot: Kafka doesn't give it on: no"),
         (
-            replace(ARCHIVE, untold="too large"),
+            replace(ARCHIVE, unpublished="too large"),
             "losses and finished files can't be told on g3.files, so their streams wait: too large",
         ),
-        (replace(ARCHIVE, trouble="no answer", untold="no answer"), "Kafka: no answer"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 31_000),)), "slot: 31 s behind"),
+        (replace(ARCHIVE, kafka_error="no answer", unpublished="no answer"), "Kafka: no answer"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 31_000),)), "slot: 31 s behind"),
     ],
 )
 def test_an_archiver_with_a_problem_isnt_healthy_and_says_which(status: ArchiveStatus, problem: str) -> None:
     assert list(status.problems(NOW)) == [problem]
-    assert of_archiver(status, Told())["g3_archiver_healthy", ()] == 0
+    assert of_archiver(status, EventCounters())["g3_archiver_healthy", ()] == 0
 
 
 def test_a_stream_that_is_taken_up_quickly_is_no_problem() -> None:
-    status = replace(ARCHIVE, streams=(replace(RECORDING, taking_up=1.5),))
+    status = replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=1.5),))
     assert list(status.problems(NOW)) == []
-    assert of_archiver(status, Told())["g3_archiver_taking_up_seconds", (("stream", "slot"),)] == 1.5
+    assert of_archiver(status, EventCounters())["g3_archiver_taking_up_seconds", (("stream", "slot"),)] == 1.5
 
 
 def test_an_archiver_that_has_all_there_is_isnt_behind_however_old_that_is() -> None:
-    status = replace(ARCHIVE, streams=(replace(RECORDING, time=MS - 3_600_000, end=100),))
+    status = replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 3_600_000, end_offset=100),))
     assert list(status.problems(NOW)) == []
 
 
 def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
-    assert of_archiver(None, Told())["g3_archiver_healthy", ()] == 0
+    assert of_archiver(None, EventCounters())["g3_archiver_healthy", ()] == 0
 
 
 def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path
     assert found["g3_ingest_log_dropped_lines_total", ()] == 7
     assert found["g3_ingest_healthy", (("stream", STREAM.stream),)] == 0
     assert list(problems([STREAM], UNREAD, NOW)) == [UNREAD.problem]
-    recorded = of_archiver(ARCHIVE, Told(), UNREAD)
+    recorded = of_archiver(ARCHIVE, EventCounters(), UNREAD)
     assert recorded["g3_archiver_log_dropped_lines_total", ()] == 7
     assert recorded["g3_archiver_healthy", ()] == 0
     assert list(archiver_problems(ARCHIVE, UNREAD, NOW)) == [UNREAD.problem]

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import Consumer, KafkaException
 
-from archiver.kafka.offset_commits import Commit, Commits
-from g3stream.service.cancellation import Abandoned
+from archiver.kafka.offset_commits import OffsetCommit, OffsetCommits
+from g3stream.service.cancellation import CancellationToken
 from tests.support.processes import SECONDS, Recorder, committed
 
 
@@ -15,14 +15,14 @@ class Committing:
     """Commits of one stream's group, carried out as the archiver's loop does."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.commits = Commits()
+        self.commits = OffsetCommits()
         self.stream = recorder.stream
         self.consumer = Consumer(
             {
                 "bootstrap.servers": recorder.servers,
                 "group.id": f"{recorder.stream}.archive",
                 "enable.auto.commit": False,
-                "on_commit": self.commits.answered,
+                "on_commit": self.commits.on_commit_response,
             }
         )
 
@@ -31,13 +31,13 @@ class Committing:
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(self.commits.commit, [self.at(offset)])
             while not done.done():
-                self.commits.begin(self.consumer)
+                self.commits.send_pending(self.consumer)
                 self.consumer.poll(0.05)
             done.result()
 
-    def at(self, offset: int) -> Commit:
+    def at(self, offset: int) -> OffsetCommit:
         """That commit."""
-        return Commit(self.stream, offset, "", Abandoned())
+        return OffsetCommit(self.stream, offset, "", CancellationToken())
 
 
 @pytest.fixture
@@ -49,23 +49,23 @@ def committing(recorder: Recorder) -> Iterator[Committing]:
 
 
 def test_a_commit_below_the_last_one_is_not_made(recorder: Recorder, committing: Committing) -> None:
-    committing.commits.assigned(recorder.stream, 100)
+    committing.commits.on_assigned(recorder.stream, 100)
     committing.commit(100)
     committing.commit(120)
     with pytest.raises(KafkaException, match="offset 119 lies below 120"):
         committing.commit(119)
     with pytest.raises(KafkaException, match="offset 28 lies below 120"):
-        committing.commits.now(committing.consumer, [committing.at(28)], SECONDS)
+        committing.commits.commit_sync(committing.consumer, [committing.at(28)], SECONDS)
     assert recorder.committed() == 120
 
 
 def test_a_topic_made_anew_begins_again(recorder: Recorder, committing: Committing) -> None:
-    committing.commits.assigned(recorder.stream, None)
+    committing.commits.on_assigned(recorder.stream, None)
     committing.commit(50)
-    committing.commits.reset(recorder.stream, 150)  # retention was faster
+    committing.commits.on_offset_reset(recorder.stream, 150)  # retention was faster
     with pytest.raises(KafkaException, match="lies below"):
         committing.commit(3)
-    committing.commits.reset(recorder.stream, 0)
+    committing.commits.on_offset_reset(recorder.stream, 0)
     committing.commit(3)
     assert committed(recorder.servers, f"{recorder.stream}.archive", recorder.stream) == [3]
 
@@ -74,11 +74,11 @@ def test_at_a_stop_the_others_are_committed(recorder: Recorder, committing: Comm
     """One that must not be keeps no other from it."""
     other = f"{recorder.stream[:50]}-2"
     recorder.create_topic(other)
-    committing.commits.assigned(recorder.stream, 100)
-    committing.commits.assigned(other, 5)
-    wanted = [committing.at(28), Commit(other, 7, "", Abandoned())]
+    committing.commits.on_assigned(recorder.stream, 100)
+    committing.commits.on_assigned(other, 5)
+    wanted = [committing.at(28), OffsetCommit(other, 7, "", CancellationToken())]
     with pytest.raises(KafkaException, match="offset 28 lies below 100"):
-        committing.commits.now(committing.consumer, wanted, SECONDS)
+        committing.commits.commit_sync(committing.consumer, wanted, SECONDS)
     assert committed(recorder.servers, f"{recorder.stream}.archive", recorder.stream, other) == [-1, 7]
 
 
@@ -86,8 +86,8 @@ def test_a_commit_of_the_former_topic_that_is_answered_late_keeps_none_of_the_ne
     recorder: Recorder, committing: Committing
 ) -> None:
     """It was on its way when the topic was made anew."""
-    committing.commits.assigned(recorder.stream, None)
-    committing.commits.reset(recorder.stream, 0)
+    committing.commits.on_assigned(recorder.stream, None)
+    committing.commits.on_offset_reset(recorder.stream, 0)
     committing.commit(2132)
     committing.commit(3)
     with pytest.raises(KafkaException, match="offset 2 lies below 3"):

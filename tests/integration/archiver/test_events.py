@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from archiver.core.events import Event, RecordsLost
-from archiver.kafka.event_publisher import Telling
+from archiver.kafka.event_publisher import EventPublisher
 from tests.support.archives import told
 from tests.support.commands import archiver
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
@@ -96,6 +96,6 @@ def test_who_only_looks_on_at_events_cannot_keep_them_from_being_told(
     def fails(_: Event) -> None:
         raise TypeError("nobody expected this")
 
-    Telling({"bootstrap.servers": recorder.servers}, fails).tell(event)
+    EventPublisher({"bootstrap.servers": recorder.servers}, fails).publish(event)
     assert [key for key, _ in events(recorder)] == [event.key]
     assert "can't be counted or shown" in caplog.text

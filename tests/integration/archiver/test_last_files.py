@@ -10,16 +10,16 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-e
 
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import FileFinished
-from archiver.kafka.last_file_index import LastFiles
-from archiver.kafka.topic_reader import History
+from archiver.kafka.last_file_index import LastFileIndex
+from archiver.kafka.topic_reader import TopicReader
 from bench.load.many_files import STREAMS, OldFiles
 from g3stream.contract.topics import FILES_TOPIC
-from g3stream.service.cancellation import Abandoned, AbandonedError
+from g3stream.service.cancellation import CancellationToken, Cancelled
 from testbed.kafka.broker import Broker
 from tests.support.processes import SECONDS, admin_client, eventually
 
 GROUP = "old"
-WANTED = Abandoned()
+WANTED = CancellationToken()
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def tell(servers: str, key: str, value: bytes) -> None:
     assert producer.flush(SECONDS) == 0
 
 
-def last_files(servers: str, group: str = GROUP) -> LastFiles:
-    return LastFiles(History({"bootstrap.servers": servers}, group))
+def last_files(servers: str, group: str = GROUP) -> LastFileIndex:
+    return LastFileIndex(TopicReader({"bootstrap.servers": servers}, group))
 
 
-def number(found: LastFiles, stream: str = "old-03") -> int:
+def number(found: LastFileIndex, stream: str = "old-03") -> int:
     """Of the stream's last file, 0 if it has none."""
-    event = found.of(stream, WANTED)
+    event = found.find(stream, WANTED)
     assert event is None or isinstance(event, FileFinished)
     return event.number if event else 0
 
@@ -89,7 +89,7 @@ def test_what_is_no_file_is_passed_over_and_what_cannot_be_understood_is_told(se
     assert number(found) == 1
     for value in (b'{"event":"file","of":"a later version"}', b"no JSON", b'{"event":"salvaged","v":7}'):
         tell(servers, f"{GROUP}/old-03/17000/x/y_000.g3", value)
-        assert isinstance(found.of("old-03", WANTED), CheckpointError)
+        assert isinstance(found.find("old-03", WANTED), CheckpointError)
     assert number(found, "old-04") == 1
 
 
@@ -107,9 +107,9 @@ def test_of_a_topic_that_was_made_anew_nothing_is_remembered(servers: str, tmp_p
 
 
 def test_who_is_not_wanted_any_more_reads_nothing(servers: str, tmp_path: Path) -> None:
-    found, abandoned = last_files(servers), Abandoned()
+    found, cancellation = last_files(servers), CancellationToken()
     OldFiles(tmp_path, GROUP).grow(servers, STREAMS)
-    abandoned.set()
-    with pytest.raises(AbandonedError):
-        found.of("old-03", abandoned)
+    cancellation.set()
+    with pytest.raises(Cancelled):
+        found.find("old-03", cancellation)
     assert number(found) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from archiver.core.formatting import moment
+from archiver.core.formatting import format_time
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, publish_night
@@ -223,7 +223,7 @@ def test_retention_has_cut_the_log(recorder: Recorder, tmp_path: Path) -> None:
         assert "have left the topic" in done.stderr
         for path in replayed(rebuilt):
             assert (rebuilt / path).read_bytes() == (recorder.data() / path).read_bytes()
-        asked = recorder.command("replay", "--since", moment(night.began[0]).replace(" ", "T"), into=rebuilt)
+        asked = recorder.command("replay", "--since", format_time(night.began[0]).replace(" ", "T"), into=rebuilt)
         assert asked.returncode == 1
 
 

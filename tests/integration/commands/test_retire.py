@@ -11,7 +11,7 @@ from archiver.archive.location import Location
 from archiver.console.progress import Progress
 from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import Event
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Fault
 from archiver.verify.verifier import inspect
 from g3stream.contract.topics import frames_topic
@@ -211,7 +211,7 @@ def test_a_directory_that_may_not_be_the_archive_retires_nothing(archive: Archiv
     assert archive.commanded == []
 
 
-class _Meanwhile(History):
+class _Meanwhile(TopicReader):
     """Of an archive to which something happens just after its events were read for the first time."""
 
     def __init__(self, archive: Archive, act: Callable[[], None]) -> None:

@@ -24,9 +24,9 @@ from spt3g import core
 
 from archiver.archive.location import Location
 from archiver.console.progress import Progress
-from archiver.core.catalog import Account
+from archiver.core.catalog import FileCatalog
 from archiver.core.events import FileFinished, FileSalvaged
-from archiver.kafka.topic_reader import History
+from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.verifier import inspect
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
@@ -82,9 +82,9 @@ class Copy:
         return [(it.fault, it.path) for it in report.findings]
 
     @property
-    def history(self) -> History:
+    def history(self) -> TopicReader:
         config = {"bootstrap.servers": self.recorder.servers, "logger": LOG}
-        return History(config, f"{self.recorder.stream}.{self.group}")
+        return TopicReader(config, f"{self.recorder.stream}.{self.group}")
 
 
 @pytest.fixture(scope="module")
@@ -472,7 +472,7 @@ def test_only_what_is_asked_for(copy: Copy) -> None:
     assert copy.verify("--since", str(now // 1000 + 1000), "--against-topic")[0] == 0
     report = inspect(Location(copy.root), copy.history, [], None, Progress())
     found = [(it.fault, it.path) for it in report.findings]
-    assert found == [(Fault.FOREIGN, str(foreign.relative_to(copy.root))), (Fault.DAMAGED, copy.files[1])]
+    assert found == [(Fault.UNKNOWN_FILE, str(foreign.relative_to(copy.root))), (Fault.DAMAGED, copy.files[1])]
     assert report.findings[1].event == account(copy)[1]
 
 
@@ -541,7 +541,7 @@ def test_bad_input_is_no_traceback(copy: Copy, tmp_path: Path) -> None:
 
 
 def account(copy: Copy) -> list[FileFinished]:
-    return list(Account.of(copy.history.events()).files[copy.recorder.stream])
+    return list(FileCatalog.from_events(copy.history.events()).files[copy.recorder.stream])
 
 
 def told_otherwise(copy: Copy, events: Sequence[FileFinished | FileSalvaged]) -> Copy:

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from archiver.archive import archive_lock, archive_settings, checksums
-from archiver.archive.archive_settings import ArchiveSettings, SettingsError, chosen, formatted, parse, settle
+from archiver.archive.archive_settings import (
+    ArchiveSettings,
+    SettingsError,
+    choose_settings,
+    format_settings,
+    initialize,
+    parse,
+)
 from archiver.archive.file_system_check import check_disk
 from archiver.archive.location import Checksums, Location, Within
 
@@ -23,7 +30,7 @@ PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
 @pytest.fixture
 def location(tmp_path: Path) -> Location:
     """A new one, with its private directory elsewhere."""
-    return settle(Location(tmp_path / "data", tmp_path / "private"), Checksums.PRIVATE)
+    return initialize(Location(tmp_path / "data", tmp_path / "private"), Checksums.PRIVATE)
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def other_disk() -> Iterator[Path]:
 
 @pytest.mark.parametrize("settings", [ArchiveSettings(), ArchiveSettings(Checksums.PRIVATE, Checksums.OFF)])
 def test_settings_are_read_as_they_were_written(location: Location, settings: ArchiveSettings) -> None:
-    assert parse(formatted(settings)) == settings
+    assert parse(format_settings(settings)) == settings
     archive_settings.write(location, settings)
     assert archive_settings.read(location) == settings
 
@@ -46,24 +53,24 @@ def test_settings_are_read_as_they_were_written(location: Location, settings: Ar
 def test_settings_of_a_later_version_are_not_guessed_at(location: Location, text: str) -> None:
     (location.private_path / "archive.settings").write_text(text)
     with pytest.raises(SettingsError, match=r"archive\.settings can't be understood"):
-        archive_settings.kept(location)
+        archive_settings.with_settings(location)
 
 
 def test_a_new_archive_is_kept_as_asked_and_goes_on_so(tmp_path: Path) -> None:
     location = Location(tmp_path / "data")
-    assert settle(location, Checksums.OFF).checksums is Checksums.OFF
-    assert settle(location, None).checksums is Checksums.OFF
-    assert archive_settings.kept(location).checksums is Checksums.OFF
+    assert initialize(location, Checksums.OFF).checksums is Checksums.OFF
+    assert initialize(location, None).checksums is Checksums.OFF
+    assert archive_settings.with_settings(location).checksums is Checksums.OFF
 
 
 def test_an_archive_of_before_has_its_sums_beside(tmp_path: Path) -> None:
     location = Location(tmp_path / "data")
     (location.private_path / "crate1slot2").mkdir(parents=True)
-    assert settle(location, None) == location
-    assert settle(location, Checksums.BESIDE) == location
+    assert initialize(location, None) == location
+    assert initialize(location, Checksums.BESIDE) == location
     assert os.listdir(location.private_path) == ["crate1slot2"]  # noqa: PTH208 - its names
     with pytest.raises(SettingsError, match=r"archiver relocate --data-dir \S+/data --checksums private"):
-        settle(location, Checksums.PRIVATE)
+        initialize(location, Checksums.PRIVATE)
 
 
 def test_private_checksums_are_found_though_the_settings_were_lost(location: Location) -> None:
@@ -71,39 +78,39 @@ def test_private_checksums_are_found_though_the_settings_were_lost(location: Loc
         checksums.add(location, "crate1slot2", PATH, EMPTY)
     (location.private_path / "archive.settings").unlink()
     lost = Location(location.data_dir, location.private_dir)
-    assert archive_settings.kept(lost) == location
-    assert settle(lost, None) == location
+    assert archive_settings.with_settings(lost) == location
+    assert initialize(lost, None) == location
 
 
 def test_one_that_has_not_been_moved_yet_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "data" / ".archiver" / "crate1slot2").mkdir(parents=True)
     location = Location(tmp_path / "data", tmp_path / "private")
-    for act in (chosen, settle):
+    for act in (choose_settings, initialize):
         with pytest.raises(SettingsError, match=rf"run: archiver relocate --data-dir \S+ --private-dir {tmp_path}"):
             act(location, None)
     assert not location.private_path.exists()
 
 
 def test_whoever_writes_shares_the_lock_and_whoever_moves_it_has_it_alone(location: Location) -> None:
-    ours = [archive_lock.share(location), archive_lock.share(location)]
+    ours = [archive_lock.acquire_shared(location), archive_lock.acquire_shared(location)]
     with pytest.raises(OSError, match="stop that first"):
-        archive_lock.take(location)
+        archive_lock.acquire_exclusive(location)
     for lock in ours:
         os.close(lock)
-    alone = archive_lock.take(location)
+    alone = archive_lock.acquire_exclusive(location)
     with pytest.raises(OSError, match="being moved by `archiver relocate`"):
-        archive_lock.share(location)
+        archive_lock.acquire_shared(location)
     os.close(alone)
 
 
 def test_a_moved_data_directory_is_taken_another_one_beside_it_is_not(location: Location, tmp_path: Path) -> None:
-    os.close(archive_lock.share(location))
+    os.close(archive_lock.acquire_shared(location))
     location.data_dir.rename(tmp_path / "moved")
     moved = Location(tmp_path / "moved", location.private_dir)
-    lock = archive_lock.share(moved)
+    lock = archive_lock.acquire_shared(moved)
     (tmp_path / "other").mkdir()
     with pytest.raises(OSError, match=f"another archiver records to {tmp_path}/moved now"):
-        archive_lock.share(Location(tmp_path / "other", location.private_dir))
+        archive_lock.acquire_shared(Location(tmp_path / "other", location.private_dir))
     os.close(lock)
 
 
@@ -180,7 +187,8 @@ from archiver.verify import tree_scan
 from archiver.archive.location import Location
 os.setuid(65534)
 location = Location(Path(sys.argv[1]), Path(sys.argv[2]))
-print(tree_scan.has_private(location), tree_scan.partials(location), tree_scan.unlocked(location, "crate1slot2", []))
+print(tree_scan.has_private(location), tree_scan.partials(location),
+      tree_scan.unlocked_partials_of(location, "crate1slot2", []))
 """
 
 

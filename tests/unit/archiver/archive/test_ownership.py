@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.identity import Identity
-from archiver.archive.ownership import AnotherArchiveError, check, check_group
+from archiver.archive.ownership import AnotherArchiveError, check_group, check_identity
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import ArchiveMark, Checkpoint, where
 from archiver.core.segmentation import State
@@ -38,7 +38,7 @@ def states(*found: Checkpoint) -> Mapping[str, Checkpoint]:
     ],
 )
 def test_it_is_the_groups_archive(own: Identity | None, known: Mapping[str, Checkpoint], here: bool) -> None:
-    check(ARCHIVE, own, known, here=here)
+    check_identity(ARCHIVE, own, known, here=here)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_another_archive_is_refused_with_where_it_is_and_ways_out(
     own: Identity | None, known: Mapping[str, Checkpoint], here: bool
 ) -> None:
     with pytest.raises(AnotherArchiveError) as refused:
-        check(ARCHIVE, own, known, here=here)
+        check_identity(ARCHIVE, own, known, here=here)
     text = "\n".join(refused.value.lines)
     assert f"{THEIRS} at {THERE}: " in text
     assert f"echo {THEIRS} archiver >> /data/.archiver/archive.identity" in text
@@ -67,7 +67,7 @@ def test_another_archive_is_refused_with_where_it_is_and_ways_out(
 
 def test_an_empty_directory_is_not_what_an_older_archive_recorded_to() -> None:
     with pytest.raises(AnotherArchiveError) as refused:
-        check(ARCHIVE, None, states(state("a")), here=False)
+        check_identity(ARCHIVE, None, states(state("a")), here=False)
     assert "has recorded before, but not to this directory" in refused.value.lines[0]
 
 
@@ -91,7 +91,7 @@ ELSEWHERE = ArchiveRoot(Path("/data"), "archiver", "host", private_dir=Path("/pr
 def test_a_private_directory_that_was_forgotten_is_named() -> None:
     mark = ArchiveMark(OURS, where("daq1", Path("/data"), Path("/private")))
     with pytest.raises(AnotherArchiveError) as refused:
-        check(ARCHIVE, None, states(Checkpoint(State("a"), files=1, archive=mark)), here=False)
+        check_identity(ARCHIVE, None, states(Checkpoint(State("a"), files=1, archive=mark)), here=False)
     assert refused.value.forgotten
     assert "  --private-dir /private" in refused.value.lines
 
@@ -106,6 +106,8 @@ def test_a_private_directory_that_was_forgotten_is_named() -> None:
 )
 def test_what_may_not_be_right_is_not_advised(archive: ArchiveRoot, was: str) -> None:
     with pytest.raises(AnotherArchiveError) as refused:
-        check(archive, None, states(Checkpoint(State("a"), files=1, archive=ArchiveMark(OURS, was))), here=False)
+        check_identity(
+            archive, None, states(Checkpoint(State("a"), files=1, archive=ArchiveMark(OURS, was))), here=False
+        )
     assert not refused.value.forgotten
     assert f"  echo {OURS} archiver >> {archive.location.private_path}/archive.identity" in refused.value.lines

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.location import Location
-from archiver.archive.unknown_file_sums import ForeignSums
+from archiver.archive.unknown_file_sums import ForeignChecksums
 from archiver.core.paths import PRIVATE_DIRECTORY, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.sha256sums import read
@@ -35,9 +35,9 @@ class Archive:
         os.utime(self.place / name, (written_to, written_to))
         return hashlib.sha256(content).hexdigest()
 
-    def look(self, sums: ForeignSums) -> dict[str, str]:
+    def look(self, sums: ForeignChecksums) -> dict[str, str]:
         """All that it finds to do, done; gives the lines."""
-        for name in sums.lacking(PARENT):
+        for name in sums.missing_lines(PARENT):
             sums.add("x1", PARENT, name)
         with Directory(self.root, PARENT) as directory:
             return read(directory)
@@ -61,7 +61,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
     for name in ("directory.g3", "pipe.g3"):
         os.utime(archive.place / name, (0, 0))
     os.utime(archive.place / "link.g3", (0, 0), follow_symlinks=False)
-    sums = ForeignSums(Location(archive.root))
+    sums = ForeignChecksums(Location(archive.root))
     for _ in range(3):
         assert archive.look(sums) == expected
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -73,7 +73,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
 
 def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> None:
     now = time.time()
-    sums = ForeignSums(Location(archive.root))
+    sums = ForeignChecksums(Location(archive.root))
     archive.put("a.g3", b"ha", now)
     assert archive.look(sums) == {}
     half = archive.put("a.g3", b"half", now - 65)
@@ -86,7 +86,7 @@ def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> N
 
 def test_one_that_changes_while_it_is_read_waits(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.put("a.g3", b"before")
-    sums = ForeignSums(Location(archive.root))
+    sums = ForeignChecksums(Location(archive.root))
     blocks = Directory.blocks
 
     def changing(directory: Directory, name: str) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ def test_one_that_is_too_large_is_not_read(archive: Archive, caplog: pytest.LogC
     archive.put("a.g3")
     os.truncate(archive.place / "a.g3", 1 << 40)
     os.utime(archive.place / "a.g3", (0, 0))
-    assert archive.look(ForeignSums(Location(archive.root))) == {}
+    assert archive.look(ForeignChecksums(Location(archive.root))) == {}
     assert "it has 1.1 TB, more than 100.0 GB" in caplog.text
 
 
@@ -111,11 +111,11 @@ def test_an_error_of_one_directory_is_said_once_and_others_are_looked_at(
     archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     sha = archive.put("a.g3")
-    sums = ForeignSums(Location(archive.root))
+    sums = ForeignChecksums(Location(archive.root))
     other = "15463/gone/2019-01-01-12-00-00_000.g3"
     with caplog.at_level(logging.INFO):
         for path in (other, other, OURS):
-            sums.look_at("x1", path)
+            sums.enqueue("x1", path)
         eventually((archive.place / SUMS).exists, "its checksum is there")
         sums.close()
     assert (archive.place / SUMS).read_text() == f"{sha}  a.g3\n"

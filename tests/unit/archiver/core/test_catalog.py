@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from archiver.core.catalog import Account, Told, recent
+from archiver.core.catalog import FileCatalog, FileEvent, events_for_replay
 from archiver.core.checkpoint import Checkpoint, CheckpointError, RecordId
 from archiver.core.events import Event, FileAdopted, FileFinished, FileRetired, FileSalvaged, RecordsLost
-from archiver.core.segmentation import Settings, State, Why
+from archiver.core.segmentation import CloseReason, Settings, State
 
 STREAM = "crate1slot2"
 FIRST = RecordId(5, "a" * 16, 5, 1_546_344_000_000)
@@ -19,7 +19,8 @@ def finished(number: int, **changed: object) -> FileFinished:
     closing = replace(last, offset=last.offset + 1, seq=last.seq + 1, time=last.time + 1_000)
     path = f"15463/{STREAM}/2019-01-01-12-00-00_{number:03d}.g3"
     made = FileFinished(
-        "archiver", STREAM, path, number + 1, STREAM, 1_546_344_000, number, Settings(), Why.TIME, 10, 1000, "0" * 64,
+        "archiver", STREAM, path, number + 1, STREAM, 1_546_344_000, number, Settings(),
+        CloseReason.TIME, 10, 1000, "0" * 64,
         (), first, last, closing, closing.offset, Checkpoint(State(STREAM)), "host",
     )  # fmt: skip
     return replace(made, **changed)
@@ -35,7 +36,7 @@ SALVAGED = FileSalvaged(
 )
 
 
-def retired(file: Told, **changed: object) -> FileRetired:
+def retired(file: FileEvent, **changed: object) -> FileRetired:
     """A file that was taken away."""
     made = FileRetired(
         file.group, file.stream, file.path, file.sha256, file.bytes, FIRST.time + 10**9, "ops@daq1", "daq1", "at home"
@@ -51,41 +52,41 @@ def adopted(path: str, **changed: object) -> FileAdopted:
 
 def test_what_is_told_twice_counts_once_in_its_first_place() -> None:
     files = [finished(0), finished(1), finished(0), finished(2), finished(1)]
-    assert Account.of(files).files == {STREAM: (finished(0), finished(1), finished(2))}
+    assert FileCatalog.from_events(files).files == {STREAM: (finished(0), finished(1), finished(2))}
     loss = lost(7, FIRST.time)
-    assert Account.of([loss, SALVAGED, loss, SALVAGED]) == Account({}, (SALVAGED,), (loss,))
+    assert FileCatalog.from_events([loss, SALVAGED, loss, SALVAGED]) == FileCatalog({}, (SALVAGED,), (loss,))
 
 
 def test_what_is_told_last_of_a_file_counts() -> None:
     """Told again by another host, after the first was killed."""
     again = finished(0, host="other")
-    assert Account.of([finished(0), finished(1), again]).files == {STREAM: (again, finished(1))}
+    assert FileCatalog.from_events([finished(0), finished(1), again]).files == {STREAM: (again, finished(1))}
 
 
 def test_two_losses_that_one_record_shows_are_two() -> None:
     """As when an ingest's host went down, and its predecessor's records are missing besides."""
     both = (lost(7, FIRST.time), lost(7, FIRST.time, "the ingest host went down unasked", records=None))
-    assert Account.of(both).losses == both
+    assert FileCatalog.from_events(both).losses == both
 
 
 def test_losses_at_the_same_offset_of_a_topic_made_anew_are_two() -> None:
     both = (lost(7, FIRST.time), lost(7, FIRST.time + 86_400_000))
-    assert Account.of(both).losses == both
+    assert FileCatalog.from_events(both).losses == both
 
 
 def test_what_was_salvaged_hides_no_finished_file_of_that_name() -> None:
     file = finished(0)
     salvaged = replace(SALVAGED, path=file.path)
-    assert Account.of([file, salvaged]) == Account({STREAM: (file,)}, (salvaged,), ())
+    assert FileCatalog.from_events([file, salvaged]) == FileCatalog({STREAM: (file,)}, (salvaged,), ())
 
 
 def test_streams_are_apart() -> None:
     other = finished(0, stream="other")
-    assert Account.of([finished(0), other]).files == {STREAM: (finished(0),), "other": (other,)}
+    assert FileCatalog.from_events([finished(0), other]).files == {STREAM: (finished(0),), "other": (other,)}
 
 
 def test_what_cannot_be_understood_is_kept_in_words() -> None:
-    found = Account.of([CheckpointError("a record of g3.files is no event: x"), finished(0)])
+    found = FileCatalog.from_events([CheckpointError("a record of g3.files is no event: x"), finished(0)])
     assert found.unreadable == ("a record of g3.files is no event: x",)
     assert found.files == {STREAM: (finished(0),)}
 
@@ -93,29 +94,29 @@ def test_what_cannot_be_understood_is_kept_in_words() -> None:
 def test_of_what_was_before_a_time_only_the_last_file_is_kept() -> None:
     """Acquisitions of three, two and two files; the time asked for lies in the second one's last file."""
     ends = (2, 4, 6)
-    files = [finished(n, why=Why.END if n in ends else Why.TIME) for n in range(7)]
-    assert list(recent(files, files[4].first.time)) == files[2:]
-    assert list(recent(files, files[0].first.time)) == files
-    assert list(recent(files, files[6].closing.time + 1)) == files[6:]
+    files = [finished(n, why=CloseReason.END if n in ends else CloseReason.TIME) for n in range(7)]
+    assert list(events_for_replay(files, files[4].first.time)) == files[2:]
+    assert list(events_for_replay(files, files[0].first.time)) == files
+    assert list(events_for_replay(files, files[6].closing.time + 1)) == files[6:]
 
 
 def test_what_was_left_out_stays_so_when_it_is_told_again() -> None:
     """By an archiver that was frozen, for longer than it took another to finish more files."""
-    files = [finished(n, why=Why.END) for n in range(4)]
+    files = [finished(n, why=CloseReason.END) for n in range(4)]
     told = [files[0], files[1], files[0], files[2], files[3], files[1], files[3]]
-    assert list(recent(told, files[3].first.time)) == files[2:]
+    assert list(events_for_replay(told, files[3].first.time)) == files[2:]
 
 
 def test_a_gap_may_be_none_in_a_replay_so_what_was_before_it_is_kept() -> None:
-    files = [finished(n, why=Why.GAP) for n in range(4)]
-    assert list(recent(files, files[3].first.time)) == files
+    files = [finished(n, why=CloseReason.GAP) for n in range(4)]
+    assert list(events_for_replay(files, files[3].first.time)) == files
 
 
 def test_streams_are_apart_in_what_is_kept() -> None:
-    theirs = [finished(n, stream="other", why=Why.END) for n in range(3)]
-    ours = [finished(n, why=Why.END) for n in range(3)]
+    theirs = [finished(n, stream="other", why=CloseReason.END) for n in range(3)]
+    ours = [finished(n, why=CloseReason.END) for n in range(3)]
     told = [event for both in zip(theirs, ours, strict=True) for event in both]
-    kept = Account.of(recent(told, ours[2].first.time))
+    kept = FileCatalog.from_events(events_for_replay(told, ours[2].first.time))
     assert kept.files == {"other": tuple(theirs[1:]), STREAM: tuple(ours[1:])}
 
 
@@ -147,11 +148,11 @@ BEFORE = adopted(f"15463/{STREAM}/1546343000_000.g3")
     ],
 )  # fmt: skip
 def test_which_files_are_retired_is_what_was_told_last_of_each(events: list[Event], paths: set[str]) -> None:
-    account = Account.of([finished(1), *events])
+    account = FileCatalog.from_events([finished(1), *events])
     assert set(account.retired) == paths
-    assert set(account.told()) >= paths
+    assert set(account.file_events()) >= paths
 
 
 def test_an_adopted_file_is_told_of_but_what_was_recorded_of_it_says_more() -> None:
-    told = Account.of([BEFORE, finished(0), BACK]).told()
+    told = FileCatalog.from_events([BEFORE, finished(0), BACK]).file_events()
     assert told == {BEFORE.path: BEFORE, PATH: finished(0)}

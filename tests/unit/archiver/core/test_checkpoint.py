@@ -18,17 +18,17 @@ from archiver.core.checkpoint import (
     Checkpoint,
     CheckpointError,
     Closing,
+    FramePlace,
     Partial,
-    Place,
     RecordId,
     decode,
     encode,
-    least,
+    encode_minimal,
     where,
 )
 from archiver.core.paths import LATEST_START, NameFormat, file_path
-from archiver.core.segmentation import Acquisition, OpenFile, Settings, State, Why, path
-from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, undone
+from archiver.core.segmentation import Acquisition, CloseReason, OpenFileState, Settings, State, path
+from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, roll_back
 from archiver.core.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession, number_of_session
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -41,11 +41,11 @@ SCAN = FRAME_TYPES["Scan"]
 def checkpoint_of(archive: MemoryArchive) -> Checkpoint:
     """As a recording would make it."""
     state, file, base = archive.state, archive.open, archive.base
-    places = {code: Place(archive.all_files()[-1].path, code, 9, 7, 3) for code in state.carry}
+    places = {code: FramePlace(archive.all_files()[-1].path, code, 9, 7, 3) for code in state.carry}
     partial = None
     if file and base and state.file:
-        first = RecordId(base.offset, "a" * 16, 0, state.file.start)
-        changed = changes(base.epochs, archive.seen.epochs())
+        first = RecordId(base.offset, "a" * 16, 0, state.file.first_frame_ms)
+        changed = epoch_changes(base.epochs, archive.seen.epochs())
         before = msgspec.json.decode(base.state, type=State)
         partial = Partial(
             path(state), "0123abcd", len(file.bytes), 7, len(file.frames), first, first, state.carry,
@@ -68,9 +68,9 @@ def test_a_checkpoint_of_any_point_is_read_back_as_it_was(
     assert found == committed
     if archive.base:
         assert found.partial
-        assert undone(found.epochs, found.partial.base.epochs) == archive.base.epochs
+        assert roll_back(found.epochs, found.partial.base.epochs) == archive.base.epochs
     offset = archive.seen.safe_offset(until)
-    archive.state, archive.seen = found.state, Seen(found.epochs)
+    archive.state, archive.seen = found.state, SequenceTracker(found.epochs)
     for at, message in enumerate(killed.log[offset:], offset):
         archive.take(message, at, chosen)
     uninterrupted = MemoryArchive()
@@ -124,16 +124,16 @@ def largest(big: Big, name_format: NameFormat) -> Checkpoint:
             for n in range(SESSIONS_REMEMBERED)
         )
         names = replace(names, sessions=tuple(sessions), past=((LATEST_START, LATEST_START),) * RANGES_REMEMBERED)
-    file_now = OpenFile(big.number, big.time, big.seq)
+    file_now = OpenFileState(big.number, big.time, big.seq)
     state = State(long, acquisition, file_now, big.time, types, long, names, -big.session, -big.session)
     file = file_path(LATEST_START, long, big.number, name_format)
-    places = {code: Place(file, big.length, big.length, 2**32 - 1, big.offset) for code in types}
+    places = {code: FramePlace(file, big.length, big.length, 2**32 - 1, big.offset) for code in types}
     epochs = tuple((f"{2**64 - 1 - n:016x}", big.seq) for n in range(EPOCHS_REMEMBERED))
     last = RecordId(big.offset, epochs[0][0], big.seq, big.time, Kind.CONNECTED)
     changed = {epoch: seq - 1 for epoch, seq in epochs[: big.changed_epochs]}
     base = Base(big.offset, replace(state, file=None), changed, places)
     partial = Partial(file, "0123abcd", big.length, 2**32 - 1, big.frames, last, last, types[:3], base)
-    closing = Closing(Why.START, "0" * 64, last, "0" * 32)
+    closing = Closing(CloseReason.START, "0" * 64, last, "0" * 32)
     mark = ArchiveMark("0" * 16, where("h" * 64, PurePath("/" + "x" * 200)))
     return Checkpoint(state, epochs, big.frames, places, partial, closing, archive=mark)
 
@@ -176,7 +176,7 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     assert found.partial
     before = found.partial.base.state.names
     assert kept.partial.base.state.names == before or by_session
-    shortest = decode(least(text, found.state.stream), found.state.stream)
+    shortest = decode(encode_minimal(text, found.state.stream), found.state.stream)
     for short in (kept, shortest):
         assert short.partial
         number = number_of_session(short.partial.base.state.names, LATEST_START)
@@ -440,7 +440,7 @@ def test_the_least_of_it_lacks_only_what_can_be_spared(spools: int) -> None:
     before = {epochs[-1][0]: 3, epochs[-2][0]: -1}
     partial = replace(whole.partial, base=replace(whole.partial.base, epochs=before))
     text = encode(replace(whole, epochs=epochs, partial=partial))
-    short = least(text, whole.state.stream)
+    short = encode_minimal(text, whole.state.stream)
     found, kept = decode(text, whole.state.stream), decode(short, whole.state.stream)
     assert (kept.state, kept.carry, kept.closing, kept.files) == (
         found.state,
@@ -450,10 +450,10 @@ def test_the_least_of_it_lacks_only_what_can_be_spared(spools: int) -> None:
     )
     assert kept.epochs == epochs[-spools:], "the latest of each spool"
     assert kept.partial
-    of_file = undone(kept.epochs, kept.partial.base.epochs)
+    of_file = roll_back(kept.epochs, kept.partial.base.epochs)
     assert of_file[-1] == (epochs[-1][0], 3), "what was seen before the open file's first record"
-    assert least(short, whole.state.stream) == short
+    assert encode_minimal(short, whole.state.stream) == short
 
 
 def test_the_least_of_what_is_no_checkpoint_is_that() -> None:
-    assert least("", STREAM) == ""
+    assert encode_minimal("", STREAM) == ""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.core.fast_path import take_run
-from archiver.core.segmentation import Settings, closes, room, went_on
+from archiver.core.segmentation import Settings, advance, close_reason, frame_window
 from archiver.kafka.topic_reader import label_of
 from g3stream.contract.headers import Headers, Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -127,22 +127,24 @@ class RunningArchive(MemoryArchive):
     def take_all(self, waiting: deque[Message], chosen: Settings) -> None:
         while waiting:
             first = waiting.popleft()
-            record = self.seen.whole(label_of(first), first.timestamp()[1], first.value() or b"", first.offset() or 0)
+            record = self.seen.assemble(
+                label_of(first), first.timestamp()[1], first.value() or b"", first.offset() or 0
+            )
             if not record:
                 continue
-            if why := closes(self.state, record.label, record.time):
+            if why := close_reason(self.state, record.label, record.time_ms):
                 self.finish(why)
             self.step(record, chosen)
-            space = room(self.state, record.label)
-            if space is None or record.label.chunk != (1, 1) or self.seen.incomplete:
+            space = frame_window(self.state, record.label)
+            if space is None or record.label.chunk != (1, 1) or self.seen.has_incomplete:
                 continue
             if run := take_run(waiting, first, record.label, space):
                 assert self.open
                 assert run.label.num is not None
                 self.runs.append(len(run.values))
                 self.open.frames += zip(run.times, run.values, strict=True)
-                self.state = went_on(self.state, run.label.num, run.times[-1])
-                self.seen.went_on(run.label.epoch, run.label.seq)
+                self.state = advance(self.state, run.label.num, run.times[-1])
+                self.seen.advance(run.label.epoch, run.label.seq)
 
 
 def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[int]) -> None:
@@ -159,7 +161,10 @@ def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[
     assert json(running.state) == json(alone.state)
     assert running.seen.epochs() == alone.seen.epochs()
     assert running.seen.losses == alone.seen.losses
-    assert (running.seen.duplicates, running.seen.turns) == (alone.seen.duplicates, alone.seen.turns)
+    assert (running.seen.duplicates, running.seen.interleaved_producers) == (
+        alone.seen.duplicates,
+        alone.seen.interleaved_producers,
+    )
 
 
 HAPPENINGS = [*CHANGES, *ONCE, AGAIN, *ORDERS]
@@ -167,7 +172,7 @@ HAPPENINGS = [*CHANGES, *ONCE, AGAIN, *ORDERS]
 
 @pytest.mark.parametrize("what", HAPPENINGS)
 def test_a_run_comes_to_the_same_as_frame_by_frame_whatever_happens(what: str) -> None:
-    chosen = Settings(time_per_file=60_000, carry=(FRAME_TYPES["Observation"], FRAME_TYPES["Wiring"]))
+    chosen = Settings(time_per_file_ms=60_000, carry=(FRAME_TYPES["Observation"], FRAME_TYPES["Wiring"]))
     for seq in (0, 7):
         assert_the_same(log_of([4, what, 4, what, 2, what, 1, 3], seq), chosen, [5])
 
@@ -180,7 +185,7 @@ def test_a_run_comes_to_the_same_as_frame_by_frame_whatever_happens(what: str) -
     ],
 )
 def test_frames_that_do_more_than_go_on_are_no_run(happenings: Sequence[int | str]) -> None:
-    assert_the_same(log_of(happenings, 0), Settings(time_per_file=5_000), [])
+    assert_the_same(log_of(happenings, 0), Settings(time_per_file_ms=5_000), [])
 
 
 @quick
@@ -208,6 +213,6 @@ def test_frames_in_a_row_are_one_run() -> None:
 
 def test_a_run_ends_with_its_file() -> None:
     archive = RunningArchive()
-    archive.take_all(deque(in_a_row(20)), Settings(time_per_file=1_000))
+    archive.take_all(deque(in_a_row(20)), Settings(time_per_file_ms=1_000))
     assert archive.runs == [4, 4, 4, 4]
     assert [len(file.frames) for file in archive.all_files()] == [5, 5, 5, 5]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.core.formatting import duration, iso, moment, parse_time, size
+from archiver.core.formatting import format_bytes, format_duration, format_iso, format_time, parse_time
 
 NOW = 1_795_383_000_000  # 2026-11-22T21:30:00Z
 MOMENTS = st.integers(0, 253_402_300_799_999)  # ms, to the end of 9999
@@ -58,8 +58,8 @@ def test_any_text_is_a_time_or_refused(text: str) -> None:
 
 @given(MOMENTS, st.integers(-12, 14))
 def test_what_is_shown_can_be_said(ms: int, hours: int) -> None:
-    assert parse_time(moment(ms), NOW) == ms - ms % 1000
-    said = iso(ms)
+    assert parse_time(format_time(ms), NOW) == ms - ms % 1000
+    said = format_iso(ms)
     assert said is not None
     assert parse_time(said, NOW) == ms
     if 10**9 <= ms // 1000 < 10**10:
@@ -72,14 +72,14 @@ def test_what_is_shown_can_be_said(ms: int, hours: int) -> None:
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_any_time_of_a_record_can_be_shown(ms: int) -> None:
     """Kafka is network: a record may bear any."""
-    assert moment(ms)
-    assert iso(ms) is None or iso(ms).endswith("Z")  # type: ignore[union-attr]  # just seen
-    assert duration(ms)
+    assert format_time(ms)
+    assert format_iso(ms) is None or format_iso(ms).endswith("Z")  # type: ignore[union-attr]  # just seen
+    assert format_duration(ms)
 
 
 def test_a_time_that_no_calendar_has_is_shown_as_it_is() -> None:
-    assert moment(2**62) == f"{2**62} ms"
-    assert iso(2**62) is None
+    assert format_time(2**62) == f"{2**62} ms"
+    assert format_iso(2**62) is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_time_that_no_calendar_has_is_shown_as_it_is() -> None:
     ],
 )
 def test_durations(ms: int, text: str) -> None:
-    assert duration(ms) == text
+    assert format_duration(ms) == text
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_durations(ms: int, text: str) -> None:
     ],
 )
 def test_sizes(count: int, text: str) -> None:
-    assert size(count) == text
+    assert format_bytes(count) == text

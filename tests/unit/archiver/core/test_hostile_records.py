@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
-from archiver.core.segmentation import Effect, Settings, State, closed, closes, path, step
-from archiver.core.sequence import EPOCHS_REMEMBERED, Seen
+from archiver.core.segmentation import Effect, Settings, State, after_close, close_reason, path, step
+from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
 from tests.support.frames import SCAN
@@ -47,23 +47,25 @@ MESSAGES = st.lists(st.tuples(HEADERS, TIMES, st.binary(max_size=30)), min_size=
 TIGHT = st.sampled_from([Settings(), Settings(1, 0), Settings(2**63 - 1, 2**63 - 1, carry=(SCAN, 2**32 - 1))])
 
 
-def recorded(messages: list[tuple[dict[str, bytes], int, bytes]], chosen: Settings) -> Iterator[tuple[State, Seen]]:
+def recorded(
+    messages: list[tuple[dict[str, bytes], int, bytes]], chosen: Settings
+) -> Iterator[tuple[State, SequenceTracker]]:
     """As a recording goes through them: the state after each that is no ContractError."""
-    state, seen = State(STREAM), Seen()
+    state, seen = State(STREAM), SequenceTracker()
     for offset, (headers, time, value) in enumerate(messages):
         try:
             label = RecordHeaders.from_kafka(list(headers.items()))
         except ContractError:
             continue
-        record = seen.whole(label, time, value, offset)
+        record = seen.assemble(label, time, value, offset)
         if record:
-            if closes(state, record.label, record.time):
+            if close_reason(state, record.label, record.time_ms):
                 assert state.file
-                state = closed(state, state.file.number)
-                assert not closes(state, record.label, record.time), "nothing closes twice"
-            state, effect = step(state, record.label, record.time, chosen)
+                state = after_close(state, state.file.number)
+                assert not close_reason(state, record.label, record.time_ms), "nothing closes twice"
+            state, effect = step(state, record.label, record.time_ms, chosen)
             assert (effect is Effect.NOTHING) or state.file
-            seen.saw(record.label)
+            seen.mark_processed(record.label)
         yield state, seen
         assert seen.safe_offset(offset + 1) <= offset + 1
 
@@ -77,7 +79,7 @@ def test_hostile_records_give_states_that_can_be_committed_and_names_that_are_na
     opened = None
     for state, seen in recorded(messages, chosen):
         assert len(seen.epochs()) <= EPOCHS_REMEMBERED
-        text = encode(Checkpoint(state if not state.file else closed(state, state.file.number), seen.epochs()))
+        text = encode(Checkpoint(state if not state.file else after_close(state, state.file.number), seen.epochs()))
         assert decode(text, STREAM).state.stream == STREAM
         if state.file and state.file != opened:
             name = path(state)
@@ -95,12 +97,13 @@ def test_hostile_records_give_states_that_can_be_committed_and_names_that_are_na
 
 def test_records_that_are_never_completed_cost_neither_memory_nor_time_without_end() -> None:
     """Empty chunks never come to the bytes after which a record is given up."""
-    seen = Seen([("f" * 16, 0)])
+    seen = SequenceTracker([("f" * 16, 0)])
     tracemalloc.start()
     try:
         for number in range(3000):
             assert (
-                seen.whole(RecordHeaders(Kind.FRAME, f"{number:016x}", 0, SCAN, chunk=(1, 2)), 0, b"", number) is None
+                seen.assemble(RecordHeaders(Kind.FRAME, f"{number:016x}", 0, SCAN, chunk=(1, 2)), 0, b"", number)
+                is None
             )
             assert seen.safe_offset(number + 1) > number - 100, "or nothing could be committed"
             seen.losses.clear()  # as a recording does, once it has told them
@@ -110,15 +113,16 @@ def test_records_that_are_never_completed_cost_neither_memory_nor_time_without_e
 
 
 def test_a_record_of_chunks_without_end_is_given_up() -> None:
-    seen = Seen([("f" * 16, 0)])
+    seen = SequenceTracker([("f" * 16, 0)])
     megabyte = bytes(1_000_000)
     for k in range(1, 1200):
         assert (
-            seen.whole(RecordHeaders(Kind.FRAME, "f" * 16, 1, SCAN, chunk=(k, 999_999_999)), 0, megabyte, k) is None
+            seen.assemble(RecordHeaders(Kind.FRAME, "f" * 16, 1, SCAN, chunk=(k, 999_999_999)), 0, megabyte, k)
+            is None
         )
     assert [loss.records for loss in seen.losses] == [1]
     assert seen.safe_offset(1200) == 1200
-    assert seen.whole(RecordHeaders(Kind.FRAME, "f" * 16, 2, SCAN), 0, megabyte, 1200)
+    assert seen.assemble(RecordHeaders(Kind.FRAME, "f" * 16, 2, SCAN), 0, megabyte, 1200)
 
 
 @given(st.data())

@@ -11,7 +11,7 @@ from archiver.archive.location import Location
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Settings
 from archiver.verify.checks import Fault
-from archiver.verify.topic_comparison import Compared, Comparison, Recorded
+from archiver.verify.topic_comparison import Comparison, ComparisonResult, RecordedStream
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import frame
@@ -29,16 +29,16 @@ def ended(log: list[Message]) -> list[Message]:
 LOGS = wild_logs().map(ended).flatmap(killed_ingests)
 
 
-def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> Compared:
+def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> ComparisonResult:
     """The log from the offset `cut` on, with what the archive finished."""
     with tempfile.TemporaryDirectory() as directory:
         for path, data in archive.disk.items():
             (Path(directory) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(directory) / path).write_bytes(data)
-        known = Recorded(STREAM, archive.told, archive.disk.keys(), (), len(log), None, None)
+        known = RecordedStream(STREAM, archive.told, archive.disk.keys(), (), len(log), None, None)
         comparison = Comparison(Location(Path(directory)), known, cut, len(log))
         for offset, (label, time, value) in enumerate(log[cut:], cut):
-            comparison.step(label, time, value, offset)
+            comparison.add_record(label, time, value, offset)
         comparison.close()
         return comparison.result()
 
@@ -49,7 +49,7 @@ def test_every_frame_of_a_topic_is_in_a_file_or_was_sent_again(killed: Killed, c
     archive = Telling(killed.log, chosen)
     found = compared(killed.log, archive)
     in_files = sum(len(file.frames) for file in archive.files)
-    assert found == Compared((), in_files, 0, 0, sent_again=len(recorded(killed.records)) - in_files)
+    assert found == ComparisonResult((), in_files, 0, 0, resent=len(recorded(killed.records)) - in_files)
 
 
 @settings(quick, max_examples=100)
@@ -72,7 +72,7 @@ def test_with_settings_that_changed(killed: Killed, choices: list[Settings], dat
         archive.take(message, at, used[-1])
     found = compared(log, archive)
     in_files = sum(len(file.frames) for file in archive.files)
-    assert found.same == in_files
+    assert found.identical == in_files
     assert all(finding.fault is Fault.NOT_IN_FILE for finding in found.findings)
     formats = {chosen.name_format for chosen in used}
     if NameFormat.SESSION not in formats or formats == {NameFormat.SESSION}:
@@ -101,4 +101,4 @@ def test_of_a_topic_that_was_made_anew() -> None:
         for at, message in enumerate(topic):
             archive.take(message, at, Settings(name_format=NameFormat.SESSION))
     assert len(archive.told) == 2
-    assert compared(anew, archive) == Compared((), 2, 0, 0, sent_again=1)
+    assert compared(anew, archive) == ComparisonResult((), 2, 0, 0, resent=1)

@@ -7,8 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Effect, Settings, State, Why, closed, closes, head, path, step
-from archiver.core.used_names import SESSIONS_REMEMBERED, Names, number_of_session, taken
+from archiver.core.segmentation import (
+    CloseReason,
+    Effect,
+    Settings,
+    State,
+    after_close,
+    close_reason,
+    head_types,
+    path,
+    step,
+)
+from archiver.core.used_names import SESSIONS_REMEMBERED, Names, number_of_session, with_name_taken
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, MemoryArchive
@@ -74,7 +84,7 @@ class Story:
         return [file.path for file in self.archive.all_files()]
 
     @property
-    def why(self) -> list[Why | None]:
+    def why(self) -> list[CloseReason | None]:
         """Why each was closed; None: it is open."""
         return [file.why for file in self.archive.all_files()]
 
@@ -85,7 +95,7 @@ class Story:
 def test_start_closes_and_the_next_frame_begins_an_acquisition() -> None:
     story = Story().frame(0, "a").start(1).frame(2, "b")
     assert story.contents == ["a", "b"]
-    assert story.why == [Why.START, None]
+    assert story.why == [CloseReason.START, None]
     assert story.names == [f"{AT_NOON}_000.g3", "15463/crate1slot2/2019-01-01-12-00-02_000.g3"]
 
 
@@ -96,19 +106,21 @@ def test_start_alone_opens_nothing() -> None:
 def test_end_closes() -> None:
     story = Story().start(0).frame(1, "a").end(2).frame(3, "b")
     assert story.contents == ["a", "b"]
-    assert story.why == [Why.END, None]
+    assert story.why == [CloseReason.END, None]
 
 
 @pytest.mark.parametrize("kind", [Kind.CONNECTED, Kind.LOST])
 def test_a_connection_made_or_lost_closes(kind: Kind) -> None:
     story = Story().frame(0, "a").fact(kind, 1).frame(2, "b")
     assert story.contents == ["a", "b"]
-    assert story.why == [Why.LOST, None]
+    assert story.why == [CloseReason.LOST, None]
     assert story.names[1] == "15463/crate1slot2/2019-01-01-12-00-02_000.g3"
 
 
-@pytest.mark.parametrize(("at", "why"), [(10, None), (10.001, Why.GAP), (-10, None), (-10.001, Why.GAP)])
-def test_quiet_closes_once_more_than_the_gap_is_over(at: float, why: Why | None) -> None:
+@pytest.mark.parametrize(
+    ("at", "why"), [(10, None), (10.001, CloseReason.GAP), (-10, None), (-10.001, CloseReason.GAP)]
+)
+def test_quiet_closes_once_more_than_the_gap_is_over(at: float, why: CloseReason | None) -> None:
     story = Story().frame(0, "a").fact(Kind.QUIET, at)
     assert story.why == [why]
 
@@ -125,7 +137,7 @@ def test_quiet_is_no_frame() -> None:
     story = Story().frame(0)
     for second in range(1, 11):
         assert story.fact(Kind.QUIET, second).why == [None]
-    assert story.fact(Kind.QUIET, 10.5).why == [Why.GAP]
+    assert story.fact(Kind.QUIET, 10.5).why == [CloseReason.GAP]
 
 
 @pytest.mark.parametrize("name", ["PipelineInfo", "EndProcessing"])
@@ -142,40 +154,40 @@ def test_frames_that_g3_makes_for_itself_do_nothing(name: str) -> None:
 def test_a_frame_after_more_than_the_gap_begins_an_acquisition(at: float, files: int) -> None:
     story = Story().frame(0, "a").frame(at, "b")
     assert len(story.contents) == files
-    assert story.why[0] == (Why.GAP if files == 2 else None)
+    assert story.why[0] == (CloseReason.GAP if files == 2 else None)
 
 
 def test_a_frame_at_time_per_file_or_later_is_the_next_files_first() -> None:
-    story = Story(Settings(time_per_file=20_000))
+    story = Story(Settings(time_per_file_ms=20_000))
     for at in (0, 9, 18, 19.999, 20, 29, 38, 39.999, 40.5):
         story.frame(at, str(at))
     assert story.contents == ["0 9 18 19.999", "20 29 38 39.999", "40.5"]
-    assert story.why == [Why.TIME, Why.TIME, None]
+    assert story.why == [CloseReason.TIME, CloseReason.TIME, None]
     assert story.names == [f"{AT_NOON}_{n:03d}.g3" for n in range(3)], "it is the same acquisition's"
 
 
 def test_a_gap_comes_before_time_per_file() -> None:
-    story = Story(Settings(time_per_file=20_000)).frame(0, "a").frame(9, "b").frame(25, "c")
-    assert story.why == [Why.GAP, None]
+    story = Story(Settings(time_per_file_ms=20_000)).frame(0, "a").frame(9, "b").frame(25, "c")
+    assert story.why == [CloseReason.GAP, None]
     assert story.names[1].endswith("2019-01-01-12-00-25_000.g3")
 
 
 def test_a_clock_a_little_behind_keeps_the_file() -> None:
-    story = Story(Settings(time_per_file=20_000)).frame(0, "a").frame(-5, "b").frame(3, "c")
+    story = Story(Settings(time_per_file_ms=20_000)).frame(0, "a").frame(-5, "b").frame(3, "c")
     assert story.contents == ["a b c"]
 
 
 @pytest.mark.parametrize("kind", [Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET])
 def test_between_acquisitions_nothing_is_closed(kind: Kind) -> None:
     label = RecordHeaders(kind, A, 1, FRAME_TYPES["none"])
-    state = State(STREAM, last=NOON)
-    assert closes(state, label, NOON + 100_000) is None
+    state = State(STREAM, last_frame_ms=NOON)
+    assert close_reason(state, label, NOON + 100_000) is None
     assert step(state, label, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
 
 
 def test_settings_are_the_acquisitions() -> None:
-    story = Story(Settings(time_per_file=20_000)).frame(0, "a")
-    story.settings = Settings(time_per_file=600_000, gap=60_000, name_format=NameFormat.CTIME)
+    story = Story(Settings(time_per_file_ms=20_000)).frame(0, "a")
+    story.settings = Settings(time_per_file_ms=600_000, gap_ms=60_000, name_format=NameFormat.CTIME)
     story.frame(9, "b").frame(18, "c").frame(20, "d").frame(31, "e").frame(60, "f").frame(119, "g")
     assert story.contents == ["a b c", "d", "e f g"]
     assert story.names == [f"{AT_NOON}_000.g3", f"{AT_NOON}_001.g3", "15463/crate1slot2/1546344031_000.g3"]
@@ -201,7 +213,7 @@ def test_the_same_second_under_another_id_takes_the_next_suffix_too() -> None:
 
 
 def test_after_a_clock_stepped_back_suffixes_are_above_all_used() -> None:
-    story = Story(Settings(time_per_file=5_000))
+    story = Story(Settings(time_per_file_ms=5_000))
     for at in (100, 105, 110):  # 000 to 002
         story.frame(at)
     story.frame(50).frame(55)  # stepped back
@@ -220,7 +232,7 @@ def test_after_a_clock_stepped_back_suffixes_are_above_all_used() -> None:
 
 
 def test_suffixes_grow_past_999() -> None:
-    story = Story(Settings(time_per_file=1_000))
+    story = Story(Settings(time_per_file_ms=1_000))
     for at in range(1_002):
         story.frame(at)
     assert [name.rsplit("_", 1)[1] for name in story.names[-3:]] == ["999.g3", "1000.g3", "1001.g3"]
@@ -228,7 +240,7 @@ def test_suffixes_grow_past_999() -> None:
 
 
 def test_a_file_that_had_to_take_another_number_pushes_the_next_on() -> None:
-    story = Story(Settings(time_per_file=5_000))
+    story = Story(Settings(time_per_file_ms=5_000))
     story.archive.disk = {f"{AT_NOON}_000.g3": b"not ours", f"{AT_NOON}_001.g3": b"not ours"}
     story.frame(0, "a").frame(5, "b").end(6).frame(0.5, "c")
     assert story.names == [f"{AT_NOON}_{n:03d}.g3" for n in (2, 3, 4)]
@@ -259,17 +271,17 @@ def test_a_sessions_files_lie_under_its_id() -> None:
     story = Story(BY_SESSION).start(0).of(S, 0.1, 0, "O", OBSERVATION).of(S, 1, 1, "a")
     assert story.names == [f"15463/crate1slot2/{S}_000.g3"]
     assert story.archive.state.acquisition
-    assert story.archive.state.acquisition.start == S
+    assert story.archive.state.acquisition.start_s == S
 
 
 def test_a_sessions_files_go_on_counting() -> None:
     """Through START sent again, reconnects, gaps, and rotation."""
-    story = Story(Settings(time_per_file=20_000, name_format=NameFormat.SESSION)).start(0)
+    story = Story(Settings(time_per_file_ms=20_000, name_format=NameFormat.SESSION)).start(0)
     story.of(S, 0, 0, "a").start(1).of(S, 2, 1, "b").fact(Kind.LOST, 3).of(S, 4, 2, "c")
     story.of(S, 60, 3, "d").of(S, 65, 4, "e").of(S, 74, 5, "f").of(S, 81, 6, "g").end(82)
     assert numbers(story) == ["000", "001", "002", "003", "004"]
     assert story.contents == ["a", "b", "c", "d e f", "g"]
-    assert story.why == [Why.START, Why.LOST, Why.GAP, Why.TIME, Why.END]
+    assert story.why == [CloseReason.START, CloseReason.LOST, CloseReason.GAP, CloseReason.TIME, CloseReason.END]
 
 
 def test_two_acquisitions_in_one_session_have_names_of_it() -> None:
@@ -335,7 +347,7 @@ def test_frames_without_a_session_are_named_by_their_time() -> None:
 
 
 def test_a_file_that_begins_without_a_session_goes_on_with_its_acquisitions() -> None:
-    story = Story(Settings(time_per_file=5_000, name_format=NameFormat.SESSION))
+    story = Story(Settings(time_per_file_ms=5_000, name_format=NameFormat.SESSION))
     story.of(S, 0, 0, "a").frame(5, "b").of(S, 6, 1, "c")
     assert numbers(story) == ["000", "001"]
 
@@ -350,7 +362,7 @@ def test_what_has_no_ten_digits_names_no_file(session: int) -> None:
 
 
 def test_a_session_that_changes_in_mid_file_names_the_next_one() -> None:
-    story = Story(Settings(time_per_file=5_000, name_format=NameFormat.SESSION))
+    story = Story(Settings(time_per_file_ms=5_000, name_format=NameFormat.SESSION))
     story.of(S, 0, 0, "a").of(S + 2, 2, 0, "b").of(S + 2, 6, 1, "c")
     assert numbers(story) == ["000", f"{S + 2}_000"]
     assert story.contents == ["a b", "c"]
@@ -410,7 +422,7 @@ def test_frames_head_files_of_their_session_only() -> None:
 
 def test_nothing_heads_a_file_of_a_session_that_begins_with_metadata() -> None:
     """sotodlib would take it for an early file of the session, and look for its END in another."""
-    by_session = Settings(time_per_file=2_000, carry=(OBSERVATION, WIRING), name_format=NameFormat.SESSION)
+    by_session = Settings(time_per_file_ms=2_000, carry=(OBSERVATION, WIRING), name_format=NameFormat.SESSION)
     story = Story(by_session).start(0).of(S, 0, *O0).of(S, 0, *W1).of(S, 1, 2, "a").of(S, 2, 3, "b")
     story.of(S, 4, 4, "W2", WIRING).of(S, 4, 5, "O2", OBSERVATION).end(4)
     assert story.contents == ["O W a", "[O] [W] b", "W2 O2"]
@@ -429,7 +441,7 @@ def test_frames_without_a_frame_num_are_of_their_session_too() -> None:
 
 
 def test_a_change_to_names_by_session_takes_effect_with_the_next_acquisition() -> None:
-    story = Story(Settings(time_per_file=5_000)).of(S, 0, *O0).of(S, 1, 1, "a")
+    story = Story(Settings(time_per_file_ms=5_000)).of(S, 0, *O0).of(S, 1, 1, "a")
     story.settings = BY_SESSION
     story.of(S, 5, 2, "b").start(6).of(S, 7, 3, "c").end(8).resent(9, S, O0)
     assert story.names == [f"{AT_NOON}_000.g3", f"{AT_NOON}_001.g3", f"15463/crate1slot2/{S}_000.g3"]
@@ -467,7 +479,7 @@ def test_the_starts_id_lasts_until_end_or_another_connection() -> None:
 
 
 def test_an_id_that_changes_stays_in_the_file_and_is_counted() -> None:
-    story = Story(Settings(time_per_file=5_000))
+    story = Story(Settings(time_per_file_ms=5_000))
     story.frame(0, "a", stream_id="x").frame(1, "b", stream_id="y").frame(2, "c").frame(3, "d", stream_id="x").frame(
         5, "e", stream_id="y"
     )
@@ -484,14 +496,14 @@ def test_an_id_that_changes_stays_in_the_file_and_is_counted() -> None:
 
 
 def test_the_last_observation_heads_every_following_file() -> None:
-    story = Story(Settings(time_per_file=5_000))
+    story = Story(Settings(time_per_file_ms=5_000))
     story.frame(0, "O1", frame_type=OBSERVATION).frame(1, "a").frame(2, "O2", frame_type=OBSERVATION)
     story.frame(5, "b").frame(10, "c")
     assert story.contents == ["O1 a O2", "[O2] b", "[O2] c"]
 
 
 def test_nothing_heads_a_file_that_begins_with_its_type() -> None:
-    story = Story(Settings(time_per_file=5_000))
+    story = Story(Settings(time_per_file_ms=5_000))
     story.frame(0, "O1", frame_type=OBSERVATION).frame(5, "O2", frame_type=OBSERVATION).frame(6, "a").frame(10, "b")
     assert story.contents == ["O1", "O2 a", "[O2] b"]
 
@@ -544,7 +556,7 @@ def test_a_type_that_the_wire_doesnt_name_can_be_carried() -> None:
 
 
 def test_directory_and_name_stay_the_acquisitions_over_midnight_and_the_five_digits() -> None:
-    story = Story(Settings(time_per_file=600_000))
+    story = Story(Settings(time_per_file_ms=600_000))
     # 15463 becomes 15464 at 56,000 s after noon, midnight comes at 43,200 s.
     for at in range(43_000, 57_000, 10):
         story.frame(at)
@@ -566,7 +578,7 @@ def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int
     state, effect = step(State(STREAM), label, time, Settings())
     assert effect is Effect.OPEN_AND_WRITE
     assert path(state) == name
-    state, _ = step(closed(state, 0), RecordHeaders(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
+    state, _ = step(after_close(state, 0), RecordHeaders(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
     again, _ = step(state, label, time, Settings())
     assert path(again) == name.replace("_000", "_001"), "a second acquisition there gets a name of its own"
 
@@ -574,9 +586,9 @@ def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int
 def test_head_names_types_in_the_states_order() -> None:
     state, _ = step(State(STREAM), RecordHeaders(Kind.FRAME, A, 0, WIRING), NOON, OBSERVATION_AND_WIRING)
     state, _ = step(state, RecordHeaders(Kind.FRAME, A, 1, OBSERVATION), NOON, OBSERVATION_AND_WIRING)
-    assert head(state, SCAN) == (WIRING, OBSERVATION)
-    assert head(state, WIRING) == (OBSERVATION,)
-    assert head(state, None) == (WIRING, OBSERVATION)
+    assert head_types(state, SCAN) == (WIRING, OBSERVATION)
+    assert head_types(state, WIRING) == (OBSERVATION,)
+    assert head_types(state, None) == (WIRING, OBSERVATION)
 
 
 # What is missing by frame_num
@@ -616,10 +628,10 @@ def test_frames_that_were_never_received_are_counted(frames: list[tuple[int | No
 
 
 def test_what_is_missing_between_two_files_is_the_later_ones() -> None:
-    story = Story(Settings(time_per_file=20_000)).numbered(0, 1, 3).numbered(9, 4)
+    story = Story(Settings(time_per_file_ms=20_000)).numbered(0, 1, 3).numbered(9, 4)
     assert missing(story) == 1
     story.numbered(18, 5).numbered(25, 8)
-    assert story.why == [Why.TIME, None]
+    assert story.why == [CloseReason.TIME, None]
     assert missing(story) == 2
 
 
@@ -638,8 +650,8 @@ def test_frames_that_arent_recorded_say_nothing_of_what_is_missing() -> None:
 
 
 def test_numbers_decide_no_boundary() -> None:
-    with_them = Story(Settings(time_per_file=20_000))
-    without = Story(Settings(time_per_file=20_000))
+    with_them = Story(Settings(time_per_file_ms=20_000))
+    without = Story(Settings(time_per_file_ms=20_000))
     for at in range(0, 60, 9):
         with_them.numbered(at, at * 7, session=at)
         without.frame(at)
@@ -651,8 +663,8 @@ def test_numbers_decide_no_boundary() -> None:
 
 
 def test_a_salvaged_files_name_is_used() -> None:
-    names = taken(Names(), S, 3, in_digits=True)
+    names = with_name_taken(Names(), S, 3, in_digits=True)
     assert (number_of_session(names, S), number_of_session(names, S + 1)) == (4, 0)
-    assert taken(names, S, 1, in_digits=True) == names, "a lower number tells nothing"
-    dated = taken(Names(S, S, 5, 5), S + 9, 7, in_digits=False)
+    assert with_name_taken(names, S, 1, in_digits=True) == names, "a lower number tells nothing"
+    dated = with_name_taken(Names(S, S, 5, 5), S + 9, 7, in_digits=False)
     assert dated == Names(S + 9, S, 5, 7), "the acquisition that is open goes on with its own number"

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from archiver.core.paths import NameFormat, file_path, start_second
 from archiver.core.segmentation import (
-    LEFT_OUT,
+    NOT_RECORDED_TYPES,
+    CloseReason,
     Effect,
     Settings,
     State,
-    Why,
-    closed,
-    closes,
-    head,
+    after_close,
+    close_reason,
+    head_types,
     is_carried,
     path,
     step,
 )
-from archiver.core.sequence import Record, Seen
+from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import SESSIONS_REMEMBERED
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -49,7 +49,7 @@ class MemoryFile:
     head: tuple[bytes, ...]
     settings: Settings
     frames: list[tuple[int, bytes]] = field(default_factory=list)
-    why: Why | None = None
+    why: CloseReason | None = None
 
     @property
     def bytes(self) -> bytes:
@@ -71,7 +71,7 @@ class MemoryArchive:
 
     def __init__(self, stream: str = STREAM) -> None:
         self.state = State(stream)
-        self.seen = Seen()
+        self.seen = SequenceTracker()
         self.carried: dict[int, bytes] = {}
         self.files: list[MemoryFile] = []
         self.open: MemoryFile | None = None
@@ -80,9 +80,9 @@ class MemoryArchive:
 
     def take(self, message: Message, offset: int, chosen: Settings) -> None:
         """As a recording does: see whether it counts, finish the file if it closes it, step it."""
-        record = self.seen.whole(*message, offset)
+        record = self.seen.assemble(*message, offset)
         if record:
-            why = closes(self.state, record.label, record.time)
+            why = close_reason(self.state, record.label, record.time_ms)
             if why:
                 self.finish(why)
             self.step(record, chosen)
@@ -90,23 +90,23 @@ class MemoryArchive:
     def step(self, record: Record, chosen: Settings) -> None:
         """Open a file, and write, if that is what the record does."""
         label, value = record.label, b"".join(record.value)
-        state, effect = step(self.state, label, record.time, chosen)
+        state, effect = step(self.state, label, record.time_ms, chosen)
         if effect is Effect.OPEN_AND_WRITE:
             assert state.acquisition
-            heads = tuple(self.carried[code] for code in head(state, label.type))
+            heads = tuple(self.carried[code] for code in head_types(state, label.type))
             offset = self.seen.safe_offset(record.offset)
             self.base = Base(offset, json(self.state), self.seen.epochs(), dict(self.carried))
             self.open = MemoryFile(path(state), heads, state.acquisition.settings)
         if effect is not Effect.NOTHING:
             assert self.open
             assert label.type is not None
-            self.open.frames.append((record.time, value))
+            self.open.frames.append((record.time_ms, value))
             if is_carried(state, label):
                 self.carried[label.type] = value
         self.state = state
-        self.seen.saw(label)
+        self.seen.mark_processed(label)
 
-    def finish(self, why: Why) -> None:
+    def finish(self, why: CloseReason) -> None:
         """Publish the open file: a name taken by the same bytes is its own, by others: the next free one."""
         file, acquisition, opened = self.open, self.state.acquisition, self.state.file
         assert file
@@ -115,10 +115,10 @@ class MemoryArchive:
         number = opened.number
         while self.disk.setdefault(file.path, file.bytes) != file.bytes:
             number += 1
-            file.path = file_path(acquisition.start, acquisition.id, number, acquisition.settings.name_format)
+            file.path = file_path(acquisition.start_s, acquisition.id, number, acquisition.settings.name_format)
         file.why = why
         self.files.append(file)
-        self.state = closed(self.state, number)
+        self.state = after_close(self.state, number)
         self.open = self.base = None
 
     def all_files(self) -> list[MemoryFile]:
@@ -156,8 +156,8 @@ FORWARD = st.one_of(st.integers(0, 2_000), st.integers(0, 20_000), st.sampled_fr
 KINDS = [Kind.FRAME] * 9 + [Kind.START, Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET, Kind.QUIET]
 SETTINGS = st.builds(
     Settings,
-    time_per_file=st.sampled_from([1, 1_000, 5_000, 15_000, 60_000, 600_000]),
-    gap=st.sampled_from([0, 1_000, 10_000, 60_000]),
+    time_per_file_ms=st.sampled_from([1, 1_000, 5_000, 15_000, 60_000, 600_000]),
+    gap_ms=st.sampled_from([0, 1_000, 10_000, 60_000]),
     name_format=st.sampled_from(NameFormat),
     carry=st.lists(st.sampled_from(CARRIABLE), max_size=3, unique=True).map(tuple),
 )
@@ -193,7 +193,7 @@ def wild_logs(draw: st.DrawFn, steps: st.SearchStrategy[int] = STEPS) -> list[Me
 
 def recorded(log: Sequence[Message]) -> list[Message]:
     """The frames that belong into files; by session, some of these may be left out, as they are there already."""
-    return [m for m in log if m.label.kind is Kind.FRAME and m.label.type not in LEFT_OUT]
+    return [m for m in log if m.label.kind is Kind.FRAME and m.label.type not in NOT_RECORDED_TYPES]
 
 
 def not_by_session(chosen: Settings) -> Settings:
@@ -232,8 +232,8 @@ def test_no_frame_is_lost_or_doubled_and_order_holds(log: list[Message], chosen:
 def test_no_file_is_longer_than_time_per_file_nor_has_a_gap(log: list[Message], chosen: Settings) -> None:
     for file in archived(log, chosen).all_files():
         times = [time for time, _ in file.frames]
-        assert all(time - times[0] < chosen.time_per_file for time in times[1:])
-        assert all(abs(later - earlier) <= chosen.gap for earlier, later in pairwise(times))
+        assert all(time - times[0] < chosen.time_per_file_ms for time in times[1:])
+        assert all(abs(later - earlier) <= chosen.gap_ms for earlier, later in pairwise(times))
 
 
 @quick
@@ -277,7 +277,7 @@ def test_the_state_survives_json_at_any_point(log: list[Message], chosen: Settin
         archive.take(message, at, chosen)
         again = msgspec.json.decode(json(archive.state), type=State)
         assert again == archive.state
-        archive.state, archive.seen = again, Seen(archive.seen.epochs())
+        archive.state, archive.seen = again, SequenceTracker(archive.seen.epochs())
     assert archive.all_files() == uninterrupted.all_files()
 
 
@@ -287,15 +287,15 @@ def test_what_closed_a_file_does_not_close_again(log: list[Message], chosen: Set
     """The closing record is stepped anew after a restart, with the file's number or the one that was free."""
     state = State(STREAM)
     for message in log:
-        if closes(state, message.label, message.time):
+        if close_reason(state, message.label, message.time):
             assert state.file
-            state = closed(state, state.file.number + further)
-            assert closes(state, message.label, message.time) is None
+            state = after_close(state, state.file.number + further)
+            assert close_reason(state, message.label, message.time) is None
             assert state.file is None
         state, effect = step(state, message.label, message.time, chosen)
         if message.label.kind is not Kind.FRAME:
             assert effect is Effect.NOTHING
-            assert closes(state, message.label, message.time) is None
+            assert close_reason(state, message.label, message.time) is None
             assert step(state, message.label, message.time, chosen) == (state, effect)
 
 
@@ -311,7 +311,7 @@ def test_a_file_is_made_again_from_its_first_record(killed: Killed, chosen: Sett
         return
     again = MemoryArchive()
     again.state = msgspec.json.decode(base.state, type=State)
-    again.seen, again.carried = Seen(base.epochs), dict(base.carried)
+    again.seen, again.carried = SequenceTracker(base.epochs), dict(base.carried)
     for at, message in enumerate(log[base.offset : until], base.offset):
         again.take(message, at, chosen)
     assert again.files == []
@@ -335,7 +335,7 @@ def test_republished_records_give_the_same_files(killed: Killed, chosen: Setting
         disk = archive.disk
         archive = copy.deepcopy(saved)
         archive.disk = disk
-        archive.seen = Seen(saved.seen.epochs())
+        archive.seen = SequenceTracker(saved.seen.epochs())
         for at in range(saved_at, until):
             archive.take(log[at], at, chosen)
             if at in commits:
@@ -356,7 +356,7 @@ def test_settings_take_effect_at_the_next_acquisition(
         archive.take(message, at, chosen)
         if archive.state.acquisition is None or archive.state.file is None:
             continue
-        over = before.acquisition is None or abs(message.time - before.last) > effective.gap
+        over = before.acquisition is None or abs(message.time - before.last_frame_ms) > effective.gap_ms
         if over and recorded([message]):
             effective = chosen
         assert archive.open
@@ -384,7 +384,7 @@ def expected(log: Sequence[Message], chosen: Settings) -> list[tuple[str, list[b
         begun = first.time
         for at in numbers:
             message = log[at]
-            if at == numbers[0] or message.time - begun >= chosen.time_per_file:
+            if at == numbers[0] or message.time - begun >= chosen.time_per_file_ms:
                 begun = message.time
                 files.append((file_path(start, name, number, chosen.name_format), heads(log, at, chosen), []))
                 used.append((start, number))
@@ -399,12 +399,12 @@ def acquisitions(log: Sequence[Message], chosen: Settings) -> list[list[int]]:
     over = True
     last = 0
     for at, message in enumerate(log):
-        silent = abs(message.time - last) > chosen.gap
+        silent = abs(message.time - last) > chosen.gap_ms
         if message.label.kind is Kind.QUIET:
             over = over or silent
         elif message.label.kind is not Kind.FRAME:
             over = True
-        elif message.label.type not in LEFT_OUT:
+        elif message.label.type not in NOT_RECORDED_TYPES:
             if over or silent:
                 found.append([])
             found[-1].append(at)
@@ -464,7 +464,7 @@ class Sessions:
         self._begun = self._last = 0
         for at, message in enumerate(log):
             label = message.label
-            silent = abs(message.time - self._last) > chosen.gap
+            silent = abs(message.time - self._last) > chosen.gap_ms
             if label.kind is Kind.QUIET:
                 if silent:
                     self._open, self._acquisition = False, None
@@ -472,8 +472,8 @@ class Sessions:
                 self._open, self._acquisition = False, None
                 if label.kind is Kind.END:
                     self._carry.clear()
-            elif label.type not in LEFT_OUT:
-                if self._open and (silent or message.time - self._begun >= chosen.time_per_file):
+            elif label.type not in NOT_RECORDED_TYPES:
+                if self._open and (silent or message.time - self._begun >= chosen.time_per_file_ms):
                     self._open = False
                 self._frame(message, silent=silent, start_id=id_of_start(log, at))
 

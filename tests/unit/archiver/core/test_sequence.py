@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.core.sequence import EPOCHS_REMEMBERED, GIVE_UP_BYTES, Record, Seen, changes, undone
+from archiver.core.sequence import EPOCHS_REMEMBERED, GIVE_UP_BYTES, Record, SequenceTracker, epoch_changes, roll_back
 from g3stream.contract.headers import Kind, RecordHeaders
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -38,11 +38,11 @@ def chunks(message: Message, count: int) -> list[Message]:
     ]
 
 
-def stepped(seen: Seen, log: Sequence[Message], offset: int = 0) -> Iterator[Record]:
+def stepped(seen: SequenceTracker, log: Sequence[Message], offset: int = 0) -> Iterator[Record]:
     """The records that the log holds from that offset on, each stepped before the next is looked at."""
     for at, (label, time, value) in enumerate(log[offset:], offset):
-        if found := seen.whole(label, time, value, at):
-            seen.saw(label)
+        if found := seen.assemble(label, time, value, at):
+            seen.mark_processed(label)
             yield found
 
 
@@ -55,13 +55,13 @@ class Told(NamedTuple):
 
 def told(labels: Sequence[RecordHeaders], epochs: Sequence[tuple[str, int]] = ()) -> Told:
     """Step these, each with a value of one byte."""
-    seen = Seen(epochs)
+    seen = SequenceTracker(epochs)
     found = [(r.label.epoch, r.label.seq) for r in stepped(seen, [Message(label, 0, b"x") for label in labels])]
     return Told(found, [loss.records for loss in seen.losses])
 
 
 def test_duplicates_are_dropped_and_counted() -> None:
-    seen = Seen()
+    seen = SequenceTracker()
     log = [Message(record(A, seq), 0, b"x") for seq in (0, 1, 2, 0, 1, 2, 3, 3)]
     assert [found.label.seq for found in stepped(seen, log)] == [0, 1, 2, 3]
     assert seen.duplicates == 4
@@ -70,10 +70,10 @@ def test_duplicates_are_dropped_and_counted() -> None:
 
 
 def test_a_record_counts_only_once_it_has_been_stepped() -> None:
-    seen = Seen(((A, 4),))
-    assert seen.whole(record(A, 5), 0, b"x", 9)
+    seen = SequenceTracker(((A, 4),))
+    assert seen.assemble(record(A, 5), 0, b"x", 9)
     assert seen.epochs() == ((A, 4),)
-    seen.saw(record(A, 5))
+    seen.mark_processed(record(A, 5))
     assert seen.epochs() == ((A, 5),)
 
 
@@ -103,36 +103,36 @@ def test_a_loss_is_told_once_with_its_size_if_that_is_known(label: RecordHeaders
 
 
 def test_a_loss_says_which_records() -> None:
-    seen = Seen([(A, 8)])
-    seen.saw(record(A, 12))
+    seen = SequenceTracker([(A, 8)])
+    seen.mark_processed(record(A, 12))
     assert f"{A}:9 to {A}:11" in seen.losses[0].what
 
 
 def test_two_ingests_taking_turns_are_noticed_a_restarted_one_is_not() -> None:
-    restarted = Seen([(A, 3)])
+    restarted = SequenceTracker([(A, 3)])
     for label in (record(A, 4), record(B, 0, prev=(A, 4)), record(B, 1), record(C, 0, prev=(B, 1))):
-        restarted.saw(label)
-    assert restarted.turns == 0
-    two = Seen([(A, 3)])
+        restarted.mark_processed(label)
+    assert restarted.interleaved_producers == 0
+    two = SequenceTracker([(A, 3)])
     for label in (record(B, 0, prev=(A, 3)), record(A, 4)):
-        two.saw(label)
-    assert two.turns == 1
+        two.mark_processed(label)
+    assert two.interleaved_producers == 1
 
 
 def test_an_older_epochs_duplicates_are_not_two_ingests() -> None:
-    seen = Seen([(A, 4), (B, 1)])
+    seen = SequenceTracker([(A, 4), (B, 1)])
     log = [Message(record(epoch, seq), 0, b"x") for epoch, seq in ((A, 3), (A, 4), (B, 0), (B, 1), (B, 2))]
     assert [found.label.seq for found in stepped(seen, log)] == [2]
-    assert seen.turns == 0
+    assert seen.interleaved_producers == 0
 
 
 def test_the_32_epochs_with_the_latest_records_are_remembered() -> None:
     names = [f"{n:016x}" for n in range(EPOCHS_REMEMBERED + 1)]
-    seen = Seen()
+    seen = SequenceTracker()
     for before, name in zip([None, *names], names[:-1], strict=False):
-        seen.saw(record(name, 0, prev=before and (before, 0)))
-    seen.saw(record(names[0], 1))
-    seen.saw(record(names[-1], 0, prev=(names[-2], 0)))
+        seen.mark_processed(record(name, 0, prev=before and (before, 0)))
+    seen.mark_processed(record(names[0], 1))
+    seen.mark_processed(record(names[-1], 0, prev=(names[-2], 0)))
     kept = dict(seen.epochs())
     assert len(kept) == EPOCHS_REMEMBERED == 32
     assert kept[names[0]] == 1, "its record came lately"
@@ -145,21 +145,21 @@ def test_the_32_epochs_with_the_latest_records_are_remembered() -> None:
 def test_chunks_are_one_record_at_the_place_of_the_last() -> None:
     whole = Message(record(A, 1, id="x"), 500, b"0123456789")
     log = [Message(record(A, 0), 400, b"x"), *chunks(whole, 3)]
-    seen = Seen()
+    seen = SequenceTracker()
     _, found = stepped(seen, log)
     assert b"".join(found.value) == whole.value
     assert found.bytes == 10
-    assert (found.label.seq, found.label.id, found.time, found.offset) == (1, "x", 500, 1)
+    assert (found.label.seq, found.label.id, found.time_ms, found.offset) == (1, "x", 500, 1)
     assert seen.safe_offset(4) == 4
 
 
 def test_reading_must_go_on_from_the_first_chunk_of_what_is_incomplete() -> None:
     first, second, third = chunks(Message(record(A, 1), 0, b"abcdef"), 3)
-    seen = Seen([(A, 0)])
+    seen = SequenceTracker([(A, 0)])
     assert seen.safe_offset(10) == 10
     assert list(stepped(seen, [first, second])) == []
     assert seen.safe_offset(2) == 0
-    assert seen.whole(*third, 2)
+    assert seen.assemble(*third, 2)
     assert seen.safe_offset(3) == 3
 
 
@@ -178,7 +178,7 @@ REPUBLISHED = [
 def test_republished_chunks_are_dropped(order: list[int]) -> None:
     parts = chunks(Message(record(A, 1), 0, b"abcdef"), 3)
     after = Message(record(A, 2), 0, b"z")
-    seen = Seen([(A, 0)])
+    seen = SequenceTracker([(A, 0)])
     found = list(stepped(seen, [parts[k] for k in order] + [after]))
     assert [b"".join(r.value) for r in found] == [b"abcdef", b"z"]
     assert seen.losses == []
@@ -217,7 +217,7 @@ def test_what_came_whole_after_all_is_no_loss() -> None:
 
 
 def test_what_is_given_up_holds_no_offset_back() -> None:
-    seen = Seen([(A, 4)])
+    seen = SequenceTracker([(A, 4)])
     list(stepped(seen, [Message(chunk(A, 5, 1, 3), 0, b"x"), Message(chunk(A, 5, 3, 3), 0, b"x")]))
     assert seen.safe_offset(2) == 2
 
@@ -229,7 +229,7 @@ def one_gib(epoch: str) -> list[Message]:
 
 
 def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_told_once() -> None:
-    seen = Seen([(B, 0), (A, 4)])
+    seen = SequenceTracker([(B, 0), (A, 4)])
     other = one_gib(B)
     log = [Message(chunk(A, 5, 1, 3), 0, b"x"), *other]
     list(stepped(seen, log[:-1]))
@@ -244,14 +244,14 @@ def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_told_on
 
 
 def test_a_jump_before_what_is_given_up_after_1_gib_is_told_too() -> None:
-    seen = Seen([(B, 0), (A, 4)])
+    seen = SequenceTracker([(B, 0), (A, 4)])
     log = [Message(chunk(A, 6, 1, 3), 0, b"x"), *one_gib(B), Message(record(A, 7), 0, b"x")]
     list(stepped(seen, log))
     assert sum(loss.records or 0 for loss in seen.losses) == 2
 
 
 def test_an_epochs_first_record_given_up_after_1_gib_is_told_once() -> None:
-    seen = Seen([(B, 0)])
+    seen = SequenceTracker([(B, 0)])
     log = [Message(chunk(A, 0, 1, 3), 0, b"x"), *one_gib(B), Message(record(A, 1), 0, b"x")]
     list(stepped(seen, log))
     assert [loss.records for loss in seen.losses] == [1]
@@ -319,22 +319,22 @@ def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
 @given(some_messages.flatmap(killed_ingests), st.data())
 def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.DataObject) -> None:
     """Here the archiver is killed, too, and goes on from what it had committed."""
-    seen = Seen()
+    seen = SequenceTracker()
     got: list[Message] = []
     saved = (0, seen.epochs(), 0)
     kills = data.draw(st.lists(st.integers(0, len(killed.log)), max_size=3), label="kills after")
     commits = data.draw(st.sets(st.integers(0, len(killed.log))), label="commits after")
     for until in [*sorted(kills), len(killed.log)]:
         offset, epochs, have = saved
-        seen = Seen(epochs)
+        seen = SequenceTracker(epochs)
         del got[have:]
         for at in range(offset, until):
             for found in stepped(seen, killed.log[: at + 1], at):
-                got.append(Message(found.label._replace(chunk=(1, 1)), found.time, b"".join(found.value)))
+                got.append(Message(found.label._replace(chunk=(1, 1)), found.time_ms, b"".join(found.value)))
             if at in commits:
                 saved = (seen.safe_offset(at + 1), seen.epochs(), len(got))
         assert seen.losses == []
-        assert seen.turns == 0
+        assert seen.interleaved_producers == 0
     assert got == killed.records
 
 
@@ -348,7 +348,7 @@ def test_whatever_the_log_lacks_is_counted_exactly(counts: list[int], data: st.D
     gone = data.draw(st.sets(st.integers(0, len(middle) - 1)), label="gone")
     kept = [message for at, message in enumerate(middle) if at not in gone]
     log = [Message(record(A, 0), 0, b"x"), *kept, Message(record(A, len(counts) + 1), 0, b"x")]
-    seen = Seen()
+    seen = SequenceTracker()
     found = list(stepped(seen, log))
     assert len(found) + sum(loss.records or 0 for loss in seen.losses) == len(counts) + 2
     assert [b"".join(r.value) for r in found[1:-1]] == [b"abcdef"] * (len(found) - 2)
@@ -366,10 +366,10 @@ def operators(epoch: str, prev: tuple[str, int]) -> RecordHeaders:
 def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
     log = [record(A, 5), operators(C, (A, 5)), record(B, 0, prev=(A, 5)), record(B, 1)]
     assert told(log, [(A, 4)]) == ([(A, 5), (C, 0), (B, 0), (B, 1)], [])
-    seen = Seen([(A, 4)])
+    seen = SequenceTracker([(A, 4)])
     list(stepped(seen, [Message(label, 0, b"") for label in log]))
     assert seen.epochs() == ((A, 5), (B, 1))
-    assert (seen.turns, seen.duplicates) == (0, 0)
+    assert (seen.interleaved_producers, seen.duplicates) == (0, 0)
 
 
 LATER = [
@@ -394,7 +394,7 @@ def test_what_is_incomplete_at_an_operators_record_may_still_come() -> None:
     """The next ingest has it in its spool: giving it up would make its record a duplicate, and lose it."""
     begun, done = chunks(Message(record(A, 5), 0, b"abcdef"), 2)
     log = [begun, Message(operators(C, (A, 4)), 0, b""), begun, done]
-    seen = Seen([(A, 4)])
+    seen = SequenceTracker([(A, 4)])
     assert [found.label.epoch for found in stepped(seen, log)] == [C, A]
     assert seen.losses == []
 
@@ -409,12 +409,12 @@ def test_with_and_without_an_operators_records_the_same_is_found(killed: Killed,
     between: list[Message] = []
     for at in range(len(log) + 1):
         for _ in range(places.count(at)):
-            before = Seen()
+            before = SequenceTracker()
             list(stepped(before, log[:at]))
             prev = (before.epochs() or ((A, 0),))[-1]
             between.append(Message(operators(f"{2**63 + len(between):016x}", prev), 0, b""))
         between += log[at : at + 1]
-    without, with_them = Seen(), Seen()
+    without, with_them = SequenceTracker(), SequenceTracker()
     expected = [found.label for found in stepped(without, log)]
     found = [found.label for found in stepped(with_them, between)]
     assert [label for label in found if not label.operator] == expected
@@ -423,7 +423,10 @@ def test_with_and_without_an_operators_records_the_same_is_found(killed: Killed,
         (loss.records, loss.what) for loss in without.losses
     ]
     assert with_them.epochs() == without.epochs()
-    assert (with_them.turns, with_them.duplicates) == (without.turns, without.duplicates)
+    assert (with_them.interleaved_producers, with_them.duplicates) == (
+        without.interleaved_producers,
+        without.duplicates,
+    )
 
 
 epoch_names = st.sampled_from([f"{n:016x}" for n in range(40)])
@@ -433,14 +436,14 @@ epoch_names = st.sampled_from([f"{n:016x}" for n in range(40)])
 @given(st.lists(st.tuples(epoch_names, st.integers(1, 3))), st.lists(st.tuples(epoch_names, st.integers(1, 3))))
 def test_what_has_changed_can_be_undone(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> None:
     """But for epochs forgotten meanwhile."""
-    seen = Seen()
+    seen = SequenceTracker()
     for epoch, by in before:
-        seen.saw(record(epoch, dict(seen.epochs()).get(epoch, -1) + by))
+        seen.mark_processed(record(epoch, dict(seen.epochs()).get(epoch, -1) + by))
     since = seen.epochs()
     for epoch, by in after:
-        seen.saw(record(epoch, dict(seen.epochs()).get(epoch, -1) + by))
+        seen.mark_processed(record(epoch, dict(seen.epochs()).get(epoch, -1) + by))
     now = seen.epochs()
     kept = dict(now)
-    assert dict(undone(now, changes(since, now))) == {e: seq for e, seq in since if e in kept}
-    assert undone(now, {}) == now
-    assert changes(now, now) == {}
+    assert dict(roll_back(now, epoch_changes(since, now))) == {e: seq for e, seq in since if e in kept}
+    assert roll_back(now, {}) == now
+    assert epoch_changes(now, now) == {}

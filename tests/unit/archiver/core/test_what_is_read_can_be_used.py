@@ -15,10 +15,20 @@ from archiver.archive.location import Location
 from archiver.core import checkpoint, events
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Closing, Partial
 from archiver.core.events import FileFinished
-from archiver.core.formatting import duration, iso, moment
-from archiver.core.paths import MOST_NUMBER, PartialName, parse_path, start_and_number
-from archiver.core.segmentation import Settings, State, Why, closed, closes, head, path, room, step
-from archiver.core.sequence import Seen, undone
+from archiver.core.formatting import format_duration, format_iso, format_time
+from archiver.core.paths import MAX_NUMBER, PartialName, parse_path, start_and_number
+from archiver.core.segmentation import (
+    CloseReason,
+    Settings,
+    State,
+    after_close,
+    close_reason,
+    frame_window,
+    head_types,
+    path,
+    step,
+)
+from archiver.core.sequence import SequenceTracker, roll_back
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
@@ -28,7 +38,7 @@ from tests.unit.archiver.core.test_segmentation_properties import STREAM, quick
 
 EDGES = sorted(
     {0, -1, 1, ord("O"), SCAN, 0xD800, 0x110000, 2**31, 2**32 - 1, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, -(2**63)}
-    | {MOST_NUMBER - 1, MOST_NUMBER, MOST_NUMBER + 1, 10**12, 9_999_999_999, 10**10, 253_402_300_800_000}
+    | {MAX_NUMBER - 1, MAX_NUMBER, MAX_NUMBER + 1, 10**12, 9_999_999_999, 10**10, 253_402_300_800_000}
 )
 PATHS = [
     "15463/x1/2019-01-01-12-00-00_000.g3",
@@ -36,7 +46,7 @@ PATHS = [
     "15463/x1/2019-13-45-25-61-61_000.g3",
     "15463/x1/99999999999999999999_000.g3",
     "15463/x1/2019-01-01-12-00-00_999999999999.g3",
-    f"15463/x1/2019-01-01-12-00-00_{MOST_NUMBER}.g3",
+    f"15463/x1/2019-01-01-12-00-00_{MAX_NUMBER}.g3",
     "15463/x1/2019-01-01-12-00-00_0000.g3",
     "15463/x1/2019-1-1-12-0-0_000.g3",
     "15463/x1/-----_000.g3",
@@ -61,7 +71,7 @@ LABELS = st.builds(
     NUMBERS,
     NUMBERS,
 )
-CLOSING = Closing(Why.END, "0" * 64, GOOD.partial.last) if GOOD.partial else None
+CLOSING = Closing(CloseReason.END, "0" * 64, GOOD.partial.last) if GOOD.partial else None
 
 
 def mutated(document: Any, data: st.DataObject) -> str:
@@ -77,31 +87,31 @@ def use(found: Checkpoint, root: Path, label: RecordHeaders, time: int, chosen: 
     """All that is done with a checkpoint that was read back, and with the next state."""
     _, again = written(found)
     assert again == found
-    Seen(found.epochs)
-    for code in (*found.carry, *found.state.carry, *head(found.state, None)):
+    SequenceTracker(found.epochs)
+    for code in (*found.carry, *found.state.carry, *head_types(found.state, None)):
         assert frame_type_name(code)
-    Carry.of(found, Location(root), lambda _: ()).places(found.state.carry)
+    Carry.from_checkpoint(found, Location(root), lambda _: ()).places(found.state.carry)
     if partial := found.partial:
         assert str(PartialName.parse(partial.name)) == partial.name
         start_and_number(partial.path)
-        undone(found.epochs, partial.base.epochs)
+        roll_back(found.epochs, partial.base.epochs)
         for at in (partial.first.time, partial.last.time):
-            assert moment(at)
-            iso(at)
-            duration(at)
+            assert format_time(at)
+            format_iso(at)
+            format_duration(at)
         use_state(partial.base.state, label, time, chosen, found)
     use_state(found.state, label, time, chosen, found)
 
 
 def use_state(state: State, label: RecordHeaders, time: int, chosen: Settings, of: Checkpoint) -> None:
     """What the next record does to it; and that its state is read back, or never written."""
-    if closes(state, label, time):
+    if close_reason(state, label, time):
         assert state.file
-        state = closed(state, state.file.number)
-        assert closes(state, label, time) is None
-    room(state, label)
+        state = after_close(state, state.file.number)
+        assert close_reason(state, label, time) is None
+    frame_window(state, label)
     state, _ = step(state, label, time, chosen)
-    room(state, label)
+    frame_window(state, label)
     partial: Partial | None = None
     if state.file:
         assert GOOD.partial
@@ -140,7 +150,7 @@ def test_a_checkpoint(
 def test_an_event(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: RecordHeaders, time: int
 ) -> None:
-    good = finished(0, stream=STREAM, checkpoint=replace(GOOD, partial=None, state=closed(GOOD.state, 0)))
+    good = finished(0, stream=STREAM, checkpoint=replace(GOOD, partial=None, state=after_close(GOOD.state, 0)))
     text = mutated(json.loads(events.encode(good)), data)
     try:
         found = events.decode(text.encode())
@@ -180,7 +190,7 @@ def test_a_partial_of_no_time_is_none(first: int) -> None:
 
 
 def test_what_would_be_refused_is_never_written() -> None:
-    names = replace(GOOD.state.names, number=MOST_NUMBER + 1)
+    names = replace(GOOD.state.names, number=MAX_NUMBER + 1)
     with pytest.raises(CheckpointError):
         checkpoint.encode(replace(GOOD, state=replace(GOOD.state, names=names)))
     with pytest.raises(CheckpointError):
@@ -195,4 +205,4 @@ def test_a_carried_frame_as_long_as_it_pleases_a_stranger_takes_no_memory(tmp_pa
     for length in (2**40, 2**63 - 1):
         for at in (0, 2**63 - 1):
             found = replace(GOOD, carry={ord("O"): replace(place, length=length, at=at)}, partial=None)
-            assert Carry.of(found, Location(tmp_path), lambda _: ()).places(found.carry) == {}
+            assert Carry.from_checkpoint(found, Location(tmp_path), lambda _: ()).places(found.carry) == {}

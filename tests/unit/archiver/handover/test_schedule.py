@@ -11,10 +11,10 @@ from archiver.archive.location import Location
 from archiver.core.checkpoint import ArchiveMark, Checkpoint
 from archiver.core.events import FileFinished, encode
 from archiver.core.segmentation import State
-from archiver.handover.saved_position import Lost, SavedPosition, load, resumed, save, tidy
+from archiver.handover.saved_position import NoPosition, SavedPosition, load, remove_leftovers, resume_offset, save
 from archiver.handover.schedule import (
     LATE_S,
-    MOST_WAITING,
+    MAX_WAITING,
     FollowerStatus,
     PendingEvents,
     concerns,
@@ -69,20 +69,20 @@ def test_whatever_happens_each_event_is_handed_over_in_order_and_none_is_left_ou
     for step in [*course, "restart", *["done"] * len(course)]:
         if step in ("ours", "another's"):
             topic.append(step == "ours")
-            queue.read(len(topic) - 1, pending(len(topic) - 1) if topic[-1] else None)
+            queue.add(len(topic) - 1, pending(len(topic) - 1) if topic[-1] else None)
         elif step == "restart":
             queue = PendingEvents(committed)
             for offset in range(committed, len(topic)):
-                queue.read(offset, pending(offset) if topic[offset] else None)
+                queue.add(offset, pending(offset) if topic[offset] else None)
         elif first := queue.first:
             if step == "failed":
-                queue.failed()
+                queue.on_failure()
                 assert queue.first == PendingEvent(
                     first.event, first.value, first.offset, 1_000 + first.offset, first.attempt + 1
                 )
             else:
                 handed_over.append(first.offset)
-                queue.done()
+                queue.acknowledge()
                 committed = queue.position
         assert queue.backlog(len(topic)) == sum(topic[queue.position :])
     assert handed_over == [offset for offset, ours in enumerate(topic) if ours]
@@ -92,19 +92,19 @@ def test_whatever_happens_each_event_is_handed_over_in_order_and_none_is_left_ou
 def test_what_has_not_been_read_yet_counts_too() -> None:
     queue = PendingEvents(5)
     assert (queue.backlog(9), queue.backlog(0)) == (4, 0)
-    for offset in range(5, 5 + MOST_WAITING):
+    for offset in range(5, 5 + MAX_WAITING):
         assert not queue.is_full
-        queue.read(offset, pending(offset))
+        queue.add(offset, pending(offset))
     assert queue.is_full
-    assert queue.backlog(5 + MOST_WAITING + 7) == MOST_WAITING + 7
-    queue.done()
+    assert queue.backlog(5 + MAX_WAITING + 7) == MAX_WAITING + 7
+    queue.acknowledge()
     assert not queue.is_full
 
 
 def test_records_of_before_a_seek_are_not_taken_twice() -> None:
     queue = PendingEvents(5)
     for offset in (3, 5, 5, 4, 6):
-        queue.read(offset, pending(offset))
+        queue.add(offset, pending(offset))
     assert queue.backlog(0) == 2
 
 
@@ -132,21 +132,21 @@ def test_a_warning_says_what_waits_for_what(status: FollowerStatus, warning: str
 @pytest.mark.parametrize(
     ("committed", "saved", "there", "end", "start"),
     [
-        (None, None, None, 9, Lost.NONE),
+        (None, None, None, 9, NoPosition.NEVER_DELIVERED),
         (7, None, None, 9, 7),
         (7, AT_5, AT_5, 9, 7),
         (None, AT_5, AT_5, 9, 5),
         (7, AT_5, None, 9, 7),
         (None, AT_5, None, 9, 5),
-        (7, AT_5, replace(AT_5, time_ms=2), 9, Lost.ANEW),
-        (None, AT_5, replace(AT_5, key="another"), 9, Lost.ANEW),
-        (7, AT_5, None, 5, Lost.ANEW),
+        (7, AT_5, replace(AT_5, time_ms=2), 9, NoPosition.TOPIC_RECREATED),
+        (None, AT_5, replace(AT_5, key="another"), 9, NoPosition.TOPIC_RECREATED),
+        (7, AT_5, None, 5, NoPosition.TOPIC_RECREATED),
     ],
 )
 def test_where_a_follower_goes_on(
-    committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int, start: int | Lost
+    committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int, start: int | NoPosition
 ) -> None:
-    assert resumed(committed, saved, there, end) == start
+    assert resume_offset(committed, saved, there, end) == start
 
 
 def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp
     save(location, "on-file", replace(AT_5, key="the \N{GREEK SMALL LETTER MU}"))
     assert load(location, "on-file") == replace(AT_5, key="the \N{GREEK SMALL LETTER MU}")
     (tmp_path / ".archiver" / "on-file.position.0123abcd").touch()  # of a save that was killed
-    tidy(location, "on-file")
+    remove_leftovers(location, "on-file")
     assert [path.name for path in (tmp_path / ".archiver").iterdir()] == ["on-file.position"]
     (tmp_path / ".archiver" / "on-file.position").write_text("{}")
     with pytest.raises(OSError, match=r"on-file.position can't be understood"):

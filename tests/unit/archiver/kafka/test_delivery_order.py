@@ -9,58 +9,58 @@ from hypothesis import strategies as st
 
 from archiver.core.checkpoint import MAX_CHARACTERS, Checkpoint, decode, encode
 from archiver.core.segmentation import State
-from archiver.core.sequence import EPOCHS_REMEMBERED, Seen, changes, forgotten_before, undone
-from archiver.kafka.delivery_order import Deliveries, follows
+from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, forgotten_before, roll_back
+from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 
 STREAM = "crate1slot2"
 
 
-def accepted(deliveries: Deliveries, offsets: Sequence[int]) -> list[int]:
+def accepted(deliveries: DeliveryCheck, offsets: Sequence[int]) -> list[int]:
     """Which of these are taken."""
     return [offset for offset in offsets if deliveries.accept(offset)]
 
 
 def test_none_is_taken_before_it_is_known_where_to_begin() -> None:
-    deliveries = Deliveries(STREAM)
+    deliveries = DeliveryCheck(STREAM)
     assert accepted(deliveries, [0, 1]) == []
-    deliveries.begin(5)
+    deliveries.reset(5)
     assert accepted(deliveries, [5, 6, 7]) == [5, 6, 7]
     assert (deliveries.faults, deliveries.seek_to) == (0, None)
 
 
 def test_an_earlier_record_is_dropped_and_the_next_one_is_asked_for() -> None:
-    deliveries = Deliveries(STREAM)
-    deliveries.begin(100)
+    deliveries = DeliveryCheck(STREAM)
+    deliveries.reset(100)
     assert accepted(deliveries, [100, 101, 0, 1, 2]) == [100, 101]
     assert (deliveries.seek_to, deliveries.faults) == (102, 1)
-    deliveries.sought()
+    deliveries.on_seek_done()
     assert accepted(deliveries, [102]) == [102]
     assert (deliveries.seek_to, deliveries.faults) == (None, 1)
 
 
 def test_a_skipped_record_is_asked_for_and_a_hole_that_is_there_again_is_one() -> None:
-    deliveries = Deliveries(STREAM)
-    deliveries.begin(7)
+    deliveries = DeliveryCheck(STREAM)
+    deliveries.reset(7)
     assert accepted(deliveries, [9, 10]) == []
     assert (deliveries.seek_to, deliveries.faults) == (7, 0)
-    deliveries.sought()
+    deliveries.on_seek_done()
     assert accepted(deliveries, [7, 8, 9]) == [7, 8, 9]
     assert deliveries.faults == 1, "the client had skipped them"
     assert accepted(deliveries, [12]) == []
-    deliveries.sought()
+    deliveries.on_seek_done()
     assert accepted(deliveries, [12, 13]) == [12, 13]
     assert deliveries.faults == 1, "the topic has none there: a transaction's mark, say"
 
 
 def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
-    deliveries = Deliveries(STREAM)
-    deliveries.begin(7)
+    deliveries = DeliveryCheck(STREAM)
+    deliveries.reset(7)
     assert deliveries.accept(7)
-    assert not deliveries.is_beyond_a_hole(8)
-    assert deliveries.is_beyond_a_hole(9)
-    assert deliveries.accept(9, follows=True)
+    assert not deliveries.is_after_gap(8)
+    assert deliveries.is_after_gap(9)
+    assert deliveries.accept(9, is_successor=True)
     assert accepted(deliveries, [10]) == [10]
     assert (deliveries.seek_to, deliveries.faults) == (None, 0)
 
@@ -91,7 +91,7 @@ def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
     ],
 )
 def test_which_records_have_nothing_between_them(before: RecordHeaders, label: RecordHeaders, expected: bool) -> None:
-    assert follows(label, before) == expected
+    assert is_successor(label, before) == expected
 
 
 class CrashLoop(NamedTuple):
@@ -135,8 +135,8 @@ def test_every_record_counts_once_whatever_is_delivered_or_published_again(
     """With any number of epochs; the archiver is killed, too, and goes on from what it had committed."""
     random = data.draw(st.randoms(use_true_random=False))
     state = State(STREAM)
-    deliveries, seen = Deliveries(STREAM), Seen()
-    deliveries.begin(0)
+    deliveries, seen = DeliveryCheck(STREAM), SequenceTracker()
+    deliveries.reset(0)
     got: list[tuple[str, int]] = []
     committed: tuple[int, str, int] = (0, encode(Checkpoint(state)), 0)
     jumps = 20
@@ -144,9 +144,9 @@ def test_every_record_counts_once_whatever_is_delivered_or_published_again(
     while deliveries.next_offset != len(loop.topic):
         offset, label = at, loop.topic[at]
         at += 1
-        if deliveries.accept(offset) and (record := seen.whole(label, 0, b"", offset)):
+        if deliveries.accept(offset) and (record := seen.assemble(label, 0, b"", offset)):
             got.append((record.label.epoch, record.label.seq))
-            seen.saw(record.label)
+            seen.mark_processed(record.label)
         what = random.random() if jumps else 1.0
         if what < 0.05:  # the client jumps
             jumps -= 1
@@ -160,15 +160,15 @@ def test_every_record_counts_once_whatever_is_delivered_or_published_again(
             at, text, have = committed
             found = decode(text, STREAM)
             del got[have:]
-            seen = Seen(found.epochs, found.forgotten)
-            deliveries.begin(at)
+            seen = SequenceTracker(found.epochs, found.forgotten)
+            deliveries.reset(at)
         elif deliveries.seek_to is not None:  # after a batch
             at = deliveries.seek_to
-            deliveries.sought()
+            deliveries.on_seek_done()
         at = at if at < len(loop.topic) else deliveries.next_offset or 0
     assert got == loop.made
     assert seen.losses == []
-    assert seen.turns == 0
+    assert seen.interleaved_producers == 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -179,34 +179,34 @@ def test_a_file_that_is_rebuilt_from_its_first_record_has_the_same_records(
     """However many epochs have been forgotten since it began."""
     base_at = data.draw(st.integers(0, len(loop.topic)), label="the file begins at")
     until = data.draw(st.integers(base_at, len(loop.topic)), label="it is damaged at")
-    seen = Seen()
+    seen = SequenceTracker()
 
-    def records(seen: Seen, first: int, last: int) -> list[tuple[str, int]]:
+    def records(seen: SequenceTracker, first: int, last: int) -> list[tuple[str, int]]:
         found = []
         for offset in range(first, last):
             label = loop.topic[offset]
-            if record := seen.whole(label, 0, b"", offset):
+            if record := seen.assemble(label, 0, b"", offset):
                 found.append((record.label.epoch, record.label.seq))
-                seen.saw(label)
+                seen.mark_processed(label)
         return found
 
     records(seen, 0, base_at)
     before = seen.epochs()
     expected = records(seen, base_at, until)
     now = seen.epochs()
-    epochs = undone(now, changes(before, now))
-    again = Seen(epochs, forgotten_before(epochs, seen.forgotten))
+    epochs = roll_back(now, epoch_changes(before, now))
+    again = SequenceTracker(epochs, forgotten_before(epochs, seen.forgotten))
     assert records(again, base_at, until) == expected
     assert again.losses == []
 
 
 @pytest.mark.parametrize("count", [EPOCHS_REMEMBERED, 10 * EPOCHS_REMEMBERED])
 def test_what_must_be_known_of_epochs_takes_no_more_room_with_more_of_them(count: int) -> None:
-    seen, epoch = Seen(), None
+    seen, epoch = SequenceTracker(), None
     for n in range(count):
         prev = None if epoch is None else (epoch, 0)
         epoch = new_epoch(epoch, 1_796_000_000_000 + n, n)
-        seen.saw(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
+        seen.mark_processed(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
     assert len(encode(Checkpoint(State(STREAM), seen.epochs(), forgotten=seen.forgotten))) < MAX_CHARACTERS / 3
     assert len(seen.forgotten) == (count > EPOCHS_REMEMBERED)
 
@@ -220,25 +220,25 @@ def test_a_checkpoint_that_is_too_long_forgets_epochs_and_not_that_they_were() -
     found = decode(encode(long), "s" * 64)
     assert len(found.epochs) < len(long.epochs)
     kept = {e for e, _ in found.epochs}
-    seen = Seen(found.epochs, found.forgotten)
+    seen = SequenceTracker(found.epochs, found.forgotten)
     for name, _ in epochs:
-        assert name in kept or seen.whole(RecordHeaders(Kind.QUIET, name, 5), 0, b"", 9) is None
+        assert name in kept or seen.assemble(RecordHeaders(Kind.QUIET, name, 5), 0, b"", 9) is None
 
 
 def test_a_new_spool_with_a_wrong_clock_is_new_however_much_was_forgotten() -> None:
     """A replaced host that believes it is 1970: dropping its records as old would lose a night."""
-    seen, epoch = Seen(), None
+    seen, epoch = SequenceTracker(), None
     for n in range(2 * EPOCHS_REMEMBERED):
         epoch = new_epoch(epoch, 1_796_000_000_000 + 1000 * n, 7)
-        seen.saw(RecordHeaders(Kind.LOST, epoch, 0))
+        seen.mark_processed(RecordHeaders(Kind.LOST, epoch, 0))
     stranger = new_epoch(None, 0, 8)
-    assert seen.whole(RecordHeaders(Kind.LOST, stranger, 0), 0, b"", 9)
+    assert seen.assemble(RecordHeaders(Kind.LOST, stranger, 0), 0, b"", 9)
 
 
 def test_epochs_of_older_versions_have_no_order_and_are_forgotten_as_before() -> None:
-    seen = Seen()
+    seen = SequenceTracker()
     for n in range(2 * EPOCHS_REMEMBERED):
-        seen.saw(RecordHeaders(Kind.LOST, f"{(n * 0x9E3779B97F4A7C15) % 2**64:016x}", 0))
+        seen.mark_processed(RecordHeaders(Kind.LOST, f"{(n * 0x9E3779B97F4A7C15) % 2**64:016x}", 0))
     assert seen.forgotten == ()
 
 
@@ -255,39 +255,39 @@ def spare_host(starts: int) -> list[RecordHeaders]:
 
 def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
     """It died before it knew what it had published, and with more in its spool; that comes now, each record once."""
-    seen, epoch = Seen(), new_epoch(None, 1_795_000_000_000, 0xAAAAA)
+    seen, epoch = SequenceTracker(), new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     took_over = spare_host(2 * EPOCHS_REMEMBERED)
     for label in [*(RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
-        seen.saw(label)
+        seen.mark_processed(label)
     assert len(seen.epochs()) == EPOCHS_REMEMBERED
-    seen = Seen(seen.epochs(), seen.forgotten)  # as after a restart of the archiver
+    seen = SequenceTracker(seen.epochs(), seen.forgotten)  # as after a restart of the archiver
     returned = [RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(3, 7)]
     returned.append(RecordHeaders(Kind.LOST, new_epoch(epoch, 1_796_100_000_000, 1), 0, prev=(epoch, 6)))
     found = []
     for label in returned:
-        if record := seen.whole(label, 0, b"", 0):
+        if record := seen.assemble(label, 0, b"", 0):
             found.append((record.label.epoch, record.label.seq))
-            seen.saw(record.label)
+            seen.mark_processed(record.label)
     assert found == [(epoch, 5), (epoch, 6), (returned[-1].epoch, 0)]
     assert seen.losses == []
-    assert all(seen.whole(label, 0, b"", 0) is None for label in took_over)
+    assert all(seen.assemble(label, 0, b"", 0) is None for label in took_over)
 
 
 def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
     """What was seen before it is known again, in its order."""
     old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     labels = spare_host(2 * EPOCHS_REMEMBERED)
-    seen = Seen()
+    seen = SequenceTracker()
     for label in [RecordHeaders(Kind.QUIET, old, 0), *labels[:5]]:
-        seen.saw(label)
+        seen.mark_processed(label)
     before = seen.epochs()
     for label in labels[5:]:
-        seen.saw(label)
-    epochs = undone(seen.epochs(), changes(before, seen.epochs()))
+        seen.mark_processed(label)
+    epochs = roll_back(seen.epochs(), epoch_changes(before, seen.epochs()))
     assert epochs[-1] == before[-1], "the newest"
-    again = Seen(epochs, forgotten_before(epochs, seen.forgotten))
+    again = SequenceTracker(epochs, forgotten_before(epochs, seen.forgotten))
     for label in labels:
-        assert (again.whole(label, 0, b"", 0) is not None) == (label in labels[5:])
+        assert (again.assemble(label, 0, b"", 0) is not None) == (label in labels[5:])
         if label in labels[5:]:
-            again.saw(label)
-    assert (again.losses, again.turns) == ([], 0)
+            again.mark_processed(label)
+    assert (again.losses, again.interleaved_producers) == ([], 0)

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.core.catalog import Account
+from archiver.core.catalog import FileCatalog
 from archiver.core.events import Event
 from archiver.core.paths import NameFormat, file_path, parse_path
-from archiver.operations.adoption import Archive, all_untold, name_refusal, named, verdict
-from archiver.verify.checks import Contents, Seen
-from archiver.verify.tree_scan import Entry
+from archiver.operations.adoption import ArchiveContents, adoption_refusal, name_refusal, plan_named, plan_unlisted
+from archiver.verify.checks import FileContents, InspectedFile
+from archiver.verify.tree_scan import FileEntry
 from tests.unit.archiver.core.test_catalog import SALVAGED, STREAM, finished, retired
 
 NOW = 1_800_000_000_000
@@ -17,29 +17,33 @@ OLD = [f"15463/{STREAM}/2019-01-01-13-00-01_000.g3", f"15463/{STREAM}/1546347602
 BESIDE = f"15463/another/{1546347602}_000.g3"
 
 
-def archive(*more: Event, entries: dict[str, Entry] | None = None, on_their_way: set[str] | None = None) -> Archive:
-    account = Account.of([finished(0), finished(1), SALVAGED, *more])
-    there = {path: Entry(path, 100, NOW - 60_000) for path in [*OLD, BESIDE, finished(0).path]}
-    return Archive(there | (entries or {}), account.told(), account.retired.keys(), on_their_way or set())
+def archive(
+    *more: Event, entries: dict[str, FileEntry] | None = None, on_their_way: set[str] | None = None
+) -> ArchiveContents:
+    account = FileCatalog.from_events([finished(0), finished(1), SALVAGED, *more])
+    there = {path: FileEntry(path, 100, NOW - 60_000) for path in [*OLD, BESIDE, finished(0).path]}
+    return ArchiveContents(
+        there | (entries or {}), account.file_events(), account.retired.keys(), on_their_way or set()
+    )
 
 
 def test_all_of_which_no_event_tells() -> None:
-    choice = all_untold(archive(on_their_way={OLD[1]}), NOW)
-    assert [entry.path for entry in choice.read] == [BESIDE, OLD[0]]
+    choice = plan_unlisted(archive(on_their_way={OLD[1]}), NOW)
+    assert [entry.path for entry in choice.to_read] == [BESIDE, OLD[0]]
     assert (choice.refused, choice.recorded) == ({}, 0)
 
 
 def test_those_that_are_named_or_in_a_named_directory() -> None:
     for names in ([f"15463/{STREAM}"], [f"15463/{STREAM}/", OLD[0]], [finished(0).path, *OLD]):
-        choice = named(archive(), names, NOW)
-        assert [entry.path for entry in choice.read] == sorted(OLD)
+        choice = plan_named(archive(), names, NOW)
+        assert [entry.path for entry in choice.to_read] == sorted(OLD)
         assert (choice.refused, choice.recorded) == ({}, 1)
-    assert [entry.path for entry in named(archive(), ["15463"], NOW).read] == [BESIDE, *sorted(OLD)]
+    assert [entry.path for entry in plan_named(archive(), ["15463"], NOW).to_read] == [BESIDE, *sorted(OLD)]
 
 
 def test_what_is_not_adopted_is_said_with_the_reason() -> None:
     entries = {
-        path: Entry(path, 100, at, what=what)
+        path: FileEntry(path, 100, at, kind=what)
         for path, at, what in (
             (f"15463/{STREAM}/1546347603_000.g3", NOW - 59_999, ""),
             (f"15463/{STREAM}/1546347604_000.g3", NOW, "it is a link; links aren't followed"),
@@ -48,8 +52,8 @@ def test_what_is_not_adopted_is_said_with_the_reason() -> None:
         )
     }
     gone = f"15463/{STREAM}/1546347609_000.g3"
-    choice = named(archive(entries=entries, on_their_way={OLD[0]}), ["15463", gone, "what", "17000"], NOW)
-    assert [entry.path for entry in choice.read] == [BESIDE, OLD[1]]
+    choice = plan_named(archive(entries=entries, on_their_way={OLD[0]}), ["15463", gone, "what", "17000"], NOW)
+    assert [entry.path for entry in choice.to_read] == [BESIDE, OLD[1]]
     said = {path.rpartition("/")[2]: why for path, why in choice.refused.items()}
     assert said == {
         "1546347603_000.g3": "it was changed less than a minute ago, and may still be written",
@@ -65,27 +69,30 @@ def test_what_is_not_adopted_is_said_with_the_reason() -> None:
 
 def test_a_retired_file_that_is_back_is_adopted_if_it_is_named_and_has_its_bytes() -> None:
     file = finished(0)
-    back = archive(retired(file), entries={file.path: Entry(file.path, 100, NOW)})
-    assert [entry.path for entry in named(back, [file.path], NOW).read] == [file.path]
-    assert file.path not in [entry.path for entry in all_untold(back, NOW).read]
-    gone = named(archive(retired(finished(1))), [finished(1).path], NOW)
+    back = archive(retired(file), entries={file.path: FileEntry(file.path, 100, NOW)})
+    assert [entry.path for entry in plan_named(back, [file.path], NOW).to_read] == [file.path]
+    assert file.path not in [entry.path for entry in plan_unlisted(back, NOW).to_read]
+    gone = plan_named(archive(retired(finished(1))), [finished(1).path], NOW)
     assert gone.refused == {finished(1).path: "it isn't there"}
-    assert verdict(seen(file.path, file.sha256), file, {}) == ""
-    assert "when it was retired" in verdict(seen(file.path, "f" * 64), file, {})
+    assert adoption_refusal(seen(file.path, file.sha256), file, {}) == ""
+    assert "when it was retired" in adoption_refusal(seen(file.path, "f" * 64), file, {})
 
 
-def seen(path: str, sha256: str, size_bytes: int = 100, broken: str | None = None) -> Seen:
-    return Seen(STREAM, path, Contents(size_bytes, sha256, 3, (), broken))
+def seen(path: str, sha256: str, size_bytes: int = 100, broken: str | None = None) -> InspectedFile:
+    return InspectedFile(STREAM, path, FileContents(size_bytes, sha256, 3, (), broken))
 
 
 def test_what_has_been_read_must_be_whole_frames_and_no_copy() -> None:
     others = {"a" * 64: finished(0).path}
-    assert verdict(seen(OLD[0], "b" * 64), None, others) == ""
-    assert verdict(seen(OLD[0], "a" * 64), None, others) == f"it is a copy of {finished(0).path}"
-    assert verdict(seen(OLD[0], "a" * 64, 0), None, others) == "", "every empty file has the same bytes"
-    assert "frame 3: cut off" in verdict(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others)
-    assert verdict(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others, damaged_too=True) == ""
-    assert verdict(Seen(STREAM, OLD[0], None, "Permission denied"), None, others) == "Permission denied"
+    assert adoption_refusal(seen(OLD[0], "b" * 64), None, others) == ""
+    assert adoption_refusal(seen(OLD[0], "a" * 64), None, others) == f"it is a copy of {finished(0).path}"
+    assert adoption_refusal(seen(OLD[0], "a" * 64, 0), None, others) == "", "every empty file has the same bytes"
+    assert "frame 3: cut off" in adoption_refusal(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others)
+    assert adoption_refusal(seen(OLD[0], "b" * 64, broken="frame 3: cut off"), None, others, damaged_too=True) == ""
+    assert (
+        adoption_refusal(InspectedFile(STREAM, OLD[0], None, "Permission denied"), None, others)
+        == "Permission denied"
+    )
 
 
 @given(st.integers(0, 9_999_999_999), st.integers(0, 10**9), st.sampled_from(NameFormat))

@@ -1,21 +1,21 @@
 """Whether there is an acquisition to close, and after which record, from what the end of a topic holds."""
 
-from archiver.kafka.topic_tail import Entry
+from archiver.kafka.topic_tail import TailRecord
 from archiver.operations.close_acquisition import Situation, situation
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_sequence import A, B, C, chunk, operators, record
 
 
-def entries(*labels: RecordHeaders | None) -> list[Entry]:
+def entries(*labels: RecordHeaders | None) -> list[TailRecord]:
     """One after the other, a second apart."""
-    return [Entry(at, label, 1000 * at, 10) for at, label in enumerate(labels)]
+    return [TailRecord(at, label, 1000 * at, 10) for at, label in enumerate(labels)]
 
 
 def found(*labels: RecordHeaders | None) -> tuple[int | None, tuple[str, int] | None]:
     """The offset of the decisive record, and the last one seen."""
     at = situation(entries(*labels))
-    return at.decisive.offset if at.decisive else None, at.last
+    return at.newest_fact.offset if at.newest_fact else None, at.last
 
 
 def test_the_last_frame_or_fact_decides() -> None:

@@ -148,7 +148,7 @@ def test_killed_at_any_call_it_goes_on_when_it_is_run_again(tmp_path: Path, way:
 def test_interrupted_it_lets_no_archiver_start(site: Site) -> None:
     assert calls_until_done(site, ["--checksums", "private"], 12)
     location = located(site.data, None)
-    for act in (archive_settings.kept, lambda it: archive_settings.settle(it, None)):
+    for act in (archive_settings.with_settings, lambda it: archive_settings.initialize(it, None)):
         with pytest.raises(SettingsError, match=f"run again: archiver relocate --data-dir {site.data}"):
             act(location)
 

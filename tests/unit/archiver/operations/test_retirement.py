@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archiver.core.catalog import Account, Told
+from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import Event, FileRetired
 from archiver.operations.retire_files import as_text
-from archiver.operations.retirement import Outcome, adopted_again, doubt, end_of, of_missing, of_named
+from archiver.operations.retirement import (
+    RetirementOutcome,
+    adoption_event,
+    end_ms,
+    plan_missing,
+    plan_named,
+    wrong_directory_reason,
+)
 from tests.unit.archiver.core.test_catalog import FIRST, SALVAGED, STREAM, adopted, finished, retired
 
 FILES = [finished(number) for number in range(4)]
@@ -19,18 +26,18 @@ EVENTS: list[Event] = [*FILES, SALVAGED, BEFORE]
 PATHS = [file.path for file in FILES]
 
 
-def outcomes(names: Sequence[str], there: Sequence[str], *more: Event) -> dict[str, Outcome]:
-    return {it.path: it.outcome for it in of_named(Account.of([*EVENTS, *more]), there, names).choices}
+def outcomes(names: Sequence[str], there: Sequence[str], *more: Event) -> dict[str, RetirementOutcome]:
+    return {it.path: it.outcome for it in plan_named(FileCatalog.from_events([*EVENTS, *more]), there, names).items}
 
 
 def test_what_is_named_is_retired_whether_it_is_there_or_not() -> None:
     names = [*PATHS[:3], "15463/x/2019-01-01-12-00-00_000.g3", "/etc/passwd"]
     assert outcomes(names, PATHS[1:], retired(FILES[2])) == {
-        PATHS[0]: Outcome.RETIRED,
-        PATHS[1]: Outcome.STILL_THERE,
-        PATHS[2]: Outcome.BEFORE,
-        "15463/x/2019-01-01-12-00-00_000.g3": Outcome.UNKNOWN,
-        "/etc/passwd": Outcome.UNKNOWN,
+        PATHS[0]: RetirementOutcome.RETIRED,
+        PATHS[1]: RetirementOutcome.STILL_THERE,
+        PATHS[2]: RetirementOutcome.RETIRED_BEFORE,
+        "15463/x/2019-01-01-12-00-00_000.g3": RetirementOutcome.UNKNOWN,
+        "/etc/passwd": RetirementOutcome.UNKNOWN,
     }
 
 
@@ -42,46 +49,53 @@ def test_a_directory_stands_for_the_recorded_files_in_it(directory: str) -> None
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "1546", "15463/", "17000", f"15463/{STREAM}/none"])
 def test_what_is_no_directory_of_recorded_files_is_not_recorded(name: str) -> None:
-    assert outcomes([name], []) == {name: Outcome.UNKNOWN}
+    assert outcomes([name], []) == {name: RetirementOutcome.UNKNOWN}
 
 
 def test_named_files_of_other_streams_than_were_asked_for_are_not_recorded() -> None:
-    plan = of_named(Account.of(EVENTS), [], [PATHS[0]], ["another"])
+    plan = plan_named(FileCatalog.from_events(EVENTS), [], [PATHS[0]], ["another"])
     assert (plan.retire, plan.unknown) == ((), (PATHS[0],))
 
 
 def test_of_the_missing_none_is_retired_that_is_there_or_was_before() -> None:
-    account = Account.of([*EVENTS, retired(FILES[0]), retired(FILES[1])])
-    plan = of_missing(account, [PATHS[0], PATHS[3]])
+    account = FileCatalog.from_events([*EVENTS, retired(FILES[0]), retired(FILES[1])])
+    plan = plan_missing(account, [PATHS[0], PATHS[3]])
     assert [it.path for it in plan.retire] == [BEFORE.path, PATHS[2], SALVAGED.path]
-    assert (plan.there, plan.before, plan.unknown) == (2, 1, ())
+    assert (plan.still_there_count, plan.retired_before_count, plan.unknown) == (2, 1, ())
 
 
 def test_before_a_time_are_files_that_end_before_it() -> None:
-    account = Account.of(EVENTS)
+    account = FileCatalog.from_events(EVENTS)
     last = FILES[1].last.time
-    assert [it.path for it in of_missing(account, [], before=last).retire] == [BEFORE.path, PATHS[0]]
-    assert [it.path for it in of_missing(account, [], before=last + 1).retire] == [BEFORE.path, *PATHS[:2]]
-    assert of_missing(account, [], streams=["another"]).retire == ()
+    assert [it.path for it in plan_missing(account, [], before=last).retire] == [BEFORE.path, PATHS[0]]
+    assert [it.path for it in plan_missing(account, [], before=last + 1).retire] == [BEFORE.path, *PATHS[:2]]
+    assert plan_missing(account, [], streams=["another"]).retire == ()
 
 
 def test_a_directory_without_any_of_its_files_is_doubtful_but_not_if_they_are_retired() -> None:
-    account = Account.of(EVENTS)
-    assert "none of the 6 recorded files" in doubt(account, [])
-    assert doubt(account, [PATHS[2]]) == ""
-    assert doubt(Account.of([]), []) == ""
+    account = FileCatalog.from_events(EVENTS)
+    assert "none of the 6 recorded files" in wrong_directory_reason(account, [])
+    assert wrong_directory_reason(account, [PATHS[2]]) == ""
+    assert wrong_directory_reason(FileCatalog.from_events([]), []) == ""
     told = [file for file in EVENTS if not isinstance(file, FileRetired)]
-    assert doubt(Account.of([*EVENTS, *(retired(file) for file in told if isinstance(file, Told))]), []) == ""
-    assert "none of the 1" in doubt(Account.of([FILES[0], FILES[1], retired(FILES[1])]), [PATHS[1]])
+    assert (
+        wrong_directory_reason(
+            FileCatalog.from_events([*EVENTS, *(retired(file) for file in told if isinstance(file, FileEvent))]), []
+        )
+        == ""
+    )
+    assert "none of the 1" in wrong_directory_reason(
+        FileCatalog.from_events([FILES[0], FILES[1], retired(FILES[1])]), [PATHS[1]]
+    )
 
 
 def test_what_is_shown_says_what_was_done_and_what_not() -> None:
-    account = Account.of([*EVENTS, retired(FILES[2])])
-    text = as_text(of_named(account, PATHS[1:2], [*PATHS[:3], "what\n"]), dry_run=False)
+    account = FileCatalog.from_events([*EVENTS, retired(FILES[2])])
+    text = as_text(plan_named(account, PATHS[1:2], [*PATHS[:3], "what\n"]), dry_run=False)
     assert "2 files retired, 2.0 kB; 1 of them still there, to be deleted by you; 1 retired before; 1 not" in text
     assert "by ops@daq1: at home" in text
     assert "what\\n" in text
-    text = as_text(of_missing(account, PATHS[1:2]), dry_run=True)
+    text = as_text(plan_missing(account, PATHS[1:2]), dry_run=True)
     assert "would be retired\n" in text
     assert "5 files" not in text
     assert text.endswith("4 files would be retired, 3.4 kB; 1 retired before; 1 there, and so not retired")
@@ -102,7 +116,7 @@ def test_whatever_is_done_in_whatever_order(acts: list[tuple[str, int]]) -> None
     gone_on_purpose: set[str] = set()
     for act, number in acts:
         file = FILES[number]
-        account = Account.of(log)
+        account = FileCatalog.from_events(log)
         if act == "record" and file.path not in recorded:
             log.append(file)
             recorded.add(file.path)
@@ -112,7 +126,7 @@ def test_whatever_is_done_in_whatever_order(acts: list[tuple[str, int]]) -> None
         elif act == "delete":
             there.discard(file.path)
         elif act in ("retire", "missing"):
-            plan = of_named(account, there, [file.path]) if act == "retire" else of_missing(account, there)
+            plan = plan_named(account, there, [file.path]) if act == "retire" else plan_missing(account, there)
             if act == "missing":
                 assert not there & {it.path for it in plan.retire}
                 gone_on_purpose |= recorded - there
@@ -121,17 +135,17 @@ def test_whatever_is_done_in_whatever_order(acts: list[tuple[str, int]]) -> None
             log += [retired(it) for it in plan.retire]
         elif act == "adopt" and file.path in gone_on_purpose:
             there.add(file.path)
-            log.append(adopted_again(file, FIRST.time, "ops", "", "host"))
+            log.append(adoption_event(file, FIRST.time, "ops", "", "host"))
             gone_on_purpose.discard(file.path)
-        account = Account.of(log)
-        assert set(account.told()) == recorded
+        account = FileCatalog.from_events(log)
+        assert set(account.file_events()) == recorded
         assert set(account.retired) == gone_on_purpose
-        assert of_named(account, there, sorted(gone_on_purpose)).retire == (), "retiring twice changes nothing"
+        assert plan_named(account, there, sorted(gone_on_purpose)).retire == (), "retiring twice changes nothing"
 
 
 def test_what_is_back_has_the_bytes_that_it_had() -> None:
     file = finished(0, carry=(79,))
-    back = adopted_again(file, 5, "ops@daq1", "why", "daq1")
+    back = adoption_event(file, 5, "ops@daq1", "why", "daq1")
     assert (back.path, back.sha256, back.bytes, back.frames) == (file.path, file.sha256, file.bytes, file.frames + 1)
-    assert adopted_again(SALVAGED, 5, "ops@daq1", "why", "daq1").frames == SALVAGED.frames
-    assert end_of(SALVAGED) == 1_546_347_600_000
+    assert adoption_event(SALVAGED, 5, "ops@daq1", "why", "daq1").frames == SALVAGED.frames
+    assert end_ms(SALVAGED) == 1_546_347_600_000

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from archiver.commands import close, files, status
 from archiver.core.checkpoint import Closing, encode
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Settings, Why
-from archiver.kafka.topic_reader import Commit
-from archiver.kafka.topic_tail import Entry
+from archiver.core.segmentation import CloseReason, Settings
+from archiver.kafka.topic_reader import OffsetAndMetadata
+from archiver.kafka.topic_tail import TailRecord
 from archiver.operations.stream_status import Status, as_json, as_table, status_of
 from g3stream.contract.headers import Kind
 from g3stream.service.arguments import EnvArgumentParser
@@ -19,10 +19,15 @@ from tests.unit.archiver.core.test_checkpoint import GOOD, IN_DECADES, largest
 from tests.unit.archiver.core.test_sequence import A, record
 
 NOW = FIRST.time + 3_600_000
-LATELY = [Entry(8, record(A, 8), NOW - 60_000, 10), Entry(9, record(A, 9), NOW - 500, 10)]
+LATELY = [TailRecord(8, record(A, 8), NOW - 60_000, 10), TailRecord(9, record(A, 9), NOW - 500, 10)]
 
 
-def how(lately: list[Entry], commit: Commit | None, next_ones: list[Entry] | None = None, first: int = 0) -> Status:
+def how(
+    lately: list[TailRecord],
+    commit: OffsetAndMetadata | None,
+    next_ones: list[TailRecord] | None = None,
+    first: int = 0,
+) -> Status:
     return status_of(STREAM, "archiver", (first, 10), lately, commit, next_ones or [])
 
 
@@ -36,11 +41,11 @@ def test_frames_since_before_what_was_read_are_said_to_be_so() -> None:
 
 def test_the_state_says_further_back_than_can_be_read() -> None:
     assert GOOD.state.acquisition
-    found = how(LATELY, Commit(10, encode(GOOD)))
-    assert found.frames_since == GOOD.state.acquisition.start * 1000
+    found = how(LATELY, OffsetAndMetadata(10, encode(GOOD)))
+    assert found.frames_since == GOOD.state.acquisition.start_s * 1000
     assert "frames for over 1 h" in shown(found)
-    behind = how(LATELY, Commit(7, encode(GOOD)))
-    assert behind.frames_since == LATELY[0].time, "what came between isn't known"
+    behind = how(LATELY, OffsetAndMetadata(7, encode(GOOD)))
+    assert behind.frames_since == LATELY[0].time_ms, "what came between isn't known"
 
 
 def test_a_session_id_is_no_time_since_when_frames_come() -> None:
@@ -49,21 +54,21 @@ def test_a_session_id_is_no_time_since_when_frames_come() -> None:
     assert state.acquisition
     assert state.file
     assert GOOD.partial
-    by_session = replace(state.acquisition, start=10**9, settings=Settings(name_format=NameFormat.SESSION))
-    found = how(LATELY, Commit(10, encode(replace(GOOD, state=replace(state, acquisition=by_session)))))
-    assert found.frames_since == state.file.start
+    by_session = replace(state.acquisition, start_s=10**9, settings=Settings(name_format=NameFormat.SESSION))
+    found = how(LATELY, OffsetAndMetadata(10, encode(replace(GOOD, state=replace(state, acquisition=by_session)))))
+    assert found.frames_since == state.file.first_frame_ms
 
 
 def test_the_last_fact_is_shown_with_its_why_and_age() -> None:
-    fact = Entry(8, record(A, 8, kind=Kind.LOST, why="reset by peer"), NOW - 90_000, 0)
-    found = how([Entry(7, record(A, 7), NOW - 91_000, 10), fact], Commit(10, encode(GOOD)))
+    fact = TailRecord(8, record(A, 8, kind=Kind.LOST, why="reset by peer"), NOW - 90_000, 0)
+    found = how([TailRecord(7, record(A, 7), NOW - 91_000, 10), fact], OffsetAndMetadata(10, encode(GOOD)))
     assert "lost, 1 min 30 s ago: reset by peer" in shown(found)
     assert (found.fact, found.fact_why) == ("lost", "reset by peer")
 
 
 def test_the_open_file_and_the_lag_are_shown() -> None:
     assert GOOD.partial
-    found = how(LATELY, Commit(8, encode(GOOD)), LATELY[:1])
+    found = how(LATELY, OffsetAndMetadata(8, encode(GOOD)), LATELY[:1])
     row = shown(found)
     assert "2, 1 min " in row
     assert f"{GOOD.partial.path}  1 h  {GOOD.partial.length} B" in row
@@ -71,34 +76,38 @@ def test_the_open_file_and_the_lag_are_shown() -> None:
 
 
 def test_a_file_that_is_being_finished_says_why() -> None:
-    closing = replace(GOOD, closing=Closing(Why.GAP, "0" * 64, FIRST))
-    assert "(being finished: gap)" in shown(how(LATELY, Commit(10, encode(closing))))
+    closing = replace(GOOD, closing=Closing(CloseReason.GAP, "0" * 64, FIRST))
+    assert "(being finished: gap)" in shown(how(LATELY, OffsetAndMetadata(10, encode(closing))))
 
 
 PROBLEMS = [
     pytest.param(None, 0, "not recorded by this group", id="never committed"),
-    pytest.param(Commit(5, ""), 0, "an offset, but no state", id="no metadata"),
-    pytest.param(Commit(5, "{}"), 0, "no checkpoint", id="not ours"),
-    pytest.param(Commit(5, encode(largest(IN_DECADES, NameFormat.DATE))), 0, "is of the stream x", id="another's"),
-    pytest.param(Commit(2, encode(GOOD)), 6, "4 records were deleted before", id="overtaken by retention"),
-    pytest.param(Commit(500, encode(GOOD)), 0, "made anew", id="beyond the topic's end"),
+    pytest.param(OffsetAndMetadata(5, ""), 0, "an offset, but no state", id="no metadata"),
+    pytest.param(OffsetAndMetadata(5, "{}"), 0, "no checkpoint", id="not ours"),
+    pytest.param(
+        OffsetAndMetadata(5, encode(largest(IN_DECADES, NameFormat.DATE))), 0, "is of the stream x", id="another's"
+    ),
+    pytest.param(OffsetAndMetadata(2, encode(GOOD)), 6, "4 records were deleted before", id="overtaken by retention"),
+    pytest.param(OffsetAndMetadata(500, encode(GOOD)), 0, "made anew", id="beyond the topic's end"),
 ]
 
 
 @pytest.mark.parametrize(("commit", "first", "said"), PROBLEMS)
-def test_what_is_wrong_is_said(commit: Commit | None, first: int, said: str) -> None:
+def test_what_is_wrong_is_said(commit: OffsetAndMetadata | None, first: int, said: str) -> None:
     found = how(LATELY, commit, first=first)
     assert said in (found.problem or "")
     assert said in shown(found)
 
 
 def test_a_record_that_breaks_the_contract_is_said() -> None:
-    assert "offset 9 can't be understood" in shown(how([LATELY[0], Entry(9, None, NOW, 10)], Commit(9, encode(GOOD))))
+    assert "offset 9 can't be understood" in shown(
+        how([LATELY[0], TailRecord(9, None, NOW, 10)], OffsetAndMetadata(9, encode(GOOD)))
+    )
 
 
 def test_json_has_the_names_that_help_promises() -> None:
     said = status.make_parser().format_help()
-    document = json.loads(json.dumps(as_json(how(LATELY, Commit(8, encode(GOOD)), LATELY[:1]))))
+    document = json.loads(json.dumps(as_json(how(LATELY, OffsetAndMetadata(8, encode(GOOD)), LATELY[:1]))))
     for name in document:
         assert name in said
     assert document["last_record"] == "2019-01-01T12:59:59.500Z"

@@ -16,10 +16,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.segmentation import Settings
-from archiver.kafka.assignment import Reading
-from archiver.kafka.group_consumer import Committed, Feed
-from archiver.kafka.offset_commits import Commit, FencedError
-from archiver.loop import Archive
+from archiver.kafka.assignment import AssignedPartitions
+from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.kafka.offset_commits import FencedError, OffsetCommit
+from archiver.loop import RecordingLoop
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.throttling import Throttling
 from tests.support.archives import Source
@@ -138,12 +138,14 @@ class Running:
         self.join()
 
 
-def archive(directory: Path, servers: str, stream: str, stopping: threading.Event) -> Archive:
+def archive(directory: Path, servers: str, stream: str, stopping: threading.Event) -> RecordingLoop:
     """One of that stream."""
     (directory / ".archiver").mkdir()
     config = {"bootstrap.servers": servers, "log_level": 0}
     root = ArchiveRoot(directory, f"{stream}.archive", "host")
-    return Archive(root, Settings(), config, "me", [stream], lambda _: None, stopping, Throttling("quota", config))
+    return RecordingLoop(
+        root, Settings(), config, "me", [stream], lambda _: None, stopping, Throttling("quota", config)
+    )
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_ba
 ) -> None:
     asked: list[str] = []
     errors: list[Any] = []
-    commit_each = Feed.commit_each
+    commit_each = GroupConsumer.commit_each
 
     with running() as it:
 
@@ -201,14 +203,14 @@ def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_ba
             it.consumer.incremental_unassign([it.partition])
             it.callback("on_assign")
 
-        def asks(feed: Feed, commits: Sequence[Commit]) -> Any:
+        def asks(feed: GroupConsumer, commits: Sequence[OffsetCommit]) -> Any:
             asked.append(commits[0].metadata)
             if len(asked) == 1:
                 it.consumer.in_poll(lost_and_assigned)
             errors.append(commit_each(feed, commits))
             return errors[-1]
 
-        monkeypatch.setattr(Feed, "commit_each", asks)
+        monkeypatch.setattr(GroupConsumer, "commit_each", asks)
         it.source.scans(1)
         eventually(lambda: len(errors) == 1, "a commit is asked for, and answered")
         it.source.scans(1)
@@ -239,7 +241,7 @@ def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes
 def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
     running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.kafka.assignment._SAY_SECONDS", 0.0)
+    monkeypatch.setattr("archiver.kafka.assignment._REPORT_AFTER_SECONDS", 0.0)
     with running() as it:
         assert it.problems == []
 
@@ -257,23 +259,23 @@ def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
 
 
 def test_a_stream_that_is_let_go_of_is_no_longer_said_not_to_be_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archiver.kafka.assignment._SAY_SECONDS", 0.0)
-    reading = Reading(Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused", "log_level": 0}))
+    monkeypatch.setattr("archiver.kafka.assignment._REPORT_AFTER_SECONDS", 0.0)
+    reading = AssignedPartitions(Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused", "log_level": 0}))
     for stream in ("a", "b"):
         assert not reading.resume(stream, 0), "librdkafka doesn't, as it isn't assigned"
-        assert reading.trouble(stream)
-    reading.let_go(["a"])
-    assert reading.trouble("a") is None
-    assert reading.trouble("b")
+        assert reading.resume_error(stream)
+    reading.discard(["a"])
+    assert reading.resume_error("a") is None
+    assert reading.resume_error("b")
 
 
 def test_what_is_overtaken_while_it_is_taken_up_stays_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[str] = []
-    monkeypatch.setattr(Reading, "pause", lambda _, stream: paused.append(stream))
+    monkeypatch.setattr(AssignedPartitions, "pause", lambda _, stream: paused.append(stream))
     stopping = threading.Event()
     unable = archive(tmp_path, "127.0.0.1:1", "crate1slot2", stopping)  # to ask g3.files
-    unable.assigned([Committed("crate1slot2", None, "")])
-    unable.overtaken("crate1slot2", 7)
+    unable.on_assigned([CommittedOffset("crate1slot2", None, "")])
+    unable.on_offset_out_of_range("crate1slot2", 7)
     assert paused == ["crate1slot2"]
     stopping.set()
     unable.run()

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.core.events import FirstLoss, RecordsLost, decode, encode
-from archiver.core.sequence import Cause
-from archiver.event_counters import Told
-from archiver.recording.loss_reporter import together
+from archiver.core.sequence import LossCause
+from archiver.event_counters import EventCounters
+from archiver.recording.loss_reporter import merge_losses
 
 STREAM = "crate1slot2"
 NOW = 1_546_344_000_000
 
 
-def lost(number: int, at: int, cause: Cause = Cause.MISSING, records: int | None = 2) -> RecordsLost:
+def lost(number: int, at: int, cause: LossCause = LossCause.MISSING, records: int | None = 2) -> RecordsLost:
     """The number-th loss of a stream, which shows at that time, in ms from NOW."""
     return RecordsLost("archiver", STREAM, records, f"a:{number}", 10 * number, NOW + at - 5, NOW + at, "host", cause)
 
@@ -26,18 +26,20 @@ def losses(draw: st.DrawFn) -> list[RecordsLost]:
     at = 0
     for number in range(draw(st.integers(0, 30))):
         at += draw(st.sampled_from([0, 10, 1000, 59_000, 60_001, -3000]))
-        cause, records = draw(st.sampled_from([(Cause.MISSING, 2), (Cause.MISSING, None), (Cause.SPOOL, None)]))
+        cause, records = draw(
+            st.sampled_from([(LossCause.MISSING, 2), (LossCause.MISSING, None), (LossCause.SPOOL, None)])
+        )
         found.append(lost(number, at, cause, records))
     return found
 
 
 def test_one_loss_is_told_as_ever() -> None:
-    assert together([lost(0, 0)]) == [lost(0, 0)]
-    assert together([]) == []
+    assert merge_losses([lost(0, 0)]) == [lost(0, 0)]
+    assert merge_losses([]) == []
 
 
 def test_losses_in_a_row_are_one_event_with_the_key_of_the_first() -> None:
-    [event] = together([lost(n, 10 * n) for n in range(20_000) if 10 * n < 60_000])
+    [event] = merge_losses([lost(n, 10 * n) for n in range(20_000) if 10 * n < 60_000])
     assert (event.times, event.records, event.key) == (6000, 12_000, lost(0, 0).key)
     assert (event.since, event.until, event.offset) == (NOW - 5, NOW + 59_990, 59_990)
     assert event.first == FirstLoss(0, NOW, "a:0")
@@ -48,12 +50,12 @@ def test_losses_in_a_row_are_one_event_with_the_key_of_the_first() -> None:
 def test_what_is_of_another_cause_or_a_minute_later_is_told_apart() -> None:
     apart = [
         lost(0, 0),
-        lost(1, 10, Cause.INCOMPLETE),
-        lost(2, 20, Cause.INCOMPLETE, None),
-        lost(3, 60_021, Cause.INCOMPLETE, None),
-        lost(4, 0, Cause.INCOMPLETE, None),
+        lost(1, 10, LossCause.INCOMPLETE),
+        lost(2, 20, LossCause.INCOMPLETE, None),
+        lost(3, 60_021, LossCause.INCOMPLETE, None),
+        lost(4, 0, LossCause.INCOMPLETE, None),
     ]
-    assert together(apart) == apart
+    assert merge_losses(apart) == apart
 
 
 def test_an_event_of_before_is_read() -> None:
@@ -66,8 +68,8 @@ def test_an_event_of_before_is_read() -> None:
 def test_an_event_begins_at_the_same_losses_wherever_the_one_before_began() -> None:
     """Told to the end, and killed before that was committed: then a commit is made in the midst of it."""
     found = [lost(n, 20_000 * n) for n in range(9)]
-    killed = {event.key: event for event in together(found)}
-    again = {event.key: event for event in (*together(found[:2]), *together(found[2:]))}
+    killed = {event.key: event for event in merge_losses(found)}
+    again = {event.key: event for event in (*merge_losses(found[:2]), *merge_losses(found[2:]))}
     assert sum(event.times for event in (killed | again).values()) == len(found)
 
 
@@ -77,14 +79,14 @@ def test_each_counts_once_through_kills_and_commits_that_fail(
 ) -> None:
     """Of each key the last event counts; and so does what an archiver that isn't killed counts of itself."""
     last: dict[str, RecordsLost] = {}
-    told = Told()
+    told = EventCounters()
     killed = False
     committed = read = 0
     while committed < len(found):
         read = data.draw(st.integers(max(read, committed + 1), len(found)), label="read")
-        for event in together(found[committed:read]):
+        for event in merge_losses(found[committed:read]):
             last[event.key] = event
-            told.told(event)
+            told.on_published(event)
         what = data.draw(st.sampled_from(["committed", "failed", "killed"]), label="what")
         if what == "committed":
             committed = read

@@ -6,16 +6,16 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from archiver.kafka.commit_errors import CommitErrors
-from archiver.recording.commit_lag import Uncommitted
-from archiver.recording.finalizer_status import FinishingProgress, FinishingStatus
+from archiver.recording.commit_lag import UncommittedTimer
+from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStatus
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Activity, Hang
 from tests.unit.test_metrics import ARCHIVE, NOW, RECORDING
 
-ENDED = FinishingStatus("17000/slot/x_000.g3", 7.0, "publishing", "[Errno 5] Input/output error")
+ENDED = FinalizeStatus("17000/slot/x_000.g3", 7.0, "publishing", "[Errno 5] Input/output error")
 TOLD = replace(ENDED, step="telling of", error="Broker: Message size too large", of_kafka=True)
 SLOWLY = replace(ENDED, step="reading back", error=None)
-HANGING = replace(ENDED, error=None, seconds=40.0, step_seconds=21.0)
+HANGING = replace(ENDED, error=None, total_s=40.0, step_s=21.0)
 
 
 def problems(status: ArchiveStatus, **recording: object) -> list[str]:
@@ -24,13 +24,13 @@ def problems(status: ArchiveStatus, **recording: object) -> list[str]:
 
 IDLE: list[dict[str, object]] = [
     {},
-    {"file": None, "offset": 130, "time": 0},
-    {"uncommitted": 14.0},
-    {"syncing": 9.0, "uncommitted": 14.0},
-    {"finishing": replace(ENDED, seconds=4.0)},
-    {"finishing": replace(SLOWLY, seconds=59.0, step_seconds=59.0)},
-    {"finishing": replace(HANGING, step_seconds=19.0)},
-    {"commit_error": "Broker: Group rebalance in progress", "uncommitted": 2.0},
+    {"file": None, "next_offset": 130, "time_ms": 0},
+    {"uncommitted_s": 14.0},
+    {"syncing_s": 9.0, "uncommitted_s": 14.0},
+    {"finalizing": replace(ENDED, total_s=4.0)},
+    {"finalizing": replace(SLOWLY, total_s=59.0, step_s=59.0)},
+    {"finalizing": replace(HANGING, step_s=19.0)},
+    {"commit_error": "Broker: Group rebalance in progress", "uncommitted_s": 2.0},
 ]
 
 
@@ -40,25 +40,25 @@ def test_what_takes_no_longer_than_it_may_is_no_problem(recording: dict[str, obj
 
 
 PROBLEMS: list[tuple[dict[str, object], str]] = [
-    ({"uncommitted": 16.0}, "slot: what came 16 s ago isn't committed: Kafka doesn't answer its commits"),
-    ({"uncommitted": 16.0, "commit_error": "why"}, "slot: what came 16 s ago isn't committed: why"),
-    ({"uncommitted": 16.0, "syncing": 12.0}, "the data disk doesn't answer: a sync has taken 12 s, of slot"),
-    ({"uncommitted": 16.0, "trouble": "full"}, "slot: can't write: full"),
+    ({"uncommitted_s": 16.0}, "slot: what came 16 s ago isn't committed: Kafka doesn't answer its commits"),
+    ({"uncommitted_s": 16.0, "commit_error": "why"}, "slot: what came 16 s ago isn't committed: why"),
+    ({"uncommitted_s": 16.0, "syncing_s": 12.0}, "the data disk doesn't answer: a sync has taken 12 s, of slot"),
+    ({"uncommitted_s": 16.0, "error": "full"}, "slot: can't write: full"),
     (
-        {"uncommitted": 16.0, "finishing": ENDED},
+        {"uncommitted_s": 16.0, "finalizing": ENDED},
         "slot: 17000/slot/x_000.g3 isn't finished 7 s after its end: publishing: [Errno 5] Input/output error",
     ),
     (
-        {"finishing": replace(SLOWLY, seconds=61.0)},
+        {"finalizing": replace(SLOWLY, total_s=61.0)},
         "slot: 17000/slot/x_000.g3 isn't finished 61 s after its end: still reading back",
     ),
-    ({"trouble": "full", "offset": 1, "time": 1}, "slot: can't write: full"),
+    ({"error": "full", "next_offset": 1, "time_ms": 1}, "slot: can't write: full"),
     (
-        {"finishing": ENDED, "offset": 1, "time": 1},
+        {"finalizing": ENDED, "next_offset": 1, "time_ms": 1},
         "slot: 17000/slot/x_000.g3 isn't finished 7 s after its end: publishing: [Errno 5] Input/output error",
     ),
     (
-        {"finishing": HANGING, "offset": 1, "time": 1},
+        {"finalizing": HANGING, "next_offset": 1, "time_ms": 1},
         "the data disk doesn't answer: finishing a file (publishing) has taken 21 s, of slot",
     ),
 ]
@@ -70,23 +70,23 @@ def test_each_fault_of_a_stream_is_said_once(recording: dict[str, object], said:
 
 
 OF_ALL = [
-    (replace(ARCHIVE, trouble="away"), "Kafka: away"),
-    (replace(ARCHIVE, trouble="away", throttled="Kafka throttles us"), "Kafka throttles us"),
-    (replace(ARCHIVE, refused="why"), "Kafka refuses commits: why"),
+    (replace(ARCHIVE, kafka_error="away"), "Kafka: away"),
+    (replace(ARCHIVE, kafka_error="away", throttled="Kafka throttles us"), "Kafka throttles us"),
+    (replace(ARCHIVE, commit_error="why"), "Kafka refuses commits: why"),
     (
-        replace(ARCHIVE, untold="why"),
+        replace(ARCHIVE, unpublished="why"),
         "losses and finished files can't be told on g3.files, so their streams wait: why",
     ),
-    (replace(ARCHIVE, turning=12.0), "nothing has been recorded for 12 s: it waits for Kafka or for a disk"),
+    (replace(ARCHIVE, turn_s=12.0), "nothing has been recorded for 12 s: it waits for Kafka or for a disk"),
     (
-        replace(ARCHIVE, turning=12.0, writing=Hang("a write to the file of slot", 12.0)),
+        replace(ARCHIVE, turn_s=12.0, hanging_write=Hang("a write to the file of slot", 12.0)),
         "the data disk doesn't answer: a write to the file of slot has taken 12 s",
     ),
 ]
 
 
 @pytest.mark.parametrize(("status", "said"), OF_ALL)
-@pytest.mark.parametrize("recording", [{"uncommitted": 60.0}, {"finishing": replace(TOLD, seconds=60.0)}])
+@pytest.mark.parametrize("recording", [{"uncommitted_s": 60.0}, {"finalizing": replace(TOLD, total_s=60.0)}])
 def test_what_is_wrong_for_all_streams_isnt_said_of_each(
     status: ArchiveStatus, said: str, recording: dict[str, object]
 ) -> None:
@@ -94,11 +94,11 @@ def test_what_is_wrong_for_all_streams_isnt_said_of_each(
 
 
 def test_a_file_that_a_disk_refuses_is_said_whatever_kafka_does() -> None:
-    assert len(problems(replace(ARCHIVE, trouble="away"), finishing=ENDED)) == 2
+    assert len(problems(replace(ARCHIVE, kafka_error="away"), finalizing=ENDED)) == 2
 
 
 def test_a_sync_that_hangs_is_said_once_for_all_streams() -> None:
-    slots = tuple(replace(RECORDING, stream=f"slot{n}", syncing=10.0 + n, uncommitted=20.0) for n in (1, 2, 3))
+    slots = tuple(replace(RECORDING, stream=f"slot{n}", syncing_s=10.0 + n, uncommitted_s=20.0) for n in (1, 2, 3))
     found = list(replace(ARCHIVE, streams=slots).problems(NOW))
     assert found == ["the data disk doesn't answer: a sync has taken 13 s, of slot1, slot2, slot3"]
 
@@ -106,16 +106,16 @@ def test_a_sync_that_hangs_is_said_once_for_all_streams() -> None:
 def test_how_long_something_waits_to_be_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("archiver.recording.commit_lag.time.monotonic", lambda: now[0])
-    uncommitted = Uncommitted()
-    uncommitted.see(there_is=False)
+    uncommitted = UncommittedTimer()
+    uncommitted.update(has_uncommitted=False)
     assert uncommitted.seconds == 0
     for now[0] in (200.0, 201.0):  # what comes later is younger
-        uncommitted.see(there_is=True)
+        uncommitted.update(has_uncommitted=True)
     now[0] = 203.0
     assert uncommitted.seconds == 3
-    uncommitted.committed(201.0)
+    uncommitted.on_committed(201.0)
     assert uncommitted.seconds == 2
-    uncommitted.see(there_is=False)
+    uncommitted.update(has_uncommitted=False)
     now[0] = 9999.0
     assert uncommitted.seconds == 0, "a quiet night"
 
@@ -134,14 +134,14 @@ def test_an_activity_that_hangs_is_seen_from_outside_and_one_that_ends_isnt(monk
 
 
 def test_the_step_of_a_finishing_its_error_and_its_age_are_told() -> None:
-    progress = FinishingProgress("x_000.g3")
+    progress = FinalizeProgress("x_000.g3")
     assert progress.status().step == "waiting for others to be finished"
-    progress.begin("publishing")
-    progress.failed(OSError(5, "no"))
+    progress.start_step("publishing")
+    progress.step_failed(OSError(5, "no"))
     assert (progress.status().step, progress.status().error) == ("publishing", "[Errno 5] no")
-    progress.begin("telling of")
+    progress.start_step("telling of")
     assert progress.status().error is None
-    progress.failed(KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)))
+    progress.step_failed(KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)))
     assert progress.status().of_kafka
 
 
@@ -149,18 +149,18 @@ def test_a_refused_commit_is_said_once_with_what_to_do_and_one_that_will_pass_ne
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     errors = CommitErrors("archiver")
-    errors.failed("slot1", KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS)))
-    assert errors.refused() is None
-    assert errors.why("slot1") is not None
+    errors.on_failure("slot1", KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS)))
+    assert errors.operator_error() is None
+    assert errors.error_of("slot1") is not None
     for _ in range(10):
         for stream in ("slot1", "slot2"):
-            errors.failed(stream, KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+            errors.on_failure(stream, KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
     (line,) = [record.getMessage() for record in caplog.records]
     assert "allow this user READ on the consumer group archiver" in line
-    assert "READ on the consumer group archiver" in str(errors.refused())
-    errors.forget("slot1")  # another archiver has it now
-    assert errors.refused() is not None
-    errors.succeeded("slot2")
-    assert errors.refused() is None
-    errors.failed("slot1", KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    assert "READ on the consumer group archiver" in str(errors.operator_error())
+    errors.discard("slot1")  # another archiver has it now
+    assert errors.operator_error() is not None
+    errors.on_success("slot2")
+    assert errors.operator_error() is None
+    errors.on_failure("slot1", KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2, "it is another time"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event, FileSalvaged
 from archiver.core.paths import PartialName
-from archiver.recovery.salvage import Whole, salvage, whole_frames
+from archiver.recovery.salvage import CompleteFrames, complete_frames, salvage
 from archiver.storage.directory import Directory
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 from tests.support.disk import small_disk
 from tests.support.frames import ANY_FRAME, frame
 
@@ -33,7 +33,9 @@ def test_it_is_whole_frames_up_to_where_it_is_cut(
     (path / "x").write_bytes(everything[:size])
     whole = [n for n in range(len(frames) + 1) if len(b"".join(frames[:n])) <= size]
     with Directory(path, "") as directory:
-        assert whole_frames(directory, "x", Abandoned()) == Whole(whole[-1], len(b"".join(frames[: whole[-1]])), size)
+        assert complete_frames(directory, "x", CancellationToken()) == CompleteFrames(
+            whole[-1], len(b"".join(frames[: whole[-1]])), size
+        )
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 13, 20, 25, 60, -1])
@@ -42,8 +44,8 @@ def test_after_a_changed_byte_nothing_is_trusted(tmp_path: Path, at: int) -> Non
     data[2 * len(FRAMES[0]) + (at if at >= 0 else len(FRAMES[0]) - 1)] ^= 4
     (tmp_path / "x").write_bytes(data)
     with Directory(tmp_path, "") as directory:
-        found = whole_frames(directory, "x", Abandoned())
-    assert (found.frames, found.bytes, found.size) == (2, 2 * len(FRAMES[0]), len(data))
+        found = complete_frames(directory, "x", CancellationToken())
+    assert (found.frames, found.bytes, found.size_bytes) == (2, 2 * len(FRAMES[0]), len(data))
 
 
 class Told:
@@ -52,7 +54,7 @@ class Told:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         self.events.append(event)
 
 
@@ -74,7 +76,7 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: bytes) -> None:
     partial, told = left(archive, b"".join(FRAMES[:3]) + torn), Told()
-    event = salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned())
+    event = salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert (archive.root / PATH).read_bytes() == b"".join(FRAMES[:3])
     assert PATH.rpartition("/")[2] in (archive.root / PATH).with_name("SHA256SUMS").read_text()
     assert told.events == [event]
@@ -82,7 +84,7 @@ def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: 
     assert (event.path, event.frames, event.what) == (PATH, 3, "why")
     kept = {file.name: file.read_bytes() for file in partial.parent.iterdir()}
     assert kept == ({f"{PARTIAL}.damaged": torn} if torn else {})
-    assert salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned()) is None, "there is nothing left"
+    assert salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken()) is None, "there is nothing left"
 
 
 @pytest.mark.usefixtures("links")
@@ -92,7 +94,7 @@ def test_from_the_damage_on_it_is_kept_beside(archive: ArchiveRoot, at: int) -> 
     data = bytearray(b"".join(FRAMES))
     data[at] ^= 1
     partial = left(archive, bytes(data))
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
+    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
     assert event
     assert event.frames == 1
     (kept,) = partial.parent.iterdir()
@@ -101,7 +103,7 @@ def test_from_the_damage_on_it_is_kept_beside(archive: ArchiveRoot, at: int) -> 
 
 def test_one_without_a_whole_frame_is_not_published(archive: ArchiveRoot) -> None:
     partial = left(archive, FRAMES[0][:-1])
-    assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned()) is None
+    assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken()) is None
     assert [file.name for file in partial.parent.iterdir()] == [f"{PARTIAL}.damaged"]
     assert not (archive.root / PATH).exists()
 
@@ -112,7 +114,7 @@ def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path
         archive = ArchiveRoot(disk, "group", "host")
         partial = left(archive, frame([(b"n", bytes(700_000))]) + FRAMES[0][:-1])
         with pytest.raises(OSError, match=r"a copy of it needs 70\d\.\d kB"):
-            salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
+            salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
         assert list(partial.parent.iterdir()) == [partial]
 
 
@@ -121,7 +123,7 @@ def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
     (archive.root / PATH).parent.mkdir(parents=True)
     (archive.root / PATH).write_bytes(b"another")
     left(archive, FRAMES[0])
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", Abandoned())
+    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
     assert event
     assert event.path == PATH.replace("_000", "_001")
     assert (archive.root / PATH).read_bytes() == b"another"
@@ -135,20 +137,20 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
         pass
 
     class Killer(Told):
-        def tell(self, event: Event) -> None:
-            super().tell(event)
+        def publish(self, event: Event) -> None:
+            super().publish(event)
             raise Killed
 
     partial = left(archive, b"".join(FRAMES[:3]) + torn)
     if published:
         with pytest.raises(Killed):
-            salvage(archive, Killer(), "crate1slot2", PARTIAL, "why", Abandoned())
+            salvage(archive, Killer(), "crate1slot2", PARTIAL, "why", CancellationToken())
     assert partial.exists()
     told = Told()
-    salvage(archive, told, "crate1slot2", PARTIAL, "why", Abandoned())
+    salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
     assert len(told.events) == 1
     # What the kill left is no partial of anything that is lost: the next start sees to it in the same way.
     for left_over in filter(lambda file: PartialName.parse(file.name), list(partial.parent.iterdir())):
-        salvage(archive, told, "crate1slot2", left_over.name, "why", Abandoned())
+        salvage(archive, told, "crate1slot2", left_over.name, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]

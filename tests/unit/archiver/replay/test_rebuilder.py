@@ -15,14 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.archive.location import Location
-from archiver.core.catalog import recent
-from archiver.core.checkpoint import Checkpoint, Place, RecordId
+from archiver.core.catalog import events_for_replay
+from archiver.core.checkpoint import Checkpoint, FramePlace, RecordId
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Settings, Why, closes
-from archiver.core.sequence import Record, first_whole
-from archiver.replay.rebuilder import Choice, Content, Reached, Rebuilding, Rebuilt, Start, Wanted
-from archiver.replay.topic_ranges import starts
+from archiver.core.segmentation import CloseReason, Settings, close_reason
+from archiver.core.sequence import Record, first_complete
+from archiver.replay.rebuilder import (
+    ArchivePosition,
+    FileContent,
+    Overrides,
+    Rebuilder,
+    RebuiltFile,
+    ReplayStart,
+    Selection,
+)
+from archiver.replay.topic_ranges import pieces
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -40,8 +48,8 @@ from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_in
 
 LOGS = wild_logs().flatmap(killed_ingests)
 FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
-AS_RECORDED = Choice()
-BOUNDARIES = set(Why) - {Why.TIME}
+AS_RECORDED = Overrides()
+BOUNDARIES = set(CloseReason) - {CloseReason.TIME}
 
 
 class Telling(MemoryArchive):
@@ -56,16 +64,16 @@ class Telling(MemoryArchive):
             self.take(message, at, chosen)
 
     def take(self, message: Message, offset: int, chosen: Settings) -> None:
-        record = self.seen.whole(*message, offset)
+        record = self.seen.assemble(*message, offset)
         if not record:
             return
-        why = closes(self.state, record.label, record.time)
+        why = close_reason(self.state, record.label, record.time_ms)
         if why:
             opened, before = self.open, self.state
             self.finish(why)
             assert opened
             assert before.acquisition
-            self._tell(why, record, before.acquisition.id, before.acquisition.start, before.acquisition.settings)
+            self._tell(why, record, before.acquisition.id, before.acquisition.start_s, before.acquisition.settings)
         was, count = self.open, len(self.open.frames) if self.open else 0
         self.step(record, chosen)
         if self.open is not was:
@@ -75,7 +83,7 @@ class Telling(MemoryArchive):
             assert record.label.type is not None
             self._brought[b"".join(record.value)] = record.label.type, record.offset
 
-    def _tell(self, why: Why, closing: Record, acquisition_id: str, start: int, chosen: Settings) -> None:
+    def _tell(self, why: CloseReason, closing: Record, acquisition_id: str, start: int, chosen: Settings) -> None:
         file = self.files[-1]
         data = file.bytes
         event = FileFinished(
@@ -106,9 +114,9 @@ class Telling(MemoryArchive):
         )
         self.told.append(event)
 
-    def _place(self, value: bytes) -> Place:
+    def _place(self, value: bytes) -> FramePlace:
         crc = google_crc32c.value(value)
-        return Place("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
+        return FramePlace("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
 
     @property
     def open_first(self) -> tuple[str, int] | None:
@@ -120,14 +128,14 @@ class Telling(MemoryArchive):
         found: list[list[FileFinished]] = [[]]
         for event in self.told:
             found[-1].append(event)
-            if event.why is not Why.TIME:
+            if event.why is not CloseReason.TIME:
                 found.append([])
         return found[:-1]
 
 
 def _id(record: Record) -> RecordId:
     label = record.label
-    return RecordId(record.offset, label.epoch, label.seq, record.time, label.kind)
+    return RecordId(record.offset, label.epoch, label.seq, record.time_ms, label.kind)
 
 
 @dataclass
@@ -151,49 +159,49 @@ class MemoryTarget:
         self.disk: dict[str, bytes] = {}
         self.changed: list[str] = []
 
-    def begin(self, stream: str, path: str, first: int) -> Content:
+    def begin(self, stream: str, path: str, first: int) -> FileContent:
         del stream, path, first
         return MemoryContent()
 
-    def finish(self, file: Rebuilt) -> None:
+    def finish(self, file: RebuiltFile) -> None:
         assert isinstance(file.content, MemoryContent)
         data = bytes(file.content.data)
-        if file.told and file.told.sha256 != hashlib.sha256(data).hexdigest():
+        if file.event and file.event.sha256 != hashlib.sha256(data).hexdigest():
             self.changed.append(file.path)
         else:
             assert file.path not in self.disk
             self.disk[file.path] = data
 
-    def drop(self, file: Rebuilt) -> None:
+    def drop(self, file: RebuiltFile) -> None:
         del file
 
 
 def rebuild(
     log: Sequence[Message],
     told: Sequence[FileFinished],
-    wanted: Wanted,
+    wanted: Selection,
     newest: Settings,
     cut: int = 0,
     told_until: int = 0,
-    choice: Choice = AS_RECORDED,
+    choice: Overrides = AS_RECORDED,
     open_first: tuple[str, int] | None = None,
 ) -> MemoryTarget:
     """What comes of the log from the offset `cut` on."""
     target = MemoryTarget()
 
     def fetch(offset: int) -> tuple[bytes, ...]:
-        return first_whole((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
+        return first_complete((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
 
-    def load(places: Mapping[int, Place]) -> Carry:
+    def load(places: Mapping[int, FramePlace]) -> Carry:
         return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
 
-    for after, through in starts(told, wanted, BOUNDARIES):
-        start = Start(None, None, cut=cut > 0)
+    for after, through in pieces(told, wanted, BOUNDARIES):
+        start = ReplayStart(None, None, is_truncated=cut > 0)
         if after and after.offset >= cut:
-            start = Start(after.offset, after.checkpoint, cut=False)
-        if wanted.only:
-            wanted = Wanted(only=wanted.only - target.disk.keys() | {"another"})
-        rebuilding = Rebuilding(
+            start = ReplayStart(after.offset, after.checkpoint, is_truncated=False)
+        if wanted.paths:
+            wanted = Selection(paths=wanted.paths - target.disk.keys() | {"another"})
+        rebuilding = Rebuilder(
             STREAM,
             start,
             told,
@@ -201,23 +209,23 @@ def rebuild(
             wanted,
             target,
             load,
-            Reached(told_until, newest, open_first, known=told_until > 0),
+            ArchivePosition(told_until, newest, open_first, is_known=told_until > 0),
             through,
         )
         begin = cut if start.offset is None else start.offset
         for at, (label, time, value) in enumerate(log[begin:], begin):
-            rebuilding.take(label, time, value, at)
-            if rebuilding.over:
+            rebuilding.feed(label, time, value, at)
+            if rebuilding.done:
                 break
-        rebuilding.end()
-        target.left_out += [file.lacking for file in rebuilding.left_out]
+        rebuilding.finish()
+        target.left_out += [file.missing for file in rebuilding.not_rebuilt]
     return target
 
 
-def ways(archive: Telling, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Choice]]:
+def ways(archive: Telling, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Overrides]]:
     """To the same files: by what was told; without; by flags that say the same."""
-    same = Choice(chosen.time_per_file, chosen.gap, chosen.name_format, chosen.carry)
-    return [(archive.told, chosen, Choice()), ([], chosen, Choice()), (archive.told, Settings(), same)]
+    same = Overrides(chosen.time_per_file_ms, chosen.gap_ms, chosen.name_format, chosen.carry)
+    return [(archive.told, chosen, Overrides()), ([], chosen, Overrides()), (archive.told, Settings(), same)]
 
 
 def whole(archive: Telling, cut: int) -> set[str]:
@@ -236,7 +244,7 @@ def whole(archive: Telling, cut: int) -> set[str]:
 def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
     archive = Telling(killed.log, chosen)
     for told, newest, choice in ways(archive, chosen):
-        target = rebuild(killed.log, told, Wanted(), newest, choice=choice)
+        target = rebuild(killed.log, told, Selection(), newest, choice=choice)
         assert target.disk == archive.disk
         assert target.changed == []
 
@@ -246,7 +254,9 @@ def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
 def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
     archive = Telling(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
-    target = rebuild(killed.log, archive.told, Wanted(), chosen, cut, len(killed.log), open_first=archive.open_first)
+    target = rebuild(
+        killed.log, archive.told, Selection(), chosen, cut, len(killed.log), open_first=archive.open_first
+    )
     assert target.disk.items() <= archive.disk.items()
     assert whole(archive, cut) <= target.disk.keys()
 
@@ -258,7 +268,7 @@ def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) 
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
     target = rebuild(
-        killed.log, archive.told, Wanted(only=only), chosen, cut, len(killed.log), open_first=archive.open_first
+        killed.log, archive.told, Selection(paths=only), chosen, cut, len(killed.log), open_first=archive.open_first
     )
     if only:
         assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
@@ -285,8 +295,8 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
         if last >= since and open_files[0].first.time <= until:
             expected |= {event.path for event in open_files}
     for told, newest, choice in ways(archive, chosen):
-        for known in (told, [event for event in recent(told, since) if isinstance(event, FileFinished)]):
-            target = rebuild(killed.log, known, Wanted(since, until), newest, choice=choice)
+        for known in (told, [event for event in events_for_replay(told, since) if isinstance(event, FileFinished)]):
+            target = rebuild(killed.log, known, Selection(since, until), newest, choice=choice)
             assert target.disk == {path: archive.disk[path] for path in expected}
             assert target.changed == []
 
@@ -301,13 +311,13 @@ def test_settings_that_changed(killed: Killed, choices: list[Settings], data: st
     for at, message in enumerate(log):
         archive.take(message, at, choices[sum(at >= change for change in changes)])
     newest = archive.open.settings if archive.open else choices[len(changes)]  # as its commit says
-    target = rebuild(log, archive.told, Wanted(), newest, told_until=len(log), open_first=archive.open_first)
+    target = rebuild(log, archive.told, Selection(), newest, told_until=len(log), open_first=archive.open_first)
     assert target.disk == archive.disk
     assert target.changed == []
 
 
 CHOICES = st.builds(
-    Choice,
+    Overrides,
     st.sampled_from([None, 1, 5_000, 60_000]),
     st.sampled_from([None, 0, 1_000, 60_000]),
     st.sampled_from([None, *NameFormat]),
@@ -317,12 +327,12 @@ CHOICES = st.builds(
 
 @settings(quick, max_examples=200)
 @given(LOGS, SETTINGS, CHOICES)
-def test_what_is_wanted_otherwise_is_as_if_recorded_so(killed: Killed, chosen: Settings, choice: Choice) -> None:
-    if not choice.given:
+def test_what_is_wanted_otherwise_is_as_if_recorded_so(killed: Killed, chosen: Settings, choice: Overrides) -> None:
+    if not choice.any_given:
         return
-    archive, other = Telling(killed.log, chosen), archived(killed.log, choice.over(chosen))
+    archive, other = Telling(killed.log, chosen), archived(killed.log, choice.apply_to(chosen))
     target = rebuild(
-        *(killed.log, archive.told, Wanted(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
+        *(killed.log, archive.told, Selection(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
     )
     assert target.disk == other.disk
 
@@ -346,7 +356,7 @@ def test_with_another_gap_no_frame_is_left_out_that_is_in_a_file_by_date() -> No
     log = said((OBSERVATION, S, 0), (SCAN, S, 1), (OBSERVATION, S, 0), (SCAN, S, 2), Kind.END)
     chosen = Settings(carry=())
     archive = Telling(log, chosen)
-    target = rebuild(log, archive.told, Wanted(), chosen, choice=Choice(gap=500))
+    target = rebuild(log, archive.told, Selection(), chosen, choice=Overrides(gap_ms=500))
     assert sorted(target.disk.values()) == [b"0;", b"1;", b"2;", b"3;"]
 
 
@@ -360,7 +370,7 @@ SENT_AGAIN = said(
 @pytest.mark.parametrize("cut", range(len(SENT_AGAIN)))
 def test_what_is_sent_again_at_the_beginning_of_what_retention_has_left_is_no_file(cut: int) -> None:
     archive = Telling(SENT_AGAIN, BY_SESSION)
-    target = rebuild(SENT_AGAIN, archive.told, Wanted(), BY_SESSION, cut, len(SENT_AGAIN))
+    target = rebuild(SENT_AGAIN, archive.told, Selection(), BY_SESSION, cut, len(SENT_AGAIN))
     assert set(target.left_out) <= {"its beginning has left the topic"}
 
 
@@ -371,6 +381,8 @@ def test_what_was_left_out_with_settings_that_no_file_has_is_no_file(after: list
     archive = Telling([], Settings())
     for at, message in enumerate(log):
         archive.take(message, at, BY_SESSION if 3 <= at < 6 else Settings())
-    target = rebuild(*(log, archive.told, Wanted(), Settings()), told_until=len(log), open_first=archive.open_first)
+    target = rebuild(
+        *(log, archive.told, Selection(), Settings()), told_until=len(log), open_first=archive.open_first
+    )
     assert target.disk == archive.disk
     assert target.left_out == []

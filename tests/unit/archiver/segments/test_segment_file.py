@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from archiver.archive import finished_name
 from archiver.archive.location import Location
 from archiver.segments import segment_file
-from archiver.segments.segment_file import LetGoError, PartialDamagedError, PartialHeldError, SegmentFile
+from archiver.segments.segment_file import PartialDamagedError, PartialLockedError, SegmentClosedError, SegmentFile
 from archiver.storage.directory import Directory
 from archiver.storage.partials import unlocked_partials
-from g3stream.service.cancellation import Abandoned
+from g3stream.service.cancellation import CancellationToken
 from tests.support.disk import small_disk
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
@@ -60,14 +60,14 @@ def reopen(path: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFi
 def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFile:
     """A copy of one that is held."""
     with Directory(path.parent, "") as directory:
-        return SegmentFile.copy(directory, path.name, new.name, length, crc, Abandoned(), md5=md5)
+        return SegmentFile.copy(directory, path.name, new.name, length, crc, CancellationToken(), md5=md5)
 
 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
     """The path that it has got, as a file that holds those bytes."""
     with Directory(partial.parent, "") as directory:
         return finished_name.publish(
-            directory, partial.name, Location(root), path, len(data), sha_of(data), Abandoned()
+            directory, partial.name, Location(root), path, len(data), sha_of(data), CancellationToken()
         )
 
 
@@ -96,9 +96,9 @@ def left(path: Path, data: bytes, more: bytes = b"") -> int:
 def test_it_holds_what_was_written_and_knows_its_digests(partial: Path) -> None:
     file = create(partial)
     file.write([b"one", b"", b"two"])
-    assert (file.length, file.written) == (6, 0)
+    assert (file.length_bytes, file.written_bytes) == (6, 0)
     file.flush()
-    assert (file.length, file.written) == (6, 6)
+    assert (file.length_bytes, file.written_bytes) == (6, 6)
     assert partial.read_bytes() == b"onetwo"
     assert file.crc == crc_of(b"onetwo")
     file.write([b"three"])
@@ -114,7 +114,7 @@ def test_its_md5_is_taken_only_if_it_is_asked_for(partial: Path) -> None:
         file = create(partial, md5=asked)
         file.write([b"one", b"two"])
         file.flush()
-        file.follow(3)
+        file.advance_digest(3)
         file.sha256()
         assert file.md5 == (hashlib.md5(b"onetwo", usedforsecurity=False).hexdigest() if asked else None)
         file.close()
@@ -172,7 +172,7 @@ def test_writing_and_making_durable_may_go_on_at_once(partial: Path) -> None:
     def make_durable() -> None:
         while not over.is_set():
             file.make_durable()
-            file.follow(file.written)
+            file.advance_digest(file.written_bytes)
 
     thread = threading.Thread(target=make_durable)
     thread.start()
@@ -198,7 +198,7 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
     for parts, act in acts:
         file.write(parts)
         pending += b"".join(parts)
-        assert file.length == len(committed) + len(pending)
+        assert file.length_bytes == len(committed) + len(pending)
         if act == "r":
             file.close()
             file, pending = reopen(partial, len(committed), crc), b""
@@ -233,14 +233,14 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
                 with pytest.raises(OSError, match="No space") as full:
                     file.flush()
                 assert full.value.errno == errno.ENOSPC
-                assert file.length == 20 * 7_001
-                assert 0 < file.written < file.length, "what found room is written"
+                assert file.length_bytes == 20 * 7_001
+                assert 0 < file.written_bytes < file.length_bytes, "what found room is written"
             file.make_durable()
-            assert file.crc == crc_of(data[: file.written]), "and can be committed"
+            assert file.crc == crc_of(data[: file.written_bytes]), "and can be committed"
             file.write(parts[20:])
             other.unlink()
             file.flush()
-            assert file.written == file.length == len(data)
+            assert file.written_bytes == file.length_bytes == len(data)
             assert file.sha256() == sha_of(data)
             assert (disk / "x_000.1546344000123.0123abcd").read_bytes() == data
         finally:
@@ -309,7 +309,7 @@ def test_changed_bytes_are_found_before_its_digest_is_given(partial: Path, at: i
     file.close()
     again = reopen(partial, 9, crc)
     with pytest.raises(PartialDamagedError, match="first 9 bytes have changed"):
-        again.follow(9)
+        again.advance_digest(9)
     again.close()
 
 
@@ -413,7 +413,7 @@ def test_it_is_let_go_of_within_a_block_while_its_digest_is_read(
         digest = pool.submit(file.sha256)
         reading.wait()
         file.close()
-        with pytest.raises(LetGoError):
+        with pytest.raises(SegmentClosedError):
             digest.result()
     assert places == [0], "of the blocks none is read after that one"
 
@@ -421,7 +421,7 @@ def test_it_is_let_go_of_within_a_block_while_its_digest_is_read(
 def test_what_another_process_holds_cannot_be_reopened_and_stays_as_it_is(partial: Path) -> None:
     crc = left(partial, b"committed", b" and its own")
     with held(partial):
-        with pytest.raises(PartialHeldError):
+        with pytest.raises(PartialLockedError):
             reopen(partial, 9, crc)
         assert partial.read_bytes() == b"committed and its own"
     reopen(partial, 9, crc).close()  # a lock ends with its process
@@ -429,7 +429,7 @@ def test_what_another_process_holds_cannot_be_reopened_and_stays_as_it_is(partia
 
 def test_an_open_one_is_held(partial: Path) -> None:
     file = written(partial, b"x")
-    with pytest.raises(PartialHeldError):
+    with pytest.raises(PartialLockedError):
         reopen(partial, 1, crc_of(b"x"))
     file.close()
     reopen(partial, 1, crc_of(b"x")).close()
@@ -450,7 +450,7 @@ def test_a_copy_goes_on_whatever_the_holder_does_later(partial: Path) -> None:
         assert file.crc == crc_of(b"committed and on")
         assert file.sha256() == sha_of(b"committed and on")
         assert new.read_bytes() == b"committed and on"
-        with pytest.raises(PartialHeldError):
+        with pytest.raises(PartialLockedError):
             reopen(new, 9, crc)
         file.close()
 

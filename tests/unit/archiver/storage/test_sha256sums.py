@@ -173,7 +173,7 @@ def test_what_is_no_file_takes_no_line_and_is_left(tmp_path: Path, there: str) -
             except OSError:
                 pytest.skip("no devices can be made here")
     before = path.lstat()
-    with pytest.raises(sha256sums.UnusableError, match=SUMS):
+    with pytest.raises(sha256sums.ChecksumsUnusable, match=SUMS):
         add(tmp_path, "a.g3", EMPTY)
     assert path.lstat().st_ino == before.st_ino
     assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]

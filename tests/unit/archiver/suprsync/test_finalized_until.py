@@ -31,32 +31,32 @@ def test_with_nothing_there_it_goes_with_the_clock() -> None:
 
 
 def test_an_open_file_holds_it_at_its_first_frame_whatever_else_has_happened() -> None:
-    open_file = StreamProgress("a", open_since=NOW - 60_000, last=NOW - 10, is_connected=True)
+    open_file = StreamProgress("a", open_since_ms=NOW - 60_000, last_ms=NOW - 10, is_connected=True)
     assert until(open_file) == NOW - 60_000
-    found = finalized_until(NOW, [open_file, StreamProgress("b", last=NOW - 90_000)])
+    found = finalized_until(NOW, [open_file, StreamProgress("b", last_ms=NOW - 90_000)])
     assert found.held_by == "a: its file is open"
 
 
 def test_what_waits_in_kafka_holds_it_also_when_no_file_is_open() -> None:
-    waits = StreamProgress("a", waiting_since=NOW - 5_000, last=NOW - 1, is_connected=True)
+    waits = StreamProgress("a", waiting_since_ms=NOW - 5_000, last_ms=NOW - 1, is_connected=True)
     assert until(waits) == NOW - 5_000
-    assert until(waits, StreamProgress("b", open_since=NOW - 9_000)) == NOW - 9_000
-    clock_was_set = StreamProgress("a", open_since=NOW - 5_000, waiting_since=NOW - 7_000)
+    assert until(waits, StreamProgress("b", open_since_ms=NOW - 9_000)) == NOW - 9_000
+    clock_was_set = StreamProgress("a", open_since_ms=NOW - 5_000, waiting_since_ms=NOW - 7_000)
     assert until(clock_was_set) == NOW - 7_000
 
 
 def test_a_connected_sender_of_which_nothing_comes_holds_it_as_its_frames_may_wait_in_a_spool() -> None:
-    silent = StreamProgress("a", last=NOW - 3_600_000, is_connected=True)
+    silent = StreamProgress("a", last_ms=NOW - 3_600_000, is_connected=True)
     assert until(silent) == NOW - 3_600_000
     assert finalized_until(NOW, [silent]).held_by == "a: it is connected, and nothing newer has come"
 
 
 def test_a_sender_whose_connection_was_lost_holds_nothing() -> None:
-    assert until(StreamProgress("a", last=NOW - 3_600_000, is_connected=False)) == NOW
+    assert until(StreamProgress("a", last_ms=NOW - 3_600_000, is_connected=False)) == NOW
 
 
 def test_a_clock_that_is_ahead_of_ours_does_not_take_it_past_the_time_of_asking() -> None:
-    assert until(StreamProgress("a", open_since=NOW + 5_000)) == NOW
+    assert until(StreamProgress("a", open_since_ms=NOW + 5_000)) == NOW
 
 
 @dataclass
@@ -73,9 +73,9 @@ class Stream:
     def progress(self) -> StreamProgress:
         return StreamProgress(
             "a",
-            open_since=self.times[self.archived - self.open] if self.open else None,
-            waiting_since=self.times[self.archived] if self.archived < self.published else None,
-            last=self.times[self.published - 1] if self.published else None,
+            open_since_ms=self.times[self.archived - self.open] if self.open else None,
+            waiting_since_ms=self.times[self.archived] if self.archived < self.published else None,
+            last_ms=self.times[self.published - 1] if self.published else None,
             is_connected=self.published > 0 and not self.ends_lost,
         )
 
@@ -127,7 +127,7 @@ def test_an_acquisition_that_goes_on_keeps_its_directory_open_between_two_files_
     assert acquisition is None or directory_of(event.checkpoint) is not None
     state = State("a")
     assert directory_of(Checkpoint(state)) is None
-    going_on = replace(state, acquisition=replace(_acquisition(), start=1_546_344_000))
+    going_on = replace(state, acquisition=replace(_acquisition(), start_s=1_546_344_000))
     assert directory_of(Checkpoint(going_on)) == 15463
     partial = Partial("15462/a/1546299999_000.g3", "0" * 8, 1, 0, 1, FIRST, FIRST, (), Base(0, state))
     assert directory_of(Checkpoint(going_on, partial=partial)) == 15462

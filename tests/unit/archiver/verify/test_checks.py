@@ -14,10 +14,10 @@ from archiver.archive.location import Location
 from archiver.core.checkpoint import Checkpoint, RecordId
 from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.paths import NameFormat, file_path
-from archiver.core.segmentation import Effect, Settings, State, Why, step
-from archiver.verify.checks import Contents, Fault, Finding, Run, of_stream
-from archiver.verify.topic_comparison import Compared, Comparison, Recorded
-from archiver.verify.tree_scan import contents, tree
+from archiver.core.segmentation import CloseReason, Effect, Settings, State, step
+from archiver.verify.checks import Fault, FileContents, Finding, SessionRun, check_stream
+from archiver.verify.topic_comparison import Comparison, ComparisonResult, RecordedStream
+from archiver.verify.tree_scan import read_contents, scan_tree
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import SCAN, frame, saying
@@ -39,7 +39,7 @@ def event(number: int, first: int, last: int, **more: Any) -> FileFinished:
         start=START,
         suffix=number,
         settings=Settings(),
-        why=Why.END,
+        why=CloseReason.END,
         frames=last - first + 1,
         bytes=100,
         sha256=f"{number:064x}",
@@ -55,13 +55,15 @@ def event(number: int, first: int, last: int, **more: Any) -> FileFinished:
 
 
 def faults(
-    events: list[FileFinished], runs: dict[int, list[Run]] | None = None, losses: list[RecordsLost] | None = None
+    events: list[FileFinished],
+    runs: dict[int, list[SessionRun]] | None = None,
+    losses: list[RecordsLost] | None = None,
 ) -> list[tuple[Fault, int]]:
     """Faults, and the numbers of the files that have them."""
     seen = {
-        it.path: Contents(it.bytes, it.sha256, it.frames, tuple((runs or {}).get(it.number, []))) for it in events
+        it.path: FileContents(it.bytes, it.sha256, it.frames, tuple((runs or {}).get(it.number, []))) for it in events
     }
-    found = of_stream(events, losses or [], {it.path: it for it in events}, seen)
+    found = check_stream(events, losses or [], {it.path: it for it in events}, seen)
     return [(it.fault, it.event.number) for it in found if it.event]
 
 
@@ -80,22 +82,24 @@ def test_a_path_that_is_not_the_events() -> None:
 
 @pytest.mark.parametrize("first", [0, 5, 9])
 def test_records_in_two_files(first: int) -> None:
-    assert faults([event(1, 0, 9), event(2, first, 20)]) == [(Fault.TWICE, 2)]
+    assert faults([event(1, 0, 9), event(2, first, 20)]) == [(Fault.DUPLICATE_FRAMES, 2)]
 
 
 def test_frames_in_two_files() -> None:
     events = [event(1, 0, 9), event(2, 11, 20), event(3, 22, 30)]
-    runs = {1: [Run(1, 0, 9, True)], 2: [Run(1, 10, 19, True)], 3: [Run(1, 20, 28, True)]}
+    runs = {1: [SessionRun(1, 0, 9, True)], 2: [SessionRun(1, 10, 19, True)], 3: [SessionRun(1, 20, 28, True)]}
     assert faults(events, runs) == []
-    assert faults(events, runs | {3: [Run(1, 20, 28, True), Run(1, 4, 5, True)]}) == [(Fault.TWICE, 3)]
-    again = [Run(1, 4, 4, False), Run(1, 20, 28, True)]  # an Observation, say, sent again
+    assert faults(events, runs | {3: [SessionRun(1, 20, 28, True), SessionRun(1, 4, 5, True)]}) == [
+        (Fault.DUPLICATE_FRAMES, 3)
+    ]
+    again = [SessionRun(1, 4, 4, False), SessionRun(1, 20, 28, True)]  # an Observation, say, sent again
     assert faults(events, runs | {3: again}) == []
-    assert faults(events, runs | {3: [Run(2, 0, 9, True)]}) == []  # of another session
+    assert faults(events, runs | {3: [SessionRun(2, 0, 9, True)]}) == []  # of another session
 
 
 def test_a_gap_between_files_is_missed_in_the_later() -> None:
-    events, runs = [event(1, 0, 9), event(2, 11, 20)], {2: [Run(1, 12, 21, True)]}
-    assert faults(events, runs) == [(Fault.UNTOLD, 2)]
+    events, runs = [event(1, 0, 9), event(2, 11, 20)], {2: [SessionRun(1, 12, 21, True)]}
+    assert faults(events, runs) == [(Fault.UNREPORTED_GAP, 2)]
     assert faults([events[0], replace(events[1], missing=2)], runs) == []
     loss = RecordsLost("g", "s", 2, "given up", 10, 9000, 9000, "h")
     assert faults(events, runs, [loss]) == []  # the state that was gone on with isn't known
@@ -132,25 +136,27 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     data = b"".join(recorded)
     (root / "x.g3").write_bytes(data)
     missing = state.file.missing if state.file else 0
-    seen = contents(root, "x.g3", 0, threading.Event(), lambda _: None)
+    seen = read_contents(root, "x.g3", 0, threading.Event(), lambda _: None)
     assert (seen.bytes, seen.frames, seen.broken) == (len(data), len(recorded), None)
     assert seen.sha256 == hashlib.sha256(data).hexdigest()
     events = [event(1, 0, 9, checkpoint=Checkpoint(State("s", session=before[0], num=before[1])))]
     events.append(event(2, 11, 20, missing=missing, settings=chosen))
     told = {events[1].path: events[1]}
-    assert [it for it in of_stream(events, [], told, {events[1].path: seen}) if it.fault is Fault.UNTOLD] == []
+    assert [
+        it for it in check_stream(events, [], told, {events[1].path: seen}) if it.fault is Fault.UNREPORTED_GAP
+    ] == []
     if missing:
         events[1] = replace(events[1], missing=missing - 1)
-        found = of_stream(events, [], told, {events[1].path: seen})
-        assert Fault.UNTOLD in [it.fault for it in found]
+        found = check_stream(events, [], told, {events[1].path: seen})
+        assert Fault.UNREPORTED_GAP in [it.fault for it in found]
 
 
 def test_the_carry_is_left_out_of_the_runs(tmp_path: Path) -> None:
     carry = saying(OBSERVATION, session_id=1, frame_num=3)
     own = [saying(session_id=1, frame_num=num) for num in (10, 11, 13)]
     (tmp_path / "x.g3").write_bytes(carry + b"".join(own))
-    found = contents(tmp_path, "x.g3", 1, threading.Event(), lambda _: None)
-    assert found.runs == (Run(1, 10, 11, True), Run(1, 13, 13, True))
+    found = read_contents(tmp_path, "x.g3", 1, threading.Event(), lambda _: None)
+    assert found.runs == (SessionRun(1, 10, 11, True), SessionRun(1, 13, 13, True))
 
 
 def test_a_tree_of_odd_things(tmp_path: Path) -> None:
@@ -167,15 +173,15 @@ def test_a_tree_of_odd_things(tmp_path: Path) -> None:
     (tmp_path / "17000").write_bytes(b"x")
     (tmp_path / ".archiver" / "s").mkdir(parents=True)
     (tmp_path / ".archiver" / "s" / "hidden.g3").write_bytes(b"x")
-    found = tree(tmp_path)
-    assert {path: entry.what != "" for path, entry in found.entries.items()} == {
+    found = scan_tree(tmp_path)
+    assert {path: entry.kind != "" for path, entry in found.entries.items()} == {
         "15463/s/a.g3": False,
         "15463/s/link.g3": True,
         "15463/s/directory.g3": True,
     }
-    assert (found.summed, found.closed) == ({"15463/s"}, {})
+    assert (found.summed_directories, found.closed) == ({"15463/s"}, {})
     with pytest.raises(FileNotFoundError):
-        tree(tmp_path / "nowhere")
+        scan_tree(tmp_path / "nowhere")
 
 
 # -- beside the topic -----------------------------------------------------------------------------------------
@@ -196,12 +202,14 @@ def chunked(log: Log, at: int) -> Log:
     return [*log[:at], *halves, *log[at + 1 :]]
 
 
-def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, **more: Any) -> Compared:
+def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, **more: Any) -> ComparisonResult:
     """Compare; each record's time is its seq in s."""
-    known = Recorded("s", events, {it.path for it in events}, more.get("losses", ()), more.get("offset"), None, None)
+    known = RecordedStream(
+        "s", events, {it.path for it in events}, more.get("losses", ()), more.get("offset"), None, None
+    )
     comparison = Comparison(Location(root), known, start, start + len(log))
     for offset, (label, value) in enumerate(log, start):
-        comparison.step(label, 1000 * label.seq, value, offset)
+        comparison.add_record(label, 1000 * label.seq, value, offset)
     comparison.close()
     return comparison.result()
 
@@ -221,28 +229,28 @@ def two(tmp_path: Path) -> list[FileFinished]:
     ]
 
 
-def texts(found: Compared) -> list[tuple[Fault, str]]:
+def texts(found: ComparisonResult) -> list[tuple[Fault, str]]:
     return [(it.fault, it.text if it.fault is Fault.NOT_IN_FILE else it.path) for it in found.findings]
 
 
 def test_a_topic_as_the_files_are(tmp_path: Path, two: list[FileFinished]) -> None:
-    assert compared(tmp_path, log_of(*range(20)), two) == Compared((), 20, 0, 0)
+    assert compared(tmp_path, log_of(*range(20)), two) == ComparisonResult((), 20, 0, 0)
     twice = log_of(*range(13), *range(5, 20))  # ingest publishes at least once
-    assert compared(tmp_path, twice, two) == Compared((), 20, 0, 0)
-    assert compared(tmp_path, chunked(log_of(*range(20)), 10), two) == Compared((), 20, 0, 0)
+    assert compared(tmp_path, twice, two) == ComparisonResult((), 20, 0, 0)
+    assert compared(tmp_path, chunked(log_of(*range(20)), 10), two) == ComparisonResult((), 20, 0, 0)
 
 
 @pytest.mark.parametrize("begin", range(1, 20))
 def test_a_topic_that_begins_later(tmp_path: Path, two: list[FileFinished], begin: int) -> None:
     log = log_of(*range(begin, 20))
-    assert compared(tmp_path, log, two, begin) == Compared((), 20 - begin, 0, 0)
+    assert compared(tmp_path, log, two, begin) == ComparisonResult((), 20 - begin, 0, 0)
     cut = chunked(log_of(*range(begin - 1, 20)), 0)[1:]  # inside a record
-    assert compared(tmp_path, cut, two, begin) == Compared((), 20 - begin, 0, 0)
+    assert compared(tmp_path, cut, two, begin) == ComparisonResult((), 20 - begin, 0, 0)
 
 
 def test_what_comes_again_of_files_before_the_topics_first_record(tmp_path: Path, two: list[FileFinished]) -> None:
     log = log_of(*range(7, 20))
-    assert compared(tmp_path, log, two, 10) == Compared((), 10, 0, 0)
+    assert compared(tmp_path, log, two, 10) == ComparisonResult((), 10, 0, 0)
 
 
 def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
@@ -253,7 +261,7 @@ def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
     assert compared(tmp_path, log, two, offset=20).unrecorded == 3
     assert compared(tmp_path, log, two).unrecorded == 3
     loss = RecordsLost("g", "s", 3, "given up", 23, 20_000, 22_000, "h")
-    assert compared(tmp_path, log, two, offset=23, losses=[loss]).explained == 3
+    assert compared(tmp_path, log, two, offset=23, losses=[loss]).reported_lost == 3
     between = [*log_of(*range(10)), *log_of(1, 2, epoch=B), *log_of(*range(10, 20))]
     assert texts(compared(tmp_path, between, two)) == [
         (Fault.NOT_IN_FILE, "in no file: 2 frames, offset 10, 1970-01-01 00:00:01, to offset 11, 1970-01-01 00:00:02")
@@ -265,12 +273,14 @@ def test_a_file_unlike_the_topic(tmp_path: Path, two: list[FileFinished]) -> Non
     for wrong in (others[:4] + others[5:], [*others, VALUES[30]], [*others[:9], VALUES[30]], [VALUES[30], *others]):
         events = [written(tmp_path, two[0], wrong), two[1]]
         found = compared(tmp_path, log_of(*range(20)), events)
-        assert texts(found) == [(Fault.DIFFERS, two[0].path)]
-        assert found.same == 10
+        assert texts(found) == [(Fault.DIFFERS_FROM_TOPIC, two[0].path)]
+        assert found.identical == 10
     events = [written(tmp_path, two[0], [*others[:8], others[9], others[8]]), two[1]]
-    assert texts(compared(tmp_path, log_of(*range(5, 20)), events, 5)) == [(Fault.DIFFERS, two[0].path)]
+    assert texts(compared(tmp_path, log_of(*range(5, 20)), events, 5)) == [(Fault.DIFFERS_FROM_TOPIC, two[0].path)]
 
 
 def test_a_topic_that_ends_in_the_midst_of_a_file(tmp_path: Path, two: list[FileFinished]) -> None:
     [found] = compared(tmp_path, log_of(*range(15)), two).findings
-    assert found == Finding(Fault.DIFFERS, "s", two[1].path, "the topic ends before its last frame", two[1])
+    assert found == Finding(
+        Fault.DIFFERS_FROM_TOPIC, "s", two[1].path, "the topic ends before its last frame", two[1]
+    )
