@@ -23,28 +23,28 @@ AnyMessage = TypeVar("AnyMessage", bound=ConsumedMessage)
 
 
 class FrameRun(NamedTuple):
-    """Frames in a row. times: ms, of each; values: of each; label, offset: of the last; bytes: as messages."""
+    """Frames in a row. times: ms, of each; values: of each; headers, offset: of the last; bytes: as messages."""
 
     times: list[int]
     values: list[bytes]
-    label: RecordHeaders
+    headers: RecordHeaders
     offset: int
     bytes: int
 
 
 def take_run(
-    messages: deque[AnyMessage], before: AnyMessage, label: RecordHeaders, window: FrameWindow
+    messages: deque[AnyMessage], before: AnyMessage, headers: RecordHeaders, window: FrameWindow
 ) -> FrameRun | None:
-    """Take from the messages those that go on after the frame `before`, which has that label; None if none does.
+    """Take from the messages those that go on after the frame `before`, which has these headers; None if none does.
 
     All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within
     `window`.
     """
-    headers, (kind, time) = _headers(before), before.timestamp()
-    seq, num = label.seq, label.num
-    if [name for name, _ in headers] != _HEADER_ORDER or num is None or max(seq, num) >= _MAX:
+    raw, (kind, time) = _headers(before), before.timestamp()
+    seq, num = headers.seq, headers.num
+    if [name for name, _ in raw] != _HEADER_ORDER or num is None or max(seq, num) >= _MAX:
         return None
-    before_seq, between, gap, until = headers[:_SEQ], headers[_SEQ + 1 : _NUM], window.gap_ms, window.until_ms
+    before_seq, between, gap, until = raw[:_SEQ], raw[_SEQ + 1 : _NUM], window.gap_ms, window.until_ms
     times: list[int] = []
     values: list[bytes] = []
     size = offset = 0
@@ -67,7 +67,7 @@ def take_run(
         values.append(message.value() or b"")
         size += len(message)
         messages.popleft()
-    return FrameRun(times, values, label._replace(seq=seq, num=num), offset, size) if times else None
+    return FrameRun(times, values, headers._replace(seq=seq, num=num), offset, size) if times else None
 
 
 def _headers(message: ConsumedMessage) -> Headers:

@@ -35,12 +35,12 @@ class ResendFilter:
         self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
         """Whether the file that was opened last is named so."""
 
-    def on_file_open(self, acquisition: Acquisition, label: RecordHeaders, time_ms: int) -> None:
+    def on_file_open(self, acquisition: Acquisition, headers: RecordHeaders, time_ms: int) -> None:
         """This frame is the first of a file of that acquisition."""
         self._highest.clear()
         acquisition_before = self._state.acquisition if self._continues else None
         state = replace(self._state, file=None, acquisition=acquisition_before, last_frame_ms=time_ms)
-        self._state, _ = step(state, label, time_ms, acquisition.settings)
+        self._state, _ = step(state, headers, time_ms, acquisition.settings)
         self._note_naming(acquisition.settings)
 
     def on_file_continued(self, acquisition: Acquisition) -> None:
@@ -49,12 +49,12 @@ class ResendFilter:
         self._state = replace(self._state, file=OpenFileState(0, self._state.last_frame_ms), acquisition=acquisition)
         self._note_naming(acquisition.settings)
 
-    def is_left_out(self, label: RecordHeaders, time_ms: int) -> bool:
+    def is_left_out(self, headers: RecordHeaders, time_ms: int) -> bool:
         """Whether this frame isn't recorded in the open file."""
         acquisition = self._state.acquisition
         if not self.by_session or acquisition is None:
             return False
-        self._state, effect = step(self._state, label, time_ms, acquisition.settings)
+        self._state, effect = step(self._state, headers, time_ms, acquisition.settings)
         return effect is Effect.NOTHING
 
     def on_file_end(self, event: FileFinished | None) -> None:
@@ -66,13 +66,13 @@ class ResendFilter:
             self._state = after_close(self._state, self._state.file.number)
         self._continues = event is not None and event.why is CloseReason.TIME
 
-    def is_repeated(self, label: RecordHeaders) -> bool:
+    def is_repeated(self, headers: RecordHeaders) -> bool:
         """Whether this frame, between two files, opens none if they are named by session."""
-        if label.session in self._highest and is_repeated(
-            replace(self._state, session=label.session, num=self._highest[label.session]), label
+        if headers.session in self._highest and is_repeated(
+            replace(self._state, session=headers.session, num=self._highest[headers.session]), headers
         ):
             return True
-        return is_repeated(self._state, label)
+        return is_repeated(self._state, headers)
 
     def _note_naming(self, settings: Settings) -> None:
         self.by_session = settings.name_format is NameFormat.SESSION

@@ -129,15 +129,15 @@ class Effect(Enum):
     """Open the file that the new state has, write the carry that `head_types` names, then the frame."""
 
 
-def close_reason(state: State, label: RecordHeaders, time_ms: int) -> CloseReason | None:
+def close_reason(state: State, headers: RecordHeaders, time_ms: int) -> CloseReason | None:
     """Why the open file must be finished before this record is stepped; None if it mustn't. time_ms: ms."""
     file, acquisition = state.file, state.acquisition
     if file is None:
         return None
     assert acquisition
-    kind = label.kind
+    kind = headers.kind
     if kind is Kind.FRAME:
-        if label.type in NOT_RECORDED_TYPES:
+        if headers.type in NOT_RECORDED_TYPES:
             return None
         if abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms:
             return CloseReason.GAP
@@ -155,16 +155,16 @@ def after_close(state: State, number: int) -> State:
     return replace(state, file=None, names=names)
 
 
-def step(state: State, label: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
+def step(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
     """What a record does. `close_reason` must have given None for it. settings: for an acquisition that begins
     now."""
-    kind = label.kind
+    kind = headers.kind
     if kind is Kind.FRAME:
-        if label.type in NOT_RECORDED_TYPES:
+        if headers.type in NOT_RECORDED_TYPES:
             return state, Effect.NOTHING
-        return _frame(state, label, time_ms, settings)
+        return _frame(state, headers, time_ms, settings)
     if kind is Kind.START:
-        return replace(state, acquisition=None, start_id=label.id), Effect.NOTHING
+        return replace(state, acquisition=None, start_id=headers.id), Effect.NOTHING
     if kind is Kind.END:
         return replace(state, acquisition=None, start_id=None, carry=()), Effect.NOTHING
     if kind is Kind.QUIET:
@@ -181,7 +181,7 @@ class FrameWindow(NamedTuple):
     until_ms: int
 
 
-def frame_window(state: State, label: RecordHeaders) -> FrameWindow | None:
+def frame_window(state: State, headers: RecordHeaders) -> FrameWindow | None:
     """For frames that are like the one just written but for `num`, which is the next each time.
 
     Within that room each closes nothing, is written, and changes the state as `advance` says. None if they may do
@@ -191,12 +191,12 @@ def frame_window(state: State, label: RecordHeaders) -> FrameWindow | None:
     if (
         file is None
         or acquisition is None
-        or label.kind is not Kind.FRAME
-        or label.type in NOT_RECORDED_TYPES
-        or label.type in acquisition.settings.carry
-        or label.id not in (None, acquisition.id)
-        or label.session is None
-        or (label.session, label.num) != (state.session, state.num)
+        or headers.kind is not Kind.FRAME
+        or headers.type in NOT_RECORDED_TYPES
+        or headers.type in acquisition.settings.carry
+        or headers.id not in (None, acquisition.id)
+        or headers.session is None
+        or (headers.session, headers.num) != (state.session, state.num)
     ):
         return None
     return FrameWindow(acquisition.settings.gap_ms, file.first_frame_ms + acquisition.settings.time_per_file_ms)
@@ -229,18 +229,18 @@ def head_types(state: State, first: int | None) -> tuple[int, ...]:
     return tuple(code for code in state.carry if code != first)
 
 
-def is_carried(state: State, label: RecordHeaders) -> bool:
-    """Whether the frame just stepped, of that label, is to head the files that follow. state: after it."""
+def is_carried(state: State, headers: RecordHeaders) -> bool:
+    """Whether the frame just stepped, with these headers, is to head the files that follow. state: after it."""
     acquisition = state.acquisition
-    if acquisition is None or label.type not in acquisition.settings.carry:
+    if acquisition is None or headers.type not in acquisition.settings.carry:
         return False
-    return not _by_session(acquisition.settings) or label.session in (None, state.session)
+    return not _by_session(acquisition.settings) or headers.session in (None, state.session)
 
 
-def is_repeated(state: State, label: RecordHeaders) -> bool:
+def is_repeated(state: State, headers: RecordHeaders) -> bool:
     """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
-    session, num = label.session, label.num
-    if label.type in _NEVER_RESENT_TYPES or session is None or num is None:
+    session, num = headers.session, headers.num
+    if headers.type in _NEVER_RESENT_TYPES or session is None or num is None:
         return False
     if session == state.session:
         return num <= state.num
@@ -248,7 +248,7 @@ def is_repeated(state: State, label: RecordHeaders) -> bool:
     return known is not None and known.num is not None and num <= known.num
 
 
-def _frame(state: State, label: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
+def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
     acquisition, file, carry = state.acquisition, state.file, state.carry
     begins = file is None and (
         acquisition is None or abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms
@@ -257,34 +257,34 @@ def _frame(state: State, label: RecordHeaders, time_ms: int, settings: Settings)
         assert acquisition
         settings = acquisition.settings
     by_session = _by_session(settings)
-    if by_session and (file is None or label.session != state.session) and is_repeated(state, label):
+    if by_session and (file is None or headers.session != state.session) and is_repeated(state, headers):
         return state, Effect.NOTHING
-    session, num, missing, names = (_numbered_by_session if by_session else _numbered)(state, label)
+    session, num, missing, names = (_numbered_by_session if by_session else _numbered)(state, headers)
     if by_session and session != state.session:
         carry = ()
     effect = Effect.WRITE
     if file is None:
         effect = Effect.OPEN_AND_WRITE
         if begins:
-            acquisition = Acquisition(start_second(time_ms), label.id or state.start_id or state.stream, settings)
+            acquisition = Acquisition(start_second(time_ms), headers.id or state.start_id or state.stream, settings)
             carry = tuple(code for code in carry if code in settings.carry)
         assert acquisition
         if by_session:
-            if label.session is not None and is_session(label.session):
-                acquisition = replace(acquisition, start_s=label.session)
+            if headers.session is not None and is_session(headers.session):
+                acquisition = replace(acquisition, start_s=headers.session)
             number = number_of_session(names, acquisition.start_s)
         else:
             number = number_of_start(names, acquisition.start_s) if begins else names.number + 1
         file = OpenFileState(number, time_ms)
         names = with_file(names, acquisition.start_s, number, in_sessions=by_session)
     assert acquisition
-    if label.id is not None and label.id != acquisition.id:
+    if headers.id is not None and headers.id != acquisition.id:
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
     if missing:
         file = replace(file, missing=min(file.missing + missing, _MAX))
     after = State(state.stream, acquisition, file, time_ms, carry, state.start_id, names, session, num)
-    if label.type is not None and is_carried(after, label):
-        after = replace(after, carry=(*(code for code in carry if code != label.type), label.type))
+    if headers.type is not None and is_carried(after, headers):
+        after = replace(after, carry=(*(code for code in carry if code != headers.type), headers.type))
     return after, effect
 
 
@@ -298,10 +298,10 @@ class _Numbered(NamedTuple):
     names: Names
 
 
-def _numbered(state: State, label: RecordHeaders) -> _Numbered:
+def _numbered(state: State, headers: RecordHeaders) -> _Numbered:
     """By the newest session. A sender that is connected to anew sends old frames again: those, and older sessions,
     change nothing. What of a session was sent before its first frame here isn't ours to miss."""
-    session, num, names = label.session, label.num, state.names
+    session, num, names = headers.session, headers.num, state.names
     if session is None or num is None or (state.session is not None and session < state.session):
         return _Numbered(state.session, state.num, 0, names)
     if session != state.session:
@@ -309,10 +309,10 @@ def _numbered(state: State, label: RecordHeaders) -> _Numbered:
     return _Numbered(session, max(num, state.num), missing_between(state.num, num), names)
 
 
-def _numbered_by_session(state: State, label: RecordHeaders) -> _Numbered:
+def _numbered_by_session(state: State, headers: RecordHeaders) -> _Numbered:
     """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
     its later sessions old ones."""
-    session, num, names = label.session, label.num, state.names
+    session, num, names = headers.session, headers.num, state.names
     if session is None:
         return _Numbered(state.session, state.num, 0, names)
     highest = state.num

@@ -33,7 +33,7 @@ _CHUNK_OVERHEAD = 100  # bytes that a part takes besides its value, about: empty
 class Record(NamedTuple):
     """A whole record. time_ms: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
 
-    label: RecordHeaders
+    headers: RecordHeaders
     time_ms: int
     value: tuple[bytes, ...]
     offset: int
@@ -72,7 +72,7 @@ class Loss:
 
 @dataclass(slots=True)
 class _Incomplete:
-    label: RecordHeaders
+    headers: RecordHeaders
     offset: int
     parts: list[bytes] = field(default_factory=list)
     bytes: int = 0
@@ -123,36 +123,36 @@ class SequenceTracker:
         """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
         return min([offset, *(record.offset for record in self._incomplete.values())])
 
-    def assemble(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
+    def assemble(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
         """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
-        last = self._last_seq.get(label.epoch, -1)
-        if label.seq <= last:
+        last = self._last_seq.get(headers.epoch, -1)
+        if headers.seq <= last:
             self.duplicates += 1
             return None
         if last < 0:
-            if label.operator:
-                return None if self._is_late(label) else Record(label, time_ms, (value,), offset)
-            if self._is_forgotten(label.epoch):
+            if headers.operator:
+                return None if self._is_late(headers) else Record(headers, time_ms, (value,), offset)
+            if self._is_forgotten(headers.epoch):
                 self.duplicates += 1
                 return None
         if self._incomplete:
-            self._give_up_incomplete(label, len(value))
-        if label.chunk == (1, 1):
-            return Record(label, time_ms, (value,), offset)
-        return self._add_chunk(label, time_ms, value, offset)
+            self._give_up_incomplete(headers, len(value))
+        if headers.chunk == (1, 1):
+            return Record(headers, time_ms, (value,), offset)
+        return self._add_chunk(headers, time_ms, value, offset)
 
-    def mark_processed(self, label: RecordHeaders) -> None:
+    def mark_processed(self, headers: RecordHeaders) -> None:
         """This record has been stepped: from now on it is a duplicate."""
-        epoch, seq = label.epoch, label.seq
+        epoch, seq = headers.epoch, headers.seq
         newest = next(reversed(self._last_seq), epoch)
         if epoch == newest and self._last_seq.get(epoch) == seq - 1:
             self._last_seq[epoch] = seq  # nearly always
             return
         last = self._last_seq.pop(epoch, None)
         if last is None:
-            if label.operator:
+            if headers.operator:
                 return
-            self._on_new_epoch(label)
+            self._on_new_epoch(headers)
         else:
             if seq > last + 1:
                 self._add_loss(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}", LossCause.MISSING)
@@ -170,10 +170,10 @@ class SequenceTracker:
         """Whether some of a record's chunks have come, and not all."""
         return bool(self._incomplete)
 
-    def _is_late(self, label: RecordHeaders) -> bool:
+    def _is_late(self, headers: RecordHeaders) -> bool:
         """Whether something later has been seen than the record that an operator's follows."""
-        assert label.prev
-        epoch, seq = label.prev
+        assert headers.prev
+        epoch, seq = headers.prev
         last = self._last_seq.get(epoch)
         if last is None:
             return self._is_forgotten(epoch)
@@ -188,20 +188,20 @@ class SequenceTracker:
         if len(epochs) < len(self._last_seq):
             self._last_seq = dict(epochs)
 
-    def _on_new_epoch(self, label: RecordHeaders) -> None:
+    def _on_new_epoch(self, headers: RecordHeaders) -> None:
         if not self._last_seq:
             return  # the first that is known of this stream
-        if label.seq > 0:
-            self._add_loss(label.seq, f"{label.epoch}:0 to {label.epoch}:{label.seq - 1}", LossCause.MISSING)
-        elif label.prev is None:
-            what = f"epoch {label.epoch} names no predecessor: its spool was new; a tail may be lost"
+        if headers.seq > 0:
+            self._add_loss(headers.seq, f"{headers.epoch}:0 to {headers.epoch}:{headers.seq - 1}", LossCause.MISSING)
+        elif headers.prev is None:
+            what = f"epoch {headers.epoch} names no predecessor: its spool was new; a tail may be lost"
             self._add_loss(None, what, LossCause.SPOOL)
         else:
-            epoch, last = label.prev
+            epoch, last = headers.prev
             seen = self._last_seq.get(epoch)
             if seen is None:
                 self._add_loss(
-                    None, f"epoch {label.epoch} follows {epoch}, of which nothing is known here", LossCause.MISSING
+                    None, f"epoch {headers.epoch} follows {epoch}, of which nothing is known here", LossCause.MISSING
                 )
             elif last > seen:
                 self._add_loss(last - seen, f"{epoch}:{seen + 1} to {epoch}:{last}", LossCause.MISSING)
@@ -212,24 +212,24 @@ class SequenceTracker:
                 # An older copy of the spool, of a time between two epochs.
                 what = f"ingest's spool had gone back to {epoch}; {newest} is known here, and its tail may be lost"
                 self._add_loss(None, what, LossCause.SPOOL)
-        if label.unclean:
+        if headers.unclean:
             what = "the ingest host went down unasked; records of its last second may be lost"
             self._add_loss(None, what, LossCause.HOST)
 
-    def _add_chunk(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
-        k, n = label.chunk
-        record = self._incomplete.get(label.epoch)
-        if record is None or record.label.seq != label.seq:
+    def _add_chunk(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
+        k, n = headers.chunk
+        record = self._incomplete.get(headers.epoch)
+        if record is None or record.headers.seq != headers.seq:
             if k > 1:
                 return None  # its first chunks are gone; the jump in seq tells
             if len(self._incomplete) >= MAX_INCOMPLETE:
                 self._give_up(next(iter(self._incomplete.values())))
-            record = self._incomplete[label.epoch] = _Incomplete(label, offset)
+            record = self._incomplete[headers.epoch] = _Incomplete(headers, offset)
         have = len(record.parts)
         if k <= have:
             self.duplicates += 1
             return None
-        if k > have + 1 or n != record.label.chunk[1]:
+        if k > have + 1 or n != record.headers.chunk[1]:
             self._give_up(record)
             return None
         record.parts.append(value)
@@ -238,23 +238,23 @@ class SequenceTracker:
             if record.bytes > GIVE_UP_BYTES:
                 self._give_up(record)
             return None
-        del self._incomplete[label.epoch]
-        return Record(record.label, time_ms, tuple(record.parts), record.offset)
+        del self._incomplete[headers.epoch]
+        return Record(record.headers, time_ms, tuple(record.parts), record.offset)
 
-    def _give_up_incomplete(self, label: RecordHeaders, size: int) -> None:
+    def _give_up_incomplete(self, headers: RecordHeaders, size: int) -> None:
         """An incomplete record stays incomplete once a later one of its epoch, or a successor's first, has come."""
         for epoch, record in list(self._incomplete.items()):
-            seq = record.label.seq
-            if epoch == label.epoch and label.seq <= seq:
+            seq = record.headers.seq
+            if epoch == headers.epoch and headers.seq <= seq:
                 continue
             record.later_bytes += size
-            succeeded = label.prev is not None and label.prev[0] == epoch
-            if epoch == label.epoch or succeeded or record.later_bytes > GIVE_UP_BYTES:
+            succeeded = headers.prev is not None and headers.prev[0] == epoch
+            if epoch == headers.epoch or succeeded or record.later_bytes > GIVE_UP_BYTES:
                 self._give_up(record)
 
     def _give_up(self, record: _Incomplete) -> None:
         """It is lost, with what is missing before it in its epoch; from now on it counts as seen."""
-        epoch, seq = record.label.epoch, record.label.seq
+        epoch, seq = record.headers.epoch, record.headers.seq
         del self._incomplete[epoch]
         last = self._last_seq.get(epoch, -1 if self._last_seq else seq - 1)
         if last >= seq:
@@ -277,10 +277,10 @@ def first_complete(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[byt
     Among its chunks may be others, and its own again, as after a kill of ingest.
     """
     seen, first = SequenceTracker(), None
-    for label, value in messages:
-        first = first or label
-        record = seen.assemble(label, 0, value, 0)
-        if record and (label.epoch, label.seq) == (first.epoch, first.seq):
+    for headers, value in messages:
+        first = first or headers
+        record = seen.assemble(headers, 0, value, 0)
+        if record and (headers.epoch, headers.seq) == (first.epoch, first.seq):
             return record.value if first.chunk[0] == 1 else ()
     return ()
 

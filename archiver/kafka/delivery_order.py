@@ -72,15 +72,15 @@ class DeliveryCheck:
         log.error("%s: Kafka's client %s", self._stream, what)
 
 
-def is_successor(label: RecordHeaders, before: RecordHeaders) -> bool:
+def is_successor(headers: RecordHeaders, before: RecordHeaders) -> bool:
     """Whether ingest made nothing between the records, or chunks, of these labels."""
-    if label.operator or before.operator:
+    if headers.operator or before.operator:
         return False
-    (k, n), (before_k, before_n) = label.chunk, before.chunk
-    if label.epoch == before.epoch and label.seq == before.seq:
+    (k, n), (before_k, before_n) = headers.chunk, before.chunk
+    if headers.epoch == before.epoch and headers.seq == before.seq:
         return (k, n) == (before_k + 1, before_n)
     if k > 1 or before_k < before_n:
         return False
-    if label.epoch == before.epoch:
-        return label.seq == before.seq + 1
-    return label.seq == 0 and label.prev == (before.epoch, before.seq)
+    if headers.epoch == before.epoch:
+        return headers.seq == before.seq + 1
+    return headers.seq == 0 and headers.prev == (before.epoch, before.seq)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from confluent_kafka import KafkaException, Message
 
-from archiver.kafka.topic_reader import TopicReader, label_of
+from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders, record_digest
 from g3stream.contract.message_headers import headers_of
@@ -46,7 +46,7 @@ class HeaderReader:
     def read(self, message: Message) -> RecordHeaders | None:
         """None if it is in quarantine. Raises ContractError, which says what to do, KafkaException."""
         try:
-            return label_of(message)
+            return record_headers(message)
         except ContractError as error:
             digest = digest_of(message)
             if digest not in self._in_quarantine:

@@ -121,16 +121,16 @@ class TopicReader:
     def record_value(self, stream: str, offset: int) -> tuple[bytes, ...]:
         """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
         return first_complete(
-            (label, message.value() or b"")
+            (headers, message.value() or b"")
             for message in islice(self._records_from(frames_topic(stream), offset), _MAX_CHUNKS)
-            if (label := _label(message))
+            if (headers := _headers_if_valid(message))
         )
 
     def has_record(self, stream: str, record: RecordId) -> bool:
         """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
         message = next(self._records_from(frames_topic(stream), record.offset), None)
-        label = None if message is None else _label(message)
-        return bool(label and (label.epoch, label.seq) == (record.epoch, record.seq))
+        headers = None if message is None else _headers_if_valid(message)
+        return bool(headers and (headers.epoch, headers.seq) == (record.epoch, record.seq))
 
     def record_time_ms(self, stream: str, offset: int | None = None) -> int | None:
         """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
@@ -328,13 +328,13 @@ def metadata_of(partition: TopicPartition) -> str:
         return "\N{REPLACEMENT CHARACTER}"
 
 
-def label_of(message: Message) -> RecordHeaders:
+def record_headers(message: Message) -> RecordHeaders:
     """What the headers of a record say. Raises ContractError."""
     return RecordHeaders.from_kafka(headers_of(message))
 
 
-def _label(message: Message) -> RecordHeaders | None:
+def _headers_if_valid(message: Message) -> RecordHeaders | None:
     try:
-        return label_of(message)
+        return record_headers(message)
     except ContractError:
         return None

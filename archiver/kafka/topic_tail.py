@@ -22,7 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 
 from archiver.kafka.invalid_records import digest_of
-from archiver.kafka.topic_reader import label_of
+from archiver.kafka.topic_reader import record_headers
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
@@ -39,11 +39,11 @@ _NEXT_RECORDS = 500
 
 @dataclass(frozen=True, slots=True)
 class TailRecord:
-    """A message without its value. label: None if it breaks the contract; then `digest` says which record it is.
+    """A message without its value. headers: None if it breaks the contract; then `digest` says which record it is.
     time_ms: ms; time_replaced: Kafka's own, not that of its receipt. size_bytes: of its value."""
 
     offset: int
-    label: RecordHeaders | None
+    headers: RecordHeaders | None
     time_ms: int
     size_bytes: int
     digest: str = ""
@@ -182,10 +182,12 @@ def _remaining_records(tail_records: Sequence[TailRecord]) -> int:
 def _tail_record(message: Message) -> TailRecord:
     offset = message.offset()
     assert offset is not None
-    label, digest = None, ""
+    headers, digest = None, ""
     try:
-        label = label_of(message)
+        headers = record_headers(message)
     except ContractError:
         digest = digest_of(message)
     kind, time_ms = message.timestamp()
-    return TailRecord(offset, label, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME)
+    return TailRecord(
+        offset, headers, time_ms, len(message.value() or b""), digest, kind == TIMESTAMP_LOG_APPEND_TIME
+    )

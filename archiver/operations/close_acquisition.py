@@ -52,9 +52,9 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         entries = _recorded_frames(read_back, left_out)
         found = situation(entries)
         decisive = found.newest_fact
-        if decisive and decisive.label is None:
+        if decisive and decisive.headers is None:
             return _fail(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
-        if decisive is None or found.last is None or (decisive.label and decisive.label.kind is not Kind.FRAME):
+        if decisive is None or found.last is None or (decisive.headers and decisive.headers.kind is not Kind.FRAME):
             print_out(f"{stream}: nothing to close: {_nothing_open_message(decisive)}")
             return 0
         newest = entries[-1].time_ms
@@ -69,8 +69,8 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
                 f"an ingest of {stream} is alive: a record has just come (the last one before says "
                 f"{format_time(newest)} UTC; do the clocks agree?)"
             )
-    label = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
-    offset = _publish(config, stream, label)
+    headers = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
+    offset = _publish(config, stream, headers)
     if offset != spans[stream][1]:
         return _fail(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
     print_out(
@@ -102,12 +102,14 @@ def situation(entries: Sequence[TailRecord]) -> Situation:
     seen = SequenceTracker()
     decisive = None
     for entry in entries:
-        label = entry.label
-        if label is None:
+        headers = entry.headers
+        if headers is None:
             decisive = entry
-        elif record := seen.assemble(label, entry.time_ms, b"", entry.offset):
-            seen.mark_processed(record.label)
-            if not (label.kind is Kind.QUIET or (label.kind is Kind.FRAME and label.type in NOT_RECORDED_TYPES)):
+        elif record := seen.assemble(headers, entry.time_ms, b"", entry.offset):
+            seen.mark_processed(record.headers)
+            if not (
+                headers.kind is Kind.QUIET or (headers.kind is Kind.FRAME and headers.type in NOT_RECORDED_TYPES)
+            ):
                 decisive = entry
     return Situation(decisive, next(reversed(seen.epochs()), None))
 
@@ -122,13 +124,13 @@ def _is_enough(entries: Sequence[TailRecord]) -> bool:
 
 
 def _nothing_open_message(last: TailRecord | None) -> str:
-    if last is None or last.label is None:
+    if last is None or last.headers is None:
         return "it has no frames"
-    why = f" ({last.label.why})" if last.label.why else ""
-    return f"no acquisition is on since {last.label.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
+    why = f" ({last.headers.why})" if last.headers.why else ""
+    return f"no acquisition is on since {last.headers.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
 
 
-def _publish(config: Mapping[str, Any], stream: str, label: RecordHeaders) -> int:
+def _publish(config: Mapping[str, Any], stream: str, headers: RecordHeaders) -> int:
     """Gives the record's offset, once Kafka has it. Raises KafkaException."""
     outcome: list[KafkaError | None] = []
     offsets: list[int] = []
@@ -144,7 +146,7 @@ def _publish(config: Mapping[str, Any], stream: str, label: RecordHeaders) -> in
             frames_topic(stream),
             b"",
             partition=0,
-            headers=label.to_text(),  # type: ignore[arg-type]  # str is one of str | bytes | None
+            headers=headers.to_text(),  # type: ignore[arg-type]  # str is one of str | bytes | None
             timestamp=_now(),
             on_delivery=acknowledged,
         )

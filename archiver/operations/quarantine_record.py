@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from archiver.console.runner import print_err, print_out, run_client
 from archiver.core.formatting import format_time
 from archiver.kafka.invalid_records import digest_of
-from archiver.kafka.topic_reader import TopicReader, label_of
+from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.errors import ContractError
 from g3stream.contract.message_headers import Headers, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
@@ -128,7 +128,7 @@ def _move(
 def contract_violation(message: Message) -> str | None:
     """Why a record can't be recorded; None if it can."""
     try:
-        label_of(message)
+        record_headers(message)
     except ContractError as error:
         return str(error)
     return None

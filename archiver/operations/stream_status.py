@@ -75,7 +75,7 @@ def statuses(tails: TopicTails, reader: TopicReader, wanted: Sequence[str]) -> l
     # In this order: records come and are committed meanwhile, and none is before it is in the topic.
     commits = reader.committed(good)
     spans = tails.offset_ranges(good)
-    entries = tails.read_back(spans, lambda found: any(not _is_frame(entry.label) for entry in found))
+    entries = tails.read_back(spans, lambda found: any(not _is_frame(entry.headers) for entry in found))
     behind = {}  # of each that isn't at its end: the first record that isn't recorded
     for stream, commit in commits.items():
         first, end = spans[stream]
@@ -108,8 +108,8 @@ def status_of(
     next_ones: the record at the committed offset, if there is one."""
     first, end = span
     problem, state = _understood(stream, commit, span)
-    fact = next((entry for entry in reversed(last_records) if not _is_frame(entry.label)), None)
-    if fact and fact.label is None:
+    fact = next((entry for entry in reversed(last_records) if not _is_frame(entry.headers)), None)
+    if fact and fact.headers is None:
         problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
     if last_records and last_records[-1].time_replaced:
         problem = problem or "its records bear Kafka's times (message.timestamp.type=LogAppendTime)"
@@ -126,8 +126,8 @@ def status_of(
         problem=problem,
         records=end - first,
         last_record=last_records[-1].time_ms if last_records else None,
-        fact=fact.label.kind if fact and fact.label else None,
-        fact_why=fact.label.why if fact and fact.label else None,
+        fact=fact.headers.kind if fact and fact.headers else None,
+        fact_why=fact.headers.why if fact and fact.headers else None,
         fact_time=fact.time_ms if fact else None,
         frames_since=frames_since,
         offset=commit.offset if commit else None,
@@ -208,5 +208,5 @@ def _row(status: Status, now: int) -> tuple[str, ...]:
     return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, written)
 
 
-def _is_frame(label: RecordHeaders | None) -> bool:
-    return label is not None and label.kind is Kind.FRAME
+def _is_frame(headers: RecordHeaders | None) -> bool:
+    return headers is not None and headers.kind is Kind.FRAME

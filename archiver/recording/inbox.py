@@ -11,7 +11,7 @@ from archiver.core.fast_path import FrameRun, take_run
 from archiver.core.segmentation import FrameWindow
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.delivery_order import DeliveryCheck, is_successor
-from archiver.kafka.topic_reader import label_of
+from archiver.kafka.topic_reader import record_headers
 from archiver.recording.loss_reporter import LossReporter
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -68,7 +68,7 @@ class MessageInbox:
 
     def _follows_newest(self, message: Message) -> bool:
         try:
-            return self._newest is not None and is_successor(label_of(message), label_of(self._newest))
+            return self._newest is not None and is_successor(record_headers(message), record_headers(self._newest))
         except ContractError:
             return False  # which is said when it is its turn
 
@@ -94,12 +94,12 @@ class MessageInbox:
     def next_record(self) -> Record | None:
         """The record that the first of the messages completes, if it does. Raises ContractError, and it stays."""
         message = self._messages[0]
-        label = label_of(message)
+        headers = record_headers(message)
         offset = message.offset()
         assert offset is not None
         if self._may_begin_inside_acquisition:
             self._may_begin_inside_acquisition = False
-            if label.kind is Kind.FRAME:
+            if headers.kind is Kind.FRAME:
                 log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
         kind, self.last_time_ms = message.timestamp()
         self._check_timestamp_type(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
@@ -109,7 +109,7 @@ class MessageInbox:
             offset, after = self.next_offset, self.next_offset
         else:
             after = offset + 1
-        record = self.sequence.assemble(label, self.last_time_ms, message.value() or b"", offset)
+        record = self.sequence.assemble(headers, self.last_time_ms, message.value() or b"", offset)
         self._messages.popleft()
         self._last_taken = message
         self.buffered_bytes -= len(message)
@@ -139,21 +139,21 @@ class MessageInbox:
             log.info("%s: from offset %d on records bear their times of receipt again", self._stream, offset)
         self.times_replaced = replaced
 
-    def next_run(self, label: RecordHeaders, window: FrameWindow | None) -> FrameRun | None:
+    def next_run(self, headers: RecordHeaders, window: FrameWindow | None) -> FrameRun | None:
         """Those that wait and only go on after the record given last, if any do; they count as recorded."""
         if (
             not self._messages
             or not window
-            or label.chunk != (1, 1)
+            or headers.chunk != (1, 1)
             or self.sequence.has_incomplete
             or not self._last_taken
         ):
             return None
         if self._taken_count < self._former_topic_until:
             return None  # their offsets don't count
-        run = take_run(self._messages, self._last_taken, label, window)
+        run = take_run(self._messages, self._last_taken, headers, window)
         if run:
-            self.sequence.advance(label.epoch, run.label.seq)
+            self.sequence.advance(headers.epoch, run.headers.seq)
             self.last_time_ms, self.next_offset = run.times[-1], run.offset + 1
             self.buffered_bytes -= run.bytes
             self._taken_count += len(run.times)
@@ -173,7 +173,7 @@ class MessageInbox:
 
     def mark_processed(self, record: Record, previous_ms: int | None) -> None:
         """That record is recorded. previous_ms: of the last frame recorded before it, if known."""
-        self.sequence.mark_processed(record.label)
+        self.sequence.mark_processed(record.headers)
         if self._deleted and self._taken_count > self._deleted[0][0]:
             self._report_losses(previous_ms)
 

@@ -380,34 +380,34 @@ class StreamRecorder:
     # From message to file
 
     def _process(self, record: Record) -> None:
-        label, time_ms = record.label, record.time_ms
+        headers, time_ms = record.headers, record.time_ms
         self._previous_ms = self._state.last_frame_ms or None
-        self._close_reason = close_reason(self._state, label, time_ms)
+        self._close_reason = close_reason(self._state, headers, time_ms)
         if self._close_reason:
             return
-        state, effect = step(self._state, label, time_ms, self._next_settings)
+        state, effect = step(self._state, headers, time_ms, self._next_settings)
         if effect is Effect.OPEN_AND_WRITE:
             self._segment = self._open_segment(state, record)
             self._next_settings = self._settings
         if effect is not Effect.NOTHING:
             self._write(state, record)
-        elif label.kind is Kind.FRAME and label.type not in NOT_RECORDED_TYPES:
+        elif headers.kind is Kind.FRAME and headers.type not in NOT_RECORDED_TYPES:
             self.throughput.repeated += 1
         self._state = state
         self.inbox.mark_processed(record, self._previous_ms)
         self._unprocessed = None
-        self._write_run(label)
+        self._write_run(headers)
 
-    def _write_run(self, label: RecordHeaders) -> None:
-        """Nearly always, what waits only goes on after the record of that label."""
-        run = self.inbox.next_run(label, frame_window(self._state, label))
+    def _write_run(self, headers: RecordHeaders) -> None:
+        """Nearly always, what waits only goes on after the record with these headers."""
+        run = self.inbox.next_run(headers, frame_window(self._state, headers))
         if run:
             assert self._segment
-            assert run.label.num is not None
+            assert run.headers.num is not None
             self._segment.write_run(run)
             for time_ms, value in zip(run.times, run.values, strict=True):
                 self.throughput.on_write(time_ms, len(value))
-            self._state = advance(self._state, run.label.num, run.times[-1])
+            self._state = advance(self._state, run.headers.num, run.times[-1])
 
     def _open_segment(self, state: State, record: Record) -> OpenSegment:
         """Raises OSError, and then nothing has changed."""
@@ -423,8 +423,8 @@ class StreamRecorder:
     def _write(self, state: State, record: Record) -> None:
         segment = self._segment
         assert segment
-        code = record.label.type
-        if code is not None and is_carried(state, record.label):
+        code = record.headers.type
+        if code is not None and is_carried(state, record.headers):
             self._carry.store(code, record, segment.path, segment.file.length_bytes)
         before = segment.file.length_bytes
         segment.write(record)

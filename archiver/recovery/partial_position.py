@@ -48,14 +48,14 @@ def position_after(
 
     The topic is read until there, which may take as long as recording that. Raises KafkaException, Cancelled.
     """
-    seen, labels = SequenceTracker(), HeaderReader(reader, stream)
+    seen, header_reader = SequenceTracker(), HeaderReader(reader, stream)
     with contextlib.suppress(ContractError):  # nothing is recorded after that either
         for batch in reader.batches(stream, *reader.offset_range(stream)):
             cancellation.raise_if_cancelled(f"looking for the end of a partial of {stream}")
             for message in batch:
-                label = labels.read(message)
+                headers = header_reader.read(message)
                 offset = message.offset() or 0
-                record = label and seen.assemble(label, 0, message.value() or b"", offset)
+                record = headers and seen.assemble(headers, 0, message.value() or b"", offset)
                 if record and record.bytes == len(frame) and b"".join(record.value) == frame:
-                    return TopicPosition(offset + 1, record.label.epoch, record.label.seq)
+                    return TopicPosition(offset + 1, record.headers.epoch, record.headers.seq)
     return None

@@ -195,15 +195,15 @@ class Rebuilder:
             (event.closing.offset for event in events if until is None or event.first.time <= until), default=-1
         )
 
-    def feed(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
+    def feed(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
         """The topic's next message, its time in ms. Raises what the target raises."""
         if self._first_offset < 0:
             self._first_offset = offset
-        record = self._sequence.assemble(label, time_ms, value, offset)
+        record = self._sequence.assemble(headers, time_ms, value, offset)
         if record is None:
             return
         self._process(record)
-        self._sequence.mark_processed(record.label)
+        self._sequence.mark_processed(record.headers)
         if self._sequence.losses:
             self.lost_records += sum(loss.records or 0 for loss in self._sequence.losses)
             self._sequence.losses.clear()
@@ -216,29 +216,29 @@ class Rebuilder:
             self.file = None
 
     def _process(self, record: Record) -> None:
-        label, time_ms = record.label, record.time_ms
+        headers, time_ms = record.headers, record.time_ms
         if self._through and record.offset > self._through.closing.offset:
             self.done = True
             return
         if not self._is_state_known:
             self._synchronize(record)
-        identity = label.epoch, label.seq
+        identity = headers.epoch, headers.seq
         self._enter_recorded_file(identity)
-        while why := close_reason(self._state, label, time_ms):
+        while why := close_reason(self._state, headers, time_ms):
             self._close_file(why, record)
         if self.done:
             return
         settings = self._settings_for(record) if self._state.file is None else self._recorded_settings
-        state, effect = step(self._state, label, time_ms, settings)
+        state, effect = step(self._state, headers, time_ms, settings)
         if effect is Effect.OPEN_AND_WRITE:
             self._open_file(state, record)
             if self.done:
                 return
         if effect is not Effect.NOTHING:
             self._write_frame(state, record)
-        elif label.kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
+        elif headers.kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
             self._is_truncated = False
-            self._is_carry_known = self._is_carry_known or label.kind is Kind.END
+            self._is_carry_known = self._is_carry_known or headers.kind is Kind.END
         self._state = state
         if identity == self._recorded_file_last:
             self._in_recorded_file = False
@@ -257,14 +257,14 @@ class Rebuilder:
             )
 
     def _event_of(self, record: Record) -> FileFinished | None:
-        number = self._by_first.get((record.label.epoch, record.label.seq))
+        number = self._by_first.get((record.headers.epoch, record.headers.seq))
         return None if number is None else self._events[number]
 
     def _settings_for(self, record: Record) -> Settings:
         if not self._in_recorded_file:
             if record.offset >= self._last_event_offset:
                 self._recorded_settings = self._newest_settings
-            if record.offset < self._recorded_until_offset and is_repeated(self._state, record.label):
+            if record.offset < self._recorded_until_offset and is_repeated(self._state, record.headers):
                 # The archive went on after it, and it is in no file: it was left out, whatever settings were before.
                 name_format = self._overrides.name_format or NameFormat.SESSION
                 return replace(self._overrides.apply_to(self._recorded_settings), name_format=name_format)
@@ -274,7 +274,7 @@ class Rebuilder:
 
     def _synchronize(self, record: Record) -> None:
         """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
-        identity = record.label.epoch, record.label.seq
+        identity = record.headers.epoch, record.headers.seq
         closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
         # If it stood before our first record, this is a copy, from a killed ingest.
         here = closed_file and closed_file.closing.offset >= self._first_offset
@@ -314,7 +314,7 @@ class Rebuilder:
         self._is_state_known, self._is_carry_known, self._is_truncated = True, True, False
 
     def _open_file(self, state: State, record: Record) -> None:
-        label, time_ms = record.label, record.time_ms
+        headers, time_ms = record.headers, record.time_ms
         event = None if self._overrides.any_given else self._event_of(record)
         name = event.path if event else path(state)
         begins = (
@@ -327,11 +327,11 @@ class Rebuilder:
                 self.done = True
                 return
         file = RebuiltFile(self._stream, name, time_ms, None, event)
-        codes = head_types(state, label.type)
+        codes = head_types(state, headers.type)
         assert state.acquisition
         if self._is_truncated:
             file.missing = "its beginning has left the topic"
-        elif missing := self._missing_carry(codes, label.type, state.acquisition.settings, event):
+        elif missing := self._missing_carry(codes, headers.type, state.acquisition.settings, event):
             file.missing = f"its head repeats a frame of type {frame_type_name(missing)} that can't be found any more"
         elif not self._too_late and (not self._selection.paths or name in self._selection.paths):
             file.content = self._target.begin(self._stream, name, time_ms)
@@ -351,10 +351,10 @@ class Rebuilder:
         return next((code for code in needed if code not in here), 0)
 
     def _write_frame(self, state: State, record: Record) -> None:
-        file, code = self.file, record.label.type
+        file, code = self.file, record.headers.type
         assert file
         assert state.acquisition
-        if code is not None and is_carried(state, record.label):
+        if code is not None and is_carried(state, record.headers):
             self._carry.store(code, record, file.path, file.content.length if file.content else 0)
         if file.content:
             file.content.write(record.value)

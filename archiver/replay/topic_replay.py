@@ -94,14 +94,14 @@ class TopicReplay:
         """Gives how many records were left out, as they are in quarantine."""
         first, end = self.offsets
         count = replaced_times = 0
-        headers = HeaderReader(self.reader, self.stream)
+        header_reader = HeaderReader(self.reader, self.stream)
         for batch in self.reader.batches(self.stream, first if start.offset is None else start.offset, end):
             for message in batch:
                 value, offset = message.value() or b"", message.offset() or 0
-                if label := headers.read(message):
+                if headers := header_reader.read(message):
                     kind, time = message.timestamp()
                     replaced_times += kind == TIMESTAMP_LOG_APPEND_TIME
-                    rebuilder.feed(label, time, value, offset)
+                    rebuilder.feed(headers, time, value, offset)
                 count += len(message)
                 if rebuilder.done:
                     break
@@ -116,7 +116,7 @@ class TopicReplay:
                 "named by these, as the live archive's are; those of receipt are lost"
             )
         rebuilder.finish()
-        return headers.quarantined
+        return header_reader.quarantined
 
     def _start(self, after: FileFinished | None, result: ReplayResult) -> ReplayStart:
         first, _ = self.offsets

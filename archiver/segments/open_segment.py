@@ -83,7 +83,7 @@ class OpenSegment:
         md5: whether its MD5 is wanted, too. Raises OSError, and then nothing has changed.
         """
         random = secrets.token_hex(4)
-        codes = tuple(carry.places(head_types(state, record.label.type)))
+        codes = tuple(carry.places(head_types(state, record.headers.type)))
         first = record_id(record)
         file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)), md5=md5)
         new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
@@ -131,13 +131,13 @@ class OpenSegment:
         """Append a frame, at the next flush."""
         self.file.write(record.value)
         self._frames += 1
-        self._last = (record.offset, record.label, record.time_ms)
+        self._last = (record.offset, record.headers, record.time_ms)
 
     def write_run(self, run: FrameRun) -> None:
         """Append these frames, at the next flush."""
         self.file.write(run.values)
         self._frames += len(run.values)
-        self._last = (run.offset, run.label, run.times[-1])
+        self._last = (run.offset, run.headers, run.times[-1])
 
     def partial(self, epochs: Epochs) -> Partial:
         """What a checkpoint says of it now; to be committed once that is durable."""
@@ -169,8 +169,8 @@ class OpenSegment:
 
 def record_id(record: Record) -> RecordId:
     """Which record it is."""
-    return _record_id(record.offset, record.label, record.time_ms)
+    return _record_id(record.offset, record.headers, record.time_ms)
 
 
-def _record_id(offset: int, label: RecordHeaders, time: int) -> RecordId:
-    return RecordId(offset, label.epoch, label.seq, time, label.kind)
+def _record_id(offset: int, headers: RecordHeaders, time: int) -> RecordId:
+    return RecordId(offset, headers.epoch, headers.seq, time, headers.kind)

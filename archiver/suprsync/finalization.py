@@ -154,7 +154,7 @@ def _progress(
         open_since_ms=checkpoint.partial.first.time if checkpoint and checkpoint.partial else None,
         waiting_since_ms=next_ones[0].time_ms if next_ones else None,
         last_ms=last.time_ms if last else None,
-        is_connected=bool(last and not (last.label and last.label.kind is Kind.LOST)),
+        is_connected=bool(last and not (last.headers and last.headers.kind is Kind.LOST)),
         directory=directory_of(checkpoint) if checkpoint else None,
     )
 

@@ -69,7 +69,7 @@ def compare(
     first, end = history.offset_range(recorded.stream)
     start = _start(history, recorded, first)
     comparison = Comparison(location, recorded, start, end)
-    headers = HeaderReader(history, recorded.stream)
+    header_reader = HeaderReader(history, recorded.stream)
     name = f"{recorded.stream}, topic"
     count = 0
     progress.start(name, end - start)
@@ -77,7 +77,7 @@ def compare(
         for batch in history.batches(recorded.stream, start, end):
             for message in batch:
                 count += len(message)
-                comparison.add_message(message, headers)
+                comparison.add_message(message, header_reader)
             progress.update(name, (batch[-1].offset() or 0) + 1 - start, count)
     except ContractError as error:
         comparison.stop_at_unreadable(str(error))
@@ -114,24 +114,24 @@ class Comparison:
         self._identical = self._unrecorded = self._reported_lost = self._times_replaced = self._resent = 0
         self._next_offset = start
 
-    def add_message(self, message: Message, headers: HeaderReader) -> None:
+    def add_message(self, message: Message, header_reader: HeaderReader) -> None:
         """Take the next. Raises ContractError, KafkaException, OSError."""
         offset = message.offset()
         assert offset is not None
         self._next_offset = offset
-        if label := headers.read(message):
+        if headers := header_reader.read(message):
             kind, time_ms = message.timestamp()
             self._times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
-            self.add_record(label, time_ms, message.value() or b"", offset)
+            self.add_record(headers, time_ms, message.value() or b"", offset)
 
-    def add_record(self, label: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
+    def add_record(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
         """Take what a message holds. time_ms: ms. Raises OSError."""
-        record = self._sequence.assemble(label, time_ms, value, offset)
+        record = self._sequence.assemble(headers, time_ms, value, offset)
         if record is None:
             return
-        self._sequence.mark_processed(record.label)
+        self._sequence.mark_processed(record.headers)
         self._sequence.losses.clear()  # they were told when they were recorded
-        if record.label.kind is Kind.FRAME and record.label.type not in NOT_RECORDED_TYPES:
+        if record.headers.kind is Kind.FRAME and record.headers.type not in NOT_RECORDED_TYPES:
             self._on_frame(record)
 
     def stop_at_unreadable(self, why: str) -> None:
@@ -158,7 +158,7 @@ class Comparison:
         )
 
     def _on_frame(self, record: Record) -> None:
-        identity = (record.label.epoch, record.label.seq)
+        identity = (record.headers.epoch, record.headers.seq)
         started = self._first_records.get(identity)
         if started or not self._current:
             if started and self._current:
@@ -171,12 +171,12 @@ class Comparison:
             file = self._open_file(span)
             self._current = _FileComparison(span, file, whole=started is not None)
             if started:
-                self._resends.on_file_open(span.acquisition, record.label, record.time_ms)
+                self._resends.on_file_open(span.acquisition, record.headers, record.time_ms)
             else:
                 self._resends.on_file_continued(span.acquisition)
         current = self._current
         assert current
-        if not started and self._resends.is_left_out(record.label, record.time_ms):
+        if not started and self._resends.is_left_out(record.headers, record.time_ms):
             self._resent += 1
             return
         current.compare_next(record)
@@ -225,7 +225,7 @@ class Comparison:
             for loss in self._recorded.losses
         ):
             self._reported_lost += 1
-        elif self._resends.is_repeated(record.label):
+        elif self._resends.is_repeated(record.headers):
             self._possibly_resent.add(record)
         else:
             self._unmatched.add(record)

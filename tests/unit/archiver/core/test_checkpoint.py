@@ -203,12 +203,12 @@ def test_whatever_session_and_number_a_frame_says_can_be_committed(
     chosen = Settings(carry=(FRAME_TYPES["Observation"],), name_format=NameFormat.SESSION)
     for at, (kind, code, session, num) in enumerate(said):
         frame = kind is Kind.FRAME
-        label = (
+        headers = (
             RecordHeaders(kind, "a" * 16, at, code, "x1", session, num)
             if frame
             else RecordHeaders(kind, "a" * 16, at)
         )
-        archive.take(Message(label, 1_546_344_000_000 + at, b"frame"), at, chosen)
+        archive.take(Message(headers, 1_546_344_000_000 + at, b"frame"), at, chosen)
         found = checkpoint_of(archive)
         assert decode(encode(found), STREAM) == found
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from archiver.core.fast_path import take_run
 from archiver.core.segmentation import Settings, advance, close_reason, frame_window
-from archiver.kafka.topic_reader import label_of
+from archiver.kafka.topic_reader import record_headers
 from g3stream.contract.headers import Headers, Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
@@ -36,17 +36,17 @@ class Next:
     session: int = 1_546_344_000
 
     @property
-    def label(self) -> RecordHeaders:
+    def headers(self) -> RecordHeaders:
         return RecordHeaders(Kind.FRAME, self.epoch, self.seq, self.type, self.id, self.session, self.num)
 
     def after(self, milliseconds: int = 0) -> "Next":
         return replace(self, seq=self.seq + 1, num=self.num + 1, time=self.time + milliseconds)
 
 
-def message(label: RecordHeaders, time: int, offset: int, order: Callable[[Headers], Headers] = list) -> Message:
-    value = b"%d %s;" % (offset, label.kind.encode())
-    headers: list[tuple[str, str | bytes | None]] = [*order(label.to_kafka())]
-    return Message("g3.frames.x1", 0, offset, None, value, headers, None, (1, time))
+def message(headers: RecordHeaders, time: int, offset: int, order: Callable[[Headers], Headers] = list) -> Message:
+    value = b"%d %s;" % (offset, headers.kind.encode())
+    raw: list[tuple[str, str | bytes | None]] = [*order(headers.to_kafka())]
+    return Message("g3.frames.x1", 0, offset, None, value, raw, None, (1, time))
 
 
 CHANGES: dict[str, Callable[[Next], Next]] = {
@@ -75,18 +75,18 @@ def _fact(kind: Kind, now: Next) -> RecordHeaders:
 
 AGAIN = "the last three again"
 ORDERS: dict[str, Callable[[Headers], Headers]] = {
-    "other order": lambda headers: headers[::-1],
-    "an unknown header": lambda headers: [*headers, ("seq2", b"1")],
-    "seq twice": lambda headers: [*headers, ("seq", b"0")],
+    "other order": lambda raw: raw[::-1],
+    "an unknown header": lambda raw: [*raw, ("seq2", b"1")],
+    "seq twice": lambda raw: [*raw, ("seq", b"0")],
 }
 ONCE: dict[str, Callable[[Next], RecordHeaders]] = {
     **{kind: partial(_fact, kind) for kind in Kind if kind != Kind.FRAME},
-    "no num": lambda now: now.label._replace(num=None),
-    "no session": lambda now: now.label._replace(session=None),
-    "no id": lambda now: now.label._replace(id=None),
-    "why": lambda now: now.label._replace(why="one knows not"),
-    "a first chunk": lambda now: now.label._replace(chunk=(1, 2)),
-    "a last chunk": lambda now: now.label._replace(chunk=(2, 2)),
+    "no num": lambda now: now.headers._replace(num=None),
+    "no session": lambda now: now.headers._replace(session=None),
+    "no id": lambda now: now.headers._replace(id=None),
+    "why": lambda now: now.headers._replace(why="one knows not"),
+    "a first chunk": lambda now: now.headers._replace(chunk=(1, 2)),
+    "a last chunk": lambda now: now.headers._replace(chunk=(2, 2)),
 }
 
 
@@ -96,23 +96,23 @@ def log_of(happenings: Sequence[int | str], seq: int) -> list[Message]:
     log: list[Message] = []
     for what in happenings:
         order: Callable[[Headers], Headers] = list
-        label = None
+        headers = None
         if isinstance(what, int):
             for _ in range(what):
-                log.append(message(now.label, now.time, len(log)))
+                log.append(message(now.headers, now.time, len(log)))
                 now = now.after(200)
             continue
         if what in CHANGES:
             now = CHANGES[what](now)
             continue
         if what == AGAIN:
-            log += [message(label_of(m), m.timestamp()[1], len(log) + n) for n, m in enumerate(log[-3:])]
+            log += [message(record_headers(m), m.timestamp()[1], len(log) + n) for n, m in enumerate(log[-3:])]
             continue
         if what in ORDERS:
             order = ORDERS[what]
         else:
-            label = ONCE[what](now)
-        log.append(message(label or now.label, now.time, len(log), order))
+            headers = ONCE[what](now)
+        log.append(message(headers or now.headers, now.time, len(log), order))
         now = now.after()
     return log
 
@@ -128,29 +128,29 @@ class RunningArchive(MemoryArchive):
         while waiting:
             first = waiting.popleft()
             record = self.seen.assemble(
-                label_of(first), first.timestamp()[1], first.value() or b"", first.offset() or 0
+                record_headers(first), first.timestamp()[1], first.value() or b"", first.offset() or 0
             )
             if not record:
                 continue
-            if why := close_reason(self.state, record.label, record.time_ms):
+            if why := close_reason(self.state, record.headers, record.time_ms):
                 self.finish(why)
             self.step(record, chosen)
-            space = frame_window(self.state, record.label)
-            if space is None or record.label.chunk != (1, 1) or self.seen.has_incomplete:
+            space = frame_window(self.state, record.headers)
+            if space is None or record.headers.chunk != (1, 1) or self.seen.has_incomplete:
                 continue
-            if run := take_run(waiting, first, record.label, space):
+            if run := take_run(waiting, first, record.headers, space):
                 assert self.open
-                assert run.label.num is not None
+                assert run.headers.num is not None
                 self.runs.append(len(run.values))
                 self.open.frames += zip(run.times, run.values, strict=True)
-                self.state = advance(self.state, run.label.num, run.times[-1])
-                self.seen.advance(run.label.epoch, run.label.seq)
+                self.state = advance(self.state, run.headers.num, run.times[-1])
+                self.seen.advance(run.headers.epoch, run.headers.seq)
 
 
 def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[int]) -> None:
     alone = MemoryArchive()
     for each in log:
-        said = Said(label_of(each), each.timestamp()[1], each.value() or b"")
+        said = Said(record_headers(each), each.timestamp()[1], each.value() or b"")
         alone.take(said, each.offset() or 0, chosen)
     running = RunningArchive()
     rest = list(log)
@@ -202,7 +202,7 @@ def test_a_run_comes_to_the_same_as_frame_by_frame(
 
 
 def in_a_row(count: int) -> list[Message]:
-    return [message(Next(A, n, n).label, NOON + 200 * n, n) for n in range(count)]
+    return [message(Next(A, n, n).headers, NOON + 200 * n, n) for n in range(count)]
 
 
 def test_frames_in_a_row_are_one_run() -> None:

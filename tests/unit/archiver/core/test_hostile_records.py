@@ -52,20 +52,20 @@ def recorded(
 ) -> Iterator[tuple[State, SequenceTracker]]:
     """As a recording goes through them: the state after each that is no ContractError."""
     state, seen = State(STREAM), SequenceTracker()
-    for offset, (headers, time, value) in enumerate(messages):
+    for offset, (raw, time, value) in enumerate(messages):
         try:
-            label = RecordHeaders.from_kafka(list(headers.items()))
+            headers = RecordHeaders.from_kafka(list(raw.items()))
         except ContractError:
             continue
-        record = seen.assemble(label, time, value, offset)
+        record = seen.assemble(headers, time, value, offset)
         if record:
-            if close_reason(state, record.label, record.time_ms):
+            if close_reason(state, record.headers, record.time_ms):
                 assert state.file
                 state = after_close(state, state.file.number)
-                assert not close_reason(state, record.label, record.time_ms), "nothing closes twice"
-            state, effect = step(state, record.label, record.time_ms, chosen)
+                assert not close_reason(state, record.headers, record.time_ms), "nothing closes twice"
+            state, effect = step(state, record.headers, record.time_ms, chosen)
             assert (effect is Effect.NOTHING) or state.file
-            seen.mark_processed(record.label)
+            seen.mark_processed(record.headers)
         yield state, seen
         assert seen.safe_offset(offset + 1) <= offset + 1
 

@@ -37,8 +37,8 @@ def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> Comparis
             (Path(directory) / path).write_bytes(data)
         known = RecordedStream(STREAM, archive.told, archive.disk.keys(), (), len(log), None, None)
         comparison = Comparison(Location(Path(directory)), known, cut, len(log))
-        for offset, (label, time, value) in enumerate(log[cut:], cut):
-            comparison.add_record(label, time, value, offset)
+        for offset, (headers, time, value) in enumerate(log[cut:], cut):
+            comparison.add_record(headers, time, value, offset)
         comparison.close()
         return comparison.result()
 

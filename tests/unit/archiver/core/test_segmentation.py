@@ -66,8 +66,8 @@ class Story:
     def fact(self, kind: Kind, at: float) -> "Story":
         return self.take(RecordHeaders(kind, A, self._seq), at, "")
 
-    def take(self, label: RecordHeaders, at: float, value: str) -> "Story":
-        self.archive.take(Message(label, NOON + round(at * 1000), value.encode()), self._seq, self.settings)
+    def take(self, headers: RecordHeaders, at: float, value: str) -> "Story":
+        self.archive.take(Message(headers, NOON + round(at * 1000), value.encode()), self._seq, self.settings)
         self._seq += 1
         return self
 
@@ -179,10 +179,10 @@ def test_a_clock_a_little_behind_keeps_the_file() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET])
 def test_between_acquisitions_nothing_is_closed(kind: Kind) -> None:
-    label = RecordHeaders(kind, A, 1, FRAME_TYPES["none"])
+    headers = RecordHeaders(kind, A, 1, FRAME_TYPES["none"])
     state = State(STREAM, last_frame_ms=NOON)
-    assert close_reason(state, label, NOON + 100_000) is None
-    assert step(state, label, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
+    assert close_reason(state, headers, NOON + 100_000) is None
+    assert step(state, headers, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
 
 
 def test_settings_are_the_acquisitions() -> None:
@@ -574,12 +574,12 @@ def test_directory_and_name_stay_the_acquisitions_over_midnight_and_the_five_dig
     ],
 )
 def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int, name: str) -> None:
-    label = RecordHeaders(Kind.FRAME, A, 0, SCAN)
-    state, effect = step(State(STREAM), label, time, Settings())
+    headers = RecordHeaders(Kind.FRAME, A, 0, SCAN)
+    state, effect = step(State(STREAM), headers, time, Settings())
     assert effect is Effect.OPEN_AND_WRITE
     assert path(state) == name
     state, _ = step(after_close(state, 0), RecordHeaders(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
-    again, _ = step(state, label, time, Settings())
+    again, _ = step(state, headers, time, Settings())
     assert path(again) == name.replace("_000", "_001"), "a second acquisition there gets a name of its own"
 
 

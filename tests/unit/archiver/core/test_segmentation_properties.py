@@ -82,29 +82,29 @@ class MemoryArchive:
         """As a recording does: see whether it counts, finish the file if it closes it, step it."""
         record = self.seen.assemble(*message, offset)
         if record:
-            why = close_reason(self.state, record.label, record.time_ms)
+            why = close_reason(self.state, record.headers, record.time_ms)
             if why:
                 self.finish(why)
             self.step(record, chosen)
 
     def step(self, record: Record, chosen: Settings) -> None:
         """Open a file, and write, if that is what the record does."""
-        label, value = record.label, b"".join(record.value)
-        state, effect = step(self.state, label, record.time_ms, chosen)
+        headers, value = record.headers, b"".join(record.value)
+        state, effect = step(self.state, headers, record.time_ms, chosen)
         if effect is Effect.OPEN_AND_WRITE:
             assert state.acquisition
-            heads = tuple(self.carried[code] for code in head_types(state, label.type))
+            heads = tuple(self.carried[code] for code in head_types(state, headers.type))
             offset = self.seen.safe_offset(record.offset)
             self.base = Base(offset, json(self.state), self.seen.epochs(), dict(self.carried))
             self.open = MemoryFile(path(state), heads, state.acquisition.settings)
         if effect is not Effect.NOTHING:
             assert self.open
-            assert label.type is not None
+            assert headers.type is not None
             self.open.frames.append((record.time_ms, value))
-            if is_carried(state, label):
-                self.carried[label.type] = value
+            if is_carried(state, headers):
+                self.carried[headers.type] = value
         self.state = state
-        self.seen.mark_processed(label)
+        self.seen.mark_processed(headers)
 
     def finish(self, why: CloseReason) -> None:
         """Publish the open file: a name taken by the same bytes is its own, by others: the next free one."""
@@ -183,17 +183,17 @@ def wild_logs(draw: st.DrawFn, steps: st.SearchStrategy[int] = STEPS) -> list[Me
     for seq, (by, kind, code, name, session, num) in enumerate(draw(st.lists(facts, max_size=30))):
         time += by
         if kind in (Kind.START, Kind.END):
-            label = RecordHeaders(kind, A, seq, FRAME_TYPES["none"], name)
+            headers = RecordHeaders(kind, A, seq, FRAME_TYPES["none"], name)
         else:
             frame = kind is Kind.FRAME
-            label = RecordHeaders(kind, A, seq, code, name, session, num) if frame else RecordHeaders(kind, A, seq)
-        log.append(Message(label, time, b"%d %s;" % (seq, kind.encode())))
+            headers = RecordHeaders(kind, A, seq, code, name, session, num) if frame else RecordHeaders(kind, A, seq)
+        log.append(Message(headers, time, b"%d %s;" % (seq, kind.encode())))
     return log
 
 
 def recorded(log: Sequence[Message]) -> list[Message]:
     """The frames that belong into files; by session, some of these may be left out, as they are there already."""
-    return [m for m in log if m.label.kind is Kind.FRAME and m.label.type not in NOT_RECORDED_TYPES]
+    return [m for m in log if m.headers.kind is Kind.FRAME and m.headers.type not in NOT_RECORDED_TYPES]
 
 
 def not_by_session(chosen: Settings) -> Settings:
@@ -216,13 +216,15 @@ def test_no_frame_is_lost_or_doubled_and_order_holds(log: list[Message], chosen:
     for message in recorded(log):
         if got and got[0][1] == message.value:
             del got[0]
-            there.append(message.label)
+            there.append(message.headers)
         else:
-            assert message.label.type in (OBSERVATION, WIRING, NONE), "data is never left out"
-            assert message.label.num is not None
+            assert message.headers.type in (OBSERVATION, WIRING, NONE), "data is never left out"
+            assert message.headers.num is not None
             assert any(
-                label.session == message.label.session and label.num is not None and label.num >= message.label.num
-                for label in there
+                headers.session == message.headers.session
+                and headers.num is not None
+                and headers.num >= message.headers.num
+                for headers in there
             )
     assert got == []
 
@@ -287,16 +289,16 @@ def test_what_closed_a_file_does_not_close_again(log: list[Message], chosen: Set
     """The closing record is stepped anew after a restart, with the file's number or the one that was free."""
     state = State(STREAM)
     for message in log:
-        if close_reason(state, message.label, message.time):
+        if close_reason(state, message.headers, message.time):
             assert state.file
             state = after_close(state, state.file.number + further)
-            assert close_reason(state, message.label, message.time) is None
+            assert close_reason(state, message.headers, message.time) is None
             assert state.file is None
-        state, effect = step(state, message.label, message.time, chosen)
-        if message.label.kind is not Kind.FRAME:
+        state, effect = step(state, message.headers, message.time, chosen)
+        if message.headers.kind is not Kind.FRAME:
             assert effect is Effect.NOTHING
-            assert close_reason(state, message.label, message.time) is None
-            assert step(state, message.label, message.time, chosen) == (state, effect)
+            assert close_reason(state, message.headers, message.time) is None
+            assert step(state, message.headers, message.time, chosen) == (state, effect)
 
 
 @quick
@@ -380,7 +382,7 @@ def expected(log: Sequence[Message], chosen: Settings) -> list[tuple[str, list[b
             number = 0
         else:
             number = max(earlier for _, earlier in used) + 1
-        name = first.label.id or id_of_start(log, numbers[0]) or STREAM
+        name = first.headers.id or id_of_start(log, numbers[0]) or STREAM
         begun = first.time
         for at in numbers:
             message = log[at]
@@ -400,11 +402,11 @@ def acquisitions(log: Sequence[Message], chosen: Settings) -> list[list[int]]:
     last = 0
     for at, message in enumerate(log):
         silent = abs(message.time - last) > chosen.gap_ms
-        if message.label.kind is Kind.QUIET:
+        if message.headers.kind is Kind.QUIET:
             over = over or silent
-        elif message.label.kind is not Kind.FRAME:
+        elif message.headers.kind is not Kind.FRAME:
             over = True
-        elif message.label.type not in NOT_RECORDED_TYPES:
+        elif message.headers.type not in NOT_RECORDED_TYPES:
             if over or silent:
                 found.append([])
             found[-1].append(at)
@@ -415,9 +417,9 @@ def acquisitions(log: Sequence[Message], chosen: Settings) -> list[list[int]]:
 def id_of_start(log: Sequence[Message], before: int) -> str | None:
     """The id of the last START, if neither END nor another connection came since."""
     for message in reversed(log[:before]):
-        if message.label.kind is Kind.START:
-            return message.label.id
-        if message.label.kind in (Kind.END, Kind.CONNECTED, Kind.LOST):
+        if message.headers.kind is Kind.START:
+            return message.headers.id
+        if message.headers.kind in (Kind.END, Kind.CONNECTED, Kind.LOST):
             return None
     return None
 
@@ -426,12 +428,12 @@ def heads(log: Sequence[Message], at: int, chosen: Settings) -> list[bytes]:
     """The last frames of the carried types before that place, since the last END, but for the type that is there."""
     latest: dict[int, bytes] = {}
     for message in reversed(log[:at]):
-        if message.label.kind is Kind.END:
+        if message.headers.kind is Kind.END:
             break
-        code = message.label.type
-        if message.label.kind is Kind.FRAME and code in chosen.carry and code is not None:
+        code = message.headers.type
+        if message.headers.kind is Kind.FRAME and code in chosen.carry and code is not None:
             latest.setdefault(code, message.value)
-    return [value for code, value in reversed(latest.items()) if code != log[at].label.type]
+    return [value for code, value in reversed(latest.items()) if code != log[at].headers.type]
 
 
 @settings(quick, max_examples=80)
@@ -463,27 +465,31 @@ class Sessions:
         self._acquisition: tuple[int, str] | None = None
         self._begun = self._last = 0
         for at, message in enumerate(log):
-            label = message.label
+            headers = message.headers
             silent = abs(message.time - self._last) > chosen.gap_ms
-            if label.kind is Kind.QUIET:
+            if headers.kind is Kind.QUIET:
                 if silent:
                     self._open, self._acquisition = False, None
-            elif label.kind is not Kind.FRAME:
+            elif headers.kind is not Kind.FRAME:
                 self._open, self._acquisition = False, None
-                if label.kind is Kind.END:
+                if headers.kind is Kind.END:
                     self._carry.clear()
-            elif label.type not in NOT_RECORDED_TYPES:
+            elif headers.type not in NOT_RECORDED_TYPES:
                 if self._open and (silent or message.time - self._begun >= chosen.time_per_file_ms):
                     self._open = False
                 self._frame(message, silent=silent, start_id=id_of_start(log, at))
 
     def _frame(self, message: Message, *, silent: bool, start_id: str | None) -> None:
-        label, session = message.label, message.label.session
-        if label.num is not None and session is not None:
-            there = label.num <= self._highest.get(session, label.num - 1)
-            if there and label.type in (OBSERVATION, WIRING, NONE) and not (self._open and session == self._session):
+        headers, session = message.headers, message.headers.session
+        if headers.num is not None and session is not None:
+            there = headers.num <= self._highest.get(session, headers.num - 1)
+            if (
+                there
+                and headers.type in (OBSERVATION, WIRING, NONE)
+                and not (self._open and session == self._session)
+            ):
                 return
-            self._highest[session] = max(label.num, self._highest.get(session, label.num))
+            self._highest[session] = max(headers.num, self._highest.get(session, headers.num))
         if session is not None and session != self._session:
             if self._session not in NAMING:
                 self._highest.pop(self._session or 0, None)  # as it names no files, it isn't remembered
@@ -491,7 +497,7 @@ class Sessions:
             self._carry.clear()
         if not self._open:
             if self._acquisition is None or silent:
-                self._acquisition = start_second(message.time), label.id or start_id or STREAM
+                self._acquisition = start_second(message.time), headers.id or start_id or STREAM
             start, name = self._acquisition
             if session in NAMING:
                 assert session is not None
@@ -500,15 +506,15 @@ class Sessions:
             number = self._numbers.get(start, 0)
             self._numbers[start] = number + 1
             of_session = self._session not in NAMING or self._session == start
-            headed = of_session and label.type not in (OBSERVATION, WIRING, NONE)
-            heads = [value for _, code, value in self._carry if code != label.type] if headed else []
+            headed = of_session and headers.type not in (OBSERVATION, WIRING, NONE)
+            heads = [value for _, code, value in self._carry if code != headers.type] if headed else []
             self.files.append((f"{start:010}"[:5] + f"/{name}/{start}_{number:03d}.g3", heads, []))
             self._open, self._begun = True, message.time
         self.files[-1][2].append(message.value)
         self._last = message.time
-        if label.type in self._chosen.carry and (session is None or session == self._session):
-            self._carry = [carried for carried in self._carry if carried[1] != label.type]
-            self._carry.append((session, label.type or 0, message.value))
+        if headers.type in self._chosen.carry and (session is None or session == self._session):
+            self._carry = [carried for carried in self._carry if carried[1] != headers.type]
+            self._carry.append((session, headers.type or 0, message.value))
 
 
 NAMING = {session for session in SESSIONS if session is not None and session > 1_000_000_000}

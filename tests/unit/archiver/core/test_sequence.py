@@ -17,13 +17,13 @@ SCAN = ord("S")
 class Message(NamedTuple):
     """What one Kafka message holds; its offset is its place in the log."""
 
-    label: RecordHeaders
+    headers: RecordHeaders
     time: int
     value: bytes
 
 
 def record(epoch: str, seq: int, **more: Any) -> RecordHeaders:
-    """A frame's label, unless `kind` says otherwise."""
+    """A frame's headers, unless `kind` says otherwise."""
     return RecordHeaders(Kind.FRAME, epoch, seq, SCAN)._replace(**more)
 
 
@@ -32,7 +32,7 @@ def chunks(message: Message, count: int) -> list[Message]:
     size = -(-len(message.value) // count)
     return [
         message._replace(
-            label=message.label._replace(chunk=(k + 1, count)), value=message.value[k * size : (k + 1) * size]
+            headers=message.headers._replace(chunk=(k + 1, count)), value=message.value[k * size : (k + 1) * size]
         )
         for k in range(count)
     ]
@@ -40,9 +40,9 @@ def chunks(message: Message, count: int) -> list[Message]:
 
 def stepped(seen: SequenceTracker, log: Sequence[Message], offset: int = 0) -> Iterator[Record]:
     """The records that the log holds from that offset on, each stepped before the next is looked at."""
-    for at, (label, time, value) in enumerate(log[offset:], offset):
-        if found := seen.assemble(label, time, value, at):
-            seen.mark_processed(label)
+    for at, (headers, time, value) in enumerate(log[offset:], offset):
+        if found := seen.assemble(headers, time, value, at):
+            seen.mark_processed(headers)
             yield found
 
 
@@ -56,14 +56,16 @@ class Told(NamedTuple):
 def told(labels: Sequence[RecordHeaders], epochs: Sequence[tuple[str, int]] = ()) -> Told:
     """Step these, each with a value of one byte."""
     seen = SequenceTracker(epochs)
-    found = [(r.label.epoch, r.label.seq) for r in stepped(seen, [Message(label, 0, b"x") for label in labels])]
+    found = [
+        (r.headers.epoch, r.headers.seq) for r in stepped(seen, [Message(headers, 0, b"x") for headers in labels])
+    ]
     return Told(found, [loss.records for loss in seen.losses])
 
 
 def test_duplicates_are_dropped_and_counted() -> None:
     seen = SequenceTracker()
     log = [Message(record(A, seq), 0, b"x") for seq in (0, 1, 2, 0, 1, 2, 3, 3)]
-    assert [found.label.seq for found in stepped(seen, log)] == [0, 1, 2, 3]
+    assert [found.headers.seq for found in stepped(seen, log)] == [0, 1, 2, 3]
     assert seen.duplicates == 4
     assert seen.losses == []
     assert seen.epochs() == ((A, 3),)
@@ -95,11 +97,11 @@ NEXT_EPOCHS = [
 ]
 
 
-@pytest.mark.parametrize(("label", "losses"), NEXT_EPOCHS)
-def test_a_loss_is_told_once_with_its_size_if_that_is_known(label: RecordHeaders, losses: list[int | None]) -> None:
-    assert told([label], [(A, 8)]) == ([(label.epoch, label.seq)], losses)
-    again = label._replace(seq=label.seq + 1, prev=None, unclean=False)
-    assert told([label, label, again], [(A, 8)]).losses == losses
+@pytest.mark.parametrize(("headers", "losses"), NEXT_EPOCHS)
+def test_a_loss_is_told_once_with_its_size_if_that_is_known(headers: RecordHeaders, losses: list[int | None]) -> None:
+    assert told([headers], [(A, 8)]) == ([(headers.epoch, headers.seq)], losses)
+    again = headers._replace(seq=headers.seq + 1, prev=None, unclean=False)
+    assert told([headers, headers, again], [(A, 8)]).losses == losses
 
 
 def test_a_loss_says_which_records() -> None:
@@ -110,19 +112,19 @@ def test_a_loss_says_which_records() -> None:
 
 def test_two_ingests_taking_turns_are_noticed_a_restarted_one_is_not() -> None:
     restarted = SequenceTracker([(A, 3)])
-    for label in (record(A, 4), record(B, 0, prev=(A, 4)), record(B, 1), record(C, 0, prev=(B, 1))):
-        restarted.mark_processed(label)
+    for headers in (record(A, 4), record(B, 0, prev=(A, 4)), record(B, 1), record(C, 0, prev=(B, 1))):
+        restarted.mark_processed(headers)
     assert restarted.interleaved_producers == 0
     two = SequenceTracker([(A, 3)])
-    for label in (record(B, 0, prev=(A, 3)), record(A, 4)):
-        two.mark_processed(label)
+    for headers in (record(B, 0, prev=(A, 3)), record(A, 4)):
+        two.mark_processed(headers)
     assert two.interleaved_producers == 1
 
 
 def test_an_older_epochs_duplicates_are_not_two_ingests() -> None:
     seen = SequenceTracker([(A, 4), (B, 1)])
     log = [Message(record(epoch, seq), 0, b"x") for epoch, seq in ((A, 3), (A, 4), (B, 0), (B, 1), (B, 2))]
-    assert [found.label.seq for found in stepped(seen, log)] == [2]
+    assert [found.headers.seq for found in stepped(seen, log)] == [2]
     assert seen.interleaved_producers == 0
 
 
@@ -149,7 +151,7 @@ def test_chunks_are_one_record_at_the_place_of_the_last() -> None:
     _, found = stepped(seen, log)
     assert b"".join(found.value) == whole.value
     assert found.bytes == 10
-    assert (found.label.seq, found.label.id, found.time_ms, found.offset) == (1, "x", 500, 1)
+    assert (found.headers.seq, found.headers.id, found.time_ms, found.offset) == (1, "x", 500, 1)
     assert seen.safe_offset(4) == 4
 
 
@@ -239,7 +241,7 @@ def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_told_on
     assert [loss.records for loss in seen.losses] == [1]
     assert seen.safe_offset(10) == 10
     log += [Message(chunk(A, 5, 2, 3), 0, b"x"), Message(record(A, 6), 0, b"x")]
-    assert [found.label.seq for found in stepped(seen, log, 10)] == [6]
+    assert [found.headers.seq for found in stepped(seen, log, 10)] == [6]
     assert [loss.records for loss in seen.losses] == [1]
 
 
@@ -296,10 +298,10 @@ def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
     epoch = f"{0:016x}"
     for message in originals:
         prev = None
-        if message.label.kind is Kind.LOST and seq:
+        if message.headers.kind is Kind.LOST and seq:
             prev, epoch, seq = (epoch, seq - 1), f"{len(records):016x}", 0
             published = removed
-        records.append(message._replace(label=message.label._replace(epoch=epoch, seq=seq, prev=prev)))
+        records.append(message._replace(headers=message.headers._replace(epoch=epoch, seq=seq, prev=prev)))
         seq += 1
         count = draw(st.sampled_from([1, 1, 2, 3])) if len(message.value) >= 3 else 1
         spool += chunks(records[-1], count) if count > 1 else records[-1:]
@@ -330,7 +332,7 @@ def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.D
         del got[have:]
         for at in range(offset, until):
             for found in stepped(seen, killed.log[: at + 1], at):
-                got.append(Message(found.label._replace(chunk=(1, 1)), found.time_ms, b"".join(found.value)))
+                got.append(Message(found.headers._replace(chunk=(1, 1)), found.time_ms, b"".join(found.value)))
             if at in commits:
                 saved = (seen.safe_offset(at + 1), seen.epochs(), len(got))
         assert seen.losses == []
@@ -367,7 +369,7 @@ def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
     log = [record(A, 5), operators(C, (A, 5)), record(B, 0, prev=(A, 5)), record(B, 1)]
     assert told(log, [(A, 4)]) == ([(A, 5), (C, 0), (B, 0), (B, 1)], [])
     seen = SequenceTracker([(A, 4)])
-    list(stepped(seen, [Message(label, 0, b"") for label in log]))
+    list(stepped(seen, [Message(headers, 0, b"") for headers in log]))
     assert seen.epochs() == ((A, 5), (B, 1))
     assert (seen.interleaved_producers, seen.duplicates) == (0, 0)
 
@@ -386,7 +388,7 @@ def test_an_operators_record_that_comes_too_late_or_again_ends_nothing_later(lat
     log = [record(A, 5), *later]
     assert told([*log, late], [(A, 4)]).records == told(log, [(A, 4)]).records
     assert told([record(A, 5), late, *later, late], [(A, 4)]).records == [(A, 5), (C, 0)] + [
-        (label.epoch, label.seq) for label in later
+        (headers.epoch, headers.seq) for headers in later
     ]
 
 
@@ -395,7 +397,7 @@ def test_what_is_incomplete_at_an_operators_record_may_still_come() -> None:
     begun, done = chunks(Message(record(A, 5), 0, b"abcdef"), 2)
     log = [begun, Message(operators(C, (A, 4)), 0, b""), begun, done]
     seen = SequenceTracker([(A, 4)])
-    assert [found.label.epoch for found in stepped(seen, log)] == [C, A]
+    assert [found.headers.epoch for found in stepped(seen, log)] == [C, A]
     assert seen.losses == []
 
 
@@ -415,10 +417,10 @@ def test_with_and_without_an_operators_records_the_same_is_found(killed: Killed,
             between.append(Message(operators(f"{2**63 + len(between):016x}", prev), 0, b""))
         between += log[at : at + 1]
     without, with_them = SequenceTracker(), SequenceTracker()
-    expected = [found.label for found in stepped(without, log)]
-    found = [found.label for found in stepped(with_them, between)]
-    assert [label for label in found if not label.operator] == expected
-    assert sum(label.operator for label in found) == len(places), "each stands where nothing later was seen"
+    expected = [found.headers for found in stepped(without, log)]
+    found = [found.headers for found in stepped(with_them, between)]
+    assert [headers for headers in found if not headers.operator] == expected
+    assert sum(headers.operator for headers in found) == len(places), "each stands where nothing later was seen"
     assert [(loss.records, loss.what) for loss in with_them.losses] == [
         (loss.records, loss.what) for loss in without.losses
     ]

@@ -83,7 +83,7 @@ def mutated(document: Any, data: st.DataObject) -> str:
     return json.dumps(document)
 
 
-def use(found: Checkpoint, root: Path, label: RecordHeaders, time: int, chosen: Settings) -> None:
+def use(found: Checkpoint, root: Path, headers: RecordHeaders, time: int, chosen: Settings) -> None:
     """All that is done with a checkpoint that was read back, and with the next state."""
     _, again = written(found)
     assert again == found
@@ -99,19 +99,19 @@ def use(found: Checkpoint, root: Path, label: RecordHeaders, time: int, chosen: 
             assert format_time(at)
             format_iso(at)
             format_duration(at)
-        use_state(partial.base.state, label, time, chosen, found)
-    use_state(found.state, label, time, chosen, found)
+        use_state(partial.base.state, headers, time, chosen, found)
+    use_state(found.state, headers, time, chosen, found)
 
 
-def use_state(state: State, label: RecordHeaders, time: int, chosen: Settings, of: Checkpoint) -> None:
+def use_state(state: State, headers: RecordHeaders, time: int, chosen: Settings, of: Checkpoint) -> None:
     """What the next record does to it; and that its state is read back, or never written."""
-    if close_reason(state, label, time):
+    if close_reason(state, headers, time):
         assert state.file
         state = after_close(state, state.file.number)
-        assert close_reason(state, label, time) is None
-    frame_window(state, label)
-    state, _ = step(state, label, time, chosen)
-    frame_window(state, label)
+        assert close_reason(state, headers, time) is None
+    frame_window(state, headers)
+    state, _ = step(state, headers, time, chosen)
+    frame_window(state, headers)
     partial: Partial | None = None
     if state.file:
         assert GOOD.partial
@@ -134,7 +134,7 @@ def written(found: Checkpoint) -> tuple[str, Checkpoint]:
 @settings(quick, max_examples=400)
 @given(st.data(), LABELS, TIMES, st.builds(Settings, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)))
 def test_a_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: RecordHeaders, time: int, chosen: Settings
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, headers: RecordHeaders, time: int, chosen: Settings
 ) -> None:
     good = replace(GOOD, closing=data.draw(st.sampled_from([None, CLOSING])))
     text = mutated(json.loads(checkpoint.encode(good)), data)
@@ -142,13 +142,13 @@ def test_a_checkpoint(
         found = checkpoint.decode(text, STREAM)
     except CheckpointError:
         return
-    use(found, tmp_path_factory.getbasetemp(), label, time, chosen)
+    use(found, tmp_path_factory.getbasetemp(), headers, time, chosen)
 
 
 @settings(quick, max_examples=200)
 @given(st.data(), LABELS, TIMES)
 def test_an_event(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, label: RecordHeaders, time: int
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, headers: RecordHeaders, time: int
 ) -> None:
     good = finished(0, stream=STREAM, checkpoint=replace(GOOD, partial=None, state=after_close(GOOD.state, 0)))
     text = mutated(json.loads(events.encode(good)), data)
@@ -161,7 +161,7 @@ def test_an_event(
     if isinstance(found, FileFinished):
         start_and_number(found.path)
         if found.stream == STREAM:
-            use(found.checkpoint, tmp_path_factory.getbasetemp(), label, time, Settings())
+            use(found.checkpoint, tmp_path_factory.getbasetemp(), headers, time, Settings())
 
 
 PLACES: dict[str, Callable[[Any, str], None]] = {

@@ -66,7 +66,7 @@ def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "label", "expected"),
+    ("before", "headers", "expected"),
     [
         (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "a", 5), True),
         (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.QUIET, "a", 6), False),
@@ -90,8 +90,10 @@ def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
         (RecordHeaders(Kind.QUIET, "a", 4), RecordHeaders(Kind.LOST, "c", 0, prev=("a", 4), operator=True), False),
     ],
 )
-def test_which_records_have_nothing_between_them(before: RecordHeaders, label: RecordHeaders, expected: bool) -> None:
-    assert is_successor(label, before) == expected
+def test_which_records_have_nothing_between_them(
+    before: RecordHeaders, headers: RecordHeaders, expected: bool
+) -> None:
+    assert is_successor(headers, before) == expected
 
 
 class CrashLoop(NamedTuple):
@@ -142,11 +144,11 @@ def test_every_record_counts_once_whatever_is_delivered_or_published_again(
     jumps = 20
     at = 0
     while deliveries.next_offset != len(loop.topic):
-        offset, label = at, loop.topic[at]
+        offset, headers = at, loop.topic[at]
         at += 1
-        if deliveries.accept(offset) and (record := seen.assemble(label, 0, b"", offset)):
-            got.append((record.label.epoch, record.label.seq))
-            seen.mark_processed(record.label)
+        if deliveries.accept(offset) and (record := seen.assemble(headers, 0, b"", offset)):
+            got.append((record.headers.epoch, record.headers.seq))
+            seen.mark_processed(record.headers)
         what = random.random() if jumps else 1.0
         if what < 0.05:  # the client jumps
             jumps -= 1
@@ -184,10 +186,10 @@ def test_a_file_that_is_rebuilt_from_its_first_record_has_the_same_records(
     def records(seen: SequenceTracker, first: int, last: int) -> list[tuple[str, int]]:
         found = []
         for offset in range(first, last):
-            label = loop.topic[offset]
-            if record := seen.assemble(label, 0, b"", offset):
-                found.append((record.label.epoch, record.label.seq))
-                seen.mark_processed(label)
+            headers = loop.topic[offset]
+            if record := seen.assemble(headers, 0, b"", offset):
+                found.append((record.headers.epoch, record.headers.seq))
+                seen.mark_processed(headers)
         return found
 
     records(seen, 0, base_at)
@@ -257,20 +259,20 @@ def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
     """It died before it knew what it had published, and with more in its spool; that comes now, each record once."""
     seen, epoch = SequenceTracker(), new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     took_over = spare_host(2 * EPOCHS_REMEMBERED)
-    for label in [*(RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
-        seen.mark_processed(label)
+    for headers in [*(RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(5)), *took_over]:
+        seen.mark_processed(headers)
     assert len(seen.epochs()) == EPOCHS_REMEMBERED
     seen = SequenceTracker(seen.epochs(), seen.forgotten)  # as after a restart of the archiver
     returned = [RecordHeaders(Kind.QUIET, epoch, seq) for seq in range(3, 7)]
     returned.append(RecordHeaders(Kind.LOST, new_epoch(epoch, 1_796_100_000_000, 1), 0, prev=(epoch, 6)))
     found = []
-    for label in returned:
-        if record := seen.assemble(label, 0, b"", 0):
-            found.append((record.label.epoch, record.label.seq))
-            seen.mark_processed(record.label)
+    for headers in returned:
+        if record := seen.assemble(headers, 0, b"", 0):
+            found.append((record.headers.epoch, record.headers.seq))
+            seen.mark_processed(record.headers)
     assert found == [(epoch, 5), (epoch, 6), (returned[-1].epoch, 0)]
     assert seen.losses == []
-    assert all(seen.assemble(label, 0, b"", 0) is None for label in took_over)
+    assert all(seen.assemble(headers, 0, b"", 0) is None for headers in took_over)
 
 
 def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
@@ -278,16 +280,16 @@ def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
     old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     labels = spare_host(2 * EPOCHS_REMEMBERED)
     seen = SequenceTracker()
-    for label in [RecordHeaders(Kind.QUIET, old, 0), *labels[:5]]:
-        seen.mark_processed(label)
+    for headers in [RecordHeaders(Kind.QUIET, old, 0), *labels[:5]]:
+        seen.mark_processed(headers)
     before = seen.epochs()
-    for label in labels[5:]:
-        seen.mark_processed(label)
+    for headers in labels[5:]:
+        seen.mark_processed(headers)
     epochs = roll_back(seen.epochs(), epoch_changes(before, seen.epochs()))
     assert epochs[-1] == before[-1], "the newest"
     again = SequenceTracker(epochs, forgotten_before(epochs, seen.forgotten))
-    for label in labels:
-        assert (again.assemble(label, 0, b"", 0) is not None) == (label in labels[5:])
-        if label in labels[5:]:
-            again.mark_processed(label)
+    for headers in labels:
+        assert (again.assemble(headers, 0, b"", 0) is not None) == (headers in labels[5:])
+        if headers in labels[5:]:
+            again.mark_processed(headers)
     assert (again.losses, again.interleaved_producers) == ([], 0)

@@ -9,7 +9,7 @@ from tests.unit.archiver.core.test_sequence import A, B, C, chunk, operators, re
 
 def entries(*labels: RecordHeaders | None) -> list[TailRecord]:
     """One after the other, a second apart."""
-    return [TailRecord(at, label, 1000 * at, 10) for at, label in enumerate(labels)]
+    return [TailRecord(at, headers, 1000 * at, 10) for at, headers in enumerate(labels)]
 
 
 def found(*labels: RecordHeaders | None) -> tuple[int | None, tuple[str, int] | None]:

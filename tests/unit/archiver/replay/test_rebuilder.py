@@ -67,7 +67,7 @@ class Telling(MemoryArchive):
         record = self.seen.assemble(*message, offset)
         if not record:
             return
-        why = close_reason(self.state, record.label, record.time_ms)
+        why = close_reason(self.state, record.headers, record.time_ms)
         if why:
             opened, before = self.open, self.state
             self.finish(why)
@@ -80,8 +80,8 @@ class Telling(MemoryArchive):
             self._ids, count = [], 0
         if self.open and len(self.open.frames) > count:
             self._ids.append(_id(record))
-            assert record.label.type is not None
-            self._brought[b"".join(record.value)] = record.label.type, record.offset
+            assert record.headers.type is not None
+            self._brought[b"".join(record.value)] = record.headers.type, record.offset
 
     def _tell(self, why: CloseReason, closing: Record, acquisition_id: str, start: int, chosen: Settings) -> None:
         file = self.files[-1]
@@ -134,8 +134,8 @@ class Telling(MemoryArchive):
 
 
 def _id(record: Record) -> RecordId:
-    label = record.label
-    return RecordId(record.offset, label.epoch, label.seq, record.time_ms, label.kind)
+    headers = record.headers
+    return RecordId(record.offset, headers.epoch, headers.seq, record.time_ms, headers.kind)
 
 
 @dataclass
@@ -190,7 +190,7 @@ def rebuild(
     target = MemoryTarget()
 
     def fetch(offset: int) -> tuple[bytes, ...]:
-        return first_complete((label, value) for label, _, value in (log[offset:] if offset >= cut else ()))
+        return first_complete((headers, value) for headers, _, value in (log[offset:] if offset >= cut else ()))
 
     def load(places: Mapping[int, FramePlace]) -> Carry:
         return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
@@ -213,8 +213,8 @@ def rebuild(
             through,
         )
         begin = cut if start.offset is None else start.offset
-        for at, (label, time, value) in enumerate(log[begin:], begin):
-            rebuilding.feed(label, time, value, at)
+        for at, (headers, time, value) in enumerate(log[begin:], begin):
+            rebuilding.feed(headers, time, value, at)
             if rebuilding.done:
                 break
         rebuilding.finish()
@@ -348,7 +348,7 @@ def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
         RecordHeaders(it, A, seq) if isinstance(it, Kind) else RecordHeaders(Kind.FRAME, A, seq, it[0], None, *it[1:])
         for seq, it in enumerate(records)
     ]
-    return [Message(label, NOON + 1000 * n, b"%d;" % n) for n, label in enumerate(labels)]
+    return [Message(headers, NOON + 1000 * n, b"%d;" % n) for n, headers in enumerate(labels)]
 
 
 def test_with_another_gap_no_frame_is_left_out_that_is_in_a_file_by_date() -> None:

@@ -197,8 +197,8 @@ def log_of(*seqs: int, epoch: str = A) -> Log:
 
 def chunked(log: Log, at: int) -> Log:
     """The same with one record in two chunks."""
-    label, value = log[at]
-    halves = [(label._replace(chunk=(k, 2)), value[20 * (k - 1) : 20 if k == 1 else None]) for k in (1, 2)]
+    headers, value = log[at]
+    halves = [(headers._replace(chunk=(k, 2)), value[20 * (k - 1) : 20 if k == 1 else None]) for k in (1, 2)]
     return [*log[:at], *halves, *log[at + 1 :]]
 
 
@@ -208,8 +208,8 @@ def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, *
         "s", events, {it.path for it in events}, more.get("losses", ()), more.get("offset"), None, None
     )
     comparison = Comparison(Location(root), known, start, start + len(log))
-    for offset, (label, value) in enumerate(log, start):
-        comparison.add_record(label, 1000 * label.seq, value, offset)
+    for offset, (headers, value) in enumerate(log, start):
+        comparison.add_record(headers, 1000 * headers.seq, value, offset)
     comparison.close()
     return comparison.result()
 
