@@ -1,5 +1,5 @@
-"""Reads G3 frames from a TCP connection and publishes each to its stream's Kafka topic.
+"""Read G3 frames from TCP connections and publish them to Kafka, one topic for each stream.
 
-The way of a frame: receive/ (from the socket to a record) → spool/ (on disk until Kafka has it) → publish/ (in order,
-until acknowledged). ingest never imports archiver.
+The path of a frame: receive/ (from the socket to a record) → spool/ (on disk until Kafka has it) → publish/ (in
+order, until acknowledged). ingest never imports archiver.
 """

@@ -1,4 +1,7 @@
-"""Records that came together, as one value for the spool: fewer, larger writes; large records in chunks."""
+"""Batches: records that arrived together, encoded as one value of the spool, large records in chunks.
+
+Batching makes fewer and larger writes.
+"""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -8,30 +11,33 @@ from g3stream.contract.headers import CHUNK_BYTES, RecordHeaders, decode_headers
 from ingest.receive.record_builder import PendingRecord
 
 _JOIN_BYTES = 4096
-"""Pieces shorter than that, on average, take less time to copy together than to be written each."""
+"""Pieces whose mean length is below this are faster to join than to write one by one."""
 _PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
 
 
 class SpooledRecord(NamedTuple):
-    """A record, or a chunk of one, as it lies in the spool. time_ms: ms since the epoch."""
+    """A record, or one chunk of a large record, as stored in the spool."""
 
     rejected: bool
+    """Whether it is for the topic of rejected frames."""
     time_ms: int
+    """When it was received, ms since the epoch, UTC."""
     headers: list[tuple[str, str]]
     value: bytes
 
 
 class Batch(NamedTuple):
-    """Records that came together, kept and removed together. key: their place in the spool."""
+    """Records that are stored together and acknowledged together."""
 
     key: int
+    """The batch's number in the spool, counted from 0 since the spool was made."""
     records: list[SpooledRecord]
 
 
 def make_batches(pending: Iterable[PendingRecord]) -> Iterator[tuple[list[bytes], list[SpooledRecord]]]:
-    """These entries as bundles of about CHUNK_BYTES at most: large records in chunks, small ones together.
+    """Group records into batches of about CHUNK_BYTES at most: large records in chunks, small ones together.
 
-    Each as it is to be spooled, in pieces, and as `decode_batch` would give it back.
+    Yields each batch twice: encoded, as a list of pieces to write, and as `decode_batch` would return it.
     """
     parts: list[bytes] = []
     batch: list[SpooledRecord] = []
@@ -58,7 +64,7 @@ def _join_if_small(parts: list[bytes]) -> list[bytes]:
 
 
 def decode_batch(batch: bytes) -> Iterator[SpooledRecord]:
-    """What `make_batches` put into one bundle."""
+    """Decode the records of one batch that `make_batches` encoded."""
     at = 0
     while at < len(batch):
         rejected, time, header_bytes, length = _PREFIX.unpack_from(batch, at)

@@ -1,4 +1,4 @@
-"""The bundles that were just spooled: a publisher that keeps up need not read them from the disk."""
+"""In-memory cache of the newest batches, so that a publisher that keeps up reads nothing from the disk."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -6,25 +6,26 @@ from typing import NamedTuple
 from ingest.spool.batch import SpooledRecord
 
 CACHE_BYTES = 32 << 20
-_OVERHEAD_BYTES = 900  # what a record takes in memory besides its bytes, with its headers (measured)
+_OVERHEAD_BYTES = 900  # memory of one record besides its value, headers included (measured)
 
 
 class CachedBatch(NamedTuple):
-    """bytes: of the bundle, as it was spooled."""
+    """A batch in the cache."""
 
     bytes: int
+    """Its size in the spool."""
     records: list[SpooledRecord]
 
     @property
     def memory_bytes(self) -> int:
-        """About how many bytes it takes here."""
+        """Memory that the batch takes, estimated."""
         return self.bytes + _OVERHEAD_BYTES * len(self.records)
 
 
 class BatchCache:
-    """A few of the bundles in the spool, in about `max_bytes` of memory, by their keys.
+    """The newest batches by key, in at most about `max_bytes` of memory.
 
-    `commit` and `pop` are for one thread at a time.
+    Not thread-safe: the caller must hold a lock for `commit` and `pop`.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -34,7 +35,7 @@ class BatchCache:
         self._bytes = 0
 
     def stage(self, batches: Iterable[tuple[list[bytes], list[SpooledRecord]]]) -> Iterator[list[bytes]]:
-        """The bundles' bytes, in pieces, to be spooled; and keep the first of them, as far as there is room."""
+        """Yield the encoded batches, and stage as many of the first ones as fit into the cache."""
         self._staged = []
         free_bytes = self._max_bytes - self._bytes
         for pieces, records in batches:
@@ -47,13 +48,13 @@ class BatchCache:
                 yield from (later for later, _ in batches)
 
     def commit(self, first_key: int) -> None:
-        """They are in the spool, with the keys from `first_key` on."""
+        """Add the staged batches, which are in the spool now with keys from `first_key` on."""
         self._batches.update(enumerate(self._staged, first_key))
         self._bytes += sum(batch.memory_bytes for batch in self._staged)
         self._staged = []
 
     def pop(self, key: int) -> CachedBatch | None:
-        """The bundle with that key, if it is here; from now on it is not."""
+        """Remove and return the batch with that key; None if it isn't cached."""
         found = self._batches.pop(key, None)
         if found:
             self._bytes -= found.memory_bytes

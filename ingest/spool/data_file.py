@@ -1,8 +1,8 @@
-"""A file of the spool: bundles one after the other, each with its key and its CRC, so that damage is found.
+"""A data file of the spool: consecutive batches, each with its key and a CRC, so that damage is detected.
 
-The file's name says the key of its first bundle, the key after its last one (once it is complete), and a mark:
-random bytes that begin each bundle's header. After damage, reading goes on at the next place that has the mark, and
-what a frame contains can't be mistaken for it.
+The file's name contains the key of its first batch, the key after its last one (once the file is complete), and a
+marker: 8 random bytes that begin each batch's header. After damage, reading continues at the next valid header with
+that marker. As the marker is random, no bytes of a frame can be mistaken for it.
 """
 
 import contextlib
@@ -17,19 +17,20 @@ from typing import NamedTuple, Self
 import google_crc32c
 
 _NAME = re.compile(r"(\d{20})(?:-(\d{20}))?\.([0-9a-f]{16})\.bundles")
-_HEADER = struct.Struct(">8sQII?3x")  # mark, key, length of the value, its CRC32C, whether its append goes on
-_CRC = struct.Struct(">I")  # of that
+_HEADER = struct.Struct(">8sQII?3x")  # marker, key, length of the value, its CRC32C, whether its append continues
+_CRC = struct.Struct(">I")  # CRC32C of the header
 _HEADER_BYTES = _HEADER.size + _CRC.size
 _SEARCH_BYTES = 1 << 20
-_BUFFERS = 512  # for one write; the kernel takes 1024
-_WRITE_BYTES = 1 << 20  # at a time: for more, the kernel looks for larger pages, which it may have none of
+_BUFFERS = 512  # per write; the kernel's limit is 1024
+_WRITE_BYTES = 1 << 20  # per write: for more, the kernel looks for larger pages, and may have none
 
 
 class SpoolFileName(NamedTuple):
-    """What a file's name says. end_key: the key after its last bundle; None while that isn't known."""
+    """The values in the name of a data file."""
 
     first_key: int
     end_key: int | None
+    """The key after its last batch; None until the file is complete."""
     marker: bytes
 
     def __str__(self) -> str:
@@ -38,29 +39,34 @@ class SpoolFileName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """None if it isn't the name of a file of the spool."""
+        """Parse a file name. Returns None if it isn't the name of a data file."""
         match = _NAME.fullmatch(name)
         return match and cls(int(match[1]), int(match[2]) if match[2] else None, bytes.fromhex(match[3]))
 
     @classmethod
     def new(cls, first_key: int) -> Self:
-        """For a file that is yet to be written."""
+        """Name a new file: no end yet, and a new random marker."""
         return cls(first_key, None, secrets.token_bytes(8))
 
 
 class BatchLocation(NamedTuple):
-    """Where a bundle lies in its file. size_bytes: with its header. append_continues: the append that it is from goes
-    on after it."""
+    """The location of a batch in its file, from its header."""
 
     key: int
     offset: int
     size_bytes: int
+    """Including the header."""
     crc: int
+    """CRC32C of the value."""
     append_continues: bool
+    """Whether the next batch belongs to the same append. Recovery drops an append that isn't complete."""
 
 
 class SpoolFileWriter:
-    """Makes a file, or writes over one that is open, from its beginning. Raises OSError."""
+    """Writer of a new data file, or of a recycled one that is already open. Raises OSError.
+
+    Writing begins at offset 0. fd: of the recycled file; None to create the file.
+    """
 
     def __init__(self, directory: Path, name: SpoolFileName, fd: int | None = None) -> None:
         if fd is None:
@@ -70,9 +76,9 @@ class SpoolFileWriter:
         self._marker = name.marker
 
     def append(self, key: int, values: Iterable[Sequence[bytes]]) -> int:
-        """Write these, each in pieces, with the keys from `key` on: all of them, or none if it raises OSError.
+        """Write batches with the keys from `key` on: all of them, or none if it raises OSError.
 
-        Gives how many.
+        values: for each batch, the pieces of its encoded value. Returns the number of batches.
         """
         offset, count, written_bytes = self.size_bytes, 0, 0
         pieces: list[bytes] = []
@@ -100,16 +106,15 @@ class SpoolFileWriter:
         return count
 
     def truncate(self, size_bytes: int) -> None:
-        """Take back what was written beyond `size_bytes`."""
+        """Discard what was written beyond `size_bytes`."""
         self.size_bytes = size_bytes
-        with contextlib.suppress(
-            OSError
-        ):  # what is left will be written over; beyond the last bundle it does no harm
+        # If it fails: what is left will be overwritten, and beyond the last batch it does no harm.
+        with contextlib.suppress(OSError):
             os.ftruncate(self.fd, size_bytes)
 
 
 class SpoolFileReader:
-    """Reads a file's bundles in order, passing over what is damaged. Raises OSError if it can't be opened."""
+    """Sequential reader of a data file, which skips damaged parts. Raises OSError if the file can't be opened."""
 
     def __init__(self, path: Path, name: SpoolFileName) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -118,7 +123,7 @@ class SpoolFileReader:
         self._next_key = name.first_key
 
     def next_location(self, below_key: int) -> BatchLocation | None:
-        """The next bundle's place; None if there is none (yet) with a key below that."""
+        """Advance to the next batch. Returns None if there is none (yet) with a key below `below_key`."""
         location = self._read_header(self._position) or self._resync()
         if location is None or location.key >= below_key:
             return None
@@ -126,23 +131,23 @@ class SpoolFileReader:
         return location
 
     def value(self, location: BatchLocation) -> bytes | None:
-        """The bundle there; None if its bytes aren't those that were written."""
+        """Read the batch at that location. Returns None if it can't be read or its CRC is wrong."""
         try:
             value = os.pread(self._fd, location.size_bytes - _HEADER_BYTES, location.offset + _HEADER_BYTES)
         except OSError:  # a bad sector
             return None
-        whole = len(value) == location.size_bytes - _HEADER_BYTES and google_crc32c.value(value) == location.crc
-        return value if whole else None
+        intact = len(value) == location.size_bytes - _HEADER_BYTES and google_crc32c.value(value) == location.crc
+        return value if intact else None
 
     def locations(self) -> Iterator[BatchLocation]:
-        """The places of all that are left and lie wholly in the file."""
+        """Yield the remaining batches that end within the file."""
         size = os.fstat(self._fd).st_size
         while (location := self.next_location(1 << 64)) is not None:
             if location.offset + location.size_bytes <= size:
                 yield location
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         os.close(self._fd)
 
     def _read_header(self, offset: int) -> BatchLocation | None:
@@ -153,14 +158,14 @@ class SpoolFileReader:
         if len(raw) < _HEADER_BYTES:
             return None
         header = raw[: _HEADER.size]
-        marker, key, length, crc, more = _HEADER.unpack(header)
-        sound = marker == self._marker and _CRC.unpack_from(raw, _HEADER.size)[0] == google_crc32c.value(header)
-        return (
-            BatchLocation(key, offset, _HEADER_BYTES + length, crc, more) if sound and key >= self._next_key else None
-        )
+        marker, key, length, crc, append_continues = _HEADER.unpack(header)
+        valid = marker == self._marker and _CRC.unpack_from(raw, _HEADER.size)[0] == google_crc32c.value(header)
+        if not valid or key < self._next_key:
+            return None
+        return BatchLocation(key, offset, _HEADER_BYTES + length, crc, append_continues)
 
     def _resync(self) -> BatchLocation | None:
-        """The next header, somewhere behind what can't be read."""
+        """Find the next valid header after a damaged part, by its marker."""
         offset = self._position
         size = os.fstat(self._fd).st_size
         while offset + _HEADER_BYTES <= size:
@@ -178,7 +183,7 @@ class SpoolFileReader:
 
 
 def _write(fd: int, pieces: list[bytes], offset: int) -> int:
-    """All of them, however little each call takes; gives the place behind them."""
+    """Write all the pieces, however few bytes each call writes. Returns the offset after them."""
     while pieces:
         count = os.pwritev(fd, pieces[:_BUFFERS], offset)
         offset += count

@@ -1,4 +1,4 @@
-"""A spool's directory: made durably, for this user only, and locked by one ingest."""
+"""The directory of a spool: created durably, accessible to this user only, locked by one ingest."""
 
 import fcntl
 import os
@@ -8,13 +8,14 @@ from g3stream.host.fsync import make_directory, private_file, warn_of_unsynced_n
 
 
 class SpoolError(Exception):
-    """The spool can't be used, or not written now; the message says why and what to do."""
+    """The spool can't be used, or can't be written at the moment; the message says why and what to do."""
 
 
 def lock_spool(directory: Path) -> int:
-    """Make the directory and take its lock, which the kernel frees with the process; gives the descriptor.
+    """Create the directory and lock it. Returns the lock's file descriptor. Raises SpoolError.
 
-    Nobody else may open the lock: whoever can could take it, and keep every ingest from starting. Raises SpoolError.
+    The kernel releases the lock when the process ends. No other user can open the lock file: one who could might take
+    the lock and keep every ingest from starting.
     """
     try:
         make_directory(directory, private=True)

@@ -1,4 +1,4 @@
-"""The spool's group sync: about a second after a write, all that was written until then is made durable."""
+"""Group sync of the spool: one sync about a second after a write makes durable all that was written until then."""
 
 import logging
 import threading
@@ -11,7 +11,10 @@ _DELAY_SECONDS = 1.0
 
 
 class GroupSync:
-    """A thread that does it, and tries again if it fails. sync: raises OSError. directory: the spool's."""
+    """A thread that syncs the spool after writes, and retries if that fails.
+
+    directory: the spool's, for the log. sync: makes the spool durable; may raise OSError.
+    """
 
     def __init__(self, directory: Path, sync: Callable[[], None]) -> None:
         self._directory = directory
@@ -21,11 +24,11 @@ class GroupSync:
         self._thread.start()
 
     def request(self) -> None:
-        """Something was written."""
+        """Schedule a sync, as something was written."""
         self._requested.set()
 
     def close(self) -> None:
-        """Return when it does nothing any more, whatever is due."""
+        """Stop the thread and wait for it; a sync that is still due is not done."""
         self._closed.set()
         self._requested.set()
         self._thread.join()

@@ -1,9 +1,12 @@
-"""What was read from the socket and Kafka has not acknowledged yet, on disk.
+"""The spool of a stream: on disk, every record that was received and that Kafka has not acknowledged yet.
 
-Every record goes through here, in order, so reading never waits for Kafka, and a killed ingest loses nothing that it
-had received. It lies in files that are only ever appended to, and let go of when Kafka has all of their records: so a
-full disk or a damaged file harms nothing but what was to be written, or can't be read. A power cut may take it back
-to the last sync, which follows each write by about a second.
+Every record passes through the spool, in order. So reading from the socket never waits for Kafka, and a kill of
+ingest loses nothing that was received. A power cut may lose what was written since the last sync, which follows each
+write by about a second.
+
+Data files are only appended to, and removed when Kafka has acknowledged all their records. So a full disk affects
+only what can't be written, and a damaged file only what can't be read. The layout on disk: see this package's
+docstring.
 """
 
 import bisect
@@ -22,67 +25,70 @@ from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import Batch, decode_batch, make_batches
 from ingest.spool.cache import CACHE_BYTES, BatchCache
 from ingest.spool.data_file import SpoolFileWriter
-from ingest.spool.directory import SpoolError as SpoolError  # whoever uses a spool has its error from here
+from ingest.spool.directory import SpoolError as SpoolError  # exported for users of Spool
 from ingest.spool.directory import lock_spool
 from ingest.spool.group_sync import GroupSync
-from ingest.spool.index import (
-    Cursor,
-    SpoolFile,
-    find_last_record,
-    open_ledger,
-    quarantine,
-    recover_files,
-)
+from ingest.spool.index import SpoolFile, find_last_record, open_ledger, quarantine, recover_files
 from ingest.spool.ledger import Ledger, boot_id
+from ingest.spool.reader import Cursor
 from ingest.spool.recycler import FileRecycler
 
 log = logging.getLogger(__name__)
 
 HIGH_WATERMARK, LOW_WATERMARK = 0.85, 0.75
-"""Full, and no longer full, as parts of the size; what was read when it became full is put in on top."""
+"""The fractions of the size at which the spool becomes full, and is no longer full. What was read when it became full
+is still appended."""
 
 MIN_SIZE_BYTES = 1 << 20
 
 _FILE_BYTES = 16 << 20
-"""One is written, one is acknowledged, one is spare: little enough to stay in the processor's cache."""
+"""One file is written, one is being acknowledged, one is kept for reuse: together they fit the processor's cache."""
 
 
 class Spool:
-    """A stream's spool in a directory of its own, about `size_bytes` bytes of it at most.
+    """The spool of one stream, in a directory of its own.
 
-    `previous` is the epoch and the last seq that an earlier ingest put here; `unclean_shutdown` says that the host
-    has been started anew since then without that ingest's clean exit. `waiting_batches` and `waiting_bytes` wait;
-    above `limit_bytes` bytes on disk it is `full`; `stopping` after `stop`; `unreadable_batches` counts the bundles
-    that were given up as damaged. cache_bytes: how much of what was just put in is kept in memory, too. One thread
-    appends, one reads and removes. Raises SpoolError.
+    size_bytes: about the most that it may take on disk. cache_bytes: memory for the newest batches. One thread
+    appends, another one reads and acknowledges. Raises SpoolError.
     """
+
+    previous: tuple[str, int] | None
+    """Producer epoch and seq of the last record that an earlier ingest appended; None if the spool was new."""
+    unclean_shutdown: bool
+    """Whether the host has been rebooted since, and that ingest had not closed the spool."""
 
     def __init__(self, directory: Path, size_bytes: int, cache_bytes: int = CACHE_BYTES) -> None:
         if size_bytes < MIN_SIZE_BYTES:
             raise SpoolError(f"a spool of {size_bytes} bytes is too small; --spool-size must be at least 1MiB")
-        self.limit_bytes, self._low_watermark_bytes = (
-            int(HIGH_WATERMARK * size_bytes),
-            int(LOW_WATERMARK * size_bytes),
-        )
+        self.limit_bytes = int(HIGH_WATERMARK * size_bytes)
+        self._low_watermark_bytes = int(LOW_WATERMARK * size_bytes)
         self._file_bytes = min(_FILE_BYTES, size_bytes // 32)
         self._root, self._directory = directory, directory / "spool"
         self._lock_file = lock_spool(directory)
         self._changed = threading.Condition()
-        self._write_lock = threading.Lock()  # taken before _changed, if both are
-        self._write_failed = self.full = self.stopping = self._closed = False
-        self.waiting_bytes = self.waiting_batches = self.unreadable_batches = 0
-        self.sync_activity = Activity()  # of whoever makes it durable
-        self._used_bytes = 0  # of the disk
-        self._writer: SpoolFileWriter | None = None  # of the last of the files
-        self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # no longer written
-        self._batch_bytes: dict[int, int] = {}  # of what was read and not removed yet
+        self._write_lock = threading.Lock()  # acquired before _changed, if both are needed
+        self._write_failed = self._closed = False
+        self.full = False
+        """Whether reading from the socket must stop: more than `limit_bytes` are used on disk."""
+        self.stopping = False
+        """Whether `stop` was called."""
+        self.waiting_bytes = self.waiting_batches = 0
+        """What Kafka has not acknowledged."""
+        self.unreadable_batches = 0
+        """Batches that were given up as damaged."""
+        self.sync_activity = Activity()
+        """What the thread that syncs is doing."""
+        self._used_bytes = 0  # on disk
+        self._writer: SpoolFileWriter | None = None  # of the last data file
+        self._unsynced: list[tuple[SpoolFileWriter, SpoolFile]] = []  # complete, but not synced yet
+        self._batch_bytes: dict[int, int] = {}  # by key, of batches that were read and aren't acknowledged yet
         self._cache = BatchCache(cache_bytes)
-        with contextlib.ExitStack() as if_it_fails:  # one of many streams tries again and again in the same process
-            if_it_fails.callback(os.close, self._lock_file)
+        with contextlib.ExitStack() as on_failure:  # one of several streams retries in the same process
+            on_failure.callback(os.close, self._lock_file)
             try:
                 self._directory.mkdir(exist_ok=True)
                 self._ledger_file, ledger = open_ledger(directory, self._directory)
-                if_it_fails.callback(self._ledger_file.close)
+                on_failure.callback(self._ledger_file.close)
                 self._files = recover_files(self._directory, ledger)
                 self._recycler = FileRecycler(self._directory)
                 self._restore(ledger)
@@ -90,16 +96,16 @@ class Spool:
                 raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
             self._cursor = Cursor(self._changed)
             self._group_sync = GroupSync(directory, self._sync)
-            if_it_fails.pop_all()
+            on_failure.pop_all()
 
     def append(self, pending: Sequence[PendingRecord]) -> None:
-        """Keep these. Records above CHUNK_BYTES are split. All of them, or none if it raises SpoolError."""
+        """Append records: all of them, or none if it raises SpoolError. Those above CHUNK_BYTES are split."""
         if not pending:
             return
         recorded = [record.headers for record in pending if not record.rejected]
         with self._write_lock:
             if self._closed:
-                # By now its files may be another Spool's, and the numbers of its descriptors other files'.
+                # Another Spool may use its files by now, and its file descriptors may be other files.
                 raise SpoolError(f"the spool in {self._root} is closed")
             try:
                 writer = self._writer_for_append()
@@ -120,25 +126,25 @@ class Spool:
         self._group_sync.request()
 
     def wait_for_space(self) -> None:
-        """Return when there is room for more, or when `stop` was called."""
+        """Wait until the spool is no longer full, or `stop` was called."""
         with self._changed:
             self._changed.wait_for(lambda: not self.full or self.stopping)
 
     def wait_for_acknowledgement(self, timeout_s: float) -> None:
-        """Return when something was removed, `stop` was called, or that time has passed."""
+        """Wait until something was acknowledged, `stop` was called, or the timeout has passed."""
         with self._changed:
             self._changed.wait(timeout_s)
 
     def has_more(self, after_key: int) -> bool:
-        """Whether there is a bundle beyond key `after_key`."""
+        """Whether there is a batch after key `after_key`."""
         least = self._cursor.next_key(after_key)
         with self._changed:
             return self._next_key > least
 
     def read(self, after_key: int, max_bytes: int, *, from_disk: bool = True) -> list[Batch]:
-        """The bundles beyond key `after_key` (-1: from the first), in order, up to about `max_bytes` of them.
+        """Read the batches after key `after_key` (-1: from the first), in order, about `max_bytes` at most.
 
-        What can't be read is told, counted, and passed over. from_disk: else only what is in memory still.
+        What can't be read is logged, counted and skipped. from_disk: if false, only cached batches are returned.
         """
         found = []
         while max_bytes > 0:
@@ -166,7 +172,7 @@ class Spool:
         return found
 
     def acknowledge(self, keys: Iterable[int]) -> None:
-        """Forget these bundles: Kafka has them."""
+        """Remove these batches, which Kafka has acknowledged."""
         with self._changed:
             for key in keys:
                 at = bisect.bisect_right(self._files, key, key=lambda file: file.name.first_key) - 1
@@ -174,8 +180,8 @@ class Spool:
                     self.waiting_batches -= 1
                     self.waiting_bytes -= self._batch_bytes.pop(key, 0)
             self._drop_acknowledged_files()
-            in_the_way = self._last_file_should_be_sealed()
-        if in_the_way:
+            should_seal = self._last_file_should_be_sealed()
+        if should_seal:
             with self._write_lock, self._changed:
                 if self._last_file_should_be_sealed():
                     self._seal_last_file()
@@ -183,13 +189,13 @@ class Spool:
         self._group_sync.request()
 
     def stop(self) -> None:
-        """Let nobody wait for room any longer."""
+        """End the waiting for space and for acknowledgements."""
         with self._changed:
             self.stopping = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Leave it as a clean exit does: all of it on disk. Raises SpoolError."""
+        """Shut down cleanly: everything is durable, and the ledger says so. Raises SpoolError."""
         self._group_sync.close()
         try:
             with self._write_lock, self._changed:
@@ -200,7 +206,7 @@ class Spool:
                 self._ledger_file.write(self._ledger())
             self._sync()
         except OSError as error:
-            raise SpoolError(f"the spool in {self._root} can't be closed as it should: {error}") from error
+            raise SpoolError(f"the spool in {self._root} can't be shut down cleanly: {error}") from error
         finally:
             for unsynced, _ in self._unsynced:
                 os.close(unsynced.fd)
@@ -222,11 +228,11 @@ class Spool:
         known_key = ledger.next_key if ledger else 0
         self._next_key = max([known_key, *(file.end_key or 0 for file in self._files)])
         self.previous = ledger.last_record if ledger else None
-        if self._next_key > known_key:  # killed between a write and its entry in the state
+        if self._next_key > known_key:  # killed between a write of data and that of the ledger
             self.previous = find_last_record(self._files, known_key) or self.previous
         self._boot_id = boot_id()
-        lost_track = ledger is None and bool(self._files)
-        self.unclean_shutdown = lost_track or (
+        ledger_missing = ledger is None and bool(self._files)
+        self.unclean_shutdown = ledger_missing or (
             ledger is not None
             and ledger.last_record is not None
             and not ledger.clean_shutdown
@@ -240,14 +246,14 @@ class Spool:
         self._first_unacked = self._next_key
         with self._changed:
             self._drop_acknowledged_files()
-        # Before anything is appended: so that a start after a power cut can see that there was one.
+        # Before anything is appended, so that a start after a power cut can detect it.
         self._ledger_file.write(self._ledger())
         self._ledger_file.sync()
         for path in (self._directory, self._root, self._root.parent):
             sync_directory(path)
         self._directory_changed = False
 
-    # -- with _writing held
+    # -- with _write_lock held
 
     def _writer_for_append(self) -> SpoolFileWriter:
         if self._writer and self._writer.size_bytes >= self._file_bytes:
@@ -256,8 +262,8 @@ class Spool:
         if self._writer is None:
             file = SpoolFile.new(self._directory, self._next_key)
             with self._changed:
-                spare = self._recycler.reuse(file.path)
-            writer = SpoolFileWriter(self._directory, file.name, spare)
+                recycled_fd = self._recycler.reuse(file.path)
+            writer = SpoolFileWriter(self._directory, file.name, recycled_fd)
             with self._changed:
                 self._writer = writer
                 self._files.append(file)
@@ -284,13 +290,13 @@ class Spool:
         self._changed.notify_all()
 
     def _seal_last_file(self) -> None:
-        """The last file is written no longer. With _changed held, too."""
+        """Complete the last data file: the next append begins another one. With _changed held, too."""
         if self._writer is None:
             return
         file = self._files[-1]
         file.end_key = self._next_key
-        self._writer.truncate(self._writer.size_bytes)  # what it was before it was spare
-        # The name matters only if a later file is lost.
+        self._writer.truncate(self._writer.size_bytes)  # removes old data, if the file is a recycled one
+        # The end in the name is needed only if a later file is missing.
         with contextlib.suppress(OSError):
             file.rename_with_end()
         self._unsynced.append((self._writer, file))
@@ -303,13 +309,13 @@ class Spool:
         return Ledger(self._first_unacked, self._next_key, self._clean_shutdown, self._boot_id, self._last_record)
 
     def _drop_acknowledged_files(self) -> None:
-        """Remove files that nothing waits in, and remember from where on something does."""
+        """Remove data files whose batches are all acknowledged, and update the ledger."""
         done = [file for file in self._files if file.end_key is not None and not file.unacked_batches(self._next_key)]
         self._first_unacked = min(
             (file.first_unacked for file in self._files if file.unacked_batches(self._next_key)),
             default=self._next_key,
         )
-        # If it can't be written, Kafka gets some records again after a restart: no harm, and `append` will tell.
+        # If this fails, Kafka gets some records again after a restart: harmless, and `append` will report the error.
         with contextlib.suppress(OSError):
             self._ledger_file.write(self._ledger())
         for file in done:
@@ -325,19 +331,19 @@ class Spool:
         self._used_bytes -= file.size_bytes
         try:
             if file.damaged:
-                log.error("a damaged file of the spool is set aside: %s", quarantine(file.path, self._root))
+                log.error("a damaged file of the spool was moved to %s", quarantine(file.path, self._root))
             elif not self._is_recyclable(file) or not self._recycler.offer(file.path):
-                os.truncate(file.path, 0)  # it may be open still, and would keep its room
+                os.truncate(file.path, 0)  # it may still be open, which would keep its space
                 file.path.unlink()
         except OSError as error:
             log.error("%s can't be removed: %s", file.path, error)
 
     def _is_recyclable(self, file: SpoolFile) -> bool:
-        """Whether to write over it: not where its room is needed, nor if a large frame made it larger than most."""
+        """Whether to keep it for reuse: not if its space is needed, nor if a large frame made it unusually large."""
         return not (self._write_failed or self.full) and self._file_bytes <= file.size_bytes <= 2 * self._file_bytes
 
     def _last_file_should_be_sealed(self) -> bool:
-        """Whether the last file takes room that is needed, and nothing waits in it."""
+        """Whether all batches of the last file are acknowledged, and it is complete or its space is needed."""
         if self._writer is None or self._files[-1].unacked_batches(self._next_key):
             return False
         size = self._files[-1].size_bytes
@@ -347,12 +353,12 @@ class Spool:
         with self._changed:
             count = sum(file.acknowledge(key, self._next_key) for key in range(first_key, end_key))
             if not count:
-                return  # they had been removed
+                return  # they had been acknowledged
             file.damaged = True
             self.waiting_batches -= count
             self.unreadable_batches += count
             log.error(
-                "%s is damaged: %d bundles of records (%d to %d) can't be read; the others are published",
+                "%s is damaged: %d batches of records (%d to %d) can't be read; the others are published",
                 file.path,
                 count,
                 first_key,
@@ -363,28 +369,28 @@ class Spool:
     # -- syncing
 
     def _sync(self) -> None:
-        """All that was written until now. Raises OSError."""
+        """Make durable all that was written until now. Raises OSError."""
         with self._changed:
-            done = [old for old, file in self._unsynced if file.disposed]
-            unsynced = [(old, file) for old, file in self._unsynced if not file.disposed]
+            disposed = [writer for writer, file in self._unsynced if file.disposed]
+            unsynced = [(writer, file) for writer, file in self._unsynced if not file.disposed]
             self._unsynced = list(unsynced)
-            writer, names = self._writer, self._directory_changed
+            current, directory_changed = self._writer, self._directory_changed
             self._directory_changed = False
-        for old in done:  # first, however often the sync fails
-            os.close(old.fd)
+        for writer in disposed:  # first, however often the sync fails
+            os.close(writer.fd)
         try:
             with self.sync_activity.track("a sync of the spool"):
-                for old, _ in unsynced:
-                    sync_data(old.fd)
-                if writer:
+                for writer, _ in unsynced:
                     sync_data(writer.fd)
-                if names:
+                if current:
+                    sync_data(current.fd)
+                if directory_changed:
                     sync_directory(self._directory)
                 self._ledger_file.sync()
         except OSError:
-            self._directory_changed = self._directory_changed or names
+            self._directory_changed = self._directory_changed or directory_changed
             raise
         with self._changed:
             del self._unsynced[: len(unsynced)]
-        for old, _ in unsynced:
-            os.close(old.fd)
+        for writer, _ in unsynced:
+            os.close(writer.fd)

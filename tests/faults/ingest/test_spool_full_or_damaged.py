@@ -200,8 +200,8 @@ def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(
         again = recorder.ingest(sender.port, *small)
         with sender.accept() as connection:
             for path in (middle, last):
-                again.await_line(rf"ERROR .*/{path.name[:20]}\S* is damaged: \d+ bundles of records")
-                again.await_line(rf"ERROR .*set aside: \S*/damaged/{path.name[:20]}")
+                again.await_line(rf"ERROR .*/{path.name[:20]}\S* is damaged: \d+ batches of records")
+                again.await_line(rf"ERROR .*moved to \S*/damaged/{path.name[:20]}")
             connection.sendall(scan(1000) + flow(2))
             archiver.await_line(r"finished .* \(end\): 1 frames")
         assert again.stop() == 0

@@ -30,28 +30,28 @@ SIZE = 64 << 20
 ALL = 1 << 40
 
 
-def entry(
+def pending(
     seq: int, value: bytes = b"", *, rejected: bool = False, why: str | None = None, time: int = 7
 ) -> PendingRecord:
     """A frame's record, or a rejected one."""
     return PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq, why=why), time, value, rejected)
 
 
-def labels(found: Sequence[SpooledRecord]) -> list[RecordHeaders]:
-    """What the records' headers say."""
+def headers_of(found: Sequence[SpooledRecord]) -> list[RecordHeaders]:
+    """The records' headers, decoded."""
     return [RecordHeaders.from_kafka((name, text.encode()) for name, text in one.headers) for one in found]
 
 
 def records(spool: Spool, after: int = -1) -> list[SpooledRecord]:
-    """All records beyond that key."""
-    return [record for bundle in spool.read(after, ALL) for record in bundle.records]
+    """All records after that key."""
+    return [record for batch in spool.read(after, ALL) for record in batch.records]
 
 
 def fill(spool: Spool, value: bytes) -> int:
-    """Append until it is full; how many went in."""
+    """Append until it is full. Returns the number of records."""
     count = 0
     while not spool.full:
-        spool.append([entry(count, value)])
+        spool.append([pending(count, value)])
         count += 1
     return count
 
@@ -63,7 +63,7 @@ def test_records_come_back_in_order_with_everything(tmp_path: Path) -> None:
     put = [
         PendingRecord(RecordHeaders(Kind.LOST, EPOCH, 0, why="a=b, c=d", prev=("f" * 16, 9), unclean=True), 1),
         PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83, "slot", -5, 2**63 - 1), 2**42, b"\n=\x00\xff" * 9),
-        entry(0, b"bad", rejected=True, why="its CRC"),
+        pending(0, b"bad", rejected=True, why="its CRC"),
         PendingRecord(RecordHeaders(Kind.QUIET, EPOCH, 2), 3),
     ]
     with Spool(tmp_path, SIZE) as spool:
@@ -73,30 +73,30 @@ def test_records_come_back_in_order_with_everything(tmp_path: Path) -> None:
     assert [(one.time_ms, one.rejected, one.value) for one in found] == [
         (e.time_ms, e.rejected, e.value) for e in put
     ]
-    assert labels(found) == [e.headers for e in put]
+    assert headers_of(found) == [e.headers for e in put]
 
 
 def test_reading_goes_on_after_a_key_and_takes_about_so_many_bytes(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         for n in range(10):
-            spool.append([entry(n, bytes(10_000))])
+            spool.append([pending(n, bytes(10_000))])
         first = spool.read(-1, 25_000)
         assert len(first) == 3
-        assert [one.seq for one in labels(records(spool, first[-1].key))] == list(range(3, 10))
+        assert [one.seq for one in headers_of(records(spool, first[-1].key))] == list(range(3, 10))
         assert spool.read(spool.read(-1, ALL)[-1].key, ALL) == []
 
 
 def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         for n in range(5):
-            spool.append([entry(n)])
+            spool.append([pending(n)])
         keys = [one.key for one in spool.read(-1, ALL)]
         spool.acknowledge([keys[1], keys[3], keys[3], 10**9])
-        assert [one.seq for one in labels(records(spool))] == [0, 2, 4]
+        assert [one.seq for one in headers_of(records(spool))] == [0, 2, 4]
         assert spool.waiting_batches == 3
         spool.acknowledge(keys)
         assert (spool.waiting_batches, spool.waiting_bytes, spool.read(-1, ALL)) == (0, 0, [])
-        spool.append([entry(5)])
+        spool.append([pending(5)])
         assert spool.read(keys[-1], ALL), "keys grow, also in an emptied spool"
 
 
@@ -108,48 +108,49 @@ def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
 def test_large_records_are_split(tmp_path: Path, length: int, count: int, rejected: bool) -> None:
     value = memoryview(os.urandom(length))
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([entry(0), PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected), entry(2)])
+        large = PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected)
+        spool.append([pending(0), large, pending(2)])
         before, *chunks, after = records(spool)
     assert max(len(one.value) for one in chunks) <= CHUNK_BYTES
     assert b"".join(one.value for one in chunks) == value
-    assert [one.chunk for one in labels(chunks)] == [(k, count) for k in range(1, count + 1)]
-    assert {(one.seq, one.type) for one in labels(chunks)} == {(1, 83)}
+    assert [one.chunk for one in headers_of(chunks)] == [(k, count) for k in range(1, count + 1)]
+    assert {(one.seq, one.type) for one in headers_of(chunks)} == {(1, 83)}
     assert {(one.time_ms, one.rejected) for one in chunks} == {(5, rejected)}
-    assert [one.seq for one in labels([before, after])] == [0, 2]
+    assert [one.seq for one in headers_of([before, after])] == [0, 2]
 
 
-def test_small_records_that_come_together_lie_together(tmp_path: Path) -> None:
+def test_small_records_that_arrive_together_are_stored_together(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([entry(n, bytes(100_000)) for n in range(25)])
-        assert [len(bundle.records) for bundle in spool.read(-1, ALL)] == [10, 10, 5]
+        spool.append([pending(n, bytes(100_000)) for n in range(25)])
+        assert [len(batch.records) for batch in spool.read(-1, ALL)] == [10, 10, 5]
         spool.acknowledge([spool.read(-1, ALL)[1].key])
-        assert [one.seq for one in labels(records(spool))] == [*range(10), *range(20, 25)]
+        assert [one.seq for one in headers_of(records(spool))] == [*range(10), *range(20, 25)]
 
 
 def test_it_says_whether_there_is_more(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         assert not spool.has_more(-1)
-        spool.append([entry(0)])
+        spool.append([pending(0)])
         assert spool.has_more(-1)
         (only,) = spool.read(-1, ALL)
         assert not spool.has_more(only.key)
 
 
-def test_what_was_just_put_in_is_read_from_memory(tmp_path: Path) -> None:
+def test_what_was_just_appended_is_read_from_memory(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE, cache_bytes=5000) as spool:
         for n in range(3):
-            spool.append([entry(n, bytes(1000))])
+            spool.append([pending(n, bytes(1000))])
         found = spool.read(-1, ALL, from_disk=False)
-        assert [label.seq for label in labels(records(spool))] == [0, 1, 2]
-        assert [label.seq for bundle in found for label in labels(bundle.records)] == [0, 1]
+        assert [headers.seq for headers in headers_of(records(spool))] == [0, 1, 2]
+        assert [headers.seq for batch in found for headers in headers_of(batch.records)] == [0, 1]
         assert spool.read(found[-1].key, ALL, from_disk=False) == []
 
 
 def test_many_tiny_records_are_not_all_kept_in_memory(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE, cache_bytes=1 << 20) as spool:
         for n in range(20):
-            spool.append([entry(100 * n + k) for k in range(100)])
-        kept = sum(len(bundle.records) for bundle in spool.read(-1, ALL, from_disk=False))
+            spool.append([pending(100 * n + k) for k in range(100)])
+        kept = sum(len(batch.records) for batch in spool.read(-1, ALL, from_disk=False))
     assert 900 <= kept <= 1100, "each takes about 1 kB, with its headers, though none of it is its value"
 
 
@@ -157,7 +158,7 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
     count = 3000
     seen: list[int] = []
     appended = threading.Event()
-    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:  # its files are small: one is begun, or removed, all the time
+    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:  # its files are small, so they are created and removed often
 
         def drain() -> None:
             after = -1
@@ -166,8 +167,8 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
                     while not (found := spool.read(after, 100_000)):
                         assert appended.wait(10)
                         appended.clear()
-                    seen.extend(label.seq for bundle in found for label in labels(bundle.records))
-                    spool.acknowledge([bundle.key for bundle in found])
+                    seen.extend(headers.seq for batch in found for headers in headers_of(batch.records))
+                    spool.acknowledge([batch.key for batch in found])
                     after = found[-1].key
             finally:
                 spool.stop()
@@ -175,27 +176,27 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
         with ThreadPoolExecutor(1) as pool:
             draining = pool.submit(drain)
             for n in range(count):
-                spool.append([entry(n, bytes(20_000))])
+                spool.append([pending(n, bytes(20_000))])
                 appended.set()
                 spool.wait_for_space()
             draining.result(60)
     assert seen == list(range(count))
 
 
-def test_files_that_are_written_over_give_only_what_was_put_in_last(tmp_path: Path) -> None:
+def test_recycled_files_return_only_what_was_appended_last(tmp_path: Path) -> None:
     root = tmp_path / "spool"
     files = set()
     with Spool(root, MIN_SIZE_BYTES) as spool:
         for n in range(60):
-            spool.append([entry(n, bytes([n]) * 10_000)])
+            spool.append([pending(n, bytes([n]) * 10_000)])
             files |= {path.stat().st_ino for path in root.rglob("*.bundles")}
-            found = spool.read(n - 3, ALL)  # bundles have the keys 0, 1, …
+            found = spool.read(n - 3, ALL)  # batches have the keys 0, 1, …
             if n < 58:
-                spool.acknowledge([bundle.key for bundle in found if bundle.key <= n - 2])
+                spool.acknowledge([batch.key for batch in found if batch.key <= n - 2])
         assert len(files) <= 3, "they are the same few files, one after the other"
         killed = shutil.copytree(root, tmp_path / "killed")
     with Spool(killed, MIN_SIZE_BYTES) as spool:
-        assert [label.seq for label in labels(records(spool))] == [56, 57, 58, 59]
+        assert [headers.seq for headers in headers_of(records(spool))] == [56, 57, 58, 59]
         assert [record.value for record in records(spool)] == [bytes([n]) * 10_000 for n in range(56, 60)]
         assert spool.waiting_bytes < 60_000
         assert spool.previous == (EPOCH, 59)
@@ -203,8 +204,8 @@ def test_files_that_are_written_over_give_only_what_was_put_in_last(tmp_path: Pa
 
 def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> None:
     with Spool(tmp_path, MIN_SIZE_BYTES) as spool:
-        spool.append([entry(0, bytes(500_000))])
-        spool.acknowledge([bundle.key for bundle in spool.read(-1, ALL)])
+        spool.append([pending(0, bytes(500_000))])
+        spool.acknowledge([batch.key for batch in spool.read(-1, ALL)])
         assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
 
 
@@ -214,19 +215,19 @@ def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> Non
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         assert spool.previous is None
-        spool.append([entry(n, os.urandom(5000)) for n in range(4)] + [entry(9, b"x", rejected=True)])
+        spool.append([pending(n, os.urandom(5000)) for n in range(4)] + [pending(9, b"x", rejected=True)])
         before, size = spool.read(-1, ALL), spool.waiting_bytes
     with Spool(tmp_path, SIZE) as spool:
         assert spool.read(-1, ALL) == before
         assert (spool.waiting_batches, spool.waiting_bytes) == (1, size)
         assert spool.previous == (EPOCH, 3), "rejected frames have numbers of their own"
-        spool.append([entry(4)])
+        spool.append([pending(4)])
         assert spool.read(before[-1].key, ALL)[0].key > before[-1].key
 
 
 def test_the_last_number_outlives_its_record(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([entry(41)])
+        spool.append([pending(41)])
         spool.acknowledge([one.key for one in spool.read(-1, ALL)])
     with Spool(tmp_path, SIZE) as spool:
         assert (spool.previous, spool.waiting_batches) == ((EPOCH, 41), 0)
@@ -250,15 +251,15 @@ while True:
 def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path, after: int) -> None:
     with subprocess.Popen([sys.executable, "-c", _ENDLESS, str(tmp_path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout
-        said = [int(writer.stdout.readline()) for _ in range(after)]
+        printed = [int(writer.stdout.readline()) for _ in range(after)]
         with pytest.raises(SpoolError, match="another ingest"):
             Spool(tmp_path, SIZE)
         writer.send_signal(signal.SIGKILL)
-        said += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        printed += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
     with Spool(tmp_path, 256 << 20) as spool:
         found = records(spool)
-        assert len(found) >= len(said)
-        assert [one.seq for one in labels(found)] == list(range(len(found)))
+        assert len(found) >= len(printed)
+        assert [one.seq for one in headers_of(found)] == list(range(len(found)))
         assert all(one.value == b"%d." % n * (n * 37 % 5000) for n, one in enumerate(found))
         assert spool.previous == ("0" * 16, len(found) - 1)
         assert not spool.unclean_shutdown, "the host stayed up, so nothing is missing"
@@ -309,7 +310,7 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
         assert not waiting.is_alive()
 
 
-def test_stop_frees_who_waits_for_room(tmp_path: Path) -> None:
+def test_stop_ends_the_wait_for_space(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
         fill(spool, bytes(20_000))
         waiting = threading.Thread(target=spool.wait_for_space)
@@ -320,7 +321,7 @@ def test_stop_frees_who_waits_for_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 300, 2000, 20_000])
-def test_it_takes_turns_being_full_and_having_room(tmp_path: Path, length: int) -> None:
+def test_it_becomes_full_and_has_room_again_and_again(tmp_path: Path, length: int) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
         for _ in range(6):
             assert fill(spool, bytes(length))
@@ -379,12 +380,12 @@ os._exit(0)
 
 
 def leave(path: Path, what: str) -> None:
-    """A process that ends without closing its spool."""
+    """Run a process that ends without closing its spool."""
     subprocess.run([sys.executable, "-c", _LEFT_OPEN, str(path), what], check=True)
 
 
 def reboot(path: Path) -> None:
-    """As if the host had been started anew since: the boot id that the spool remembers is another."""
+    """As if the host had been rebooted since: the ledger's boot id is another one."""
     file = LedgerFile(path / "state")
     state = file.read()
     assert state
@@ -393,7 +394,7 @@ def reboot(path: Path) -> None:
     file.close()
 
 
-def test_where_a_restart_of_the_host_cannot_be_seen_there_may_have_been_one(
+def test_where_a_reboot_of_the_host_cannot_be_detected_there_may_have_been_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without /proc/sys, as with ProcSubset=pid."""
@@ -402,9 +403,9 @@ def test_where_a_restart_of_the_host_cannot_be_seen_there_may_have_been_one(
         without.setattr("ingest.spool.ledger._BOOT_ID", tmp_path / "gone")
         with Spool(tmp_path, 1 << 20) as spool:
             assert spool.unclean_shutdown
-            assert "whether this host is restarted can't be seen" in caplog.text
+            assert "can't detect reboots of this host" in caplog.text
         with Spool(tmp_path, 1 << 20) as spool:
-            assert not spool.unclean_shutdown, "it was left in order"
+            assert not spool.unclean_shutdown, "it was shut down cleanly"
     with Spool(tmp_path, 1 << 20) as spool:
         assert not spool.unclean_shutdown
 
@@ -426,7 +427,7 @@ def test_unclean_is_a_reboot_without_a_clean_exit_and_only_once(tmp_path: Path) 
 
 def test_a_reboot_after_a_clean_exit_is_clean(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
-        spool.append([entry(1)])
+        spool.append([pending(1)])
     reboot(tmp_path)
     with Spool(tmp_path, 1 << 20) as spool:
         assert not spool.unclean_shutdown
@@ -460,11 +461,11 @@ STEPS = st.lists(
 def with_what_came_back(
     spool: Spool, model: list[list[tuple[int, bytes]]], ever: list[list[tuple[int, bytes]]]
 ) -> list[list[tuple[int, bytes]]]:
-    """The model after a restart: what was removed while something before it waited may be there again."""
-    there = {label.seq for label in labels(records(spool))}
-    for bundle in model:
-        assert {seq for seq, _ in bundle} <= there
-    return [bundle for bundle in ever if bundle[0][0] in there and (not model or bundle >= model[0])] if model else []
+    """The model after a restart: what was acknowledged while an earlier batch was not may be there again."""
+    there = {headers.seq for headers in headers_of(records(spool))}
+    for batch in model:
+        assert {seq for seq, _ in batch} <= there
+    return [batch for batch in ever if batch[0][0] in there and (not model or batch >= model[0])] if model else []
 
 
 @given(STEPS)
@@ -479,7 +480,7 @@ def test_it_is_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[tupl
         for what, numbers in steps:
             if what == "append":
                 new = [(seq + n, os.urandom(size)) for n, size in enumerate(numbers)]
-                spool.append([entry(number, value) for number, value in new])
+                spool.append([pending(number, value) for number, value in new])
                 model += [new]
                 ever += [new]
                 seq += len(new)
@@ -493,8 +494,8 @@ def test_it_is_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[tupl
                 assert spool.previous == ((EPOCH, seq - 1) if seq else None)
                 model = with_what_came_back(spool, model, ever)
             found = records(spool)
-            wanted = [one for bundle in model for one in bundle]
-            assert [(label.seq, one.value) for label, one in zip(labels(found), found, strict=True)] == wanted
+            expected = [one for batch in model for one in batch]
+            assert [(h.seq, one.value) for h, one in zip(headers_of(found), found, strict=True)] == expected
             assert spool.waiting_batches == len(model)
     finally:
         spool.close()

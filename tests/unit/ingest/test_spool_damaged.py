@@ -1,9 +1,10 @@
-"""Whatever happened to the spool's files, it opens, gives what is sound, says what isn't, and goes on."""
+"""Whatever happened to its files, the spool opens, returns what is intact, reports what isn't, and continues."""
 
 import errno
 import logging
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,37 +26,37 @@ ALL = 1 << 40
 
 
 def value(seq: int) -> bytes:
-    """The bytes of that record: of many lengths, and like no other's."""
+    """The value of that record: of many lengths, and different from all others."""
     return random.Random(seq).randbytes(seq * 977 % 5000)
 
 
 def put(spool: Spool, first: int, beyond: int) -> None:
-    """Records with these seqs, each appended by itself."""
+    """Append records with these seqs, one by one."""
     for seq in range(first, beyond):
         spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq), seq, value(seq))])
 
 
 def read(spool: Spool) -> list[int]:
-    """The seqs of all that it gives; their bytes are those that were put in."""
+    """Read all records, check their values, and return their seqs."""
     seqs = []
-    for bundle in spool.read(-1, ALL):
-        for record in bundle.records:
+    for batch in spool.read(-1, ALL):
+        for record in batch.records:
             assert record.value == value(record.time_ms)
             seqs.append(record.time_ms)
     return seqs
 
 
-def keys(bundles: list[Batch]) -> list[int]:
-    return [bundle.key for bundle in bundles]
+def keys(batches: list[Batch]) -> list[int]:
+    return [batch.key for batch in batches]
 
 
 def files(directory: Path) -> list[Path]:
-    """Its files, in order."""
+    """The spool's data files, in order."""
     return sorted((directory / "spool").iterdir())
 
 
 def leave(directory: Path, first: int, beyond: int) -> None:
-    """Put these in, in a process that ends as one that is killed."""
+    """Append these records in a process that then ends as if it were killed."""
     code = """
 import os, sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def left(original: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of `original`."""
     return Path(shutil.copytree(original, tmp_path / "left"))
 
 
@@ -111,7 +112,7 @@ def directory_instead(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, cut, empty, garbage, directory_instead])
 @pytest.mark.parametrize("which", [0, 2, -1], ids=["first", "middle", "last"])
-def test_what_is_sound_is_read_and_the_damaged_file_is_set_aside(
+def test_what_is_intact_is_read_and_the_damaged_file_is_moved_away(
     left: Path, damage: Callable[[Path], None], which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = files(left)[which]
@@ -126,17 +127,18 @@ def test_what_is_sound_is_read_and_the_damaged_file_is_set_aside(
         assert set(range(300, 310)) <= set(seqs)
         assert len(missing) == spool.unreadable_batches == 310 - spool.waiting_batches
         assert len(missing) == 1 if damage is flip else 1 < len(missing) < 100
-        said = f"{path.name[:20]}.* is damaged: {len(missing)} bundles"
-        assert [line.levelno for line in caplog.records if "is damaged" in line.message] == [logging.ERROR], said
+        reports = [line for line in caplog.records if "is damaged" in line.message]
+        assert [line.levelno for line in reports] == [logging.ERROR]
+        assert re.search(f"{path.name[:20]}.* is damaged: {len(missing)} batches", reports[0].message)
         spool.acknowledge(keys(found))
         assert (spool.waiting_batches, spool.waiting_bytes) == (0, 0)
         assert not spool.has_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6)
-    (aside,) = (left / "damaged").iterdir()
-    assert aside.name.startswith(path.name[:20])
+    (moved,) = (left / "damaged").iterdir()
+    assert moved.name.startswith(path.name[:20])
     with Spool(left, SIZE) as spool:
         assert (read(spool), spool.waiting_batches, spool.unreadable_batches) == ([], 0, 0)
         assert spool.previous == (EPOCH, 309)
-    assert aside.exists(), "nobody deletes it"
+    assert moved.exists(), "ingest never deletes it"
 
 
 def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -> None:
@@ -159,10 +161,10 @@ def test_there_is_no_more_where_all_is_lost(left: Path) -> None:
         assert not spool.has_more(last)
         put(spool, 300, 301)
         assert spool.has_more(last)
-        assert [record.time_ms for bundle in spool.read(last, ALL) for record in bundle.records] == [300]
+        assert [record.time_ms for batch in spool.read(last, ALL) for record in batch.records] == [300]
 
 
-def test_without_its_state_it_finds_the_last_record_and_says_that_a_tail_may_be_lost(
+def test_without_its_ledger_it_finds_the_last_record_and_reports_that_a_tail_may_be_lost(
     left: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for how in (flip, empty, garbage, directory_instead, Path.unlink):
@@ -180,7 +182,7 @@ def test_without_its_state_it_finds_the_last_record_and_says_that_a_tail_may_be_
             assert (spool.previous, spool.unclean_shutdown) == ((EPOCH, 300), False)
 
 
-def test_files_that_are_gone_are_told_by_what_comes_after(left: Path) -> None:
+def test_missing_files_are_noticed_by_what_follows(left: Path) -> None:
     for path in files(left):
         path.unlink()
     with Spool(left, SIZE) as spool:
@@ -202,14 +204,14 @@ def test_an_older_copy_gives_what_it_had(left: Path, tmp_path: Path) -> None:
         assert read(spool) == list(range(300))
 
 
-# -- killed in the midst of a write ---------------------------------------------------------------------------
+# -- killed during a write ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("beneath", [0, 4 << 20], ids=["new", "written over"])
+@pytest.mark.parametrize("beneath", [0, 4 << 20], ids=["new", "recycled"])
 def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
     beneath: int, left: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """beneath: how many bytes the file had before it was written over."""
+    """beneath: how many bytes the file had before it was overwritten."""
     old = random.Random(2).randbytes(beneath)
     state = (left / "state").read_bytes()
     file = files(left)[-1]
@@ -235,7 +237,7 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
     assert "damaged" not in caplog.text
 
 
-def test_what_was_written_but_not_yet_in_the_state_is_there(left: Path) -> None:
+def test_what_was_written_but_is_not_yet_in_the_ledger_is_there(left: Path) -> None:
     state = (left / "state").read_bytes()
     put_on = left.parent / f"{left.name}-more"
     shutil.copytree(left, put_on)
@@ -262,7 +264,7 @@ def test_a_first_start_that_was_killed_at_once_left_no_damage(
 
 
 def fill(spool: Spool, first: int) -> int:
-    """Put records in until the disk is full; gives the seq of the one that failed."""
+    """Append records until the disk is full. Returns the seq of the one that failed."""
     while True:
         try:
             put(spool, first, first + 1)
@@ -281,7 +283,7 @@ def test_on_a_full_disk_nothing_is_half_there_and_removing_makes_room(tmp_path: 
             seqs = read(spool)
             assert seqs[-1] == n - 1
             assert spool.waiting_batches == len(seqs)
-            # The last file is the only one, and takes all the room: it goes when all of it is removed.
+            # The last file is the only one, and takes all the space: it is removed when all of it is acknowledged.
             spool.acknowledge(keys(spool.read(-1, ALL)))
             assert spool.waiting_batches == 0
             put(spool, n, n + 1)
@@ -324,7 +326,7 @@ def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
 
 
 def no_more(*_arguments: object) -> int:
-    """As `os.open` while the process has as many open files as it may have."""
+    """Fail as `os.open` does when the process has reached its limit of open files."""
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
@@ -338,7 +340,7 @@ def test_what_comes_after_it_was_closed_is_refused(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in (*files(tmp_path), tmp_path / "state")] == before
 
 
-def test_a_sync_that_fails_is_said_once_and_tried_again(
+def test_a_sync_that_fails_is_reported_once_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     syncs = 0
@@ -360,7 +362,7 @@ def test_a_sync_that_fails_is_said_once_and_tried_again(
     assert caplog.text.count("can't be made durable") == 1
 
 
-def test_that_it_was_opened_is_known_before_anything_is_put_in(tmp_path: Path) -> None:
+def test_that_it_was_opened_is_recorded_before_anything_is_appended(tmp_path: Path) -> None:
     Spool(tmp_path, SIZE).close()
     with Spool(tmp_path, SIZE):
         file = LedgerFile(tmp_path / "state")
@@ -381,13 +383,13 @@ def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
         for _ in range(dice.randrange(1, 6)):
             spoil(dice.choice([*files(copy), copy / "state"]), dice)
         with Spool(copy, SIZE) as spool:
-            lost_track = spool.previous is None
+            ledger_missing = spool.previous is None
             put(spool, 1000, 1010)
             seqs = read(spool)
             assert seqs == sorted(set(seqs))
             assert seqs[-10:] == list(range(1000, 1010))
             assert set(seqs) <= {*range(300), *range(1000, 1010)}
-            assert lost_track or spool.previous is not None
+            assert ledger_missing or spool.previous is not None
             spool.acknowledge(keys(spool.read(-1, ALL)))
             assert spool.waiting_batches == 0
             put(spool, 1010, 1020)
@@ -398,7 +400,7 @@ def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
 
 
 def spoil(path: Path, dice: random.Random) -> None:
-    """Something that disks, file systems and people do to files."""
+    """Damage a file as disks, file systems and people do."""
     if not path.is_file():
         return
     data = bytearray(path.read_bytes())

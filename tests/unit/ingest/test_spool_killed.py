@@ -1,7 +1,7 @@
-"""kill -9 between any two of the spool's system calls, and in the midst of any write; a call that fails, then a kill.
+"""kill -9 between any two of the spool's system calls, and during any write; a call that fails, then a kill.
 
-What was appended and not removed is there afterwards, in order; an append that was cut, all of it or nothing; and
-nothing is called damaged.
+What was appended and not acknowledged is there afterwards, in order; of an append that was cut short, all or nothing;
+and nothing is reported as damaged.
 """
 
 import contextlib
@@ -30,44 +30,44 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 @cache
 def value(seq: int) -> bytes:
-    """The bytes of that record: of many lengths, some longer than a file of the spool."""
+    """The value of that record: of many lengths, some longer than a data file of the spool."""
     return random.Random(seq).randbytes((0, 3000, 9000, 40_000)[seq * 7 % 4])
 
 
-def live(directory: Path, say: Callable[[str], None]) -> None:
-    """A short life of a spool: appended to, read and removed in turns, so that its files are written over."""
+def live(directory: Path, report: Callable[[str], None]) -> None:
+    """Use a spool for a short time: append, read and acknowledge in turns, so that its files are recycled."""
     spool = Spool(directory, MIN_SIZE_BYTES)
     after, seq = -1, 0
     for turn in range(12):
         count = 1 + turn % 3
-        entries = [PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, value(n)) for n in range(seq, seq + count)]
-        say(f"trying {seq + count}")
+        pending = [PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, value(n)) for n in range(seq, seq + count)]
+        report(f"trying {seq + count}")
         for _ in range(10):
             try:
-                spool.append(entries)
+                spool.append(pending)
                 break
             except SpoolError:
                 continue
         seq += count
-        say(f"appended {seq}")
+        report(f"appended {seq}")
         if turn % 4 > 1:
             found = spool.read(after, ALL, from_disk=bool(turn % 2))
             if found:
                 after = found[-1].key
-                say(f"removing {found[-1].records[-1].time_ms + 1}")
-                spool.acknowledge([bundle.key for bundle in found])
+                report(f"removing {found[-1].records[-1].time_ms + 1}")
+                spool.acknowledge([batch.key for batch in found])
     with contextlib.suppress(SpoolError):
         spool.close()
 
 
 Instead = Callable[[str, Sequence[Any]], None]
-"""Is given the name of a call, and what it was called with."""
+"""Called with the name of a system call and its arguments."""
 
 
 def in_a_process(directory: Path, at: int, instead: Instead) -> tuple[dict[str, int], int]:
-    """Live, in a process of its own, with that instead of its `at`-th system call; and what is done, if it returns.
+    """Run `live` in a process of its own, with `instead` called before its `at`-th system call.
 
-    Gives what it has said, each thing's last number, and how many calls it made if it came to its end (else 0).
+    Returns the last number of each kind that it reported, and how many calls it made if it came to its end (else 0).
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -94,17 +94,17 @@ def in_a_process(directory: Path, at: int, instead: Instead) -> tuple[dict[str, 
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as lines:
-        said = {what: int(number) for what, number in (line.split() for line in lines)}
+        reported = {what: int(number) for what, number in (line.split() for line in lines)}
     os.waitpid(child, 0)
-    return said, said.get("calls", 0)
+    return reported, reported.get("calls", 0)
 
 
 def void(_: object) -> None:
-    """Nothing."""
+    """Return nothing."""
 
 
 def kill(name: str, arguments: Sequence[Any]) -> None:
-    """As kill -9 does; of what is to be written, half is."""
+    """End as by kill -9; of what is to be written, half is written."""
     if name == "pwritev":
         data = b"".join(arguments[1])
         os.pwrite(arguments[0], data[: len(data) // 2], arguments[2])
@@ -112,18 +112,18 @@ def kill(name: str, arguments: Sequence[Any]) -> None:
 
 
 def fail(name: str, _arguments: Sequence[Any]) -> None:
-    """As a call does while the process, or the system, has too many files open, or the disk is full."""
+    """Fail as a call does while the process or the system has too many files open, or the disk is full."""
     if name == "open":
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if name in ("pwrite", "pwritev", "rename", "mkdir"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def check(directory: Path, said: dict[str, int]) -> None:
-    """Open it twice: what must be there is."""
-    least, tried, removed = said.get("appended", 0), said.get("trying", 0), said.get("removing", 0)
+def check(directory: Path, reported: dict[str, int]) -> None:
+    """Open the spool twice and check that what must be there is."""
+    least, tried, removed = reported.get("appended", 0), reported.get("trying", 0), reported.get("removing", 0)
     with Spool(directory, MIN_SIZE_BYTES) as spool:
-        found = [record for bundle in spool.read(-1, ALL) for record in bundle.records]
+        found = [record for batch in spool.read(-1, ALL) for record in batch.records]
         seqs = [record.time_ms for record in found]
         end = spool.previous[1] + 1 if spool.previous else 0
         assert end in (least, tried)
@@ -134,16 +134,16 @@ def check(directory: Path, said: dict[str, int]) -> None:
         assert not spool.unclean_shutdown
         spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, end), end)])
     with Spool(directory, MIN_SIZE_BYTES) as spool:
-        assert [record.time_ms for bundle in spool.read(-1, ALL) for record in bundle.records] == [*seqs, end]
+        assert [record.time_ms for batch in spool.read(-1, ALL) for record in batch.records] == [*seqs, end]
 
 
 @pytest.mark.parametrize("instead", [kill, fail])
 def test_whichever_of_its_calls_it_was(instead: Instead, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def killed(at: int) -> None:
         directory = tmp_path / str(at)
-        said, _ = in_a_process(directory, at, instead)
-        if instead is kill or said:  # else it could not be opened
-            check(directory, said)
+        reported, _ = in_a_process(directory, at, instead)
+        if instead is kill or reported:  # else it could not be opened
+            check(directory, reported)
         assert not caplog.messages, at
         shutil.rmtree(directory, ignore_errors=True)
 
