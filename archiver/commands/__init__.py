@@ -1,4 +1,4 @@
-"""The flags of `archiver`'s commands, a module for each.
+"""The flags of `archiver`'s commands, one module per command.
 
-They import what a command does only when it is run, so that `archiver --help` starts fast.
+A module imports what its command does only when the command is run, so that `archiver --help` starts fast.
 """

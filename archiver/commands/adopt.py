@@ -1,56 +1,62 @@
-"""`archiver adopt`: its flags."""
+"""Flags of the command `archiver adopt`."""
 
 from archiver.console.arguments import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option
 from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
-Record files that were in an archive before: another recorder's, or those of before the topic g3.files was lost.
-Each is read, must be whole G3 frames with right CRCs, gets its line in SHA256SUMS, and an event (file_adopted, on
-g3.files) with its digest. From then on `archiver verify` proves it, `files` lists it, and `archiver retire` may
-retire it. Its event doesn't say from which records it was made, so `repair` can't make it again.
+Record files that were there before the archive: another recorder's, or those
+from before the topic g3.files was lost. Each is read and must consist of whole
+G3 frames with correct CRCs. It gets its line in SHA256SUMS, and an event
+(file_adopted, on g3.files) with its digest. From then on `archiver verify`
+checks it, `files` lists it, and `archiver retire` may retire it. `repair` can't
+rebuild it: the event doesn't say from which records it was made.
 
-  PATH…   these files, or all files in these directories: below DIR, or absolute; - reads them from stdin. Also one
-          that was retired and is back, restored from a copy: its bytes must be those that were recorded
-  --all   all files of which no event tells
+  PATH…   these files, or all files in these directories: relative to DIR, or
+          absolute; - reads them from stdin. A retired file that was restored
+          from a copy may be named, too: its bytes must be those recorded
+  --all   all files that no event describes
 
-They must lie where recorded files lie, DIR/<5 digits>/<stream id>/<start>_<NNN>.g3 with a start such as
-2019-01-01-12-00-00 or 1546344000, whose first 5 digits are the directory's: so earlier recorders name them. What
-isn't adopted is shown with the reason: another name, no whole frames, a copy of a recorded file, a link, changed less
-than a minute ago. --damaged adopts files that aren't whole frames, too, such as one that a crash cut off: their
-events say so, and verify proves that they are as they were. Nothing is moved or changed but SHA256SUMS. May be run
-while an archiver records, and again."""
+Files must be where recorded files are: DIR/<5 digits>/<stream id>/<name>, the
+name <start>_<NNN>.g3 with a start such as 2019-01-01-12-00-00 or 1546344000,
+whose first 5 digits (as Unix time) are the directory's. Earlier recorders name
+them so. What isn't adopted is shown with the reason: another name, not whole
+frames, a copy of a recorded file, a link, changed less than a minute ago.
+--damaged also adopts files that aren't whole frames, such as one that a crash
+cut off: their events say so, and verify checks that they stay as they are.
+Only SHA256SUMS is changed. The command may run while an archiver records, and
+may be run again."""
 
 _CODES = EXIT_CODES.format(
-    fine="all that was asked for is recorded", wrong="some isn't, or it can't be done, and it says why"
+    fine="every file is recorded", wrong="a file isn't, or the command failed; the reason is printed"
 )
 _EXAMPLES = f"""\
 examples:
   archiver adopt --data-dir /data --all --dry-run
-  archiver adopt --data-dir /data --all --reason 'of the recorder before'
+  archiver adopt --data-dir /data --all --reason 'from the old recorder'
   archiver adopt --data-dir /data 15463/crate1slot2
 
 {_CODES}"""
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     flags = EnvArgumentParser("archiver adopt", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a file, or a directory of them; - for stdin")
-    flags.add_argument("--all", action="store_true", help="all files of which no event tells")
+    flags.add_argument("--all", action="store_true", help="all files that no event describes")
     data_dir_option(flags)
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     group_option(flags)
     streams_option(flags)
     operator_options(flags, "adopt")
-    flags.add_argument("--damaged", action="store_true", help="also what isn't whole G3 frames, as it is")
-    flags.add_argument("--dry-run", action="store_true", help="read all, but record nothing")
+    flags.add_argument("--damaged", action="store_true", help="also files that aren't whole G3 frames")
+    flags.add_argument("--dry-run", action="store_true", help="read the files, but record nothing")
     flags.add_kafka_options()
     return flags
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     parser = make_parser()
     options = parser.parse_args(args)
     if bool(options.path) == options.all:
@@ -59,6 +65,6 @@ def main(args: list[str]) -> int:
     if options.path and not paths:
         print("no PATH came from stdin: nothing to adopt")
         return 0
-    from archiver.operations.adopt_files import adopt  # only now: as the package says
+    from archiver.operations.adopt_files import adopt  # not at the top, so that --help is fast
 
     return adopt(options, paths)

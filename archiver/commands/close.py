@@ -1,46 +1,51 @@
-"""`archiver close`: its flags."""
+"""Flags of the command `archiver close`."""
 
 from archiver.console.arguments import EXIT_CODES
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import EnvArgumentParser, stream_flag
 
 _DESCRIPTION = """\
-End a stream's acquisition whose ingest died without a word: its host is gone, and won't come back soon.
+End the acquisition of a stream whose ingest died and can't report its end: its
+host is gone, and won't be back soon.
 
-An acquisition ends when its sender says so, when the connection is lost, or when no frames come for a while (--gap);
-each of these is said by ingest. An ingest that was killed says nothing: then the open file waits for the next record,
-which says that it is over. This publishes that record in its place: every archiver of the stream finishes the file,
-and so does every replay. Frames that come later begin a new acquisition.
+An acquisition ends when its sender ends it, when the connection to the sender
+is closed, or when no frames come for --gap seconds. ingest publishes a record
+of each of these. A killed ingest publishes nothing: the open file waits for
+the next record. This command publishes the record in its place: every archiver
+of the stream finishes the file, and so does every replay. Later frames begin a
+new acquisition.
 
-Nothing is done while an ingest is alive, or if the acquisition is over already. Ages are the differences between the
-records' times (of the ingest's host) and this host's clock."""
+Nothing is published while an ingest is running, or if the acquisition has
+ended already. Ages are the difference between a record's time (by the clock of
+ingest's host) and this host's clock."""
 
 _EXAMPLES = f"""\
 examples:
-  archiver status                                              which file is open, and how old the last record is
+  archiver status                      shows the open file, and how old the
+                                       last record is
   archiver close --stream crate1slot2
   archiver close --stream crate1slot2 --why 'smurf-srv12 lost power'
 
-{EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed, and says why")}"""
+{EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed; the reason is printed")}"""
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     flags = EnvArgumentParser("archiver close", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument(
         "--why",
         default=f"closed by an operator on {host_name()}",
         metavar="TEXT",
-        help="what the record says (ASCII, 200 characters); by default: closed by an operator on this host",
+        help="the reason in the record (ASCII, up to 200 characters); default: closed by an operator on this host",
     )
     flags.add_kafka_options()
     return flags
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.close_acquisition import close  # only now: as the package says
+    from archiver.operations.close_acquisition import close  # not at the top, so that --help is fast
 
     return close(options)

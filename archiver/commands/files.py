@@ -1,52 +1,67 @@
-"""`archiver files`: its flags."""
+"""Flags of the command `archiver files`."""
 
 from archiver.console.arguments import EXIT_CODES, group_option, streams_option, time_option
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
-List what an archive (--group) has recorded, from the topic g3.files alone: the data directory needn't be here.
+List what an archive (--group) has recorded, from the topic g3.files alone: the
+data directory needn't be on this host.
 
-Acquisitions by time, the latest last, next to the prompt; of all streams together, as what has happened in a night
-has mostly happened to several of them. Below each its files:
+Acquisitions are listed by time, the latest last, next to the prompt; those of
+all streams together. Below each are its files:
 
-  start    of the first frame (UTC)      length   from the first frame to the last
-  frames   without those repeated at the head     size   with them
-  missing  frames that were never received, as jumps of frame_num say: they were lost before ingest
-  lost     records that were lost after that: a number, ? where it can't be known; each is told in a line of its own
-  closed   why: end, start (of the next), gap, lost (the connection), time (the next file goes on)
+  start    the first frame's time (UTC)
+  length   from the first frame to the last
+  frames   without those repeated at the file's head
+  size     with them
+  missing  frames that never reached ingest, by jumps of frame_num
+  lost     records lost after that: a number, or ? if it is unknown; each loss
+           has a line of its own
+  closed   why: end, start (of the next), gap, lost (the connection), time (the
+           acquisition continues in the next file)
 
-SALVAGED: what was left of a file that could not be recorded to its end. adopted: a file that was there before.
-(retired): it was deleted on purpose; --retired lists these, with who said so, when and why. A loss that hits none of
-the files shown is shown on its own. What is being recorded now isn't listed: see archiver status."""
+SALVAGED: the rest of a file that could not be recorded to its end. adopted: a
+file that was there before the archive. (retired): it was deleted on purpose;
+--retired lists these, with who retired them, when and why. A loss that affects
+none of the files shown has a line of its own. Open files aren't listed: see
+archiver status."""
 
 _EXAMPLES = f"""\
 examples:
   archiver files --since -12h
   archiver files --stream crate1slot2 --since 2026-11-22 --until 2026-11-23
-  archiver files --json | jq -r 'select(.kind == "acquisition") | .files[].path'
+  archiver files --json |
+      jq -r 'select(.kind == "acquisition") | .files[].path'
   archiver files --retired --since -90d
 
---since, --until: acquisitions that have at least a frame between these times are listed, whole.
+--since, --until: an acquisition is listed, with all of its files, if it has at
+least one frame between these times.
 
---json: a line for each entry, an object with `kind`:
-  acquisition  stream, group, id, start (as its directory and names say it), first_frame, last_frame, frames, missing,
-               bytes, lost_records (null: can't be known), over (false: its next file is being recorded), why, and
-               files: path, number, first_frame, last_frame, frames, missing, bytes, sha256, why, host, losses,
-               retired (null, or time, who, reason, host)
-  salvaged     stream, group, path, start, frames, bytes, sha256, what, host, retired
-  adopted      stream, group, path, start, frames, bytes, sha256, who, reason, damage, host, retired
-  retired      only with --retired, and then only these: stream, group, path, bytes, sha256, time, who, reason, host
-  loss         stream, group, records (null: unknown), times (how many losses these are), what, cause (null: told
-               before there were causes), since, until, offset, host. Those of an acquisition stand in its files'
-               losses, and only there
+--json: one object a line, with `kind`:
+  acquisition  stream, group, id, start (as in its directory and names),
+               first_frame, last_frame, frames, missing, bytes, lost_records
+               (null: unknown), over (false: its next file is being recorded),
+               why, and files: path, number, first_frame, last_frame, frames,
+               missing, bytes, sha256, why, host, losses, retired (null, or
+               time, who, reason, host)
+  salvaged     stream, group, path, start, frames, bytes, sha256, what, host,
+               retired
+  adopted      stream, group, path, start, frames, bytes, sha256, who, reason,
+               damage, host, retired
+  retired      only with --retired, and then only these: stream, group, path,
+               bytes, sha256, time, who, reason, host
+  loss         stream, group, records (null: unknown), times (the number of
+               losses), what, cause (null: from before causes were recorded),
+               since, until, offset, host. Losses within an acquisition are
+               only in the losses of its files
   unreadable   what: an event that this program doesn't understand
 Times are ISO 8601 in UTC, sizes in bytes.
 
-{EXIT_CODES.format(fine="listed", wrong="Kafka can't be asked")}"""
+{EXIT_CODES.format(fine="listed", wrong="Kafka can't be read; the reason is printed")}"""
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     flags = EnvArgumentParser("archiver files", _DESCRIPTION, _EXAMPLES)
     streams_option(flags)
     time_option(flags, "--since", "only what was recorded after this")
@@ -59,8 +74,8 @@ def make_parser() -> EnvArgumentParser:
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.list_files import show  # only now: as the package says
+    from archiver.operations.list_files import show  # not at the top, so that --help is fast
 
     return show(options)

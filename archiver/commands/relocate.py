@@ -1,21 +1,21 @@
-"""`archiver relocate`: its flags."""
+"""Flags of the command `archiver relocate`."""
 
 from archiver.archive.location import Checksums
 from archiver.console.arguments import EXIT_CODES, data_dir_option
 from g3stream.service.arguments import EnvArgumentParser, directory
 
 _DESCRIPTION = """\
-Move an archive's private directory, or its checksums, to where --private-dir
-and --checksums of the archiver are to say from then on. Without --private-dir
-it goes (back) to .archiver in the data directory.
+Move an archive's private directory, or its checksums, to the place that
+--private-dir and --checksums of the archiver will name from then on. Without
+--private-dir it is moved (back) to .archiver in the data directory.
 
 This leaves nothing but finished files in the data directory:
 
   archiver relocate --data-dir DIR --private-dir DIR.private --checksums private
 
-First stop the archivers, on all hosts, and the SmurfRecorder agents, whose
-spool goes along. Kafka isn't needed. The private directory is renamed, so it
-stays on its file system. It may be killed, and goes on when it is run again.
+First stop the archivers on all hosts, and the SmurfRecorder agents, whose spool
+is moved, too. Kafka isn't needed. The private directory is renamed, so it stays
+on its file system. If the command is killed, run it again: it continues.
 
 --checksums  beside   SHA256SUMS in each directory of files
              private  PRIVATE_DIR/sha256sums.d/*/*.sha256, for sha256sum -c in
@@ -37,34 +37,34 @@ examples:
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
-    codes = EXIT_CODES.format(fine="all of it is there now", wrong="it isn't, and it says why")
+    """Return the parser of the command's flags."""
+    codes = EXIT_CODES.format(fine="everything is moved", wrong="something isn't; the reason is printed")
     flags = EnvArgumentParser("archiver relocate", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
-    # Not from the environment: there is said where it is before, or where it is afterwards, and nobody knows which.
+    # Not from the environment: it may name the place before the move, or the one after it.
     flags.add_argument(
-        "--private-dir", type=directory, metavar="DIR", help="where it is to be; DATA_DIR/.archiver if not given"
+        "--private-dir", type=directory, metavar="DIR", help="its new place; DATA_DIR/.archiver if not given"
     )
     flags.add_argument(
         "--from",
         dest="source",
         type=directory,
         metavar="DIR",
-        help="where it is, if neither there nor DATA_DIR/.archiver",
+        help="its present place, if neither the new one nor DATA_DIR/.archiver",
     )
     flags.add_argument(
         "--checksums",
         type=Checksums,
         choices=list(Checksums),
         metavar="beside|private|off",
-        help="where they are to be; where they are if not given",
+        help="the new place of the checksums; unchanged if not given",
     )
     return flags
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.relocate_archive import relocate  # only now: as the package says
+    from archiver.operations.relocate_archive import relocate  # not at the top, so that --help is fast
 
     return relocate(options)

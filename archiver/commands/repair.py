@@ -1,4 +1,4 @@
-"""`archiver repair`: its flags."""
+"""Flags of the command `archiver repair`."""
 
 from archiver.console.arguments import (
     EXIT_CODES,
@@ -12,49 +12,55 @@ from archiver.console.operator_arguments import operator_options
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
-Mend an archive. It is verified first, as `archiver verify` does. Then
+Repair an archive. First it is verified, as by `archiver verify`. Then
 
-  a file that is missing or damaged is rebuilt from its topic, beside it; read back, and compared with the digest that
-  was told when it was recorded; and put in place. What was there is kept as NAME.g3.damaged, in the private dir if
-  --private-dir says one
-  a line that is missing or wrong in SHA256SUMS is written, with the digest that was told
-  a stale partial of a file that is finished, and as it was told, is removed
+  a file that is missing or damaged is rebuilt from its topic, beside the old
+  one; read back and compared with the recorded digest; and put in place. The
+  old one is kept as NAME.g3.damaged, in --private-dir if that is given
 
-A file that was retired (`archiver retire`) isn't made again, unless --retired says so: then all are that the topics
-still have; they are retired no more (file_adopted, on g3.files), so from then on they must be there.
+  a line that is missing or wrong in SHA256SUMS is written, with the recorded
+  digest
 
-All else that verify finds (copies, foreign files, other partials, …) is left for you to look at: nothing is deleted.
-In the end it is verified once more. May be run while an archiver records."""
+  a stale partial is removed, if its file is finished and right
+
+Files that were retired (`archiver retire`) are rebuilt only with --retired:
+then all that the topics still have. They are no longer retired (file_adopted,
+on g3.files), and verify expects them from then on.
+
+Everything else that verify finds (copies, unknown files, other partials, …) is
+left for you to look at: nothing is deleted. At the end the archive is verified
+again. The command may run while an archiver records."""
 
 _EXAMPLES = """\
 examples:
   archiver repair --data-dir /data
   archiver repair --data-dir /data --stream crate1slot2 --since -1d
-  archiver repair --data-dir /data --retired --since 2026-11-21 --reason 'the copies are gone'
+  archiver repair --data-dir /data --retired --since 2026-11-21 \\
+                  --reason 'the copies are gone'
 
 """
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     codes = EXIT_CODES.format(
-        fine="nothing is wrong any more", wrong="something still is, and it says what; or it can't be done"
+        fine="nothing is wrong any more", wrong="something still is, or the command failed; the reason is printed"
     )
     flags = EnvArgumentParser("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
     data_dir_option(flags)
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
     streams_option(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
-    flags.add_argument("--retired", action="store_true", help="make retired files again, too")
-    operator_options(flags, "bring back")
+    flags.add_argument("--retired", action="store_true", help="rebuild retired files, too")
+    operator_options(flags, "rebuild")
     group_option(flags)
     flags.add_kafka_options()
     return flags
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.repair_archive import repair  # only now: as the package says
+    from archiver.operations.repair_archive import repair  # not at the top, so that --help is fast
 
     return repair(options)

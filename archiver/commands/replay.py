@@ -1,4 +1,4 @@
-"""`archiver replay`: its flags."""
+"""Flags of the command `archiver replay`."""
 
 import re
 from pathlib import Path
@@ -17,35 +17,45 @@ from archiver.core.paths import FILE, NameFormat
 from g3stream.service.arguments import EnvArgumentParser, directory, seconds
 
 _DESCRIPTION = """\
-Rebuild files from the topics: the same files, byte for byte and name for name, as a live archive has.
+Rebuild files from the topics: the same files, byte for byte and name for name,
+as a live archive has.
 
-It reads by itself (no consumer group is touched, a live archiver isn't disturbed), to the end of the topics as they
-are now, and ends. How acquisitions were cut and named is taken from the events on g3.files of --group, unless flags
-say otherwise. Files that are there with the same bytes are counted and left; a file with other bytes is reported, and
-never overwritten. What is still being recorded is left as a partial below DIR/.archiver.
+It reads to the end of the topics as they are now, then exits. It joins no
+consumer group and doesn't disturb a live archiver. Where acquisitions were cut
+and how they were named is taken from the events of --group on g3.files, unless
+flags override it. Files that exist with the same bytes are counted and left
+alone; a file with other bytes is reported and never overwritten. A file that is
+still being recorded is left as a partial below DIR/.archiver.
 
-Files that were retired (`archiver retire`) are left out, unless --retired is given, or other settings are.
+Files that were retired (`archiver retire`) are left out, unless --retired or
+other settings are given.
 
-A directory whose stream is being recorded is refused."""
+It refuses a directory whose stream is being recorded."""
 
 _EXAMPLES = """\
 examples:
-  archiver replay --data-dir /rebuilt                             all that the topics still have
-  archiver replay --data-dir /rebuilt --since -2h --dry-run       what would be rebuilt of the last two hours
-  archiver replay --data-dir /rebuilt --stream crate1slot2 --since 2026-11-21 --until 2026-11-22T06:00
-  archiver replay --data-dir /rebuilt --only 17953/crate1slot2/2026-11-22-21-30-00_003.g3
-  archiver replay --data-dir /short --time-per-file 60            the same frames in shorter files
+  archiver replay --data-dir /rebuilt
+                  all that the topics still have
+  archiver replay --data-dir /rebuilt --since -2h --dry-run
+                  shows what would be rebuilt of the last two hours
+  archiver replay --data-dir /rebuilt --stream crate1slot2 \\
+                  --since 2026-11-21 --until 2026-11-22T06:00
+  archiver replay --data-dir /rebuilt \\
+                  --only 17953/crate1slot2/2026-11-22-21-30-00_003.g3
+  archiver replay --data-dir /short --time-per-file 60
+                  the same frames in shorter files
 
-With --since and --until whole acquisitions are rebuilt, also those that begin before or end after.
+With --since and --until whole acquisitions are rebuilt, including those that
+begin before or end after.
 
 """
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     codes = EXIT_CODES.format(
-        fine="all that was asked for and is in the topics is there now",
-        wrong="files differ, or can't be rebuilt, or it can't be done, and it says which and why",
+        fine="all requested files that are in the topics exist now",
+        wrong="files differ or can't be rebuilt; which and why is printed",
     )
     flags = EnvArgumentParser("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
     flags.add_option(
@@ -59,22 +69,26 @@ def make_parser() -> EnvArgumentParser:
     flags.add_argument(
         "--only", action="append", default=[], metavar="PATH", help="only this file (below DIR); may be repeated"
     )
-    flags.add_argument("--retired", action="store_true", help="files that were retired, too (archiver retire)")
+    flags.add_argument("--retired", action="store_true", help="also files that were retired (archiver retire)")
     flags.add_argument("--dry-run", action="store_true", help="write nothing; print names, cuts and sizes")
-    again = "instead of as recorded"
-    flags.add_argument("--time-per-file", type=seconds, metavar="SECONDS", help=f"cut files so, {again}")
-    flags.add_argument("--gap", type=seconds, metavar="SECONDS", help=f"end acquisitions so, {again}")
+    instead = "instead of as recorded"
+    flags.add_argument(
+        "--time-per-file", type=seconds, metavar="SECONDS", help=f"the most that one file may span, {instead}"
+    )
+    flags.add_argument(
+        "--gap", type=seconds, metavar="SECONDS", help=f"so long without frames ends an acquisition, {instead}"
+    )
     flags.add_argument(
         "--name-format",
         type=NameFormat,
         choices=list(NameFormat),
         metavar="date|ctime|session",
-        help=f"name so, {again}",
+        help=f"how files are named, {instead}",
     )
     flags.add_argument(
         "--carry",
         **CARRY,
-        help=f"repeat the last frame of this type at files' heads, {again}; may be repeated; nothing: none",
+        help=f"repeat the last frame of this type at files' heads, {instead}; may be repeated; nothing: no frame",
     )
     group_option(flags)
     flags.add_kafka_options()
@@ -82,7 +96,7 @@ def make_parser() -> EnvArgumentParser:
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     parser = make_parser()
     options = parser.parse_args(args)
     if options.since is not None and options.until is not None and options.since > options.until:
@@ -95,15 +109,15 @@ def main(args: list[str]) -> int:
     only = frozenset(_below(options.data_dir, path) for path in options.only)
     if wrong := [path for path in only if not re.fullmatch(FILE, path)]:
         parser.error(
-            f"--only: {wrong[0]!r} is no file's path; say for example 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
+            f"--only: {wrong[0]!r} is not the path of a file, such as 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
         )
-    from archiver.replay.replay import replay  # only now: as the package says
+    from archiver.replay.replay import replay  # not at the top, so that --help is fast
 
     return replay(options, only)
 
 
 def _below(data_dir: Path, path: str) -> str:
-    """The path below the data directory, of one that may say that, too."""
+    """Return the path relative to the data directory, if it is below it; else unchanged."""
     absolute = Path(path).absolute()
     root = data_dir.absolute()
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else path

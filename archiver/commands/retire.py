@@ -1,4 +1,4 @@
-"""`archiver retire`: its flags."""
+"""Flags of the command `archiver retire`."""
 
 from archiver.console.arguments import (
     EXIT_CODES,
@@ -12,43 +12,51 @@ from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
-Tell that recorded files were deleted on purpose, as by a clean-up job whose copies are safe elsewhere. This deletes
-nothing: it publishes an event for each (file_retired, on g3.files). From then on `archiver verify` doesn't miss them,
-`repair` and `replay` make them no more (unless told so: --retired), and `files` marks them.
+Record that files were deleted on purpose, as by a clean-up job whose copies are
+safe elsewhere. This deletes nothing: it publishes an event for each file
+(file_retired, on g3.files). From then on `archiver verify` doesn't report them
+as missing, `repair` and `replay` rebuild them only with --retired, and `files`
+marks them.
 
-  PATH…        these files, or all recorded files in these directories: below DIR, or absolute; - reads them from
-               stdin, one in a line (or each with a NUL after it). They may be there still: retire a file, then delete
-               it, and a repair in between won't make it again. While a file is there, it is verified as ever
-  --missing    all recorded files that aren't there. Look first: --dry-run
-  --before T   those of them whose last frame came before T. What is there is never retired so
+  PATH…        these files, or all recorded files in these directories: relative
+               to DIR, or absolute; - reads them from stdin, one a line (or each
+               followed by a NUL). They may still exist: if a file is retired
+               before it is deleted, no repair rebuilds it in between. While it
+               exists, it is verified
+  --missing    all recorded files that don't exist. Look first: --dry-run
+  --before T   those of them whose last frame is older than T. A file that
+               exists is never retired so
 
---missing and --before are refused if DIR may not be the archive as it was: none of its files is there (an unmounted
-disk), or it is another group's. --yes does it all the same.
+--missing and --before are refused if DIR may be the wrong directory: none of
+its files exists (as if the disk isn't mounted), or it belongs to another group.
+--yes overrides that.
 
-What was retired is back with `archiver adopt PATH` (restored from a copy), or with `archiver repair --retired` (made
-again from the topics)."""
+A retired file is brought back by `archiver adopt PATH` (restored from a copy),
+or by `archiver repair --retired` (rebuilt from the topics)."""
 
 _CODES = EXIT_CODES.format(
-    fine="all that was asked for is retired",
-    wrong="a PATH isn't recorded (the others are retired), or it can't be done, and it says why",
+    fine="every file is retired",
+    wrong="a PATH isn't recorded (the others are retired), or it failed",
 )
 _EXAMPLES = f"""\
 examples:
   archiver retire --data-dir /data --missing --dry-run
-  archiver retire --data-dir /data --before -90d --reason 'two copies at the home institution'
+  archiver retire --data-dir /data --before -90d --reason 'two copies elsewhere'
   archiver retire --data-dir /data 17953/crate1slot2/2026-11-22-21-30-00_003.g3
-  find /data/179?? -name '*.g3' -mtime +90 -print -delete | archiver retire --data-dir /data --reason old -
+  find /data/179?? -name '*.g3' -mtime +90 -print -delete |
+      archiver retire --data-dir /data --reason old -
 
-May be run again: what was retired before stays so, and no event is published for it.
+The command may be run again: for files that are retired already no event is
+published.
 
 {_CODES}"""
 
 
 def make_parser() -> EnvArgumentParser:
-    """The command's flags."""
+    """Return the parser of the command's flags."""
     flags = EnvArgumentParser("archiver retire", _DESCRIPTION, _EXAMPLES)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a recorded file, or a directory of them; - for stdin")
-    flags.add_argument("--missing", action="store_true", help="all recorded files that aren't there")
+    flags.add_argument("--missing", action="store_true", help="all recorded files that don't exist")
     time_option(flags, "--before", "those of them that end before this time")
     data_dir_option(flags)
     private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
@@ -56,13 +64,13 @@ def make_parser() -> EnvArgumentParser:
     streams_option(flags)
     operator_options(flags, "retire")
     flags.add_argument("--dry-run", action="store_true", help="publish nothing; show what would be retired")
-    flags.add_argument("--yes", action="store_true", help="also if DIR may not be the archive as it was")
+    flags.add_argument("--yes", action="store_true", help="even if DIR may be the wrong directory")
     flags.add_kafka_options()
     return flags
 
 
 def main(args: list[str]) -> int:
-    """Run the command; args: what follows its name. Gives the exit code."""
+    """Run the command; return its exit code. args: what follows its name."""
     parser = make_parser()
     options = parser.parse_args(args)
     missing = options.missing or options.before is not None
@@ -72,6 +80,6 @@ def main(args: list[str]) -> int:
     if options.path and not paths:
         print("no PATH came from stdin: nothing to retire")
         return 0
-    from archiver.operations.retire_files import retire  # only now: as the package says
+    from archiver.operations.retire_files import retire  # not at the top, so that --help is fast
 
     return retire(options, paths)

@@ -1,1 +1,1 @@
-"""What commands at a terminal share: how they run and end, progress, tables, common flags."""
+"""What the commands share at a terminal: how they run and end, progress, tables, common flags."""

@@ -1,4 +1,4 @@
-"""The flags that `archiver` and its commands have in common. They need no Kafka: --help is there at once."""
+"""The flags that `archiver` and its commands have in common. It imports no Kafka client, so that --help is fast."""
 
 import argparse
 import time
@@ -13,16 +13,21 @@ from archiver.core.paths import GROUP
 from g3stream.frames.layout import FRAME_TYPES
 from g3stream.service.arguments import EnvArgumentParser, directory, stream_flag
 
-EXIT_CODES = "exit codes: 0 {fine}; 1 {wrong}; 2 wrong usage; 130 after Ctrl-C."
+EXIT_CODES = """\
+exit codes:
+  0    {fine}
+  1    {wrong}
+  2    wrong usage
+  130  stopped by Ctrl-C"""
 
 MAX_CARRIED_TYPES: Final = 3
-"""The places of so many carried frames fit into what is committed (checkpoint.MAX_CHARACTERS)."""
+"""So many carried frames fit into a checkpoint (core/checkpoint.py: MAX_CHARACTERS)."""
 NOTHING: Final = "nothing"
-"""For --carry: no frame heads the following files."""
+"""Value of --carry: no frame is repeated at the head of following files."""
 
 
 def data_dir_option(flags: EnvArgumentParser) -> None:
-    """Add --data-dir: an archive that is there."""
+    """Add --data-dir, for a command on an existing archive."""
     flags.add_option(
         "--data-dir",
         env="ARCHIVER_DATA_DIR",
@@ -34,13 +39,13 @@ def data_dir_option(flags: EnvArgumentParser) -> None:
 
 
 def private_dir_option(flags: EnvArgumentParser, *, env: str | None = None) -> None:
-    """Add --private-dir. env: its variable, if the command looks at the recorder's archive."""
+    """Add --private-dir. env: its environment variable, if the command is for the recorder's own archive."""
     flags.add_option(
         "--private-dir",
         env=env,
         type=directory,
         metavar="DIR",
-        help="what isn't a finished file is there, on the same file system, not below the data dir; "
+        help="the directory of everything but finished files: on the same file system, not below the data dir; "
         "DATA_DIR/.archiver if not given",
     )
 
@@ -52,8 +57,8 @@ def checksums_option(flags: EnvArgumentParser) -> None:
         type=Checksums,
         choices=list(Checksums),
         metavar="beside|private|off",
-        help="where a new archive keeps files' SHA-256: beside them in SHA256SUMS, as if not given; in the private "
-        "dir; nowhere",
+        help="where a new archive keeps files' SHA-256: beside them in SHA256SUMS (if not given), in the private "
+        "dir, or nowhere",
     )
 
 
@@ -70,35 +75,35 @@ def group_option(flags: EnvArgumentParser) -> None:
 
 
 def streams_option(flags: EnvArgumentParser) -> None:
-    """Add --stream. (Not from the environment, where it says what an archiver records.)"""
+    """Add --stream, which is not read from the environment: there it says what an archiver records."""
     flags.add_argument(
         "--stream",
         type=stream_flag,
         action="append",
         default=[],
         metavar="NAME",
-        help="only this stream; may be repeated; every stream if never given",
+        help="only this stream; may be repeated; every stream if not given",
     )
 
 
 def time_option(flags: EnvArgumentParser, flag: str, what: str) -> None:
-    """Add a flag that takes a time; gives ms."""
+    """Add a flag whose value is a time, ms since the epoch. what: its meaning."""
     meaning = f"{what}: 2026-11-22T21:30:00 or 2026-11-22 (UTC), Unix seconds, or -2h (s, m, h, d, w)"
     flags.add_argument(flag, type=_time, metavar="T", help=meaning)
 
 
 def carried_types(names: Sequence[str]) -> tuple[int, ...]:
-    """The codes of the frame types that head the following files: none for NOTHING alone, or no name at all.
+    """Return the codes of the frame types to repeat at the head of files: none for NOTHING alone, or for no name.
 
-    Raises ValueError if there are too many, or NOTHING is one of several.
+    Raises ValueError if there are too many, or if NOTHING is one of several.
     """
     types = tuple(dict.fromkeys(names))
     if types in ((), (NOTHING,)):
         return ()
     if NOTHING in types:
-        raise ValueError(f"{NOTHING} is said beside a type")
+        raise ValueError(f"{NOTHING} can't be combined with a frame type")
     if len(types) > MAX_CARRIED_TYPES:
-        raise ValueError(f"at most {MAX_CARRIED_TYPES} types")
+        raise ValueError(f"at most {MAX_CARRIED_TYPES} frame types")
     return tuple(FRAME_TYPES[name] for name in types)
 
 
@@ -112,19 +117,19 @@ CARRY: Final[Mapping[str, Any]] = {
     "choices": [*sorted(FRAME_TYPES), NOTHING],
     "metavar": "TYPE",
 }
-"""What --carry is, for `carried_types`, but for its help."""
+"""Arguments of add_argument for --carry, without its help; `carried_types` reads the values."""
 
 
 def suprsync_db(text: str) -> Path:
     """Type of a flag: the database of socs' SupRsync agent."""
-    # Now, and not in the midst of a night: a broken one is wrong usage, with its reason.
+    # Imported now rather than at the first file: a broken installation is wrong usage, reported at the start.
     try:
         import_module("socs.db.suprsync")
     except (ImportError, AttributeError) as error:
         why = f"it needs the package socs ({error}): pip install 'g3-recorder[socs]'"
         raise argparse.ArgumentTypeError(why) from None
     if not text:
-        raise argparse.ArgumentTypeError("it is empty: say where the database of the SupRsync agent is")
+        raise argparse.ArgumentTypeError("it is empty: give the path of the SupRsync agent's database")
     return Path(text).absolute()
 
 

@@ -1,4 +1,4 @@
-"""The flags of commands that publish, in an operator's name, what has become of files."""
+"""The flags of the commands that publish events in an operator's name."""
 
 import argparse
 import getpass
@@ -12,17 +12,16 @@ from g3stream.host.environment import host_name
 from g3stream.service.arguments import EnvArgumentParser
 
 _MAX_WHO, _MAX_REASON = 300, 1000
-"""Characters; as core/events.py has it, which --help need not import."""
-
+"""Characters; the same as in core/events.py, which isn't imported so that --help is fast."""
 
 _LAYOUT = re.compile(r"[0-9]{5}(/|\Z)")
-"""How a path below the data directory begins."""
+"""How a path relative to the data directory begins."""
 
 
 def operator_options(flags: EnvArgumentParser, what: str) -> None:
-    """Add --who and --reason. what: they did."""
+    """Add --who and --reason. what: a verb for the help text, such as `retire`."""
     flags.add_argument(
-        "--reason", type=_reason, default="", metavar="TEXT", help=f"why you {what} them; goes into the events"
+        "--reason", type=_reason, default="", metavar="TEXT", help=f"why you {what} the files; part of the events"
     )
     flags.add_argument(
         "--who", type=_who, default=default_who(), metavar="NAME", help="who you are (default: %(default)s)"
@@ -30,7 +29,7 @@ def operator_options(flags: EnvArgumentParser, what: str) -> None:
 
 
 def default_who() -> str:
-    """Who runs this, and where: user@host."""
+    """Return who runs this and where: user@host."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a uid without a name, as in a container
@@ -40,15 +39,15 @@ def default_who() -> str:
 
 
 def paths_below(data_dir: Path, paths: Sequence[str]) -> list[str]:
-    """These paths as they are below the data directory; `-` stands for those on stdin.
+    """Return these paths relative to the data directory; `-` stands for those on stdin.
 
-    They may be absolute, below the data directory, or relative to the current directory, if that is in there.
+    A path may be relative to the data directory, absolute, or relative to a current directory within it.
     """
     return [_below(data_dir, path) for path in _with_stdin(paths)]
 
 
 def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
-    """One in a line; or, as `find -print0` gives them, each with a NUL after it."""
+    """Yield the paths; `-` stands for those on stdin: one a line, or each followed by a NUL (`find -print0`)."""
     for path in paths:
         if path != "-":
             yield path

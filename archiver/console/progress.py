@@ -1,4 +1,4 @@
-"""How far long work has come: a bar for each piece of it on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar for each task on a terminal, else a line every 10 s."""
 
 import sys
 import time
@@ -28,12 +28,12 @@ class _Task:
 
 
 class Progress:
-    """A context manager; it writes to stderr, but for `print_output`. For one thread at a time."""
+    """Shows the progress of tasks on stderr: a context manager, for one thread at a time."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Bytes(), TimeRemainingColumn())
-        # rich would take all that goes to stdout along to stderr, out of a file or a pipe.
+        # Else rich would send what is printed to stdout to stderr, and it would be missing in a file or a pipe.
         self._bars = Bars(
             *columns, console=self._console, disable=not self._console.is_terminal, redirect_stdout=False
         )
@@ -41,13 +41,13 @@ class Progress:
         self._next_line_s = 0.0
 
     def start(self, name: str, total: int) -> None:
-        """A piece of work begins. total: how much of it there is, in whatever unit."""
+        """Begin a task. total: its size, in any unit."""
         task = self._bars.add_task(printable(name), total=total, bytes=0)
         self._tasks[name] = _Task(total, time.monotonic(), task)
         self._next_line_s = time.monotonic() + _LINE_SECONDS
 
     def update(self, name: str, done: int, done_bytes: int) -> None:
-        """So much of it is done: in the unit of `total`, and in bytes."""
+        """Set how much of a task is done: in the unit of `total`, and in bytes."""
         task = self._tasks[name]
         task.done, task.bytes = done, done_bytes
         self._bars.update(task.bar, completed=done, bytes=done_bytes)
@@ -57,19 +57,19 @@ class Progress:
             self.print_line(_line(name, task, now - task.started_s))
 
     def finish(self, name: str) -> None:
-        """The piece is done."""
+        """End a task."""
         task = self._tasks[name]
         self._bars.update(task.bar, completed=task.total, bytes=task.bytes)
 
     def print_line(self, line: str) -> None:
-        """Write a line, above the bars."""
+        """Print a line to stderr, above the bars."""
         if self._bars.disable:
             print_err(line)
         else:
             self._console.print(printable(line), soft_wrap=True)
 
     def print_output(self, text: str) -> None:
-        """Write to stdout, above the bars if that is a terminal, too."""
+        """Print to stdout; above the bars, if stdout is a terminal, too."""
         if self._bars.disable or not sys.stdout.isatty():
             print_lines(text, flush=True)
         else:
@@ -86,7 +86,7 @@ class Progress:
 
 
 class _Bytes(ProgressColumn):
-    """So many bytes, at such a rate."""
+    """Column with the bytes done and their rate."""
 
     def render(self, task: Task) -> Text:
         count = task.fields["bytes"]

@@ -1,4 +1,4 @@
-"""What the commands that look at an archive, or rebuild it, have in common: how they end, and how they print."""
+"""Runs an operator's command: errors become exit codes and messages; tables and lines are printed."""
 
 import argparse
 import signal
@@ -19,22 +19,22 @@ from g3stream.kafka.throttling import Throttling
 from g3stream.service.logs import log_to_stderr
 
 _THREADS = 16
-"""Of two Kafka clients with a broker or three."""
+"""The threads of two Kafka clients with up to three brokers."""
 
 
 def run(options: argparse.Namespace, prog: str, act: Callable[[TopicReader], int]) -> int:
-    """Do the command's work with what Kafka holds; gives its exit code, 1 with a line on stderr if it can't be done.
+    """Run a command that reads topics; return its exit code: 1, with a line on stderr, if it fails.
 
-    options: with those of `kafka_options`, and `group`.
+    options: with those of `add_kafka_options`, and `group`.
     """
     return run_client(options, prog, lambda config: act(TopicReader(config, options.group)))
 
 
 def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
-    """The same for what makes clients of its own: from librdkafka's settings, which it is given."""
+    """Run a command that makes its own Kafka clients: `act` gets librdkafka's settings. Return its exit code."""
     log_to_stderr(options.log_level, options.log_format)
     if sys.stdout is None:  # closed: `>&-`
-        print_err(f"{prog}: error: stdout is closed; there is nowhere to print to")
+        print_err(f"{prog}: error: stdout is closed: the result can't be printed")
         return 1
     if refusal := insufficient_resources(_THREADS):
         print_err(f"{prog}: error: {refusal}")
@@ -44,7 +44,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
     config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
     try:
         code = act(config)
-        sys.stdout.flush()  # a pipe may be closed; here, where that is seen to
+        sys.stdout.flush()  # here, where a closed pipe is handled
         return code
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:
@@ -54,7 +54,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
     except CheckpointError as error:
         why = str(error)
     except BrokenPipeError:
-        # Whoever read our table has seen enough (`| head`): as other programs do, without a word.
+        # The reader has closed the pipe (`| head`): exit silently, as other programs do.
         discard_unwritten(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -71,7 +71,7 @@ def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, 
 
 
 def _flush_or_discard() -> None:
-    """So that what stdout couldn't take isn't tried once more, and with another exit code, when the program ends."""
+    """Flush stdout, or discard what can't be written: else Python tries again at exit, and changes the exit code."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -79,7 +79,7 @@ def _flush_or_discard() -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The rows in columns; those whose name begins with a blank are right-aligned."""
+    """Return the rows in aligned columns; a column whose heading begins with a blank is right-aligned."""
     lines = [[name.strip() for name in head], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
     right = [name.startswith(" ") for name in head]
@@ -98,10 +98,10 @@ def print_out(line: str) -> None:
 
 
 def print_lines(text: str, *, flush: bool = False) -> None:
-    """Print several, such as a table; what they hold of others' text has no line ends."""
+    """Print several lines, such as a table, to stdout. Foreign text in them must have no line ends."""
     print(printable_lines(text), flush=flush)
 
 
 def print_err(text: str) -> None:
-    """Print a line to stderr, beside what is shown."""
+    """Print a line to stderr."""
     print(printable(text), file=sys.stderr, flush=True)

@@ -180,7 +180,7 @@ def as_json(status: Status) -> dict[str, Any]:
 
 def as_table(statuses: Sequence[Status], now: int) -> str:
     """For people. now: ms."""
-    head = ("stream", " last record", "last fact", " lag", "open file", " age", " size")
+    head = ("stream", " last record", "last state", " lag", "open file", " age", " size")
     return table(head, [_row(status, now) for status in statuses])
 
 

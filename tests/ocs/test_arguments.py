@@ -86,7 +86,7 @@ def test_several_values(site: Any) -> None:
         (["--auto-start", "perhaps"], "argument --auto-start: 'perhaps' is neither true nor false"),
         (["--stream-id", "../etc"], "argument --stream-id:"),
         (["--kafka-config", "/nowhere/client.properties"], "argument --kafka-config:"),
-        (["--carry", "Observation", "Wiring", "Scan", "Calibration"], "argument --carry: at most 3 types"),
+        (["--carry", "Observation", "Wiring", "Scan", "Calibration"], "argument --carry: at most 3 frame types"),
         (["--no-such-option", 1], "unrecognized arguments: --no-such-option 1"),
     ],
 )

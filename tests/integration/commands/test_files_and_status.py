@@ -135,7 +135,7 @@ def test_a_loss_is_shown_with_its_file_and_no_group_is_made_by_looking(recorder:
 
 
 def test_forty_streams_are_shown_at_once(recorder: Recorder) -> None:
-    """With 4 s of frames each since the last fact: they are read back together."""
+    """With 4 s of frames each since the last state record: they are read back together."""
     streams = [f"{recorder.stream}-{n}" for n in range(40)]
     for stream in streams:
         recorder.create_topic(stream)

@@ -100,7 +100,7 @@ def test_a_setting_that_is_no_number_is_told_without_its_value(tmp_path: Path, w
 def test_no_stdout_is_an_error_of_a_command_that_prints() -> None:
     done = run(program("archiver", "files"), after=">&-")
     assert done.returncode == 1
-    assert done.stderr == b"archiver files: error: stdout is closed; there is nowhere to print to\n"
+    assert done.stderr == b"archiver files: error: stdout is closed: the result can't be printed\n"
 
 
 @pytest.mark.parametrize("host", ["foo..bar", "x" * 64, "."])

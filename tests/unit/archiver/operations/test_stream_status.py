@@ -5,7 +5,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from archiver.commands import close, files, status
+from archiver.commands import status
 from archiver.core.checkpoint import Closing, encode
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import CloseReason, Settings
@@ -13,7 +13,6 @@ from archiver.kafka.topic_reader import OffsetAndMetadata
 from archiver.kafka.topic_tail import TailRecord
 from archiver.operations.stream_status import Status, as_json, as_table, status_of
 from g3stream.contract.headers import Kind
-from g3stream.service.arguments import EnvArgumentParser
 from tests.unit.archiver.core.test_catalog import FIRST, STREAM
 from tests.unit.archiver.core.test_checkpoint import GOOD, IN_DECADES, largest
 from tests.unit.archiver.core.test_sequence import A, record
@@ -112,11 +111,3 @@ def test_json_has_the_names_that_help_promises() -> None:
         assert name in said
     assert document["last_record"] == "2019-01-01T12:59:59.500Z"
     assert document["fact"] is None
-
-
-@pytest.mark.parametrize("parser", [files.make_parser(), status.make_parser(), close.make_parser()])
-def test_help_teaches(parser: EnvArgumentParser) -> None:
-    said = parser.format_help()
-    assert "examples:" in said
-    assert "exit codes: 0" in said
-    assert max(len(line) for line in said.splitlines()) <= 120
