@@ -1,4 +1,4 @@
-"""An archive's own account of itself: all that its group has told on g3.files."""
+"""The catalog of an archive: all files and losses that its group has published on g3.files."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,30 +8,32 @@ from archiver.core.events import Event, FileAdopted, FileFinished, FileRetired, 
 from archiver.core.segmentation import CloseReason
 
 _DEFINITE_END_REASONS = (CloseReason.START, CloseReason.END, CloseReason.LOST)
-"""Of acquisitions, whatever the settings; a gap depends on them, which may be others in a replay."""
+"""They end an acquisition whatever the settings; a gap depends on the settings, which a replay may change."""
 
 
 FileEvent = FileFinished | FileSalvaged | FileAdopted
-"""What tells of a file."""
+"""An event that records a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileCatalog:
-    """What was told, each thing once. files: by stream, in the order in which they were finished. unreadable: what is
-    wrong with the events that can't be understood. adopted, retired: by path; retired are only those that are so by
-    the last event."""
+    """The events of an archive, without repeated ones."""
 
     files: Mapping[str, tuple[FileFinished, ...]]
+    """By stream, in the order in which they were finished."""
     salvaged: tuple[FileSalvaged, ...]
     losses: tuple[RecordsLost, ...]
     unreadable: tuple[str, ...] = ()
+    """Why each event that can't be understood can't."""
     adopted: Mapping[str, FileAdopted] = field(default_factory=dict)
+    """By path."""
     retired: Mapping[str, FileRetired] = field(default_factory=dict)
+    """By path; only files whose last event retires them."""
 
     @classmethod
     def from_events(cls, events: Iterable[Event | CheckpointError]) -> "FileCatalog":
-        """Of events in their order. One that comes again (at least once is the promise) replaces the first."""
-        # Not by the key alone: what was salvaged may have been found to be a file that was told of already.
+        """Build it from events in their order; a repeated event (they come at least once) replaces the first."""
+        # Not by the key alone: a salvaged file may have turned out to be one that was published as finished before.
         found: dict[tuple[type[Event], str], Event] = {}
         unreadable = []
         adopted: dict[str, FileAdopted] = {}
@@ -70,23 +72,22 @@ class FileCatalog:
         )
 
     def file_events(self) -> dict[str, FileEvent]:
-        """What tells of each file, by its path."""
+        """The event that records each file, by the file's path."""
         found: dict[str, FileEvent] = dict(self.adopted)
         found |= {event.path: event for files in self.files.values() for event in files}
         return found | {event.path: event for event in self.salvaged}
 
 
-def _retires(retired: FileRetired, file_events: FileEvent) -> bool:
-    """Whether it was that file which was retired, and not one that had its path before."""
-    return retired.sha256 == file_events.sha256
+def _retires(retired: FileRetired, file_event: FileEvent) -> bool:
+    """Whether this file was retired, not an earlier one of the same path."""
+    return retired.sha256 == file_event.sha256
 
 
 def events_for_replay(events: Iterable[Event | CheckpointError], since_ms: int) -> Iterator[Event | CheckpointError]:
-    """What a replay of the time from `since_ms` on needs of these events, by what they say.
+    """Filter the events that a replay of the time from `since_ms` on needs.
 
-    That is no file of an acquisition before that time, but for each stream's last one, after which reading begins.
-
-    So that the events of years aren't held at once: they take 4 kB each.
+    Files of acquisitions before that time are left out, except each stream's last one, after which reading begins.
+    So the events of years are never in memory at once: they take 4 kB each.
     """
     found: dict[str, dict[str, FileFinished]] = {}
     skipped: set[str] = set()
@@ -96,7 +97,7 @@ def events_for_replay(events: Iterable[Event | CheckpointError], since_ms: int) 
             yield event
             continue
         if event.key in skipped:
-            continue  # told again, after a kill or a freeze
+            continue  # published again, after a kill or a freeze
         theirs = found.setdefault(event.stream, {})
         theirs[event.key] = event
         if event.last.time >= since_ms:

@@ -1,7 +1,7 @@
-"""What an archiver commits with an offset: all it needs to go on from there as if it had never stopped.
+"""The checkpoint that an archiver commits with an offset: all it needs to continue from there.
 
-It is the metadata of a Kafka commit (at most 4095 characters), as JSON. Kafka is network: what is read back is
-checked against these types, and its names against what they may be, before any of it becomes a path.
+It is the metadata of a Kafka commit (at most 4095 characters), as JSON. It comes over the network: what is read back
+is validated against these types, and its names against the layout, before any of it becomes a path.
 """
 
 from pathlib import PurePath
@@ -21,7 +21,7 @@ from g3stream.contract.producer_epoch import mark_of
 MAX_CHARACTERS: Final = 4095
 """Kafka's default offset.metadata.max.bytes, less one."""
 _EPOCHS_KEPT = 8
-"""As long as there is something else in a checkpoint that is too long."""
+"""So many epochs are kept in a checkpoint that is too long, as long as something else can be left out."""
 
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
@@ -35,56 +35,61 @@ Md5 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class CheckpointError(ValueError):
-    """Committed metadata that is no checkpoint; the message says what is wrong with it."""
+    """Committed metadata that is no valid checkpoint; the message says why."""
 
 
 class RecordId(Struct, frozen=True):
-    """Which record: its offset, epoch, seq, and time in ms. kind: of a closing record, what it was."""
+    """A record of the topic g3.frames.<stream>."""
 
-    offset: Count
-    epoch: Epoch
-    seq: Count
-    time: Milliseconds
-    kind: Kind = Kind.FRAME
+    offset: Annotated[Count, Meta(description="Its offset (of the first chunk), in that topic.")]
+    epoch: Annotated[Epoch, Meta(description="Its producer epoch.")]
+    seq: Annotated[Count, Meta(description="Its number within the producer epoch, from 0.")]
+    time: Annotated[Milliseconds, Meta(description="When it was received, in ms since 1970.")]
+    kind: Annotated[Kind, Meta(description="What it is.")] = Kind.FRAME
 
 
 class FramePlace(Struct, frozen=True):
-    """Where a frame of the carry lies: `length` bytes at `at` of the file `path`, or of the partial that becomes it.
-
-    offset: of the record that brought it.
-    """
+    """The place of a carried frame's bytes on disk."""
 
     path: FilePath
+    """Of the file, or of the partial that becomes it."""
     at: Count
+    """Its position there, in bytes."""
     length: Count
+    """In bytes."""
     crc: Crc
+    """CRC32C of its bytes."""
     offset: Count
+    """Of its record in the topic."""
 
 
 class Base(Struct, frozen=True, omit_defaults=True):
-    """What was so before a file's first record: from here the file can be made again from the topic.
-
-    epochs: what has changed since, as `sequence.epoch_changes` says it.
-    """
+    """The state before a file's first record, from which the file can be rebuilt out of the topic."""
 
     offset: Count
     state: State
     epochs: dict[Epoch, Used] = {}
+    """What has changed since then, as `sequence.epoch_changes` returns it."""
     carry: dict[TypeCode, FramePlace] = {}
 
 
 class Partial(Struct, frozen=True):
-    """The file that is being recorded: the path it will have, what makes its name until then its own, the bytes of
-    it that are durable with their CRC32C, and what it holds."""
+    """The open file, as far as it is durable."""
 
     path: FilePath
+    """The path that it will have once it is finished."""
     random: Random
+    """Makes the partial's name unique."""
     length: Count
+    """Durable bytes."""
     crc: Crc
+    """CRC32C of the durable bytes."""
     frames: Count
+    """Without the carried ones."""
     first: RecordId
     last: RecordId
     carry: tuple[TypeCode, ...]
+    """The type codes of the frames repeated at its head."""
     base: Base
 
     @property
@@ -94,44 +99,48 @@ class Partial(Struct, frozen=True):
 
 
 class Closing(Struct, frozen=True, omit_defaults=True):
-    """The file is being finished: why, its digests (MD5: if it was asked for), and the record that closed it."""
+    """A file that is being finished."""
 
     why: CloseReason
     sha256: Sha256
     record: RecordId
+    """The record that closed it."""
     md5: Md5 | None = None
+    """Only with --md5."""
 
 
 class ArchiveMark(Struct, frozen=True, omit_defaults=True):
-    """The archive of which a checkpoint is (archive/identity.py). where: its host and directory then, for people to
-    read; empty if a checkpoint had no room for it."""
+    """The archive that a checkpoint belongs to (archive/identity.py)."""
 
     id: ArchiveId
     where: Where = ""
+    """Its host and directory when this was committed, for people to read; empty if there was no room for it."""
 
 
 def where(host: str, root: PurePath, private_dir: PurePath | None = None) -> str:
-    """An archive's host and directory, as a checkpoint takes them. private_dir: if it isn't the default."""
+    """Format an archive's host and directory for a checkpoint; private_dir: None for the default."""
     private = f" --private-dir {private_dir}" if private_dir else ""
     return f"{host}:{root}{private}".encode("unicode_escape").decode("ascii")[:WHERE_CHARACTERS]
 
 
 class Checkpoint(Struct, frozen=True, omit_defaults=True):
-    """The state of one stream's recording at the offset it is committed with.
-
-    epochs, forgotten: as `sequence.Seen` takes them. carry: by frame type code, in no order. files: finished so far.
-    archive: None of what was committed before archives had an identity.
-    """
+    """The state of one stream's recording at the offset it is committed with."""
 
     state: State
     epochs: tuple[tuple[Epoch, Count], ...] = ()
+    """Producer epochs, each with its last seq, as `sequence.SequenceTracker` takes them."""
     files: Count = 0
+    """Finished so far."""
     carry: dict[TypeCode, FramePlace] = {}
+    """By frame type code, in no order."""
     partial: Partial | None = None
     closing: Closing | None = None
     v: int = 1
+    """The version of this format."""
     archive: ArchiveMark | None = None
+    """None in checkpoints from before archives had an identity."""
     forgotten: tuple[Epoch, ...] = ()
+    """The latest epoch of each spool that is no longer among `epochs`."""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -139,10 +148,11 @@ _DECODER = msgspec.json.Decoder(Checkpoint)
 
 
 def encode(checkpoint: Checkpoint) -> str:
-    """As commit metadata. Raises CheckpointError if Kafka would not take it, or `decode` would not.
+    """Encode a checkpoint as commit metadata.
 
-    If it is too long it says no longer where the archive is; then the oldest epochs are forgotten; then the other
-    sessions that there were before the open file (it is made again under its number all the same); then more epochs.
+    If it is too long, these are left out, in this order: where the archive is; the oldest epochs; of the sessions
+    before the open file all but its own (the file is still rebuilt under its number); more epochs.
+    Raises CheckpointError if it would be refused by Kafka, or by `decode`.
     """
     text = _ENCODER.encode(checkpoint).decode()
     if len(text) > MAX_CHARACTERS and checkpoint.archive:
@@ -162,13 +172,15 @@ def encode(checkpoint: Checkpoint) -> str:
 
 
 def encode_minimal(text: str, stream: str) -> str:
-    """The same checkpoint in as few characters as may be, for a Kafka that takes fewer than usual: without where the
-    archive is, of the epochs of each spool only the latest, which tells duplicates as well (sequence.py), and without
-    other sessions before the open file than its own."""
+    """Encode the same checkpoint in as few characters as possible, for a Kafka that takes fewer than usual.
+
+    Left out are: where the archive is; of the sessions before the open file all but its own; of each spool's epochs
+    all but the latest, which is enough to recognize duplicates (sequence.py).
+    """
     try:
         checkpoint = decode(text, stream)
     except CheckpointError:
-        return text  # of none of ours
+        return text  # not a checkpoint of ours
     if checkpoint.archive:
         checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
     spools = len({mark_of(epoch) for epoch, _ in checkpoint.epochs})
@@ -178,7 +190,7 @@ def encode_minimal(text: str, stream: str) -> str:
 
 
 def decode(text: str, stream: str) -> Checkpoint:
-    """Read commit metadata back. Raises CheckpointError if it isn't a checkpoint of that stream."""
+    """Decode commit metadata. Raises CheckpointError if it isn't a checkpoint of that stream."""
     try:
         checkpoint = _DECODER.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
@@ -187,7 +199,7 @@ def decode(text: str, stream: str) -> Checkpoint:
 
 
 def validated(checkpoint: Checkpoint, stream: str) -> Checkpoint:
-    """The checkpoint, if it is one of that stream that we can go on from. Raises CheckpointError."""
+    """Returns the checkpoint. Raises CheckpointError if it isn't one of that stream, or can't be continued from."""
     if checkpoint.v != 1:
         raise CheckpointError(f"the committed checkpoint is of version {checkpoint.v}; this program reads 1")
     if checkpoint.state.stream != stream:
@@ -208,7 +220,7 @@ def validated(checkpoint: Checkpoint, stream: str) -> Checkpoint:
 
 
 def check_path(path: str) -> None:
-    """Raises CheckpointError if that is no path that a file may have."""
+    """Raises CheckpointError if no file may have that path."""
     if parse_path(path) is None:
         raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
 

@@ -1,9 +1,7 @@
-"""What is published on the topic g3.files: a file is finished, retired or adopted, or records were lost.
+"""The events on the topic g3.files: a file is finished, salvaged, retired or adopted, or records were lost.
 
-docs/g3.files.md says it for those who read the topic, docs/g3.files.schema.json for their programs. After a change of
-a class here:
-
-    python -m archiver.core.events > docs/g3.files.schema.json
+docs/g3.files.md describes them for people, docs/g3.files.schema.json for programs. The texts of the latter are the
+docstrings and descriptions here; after a change of them run `make schema`.
 """
 
 import hashlib
@@ -30,105 +28,106 @@ from archiver.core.segmentation import CloseReason, Count, Milliseconds, Setting
 from archiver.core.sequence import LossCause
 from archiver.core.used_names import Start
 
-Group = Annotated[str, Meta(pattern=rf"^{GROUP.pattern}\Z")]
+Group = Annotated[
+    str,
+    Meta(pattern=rf"^{GROUP.pattern}\Z", description="The consumer group that records the archive."),
+]
+Stream = Annotated[StreamName, Meta(description="The stream: the part of its topic's name after `g3.frames.`.")]
+EventPath = Annotated[FilePath, Meta(description="The file's path below the data directory.")]
+FileBytes = Annotated[Count, Meta(description="The file's size in bytes, with carried frames.")]
+FileSha256 = Annotated[Sha256, Meta(description="The SHA-256 of the whole file, in hex.")]
+Host = Annotated[str, Meta(description="The host on which the program that published this event ran.")]
+Version = Annotated[Literal[1], Meta(description="The version of this event.")]
 
 
 class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
-    """A file is durable under its name, and will never change.
-
-    path: below the data directory. number: the how-many-th file of this group and stream. id: the stream id, a part
-    of the path. start: s, of the acquisition. suffix: the number at the end of the name. bytes: with the carry;
-    frames: without. carry: type codes of the frames repeated at its head. first, last: of its frames; closing: the
-    record that closed it; `checkpoint`, the state after the file, goes on at `offset`, with that record or what it
-    needs before. missing: how many frames before or between these were never received, as jumps of frame_num say.
-    host: where it was written. v: the version of this event. md5: null if the archiver wasn't asked for it (--md5).
-    """
+    """A file is durable under its name, and will never change."""
 
     group: Group
-    stream: StreamName
-    path: FilePath
-    number: Count
-    id: StreamName
-    start: Start
-    suffix: Count
-    settings: Settings
-    why: CloseReason
-    frames: Count
-    bytes: Count
-    sha256: Sha256
-    carry: tuple[TypeCode, ...]
-    first: RecordId
-    last: RecordId
-    closing: RecordId
-    offset: Count
-    checkpoint: Checkpoint
-    host: str
-    missing: Count = 0
-    v: Literal[1] = 1
-    md5: Md5 | None = None
+    stream: Stream
+    path: EventPath
+    number: Annotated[Count, Meta(description="The file's number among all of this group and stream, from 1.")]
+    id: Annotated[StreamName, Meta(description="The stream id, a part of the path.")]
+    start: Annotated[Start, Meta(description="The start of the acquisition, in s since 1970.")]
+    suffix: Annotated[Count, Meta(description="The number at the end of the file's name.")]
+    settings: Annotated[Settings, Meta(description="The settings of the acquisition.")]
+    why: Annotated[CloseReason, Meta(description="Why the file was closed.")]
+    frames: Annotated[Count, Meta(description="The number of its frames, without carried ones.")]
+    bytes: FileBytes
+    sha256: FileSha256
+    carry: Annotated[tuple[TypeCode, ...], Meta(description="The type codes of the frames repeated at its head.")]
+    first: Annotated[RecordId, Meta(description="The record of its first frame, without carried ones.")]
+    last: Annotated[RecordId, Meta(description="The record of its last frame.")]
+    closing: Annotated[RecordId, Meta(description="The record that closed it.")]
+    offset: Annotated[
+        Count, Meta(description="Where `checkpoint` continues: at `closing`, or at an incomplete record before it.")
+    ]
+    checkpoint: Annotated[Checkpoint, Meta(description="The state of the stream's recording after the file.")]
+    host: Host
+    missing: Annotated[
+        Count, Meta(description="Frames before or between these that were never received, by jumps of frame_num.")
+    ] = 0
+    v: Version = 1
+    md5: Annotated[Md5 | None, Meta(description="The MD5 of the whole file, in hex; null without --md5.")] = None
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for the same file, so that a doubled event is recognisable."""
+        """The Kafka key: the same for the same file, so that a repeated event is recognized."""
         return f"{self.group}/{self.stream}/{self.path}"
 
 
 class FirstLoss(Struct, frozen=True):
-    """The first of several losses that are told as one: its offset, until and what."""
+    """The first of several losses that are published as one event."""
 
-    offset: Count
-    until: Milliseconds
-    what: str
+    offset: Annotated[Count, Meta(description="The offset after the record that revealed it.")]
+    until: Annotated[Milliseconds, Meta(description="The time of that record, in ms since 1970.")]
+    what: Annotated[str, Meta(description="Which records, as far as is known.")]
 
 
 class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
-    """Records are missing, or may be.
-
-    records: how many, null if unknown. what: which, as far as is known, and how it shows. offset: where it was
-    noticed, just after the record that showed it. since, until: ms, the times of the last record before the loss, if
-    known, and of that record. host: who noticed it. cause: what took them away, null in events that were told before
-    it was told. times: how many losses these are, in a row and of one cause; if several, `first` is the first of
-    them, offset and until are of the last, since is of the first. v: the version of this event.
-    """
+    """Records are missing, or may be."""
 
     group: Group
-    stream: StreamName
-    records: Count | None
-    what: str
-    offset: Count
-    since: Milliseconds | None
-    until: Milliseconds
-    host: str
-    cause: LossCause | None = None
-    times: Annotated[int, Meta(ge=1)] = 1
-    first: FirstLoss | None = None
-    v: Literal[1] = 1
+    stream: Stream
+    records: Annotated[Count | None, Meta(description="How many; null if unknown.")]
+    what: Annotated[str, Meta(description="Which records, as far as is known, and how the loss shows.")]
+    offset: Annotated[Count, Meta(description="The offset after the record that revealed the (last) loss.")]
+    since: Annotated[
+        Milliseconds | None,
+        Meta(description="The time of the last record before the (first) loss, in ms since 1970; null if unknown."),
+    ]
+    until: Annotated[
+        Milliseconds, Meta(description="The time of the record that revealed the (last) loss, in ms since 1970.")
+    ]
+    host: Host
+    cause: Annotated[LossCause | None, Meta(description="Why; null in events older than this field.")] = None
+    times: Annotated[int, Meta(ge=1, description="How many consecutive losses of one cause this event reports.")] = 1
+    first: Annotated[FirstLoss | None, Meta(description="The first of several; null if `times` is 1.")] = None
+    v: Version = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for the same loss, and for the same first of several. One record may show several;
-        and offsets come again in a topic that is made anew."""
+        """The Kafka key: the same for the same (first) loss, so that a repeated event is recognized.
+
+        It has a digest, as one record may reveal several losses, and offsets are repeated in a topic created again.
+        """
         first = self.first or FirstLoss(self.offset, self.until, self.what)
         which = hashlib.sha256(f"{first.until} {first.what}".encode(errors="replace")).hexdigest()[:8]
         return f"{self.group}/{self.stream}/loss/{first.offset}/{which}"
 
 
 class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
-    """What a partial held that the topic can't give again has been published, up to its last whole frame.
-
-    path, bytes, sha256, host, v: as of a finished file. frames: with the carry. what: why it could not be gone on
-    with, and what is missing.
-    """
+    """The whole frames of a partial that can't be rebuilt from the topic have been published as a file."""
 
     group: Group
-    stream: StreamName
-    path: FilePath
-    frames: Count
-    bytes: Count
-    sha256: Sha256
-    what: str
-    host: str
-    v: Literal[1] = 1
+    stream: Stream
+    path: EventPath
+    frames: Annotated[Count, Meta(description="The number of its frames, with carried ones.")]
+    bytes: FileBytes
+    sha256: FileSha256
+    what: Annotated[str, Meta(description="Why the partial could not be continued, and what is missing.")]
+    host: Host
+    v: Version = 1
 
     @property
     def key(self) -> str:
@@ -136,107 +135,102 @@ class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
         return f"{self.group}/{self.stream}/{self.path}"
 
 
-Who = Annotated[str, Meta(min_length=1, max_length=300)]
+Who = Annotated[str, Meta(min_length=1, max_length=300, description="The operator or job that did this.")]
 Reason = Annotated[str, Meta(max_length=1000)]
+GivenReason = Annotated[Reason, Meta(description="Why, in their words; may be empty.")]
 
 
 class FileRetired(Struct, frozen=True, tag_field="event", tag="file_retired"):
-    """A file was taken away on purpose, or is about to be: from now on it isn't missing if it isn't there.
-
-    path, sha256, bytes: as of the event that recorded it (finished, salvaged or adopted). time: when it was retired,
-    ms. who: the operator or job that did it. reason: in their words, may be empty. host: where the command ran.
-    v: the version of this event.
-    """
+    """A file was deleted on purpose, or is about to be: from now on it isn't missing if it isn't there."""
 
     group: Group
-    stream: StreamName
-    path: FilePath
-    sha256: Sha256
-    bytes: Count
-    time: Milliseconds
+    stream: Stream
+    path: EventPath
+    sha256: FileSha256
+    bytes: FileBytes
+    time: Annotated[Milliseconds, Meta(description="When it was retired, in ms since 1970.")]
     who: Who
-    host: str
-    reason: Reason = ""
-    v: Literal[1] = 1
+    host: Host
+    reason: GivenReason = ""
+    v: Version = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for the same file, and another than that of the event that recorded it."""
+        """The Kafka key: the same for the same file, but not that of the event that recorded it."""
         return f"{_outside_archive(FileRetired, self.group)}/{self.stream}/{self.path}"
 
 
 class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
-    """A file that is in the archive, and that its archivers didn't just finish: it was there before (another
-    recorder's, or its event is lost), or it is back after it was retired.
+    """A file belongs to the archive that no archiver has just finished.
 
-    path, frames, bytes, sha256: what it holds, frames with any carry. time: when it was adopted, ms. who, reason,
-    host, v: as of a retired file. damage: why it isn't whole G3 frames, empty if it is; then `frames` are those
-    before that.
+    It was there before (another recorder's, or its event is lost), or is back after it was retired.
     """
 
     group: Group
-    stream: StreamName
-    path: FilePath
-    frames: Count
-    bytes: Count
-    sha256: Sha256
-    time: Milliseconds
+    stream: Stream
+    path: EventPath
+    frames: Annotated[
+        Count, Meta(description="The number of its whole frames, with carried ones; before the damage, if any.")
+    ]
+    bytes: FileBytes
+    sha256: FileSha256
+    time: Annotated[Milliseconds, Meta(description="When it was adopted, in ms since 1970.")]
     who: Who
-    host: str
-    reason: Reason = ""
-    damage: Reason = ""
-    v: Literal[1] = 1
+    host: Host
+    reason: GivenReason = ""
+    damage: Annotated[Reason, Meta(description="Why it doesn't consist of whole G3 frames; empty if it does.")] = ""
+    v: Version = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: as of a retired file."""
+        """The Kafka key: the same for the same file, but not that of the event that recorded it."""
         return f"{_outside_archive(FileAdopted, self.group)}/{self.stream}/{self.path}"
 
 
 class ArchiveFinalized(Struct, frozen=True, tag_field="event", tag="finalized"):
-    """Everything received before a time is in finished files, and they are registered for transfer.
-
-    until: that time, ms. held_by: what it waits for, null if it goes with the clock. host, v: as of a finished file.
-    It is of no stream, and no program of ours reads it: so it is none of `Event`.
-    """
+    """Everything received before a time is in finished files, and these are registered for transfer."""
 
     group: Group
-    until: Milliseconds
-    held_by: str | None
-    host: str
-    v: Literal[1] = 1
+    until: Annotated[Milliseconds, Meta(description="That time, in ms since 1970.")]
+    held_by: Annotated[str | None, Meta(description="What it waits for; null if it advances with the clock.")]
+    host: Host
+    v: Version = 1
 
     @property
     def key(self) -> str:
-        """The Kafka key: the same for each time of an archive, of which the last one counts."""
+        """The Kafka key: the same for all of an archive, of which the last one counts."""
         return f"{self.__struct_config__.tag}:{self.group}"
 
 
 Event = FileFinished | FileSalvaged | RecordsLost | FileRetired | FileAdopted
+"""Without ArchiveFinalized: it belongs to no stream, and no program of ours reads it."""
 
 _BY_COMMANDS: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
 
 
 def _outside_archive(kind: type[FileRetired] | type[FileAdopted], group: str) -> str:
-    """How the keys of such events begin. No group has a colon in its name, so versions of this program that don't
-    know these events take them for another archive's, and pass over them."""
+    """The beginning of the keys of such events.
+
+    No group has a colon in its name, so versions of this program that don't know these events take them for another
+    archive's and skip them.
+    """
     return f"{kind.__struct_config__.tag}:{group}"
 
 
 def key_prefixes(group: str, streams: Collection[str] = ()) -> tuple[bytes, ...]:
-    """How the keys of an archive's events begin: of all, or of these streams."""
-    begins = [group, *(_outside_archive(kind, group) for kind in _BY_COMMANDS)]
-    return tuple(f"{it}/{stream}/".encode() for it in begins for stream in streams) or tuple(
-        f"{it}/".encode() for it in begins
+    """The beginnings of the keys of an archive's events: of these streams, or of all."""
+    archives = [group, *(_outside_archive(kind, group) for kind in _BY_COMMANDS)]
+    return tuple(f"{archive}/{stream}/".encode() for archive in archives for stream in streams) or tuple(
+        f"{archive}/".encode() for archive in archives
     )
 
 
 class UnknownEventError(CheckpointError):
-    """An event of a kind that this version of the program doesn't know: of a later one. To be passed over."""
+    """An event of a kind that only later versions of the program know; to be skipped."""
 
 
 class _Kind(Struct):
-    """What kind of event it is: all that is looked at of most of them."""
+    """The kind of an event; all that is decoded of most of them."""
 
     event: str
 
@@ -251,7 +245,7 @@ _DECODER = msgspec.json.Decoder(Event)
 
 
 def encode(event: Event | ArchiveFinalized) -> bytes:
-    """As the value of a record on g3.files. Raises CheckpointError if `decode` would not take it."""
+    """Encode an event as the value of a message. Raises CheckpointError if `decode` would refuse it."""
     value = _ENCODER.encode(event)
     if not isinstance(event, ArchiveFinalized):
         decode(value)
@@ -259,8 +253,7 @@ def encode(event: Event | ArchiveFinalized) -> bytes:
 
 
 def decode(value: bytes) -> Event:
-    """Read an event back. Raises CheckpointError if it isn't one that this program writes; UnknownEventError if only
-    its kind isn't known."""
+    """Decode the value of a message. Raises UnknownEventError if only its kind is unknown, else CheckpointError."""
     try:
         event: Event = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -276,7 +269,7 @@ def decode(value: bytes) -> Event:
 
 
 def kind_of(value: bytes) -> str | None:
-    """What an event's field `event` says, without reading the rest of it; None if that is no event."""
+    """The kind of an event, without decoding the rest of it; None if it isn't an event."""
     try:
         return _KIND.decode(value).event
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -284,7 +277,7 @@ def kind_of(value: bytes) -> str | None:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an event."""
+    """Generate the JSON Schema (2020-12) of an event."""
     found: dict[str, Any] = _portable(msgspec.json.schema(Event | ArchiveFinalized))
     found.pop("discriminator")  # OpenAPI's; the constant `event` of each says the same
     return {
@@ -296,8 +289,10 @@ def schema() -> dict[str, Any]:
 
 
 def _portable(part: Any) -> Any:
-    """For readers in any language: the end of a string is $ in their patterns, and \\Z in Python's only. Descriptions
-    without the line breaks of this file."""
+    """Make a part of the schema fit for all languages: patterns end with $ (\\Z is Python's only).
+
+    Line breaks in descriptions are those of this file, and are removed.
+    """
     if isinstance(part, list):
         return [_portable(inner) for inner in part]
     if not isinstance(part, dict):

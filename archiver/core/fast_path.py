@@ -1,8 +1,8 @@
-"""A run: frames of which each only goes on where the one before ended, as nearly all do.
+"""The fast path for runs: consecutive frames, each plainly the successor of the one before, as nearly all are.
 
-They are taken together: what can differ is compared, and what they change is changed once, in half the time that the
-way through sequence.py and segmentation.py takes for each. It must come to the same; so whatever isn't plainly the
-next frame ends the run, and goes that way. No I/O, no clock.
+A run is taken at once: only what can differ is compared, and the state is updated once. That takes half the time of
+the way through sequence.py and segmentation.py for each frame, and must have the same result: whatever isn't plainly
+the next frame ends the run and goes that way. Pure: no I/O, no clock.
 """
 
 from collections import deque
@@ -16,29 +16,34 @@ from g3stream.contract.message_headers import ConsumedMessage, Headers, headers_
 _HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADER_ORDER.index("seq"), _HEADER_ORDER.index("num")
 _MAX = 2**62
-"""No seq or num that is near those which the contract refuses."""
+"""Far below the seq and num that the contract refuses."""
 
 
 AnyMessage = TypeVar("AnyMessage", bound=ConsumedMessage)
 
 
 class FrameRun(NamedTuple):
-    """Frames in a row. times: ms, of each; values: of each; headers, offset: of the last; bytes: as messages."""
+    """Consecutive frames."""
 
     times: list[int]
+    """Of each frame, in ms."""
     values: list[bytes]
+    """Of each frame."""
     headers: RecordHeaders
+    """Of the last frame."""
     offset: int
+    """Of the last frame."""
     bytes: int
+    """Size of their messages."""
 
 
 def take_run(
     messages: deque[AnyMessage], before: AnyMessage, headers: RecordHeaders, window: FrameWindow
 ) -> FrameRun | None:
-    """Take from the messages those that go on after the frame `before`, which has these headers; None if none does.
+    """Take from the messages the run that follows the frame `before`; None if the first one doesn't.
 
-    All headers but `seq` and `num` must be the same to the byte, these exactly the next, and the times within
-    `window`.
+    `headers` are those of `before`. All headers but `seq` and `num` must be the same byte for byte, these two exactly
+    the next ones, and the times within `window`.
     """
     raw, (kind, time) = _headers(before), before.timestamp()
     seq, num = headers.seq, headers.num

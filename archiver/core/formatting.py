@@ -1,4 +1,4 @@
-"""Times as operators say and read them. Pure: now is a parameter."""
+"""Times, durations, sizes and counts as operators read and type them. Pure: now is a parameter."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,11 @@ _UNIX = re.compile(r"[0-9]{9,10}(?:\.[0-9]{1,6})?")
 
 
 def parse_time(text: str, now: int) -> int:
-    """The time that an operator means, in ms since the epoch. now: in ms.
+    """Parse a time as an operator types it; returns ms since 1970. now: in ms.
 
     ISO 8601 (2026-11-22T21:30:00Z, with an offset, or without: UTC), a date (its first moment, UTC), Unix seconds, a
-    time before now (-2h; s, m, h, d, w), or as a file's name has it (2026-11-22-21-30-00). Raises ValueError, whose
-    message says what may be said.
+    time before now (-2h; s, m, h, d, w), or as in a file's name (2026-11-22-21-30-00). Raises ValueError, whose
+    message shows what is valid.
     """
     if ago := _AGO.fullmatch(text):
         return now - round(float(ago[1]) * _UNITS[ago[2]] * 1000)
@@ -32,7 +32,7 @@ def parse_time(text: str, now: int) -> int:
 
 
 def format_time(time_ms: int) -> str:
-    """A time in ms, as people write it; one that no calendar has, as it is."""
+    """Format a time in ms as `2026-11-22 21:30:00` (UTC); one beyond the calendar as plain ms."""
     try:
         return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
@@ -40,7 +40,7 @@ def format_time(time_ms: int) -> str:
 
 
 def format_iso(time_ms: int) -> str | None:
-    """A time in ms, as ISO 8601 in UTC with its ms: 2026-11-22T21:30:00.250Z; None for one that no calendar has."""
+    """Format a time in ms as ISO 8601, `2026-11-22T21:30:00.250Z`; None for one beyond the calendar."""
     try:
         return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except OverflowError:
@@ -48,7 +48,7 @@ def format_iso(time_ms: int) -> str | None:
 
 
 def format_duration(time_ms: int) -> str:
-    """How long, from ms: 0.4 s, 12 s, 5 min 3 s, 2 h 5 min, 3 d 4 h."""
+    """Format a duration in ms: 0.4 s, 12 s, 5 min 3 s, 2 h 5 min, 3 d 4 h."""
     if time_ms < 0:
         return f"-{format_duration(-time_ms)}"
     whole = round(time_ms / 1000)
@@ -64,12 +64,12 @@ def format_duration(time_ms: int) -> str:
 
 
 def count_noun(count: int, what: str) -> str:
-    """So many of these: 1 file, 1,234 files."""
+    """Format a count with its noun: 1 file, 1,234 files."""
     return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def format_bytes(count: int) -> str:
-    """So many bytes: 512 B, 20.0 kB, 1.5 MB."""
+    """Format a number of bytes: 512 B, 20.0 kB, 1.5 MB."""
     if count < 1000:
         return f"{count} B"
     for exponent, unit in enumerate(("kB", "MB", "GB"), 1):

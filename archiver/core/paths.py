@@ -1,4 +1,4 @@
-"""Where files lie and what they are called. Pure: names from values, no directory is looked at.
+"""The layout of an archive: paths and names of its files. Pure: no directory is read.
 
 <data-dir>/<first 5 of the 10 digits of the acquisition's start>/<id>/<start>_<NNN>.g3
                                                           start: its first frame's time, or its session_id
@@ -14,23 +14,23 @@ from typing import NamedTuple, Self
 PRIVATE_DIRECTORY = ".archiver"
 SUMS = "SHA256SUMS"
 REBUILT = ".replay"
-"""What a replay's partials end with, so that no archiver takes them for its own."""
+"""The suffix of a replay's partials, so that no archiver takes them for its own."""
 ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 STEM = r"[0-9-]{1,30}_[0-9]{3,12}"
 FILE = rf"[0-9]{{5}}/{ID}/{STEM}\.g3"
-"""A file's path below the data directory."""
+"""A finished file's path below the data directory."""
 GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
-"""What a consumer group may be called; so that it may be a file's name."""
+"""A consumer group's name, restricted so that it can be a file's name."""
 LATEST_START = 9_999_999_999
 """Seconds since the epoch; the layout has ten digits."""
 EARLIEST_SESSION = 1_000_000_000
 """Readers find a session's files by the first five of its ten digits."""
 MAX_NUMBER = 10**9
-"""Of a file's name: 19,000 years of files of ten minutes."""
+"""The highest number in a file's name: 19,000 years of files of ten minutes."""
 
 
 class NameFormat(StrEnum):
-    """How a file's name says its acquisition's start: 2019-01-01-12-00-00, or 1546344000; or its session_id."""
+    """How a file's name gives its acquisition's start: 2019-01-01-12-00-00, or 1546344000; or its session_id."""
 
     DATE = "date"
     CTIME = "ctime"
@@ -38,28 +38,29 @@ class NameFormat(StrEnum):
 
 
 def start_second(time_ms: int) -> int:
-    """The start, in s, of an acquisition whose first frame came at `time_ms` ms; within what the layout can name."""
+    """The start, in s, of an acquisition whose first frame was received at `time_ms`; limited to ten digits."""
     return min(max(time_ms // 1000, 0), LATEST_START)
 
 
 def file_path(start_s: int, stream_id: str, number: int, name_format: NameFormat) -> str:
-    """A file's path below the data directory. start_s: s since the epoch, as `start_second` gives it."""
+    """Format a file's path below the data directory; start_s: as `start_second` returns it."""
     return f"{start_s:010d}"[:5] + f"/{stream_id}/{_stem(start_s, number, name_format)}.g3"
 
 
 class FileName(NamedTuple):
-    """A file's path, read. start_s: s since the epoch. name_format: CTIME of names by session, too; they look
-    alike."""
+    """The parts of a file's path."""
 
     start_s: int
+    """In s since 1970."""
     id: str
     number: int
     name_format: NameFormat
+    """CTIME also for names by session: they look alike."""
 
 
 @lru_cache(maxsize=4096)  # strptime takes 10 us, and a stream's checkpoints name the same few
 def parse_path(path: str) -> FileName | None:
-    """What that path says, if it is one that `file_path` gives: with a time that there is, in its directory."""
+    """Parse a path; None unless `file_path` can return it: a valid time, in the right directory."""
     match = _PATH.fullmatch(path)
     if match is None:
         return None
@@ -75,21 +76,21 @@ def parse_path(path: str) -> FileName | None:
 
 
 class PartialName(NamedTuple):
-    """The name of a file while it is being recorded: all that is left of it to know, if its state is lost.
-
-    path: the one that it will have. first_ms: its first frame's time. random: 8 hex digits.
-    """
+    """The name of a partial; all that is known of it if its checkpoint is gone."""
 
     path: str
+    """The path that it will have once it is finished."""
     first_ms: int
+    """The time of its first frame."""
     random: str
+    """8 hex digits."""
 
     def __str__(self) -> str:
         return self.path.removesuffix(".g3").replace("/", ".") + f".{self.first_ms}.{self.random}"
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """The name, if it is a partial's."""
+        """Parse a file name; None if it isn't a partial's."""
         match = _PARTIAL.fullmatch(name)
         if match is None:
             return None
@@ -99,11 +100,11 @@ class PartialName(NamedTuple):
 
 
 def start_and_number(path: str) -> tuple[int, int]:
-    """The acquisition's start, in s, and the number that a file's path says. Raises ValueError if it says none."""
-    said, _, number = path.rpartition("/")[2].removesuffix(".g3").rpartition("_")
-    if "-" in said:
-        return int(datetime.strptime(said, _DATE).replace(tzinfo=UTC).timestamp()), int(number)
-    return int(said), int(number)
+    """The acquisition's start, in s, and the number in a file's path. Raises ValueError if it has none."""
+    start, _, number = path.rpartition("/")[2].removesuffix(".g3").rpartition("_")
+    if "-" in start:
+        return int(datetime.strptime(start, _DATE).replace(tzinfo=UTC).timestamp()), int(number)
+    return int(start), int(number)
 
 
 def _stem(start_s: int, number: int, name_format: NameFormat) -> str:

@@ -1,6 +1,6 @@
-"""Which of a topic's frames are rightly in no file: names by session leave out what a sender sent again.
+"""The frames of a topic that belong in no file: with names by session, frames that a sender sent again.
 
-Follows a recording from one file to the next, as far as is needed to decide that (segmentation.is_repeated). Pure.
+Follows a recording from file to file as far as that decision needs (segmentation.is_repeated). Pure.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,22 @@ from g3stream.contract.headers import RecordHeaders
 
 
 class ResendFilter:
-    """Of one stream. before: its file before the first frame that is compared, if there is one in that topic.
-    events: of all its files. Those of a topic that was there before, under this name, are before its first file, too;
-    until that begins, what any file has is taken for recorded."""
+    """Decides for one stream which frames are left out of its files."""
 
     def __init__(self, stream: str, before: FileFinished | None, events: Sequence[FileFinished] = ()) -> None:
+        """Begin after the file `before`; None if the topic has no file before the first frame to compare.
+
+        events: of all the stream's files, also of an earlier topic of the same name. Until the first file of this
+        topic begins, whatever is in any of those files counts as recorded.
+        """
         self._highest = {} if before else _highest_nums(events)
         self._state = before.checkpoint.state if before else State(stream)
         self._continues = before is not None and before.why is CloseReason.TIME
         self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
-        """Whether the file that was opened last is named so."""
+        """Whether the file opened last is named by session."""
 
     def on_file_open(self, acquisition: Acquisition, headers: RecordHeaders, time_ms: int) -> None:
-        """This frame is the first of a file of that acquisition."""
+        """Note that a file of that acquisition begins with this frame."""
         self._highest.clear()
         acquisition_before = self._state.acquisition if self._continues else None
         state = replace(self._state, file=None, acquisition=acquisition_before, last_frame_ms=time_ms)
@@ -44,13 +47,13 @@ class ResendFilter:
         self._note_naming(acquisition.settings)
 
     def on_file_continued(self, acquisition: Acquisition) -> None:
-        """The frames that follow are of a file whose first ones aren't known."""
+        """Note that the next frames belong to a file whose first ones aren't known."""
         self._highest.clear()
         self._state = replace(self._state, file=OpenFileState(0, self._state.last_frame_ms), acquisition=acquisition)
         self._note_naming(acquisition.settings)
 
     def is_left_out(self, headers: RecordHeaders, time_ms: int) -> bool:
-        """Whether this frame isn't recorded in the open file."""
+        """Whether this frame is left out of the open file."""
         acquisition = self._state.acquisition
         if not self.by_session or acquisition is None:
             return False
@@ -58,7 +61,7 @@ class ResendFilter:
         return effect is Effect.NOTHING
 
     def on_file_end(self, event: FileFinished | None) -> None:
-        """The open file has no more frames. event: its own, None if it isn't finished."""
+        """Note that the open file ends; event: its own, None if it isn't finished."""
         if event:
             self._state = event.checkpoint.state
             self._note_naming(event.settings)
@@ -67,7 +70,7 @@ class ResendFilter:
         self._continues = event is not None and event.why is CloseReason.TIME
 
     def is_repeated(self, headers: RecordHeaders) -> bool:
-        """Whether this frame, between two files, opens none if they are named by session."""
+        """Whether this frame, between two files, opens no file if they are named by session."""
         if headers.session in self._highest and is_repeated(
             replace(self._state, session=headers.session, num=self._highest[headers.session]), headers
         ):
@@ -79,7 +82,7 @@ class ResendFilter:
 
 
 def _highest_nums(events: Sequence[FileFinished]) -> dict[int | None, int]:
-    """The highest frame_num that is recorded of each session, as far as the states after these files say."""
+    """The highest recorded frame_num of each session, as far as the states after these files have it."""
     found: dict[int | None, int] = {}
     for state in (event.checkpoint.state for event in events):
         known = [(it.start, it.num) for it in state.names.sessions if it.num is not None]

@@ -1,19 +1,19 @@
-"""Where a file begins, where it ends, and what it is called.
+"""Segmentation: where a file begins, where it ends, and what it is called.
 
 Rule 1: everything that decides a boundary or a name lives in this file, as a function of the records in their
 order, their timestamps and the settings. No clock, no offsets, no directory listing, no I/O: so a live archive,
 a replayed one and one at a second site cut the same stream into the same files.
 
-Rule 2: closing a file takes many steps that may fail and be repeated, so it stands between two records. For each
-record ask `close_reason`. If that gives a reason, finish the file, take `after_close(state)` for the state before the
-record, and step the same record: no row of the table closes a file twice.
+Rule 2: closing a file takes many steps that may fail and be repeated, so it happens between two records. For each
+record call `close_reason`. If that returns a reason, finish the file, continue with the state `after_close(state)`,
+and step the same record: no row of the table closes a file twice.
 
     record                          closes   step
     start                           START    the acquisition is over; its id is remembered
     end                             END      the acquisition is over; the carry is forgotten
     connected, lost                 LOST     the acquisition is over
     quiet, |t - last frame's| > gap GAP      the acquisition is over
-    frame that isn't recorded                nothing
+    frame that isn't recorded                nothing happens
     frame, no acquisition                    begin one, open its first file, write
     frame, |t - last frame's| > gap GAP      the same
     frame, t - file's start >= time TIME     open the acquisition's next file, write
@@ -21,10 +21,10 @@ record, and step the same record: no row of the table closes a file twice.
 
 The table is the design's ("Segmentation"); the behaviour behind it is that of the recorder this replaces.
 
-Rule 3, of names by session only: a file is called after the session_id of its first frame (of what isn't one, after
-the time), with the session's next number, and only frames of that session head it. A sender sends its latest frames
-of metadata again on each connection: those that are recorded already (a frame_num up to the session's highest) open
-no file, and are left out of a file of another session. Nothing waits for them; where files are cut stays the table.
+Rule 3, only for names by session: a file is named after the session_id of its first frame (after the time, if that
+can't name a file), with the session's next number, and only frames of that session are repeated at its head. A sender
+sends its latest metadata frames again on each connection: those that are recorded already (a frame_num up to the
+session's highest) open no file, and are left out of a file of another session. The table above stays valid.
 """
 
 from enum import Enum, StrEnum
@@ -56,11 +56,11 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 FileNumber = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 NOT_RECORDED_TYPES = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndProcessing"]})
-"""Frames that a G3 reader or writer makes for itself; files don't hold them."""
+"""Frames that a G3 reader or writer makes for itself; files don't contain them."""
 NO_FRAME_NUM = -(2**63)
-"""In place of a session's highest frame_num, if no frame of it has said one."""
+"""Stands for a session's highest frame_num while no frame of it has had one."""
 _NEVER_RESENT_TYPES = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
-"""By a G3NetworkSender on a connection; of all other types it sends the latest frame."""
+"""Never sent again by a G3NetworkSender on a new connection; of all other types it sends the latest frame."""
 
 
 class CloseReason(StrEnum):
@@ -74,63 +74,72 @@ class CloseReason(StrEnum):
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):
-    """What an operator chooses. Times in ms. carry: frame type codes."""
+    """What an operator chooses for the files of an acquisition."""
 
-    time_per_file_ms: Count = msgspec.field(default=600_000, name="time_per_file")
-    gap_ms: Count = msgspec.field(default=10_000, name="gap")
-    name_format: NameFormat = NameFormat.DATE
-    carry: tuple[TypeCode, ...] = (FRAME_TYPES["Observation"],)
+    time_per_file_ms: Annotated[Count, Meta(description="The time after which a file is rotated, in ms.")] = (
+        msgspec.field(default=600_000, name="time_per_file")
+    )
+    gap_ms: Annotated[Count, Meta(description="The time without frames that ends an acquisition, in ms.")] = (
+        msgspec.field(default=10_000, name="gap")
+    )
+    name_format: Annotated[NameFormat, Meta(description="How files are named.")] = NameFormat.DATE
+    carry: Annotated[
+        tuple[TypeCode, ...], Meta(description="The type codes of the frames repeated at the head of each file.")
+    ] = (FRAME_TYPES["Observation"],)
 
 
 class Acquisition(Struct, frozen=True, omit_defaults=True):
-    """The frames from a START, or a first frame, on. start_s: of names by session, the session of its last file.
-    other_ids: frames that named another id."""
+    """The acquisition that goes on: frames that belong together, from START or a first frame."""
 
     start_s: Start = msgspec.field(name="start")
+    """In s since 1970; with names by session, the session of its last file."""
     id: StreamName
     settings: Settings
     other_ids: Count = 0
+    """Frames that had another stream id."""
 
 
 class OpenFileState(Struct, frozen=True, omit_defaults=True):
-    """The acquisition's file that is being written. first_frame_ms: its first frame's time. missing: how many
-    frames were never received, as jumps of `frame_num` in the newest session say."""
+    """The acquisition's file that is open."""
 
     number: FileNumber
+    """At the end of its name."""
     first_frame_ms: Milliseconds = msgspec.field(name="start")
+    """The time of its first frame."""
     missing: Count = 0
+    """Frames that were never received, by jumps of `frame_num` in the newest session."""
 
 
 class State(Struct, frozen=True, omit_defaults=True):
-    """All that decides what the next record does. last_frame_ms: the last recorded frame's time.
-
-    start_id: the id of the last START, until its acquisition's end. carry: the types of the frames that head
-    the next file, in order of last arrival. session, num: the newest session_id that a frame named (of names by
-    session: the one that the last frame named), and the highest frame_num in it (NO_NUM if none is known).
-    """
+    """All of a stream's state that decides what the next record does."""
 
     stream: StreamName
     acquisition: Acquisition | None = None
     file: OpenFileState | None = None
     last_frame_ms: Milliseconds = msgspec.field(default=0, name="last")
+    """The time of the last recorded frame."""
     carry: tuple[TypeCode, ...] = ()
+    """The types of the frames to repeat at the head of the next file, in the order of their last arrival."""
     start_id: StreamName | None = None
+    """The id of the last START, until its acquisition ends."""
     names: Names = Names()
     session: Integer | None = None
+    """The newest session_id that a frame had; with names by session, the last frame's."""
     num: Integer = 0
+    """The highest frame_num of `session`; NO_FRAME_NUM if none is known."""
 
 
 class Effect(Enum):
-    """What to do with a record besides taking the new state."""
+    """What to do with a record besides taking over the new state."""
 
     NOTHING = 0
     WRITE = 1
     OPEN_AND_WRITE = 2
-    """Open the file that the new state has, write the carry that `head_types` names, then the frame."""
+    """Open the file of the new state, write the carried frames that `head_types` returns, then the frame."""
 
 
 def close_reason(state: State, headers: RecordHeaders, time_ms: int) -> CloseReason | None:
-    """Why the open file must be finished before this record is stepped; None if it mustn't. time_ms: ms."""
+    """Why the open file must be finished before this record is stepped; None if it need not be."""
     file, acquisition = state.file, state.acquisition
     if file is None:
         return None
@@ -148,7 +157,7 @@ def close_reason(state: State, headers: RecordHeaders, time_ms: int) -> CloseRea
 
 
 def after_close(state: State, number: int) -> State:
-    """The state with its file finished, under that number: usually the file's, a higher one if it was taken."""
+    """The state once its file is finished under that number: the file's own, or a higher one if that was taken."""
     acquisition = state.acquisition
     assert acquisition
     names = with_file(state.names, acquisition.start_s, number, in_sessions=_by_session(acquisition.settings))
@@ -156,8 +165,7 @@ def after_close(state: State, number: int) -> State:
 
 
 def step(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
-    """What a record does. `close_reason` must have given None for it. settings: for an acquisition that begins
-    now."""
+    """Apply a record for which `close_reason` is None; settings: for an acquisition that begins now."""
     kind = headers.kind
     if kind is Kind.FRAME:
         if headers.type in NOT_RECORDED_TYPES:
@@ -175,17 +183,19 @@ def step(state: State, headers: RecordHeaders, time_ms: int, settings: Settings)
 
 
 class FrameWindow(NamedTuple):
-    """Where frames go on: each at most `gap_ms` from the one before, and before `until_ms`."""
+    """The times that frames must have to continue the open file."""
 
     gap_ms: int
+    """At most so far from the frame before."""
     until_ms: int
+    """Before this time."""
 
 
 def frame_window(state: State, headers: RecordHeaders) -> FrameWindow | None:
-    """For frames that are like the one just written but for `num`, which is the next each time.
+    """The window for frames like the one just written, except for `num`, which increases by one each time.
 
-    Within that room each closes nothing, is written, and changes the state as `advance` says. None if they may do
-    more than that.
+    Within it each frame closes nothing, is written, and changes the state as `advance` does. None if such frames may
+    do more than that.
     """
     acquisition, file = state.acquisition, state.file
     if (
@@ -203,7 +213,7 @@ def frame_window(state: State, headers: RecordHeaders) -> FrameWindow | None:
 
 
 def advance(state: State, num: int, time_ms: int) -> State:
-    """The state after frames within its `frame_window`, of which the last has that num and time, ms."""
+    """The state after frames within its `frame_window`, the last of which has that num and time."""
     return replace(state, last_frame_ms=time_ms, num=num)
 
 
@@ -216,21 +226,22 @@ def path(state: State) -> str:
 
 
 def head_types(state: State, first: int | None) -> tuple[int, ...]:
-    """The types of the frames to repeat at the head of the file just opened, in order; `first`: its own frame's."""
+    """The types of the frames to repeat at the head of the file just opened, in order; first: its own frame's."""
     acquisition = state.acquisition
     assert acquisition
     if _by_session(acquisition.settings):
         if is_session(state.session) and acquisition.start_s != state.session:
-            return ()  # they are another session's
+            return ()  # the carried frames are another session's
         if first not in _NEVER_RESENT_TYPES:
             # sotodlib sorts a session's files by the times of their Scan frames, or of their first frame if they have
-            # none, and looks for its END in the last one: a file of what ends it must not begin with what began it.
+            # none, and looks for its END in the last one: so a file that has only the session's end must not begin
+            # with a repeated frame from its beginning.
             return ()
     return tuple(code for code in state.carry if code != first)
 
 
 def is_carried(state: State, headers: RecordHeaders) -> bool:
-    """Whether the frame just stepped, with these headers, is to head the files that follow. state: after it."""
+    """Whether the frame just stepped is to be repeated at the head of later files; state: after that frame."""
     acquisition = state.acquisition
     if acquisition is None or headers.type not in acquisition.settings.carry:
         return False
@@ -238,7 +249,7 @@ def is_carried(state: State, headers: RecordHeaders) -> bool:
 
 
 def is_repeated(state: State, headers: RecordHeaders) -> bool:
-    """Whether a sender may have sent this frame again, as frames up to its frame_num of its session are recorded."""
+    """Whether this frame may have been sent again: its frame_num isn't above the highest recorded of its session."""
     session, num = headers.session, headers.num
     if headers.type in _NEVER_RESENT_TYPES or session is None or num is None:
         return False
@@ -289,18 +300,21 @@ def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Setting
 
 
 class _Numbered(NamedTuple):
-    """What a frame's number comes to: the session and num of the state after it, how many frames are missing between
-    the session's highest frame_num and this one, and the names."""
+    """What a frame's frame_num changes in the state."""
 
     session: int | None
     num: int
     missing: int
+    """Frames missing between the session's highest frame_num and this one."""
     names: Names
 
 
 def _numbered(state: State, headers: RecordHeaders) -> _Numbered:
-    """By the newest session. A sender that is connected to anew sends old frames again: those, and older sessions,
-    change nothing. What of a session was sent before its first frame here isn't ours to miss."""
+    """Count by the newest session.
+
+    A sender sends old frames again on a new connection: these, and frames of older sessions, change nothing. Frames
+    of a session before the first one received here don't count as missing.
+    """
     session, num, names = headers.session, headers.num, state.names
     if session is None or num is None or (state.session is not None and session < state.session):
         return _Numbered(state.session, state.num, 0, names)
@@ -310,8 +324,10 @@ def _numbered(state: State, headers: RecordHeaders) -> _Numbered:
 
 
 def _numbered_by_session(state: State, headers: RecordHeaders) -> _Numbered:
-    """By the frame's own session, which may come back: a crate whose clock was ahead for a while must not make all of
-    its later sessions old ones."""
+    """Count by the frame's own session, which may be an earlier one again.
+
+    A crate whose clock was ahead for a while must not make all of its later sessions count as old ones.
+    """
     session, num, names = headers.session, headers.num, state.names
     if session is None:
         return _Numbered(state.session, state.num, 0, names)
@@ -326,7 +342,7 @@ def _numbered_by_session(state: State, headers: RecordHeaders) -> _Numbered:
 
 
 def missing_between(highest: int, num: int) -> int:
-    """How many frames are missing between the highest frame_num of a session and this one."""
+    """The number of frames missing between a session's highest frame_num and this one."""
     return 0 if highest == NO_FRAME_NUM else max(0, num - highest - 1)
 
 

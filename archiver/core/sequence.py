@@ -1,15 +1,15 @@
-"""What has been seen of a stream's records: puts chunks together, drops duplicates, notices losses.
+"""The sequence of a stream's records: assembles chunks, drops duplicates, detects losses.
 
 Pure: no I/O, no clock. The rules are the design's ("Identity", "Chunks"). ingest publishes every record at least
-once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared: that Kafka's
-client delivers each offset once, in order, is delivery_order.py's to see to.
+once, in order; epoch and seq make it exactly once here. Offsets are only remembered, never compared: that each offset
+is accepted once, in order, is ensured by delivery_order.py.
 
-Duplicates don't depend on how many epochs are remembered. An ingest that is killed publishes its spool once more,
-from its first record on: in a crash loop, or after an outage, that may be hundreds of epochs. Of those with the most
-recent records the last seq is remembered, and that of each spool's latest one: a spool may be gone on with after
-months, when a spare host had taken over. Of all others only the latest of each spool is known (`forgotten`), as the
-epochs of one spool have an order (g3stream/contract/producer_epoch.py): one that isn't remembered and isn't later
-than that has been seen, and is complete, as an epoch ends for good when the next begins.
+Duplicates are recognized however many epochs there are. An ingest that is killed publishes its spool again, from the
+first record: in a crash loop, or after an outage, that may be hundreds of epochs. The last seq is remembered of the
+epochs with the most recent records, and of the latest epoch of each spool: a spool may be continued after months,
+when a spare host had been used meanwhile. Of all other epochs only the latest of each spool is known (`forgotten`).
+The epochs of one spool are ordered (g3stream/contract/producer_epoch.py): an epoch that isn't remembered, and isn't
+later than that one, has been seen, and is complete, as an epoch ends for good when the next begins.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,51 +22,55 @@ from g3stream.contract.producer_epoch import mark_of
 
 EPOCHS_REMEMBERED = 32
 MAX_SPOOLS = 4
-"""So many spools, those with the most recent records, keep their latest epoch, and what of theirs is forgotten."""
+"""Spools whose latest epoch, and latest forgotten epoch, is kept: those with the most recent records."""
 GIVE_UP_BYTES = 1 << 30
-"""An incomplete record is given up after that many bytes of later records, or of its own."""
+"""An incomplete record is given up after so many bytes of later records, or of its own."""
 MAX_INCOMPLETE = 32
-"""Killed ingests leave one each; if there are more, the oldest is given up."""
-_CHUNK_OVERHEAD = 100  # bytes that a part takes besides its value, about: empty ones take memory, too
+"""Incomplete records; a killed ingest leaves one. Of more than these the oldest is given up."""
+_CHUNK_OVERHEAD = 100  # bytes of memory, about, that a part takes besides its value: empty ones take some, too
 
 
 class Record(NamedTuple):
-    """A whole record. time_ms: ms. value: its bytes, in the parts they came in. offset: of its first chunk."""
+    """A whole record."""
 
     headers: RecordHeaders
     time_ms: int
     value: tuple[bytes, ...]
+    """Its bytes, in the chunks in which it was delivered."""
     offset: int
+    """Of its first chunk."""
 
     @property
     def bytes(self) -> int:
-        """How many bytes its value has."""
+        """The size of its value."""
         return sum(len(part) for part in self.value)
 
 
 class LossCause(StrEnum):
-    """What took records away."""
+    """Why records were lost."""
 
     MISSING = "missing"
-    """They never came: ingest's spool, or its host's disk, didn't give them back."""
+    """They never arrived: ingest's spool, or its host's disk, lost them."""
     INCOMPLETE = "incomplete"
-    """Some of a record's chunks came."""
+    """Only some of a record's chunks arrived."""
     SPOOL = "spool"
     """ingest's spool was new, or an older copy."""
     HOST = "host"
-    """ingest's host went down unasked."""
+    """ingest's host went down without a clean shutdown."""
     DELETED = "deleted"
-    """The topic's retention was faster than the archiver, or the topic was made anew."""
+    """Retention deleted them before the archiver read them, or the topic was created again."""
     DISK = "disk"
-    """The archiver's lost what it had taken, and the topic can't give it again."""
+    """The archiver's disk lost what had been written, and the topic no longer has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records that are missing, or may be. records: how many; None if that can't be known."""
+    """Records that are missing, or may be."""
 
     records: int | None
+    """None if the number is unknown."""
     what: str
+    """Which records, as far as is known."""
     cause: LossCause
 
 
@@ -80,39 +84,38 @@ class _Incomplete:
 
 
 Epochs = tuple[tuple[str, int], ...]
-"""Epochs and the last seq of each, in the order of their latest records."""
+"""Epochs, each with its last seq, in the order of their latest records."""
 
 
 class SequenceTracker:
-    """The last seq of each of the epochs with the most recent records, and which epochs came before those.
+    """Tracks the last seq of the epochs with the most recent records, and which epochs came before these.
 
-    forgotten: the latest epoch of each spool that isn't remembered any more.
+    `assemble` returns a record that is complete and new. `mark_processed` marks it once it has been processed, so a
+    state taken in between is the state before it.
 
-    `assemble` gives a record that is complete and new; once it has been stepped, `mark_processed` marks it, so that a
-    state taken in between is the state before it. Losses noticed on the way are appended to `losses`, for the caller
-    to tell and clear. interleaved_producers: how often an epoch went on after a later one had begun, as with two
-    ingests at once.
-
-    An operator's record passes through without a trace, so that what is said of the ingests before and after it is
-    the same without it: its epoch isn't remembered, what is incomplete may still be completed, and it is no
-    duplicate. It is taken only as long as nothing later than its `prev` has been seen. What makes that enough, where
-    it is read once more after a restart, or mirrored twice: until something later comes, it changes nothing more.
+    An operator's record leaves no trace, so that losses between the ingests before and after it are detected as if it
+    weren't there: its epoch isn't remembered, an incomplete record may still be completed, and it never counts as a
+    duplicate. It is accepted only as long as nothing later than its `prev` has been seen. That is enough where it is
+    read again after a restart, or mirrored twice: until something later arrives, a repetition changes nothing.
     """
 
     def __init__(self, epochs: Sequence[tuple[str, int]] = (), forgotten: Sequence[str] = ()) -> None:
         self._last_seq = dict(epochs)  # in the order of their latest records
         self.forgotten: tuple[str, ...] = tuple(forgotten)
+        """The latest epoch of each spool that is no longer remembered."""
         self._incomplete: dict[str, _Incomplete] = {}
         self.losses: list[Loss] = []
+        """Losses that were detected, for the caller to report and clear."""
         self.interleaved_producers = 0
+        """How often an epoch was continued after a later one had begun, as with two ingests at once."""
         self.duplicates = 0
 
     def epochs(self) -> Epochs:
-        """What the constructor takes, with `forgotten`, to go on from here."""
+        """The epochs to give to a new tracker, with `forgotten`, to continue from here."""
         return tuple(self._last_seq.items())
 
     def prepend(self, epochs: Sequence[tuple[str, int]], forgotten: Sequence[str]) -> None:
-        """These records had been seen, too, before the first that was given to `assemble` here."""
+        """Add records that had been seen before the first one given to `assemble`."""
         since, self._last_seq = self._last_seq, dict(epochs)
         for epoch, seq in since.items():  # in the order of their latest records
             self._last_seq[epoch] = max(seq, self._last_seq.pop(epoch, -1))
@@ -120,11 +123,11 @@ class SequenceTracker:
         self._forget_oldest()
 
     def safe_offset(self, offset: int) -> int:
-        """`offset`, or the first chunk of an incomplete record before it: reading must go on from there."""
+        """The offset to resume reading from: `offset`, or the first chunk of an incomplete record before it."""
         return min([offset, *(record.offset for record in self._incomplete.values())])
 
     def assemble(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Record | None:
-        """Take what one Kafka message holds; gives the record that it completes, if that hasn't been seen."""
+        """Add a Kafka message; returns the record that it completes, if that is new."""
         last = self._last_seq.get(headers.epoch, -1)
         if headers.seq <= last:
             self.duplicates += 1
@@ -142,7 +145,7 @@ class SequenceTracker:
         return self._add_chunk(headers, time_ms, value, offset)
 
     def mark_processed(self, headers: RecordHeaders) -> None:
-        """This record has been stepped: from now on it is a duplicate."""
+        """Mark a record as processed: from now on it is a duplicate."""
         epoch, seq = headers.epoch, headers.seq
         newest = next(reversed(self._last_seq), epoch)
         if epoch == newest and self._last_seq.get(epoch) == seq - 1:
@@ -156,22 +159,22 @@ class SequenceTracker:
         else:
             if seq > last + 1:
                 self._add_loss(seq - last - 1, f"{epoch}:{last + 1} to {epoch}:{seq - 1}", LossCause.MISSING)
-            # An epoch ends for good when the next begins, so a new record of an older one is another ingest's.
+            # An epoch ends for good when the next begins, so a new record of an older one is from another ingest.
             self.interleaved_producers += newest != epoch
         self._last_seq[epoch] = seq
         self._forget_oldest()
 
     def advance(self, epoch: str, seq: int) -> None:
-        """After a record that was marked last, all up to that seq of its epoch have been stepped."""
+        """Mark all records up to that seq as processed, in the epoch that was marked last."""
         self._last_seq[epoch] = seq
 
     @property
     def has_incomplete(self) -> bool:
-        """Whether some of a record's chunks have come, and not all."""
+        """Whether some chunks of a record have arrived, but not all."""
         return bool(self._incomplete)
 
     def _is_late(self, headers: RecordHeaders) -> bool:
-        """Whether something later has been seen than the record that an operator's follows."""
+        """Whether anything later than an operator's record's `prev` has been seen."""
         assert headers.prev
         epoch, seq = headers.prev
         last = self._last_seq.get(epoch)
@@ -180,7 +183,7 @@ class SequenceTracker:
         return last > seq or epoch != next(reversed(self._last_seq))
 
     def _is_forgotten(self, epoch: str) -> bool:
-        """Whether that epoch, which isn't remembered, has been seen."""
+        """Whether an epoch that isn't remembered has been seen."""
         return any(mark_of(epoch) == mark_of(latest) and epoch <= latest for latest in self.forgotten)
 
     def _forget_oldest(self) -> None:
@@ -190,7 +193,7 @@ class SequenceTracker:
 
     def _on_new_epoch(self, headers: RecordHeaders) -> None:
         if not self._last_seq:
-            return  # the first that is known of this stream
+            return  # the first one known of this stream
         if headers.seq > 0:
             self._add_loss(headers.seq, f"{headers.epoch}:0 to {headers.epoch}:{headers.seq - 1}", LossCause.MISSING)
         elif headers.prev is None:
@@ -221,7 +224,7 @@ class SequenceTracker:
         record = self._incomplete.get(headers.epoch)
         if record is None or record.headers.seq != headers.seq:
             if k > 1:
-                return None  # its first chunks are gone; the jump in seq tells
+                return None  # its first chunks are gone; the jump in seq reveals the loss
             if len(self._incomplete) >= MAX_INCOMPLETE:
                 self._give_up(next(iter(self._incomplete.values())))
             record = self._incomplete[headers.epoch] = _Incomplete(headers, offset)
@@ -242,7 +245,7 @@ class SequenceTracker:
         return Record(record.headers, time_ms, tuple(record.parts), record.offset)
 
     def _give_up_incomplete(self, headers: RecordHeaders, size: int) -> None:
-        """An incomplete record stays incomplete once a later one of its epoch, or a successor's first, has come."""
+        """Give up incomplete records once a later one of their epoch, or the first of its successor, has arrived."""
         for epoch, record in list(self._incomplete.items()):
             seq = record.headers.seq
             if epoch == headers.epoch and headers.seq <= seq:
@@ -253,12 +256,12 @@ class SequenceTracker:
                 self._give_up(record)
 
     def _give_up(self, record: _Incomplete) -> None:
-        """It is lost, with what is missing before it in its epoch; from now on it counts as seen."""
+        """Report a record as lost, with what is missing before it in its epoch; from now on it counts as seen."""
         epoch, seq = record.headers.epoch, record.headers.seq
         del self._incomplete[epoch]
         last = self._last_seq.get(epoch, -1 if self._last_seq else seq - 1)
         if last >= seq:
-            return  # it has come whole, too: no ingest of ours splits a record now, and then not
+            return  # it has arrived whole, too: no ingest of ours splits a record sometimes, and sometimes not
         what = f"{epoch}:{last + 1} to {epoch}:{seq}; of the last only {len(record.parts)} chunks came"
         self._add_loss(seq - last, what, LossCause.INCOMPLETE)
         if epoch in self._last_seq:
@@ -272,9 +275,9 @@ class SequenceTracker:
 
 
 def first_complete(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[bytes, ...]:
-    """The value of the record that begins with the first of these messages, in its parts; empty if it isn't whole.
+    """The value, in chunks, of the record that begins with the first of these messages; empty if it isn't complete.
 
-    Among its chunks may be others, and its own again, as after a kill of ingest.
+    Between its chunks there may be other messages, and repeated chunks, as after a kill of ingest.
     """
     seen, first = SequenceTracker(), None
     for headers, value in messages:
@@ -286,8 +289,11 @@ def first_complete(messages: Iterable[tuple[RecordHeaders, bytes]]) -> tuple[byt
 
 
 def without_oldest(epochs: Epochs, forgotten: Sequence[str], most: int) -> tuple[Epochs, tuple[str, ...]]:
-    """At most so many of the epochs, those with the latest records and the latest of each spool, and which are
-    forgotten then: of each spool that is remembered still, the latest one."""
+    """Drop the oldest epochs, so that at most `most` remain; returns these, and the forgotten ones.
+
+    Kept are those with the latest records, and the latest of each spool. Forgotten are, of each spool that is still
+    remembered, the latest dropped one.
+    """
     excess = len(epochs) - most
     if excess <= 0:
         return epochs, _latest_of_each(forgotten, epochs)
@@ -309,9 +315,9 @@ def _latest_of_each(forgotten: Iterable[str], remembered: Epochs) -> tuple[str, 
 
 
 def epoch_changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """What `roll_back` needs to come from `now` back to `since`: -1 for an epoch that wasn't there.
+    """The changes that `roll_back` needs to come from `now` back to `since`: -1 for an epoch that wasn't there.
 
-    Of the epochs that have been forgotten since, only the newest is needed: it may have gone on after `since`.
+    Of the epochs that have been forgotten since, only the newest is needed: it may have continued after `since`.
     """
     before: Mapping[str, int] = dict(since)
     changed = {epoch: before.get(epoch, -1) for epoch, seq in now if before.get(epoch, -1) != seq}
@@ -321,7 +327,7 @@ def epoch_changes(since: Sequence[tuple[str, int]], now: Sequence[tuple[str, int
 
 
 def roll_back(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epochs:
-    """The epochs as they were before `changed`, but for those that have been forgotten since."""
+    """The epochs as they were before `changed`, except those that have been forgotten since."""
     there = dict(now)
     forgotten = [(epoch, seq) for epoch, seq in changed.items() if epoch not in there]
     # What was forgotten was the newest (see `epoch_changes`).
@@ -329,7 +335,7 @@ def roll_back(now: Sequence[tuple[str, int]], changed: Mapping[str, int]) -> Epo
 
 
 def forgotten_before(epochs: Epochs, forgotten: Sequence[str]) -> tuple[str, ...]:
-    """Which epochs were forgotten, or are now, of those that came before these, which `roll_back` gave."""
+    """The forgotten epochs that came before these epochs, which `roll_back` returned."""
     newest: dict[str, str] = {}
     for epoch, _ in epochs:
         newest[mark_of(epoch)] = max(epoch, newest.get(mark_of(epoch), epoch))

@@ -1,10 +1,10 @@
-"""What has been used for files' names, so that none is used twice and a session's files go on counting. Pure.
+"""The names used so far, so that no name is used twice and a session's files are numbered without a gap. Pure.
 
-Names by date or ctime need only the latest: a start that comes again, as a clock was set back, gets a number above
-all others. A session's files must be numbered from 000 without a hole, whatever comes between them, so the last few
-sessions are remembered each by itself; with the highest frame_num that is recorded of each, as a sender sends its
-latest frames of metadata again on each connection. Those before them are remembered as the ranges of time in which
-they lie: one whose clock was ahead must not make all that follow it look as if they had been there.
+Names by date or ctime need only the latest one: a start that is repeated, because a clock was set back, gets a number
+above all others. A session's files must be numbered from 000 without a gap, whatever is recorded between them. So the
+latest sessions are remembered one by one, each with its highest recorded frame_num, as a sender sends its latest
+metadata frames again on each connection. Earlier sessions are remembered as ranges of time: one session whose clock
+was ahead must not make all later ones look as if they had been recorded before.
 """
 
 from itertools import pairwise
@@ -24,43 +24,46 @@ FrameNum = Annotated[int, Meta(ge=-_MAX_NUM, le=_MAX_NUM)]
 SESSIONS_REMEMBERED = 4
 """42 characters each at most, twice in what is committed (checkpoint.MAX_CHARACTERS)."""
 RANGES_REMEMBERED = 3
-"""24 characters each, twice: of the time that goes on, of a clock that was ahead, and of one that was behind."""
+"""24 characters each, twice: for the right time, for a clock that was ahead, and for one that was behind."""
 
 Range = tuple[Start, Start]
 
 
 class RecentSession(Struct, frozen=True, array_like=True):
-    """A session, or a ctime that stands for one: the number of its last file, -1 if it has none; and, while another
-    session is the current one (segmentation.State.session), the highest frame_num of it that is recorded."""
+    """A session that was used for names, or a ctime that looks like one."""
 
     start: Start
+    """Its session_id."""
     number: UsedNumber = -1
+    """Of its last file; -1 if it has none."""
     num: FrameNum | None = None
+    """Its highest recorded frame_num, while another session is the current one (segmentation.State.session)."""
 
 
 class Names(Struct, frozen=True, omit_defaults=True):
-    """What has been used for names. newest: the latest start of any acquisition, s; start, number: those of the
-    last file; highest: the highest number of any file.
-
-    sessions: of names by session, the last few that were named, the last one last. past: the ranges, in order, in
-    which all lie that were among them once.
-    """
+    """The names that a stream's files have used."""
 
     newest: Used = -1
+    """The latest start of any acquisition, in s."""
     start: Used = -1
+    """Of the last file, in s."""
     number: UsedNumber = -1
+    """Of the last file."""
     highest: UsedNumber = -1
+    """The highest number of any file."""
     sessions: tuple[RecentSession, ...] = ()
+    """With names by session: the last few that were used, the latest one last."""
     past: tuple[Range, ...] = ()
+    """The ranges, in order, that contain all sessions that were in `sessions` once."""
 
 
 def is_session(session: int | None) -> bool:
-    """Whether that can name files: the path has ten digits."""
+    """Whether a session_id can name files: it must have ten digits."""
     return session is not None and EARLIEST_SESSION <= session <= LATEST_START
 
 
 def number_of_start(names: Names, start: int) -> int:
-    """The number of an acquisition's first file, by date or ctime."""
+    """The number of an acquisition's first file, with names by date or ctime."""
     if start == names.start:
         return names.number + 1
     return 0 if start > names.newest else names.highest + 1
@@ -75,31 +78,31 @@ def number_of_session(names: Names, start: int) -> int:
 
 
 def find(names: Names, start: int | None) -> RecentSession | None:
-    """A session, if it is remembered."""
+    """Find a session; None if it isn't remembered."""
     return next((known for known in names.sessions if known.start == start), None)
 
 
 def with_file(names: Names, start: int, number: int, *, in_sessions: bool) -> Names:
-    """The names after a file was called so. in_sessions: by session."""
+    """The names after a file has used this one; in_sessions: by session."""
     after = Names(max(names.newest, start), start, number, max(names.highest, number), names.sessions, names.past)
     return _numbered(after, start, number) if in_sessions else after
 
 
 def with_name_taken(names: Names, start: int, number: int, *, in_digits: bool) -> Names:
-    """The names, with that of a salvaged file. in_digits: by session, or by ctime, which looks the same."""
+    """The names after a salvaged file has used this one; in_digits: by session, or by ctime, which looks the same."""
     names = replace(names, newest=max(names.newest, start), highest=max(names.highest, number))
     return _numbered(names, start, number) if in_digits else names
 
 
 def with_session(names: Names, session: int | None, num: int) -> Names:
-    """The names, remembering that frame_num as the highest recorded of a session that isn't the current one now."""
+    """The names with `num` as the highest recorded frame_num of a session that is no longer the current one."""
     if session is None or not is_session(session) or abs(num) > _MAX_NUM:
         return names
     return _remembered(names, replace(find(names, session) or RecentSession(session), num=num))
 
 
 def only_start(names: Names, start: int) -> Names:
-    """The names without what is remembered of other sessions than that one, whose next number stays what it is."""
+    """The names without all other sessions; this one's next number stays the same."""
     sessions = tuple(known for known in names.sessions if known.start == start)
     return replace(names, sessions=sessions, past=tuple(it for it in names.past if it[0] <= start <= it[1]))
 
@@ -110,7 +113,7 @@ def _numbered(names: Names, start: int, number: int) -> Names:
 
 
 def _remembered(names: Names, session: RecentSession) -> Names:
-    """With that session as the last one; the first goes to the past if there are too many."""
+    """The names with that session as the latest one; if there are too many, the oldest goes to the past."""
     sessions = (*(known for known in names.sessions if known.start != session.start), session)
     gone = sessions[: len(sessions) - SESSIONS_REMEMBERED] if len(sessions) > SESSIONS_REMEMBERED else ()
     past = names.past
@@ -120,8 +123,10 @@ def _remembered(names: Names, session: RecentSession) -> Names:
 
 
 def _including(ranges: tuple[Range, ...], start: int, now: int) -> tuple[Range, ...]:
-    """The ranges, in order, with that start in one of them. Of too many, two become one: the nearest, but not around
-    the session that there is now, as those that follow it are new."""
+    """The ranges, in order, extended by that start.
+
+    If there are too many, the two nearest are joined, but not around the current session: those after it are new.
+    """
     if any(first <= start <= last for first, last in ranges):
         return ranges
     found = sorted((*ranges, (start, start)))
