@@ -1,5 +1,5 @@
-"""The kernel that ingest, archiver and any other reader of the topics share.
+"""Shared kernel of ingest, archiver and every other reader of the topics.
 
-What belongs here: the contract of the topics, the G3 frame format, Kafka clients' settings, and what every service
-needs of its host. Nothing here imports ingest, archiver or the agents; nothing here knows of spools or files.
+Here belong the contract of the topics, the G3 frame format, the settings of Kafka clients, and what every service
+needs from its host. Nothing here imports ingest, archiver or the agents, or knows about spools or segment files.
 """

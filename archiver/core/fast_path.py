@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from archiver.core.segmentation import FrameWindow
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, RecordHeaders
-from g3stream.contract.message_headers import ConsumedMessage, Headers, headers_of
+from g3stream.contract.message_headers import ConsumedHeaders, ConsumedMessage, headers_of
 
 _HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADER_ORDER.index("seq"), _HEADER_ORDER.index("num")
@@ -75,7 +75,7 @@ def take_run(
     return FrameRun(times, values, headers._replace(seq=seq, num=num), offset, size) if times else None
 
 
-def _headers(message: ConsumedMessage) -> Headers:
+def _headers(message: ConsumedMessage) -> ConsumedHeaders:
     try:
         return headers_of(message)
     except ContractError:

@@ -21,7 +21,7 @@ from archiver.core.formatting import format_time
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.errors import ContractError
-from g3stream.contract.message_headers import Headers, headers_of
+from g3stream.contract.message_headers import ConsumedHeaders, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
 from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
@@ -155,7 +155,7 @@ def quarantine_records(
     if (key := message.key()) is not None:
         headers.append(("record-key", key))
     try:
-        theirs: Headers = headers_of(message)
+        theirs: ConsumedHeaders = headers_of(message)
     except ContractError:
         headers.append(("unreadable-headers", "1"))
         theirs = []

@@ -1,5 +1,5 @@
-"""The contract between ingest, which publishes, and everyone who reads its topics.
+"""The contract between ingest, which publishes, and the programs that read its topics.
 
-Names of topics, headers of records, producer epochs, and what a topic's settings must be. Pure: the standard library
-only; no Kafka client, no I/O, no clock.
+Topic names, record headers, producer epochs, and the settings that a topic must have. Pure: standard library only,
+no Kafka client, no I/O, no clock.
 """

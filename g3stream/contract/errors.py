@@ -1,5 +1,5 @@
-"""The error raised where a name or a record breaks the contract."""
+"""The error for a name or a record that breaks the contract."""
 
 
 class ContractError(ValueError):
-    """A name or a record that breaks the contract; the message says what, and quotes no untrusted bytes raw."""
+    """A name or a record that breaks the contract; the message says how, and escapes untrusted bytes."""

@@ -1,20 +1,20 @@
-"""A record's headers: their meaning, and how they are encoded and decoded.
+"""A record's headers: their meaning, encoding and decoding.
 
 ingest, which publishes the records, owns this schema; the archiver and any other reader import it.
 
-An epoch is new at each start of ingest. Those of one spool are in order, so that a reader need not remember all of
-them to know a duplicate (producer_epoch.py).
+The producer epoch (header `epoch`) is new at each start of ingest. The epochs of one spool are ordered, so a reader
+recognizes a duplicate without remembering all of them (producer_epoch.py).
 
-Besides ingest, an operator may publish one kind of record (`archiver close`): a `lost` that ends an acquisition whose
+An operator may publish one kind of record too (`archiver close`): a `lost` record, which ends an acquisition whose
 ingest died without publishing one. Its headers are `by=operator`, a `why`, an `epoch` of its own with `seq` 0, and
-`prev=<epoch>:<seq>`: the last record before it, after which the connection was lost. It takes no part in the chain of
-epochs: no reader remembers its epoch, and the next ingest's `prev` names another. It takes effect only if no record
-later than `prev` has been read before it: so it can't end an acquisition that an ingest which is alive after all has
-continued, nor a later one where it is read or mirrored once more.
+`prev=<epoch>:<seq>`, the last record before the disconnection. It is not part of the chain of epochs: no reader
+remembers its epoch, and the `prev` of the next ingest does not name it. It takes effect only if no record later than
+`prev` was read before it. So it can't end an acquisition that ingest, alive after all, has continued, nor a later
+acquisition if it is read or mirrored a second time.
 
-A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic, by
-`archiver quarantine`: readers leave out a record whose `record_digest` is the key of one there. That is its content,
-not its offset, which is another in a mirrored topic (topics.py).
+A record that breaks the contract stops its stream. An operator may copy it to the stream's quarantine topic
+(`archiver quarantine`): readers skip each record whose `record_digest` is a key in that topic. The digest identifies
+the content; the offset would not do, as it differs in a mirrored topic (topics.py).
 """
 
 import hashlib
@@ -32,10 +32,10 @@ CHUNK_BYTES = 1_000_000
 """The largest value of a record. With its headers it fits a broker's default message.max.bytes (1,048,588)."""
 
 HEADER_ORDER = ("v", "kind", "epoch", "seq", "type", "id", "session", "num", "chunk", "why", "prev", "unclean", "by")
-"""All headers, in the order in which they are published; a record has those of them that apply to it."""
+"""All headers, in the order in which they are published; a record has only those that apply to it."""
 NUMBERED_FRAME_HEADERS = HEADER_ORDER[: HEADER_ORDER.index("num") + 1]
-"""The headers of a frame that is published whole and has a number of its own, as nearly all have. Readers may be
-faster with headers in this order (archiver/core/fast_path.py), and must be right with any."""
+"""The headers of an unsplit frame with a frame_num, the usual record. A reader may be faster with headers in this
+order (archiver/core/fast_path.py), and must be right with any order."""
 
 _V = str(VERSION)
 _VERSION = _V.encode()
@@ -43,15 +43,15 @@ _EPOCH = re.compile(r"[0-9a-f]{16}")
 _EPOCH_SEQ = re.compile(rb"([0-9a-f]{16}):([0-9]{1,18})")
 _CHUNK = re.compile(rb"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")
 _SHORT_HEADERS = frozenset({"v", "kind", "epoch", "type", "id", "session", "chunk", "prev", "by"})
-"""Headers that are refused if they are long."""
+"""Headers whose length is limited by their format: one that is too long is an error."""
 _CUT = frozenset({"why", "unclean"})
-"""Headers that are cut if they are long: as they are cached, they must not be as long as it pleases a stranger."""
+"""Headers of free length, cut to _MAX_WHY_BYTES: they are cached, and untrusted."""
 _CACHED_COMBINATIONS = 64
 _MAX_WHY_BYTES = 200
 _OPERATOR = "operator"
 
-Headers = list[tuple[str, bytes]]
-"""As Kafka clients give and take them."""
+PublishedHeaders = list[tuple[str, bytes]]
+"""Headers as ingest publishes them: (name, value) pairs, in order."""
 
 
 class Kind(StrEnum):
@@ -69,10 +69,9 @@ _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}
 
 
 class RecordHeaders(NamedTuple):
-    """A record's headers: everything about it but its bytes and its timestamp.
+    """A record's headers: everything about it except its bytes and its timestamp.
 
-    (A tuple, as one is made for every frame: a frozen dataclass takes four times as long.)
-
+    A tuple, because one is made for every frame: a frozen dataclass takes four times as long.
     """
 
     kind: Kind
@@ -89,22 +88,22 @@ class RecordHeaders(NamedTuple):
     num: int | None = None
     """The frame's frame_num, if it is an integer."""
     chunk: tuple[int, int] = (1, 1)
-    """(k, n): the k-th (from 1) of the n parts that a large record is split into."""
+    """(k, n): the record is the k-th, from 1, of the n chunks of a large record."""
     why: str | None = None
     """The reason for a fact about the connection, one line."""
     prev: tuple[str, int] | None = None
-    """On an epoch's first record: epoch and last seq of its predecessor. On an operator's: the record it follows."""
+    """In an epoch's first record: the epoch and last seq before it. In an operator's: the record it follows."""
     unclean: bool = False
-    """On an epoch's first record: the host went down before ingest had stopped in order."""
+    """In an epoch's first record: the host went down before a clean shutdown of ingest."""
     operator: bool = False
-    """Published by an operator, not by ingest; always a `lost`."""
+    """Published by an operator, not by ingest; always of kind `lost`."""
 
-    def to_kafka(self) -> Headers:
-        """The Kafka headers, as bytes; `from_kafka` reads them back."""
+    def to_kafka(self) -> PublishedHeaders:
+        """Encode as Kafka headers, with values in bytes; `from_kafka` decodes them."""
         return [(name, text.encode()) for name, text in self.to_text()]
 
     def to_text(self) -> list[tuple[str, str]]:
-        """The same headers as text, which a Kafka producer takes too: one line of ASCII each."""
+        """Encode as headers with values in text, one line of ASCII each; a Kafka producer accepts these too."""
         kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
         headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
         if code is not None:
@@ -129,7 +128,7 @@ class RecordHeaders(NamedTuple):
 
     @classmethod
     def from_kafka(cls, headers: Iterable[tuple[str, bytes | None]]) -> "RecordHeaders":
-        """Decode headers, trusting none of them; unknown ones are ignored. Raises ContractError."""
+        """Decode untrusted headers; unknown ones are ignored. Raises ContractError."""
         seq_text = num_text = None
         others = []
         for pair in headers:
@@ -145,7 +144,7 @@ class RecordHeaders(NamedTuple):
         kind, epoch, _, code, stream_id, session, _, chunk, why, prev, unclean, operator = _unnumbered(tuple(others))
         seq = _integer("seq", seq_text, 0, 2**63)
         if seq is None:
-            raise ContractError("a record without a seq")
+            raise ContractError("a record without the header seq")
         num = _integer("num", num_text, -(2**63), 2**63)
         # By position, in the order of the fields: by keyword it takes 0.35 µs more, of 1.5 for all of it.
         return cls(kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator)
@@ -153,48 +152,48 @@ class RecordHeaders(NamedTuple):
 
 @lru_cache(_CACHED_COMBINATIONS)
 def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> RecordHeaders:
-    """Read all headers but `seq` and `num`. Raises ContractError.
+    """Decode all headers except `seq` and `num`. Raises ContractError.
 
-    Those two differ from record to record; of all others there are few combinations at a time: a stream's frames of
-    one connection have one or two, a split frame one for each chunk. So the result is cached by the headers' bytes,
-    the last 64 combinations of them: 1.5 µs a record instead of 4.1. What is refused isn't cached.
+    Those two differ from record to record; the others have few combinations at a time: one or two for a stream's
+    frames of one connection, one for each chunk of a split frame. So the results for the latest 64 combinations are
+    cached by the headers' bytes: 1.5 µs a record instead of 4.1. Errors aren't cached.
     """
-    got = dict(headers)
-    if len(got) < len(headers):
-        raise ContractError("a record with two headers of one name")
-    version, kind_text = got.get("v"), got.get("kind")
+    values = dict(headers)
+    if len(values) < len(headers):
+        raise ContractError("a record with two headers of the same name")
+    version, kind_text = values.get("v"), values.get("kind")
     if version != _VERSION:
         shown = version and version[:30]
         raise ContractError(f"a record of contract version {shown!r}; this program reads {VERSION}")
     kind = _KINDS.get(kind_text)
     if kind is None:
         raise ContractError(f"a record of unknown kind {kind_text and kind_text[:30]!r}")
-    stream_id, why = got.get("id"), got.get("why")
-    label = RecordHeaders(
+    stream_id, why = values.get("id"), values.get("why")
+    decoded = RecordHeaders(
         kind=kind,
-        epoch=_epoch(got.get("epoch")),
+        epoch=_epoch(values.get("epoch")),
         seq=0,
-        type=_integer("type", got.get("type"), 0, 2**32),
+        type=_integer("type", values.get("type"), 0, 2**32),
         id=None if stream_id is None else _id(stream_id),
-        session=_integer("session", got.get("session"), -(2**63), 2**63),
-        chunk=_chunk(got.get("chunk")),
+        session=_integer("session", values.get("session"), -(2**63), 2**63),
+        chunk=_chunk(values.get("chunk")),
         why=None if why is None else why[:_MAX_WHY_BYTES].decode("ascii", "backslashreplace"),
-        prev=_prev(got.get("prev")),
-        unclean=got.get("unclean") == b"1",
-        operator=_operator(got.get("by")),
+        prev=_prev(values.get("prev")),
+        unclean=values.get("unclean") == b"1",
+        operator=_operator(values.get("by")),
     )
-    if label.operator and (kind is not Kind.LOST or label.chunk != (1, 1) or label.prev is None):
-        raise ContractError("a record by an operator that is no lost, is split, or has no prev")
-    return label
+    if decoded.operator and (kind is not Kind.LOST or decoded.chunk != (1, 1) or decoded.prev is None):
+        raise ContractError("a record by an operator whose kind is not lost, which is split, or has no prev")
+    return decoded
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Encode headers for the spool: one line NAME=VALUE each."""
+    """Encode headers for the spool, one line NAME=VALUE each."""
     return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
 
 
 def decode_headers(text: bytes) -> list[tuple[str, str]]:
-    """Decode headers that were encoded for the spool."""
+    """Decode headers that `encode_headers` encoded for the spool."""
     headers = []
     for line in text.decode("ascii").split("\n"):
         name, _, value = line.partition("=")
@@ -209,9 +208,9 @@ def _one_line(why: str) -> str:
 def record_digest(
     time_ms: int, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None
 ) -> str:
-    """A record's content as a SHA-256 (hex digits), the same wherever the record is copied to.
+    """Return the SHA-256 of a record's content, in hex digits: the same in every copy of the record.
 
-    time_ms: ms. headers: None if they can't be read.
+    time_ms: the record's timestamp, ms since 1970. headers: None if they can't be read.
     """
     digest = hashlib.sha256(b"%d" % time_ms)
     parts: list[bytes | None] = [key, value, b"" if headers is None else b"headers"]
@@ -238,8 +237,8 @@ def _integer(name: str, text: bytes | None, low: int, high: int) -> int | None:
     if text is None:
         return None
     if len(text) < 10 and text.isdigit():
-        return int(text)  # the usual: in every range below
-    # int() alone would take blanks, underscores and other scripts' digits; and a long text takes it long.
+        return int(text)  # the usual case, within each range used here
+    # int() alone would accept blanks, underscores and digits of other scripts, and be slow on a long text.
     if not (len(text) <= 20 and (text[1:] if text[:1] == b"-" else text).isdigit()):
         raise ContractError(f"a record whose {name} is {text[:30]!r}, not an integer")
     number = int(text)
@@ -268,5 +267,5 @@ def _prev(text: bytes | None) -> tuple[str, int] | None:
 
 def _operator(text: bytes | None) -> bool:
     if text is not None and text != _OPERATOR.encode():
-        raise ContractError(f"a record by {text[:30]!r}; only ingest, which doesn't say so, and operator are known")
+        raise ContractError(f"a record whose header by is {text[:30]!r}; it can only be {_OPERATOR}")
     return text is not None

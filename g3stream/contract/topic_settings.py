@@ -1,7 +1,7 @@
-"""What a topic must be: how one that exists differs from what was asked for, and from what our promises need.
+"""Topic settings: how an existing topic differs from the requested settings, and from those that recording needs.
 
-Pure: what was found comes from kafka/topic_admin.py. Each difference says what it means, and the command of Kafka's
-own tools that mends it.
+Pure: the topic's state is an argument (kafka/topic_admin.py reads it). Each difference names its consequence, and the
+command of Kafka's own tools that corrects it.
 """
 
 import json
@@ -21,9 +21,9 @@ from g3stream.contract.topics import (
 )
 
 MIN_MESSAGE_BYTES = CHUNK_BYTES + 4096
-"""A record's value, and its headers and Kafka's own fields, at most."""
+"""The max.message.bytes that a topic of records needs: the largest value, its headers, and Kafka's own fields."""
 
-_MIN_EVENT_BYTES = 64 << 10  # an event on g3.files has some 5 kB
+_MIN_EVENT_BYTES = 64 << 10  # an event on g3.files has about 5 kB
 _SHORT_RETENTION_MS = 3_600_000
 _SHORT_RETENTION_BYTES = 64 << 20
 _INFINITE = 2**63 - 1
@@ -33,11 +33,11 @@ class Severity(StrEnum):
     """What a difference means for recording."""
 
     REFUSE = "refuse"
-    """Records can't be published to it, or not as they are."""
+    """Records can't be published to the topic, or not unchanged."""
     AT_RISK = "at_risk"
-    """It works now, and a promise doesn't hold."""
+    """It works now, but a guarantee doesn't hold."""
     REPORT = "report"
-    """It works; somebody should know."""
+    """It works; an operator should know."""
 
 
 class Role(Enum):
@@ -57,33 +57,34 @@ _CONFIG: Mapping[Role, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ExpectedTopic:
-    """A topic as it is to be. requested: settings that an operator asked for. replication_factor: None: the broker's
-    default, whatever that is."""
+    """A topic as it should be."""
 
     name: str
     role: Role
     requested: Mapping[str, str] = field(default_factory=dict)
+    """Settings that an operator requested."""
     replication_factor: int | None = None
+    """The requested number of copies; None for the broker's default."""
 
     @property
     def config(self) -> Mapping[str, str]:
-        """The settings that it is created with."""
+        """The settings with which the topic is created."""
         ours = _CONFIG[self.role]
-        # Asked for the frames, a setting may make bad ones fill the broker: theirs stay bounded.
+        # A setting that was requested for the frames topic could let rejected frames fill the broker's disk.
         return {**self.requested, **ours} if self.role is Role.REJECTED else {**ours, **self.requested}
 
 
 def expected_frames_topic(
     stream: str, requested: Mapping[str, str] | None = None, replication_factor: int | None = None
 ) -> ExpectedTopic:
-    """The topic of a stream's records."""
+    """Return what the topic of a stream's records should be."""
     return ExpectedTopic(frames_topic(stream), Role.FRAMES, requested or {}, replication_factor)
 
 
 def expected_rejected_topic(
     stream: str, requested: Mapping[str, str] | None = None, replication_factor: int | None = None
 ) -> ExpectedTopic:
-    """The topic of a stream's frames that can't be trusted."""
+    """Return what the topic of a stream's rejected frames should be."""
     return ExpectedTopic(rejected_topic(stream), Role.REJECTED, requested or {}, replication_factor)
 
 
@@ -91,10 +92,10 @@ EXPECTED_FILES_TOPIC = ExpectedTopic(FILES_TOPIC, Role.FILES)
 
 
 def timestamps_replaced(topic: str) -> str:
-    """What is said where a record of that topic bears Kafka's time, not the one that it was published with."""
+    """Return the error text for a topic whose records bear the broker's timestamps instead of ingest's."""
     return (
         f"the topic {topic} has message.timestamp.type=LogAppendTime, so Kafka replaces the times of receipt: files "
-        "are cut and named by its clock, and what waited in a spool seems to come at once; to mend it: "
+        "are cut and named by its clock, and what waited in a spool seems to arrive all at once; to fix it: "
         f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
         "--add-config message.timestamp.type=CreateTime"
     )
@@ -102,45 +103,54 @@ def timestamps_replaced(topic: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FoundTopic:
-    """A topic as it is. replicas: by partition, the brokers that have a copy. brokers: of the cluster. config: all
-    its settings; None: we aren't allowed to see them. other_partitions: of each partition but 0 that has records: the
-    first offset, and the one after the last."""
+    """A topic as it exists."""
 
     replicas: Mapping[int, tuple[int, ...]]
+    """By partition, the brokers that have a copy."""
     brokers: tuple[int, ...] = ()
+    """All brokers of the cluster."""
     config: Mapping[str, str] | None = None
+    """All settings; None if ACLs forbid reading them."""
     other_partitions: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Partitions other than 0 that have records: the first offset, and the one after the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that isn't as it is to be. setting, found: what it is about, and how that is. consequence: what that
-    means. remedy: a command; empty if there is none."""
+    """One way in which a topic is not as it should be."""
 
     topic: str
     severity: Severity
     setting: str
+    """Name of the setting, or of another property, that differs."""
     found: str
+    """Its present value."""
     consequence: str
+    """What that means, as words that follow the topic's name."""
     remedy: str = ""
+    """A command that corrects it; empty if there is none."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Equal if there is nothing new to log."""
+        """The identity of a difference: one with a known key is not logged again."""
         return self.topic, self.severity, self.setting, self.found
 
     def __str__(self) -> str:
-        return f"the topic {self.topic} {self.consequence}" + (f"; to mend it: {self.remedy}" if self.remedy else "")
+        remedy = f"; to fix it: {self.remedy}" if self.remedy else ""
+        return f"the topic {self.topic} {self.consequence}{remedy}"
 
 
 def differences(expected: ExpectedTopic, found: FoundTopic, servers: str) -> list[Difference]:
-    """How a topic differs from what it is to be, the worst first. servers: `bootstrap.servers`, for the commands."""
+    """Return how a topic differs from what it should be, the worst first.
+
+    servers: `bootstrap.servers`, for the commands.
+    """
     order = list(Severity)
     return sorted(_differences(expected, found, servers), key=lambda difference: order.index(difference.severity))
 
 
 def describe_other_partitions(other_partitions: Mapping[int, tuple[int, int]]) -> str:
-    """In words, where there are records that nobody records."""
+    """Return the warning about records outside partition 0, which no archiver records."""
     spans = sorted(other_partitions.items())
     places = ", ".join(f"partition {number} (offsets {first} to {end - 1})" for number, (first, end) in spans)
     return f"records in {places}: these aren't recorded, as only partition 0 keeps a stream's order"
@@ -150,7 +160,7 @@ def _differences(expected: ExpectedTopic, found: FoundTopic, servers: str) -> It
     yield from _partition_differences(expected, found, servers)
     yield from _replica_differences(expected, found, servers)
     if found.config is None:
-        consequence = "can't be checked, as Kafka doesn't let us see its settings (DescribeConfigs)"
+        consequence = "can't be checked: this user may not read its settings (it lacks DescribeConfigs)"
         yield Difference(expected.name, Severity.REPORT, "DescribeConfigs", "forbidden", consequence)
         return
     rules = _Rules(expected, found.config, servers)
@@ -167,7 +177,7 @@ def _partition_differences(expected: ExpectedTopic, found: FoundTopic, servers: 
         return
     count = f"has {len(found.replicas)} partitions"
     if not found.other_partitions or expected.role is not Role.FRAMES:
-        consequence = f"{count}; only partition 0 is used, and Kafka can't take any away"
+        consequence = f"{count}; only partition 0 is used, and Kafka can't remove the others"
         yield Difference(expected.name, Severity.REPORT, "partitions", str(len(found.replicas)), consequence)
         return
     where = min(found.other_partitions)
@@ -190,7 +200,7 @@ def _replica_differences(expected: ExpectedTopic, found: FoundTopic, servers: st
     copies, requested = found.replicas.get(0, ()), expected.replication_factor
     if requested is None or not copies or len(copies) >= requested:
         return
-    consequence = f"has {_copies(len(copies))}, where {requested} were asked for"
+    consequence = f"has {_copies(len(copies))}, where {requested} were requested"
     if len(found.brokers) < requested:
         consequence += f", and the cluster has {len(found.brokers)} brokers"
         remedy = ""
@@ -217,12 +227,12 @@ def _copies(count: int) -> str:
 
 
 def _risk(expected: ExpectedTopic) -> Severity:
-    """Rejected frames are kept as well as may be; nothing is promised of them."""
+    """Return the severity of a lower durability: rejected frames are kept without a guarantee."""
     return Severity.REPORT if expected.role is Role.REJECTED else Severity.AT_RISK
 
 
 class _Rules:
-    """What is said of the settings of one topic."""
+    """The rules for the settings of one topic, each a generator of differences."""
 
     def __init__(self, expected: ExpectedTopic, config: Mapping[str, str], servers: str) -> None:
         self._expected = expected
@@ -231,33 +241,33 @@ class _Rules:
         self._reported: set[str] = set()
 
     def cleanup(self) -> Iterator[Difference]:
-        """cleanup.policy."""
+        """Check cleanup.policy."""
         policies = self._list("cleanup.policy")
         if "compact" in policies:
             refused = self._expected.role is not Role.FILES
             yield self._difference(
                 "cleanup.policy",
                 Severity.REFUSE if refused else Severity.AT_RISK,
-                "so Kafka takes no records without a key, which ours are"
+                "so Kafka refuses records without a key, as ours are"
                 if refused
-                else "so older events on a stream are deleted by newer ones",
+                else "so a newer event of a stream deletes the older ones",
                 "delete",
             )
         elif self._expected.role is Role.REJECTED and not policies and "cleanup.policy" in self._config:
             yield self._difference("cleanup.policy", Severity.REPORT, "so it grows without bound", "delete")
 
     def size(self) -> Iterator[Difference]:
-        """max.message.bytes."""
+        """Check max.message.bytes."""
         files = self._expected.role is Role.FILES
         min_bytes = _MIN_EVENT_BYTES if files else MIN_MESSAGE_BYTES
         if (max_bytes := self._int("max.message.bytes")) is not None and max_bytes < min_bytes:
-            consequence = f"so it takes messages of {max_bytes} bytes at most, and ours may have {min_bytes}"
+            consequence = f"so it accepts messages of up to {max_bytes} bytes, and ours may have {min_bytes}"
             yield self._difference(
                 "max.message.bytes", Severity.AT_RISK if files else Severity.REFUSE, consequence, "1048588"
             )
 
     def timestamps(self) -> Iterator[Difference]:
-        """message.timestamp.*."""
+        """Check message.timestamp.*."""
         frames = self._expected.role is Role.FRAMES
         if self._config.get("message.timestamp.type") == "LogAppendTime":
             consequence = "so Kafka replaces the times of receipt, by which files are cut and named"
@@ -274,7 +284,7 @@ class _Rules:
                 yield self._difference(setting, severity, consequence, str(_INFINITE))
 
     def retention(self) -> Iterator[Difference]:
-        """retention.ms and retention.bytes."""
+        """Check retention.ms and retention.bytes."""
         for setting, short in (("retention.ms", _SHORT_RETENTION_MS), ("retention.bytes", _SHORT_RETENTION_BYTES)):
             found = self._int(setting)
             if found is None:
@@ -282,46 +292,46 @@ class _Rules:
             requested = _number(self._expected.config.get(setting))
             if requested is None:
                 if self._expected.role is Role.FRAMES and 0 <= found < short:
-                    consequence = "so what an archiver that is away doesn't record soon is deleted"
+                    consequence = "so records are deleted if no archiver records them soon"
                     yield self._difference(setting, Severity.REPORT, consequence, "-1")
             elif _comparable_retention(found) < _comparable_retention(requested):
-                consequence = "so what is to be kept is deleted sooner"
+                consequence = "so records are deleted sooner than requested"
                 if self._expected.role is Role.FILES:
-                    consequence = "so what is known of files and losses is deleted, which verify and repair need"
+                    consequence = "so events on files and losses are deleted, which verify and repair need"
                 yield self._difference(setting, _risk(self._expected), consequence, str(requested))
             elif _comparable_retention(found) > _comparable_retention(requested):
-                yield self._difference(setting, Severity.REPORT, f"and {requested} was asked for", str(requested))
+                yield self._difference(setting, Severity.REPORT, f"and {requested} was requested", str(requested))
 
     def copies(self, replicas: int) -> Iterator[Difference]:
-        """What of copies is a setting."""
+        """Check min.insync.replicas and unclean.leader.election.enable."""
         setting = "min.insync.replicas"
         found, requested = self._int(setting), _number(self._expected.config.get(setting))
         if found is not None and requested is not None and found != requested:
             less = found < requested
-            consequence = f"where {requested} were asked for"
+            consequence = f"where {requested} were requested"
             if less:
-                consequence += ": what is acknowledged may be lost with fewer brokers"
+                consequence += ": acknowledged records may be lost when fewer brokers die"
             yield self._difference(
                 setting, _risk(self._expected) if less else Severity.REPORT, consequence, str(requested)
             )
         elif found is not None and found > replicas > 0:
-            consequence = f"of a topic with {_copies(replicas)}: an acknowledged record has no more than those"
+            consequence = f"but only {_copies(replicas)}: an acknowledged record has no more copies than that"
             yield self._difference(setting, Severity.REPORT, consequence, str(replicas))
         setting = "unclean.leader.election.enable"
         if self._config.get(setting) == "true" and not self._is_as_requested(setting):
-            consequence = "so what Kafka has acknowledged may be lost when brokers die"
+            consequence = "so acknowledged records may be lost when brokers die"
             yield self._difference(setting, Severity.REPORT, consequence, "false")
 
     def other_requested(self) -> Iterator[Difference]:
-        """Whatever else an operator asked for; after the others."""
+        """Check all other settings that an operator requested; call this last."""
         for setting in self._expected.requested:
             if setting in self._config and setting not in self._reported and not self._is_as_requested(setting):
                 requested = self._expected.config[setting]
                 if self._takes_records_with(setting, requested):
-                    yield self._difference(setting, Severity.REPORT, f"and {requested} was asked for", requested)
+                    yield self._difference(setting, Severity.REPORT, f"and {requested} was requested", requested)
 
     def _takes_records_with(self, setting: str, value: str) -> bool:
-        """Whether the topic would, if that were so; nobody is told to break one that does."""
+        """Return whether the topic would accept records with that value; no remedy may break a topic that works."""
         requested = _Rules(ExpectedTopic(self._expected.name, self._expected.role), {setting: value}, self._servers)
         found = [*requested.cleanup(), *requested.size(), *requested.timestamps()]
         return not any(difference.severity is Severity.REFUSE for difference in found)
@@ -348,7 +358,7 @@ class _Rules:
 
 
 def _number(text: str | None) -> int | None:
-    """None if it is none: an operator may ask for anything, and Kafka says what of it it takes."""
+    """Return the integer, or None if it is none: an operator may request any text, and Kafka validates it."""
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -356,7 +366,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _comparable_retention(retention: int) -> int:
-    """So that it can be compared: -1 is for ever."""
+    """Return a retention that can be compared: -1, unlimited, as the largest number."""
     return _INFINITE if retention < 0 else retention
 
 

@@ -1,7 +1,7 @@
-"""Topics: their names, one of each kind for a stream, and the settings that they are created with.
+"""The topics of a stream: their names, and the settings that they are created with.
 
-The quarantine topic has the prefix of frames topics, so that it is mirrored with them, under the same rights; and it
-is compacted, a setting that mirrors keep, so that retention takes none of it.
+The quarantine topic has the prefix of the frames topics, so that it is mirrored with them, under the same ACLs. It is
+compacted, so that retention deletes none of it; mirrors keep that setting.
 """
 
 import re
@@ -19,10 +19,11 @@ _STREAM = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _STREAM_NAME = re.compile(_STREAM)
 
 FRAMES_TOPIC_PATTERN = "^g3\\.frames\\." + _STREAM + "$"
-"""For a consumer that subscribes to every stream, new ones as they appear (librdkafka: a leading ^)."""
+"""Regular expression for a consumer that subscribes to all streams, with new ones as they appear (librdkafka takes
+a leading ^ for a regular expression)."""
 
 _WIDE_OPEN_TIMESTAMPS = {
-    # One stamp that the broker finds out of range fails its whole batch, and clocks do step.
+    # One timestamp that the broker finds out of range fails its whole batch, and clocks do step.
     "message.timestamp.before.max.ms": str(2**63 - 1),
     "message.timestamp.after.max.ms": str(2**63 - 1),
 }
@@ -39,7 +40,7 @@ REJECTED_TOPIC_CONFIG: Mapping[str, str] = {
 }
 QUARANTINE_TOPIC_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
-    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, and what is noted about it
+    "max.message.bytes": str(2 << 20),  # the largest record of a frames topic, with the note about it
     **_WIDE_OPEN_TIMESTAMPS,
 }
 FILES_TOPIC_CONFIG: Mapping[str, str] = {
@@ -51,7 +52,7 @@ FILES_TOPIC_CONFIG: Mapping[str, str] = {
 
 
 def stream_name(text: str) -> str:
-    """Return the name if it may be part of a topic's name, a directory and a label; else raise ContractError."""
+    """Return the name if it is valid in topic names, directories and metric labels; else raise ContractError."""
     if not _STREAM_NAME.fullmatch(text):
         raise ContractError(
             f"{text[:80]!r} is no stream name: 1 to 64 of A-Z a-z 0-9 _ -, the first a letter or digit"
@@ -60,23 +61,23 @@ def stream_name(text: str) -> str:
 
 
 def frames_topic(stream: str) -> str:
-    """The topic of a stream's records."""
+    """Return the name of the topic of a stream's records."""
     return _FRAMES_PREFIX + stream
 
 
 def rejected_topic(stream: str) -> str:
-    """The topic of a stream's rejected frames: those that are damaged or not valid."""
+    """Return the name of the topic of a stream's rejected frames, the damaged or invalid ones."""
     return _REJECTED_PREFIX + stream
 
 
 def quarantine_topic(stream: str) -> str:
-    """The topic of a stream's records that readers leave out, by an operator's decision."""
+    """Return the name of the topic of a stream's quarantined records, which readers skip."""
     return _FRAMES_PREFIX + stream + _QUARANTINE_SUFFIX
 
 
-@lru_cache(maxsize=1024)  # asked for every record
+@lru_cache(maxsize=1024)  # called for every record
 def stream_of_topic(topic: str) -> str:
-    """The stream of a frames topic; raises ContractError for any other topic."""
+    """Return the stream of a frames topic. Raises ContractError for any other topic."""
     if not topic.startswith(_FRAMES_PREFIX):
-        raise ContractError(f"{topic[:120]!r} is no frames topic")
+        raise ContractError(f"{topic[:120]!r} is not a frames topic")
     return stream_name(topic.removeprefix(_FRAMES_PREFIX))

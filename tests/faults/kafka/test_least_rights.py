@@ -395,7 +395,7 @@ def test_times_that_kafka_replaces_are_said_where_settings_are_hidden_too(site: 
         with sender.accept() as connection:
             connection.sendall(scan(1) + flow(2))
             for program in (ingest, archiver):
-                program.await_line("ERROR .*message.timestamp.type=LogAppendTime.*to mend it: kafka-configs.sh")
+                program.await_line("ERROR .*message.timestamp.type=LogAppendTime.*to fix it: kafka-configs.sh")
             archiver.await_line(r"finished .* \(end\): 1 frames")
             connection.sendall(scan(2) + flow(2))
             archiver.await_line(r"finished .* \(end\): 1 frames", count=2)

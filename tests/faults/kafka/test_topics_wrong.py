@@ -124,7 +124,7 @@ def test_topics_are_created_as_they_were_asked_for(site: Recorder) -> None:
     assert {**frames, **FRAMES_TOPIC_CONFIG, "retention.ms": "-1", "segment.bytes": "1048576"} == frames
     assert files["retention.ms"] == files["retention.bytes"] == "-1"
     for program in (ingest, archiver):
-        assert "to mend it" not in program.log
+        assert "to fix it" not in program.log
 
 
 def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(site: Recorder) -> None:
@@ -160,7 +160,7 @@ def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(
 
 def mend_as_told(program: Program, what: str) -> None:
     """Run the command that the line with `what` ends with, by the class that Kafka's own script runs."""
-    command = program.await_line(f"{what}.*; to mend it: kafka-configs.sh (.*)")[1]
+    command = program.await_line(f"{what}.*; to fix it: kafka-configs.sh (.*)")[1]
     subprocess.run(installation().command("kafka.admin.ConfigCommand", *shlex.split(command)), check=True)
 
 
@@ -288,7 +288,7 @@ def test_a_topic_that_becomes_unfit_is_waited_for(
         eventually(lambda: bool(partitions(kafka, topic)) and frames_in(recorder) == sent[:1], "the first one")
         alter_topic(kafka, topic, wrong)
         connection.sendall(sent[1] + sent[2])
-        await_problem(port, rf"{topic} has {problem}.*to mend it: kafka-configs.sh .* --entity-name {topic} ")
+        await_problem(port, rf"{topic} has {problem}.*to fix it: kafka-configs.sh .* --entity-name {topic} ")
         connection.sendall(sent[3])
         alter_topic(kafka, topic, mended)
         eventually(lambda: frames_in(recorder) == sent[:4], "all of them", CHECKED_SECONDS)
@@ -299,7 +299,7 @@ def test_a_topic_that_becomes_unfit_is_waited_for(
         again = recorder.ingest(sender.port, "--http", str(port))
         connection = sender.accept()
         connection.sendall(sent[4])
-        await_problem(port, rf"{topic} has {problem}.*to mend it: kafka-configs.sh")
+        await_problem(port, rf"{topic} has {problem}.*to fix it: kafka-configs.sh")
         connection.sendall(sent[5] + flow(2))
         alter_topic(kafka, topic, mended)
         eventually(lambda: frames_in(recorder) == sent, "all of them", CHECKED_SECONDS)
@@ -329,7 +329,7 @@ def test_a_topic_that_ingest_may_not_write_is_waited_for(stream: str, tmp_path: 
         connection = sender.accept()
         connection.sendall(scan(0))
         eventually(lambda: frames_in(recorder) == [scan(0)], "the first one")
-        ingest.await_line(f"{topic} can't be checked, as Kafka doesn't let us see its settings")
+        ingest.await_line(f"{topic} can't be checked: this user may not read its settings")
         await_healthy(port)
         forbid(servers, topic, AclOperation.WRITE)
         connection.sendall(scan(1))

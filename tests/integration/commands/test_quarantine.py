@@ -144,7 +144,7 @@ def test_what_is_in_another_partition_is_moved_and_all_is_well_again(recorder: R
     others = [Foreign(b"a" * 1000, b"key"), TOMBSTONE, BARE]
     for foreign in others:
         foreign.publish(recorder, 1_546_344_000_000, partition=2)
-    told = recording.await_line(r"records in partition 2 \(offsets 0 to 2\).*; to mend it: archiver (quarantine .*)$")
+    told = recording.await_line(r"records in partition 2 \(offsets 0 to 2\).*; to fix it: archiver (quarantine .*)$")
     eventually(lambda: told[1] in get(port, "/healthz")[1], "health says the command")
     of_none = archiver(recorder, "quarantine", "--stream", recorder.stream, "--partition", "2", "--offset", "3")
     assert of_none.returncode == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from archiver.core.fast_path import take_run
 from archiver.core.segmentation import Settings, advance, close_reason, frame_window
 from archiver.kafka.topic_reader import record_headers
-from g3stream.contract.headers import Headers, Kind, RecordHeaders
+from g3stream.contract.headers import Kind, PublishedHeaders, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
 from tests.unit.archiver.core.test_sequence import Message as Said
@@ -43,7 +43,7 @@ class Next:
         return replace(self, seq=self.seq + 1, num=self.num + 1, time=self.time + milliseconds)
 
 
-def message(headers: RecordHeaders, time: int, offset: int, order: Callable[[Headers], Headers] = list) -> Message:
+def message(headers: RecordHeaders, time: int, offset: int, order: Callable[[PublishedHeaders], PublishedHeaders] = list) -> Message:
     value = b"%d %s;" % (offset, headers.kind.encode())
     raw: list[tuple[str, str | bytes | None]] = [*order(headers.to_kafka())]
     return Message("g3.frames.x1", 0, offset, None, value, raw, None, (1, time))
@@ -74,7 +74,7 @@ def _fact(kind: Kind, now: Next) -> RecordHeaders:
 
 
 AGAIN = "the last three again"
-ORDERS: dict[str, Callable[[Headers], Headers]] = {
+ORDERS: dict[str, Callable[[PublishedHeaders], PublishedHeaders]] = {
     "other order": lambda raw: raw[::-1],
     "an unknown header": lambda raw: [*raw, ("seq2", b"1")],
     "seq twice": lambda raw: [*raw, ("seq", b"0")],
@@ -95,7 +95,7 @@ def log_of(happenings: Sequence[int | str], seq: int) -> list[Message]:
     now = Next(A, seq, 0)
     log: list[Message] = []
     for what in happenings:
-        order: Callable[[Headers], Headers] = list
+        order: Callable[[PublishedHeaders], PublishedHeaders] = list
         headers = None
         if isinstance(what, int):
             for _ in range(what):

@@ -1,4 +1,4 @@
-"""The contract: what a label says comes back from its headers, and no hostile header does harm."""
+"""Record headers: what is encoded is decoded unchanged, and no hostile header does harm."""
 
 import re
 import tracemalloc
@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import CHUNK_BYTES, HEADER_ORDER, NUMBERED_FRAME_HEADERS, Kind, RecordHeaders
-from g3stream.contract.topics import (
-    stream_name,
-)
+from g3stream.contract.topics import stream_name
 
 EPOCHS = st.text("0123456789abcdef", min_size=16, max_size=16)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 CHUNKS = st.integers(1, 999_999_999).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
-LABELS = st.builds(
+HEADERS = st.builds(
     RecordHeaders,
     st.sampled_from(Kind),
     EPOCHS,
@@ -38,43 +36,43 @@ GOOD = {"v": b"1", "kind": b"frame", "epoch": b"0123456789abcdef", "seq": b"5"}
 
 
 @settings(max_examples=70, deadline=None)
-@given(LABELS)
-def test_a_label_comes_back_from_its_headers(label: RecordHeaders) -> None:
-    assert RecordHeaders.from_kafka(label.to_kafka()) == label
+@given(HEADERS)
+def test_encoded_headers_are_decoded_unchanged(headers: RecordHeaders) -> None:
+    assert RecordHeaders.from_kafka(headers.to_kafka()) == headers
 
 
 @settings(max_examples=70, deadline=None)
-@given(LABELS)
-def test_headers_are_one_short_line_of_ascii_each(label: RecordHeaders) -> None:
-    names = [name for name, _ in label.to_kafka()]
+@given(HEADERS)
+def test_headers_are_one_short_line_of_ascii_each(headers: RecordHeaders) -> None:
+    names = [name for name, _ in headers.to_kafka()]
     assert len(set(names)) == len(names)
-    for name, text in label.to_kafka():
+    for name, text in headers.to_kafka():
         assert name.isascii()
         assert re.fullmatch(rb"[\x20-\x7e]*", text)
-    assert sum(len(name) + len(text) for name, text in label.to_kafka()) + CHUNK_BYTES < 1_048_588
+    assert sum(len(name) + len(text) for name, text in headers.to_kafka()) + CHUNK_BYTES < 1_048_588
 
 
 @settings(max_examples=50, deadline=None)
-@given(LABELS, st.lists(st.tuples(st.text(min_size=1).map("x-".__add__), st.none() | st.binary())))
-def test_unknown_headers_are_ignored(label: RecordHeaders, more: list[tuple[str, bytes | None]]) -> None:
-    assert RecordHeaders.from_kafka([*more, *label.to_kafka()]) == label
+@given(HEADERS, st.lists(st.tuples(st.text(min_size=1).map("x-".__add__), st.none() | st.binary())))
+def test_unknown_headers_are_ignored(headers: RecordHeaders, more: list[tuple[str, bytes | None]]) -> None:
+    assert RecordHeaders.from_kafka([*more, *headers.to_kafka()]) == headers
 
 
 @settings(max_examples=70, deadline=None)
-@given(LABELS)
-def test_headers_stand_in_one_order(label: RecordHeaders) -> None:
-    names = {name for name, _ in label.to_kafka()}
-    assert [name for name, _ in label.to_kafka()] == [name for name in HEADER_ORDER if name in names]
+@given(HEADERS)
+def test_headers_are_published_in_one_order(headers: RecordHeaders) -> None:
+    names = {name for name, _ in headers.to_kafka()}
+    assert [name for name, _ in headers.to_kafka()] == [name for name in HEADER_ORDER if name in names]
 
 
 def test_a_numbered_frame_has_the_headers_that_readers_are_fast_with() -> None:
-    label = RecordHeaders(Kind.FRAME, "0" * 16, 5, ord("S"), "crate1slot2", 1_700_000_000, 7)
-    assert tuple(name for name, _ in label.to_kafka()) == NUMBERED_FRAME_HEADERS
+    headers = RecordHeaders(Kind.FRAME, "0" * 16, 5, ord("S"), "crate1slot2", 1_700_000_000, 7)
+    assert tuple(name for name, _ in headers.to_kafka()) == NUMBERED_FRAME_HEADERS
     every = RecordHeaders(Kind.LOST, "0" * 16, 5, 0, "s", 1, 2, (1, 2), "closed", ("0" * 16, 4), True, True)
     assert tuple(name for name, _ in every.to_kafka()) == HEADER_ORDER
 
 
-def test_only_what_is_known_is_said() -> None:
+def test_only_headers_that_apply_are_published() -> None:
     assert dict(RecordHeaders(Kind.FRAME, "0" * 16, 0).to_kafka()).keys() == {"v", "kind", "epoch", "seq"}
 
 
@@ -130,7 +128,7 @@ def test_a_hostile_header_is_refused_without_quoting_it_raw(name: str, text: byt
 OPERATORS = {**GOOD, "kind": b"lost", "seq": b"0", "by": b"operator", "prev": b"0123456789abcdef:7"}
 
 
-def test_an_operators_record_says_so() -> None:
+def test_an_operators_record_is_recognized() -> None:
     read = RecordHeaders.from_kafka(OPERATORS.items())
     assert (read.operator, read.kind, read.prev) == (True, Kind.LOST, ("0123456789abcdef", 7))
     assert not RecordHeaders.from_kafka(GOOD.items()).operator
@@ -139,7 +137,7 @@ def test_an_operators_record_says_so() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"kind": b"frame"}, {"kind": b"end"}, {"chunk": b"1/2"}, {"prev": None}], ids=lambda wrong: str(wrong)
 )
-def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follows(wrong: dict[str, bytes]) -> None:
+def test_an_operator_publishes_only_a_whole_lost_record_with_prev(wrong: dict[str, bytes]) -> None:
     headers = {name: text for name, text in {**OPERATORS, **wrong}.items() if text is not None}
     with pytest.raises(ContractError, match="by an operator"):
         RecordHeaders.from_kafka(headers.items())
@@ -158,18 +156,18 @@ def test_an_operator_publishes_nothing_but_a_whole_lost_that_says_what_it_follow
     st.booleans(),
 )
 def test_random_headers_give_a_label_or_a_contract_error(hostile: list[tuple[str, bytes | None]], base: bool) -> None:
-    headers: list[tuple[str, bytes | None]] = [*GOOD.items()] if base else []
+    good: list[tuple[str, bytes | None]] = [*GOOD.items()] if base else []
     try:
-        label = RecordHeaders.from_kafka(headers + hostile)
+        headers = RecordHeaders.from_kafka(good + hostile)
     except ContractError:
         return
-    assert re.fullmatch("[0-9a-f]{16}", label.epoch)
-    assert 0 <= label.seq < 2**63
-    assert label.id is None or stream_name(label.id)
-    assert 1 <= label.chunk[0] <= label.chunk[1]
+    assert re.fullmatch("[0-9a-f]{16}", headers.epoch)
+    assert 0 <= headers.seq < 2**63
+    assert headers.id is None or stream_name(headers.id)
+    assert 1 <= headers.chunk[0] <= headers.chunk[1]
 
 
-def test_headers_as_long_as_a_message_cost_nothing_that_stays() -> None:
+def test_headers_as_long_as_a_message_keep_no_memory() -> None:
     base = RecordHeaders(Kind.LOST, "0" * 16, 0).to_kafka()
     long = b"x" * 1_000_000
     tracemalloc.start()

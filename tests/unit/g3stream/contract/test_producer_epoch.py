@@ -1,4 +1,4 @@
-"""Epochs of one spool are in order, whatever the clock; those of different spools have none."""
+"""Producer epochs of one spool are ordered whatever the clock says; those of different spools are not."""
 
 import re
 
@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from g3stream.contract.producer_epoch import RANDOM_BITS, mark_of, new_epoch
 
 clocks = st.integers(-(2**40), 2**42)  # ms: until the year 2109
-dice = st.integers(0, 2**RANDOM_BITS - 1)
+random_bits = st.integers(0, 2**RANDOM_BITS - 1)
 
 
-@given(st.lists(st.tuples(clocks, dice), min_size=1, max_size=20))
+@given(st.lists(st.tuples(clocks, random_bits), min_size=1, max_size=20))
 def test_each_start_with_the_same_spool_has_a_later_epoch(starts: list[tuple[int, int]]) -> None:
     epochs: list[str] = []
     for now_ms, random in starts:
@@ -21,20 +21,20 @@ def test_each_start_with_the_same_spool_has_a_later_epoch(starts: list[tuple[int
     assert len({mark_of(epoch) for epoch in epochs}) == 1
 
 
-@given(clocks, dice, dice)
+@given(clocks, random_bits, random_bits)
 def test_a_new_spool_has_a_mark_of_its_own(now_ms: int, one: int, other: int) -> None:
     same = one & 0xFFFFF == other & 0xFFFFF
     assert (mark_of(new_epoch(None, now_ms, one)) == mark_of(new_epoch(None, now_ms, other))) == same
 
 
-def test_an_older_versions_epoch_is_gone_on_from() -> None:
+def test_an_older_versions_epoch_is_continued() -> None:
     assert new_epoch("83a" + "0" * 13, 1_796_000_000_000, 5) > "83a" + "0" * 13
     assert mark_of(new_epoch("83a00000000fedcb", 1_796_000_000_000, 5)) == "fedcb"
 
 
-def test_after_the_latest_that_can_be_said_it_goes_on_as_a_new_spool() -> None:
+def test_after_the_latest_possible_epoch_it_continues_as_a_new_spool() -> None:
     assert new_epoch("fffffffff01abcde", 1_796_000_000_000, 5) == f"{17_960_000_000:09x}0000005"
 
 
-def test_a_spool_that_was_set_back_makes_other_epochs() -> None:
+def test_a_spool_restored_from_a_backup_makes_other_epochs() -> None:
     assert new_epoch("42fffffff01abcde", 0, 0x1000000) != new_epoch("42fffffff01abcde", 0, 0x2000000)

@@ -1,4 +1,4 @@
-"""What a topic must be, against what was found of it."""
+"""Topic settings: what a topic must be, compared with what was found."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +23,7 @@ from g3stream.contract.topic_settings import (
 SERVERS = "kafka1:9092,kafka2:9092"
 
 BROKER_DEFAULTS: Mapping[str, str] = {
-    # What Kafka 4.1 gives a topic that it creates because somebody has asked for it.
+    # What Kafka 4.1 gives a topic that it creates because a client requested it.
     "cleanup.policy": "delete",
     "max.message.bytes": "1048588",
     "message.timestamp.type": "CreateTime",
@@ -38,26 +38,26 @@ BROKER_DEFAULTS: Mapping[str, str] = {
 
 
 def found(wanted: ExpectedTopic, config: Mapping[str, str] | None = None, partitions: int = 1) -> FoundTopic:
-    """As a topic is that we create on one broker, but for these settings."""
+    """A topic as we create it on one broker, except for these settings."""
     copies = {number: (1,) for number in range(partitions)}
     return FoundTopic(copies, (1,), {**BROKER_DEFAULTS, **wanted.config, **(config or {})})
 
 
-def told(wanted: ExpectedTopic, as_it_is: FoundTopic) -> dict[str, Difference]:
-    return {difference.setting: difference for difference in differences(wanted, as_it_is, SERVERS)}
+def by_setting(expected: ExpectedTopic, existing: FoundTopic) -> dict[str, Difference]:
+    return {difference.setting: difference for difference in differences(expected, existing, SERVERS)}
 
 
 @pytest.mark.parametrize(
     "wanted", [expected_frames_topic("s"), expected_rejected_topic("s"), EXPECTED_FILES_TOPIC], ids=lambda w: w.name
 )
 def test_nothing_is_wrong_with_a_topic_that_we_create(wanted: ExpectedTopic) -> None:
-    assert told(wanted, found(wanted)) == {}
+    assert by_setting(wanted, found(wanted)) == {}
 
 
-def test_a_topic_that_the_broker_created_has_none_of_what_was_asked_for() -> None:
-    asked = {"min.insync.replicas": "2", "retention.ms": "-1"}
-    wanted = expected_frames_topic("s", asked, replication_factor=3)
-    wrong = told(wanted, FoundTopic({0: (2,)}, (1, 2, 3, 4), BROKER_DEFAULTS))
+def test_a_topic_that_the_broker_created_has_none_of_the_requested_settings() -> None:
+    requested = {"min.insync.replicas": "2", "retention.ms": "-1"}
+    wanted = expected_frames_topic("s", requested, replication_factor=3)
+    wrong = by_setting(wanted, FoundTopic({0: (2,)}, (1, 2, 3, 4), BROKER_DEFAULTS))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "replication factor": Severity.AT_RISK,
         "min.insync.replicas": Severity.AT_RISK,
@@ -70,11 +70,11 @@ def test_a_topic_that_the_broker_created_has_none_of_what_was_asked_for() -> Non
     assert f"echo '{plan}'" in wrong["replication factor"].remedy
 
 
-def test_more_copies_than_there_are_brokers_can_not_be_had() -> None:
-    wrong = told(expected_frames_topic("s", replication_factor=3), found(expected_frames_topic("s")))[
+def test_more_copies_than_brokers_have_no_remedy() -> None:
+    wrong = by_setting(expected_frames_topic("s", replication_factor=3), found(expected_frames_topic("s")))[
         "replication factor"
     ]
-    assert "has 1 copy, where 3 were asked for, and the cluster has 1 brokers" in str(wrong)
+    assert "has 1 copy, where 3 were requested, and the cluster has 1 brokers" in str(wrong)
     assert wrong.remedy == ""
 
 
@@ -99,7 +99,7 @@ def test_more_copies_than_there_are_brokers_can_not_be_had() -> None:
 )
 def test_what_a_setting_means(setting: str, value: str, frames: Severity | None, files: Severity | None) -> None:
     for wanted, expected in ((expected_frames_topic("s"), frames), (EXPECTED_FILES_TOPIC, files)):
-        wrong = told(wanted, found(wanted, {setting: value}))
+        wrong = by_setting(wanted, found(wanted, {setting: value}))
         assert {name: difference.severity for name, difference in wrong.items()} == (
             {setting: expected} if expected else {}
         )
@@ -108,47 +108,47 @@ def test_what_a_setting_means(setting: str, value: str, frames: Severity | None,
             assert f"--entity-name {wanted.name} --add-config {setting}=" in wrong[setting].remedy
 
 
-def test_what_keeps_more_than_was_asked_for_is_no_risk() -> None:
+def test_a_setting_that_keeps_more_than_requested_is_no_risk() -> None:
     wanted = expected_frames_topic(
         "s", {"retention.bytes": "1000000000", "min.insync.replicas": "1"}, replication_factor=1
     )
     more = {"retention.bytes": "-1", "min.insync.replicas": "2"}
-    wrong = told(wanted, replace(found(wanted, more), replicas={0: (1, 2, 3)}))
+    wrong = by_setting(wanted, replace(found(wanted, more), replicas={0: (1, 2, 3)}))
     assert {difference.severity for difference in wrong.values()} == {Severity.REPORT}
 
 
-def test_whatever_else_was_asked_for_is_compared() -> None:
+def test_every_other_requested_setting_is_compared() -> None:
     wanted = expected_frames_topic("s", {"segment.bytes": "1000000", "compression.type": "zstd"})
-    as_it_is = found(wanted, {"segment.bytes": "2000000"})
-    assert [str(difference) for difference in differences(wanted, as_it_is, SERVERS)] == [
-        "the topic g3.frames.s has segment.bytes=2000000, and 1000000 was asked for; to mend it: "
+    existing = found(wanted, {"segment.bytes": "2000000"})
+    assert [str(difference) for difference in differences(wanted, existing, SERVERS)] == [
+        "the topic g3.frames.s has segment.bytes=2000000, and 1000000 was requested; to fix it: "
         f"kafka-configs.sh --bootstrap-server {SERVERS} --alter --entity-type topics --entity-name g3.frames.s "
         "--add-config segment.bytes=1000000"
     ]
 
 
-def test_nobody_is_told_to_break_a_topic_that_takes_records() -> None:
+def test_no_remedy_breaks_a_topic_that_accepts_records() -> None:
     wanted = expected_frames_topic("s", {"cleanup.policy": "compact", "max.message.bytes": "1000"})
     assert differences(wanted, found(expected_frames_topic("s")), SERVERS) == []
 
 
-def test_rejected_frames_stay_bounded_whatever_was_asked_for_the_others() -> None:
+def test_rejected_frames_stay_bounded_whatever_was_requested_for_the_others() -> None:
     wanted = expected_rejected_topic("s", {"retention.bytes": "-1"})
     assert wanted.config["retention.bytes"] == str(1 << 30)
-    wrong = told(wanted, found(wanted, {"retention.bytes": "-1"}))["retention.bytes"]
+    wrong = by_setting(wanted, found(wanted, {"retention.bytes": "-1"}))["retention.bytes"]
     assert wrong.severity is Severity.REPORT
     assert wrong.remedy.endswith("retention.bytes=1073741824")
 
 
 def test_a_topic_with_several_partitions_is_used() -> None:
     wanted = expected_frames_topic("s")
-    wrong = told(wanted, found(wanted, partitions=3))["partitions"]
+    wrong = by_setting(wanted, found(wanted, partitions=3))["partitions"]
     assert (wrong.severity, wrong.remedy) == (Severity.REPORT, "")
 
 
-def test_records_in_other_partitions_are_told_and_nobody_is_asked_to_delete_them() -> None:
+def test_records_in_other_partitions_are_reported_without_a_remedy_that_deletes_them() -> None:
     wanted = expected_frames_topic("s")
-    wrong = told(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 450), 1: (0, 1)}))[
+    wrong = by_setting(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 450), 1: (0, 1)}))[
         "partitions"
     ]
     assert wrong.severity is Severity.AT_RISK
@@ -158,12 +158,14 @@ def test_records_in_other_partitions_are_told_and_nobody_is_asked_to_delete_them
         "archiver quarantine --stream s --partition 1 --offset 0 && "
         "archiver quarantine --stream s --partition 2 --offset 449"
     )
-    more = told(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 900), 1: (0, 7)}))["partitions"]
-    assert wrong.key == more.key, "that there are more is nothing new to log"
+    more = by_setting(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 900), 1: (0, 7)}))[
+        "partitions"
+    ]
+    assert wrong.key == more.key, "more records are not logged again"
 
 
-def test_settings_that_we_may_not_see_are_told_and_hinder_nothing() -> None:
-    wrong = told(expected_frames_topic("s"), replace(found(expected_frames_topic("s")), config=None))
+def test_settings_that_we_may_not_read_are_reported_and_stop_nothing() -> None:
+    wrong = by_setting(expected_frames_topic("s"), replace(found(expected_frames_topic("s")), config=None))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "DescribeConfigs": Severity.REPORT
     }
@@ -185,33 +187,33 @@ SETTINGS = st.dictionaries(st.sampled_from([*BROKER_DEFAULTS, "other.setting"]),
     st.dictionaries(st.integers(0, 3), st.lists(st.integers(1, 9), unique=True, max_size=4).map(tuple)),
     st.lists(st.integers(1, 9), unique=True).map(tuple),
 )
-def test_whatever_is_found_can_be_told(
+def test_whatever_is_found_can_be_reported(
     role: Role,
-    asked: Mapping[str, str],
+    requested: Mapping[str, str],
     config: Mapping[str, str],
     replication_factor: int | None,
     replicas: Mapping[int, tuple[int, ...]],
     brokers: tuple[int, ...],
 ) -> None:
-    """The worst first, each of a setting of its own; and nothing that mends one breaks the topic."""
-    wanted = ExpectedTopic("g3.topic", role, asked, replication_factor)
+    """The worst comes first, each setting has one difference at most, and no remedy breaks the topic."""
+    wanted = ExpectedTopic("g3.topic", role, requested, replication_factor)
     wrong = differences(wanted, FoundTopic(replicas, brokers, config), SERVERS)
     order = list(Severity)
     assert [order.index(d.severity) for d in wrong] == sorted(order.index(d.severity) for d in wrong)
     assert len({d.setting for d in wrong}) == len(wrong)
-    mended = dict(config)
+    changed = dict(config)
     for difference in wrong:
         setting, _, value = difference.remedy.partition(" --add-config ")[2].partition("=")
-        mended[setting] = value.strip("[]")
-    after = differences(wanted, FoundTopic(replicas, brokers, mended), SERVERS)
+        changed[setting] = value.strip("[]")
+    after = differences(wanted, FoundTopic(replicas, brokers, changed), SERVERS)
     assert not any(difference.severity is Severity.REFUSE for difference in after)
 
 
-@given(st.sampled_from(Role), SETTINGS.filter(lambda asked: "x" not in asked.values()))
-def test_a_topic_that_was_mended_as_told_is_as_it_is_to_be(role: Role, config: Mapping[str, str]) -> None:
+@given(st.sampled_from(Role), SETTINGS.filter(lambda requested: "x" not in requested.values()))
+def test_a_topic_changed_by_the_remedies_is_as_it_should_be(role: Role, config: Mapping[str, str]) -> None:
     wanted = ExpectedTopic("g3.topic", role)
-    as_it_is = {**BROKER_DEFAULTS, **config}
-    for difference in differences(wanted, FoundTopic({0: (1,)}, (1,), as_it_is), SERVERS):
+    existing = {**BROKER_DEFAULTS, **config}
+    for difference in differences(wanted, FoundTopic({0: (1,)}, (1,), existing), SERVERS):
         setting, _, value = difference.remedy.partition(" --add-config ")[2].partition("=")
-        as_it_is[setting] = value
-    assert differences(wanted, FoundTopic({0: (1,)}, (1,), as_it_is), SERVERS) == []
+        existing[setting] = value
+    assert differences(wanted, FoundTopic({0: (1,)}, (1,), existing), SERVERS) == []

@@ -1,4 +1,4 @@
-"""Topics: a stream's name is found again in theirs, and no hostile name becomes one."""
+"""Topic names: they contain the stream's name, and no hostile name is accepted."""
 
 import re
 from typing import Any
@@ -25,11 +25,11 @@ BAD_NAMES = ["", "-a", "_a", ".", "..", "a.b", "a/b", "../x", "a b", " a", "a\n"
 
 
 @given(STREAM_NAMES)
-def test_a_good_name_is_given_back_and_found_in_its_topic(name: str) -> None:
+def test_a_valid_name_is_returned_and_found_in_its_topic(name: str) -> None:
     assert stream_name(name) == name
     assert stream_of_topic(frames_topic(name)) == name
     assert re.match(FRAMES_TOPIC_PATTERN, frames_topic(name))
-    assert len(rejected_topic(name)) <= 249, "Kafka takes no longer name"
+    assert len(rejected_topic(name)) <= 249, "Kafka accepts no longer name"
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -42,7 +42,7 @@ def test_a_bad_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "g3.frames", "g3.framesx.a", FILES_TOPIC, rejected_topic("a"), "xg3.frames.a"])
-def test_another_topic_is_of_no_stream(topic: str) -> None:
+def test_any_other_topic_has_no_stream(topic: str) -> None:
     with pytest.raises(ContractError):
         stream_of_topic(topic)
     assert not re.match(FRAMES_TOPIC_PATTERN, topic)
@@ -59,7 +59,7 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("config", [FRAMES_TOPIC_CONFIG, REJECTED_TOPIC_CONFIG, FILES_TOPIC_CONFIG])
-def test_no_topic_refuses_a_stamp(config: Any) -> None:
+def test_no_topic_refuses_a_timestamp(config: Any) -> None:
     for end in ("before", "after"):
         assert config[f"message.timestamp.{end}.max.ms"] == str(2**63 - 1)
 
