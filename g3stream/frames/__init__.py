@@ -1,4 +1,4 @@
-"""The G3 frame format, read from bytes.
+"""The G3 frame format: decode whole frames from bytes, unchanged, and verify their checksums.
 
-Whole frames from a stream of bytes, byte for byte, with their checksums verified. Pure: no spt3g, no I/O, no clock.
+Pure: no spt3g, no I/O, no clock.
 """

@@ -1,4 +1,4 @@
-"""The checksum of a G3 frame: CRC32C of its names and blobs, in their order, as spt3g has it."""
+"""The checksum of a G3 frame: CRC32C of its names and blobs, in order, as spt3g computes it."""
 
 import struct
 from collections.abc import Container, Mapping
@@ -8,18 +8,18 @@ import google_crc32c
 from g3stream.frames.layout import CRC, CRC_BYTES, HEADER, HEADER_BYTES, LENGTH
 
 CRC_START = 0xFFFFFFFF
-"""G3's CRC starts from 0 and isn't inverted at the end; the usual one, which google_crc32c gives, does, and is. So
-the one is made of the other by starting from this, and inverting with it at the end."""
+"""The start value, and the XOR at the end, that turn google_crc32c's CRC into G3's. The usual CRC32C starts from all
+ones and is inverted at the end; G3's starts from 0 and is not inverted."""
 JOIN_BYTES = 1 << 16
-"""Names and blobs up to this size are joined before they go into the CRC: each call costs as much as 8 kB."""
+"""Names and blobs up to this size are joined before the CRC is computed: each call costs as much as 8 kB of data."""
 
 
 def verify_checksum_and_read(
     frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]
 ) -> dict[bytes, bytes] | None:
-    """Verify a whole frame's checksum, and return the blobs of its wanted keys, by name; None if it is wrong.
+    """Verify a whole frame's checksum and return the blobs of its wanted keys, by name; None if it is wrong.
 
-    wanted: names, by their length; of a blob of more than 64 kB nothing is returned.
+    wanted: names, by their length. A blob of more than 64 kB is returned empty.
     """
     found = {}
     crc = CRC_START
@@ -37,7 +37,7 @@ def verify_checksum_and_read(
             at = blob_at + blob_bytes
             parts.append(name)
             if blob_bytes > JOIN_BYTES:
-                blob = b""  # of none that is wanted
+                blob = b""  # no wanted blob is that long
                 crc = google_crc32c.extend(crc, b"".join(parts))
                 parts.clear()
                 with memoryview(frame) as view:

@@ -1,6 +1,6 @@
-"""Bytes from a socket → whole G3 frames, byte for byte as they came.
+"""Decoder of a byte stream from a socket into whole G3 frames, unchanged byte for byte.
 
-Memory grows with the bytes that came, not with those that a length promises.
+Memory grows with the bytes received, not with the length that a frame claims.
 """
 
 from collections.abc import Iterator
@@ -17,48 +17,48 @@ from g3stream.frames.layout import (
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frames. Write into `writable_buffer()`, say how much with `advance(n)`, then take
-    `frames()`.
+    """Decoder of a byte stream: write into `writable_buffer()`, call `advance(n)`, then iterate over `frames()`.
 
-    A large frame is a borrowed view of the buffer: it is valid until `writable_buffer` or `release_buffers` is
-    called.
+    A large frame is a borrowed view of the buffer, valid until the next call of `writable_buffer` or
+    `release_buffers`.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
         # Plan:
         #
-        #   |  given out  |  header, keys  |  keys to come …  |  free  |
-        #   0             start            walked             end      len(buffer)
+        #   |  yielded  |  header, keys  |  keys not scanned …  |  free  |
+        #   0           frame_start      scan_position          received_end
         #
-        # Bytes are received into what is free. Each key of the first unfinished frame is looked at once: `walked`
-        # stays where more bytes are needed, so that a frame in a thousand pieces isn't read a thousand times.
+        # Bytes are received into the free part. Each key of the first incomplete frame is scanned once:
+        # `scan_position` stays where more bytes are needed, so that a frame in a thousand pieces isn't scanned a
+        # thousand times.
         #
-        # A whole frame is given out from where it lies: a small one as a copy; a large one as a view, released by
-        # the next `writable_buffer`, as a bytearray with views can't be resized.
+        # A whole frame is yielded from its place in the buffer: a small one as a copy; a large one as a view, which
+        # the next `writable_buffer` releases, as a bytearray with views can't be resized.
         #
-        # When less than half a read is free, what is unfinished moves to the beginning, if that frees half a read or
-        # nothing is to be copied. If it isn't enough, the buffer grows: it doubles, by no more than 16 MiB at a time,
-        # so that memory follows the bytes that came; or, as far as the last large frame was as long as this one says
-        # it is, at once to that length.
+        # When less than half a read is free, the incomplete frame moves to the beginning, if that frees half a read
+        # or nothing need be copied. If that isn't enough, the buffer grows: it doubles, by 16 MiB at most at a time,
+        # so that memory follows the bytes received; or it grows at once to the length that the frame claims, up to
+        # the length of the last large frame.
         #
-        # It shrinks to one read when it is too large for the frames that come, or nothing comes (`release_buffers`).
+        # It shrinks to one read when it is too large for recent frames, or on `release_buffers`.
         self._max_bytes = max_frame_bytes
         self._buffer = bytearray(_READ_BYTES)
-        self._frame_start = 0  # of the first frame that isn't whole yet
-        self._received_end = 0  # of what was received
+        self._frame_start = 0  # of the first incomplete frame
+        self._received_end = 0  # end of the received bytes
         self._borrowed: list[memoryview] = []
-        self._last_borrowed_bytes = 0  # bytes, of the last frame that was lent; 0: none was
-        self._oversized = False  # the buffer, for the last frame
-        self._scan_position = 0  # the first key of that frame not looked at yet; 0: nor its header
-        self._keys_left = 0  # from there on
+        self._last_borrowed_bytes = 0  # length of the last borrowed frame; 0: there was none
+        self._oversized = False  # whether the buffer was too large for the last frame
+        self._scan_position = 0  # the first key of the incomplete frame not scanned yet; 0: nor its header
+        self._keys_left = 0  # keys from there on
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes received of a frame that isn't whole yet."""
+        """Bytes received of a frame that is still incomplete."""
         return self._received_end - self._frame_start
 
     def writable_buffer(self) -> memoryview:
-        """Where to put the next bytes, 512 KiB or more. Release it (`with`) before the next call of any method."""
+        """Return the free part of the buffer, 512 KiB or more; release it (`with`) before any other call."""
         for view in self._borrowed:
             view.release()
         self._borrowed.clear()
@@ -67,7 +67,7 @@ class FrameDecoder:
         return memoryview(self._buffer)[self._received_end :]
 
     def release_buffers(self) -> None:
-        """Shrink the buffer while the connection is idle: a large frame may never be followed by another."""
+        """Shrink the buffer while the connection is idle; there may be no second large frame."""
         self._oversized = len(self._buffer) > _READ_BYTES
         self.writable_buffer().release()
 
@@ -76,7 +76,7 @@ class FrameDecoder:
         self._received_end += count
 
     def frames(self) -> Iterator[bytes | memoryview]:
-        """The frames that are whole now, in order. Raises FrameFormatError where the bytes stop making sense."""
+        """Yield the frames that are complete now, in order. Raises FrameFormatError at bytes that are no frame."""
         while (end := self._find_frame_end()) is not None:
             self._scan_position = 0
             with memoryview(self._buffer) as view:
@@ -94,7 +94,7 @@ class FrameDecoder:
                 yield frame
 
     def _find_frame_end(self) -> int | None:
-        """Read the first frame's keys as far as they were received; return its end, or None if that wasn't."""
+        """Scan the keys of the first frame; return its end, or None if it isn't received yet."""
         at = self._scan_position
         if not at:
             if self._received_end - self._frame_start < HEADER_BYTES:
@@ -122,7 +122,7 @@ class FrameDecoder:
         return at + CRC_BYTES if not self._keys_left and at + CRC_BYTES <= self._received_end else None
 
     def _reserve(self) -> None:
-        """Move, shrink, or grow, so that half a read is free; no view of the buffer may be left."""
+        """Move, shrink, or grow the buffer so that half a read is free; no view of it may exist."""
         left = self.pending_bytes
         if self._frame_start and (self._frame_start >= _READ_BYTES // 2 or not left or self._oversized):
             self._buffer[:left] = self._buffer[self._frame_start : self._received_end]
@@ -132,13 +132,13 @@ class FrameDecoder:
             del self._buffer[_READ_BYTES:]
         self._oversized = False
         if len(self._buffer) - self._received_end < _READ_BYTES // 2:
-            # What the frame promises is believed as far as another one has kept it.
+            # The claimed length is trusted up to that of an earlier frame that was really received.
             expected = (
                 min(self._scan_position - self._frame_start, self._last_borrowed_bytes, _MAX_PREALLOCATED_BYTES)
                 + _READ_BYTES
             )
             if expected - self._received_end >= _READ_BYTES // 2:
-                # At once: to double it again and again copies it as often.
+                # At once: each doubling would copy the buffer again.
                 small, self._buffer = self._buffer, bytearray(expected)
                 self._buffer[: self._received_end] = small[: self._received_end]
             else:
@@ -146,7 +146,7 @@ class FrameDecoder:
 
 
 def decode_frames(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:
-    """All of `data` as whole frames. Raises FrameFormatError if it isn't."""
+    """Decode all of `data` into frames. Raises FrameFormatError if it isn't a sequence of whole frames."""
     decoder = FrameDecoder(max_frame_bytes)
     frames = []
     for at in range(0, len(data), _READ_BYTES // 2):
@@ -156,18 +156,18 @@ def decode_frames(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:
         decoder.advance(len(piece))
         frames += [bytes(frame) for frame in decoder.frames()]
     if decoder.pending_bytes:
-        raise FrameFormatError(f"the last frame is cut: {decoder.pending_bytes} bytes of it are here")
+        raise FrameFormatError(f"the last frame is cut off after {decoder.pending_bytes} bytes")
     return frames
 
 
 _READ_BYTES = 1 << 20
 """The buffer's size while frames are small; half of it is free for each read."""
 _GROW_BYTES = 16 << 20
-"""The most that the buffer grows by at a time, for bytes that nothing but a length promises."""
+"""The most that the buffer grows by at a time on the word of a frame's length alone."""
 _BORROW_MIN_BYTES = 1 << 20
-"""Frames of this size and more are lent from the buffer, shorter ones are copied."""
+"""Frames of this size and more are yielded as views of the buffer; smaller ones are copied."""
 _KEEP_BUFFER_BYTES = 32 << 20
 _KEEP_BUFFER_TIMES = 8
-"""A buffer larger than _KEEP_BYTES, or than _KEEP_TIMES the last large frame, is too large after it."""
+"""After a large frame, a buffer is too large if it exceeds _KEEP_BUFFER_BYTES, or _KEEP_BUFFER_TIMES that frame."""
 _MAX_PREALLOCATED_BYTES = 64 << 20
-"""The most that is made free at once because the last large frame was as long."""
+"""The most that is allocated at once because the last large frame was that long."""

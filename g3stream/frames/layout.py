@@ -4,7 +4,7 @@
     per key: u64 length, name, u64 length, blob
     u32 CRC32C (checksum.py)
 
-Frames stand back to back. A length is trusted only within the limits here.
+Frames follow each other without a gap. A length is trusted only within the limits here.
 """
 
 import struct
@@ -27,25 +27,25 @@ FRAME_TYPES: Mapping[str, int] = {
     "Wiring": ord("W"),
     "none": ord("N"),
 }
-"""The type codes of the frame types that spt3g names (core.G3FrameType)."""
+"""The type code of each frame type that spt3g names (core.G3FrameType)."""
 
 _TYPE_NAMES = {code: name for name, code in FRAME_TYPES.items()}
 
 HEADER_BYTES = 13
 CRC_BYTES = 4
 MAX_KEYS = 100_000
-"""A frame of a SMuRF has about 40. The limit keeps a hostile one from costing seconds."""
+"""A SMuRF frame has about 40 keys. The limit keeps a hostile frame from costing seconds."""
 MAX_NAME_BYTES = 1 << 16
 
 LENGTH = {1: struct.Struct("<Q"), 0: struct.Struct(">Q")}
-"""A name's or a blob's length, by byte order."""
+"""The length of a name or a blob, by byte order."""
 CRC = {1: struct.Struct("<I"), 0: struct.Struct(">I")}
 HEADER = {1: struct.Struct("<BIiI"), 0: struct.Struct(">BIiI")}
-"""Byte order, class version, number of keys, type code."""
+"""Byte order, class version, number of keys, type code; by byte order."""
 
 
 class FrameFormatError(ValueError):
-    """The bytes are no G3 frame, or one larger than allowed: nothing after them can be trusted."""
+    """The bytes are no G3 frame, or one larger than allowed; nothing after them can be trusted."""
 
 
 class TruncatedFrameError(FrameFormatError):
@@ -53,7 +53,7 @@ class TruncatedFrameError(FrameFormatError):
 
 
 def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
-    """Byte order, number of keys, and type code of the frame whose header is at `at`. Raises FrameFormatError."""
+    """Return byte order, number of keys and type code of the frame header at `at`. Raises FrameFormatError."""
     order = data[at]
     if order not in HEADER:
         raise FrameFormatError(f"no G3 frame: its byte order is {order}, not 0 or 1")
@@ -66,16 +66,16 @@ def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
 
 
 def name_too_long(name_bytes: int) -> FrameFormatError:
-    """The error of a key whose name is longer than MAX_NAME_BYTES."""
+    """Return the error for a key whose name is longer than MAX_NAME_BYTES."""
     return FrameFormatError(f"a key's name of {name_bytes} bytes")
 
 
 def frame_type(frame: bytes | memoryview) -> int:
-    """The type code (u32) of a whole frame."""
+    """Return the type code (u32) of a whole frame."""
     code: int = HEADER[frame[0]].unpack_from(frame)[3]
     return code
 
 
 def frame_type_name(code: int) -> str:
-    """spt3g's name of a frame type; the number, in decimal, if it has none."""
+    """Return spt3g's name of a frame type, or its code in decimal if it has none."""
     return _TYPE_NAMES.get(code, str(code))

@@ -1,14 +1,14 @@
-"""The values of a frame's integers and strings, read from their blobs without spt3g.
+"""Integers and strings of a frame, read from their blobs without spt3g.
 
-By exact comparison with what spt3g 1.0 writes. spt3g is asked for none: told to, it believes what a blob says of
-itself, and an 86-byte frame took gigabytes, a deeply nested one the process (SIGSEGV).
+A blob must begin with exactly the bytes that spt3g 1.0 writes. spt3g's own deserializer isn't used, as it trusts the
+lengths in a blob: an 86-byte frame took gigabytes of memory, and a deeply nested one crashed the process (SIGSEGV).
 """
 
 import struct
 
 
 def _value_prefix(order: str, class_name: bytes) -> bytes:
-    """What precedes the value in the blob of a scalar: spt3g 1.0's cereal archive of a polymorphic pointer.
+    """Return the bytes before the value in a scalar's blob: spt3g 1.0's cereal archive of a polymorphic pointer.
 
     u8 byte order · u32 new class · u64 length, class name · u32 new pointer · u32 version · u32 base's version.
     """
@@ -24,7 +24,7 @@ _STRING_AT = len(_value_prefix("<", b"G3String"))
 
 
 def integer(blob: bytes) -> int | None:
-    """The value of a G3Int's blob; None if it is no G3Int."""
+    """Return the value of a G3Int's blob; None if it is no G3Int."""
     value = _INTEGER.get(blob[:_INTEGER_AT])
     if value is None or len(blob) != _INTEGER_AT + value.size:
         return None
@@ -33,7 +33,7 @@ def integer(blob: bytes) -> int | None:
 
 
 def string(blob: bytes) -> str:
-    """The value of a G3String's blob; empty if it is no G3String."""
+    """Return the value of a G3String's blob; an empty string if it is no G3String."""
     length = _STRING.get(blob[:_STRING_AT])
     text = blob[_STRING_AT + 8 :]
     if length is None or len(blob) < _STRING_AT + 8 or length.unpack_from(blob, _STRING_AT)[0] != len(text):

@@ -1,4 +1,4 @@
-"""Scan a file for G3 frames, block by block: where each ends, whether its CRC is right, a few of its values.
+"""Scanner of a file's G3 frames, block by block: their ends, their checksums, a few of their values.
 
 A length is trusted only within the file's size, and no frame is kept in memory.
 """
@@ -23,45 +23,47 @@ from g3stream.frames.layout import (
 
 
 class ScannedFrame(NamedTuple):
-    """A whole frame with a right CRC."""
+    """A whole frame with a correct CRC."""
 
     code: int
-    """Its type code."""
+    """The type code."""
     blobs: dict[bytes, bytes]
-    """Those that are wanted, by name."""
+    """The blobs of the wanted keys, by name."""
     end: int
-    """The offset in the file at which it ends, bytes."""
+    """The offset in the file at which the frame ends, bytes."""
 
 
 class FrameScanner:
-    """Scans the blocks of one file, in order.
+    """Scanner of one file's blocks, in order.
 
-    size: of the file, bytes; a frame that would end beyond it is no frame. wanted: names, by their length; of a blob
-    of more than 64 bytes nothing is returned.
+    size: the file's size, bytes; a frame can't end beyond it. wanted: names, by their length; a blob of more than 64
+    bytes is returned empty.
     """
 
     def __init__(self, size: int, wanted: Mapping[int, Container[bytes]]) -> None:
         self.frames = 0
-        """How many were whole and had a right CRC."""
+        """Number of frames that were whole and had a correct CRC."""
         self.frame_start = 0
-        """The offset at which the next one begins, bytes."""
+        """The offset at which the next frame begins, bytes."""
         self._size = size
         self._wanted = wanted
-        self._scanned_bytes = 0  # bytes
-        self._remainder = b""  # of a block: less than what must be seen at once
+        self._scanned_bytes = 0
+        self._remainder = b""  # the end of a block, too short to be scanned without the next one
         self._byte_order = 1
-        self._keys_left = -1  # still to come of this frame; -1: its header is
-        self._blob_bytes_left = 0  # bytes still to come
+        self._keys_left = -1  # of this frame, not scanned yet; -1: nor its header
+        self._blob_bytes_left = 0  # of this blob, not scanned yet
         self._crc = 0
         self._type_code = 0
         self._blobs: dict[bytes, bytes] = {}
 
     def scan(self, block: bytes) -> Iterator[ScannedFrame]:
-        """The frames that end in the next block. Take them all. Raises FrameFormatError, which says where, at the
-        first byte that makes no sense, or frame whose CRC is wrong."""
+        """Yield the frames that end in the next block; exhaust the iterator.
+
+        Raises FrameFormatError, with the position, at the first invalid byte or wrong CRC.
+        """
         if self._remainder:
             block = self._remainder + block
-        origin = self._scanned_bytes - len(self._remainder)  # of `block` in all that passes by
+        origin = self._scanned_bytes - len(self._remainder)  # the offset of `block` in the file
         self._scanned_bytes = origin + len(block)
         self._remainder = b""
         end, at = len(block), 0
@@ -94,7 +96,7 @@ class FrameScanner:
         self._remainder = block[at:]
 
     def finish(self) -> None:
-        """End of the file. Raises TruncatedFrameError if it ends in the middle of a frame."""
+        """End the scan. Raises TruncatedFrameError if the file ends in the middle of a frame."""
         if self.frame_start < self._size:
             raise self._at(TruncatedFrameError("it is cut off"))
 
@@ -107,9 +109,9 @@ class FrameScanner:
         self._blobs = {}
 
     def _scan_keys(self, block: bytes, at: int, origin: int) -> int:
-        """Read the keys from `at` to the end of the block, or up to one whose blob continues in the next block.
+        """Scan the keys from `at` to the end of the block, or to one whose blob continues in the next block.
 
-        Returns where it stopped.
+        Returns the position where it stopped.
         """
         length_at = LENGTH[self._byte_order].unpack_from
         end, last = len(block), self._size - CRC_BYTES - origin
@@ -148,9 +150,9 @@ class FrameScanner:
         return at
 
     def _at(self, error: FrameFormatError) -> FrameFormatError:
-        """The same error, which says where."""
+        """Return the same error with the frame's number and position."""
         return type(error)(f"frame {self.frames + 1}, at byte {self.frame_start}: {error}")
 
 
 _MAX_WANTED_BLOB_BYTES = 64
-"""The longest blob whose bytes are given, bytes: no scalar is longer."""
+"""The longest blob that is returned, bytes: no scalar is longer."""

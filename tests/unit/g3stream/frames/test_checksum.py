@@ -1,4 +1,4 @@
-"""A frame whose checksum is right is one that spt3g loads, and the other way round."""
+"""Frame checksums: a frame has a correct one if and only if spt3g loads it."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +10,8 @@ from g3stream.frames.layout import FrameFormatError
 from tests.support.frames import ANY_FRAME
 
 
-def spt3g_takes(data: bytes) -> bool:
-    core.G3Logger.global_logger = core.G3MultiLogger([])  # or it prints each that it doesn't
+def spt3g_loads(data: bytes) -> bool:
+    core.G3Logger.global_logger = core.G3MultiLogger([])  # otherwise it prints each error
     try:
         core.G3Frame()._cereal_loads(data)
     except (RuntimeError, ValueError):
@@ -21,9 +21,9 @@ def spt3g_takes(data: bytes) -> bool:
 
 @given(ANY_FRAME, st.data(), st.sampled_from([bytes, memoryview]))
 @settings(max_examples=300, deadline=None)
-def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, kind: type) -> None:
+def test_a_frame_is_valid_exactly_where_spt3g_loads_it(data: bytes, draw: st.DataObject, kind: type) -> None:
     assert verify_checksum_and_read(kind(data), {}) is not None
-    assert spt3g_takes(data)
+    assert spt3g_loads(data)
     damaged = bytearray(data)
     damaged[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     try:
@@ -31,4 +31,4 @@ def test_a_frame_is_good_where_spt3g_says_so(data: bytes, draw: st.DataObject, k
     except FrameFormatError:
         return
     for each in found:
-        assert (verify_checksum_and_read(kind(each), {}) is not None) == spt3g_takes(each)
+        assert (verify_checksum_and_read(kind(each), {}) is not None) == spt3g_loads(each)

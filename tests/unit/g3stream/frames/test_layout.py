@@ -1,4 +1,4 @@
-"""Types of frames are those of spt3g, and read in either byte order."""
+"""Frame types: the codes are those of spt3g, in either byte order."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Frames that only pass by are judged as those that are kept, however their bytes come, and take no memory."""
+"""Frame scanner: it finds the same frames and damage as the decoder, in any pieces, and keeps no frame in memory."""
 
 import struct
 import tracemalloc
@@ -23,16 +23,16 @@ NUMBERED = [
 ]
 
 
-def walked(pieces: Iterable[bytes], size: int) -> tuple[list[ScannedFrame], FrameFormatError | None, FrameScanner]:
-    walk = FrameScanner(size, WANTED)
+def scan(pieces: Iterable[bytes], size: int) -> tuple[list[ScannedFrame], FrameFormatError | None, FrameScanner]:
+    scanner = FrameScanner(size, WANTED)
     found: list[ScannedFrame] = []
     try:
         for piece in pieces:
-            found += walk.scan(piece)  # (what came before an error is here, too)
-        walk.finish()
+            found += scanner.scan(piece)  # also those before an error
+        scanner.finish()
     except FrameFormatError as error:
-        return found, error, walk
-    return found, None, walk
+        return found, error, scanner
+    return found, None, scanner
 
 
 def cut(data: bytes, draw: st.DataObject) -> list[bytes]:
@@ -41,7 +41,7 @@ def cut(data: bytes, draw: st.DataObject) -> list[bytes]:
 
 
 def leading(data: bytes) -> list[bytes]:
-    """The good frames before the first that isn't."""
+    """Return the good frames before the first bad one."""
     good, at = [], 0
     for whole in wire_model.read(data, 1 << 40).good:
         if data[at : at + len(whole)] != whole:
@@ -53,16 +53,16 @@ def leading(data: bytes) -> list[bytes]:
 
 @given(st.lists(st.one_of(ANY_FRAME, st.sampled_from(NUMBERED)), max_size=6), st.data())
 @settings(max_examples=60, deadline=None)
-def test_any_frames_pass_by_however_they_are_cut(frames: list[bytes], draw: st.DataObject) -> None:
+def test_any_frames_are_scanned_however_they_are_cut(frames: list[bytes], draw: st.DataObject) -> None:
     data = b"".join(frames)
-    found, error, walk = walked(cut(data, draw), len(data))
-    assert (error, walk.frames, walk.frame_start) == (None, len(frames), len(data))
+    found, error, scanner = scan(cut(data, draw), len(data))
+    assert (error, scanner.frames, scanner.frame_start) == (None, len(frames), len(data))
     ends = [len(b"".join(frames[: n + 1])) for n in range(len(frames))]
     assert [(it.code, it.end) for it in found] == list(zip(map(frame_type, frames), ends, strict=True))
     for it, whole in zip(found, frames, strict=True):
-        said = verify_checksum_and_read(whole, WANTED)
-        assert said is not None
-        assert {name: integer(it.blobs[name]) for name in it.blobs} == {name: integer(said[name]) for name in said}
+        read = verify_checksum_and_read(whole, WANTED)
+        assert read is not None
+        assert {name: integer(it.blobs[name]) for name in it.blobs} == {name: integer(read[name]) for name in read}
 
 
 @given(st.lists(st.one_of(ANY_FRAME, st.sampled_from(NUMBERED)), min_size=1, max_size=4), st.data())
@@ -72,36 +72,36 @@ def test_damage_is_found_where_it_is(frames: list[bytes], draw: st.DataObject) -
     for _ in range(draw.draw(st.integers(0, 2))):
         data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     del data[draw.draw(st.one_of(st.just(len(data)), st.integers(0, len(data)))) :]
-    found, error, walk = walked(cut(bytes(data), draw), len(data))
+    found, error, scanner = scan(cut(bytes(data), draw), len(data))
     good = leading(bytes(data))
-    assert walk.frames == len(good)
-    assert walk.frame_start == len(b"".join(good))
-    assert (error is None) == (walk.frame_start == len(data))
+    assert scanner.frames == len(good)
+    assert scanner.frame_start == len(b"".join(good))
+    assert (error is None) == (scanner.frame_start == len(data))
     assert len(found) <= len(good)
     if error:
-        assert f"frame {len(good) + 1}, at byte {walk.frame_start}:" in str(error)
+        assert f"frame {len(good) + 1}, at byte {scanner.frame_start}:" in str(error)
 
 
 @pytest.mark.parametrize("size", [0, 5, 13, 30, 100])
 def test_a_frame_that_is_cut_off(size: int) -> None:
     data = NUMBERED[0] + NUMBERED[1][:size]
-    found, error, _ = walked([data], len(data))
+    found, error, _ = scan([data], len(data))
     assert len(found) == 1
     assert isinstance(error, TruncatedFrameError) == bool(size)
 
 
-def test_neither_a_long_frame_nor_a_promise_takes_memory() -> None:
+def test_neither_a_long_frame_nor_a_claimed_length_takes_memory() -> None:
     mib = bytes(1 << 20)
     head = struct.pack("<BIiI", 1, 1, 1, SCAN) + struct.pack("<Q", 1) + b"x"
     size = len(head) + 8 + (64 << 20) + 4
     tracemalloc.start()
     try:
-        walk = FrameScanner(size, WANTED)
-        assert list(walk.scan(head + struct.pack("<Q", 64 << 20))) == []
+        scanner = FrameScanner(size, WANTED)
+        assert list(scanner.scan(head + struct.pack("<Q", 64 << 20))) == []
         for _ in range(64):
-            assert list(walk.scan(mib)) == []
+            assert list(scanner.scan(mib)) == []
         with pytest.raises(FrameFormatError, match="its CRC is wrong"):
-            list(walk.scan(bytes(4)))
+            list(scanner.scan(bytes(4)))
         with pytest.raises(TruncatedFrameError, match="it would end beyond byte"):
             list(FrameScanner(1 << 40, WANTED).scan(head + struct.pack("<Q", 1 << 62)))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20

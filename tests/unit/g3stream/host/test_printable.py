@@ -1,4 +1,4 @@
-"""Text that may be anything can't steer a terminal, nor pass for lines of its own."""
+"""Printable text: untrusted text can't control a terminal, nor forge log lines."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def test_only_what_is_not_printable_is_escaped() -> None:
 
 
 @given(st.text())
-def test_whatever_it_is_it_is_one_line_and_printable(text: str) -> None:
+def test_any_text_becomes_one_printable_line(text: str) -> None:
     assert printable(text).isprintable()
     assert printable_lines(text).count("\n") == text.count("\n")
 
@@ -37,7 +37,7 @@ def test_json_means_the_same(text: str) -> None:
     assert json.loads(line) == {text: [text]}
 
 
-def test_a_log_line_is_one_printable_line_and_an_exception_begins_none() -> None:
+def test_a_log_line_is_one_printable_line_and_an_exception_is_indented_below_it() -> None:
     try:
         raise OSError(HOSTILE)
     except OSError:
