@@ -1,4 +1,4 @@
-"""What a process asks of the host that it runs on: its environment, its standard streams, its disks.
+"""Access to the host that a process runs on: its environment, standard streams and disks.
 
-No Kafka, no frames: only the operating system, which may refuse, hang, or be missing.
+No Kafka, no frames: only the operating system, whose calls may fail or hang.
 """

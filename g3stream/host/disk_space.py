@@ -1,6 +1,6 @@
-"""How much room file systems have, asked on other threads: a dead NFS server never answers, and whoever watches must.
+"""Free space of file systems, queried on threads of their own, as a dead NFS server never answers.
 
-For one thread at a time.
+The monitoring that needs it must not hang with the server. For one thread at a time.
 """
 
 import os
@@ -13,25 +13,25 @@ _TIMEOUT_SECONDS = 0.5
 
 
 class DiskSpace:
-    """Remembers what it has asked and got no answer to: nothing is asked twice meanwhile."""
+    """Queries of free space; a path with an unanswered query is not queried again meanwhile."""
 
     def __init__(self) -> None:
         self._queries: dict[Path, Future[os.statvfs_result]] = {}
 
     def of(self, path: Path) -> os.statvfs_result | None:
-        """What statvfs says; None if that can't be had now."""
-        # If one hangs, of many on the same disk, the others aren't waited for as long.
+        """Return a path's statvfs; None if it fails or doesn't answer in time."""
+        # If one of many paths on the same disk hangs, the others aren't waited for.
         seconds = _TIMEOUT_SECONDS if not self._queries else 0.0
         query = self._queries.get(path)
         if query is None:
             query = self._queries[path] = Future()
-            # A daemon: what hangs must not keep the process.
+            # A daemon thread: one that hangs must not keep the process from ending.
             threading.Thread(target=_call_statvfs, args=(path, query), name="statvfs", daemon=True).start()
         try:
             return query.result(seconds)
         except NotInTime:
             return None
-        except OSError:  # it isn't there
+        except OSError:  # there is no such path
             return None
         finally:
             if query.done():

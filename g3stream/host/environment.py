@@ -1,24 +1,24 @@
-"""What the environment gives, checked: a host's name need not be text, and threads or open files may be too few."""
+"""Checks of the process environment: the host's name, and the limits of threads and open files."""
 
 import resource
 import socket
 import threading
 
 _MIN_OPEN_FILES = 64
-"""That may be open, of a program with a few streams: it has 30 or so, with three brokers."""
+"""The least limit of open files: a program with a few streams and three brokers has about 30 open."""
 
 
 def host_name() -> str:
-    """This host's name in printable ASCII, whatever bytes it is made of: it goes to Kafka, into files and the log."""
+    """Return this host's name in printable ASCII, whatever bytes it has: it goes to Kafka, into files and the log."""
     name = socket.gethostname()
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name) or "unnamed"
 
 
 def threads_allowed(count: int) -> bool:
-    """Whether so many more threads may be started now.
+    """Return whether `count` more threads may be started now.
 
-    Where they may not (pids.max of a container, ulimit -u), librdkafka ends the process without a word: with SIGSEGV,
-    or by an assertion.
+    If not (pids.max of a container, ulimit -u), librdkafka would end the process without a message: with SIGSEGV, or
+    by an assertion.
     """
     over = threading.Event()
     started: list[threading.Thread] = []
@@ -37,7 +37,7 @@ def threads_allowed(count: int) -> bool:
 
 
 def insufficient_resources(threads: int) -> str | None:
-    """Why a program that needs so many threads can't begin; None if it can."""
+    """Return why a program that needs so many threads can't start; None if it can."""
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _MIN_OPEN_FILES:
         return f"fewer than {_MIN_OPEN_FILES} files may be open; allow more: ulimit -n, LimitNOFILE of the service"
     if not threads_allowed(threads):

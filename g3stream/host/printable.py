@@ -1,22 +1,22 @@
-"""Text that may be anything, made fit for terminals and logs: names of files, what Kafka and senders say (pure)."""
+"""Untrusted text made safe for terminals and logs, such as file names, or texts of Kafka and senders. Pure."""
 
 import json
 
 
 def printable(text: str) -> str:
-    """The text in one line: each character that isn't printable (a line end, too) as Python's escape for it."""
+    """Return the text as one line, with Python's escape for each unprintable character, also a line end."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def printable_lines(text: str) -> str:
-    """The same, but that its line ends stay."""
+    """Return the text with unprintable characters escaped, except line ends."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_json(text: str) -> str:
-    """JSON in one line that means the same: each character in its strings that isn't printable as JSON's escape."""
+    """Return equivalent JSON in one line, with JSON's escape for each unprintable character in its strings."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

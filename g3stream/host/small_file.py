@@ -1,4 +1,4 @@
-"""Reads a file that a person wrote, whole; refuses what can't be one, as /dev/zero, before it fills the memory."""
+"""Read a whole file that a person wrote, of limited size: /dev/zero must not fill the memory."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ MAX_BYTES: Final = 4 << 20
 
 
 def read_small_file(path: Path) -> bytes:
-    """All bytes of a file, or pipe. Raises OSError, with EFBIG if there are more than MOST_BYTES."""
+    """Return all bytes of a file or pipe. Raises OSError: EFBIG if there are more than MAX_BYTES."""
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

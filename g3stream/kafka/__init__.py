@@ -1,4 +1,4 @@
-"""What every client of Kafka here needs: its settings, its errors in words, and its topics.
+"""Kafka clients: their settings, their errors in words, and the administration of topics.
 
 Nothing here knows what is published or recorded.
 """

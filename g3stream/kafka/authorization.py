@@ -1,7 +1,7 @@
-"""Kafka's ACLs: an error of a request that they forbid, with the name of the right that is missing. Pure.
+"""Authorization errors of Kafka, completed with the name of the missing right. Pure.
 
-Brokers say only that something was not authorized. Which right that is, and on what, is known where the request is
-made; docs/kafka.md has all of them.
+Brokers report only that something was not authorized. Which right is missing, and on what, is known where the request
+is made; docs/kafka.md lists all rights.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 
 class Operation(StrEnum):
-    """As `kafka-acls.sh --operation` names them."""
+    """Operations, by their names for `kafka-acls.sh --operation`."""
 
     CREATE = "Create"
     DELETE = "Delete"
@@ -23,7 +23,7 @@ class Operation(StrEnum):
 
 
 class Resource(Enum):
-    """What an ACL is for; the value: how `kafka-acls.sh` names it."""
+    """What an ACL applies to, by its name for `kafka-acls.sh`."""
 
     TOPIC = "topic"
     GROUP = "group"
@@ -47,28 +47,28 @@ class Right:
 _RESOURCE_REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: Resource.TOPIC,
     KafkaError.GROUP_AUTHORIZATION_FAILED: Resource.GROUP,
-    # An idempotent producer asks for an id first, which is given to whoever has Write on a topic (Kafka 2.8 on).
+    # An idempotent producer first requests an id, for which Write on any topic suffices (Kafka 2.8 and later).
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: Resource.TOPIC,
 }
 
 
 def topic_right(operation: Operation, topic: str) -> Right:
-    """A right on a topic."""
+    """Return the right to an operation on a topic."""
     return Right(operation, Resource.TOPIC, topic)
 
 
 def group_right(operation: Operation, group: str) -> Right:
-    """A right on a consumer group."""
+    """Return the right to an operation on a consumer group."""
     return Right(operation, Resource.GROUP, group)
 
 
 def is_refusal(error: KafkaError) -> bool:
-    """Whether an ACL, or that there is none, is why the request failed."""
+    """Return whether the request failed because of an ACL, or the lack of one."""
     return error.code() in _RESOURCE_REFUSED
 
 
 def with_right(error: KafkaError, *needed: Right) -> KafkaError:
-    """The error; if it is of ACLs, naming those needed that it is about. Once, however often asked."""
+    """Return the error; if it is an authorization error, with the needed rights that it is about, once."""
     rights = [str(right) for right in needed if right.resource is _RESOURCE_REFUSED.get(error.code())]
     if not rights or rights[0] in error.str():
         return error
@@ -79,7 +79,7 @@ def with_right(error: KafkaError, *needed: Right) -> KafkaError:
 
 @contextmanager
 def needs(*rights: Right) -> Iterator[None]:
-    """What is done inside needs these: a KafkaException that comes of ACLs names them."""
+    """Add these rights to a KafkaException that ACLs cause in this context."""
     try:
         yield
     except KafkaException as error:

@@ -1,6 +1,6 @@
-"""Kafka's outages: with what settings clients bear one, and why it is one.
+"""Outages of Kafka: the client settings to survive one, and its cause in words.
 
-A client's `error_cb` hears more of that than the request that failed.
+A client's `error_cb` receives more about the cause than the failed request.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,12 +10,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 AVAILABILITY_CONFIG: Mapping[str, str | int | bool] = {
     "reconnect.backoff.max.ms": 1_000,  # how soon a broker that is back is found
-    # A broker that says nothing any more, as its host lost power, isn't waited for, by none of the clients: for as
-    # long as one holds a connection to it to be good, it asks that broker and no other.
+    # No client waits for a broker that is silent, as after a power cut of its host: as long as a client takes its
+    # connection to a broker for good, it sends requests to that broker and to no other.
     "socket.timeout.ms": 4_000,
 }
 PRODUCER_AVAILABILITY_CONFIG: Mapping[str, str | int | bool] = {
-    # What a broker takes with it when it dies isn't acknowledged; and what is sent again isn't there twice.
+    # A record that a dying broker takes with it was not acknowledged, and a record that is sent again isn't doubled.
     "enable.idempotence": True,
     "acks": "all",
     "topic.metadata.refresh.interval.ms": 2_000,  # how soon another leader is known
@@ -27,13 +27,16 @@ NO_ANSWER_ERRORS = (
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._WAIT_COORD,
 )
-"""Errors of a request that no broker has answered."""
+"""Errors of requests that no broker answered."""
 
 
 @contextmanager
 def unwrap_fatal_errors() -> Iterator[None]:
-    """Raise a producer's fatal error as the KafkaException that it is: confluent-kafka raises it from whatever serves
-    acknowledgements, and wrapped in a SystemError, if it has served another one since."""
+    """Raise a producer's fatal error as a KafkaException.
+
+    confluent-kafka raises it from any call that serves acknowledgements, and wraps it in a SystemError if that call
+    has served another acknowledgement since.
+    """
     try:
         yield
     except SystemError as error:
@@ -43,23 +46,23 @@ def unwrap_fatal_errors() -> Iterator[None]:
 
 
 class ConnectionErrors:
-    """What is known of why no broker answers. For any thread."""
+    """The latest known cause why no broker answers. For any thread."""
 
     def __init__(self) -> None:
         self._cause = ""
 
     def record(self, error: KafkaError) -> None:
-        """What `error_cb` was given."""
+        """Record an error that `error_cb` received."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._cause = error.str()
         elif not self._cause:
-            # A listener for TLS or SASL says nothing to a client that speaks neither, and librdkafka nothing to us;
-            # and a broker whose process is stopped, or hangs, has its connections made by the kernel all the same.
+            # A TLS or SASL listener doesn't answer a client that uses neither, and librdkafka reports nothing then.
+            # For a broker process that is stopped or hangs, the kernel still accepts connections.
             self._cause = (
-                "connections are made, but no broker answers on them: they hang, or they want TLS or SASL "
-                "(then --kafka-config must say so)"
+                "connections are made, but no broker answers on them: they hang, or they require TLS or SASL "
+                "(then it must be set in --kafka-config)"
             )
 
     def describe(self, error: KafkaError) -> str:
-        """Why a request failed: its error, or, if no broker answered, the cause of that."""
+        """Return why a request failed: its error or, if no broker answered, the cause of that."""
         return self._cause if self._cause and error.code() in NO_ANSWER_ERRORS else error.str()

@@ -1,8 +1,9 @@
-"""Kafka's `client.properties`, the file that its own tools take, as settings of librdkafka.
+"""Translation of Kafka's `client.properties`, the file for its own tools, into librdkafka's settings.
 
-TLS and SASL have other names there than in Java, and librdkafka reads no Java keystore. What can be said exactly in
-librdkafka's names is translated, anything else about TLS and SASL is refused with what to write instead. Where a file
-has both names, for Kafka's tools and for us, librdkafka's win. No message here says a value: it may be a secret.
+TLS and SASL settings have other names in librdkafka than in Java, and librdkafka can't read Java keystores. A setting
+that has an exact equivalent is translated; any other TLS or SASL setting is refused, with what to write instead. If a
+file has both names, for Kafka's tools and for this program, librdkafka's win. No message contains a value: it may be
+secret.
 """
 
 import os
@@ -19,7 +20,7 @@ _PIECES = re.compile(r"[\s,;=]+")
 _NOT_SECRET = frozenset(
     ("", "true", "false", "SSL", "SASL", "PLAIN", "PLAINTEXT", "SASL_SSL", "SASL_PLAINTEXT", "PEM")
 )
-"""Values that messages hold as words of their own."""
+"""Values that also occur in messages as ordinary words, and so are not redacted."""
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED_CHARACTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
@@ -37,25 +38,25 @@ _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z ]+)-----([A-Za-z0-9+/=\s]+)-----END \
 
 _RESERVED_SETTINGS = frozenset(
     (
-        # "Nothing lost, nothing twice" rests on these.
+        # The guarantee of nothing lost and nothing duplicated depends on these.
         *("acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee", "transactional.id"),
         *("message.timeout.ms", "delivery.timeout.ms", "retries", "message.send.max.retries"),
         *("enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store", "auto.offset.reset"),
         *("group.id", "group.instance.id", "group.protocol", "partition.assignment.strategy"),
-        "default.topic.config",  # a way around them
+        "default.topic.config",  # could set them too
     )
 )
 
 
 class ClientPropertiesError(ValueError):
-    """The file can't be used; the message says where and why, and no value."""
+    """The file can't be used; the message says where and why, without values."""
 
 
 def read_client_properties(path: Path) -> dict[str, str]:
-    """Settings for librdkafka from a file of Kafka client properties. Raises ClientPropertiesError.
+    """Return librdkafka's settings from a file of Kafka client properties. Raises ClientPropertiesError.
 
-    The file is a Java properties file in UTF-8: `#` and `!` begin comments, a backslash at a line's end goes on with
-    the next line, and elsewhere escapes.
+    The file is a Java properties file in UTF-8: `#` and `!` begin comments; a backslash at a line's end continues it
+    on the next line, and elsewhere begins an escape.
     """
     try:
         text = read_small_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
@@ -70,31 +71,31 @@ def read_client_properties(path: Path) -> dict[str, str]:
 
 
 def redact_values(text: str, properties: Mapping[str, str]) -> str:
-    """What librdkafka says of settings that it doesn't take, without the values of `properties` that it quotes."""
+    """Return librdkafka's message about refused settings, without the values of `properties` that it quotes."""
     values = {piece for value in properties.values() for piece in (value, value.strip(), *_PIECES.split(value))}
     for value in sorted(values - _NOT_SECRET, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.]){re.escape(value)}(?!\w)", "…", text)
-    # What it quotes, and isn't a setting's name, may be a value in another form: a number that didn't fit, say.
+    # Quoted text that is no setting's name may be a value in another form, such as a number out of range.
     text = re.sub(r"(?<=value )-?\d+(?= is outside)", "…", text)
     return re.sub(r'"([^"]*)"', lambda quoted: quoted[0] if _NAME.fullmatch(quoted[1]) else '"…"', text).strip()
 
 
 def translate_properties(properties: Mapping[str, str]) -> dict[str, str]:
-    """The same by librdkafka's names; others than those of TLS and SASL as they are. Raises ClientPropertiesError."""
+    """Return the settings by librdkafka's names, unchanged except TLS and SASL. Raises ClientPropertiesError."""
     found = dict(properties)
     for name in sorted(_RESERVED_SETTINGS.intersection(found)):
-        raise ClientPropertiesError(f"{name}: the recorder sets this itself; take the line out")
+        raise ClientPropertiesError(f"{name}: the recorder sets this itself; remove the line")
     _translate_truststore(found)
     _translate_keystore(found)
     _translate_jaas(found)
     if "ssl.endpoint.identification.algorithm" in found:
-        # In Java no algorithm is none.
+        # In Java an empty value means none.
         algorithm = found["ssl.endpoint.identification.algorithm"].lower()
         found["ssl.endpoint.identification.algorithm"] = algorithm or "none"
     for name in ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location"):
-        # librdkafka's own word for a missing file is "BIO lib".
+        # librdkafka's own message for a missing file is "BIO lib".
         if (place := found.get(name, "probe")) != "probe" and not os.access(place, os.R_OK):
-            raise ClientPropertiesError(f"{name}: {place} is not there, or can't be read")
+            raise ClientPropertiesError(f"{name}: {place} doesn't exist, or can't be read")
     return found
 
 
@@ -104,13 +105,13 @@ def _parse(text: str) -> Iterator[tuple[str, str]]:
         if match is None or not match[1]:
             raise ClientPropertiesError(f"line {number}: not key=value")
         if not _NAME.fullmatch(match[1]):
-            # Not quoted: it may be a piece of a secret that was broken into two lines.
-            raise ClientPropertiesError(f"line {number}: what is before the = is no name of a Kafka client setting")
+            # Not quoted: it may be part of a secret that was broken into two lines.
+            raise ClientPropertiesError(f"line {number}: the text before the = is not a Kafka client setting")
         yield match[1], _unescape(match[2], f"line {number}").strip()
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations, each with the number of its first; without comments and empty ones."""
+    """Yield each line, joined with its continuations, and its number; comments and empty lines are skipped."""
     lines = iter(enumerate(text.split("\n"), 1))
     for number, line in lines:
         whole = line.strip()
@@ -127,19 +128,19 @@ def _is_continued(line: str) -> bool:
 
 
 def _unescape(text: str, where: str) -> str:
-    def meant(match: re.Match[str]) -> str:
-        what = match[1]
-        if len(what) == 5:
-            return chr(int(what[1:], 16))
-        if what in _ESCAPED_CHARACTERS or not what.isalnum():
-            return _ESCAPED_CHARACTERS.get(what, what)
-        # Java drops such a backslash; whoever wrote it most likely meant one.
-        raise ClientPropertiesError(f"{where}: a backslash escapes here; write \\\\ where one is meant")
+    def replace(match: re.Match[str]) -> str:
+        escaped = match[1]
+        if len(escaped) == 5:
+            return chr(int(escaped[1:], 16))
+        if escaped in _ESCAPED_CHARACTERS or not escaped.isalnum():
+            return _ESCAPED_CHARACTERS.get(escaped, escaped)
+        # Java drops such a backslash; most likely its author meant one.
+        raise ClientPropertiesError(f"{where}: a backslash begins an escape here; write \\\\ for a backslash")
 
     try:
-        return _ESCAPE.sub(meant, text).encode("utf-16", "surrogatepass").decode("utf-16")
+        return _ESCAPE.sub(replace, text).encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeError:
-        raise ClientPropertiesError(f"{where}: half a character (\\ud800 to \\udfff)") from None
+        raise ClientPropertiesError(f"{where}: half a surrogate pair (\\ud800 to \\udfff)") from None
 
 
 def _translate_jaas(found: dict[str, str]) -> None:
@@ -150,11 +151,11 @@ def _translate_jaas(found: dict[str, str]) -> None:
     if match is None:
         raise ClientPropertiesError(
             'sasl.jaas.config: not of the form MODULE required username="…" password="…"; '
-            "instead of it, sasl.username= and sasl.password= may be written"
+            "instead of it, you can write sasl.username= and sasl.password="
         )
     if match[1] not in _LOGIN_MODULES:
         raise ClientPropertiesError(
-            "sasl.jaas.config: only ScramLoginModule and PlainLoginModule are understood; write the settings of "
+            "sasl.jaas.config: only ScramLoginModule and PlainLoginModule are supported; write the settings of "
             "other mechanisms by librdkafka's names, sasl.oauthbearer.…"
         )
     options = {name: _jaas_value(value) for name, value in _JAAS_OPTION.findall(match[2])}
@@ -190,7 +191,7 @@ def _translate_keystore(found: dict[str, str]) -> None:
         chain = _wrap_pem(store.get("certificate.chain", ""))
         if chain.count("-----BEGIN") > 1:
             raise ClientPropertiesError(
-                "ssl.keystore.certificate.chain: librdkafka would send the first certificate alone; write key and "
+                "ssl.keystore.certificate.chain: librdkafka would send only the first certificate; write key and "
                 "chain into a file: ssl.keystore.type=PEM and ssl.keystore.location=client.pem"
             )
         found["ssl.certificate.pem"], found["ssl.key.pem"] = chain, _wrap_pem(store.get("key", ""))
@@ -210,13 +211,13 @@ def _translate_keystore(found: dict[str, str]) -> None:
 
 
 def _pop_settings(found: dict[str, str], prefix: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Take these settings out; gives those that say something."""
-    taken = {name: found.pop(prefix + name, "") for name in names}
-    return {name: value for name, value in taken.items() if value}
+    """Remove these settings from `found`; return those that aren't empty."""
+    removed = {name: found.pop(prefix + name, "") for name in names}
+    return {name: value for name, value in removed.items() if value}
 
 
 def _keystore_kind(name: str, path: str) -> str:
-    """PEM, PKCS#12 or JKS, by what is in the file: in Java too, the type said need not be the true one."""
+    """Return PEM, PKCS#12 or JKS, by the file's content: the type setting may be wrong, as in Java."""
     try:
         data = read_small_file(Path(path))
     except OSError as error:
@@ -227,11 +228,11 @@ def _keystore_kind(name: str, path: str) -> str:
         return "JKS"
     if data[:1] == b"\x30":
         return "PKCS#12"
-    raise ClientPropertiesError(f"{name}: {path} holds neither PEM nor a keystore")
+    raise ClientPropertiesError(f"{name}: {path} contains neither PEM nor a keystore")
 
 
 def _wrap_pem(pem: str) -> str:
-    """PEM as OpenSSL reads it; in a line of properties, which Java reads too, it may have spaces for line ends."""
+    """Return PEM as OpenSSL reads it: in a properties file its line ends may be spaces, which Java accepts."""
     blocks = _PEM_BLOCK.findall(pem)
     if len(blocks) != pem.count("-----BEGIN "):
         return pem

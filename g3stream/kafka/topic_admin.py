@@ -1,6 +1,6 @@
-"""Topics as Kafka has them: found, created if they are missing, compared with what they are to be.
+"""Topic administration: find topics, create missing ones, compare them with what they should be.
 
-For both programs. Each call waits for Kafka, seconds at most if it doesn't answer.
+For both programs. Each call waits for Kafka, for seconds at most if it doesn't answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,18 +22,19 @@ from g3stream.kafka.authorization import Operation, topic_right, with_right
 from g3stream.kafka.availability import NO_ANSWER_ERRORS
 
 ADMIN_CONFIG: Mapping[str, str | int | bool] = {"allow.auto.create.topics": False}
-"""Of every client that asks about topics by name: the question would create them, with the broker's defaults."""
+"""Settings of every client that requests metadata of topics by name: the request would create them, with the
+broker's defaults."""
 
 _METADATA_TIMEOUT_SECONDS = 2.0
 _CREATE_TIMEOUT_SECONDS = 10.0
 _TOPICS_PER_REQUEST = 20
-"""Topics whose settings are asked for in one request: they take 4 ms of the interpreter's time (measured)."""
+"""Topics whose settings are requested at once: they take 4 ms of the interpreter's time (measured)."""
 _REQUEST_TIMEOUT_SECONDS = 4.0
 _NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
 class TopicAdmin:
-    """Asks one cluster. config: librdkafka settings, of any client. All raise KafkaException."""
+    """The topics of one cluster. config: librdkafka settings of any client. All methods raise KafkaException."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._servers = str(config["bootstrap.servers"])
@@ -41,24 +42,26 @@ class TopicAdmin:
 
     @property
     def client(self) -> AdminClient:
-        """For what else is to be asked."""
+        """The admin client, for other requests."""
         return self._client
 
     def ensure(self, expected: ExpectedTopic) -> tuple[bool, Sequence[Difference]]:
-        """Create the topic if it is missing; gives whether that was so, and how it differs from what it is to be."""
+        """Create the topic if it is missing; return whether it was, and how it differs from what it should be."""
         try:
             found = self._metadata([expected.name])
             created = found[expected.name] is None and self._create(expected)
-            if found[expected.name] is None:  # now it is there, if not everywhere at once
+            if found[expected.name] is None:  # it exists now, though not all brokers may know it yet
                 found = self._metadata([expected.name])
             return created, self._compare([expected], found).get(expected.name) or ()
         except KafkaException:
-            self._client.poll(0)  # what an `error_cb` is to hear of the cause waits for this
+            self._client.poll(0)  # calls `error_cb` with the cause
             raise
 
     def check(self, expected: Sequence[ExpectedTopic]) -> Mapping[str, Sequence[Difference] | None]:
-        """How each differs from what it is to be; None if there is no such topic. Those of which Kafka can't tell
-        now, or doesn't let us see, are left out."""
+        """Return how each topic differs from what it should be; None for one that doesn't exist.
+
+        Topics that Kafka can't describe now are left out.
+        """
         found = self._metadata([topic.name for topic in expected])
         compared: dict[str, Sequence[Difference] | None] = {}
         for first in range(0, len(expected), _TOPICS_PER_REQUEST):
@@ -66,8 +69,10 @@ class TopicAdmin:
         return compared
 
     def _metadata(self, names: Sequence[str]) -> dict[str, FoundTopic | None]:
-        """What the cluster says of these topics, but for their settings; without those that it can't tell of, unless
-        there is only one: then that is raised."""
+        """Return these topics' metadata, without settings; None for one that doesn't exist.
+
+        A topic with another error is left out, but if only one topic is requested, its error is raised.
+        """
         found = self._client.list_topics(*(names if len(names) == 1 else ()), timeout=_METADATA_TIMEOUT_SECONDS)
         topics: dict[str, FoundTopic | None] = {}
         for name in names:
@@ -92,12 +97,12 @@ class TopicAdmin:
         for topic, found_topic in existing:
             if topic.name in configs:
                 elsewhere = self._other_partitions(topic.name, found_topic) if topic.role is Role.FRAMES else {}
-                as_it_is = replace(found_topic, config=configs[topic.name], other_partitions=elsewhere)
-                compared[topic.name] = differences(topic, as_it_is, self._servers)
+                existing_topic = replace(found_topic, config=configs[topic.name], other_partitions=elsewhere)
+                compared[topic.name] = differences(topic, existing_topic, self._servers)
         return compared
 
     def _create(self, expected: ExpectedTopic) -> bool:
-        """Gives whether it was we who did."""
+        """Create the topic; return False if another client has created it meanwhile."""
         new = NewTopic(expected.name, 1, expected.replication_factor or -1, config=dict(expected.config))
         try:
             self._client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
@@ -110,7 +115,7 @@ class TopicAdmin:
         return True
 
     def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str] | None]:
-        """All settings of each; None if we don't get to see them. Not of topics that have gone meanwhile."""
+        """Return all settings of each topic; None if ACLs forbid reading them. Deleted topics are left out."""
         resources = {ConfigResource(ResourceType.TOPIC, name): name for name in names}
         configs: dict[str, Mapping[str, str] | None] = {}
         if not resources:
@@ -124,21 +129,21 @@ class TopicAdmin:
                 code = error.args[0].code()
                 if code in NO_ANSWER_ERRORS:
                     raise
-                if code not in _NO_SUCH_TOPIC:  # we aren't allowed to; that isn't needed to record
+                if code not in _NO_SUCH_TOPIC:  # not authorized; recording doesn't need it
                     configs[resources[resource]] = None
         return configs
 
     def _other_partitions(self, name: str, found: FoundTopic) -> Mapping[int, tuple[int, int]]:
-        """The partitions but 0 that have records: the first offset of each, and the one after its last."""
+        """Return the partitions other than 0 that have records: first offset, and the one after the last."""
         partitions = [TopicPartition(name, number) for number in found.replicas if number != 0]
         try:
             return records_in(self._client, partitions)
-        except KafkaException:  # we aren't allowed to, or one of them has no leader now
+        except KafkaException:  # not authorized, or one of them has no leader now
             return {}
 
 
 def records_in(client: AdminClient, partitions: Sequence[TopicPartition]) -> Mapping[int, tuple[int, int]]:
-    """Of those partitions of one topic that have records, by number: the first offset, and the one after the last."""
+    """Return, for each partition of one topic that has records, the first offset and the one after the last."""
     if not partitions:
         return {}
     firsts, ends = (

@@ -1,6 +1,6 @@
-"""Topics are checked now and then while they are in use, on a thread of its own: what is said of it, once per change.
+"""Periodic checks of the topics in use, on a thread of its own, with a log line for each change.
 
-Best effort: nothing waits for it, and if Kafka doesn't answer, or forbids to look, what was known last stays.
+Best effort: nothing waits for a check, and if Kafka doesn't answer or authorize it, the last known state stays.
 """
 
 import logging
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 15.0
 _RECHECK_SECONDS = 3.0
-"""As long as something is wrong that somebody may be mending."""
+"""The interval while a topic differs in a way that an operator may be fixing."""
 
 _LEVELS = {Severity.REFUSE: logging.ERROR, Severity.AT_RISK: logging.ERROR, Severity.REPORT: logging.WARNING}
 
 
 class TopicWatch:
-    """A context manager, whose thread checks meanwhile the topics that were added. For any thread.
+    """A context manager with a thread that checks the added topics. For any thread.
 
-    config: librdkafka settings, of any client. needs_check: whether to check all soon again. A topic of role FILES is
-    created again if it is gone; a stream's, by ingest when it publishes to it.
+    config: librdkafka settings of any client. needs_check: returns whether to check all topics again soon. A deleted
+    topic of role FILES is created again here; a stream's topics, by ingest when it publishes to them.
     """
 
     def __init__(self, config: Mapping[str, Any], needs_check: Callable[[], bool] = lambda: False) -> None:
@@ -36,43 +36,43 @@ class TopicWatch:
         self._lock = threading.Lock()
         self._expected: dict[str, ExpectedTopic] = {}
         self._found: dict[str, tuple[Difference, ...]] = {}
-        self._has_unchecked = False  # whether one of them has never been checked
+        self._has_unchecked = False  # whether a topic has never been checked
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic watch", daemon=True)
 
     def update(self, expected: ExpectedTopic, found: Sequence[Difference]) -> None:
-        """Watch this topic from now on; found: what was found of it just now."""
+        """Watch this topic from now on. found: its differences just now."""
         with self._lock:
             self._expected[expected.name] = expected
         self._report(expected.name, found)
 
     def add(self, expected: ExpectedTopic) -> None:
-        """Watch this topic from now on, of which nothing is known yet."""
+        """Watch this topic from now on; its differences aren't known yet."""
         with self._lock:
             self._expected[expected.name] = expected
             self._has_unchecked = True
 
     def remove(self, name: str) -> None:
-        """Watch it no longer."""
+        """Stop watching this topic."""
         with self._lock:
             self._expected.pop(name, None)
             self._found.pop(name, None)
 
     def of(self, name: str) -> tuple[Difference, ...]:
-        """What differs of a topic, as far as is known."""
+        """Return the known differences of a topic."""
         return self._found.get(name, ())
 
     def all(self) -> tuple[Difference, ...]:
-        """What differs of all topics."""
+        """Return the known differences of all topics."""
         with self._lock:
             return tuple(difference for name in sorted(self._found) for difference in self._found[name])
 
     def start(self) -> None:
-        """Begin to check. Raises KafkaException on a setting that librdkafka doesn't take."""
+        """Start the checks."""
         self._thread.start()
 
     def close(self) -> None:
-        """Check no more; doesn't wait for a check that is under way."""
+        """Stop the checks, without waiting for one that is in progress."""
         self._closed.set()
 
     def __enter__(self) -> Self:
@@ -95,7 +95,7 @@ class TopicWatch:
 
     @property
     def _needs_recheck(self) -> bool:
-        """Whether something is wrong that somebody may be mending, or isn't known at all."""
+        """Whether an operator may be fixing a topic, or one was never checked."""
         return (
             self._has_unchecked
             or self._needs_check()
@@ -112,11 +112,11 @@ class TopicWatch:
                 elif expected[name].role is Role.FILES:
                     created, found = admin.ensure(expected[name])
                     if created:
-                        log.error("the topic %s was gone, and with it all that it said; created it again", name)
+                        log.error("the topic %s was deleted, with all events in it; created it again", name)
                     self._report(name, found)
         except KafkaException as error:
             log.debug("the topics can't be checked now: %s", error.args[0].str())
-        except Exception:  # whatever it is, it must not end the checks unseen; recording goes on without
+        except Exception:  # no error may end the checks silently; recording continues without them
             log.exception("the topics can't be checked now")
 
     def _report(self, name: str, found: Sequence[Difference]) -> None:

@@ -1,4 +1,4 @@
-"""What was made outlives a power cut, also what a killed start had made; what is private nobody else may open."""
+"""Durable directories, also those made by a start that was killed, and private files that nobody else may open."""
 
 import errno
 import fcntl
@@ -26,21 +26,21 @@ SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The paths that are given to fsync."""
+    """Return the paths that fsync is called with."""
     found: list[Path] = []
     real = os.fsync
 
-    def noted(fd: int) -> None:
+    def recording_fsync(fd: int) -> None:
         found.append(Path(f"/proc/self/fd/{fd}").readlink())
         real(fd)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", recording_fsync)
     return found
 
 
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
-    """As the service manager sets it."""
+    """Set the umask, as a service manager does."""
     before = os.umask(mask)
     try:
         yield
@@ -90,7 +90,7 @@ def test_a_published_file_is_durable_with_all_directories_above(
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o002, 0o664), (0o027, 0o640)])
-def test_data_is_for_whom_the_umask_says_and_what_is_private_for_nobody_else(
+def test_the_umask_applies_to_data_and_private_files_are_for_nobody_else(
     tmp_path: Path, mask: int, expected: int
 ) -> None:
     root = tmp_path / "data"
@@ -108,7 +108,7 @@ def test_data_is_for_whom_the_umask_says_and_what_is_private_for_nobody_else(
     assert mode(root / ".archiver" / "crate1slot2" / "claim.lock") == 0o600
 
 
-def test_what_an_older_version_left_open_to_all_is_private_after_a_start(tmp_path: Path) -> None:
+def test_directories_that_an_older_version_left_open_to_all_are_private_after_a_start(tmp_path: Path) -> None:
     spool, root = tmp_path / "spool", tmp_path / "data"
     spool.mkdir()
     spool.chmod(0o755)
@@ -122,7 +122,7 @@ def test_what_an_older_version_left_open_to_all_is_private_after_a_start(tmp_pat
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may make what is another user's")
 @pytest.mark.parametrize("whose", ["spool", "archive"])
-def test_a_link_that_another_user_has_planted_in_place_of_a_private_directory_is_not_followed(
+def test_a_link_that_another_user_made_in_place_of_a_private_directory_is_not_followed(
     tmp_path: Path, whose: str
 ) -> None:
     ours = tmp_path / "ours"
@@ -131,10 +131,10 @@ def test_a_link_that_another_user_has_planted_in_place_of_a_private_directory_is
     link.symlink_to(ours)
     os.chown(link, 54321, 54321, follow_symlinks=False)
     if whose == "spool":
-        with pytest.raises(SpoolError, match=r"a link that another user \(uid 54321\) has put there"):
+        with pytest.raises(SpoolError, match=r"a symbolic link that another user \(uid 54321\) has made"):
             Spool(link, MIN_SIZE_BYTES)
     else:
-        with pytest.raises(OSError, match=r"a link that another user \(uid 54321\) has put there"):
+        with pytest.raises(OSError, match=r"a symbolic link that another user \(uid 54321\) has made"):
             make_private_directory(tmp_path)
     assert mode(ours) == 0o755
     assert not list(ours.iterdir())
@@ -152,7 +152,7 @@ def test_a_private_directory_of_another_user_is_reported(tmp_path: Path, caplog:
     (tmp_path / ".archiver").mkdir()
     os.chown(tmp_path / ".archiver", 54321, 54321)
     make_private_directory(tmp_path)
-    assert "is another user's (uid 54321), who can keep this from starting" in caplog.text
+    assert "belongs to another user (uid 54321), who can prevent this program's start" in caplog.text
 
 
 def test_a_link_in_place_of_the_spools_lock_is_not_followed(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_spool_without_locks_is_refused_with_what_to_do(tmp_path: Path, monkey
         Spool(tmp_path / "spool", MIN_SIZE_BYTES)
 
 
-def test_where_there_is_no_fdatasync_fsync_does_it(
+def test_fsync_is_used_where_fdatasync_is_not_supported(
     tmp_path: Path, synced: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: int) -> None:
@@ -185,7 +185,7 @@ def test_where_there_is_no_fdatasync_fsync_does_it(
 
 
 @pytest.mark.parametrize(("failed", "is_raised"), [(errno.EINVAL, False), (errno.ENOSYS, False), (errno.EIO, True)])
-def test_a_directory_that_cannot_be_synced_is_gone_without_but_no_error_of_the_disk(
+def test_a_directory_that_does_not_support_syncs_is_accepted_but_a_disk_error_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: int, is_raised: bool
 ) -> None:
     def refused(_: int) -> None:

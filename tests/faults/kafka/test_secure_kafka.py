@@ -223,7 +223,7 @@ def test_a_wrong_password_is_told_every_few_seconds_until_it_is_right(
     [
         (TLS_OF_KAFKAS_TOOLS.replace("/ca.pem", "/other-ca.pem"), "certificate verify failed"),
         (TLS_OF_KAFKAS_TOOLS.replace("ssl.keystore.location", "#"), "alert (bad certificate|certificate required)"),
-        ("", "or they want TLS or SASL"),
+        ("", "or they require TLS or SASL"),
     ],
     ids=["wrong-ca", "no-client-certificate", "plain"],
 )

@@ -40,7 +40,7 @@ def test_a_throttled_archiver_records_what_the_quota_lets_through_and_says_so(re
 
     archiver = recorder.archiver("--http", str(port))
     archiver.await_line("WARNING .*Kafka throttles this program.* raise consumer_byte_rate", SECONDS)
-    eventually(lambda: "Kafka throttles us" in get(port, "/healthz")[1], "health says it")
+    eventually(lambda: "Kafka throttles this program" in get(port, "/healthz")[1], "health says it")
     archiver.await_line(r"finished .* \(end\)", SECONDS)
     assert "g3_archiver_throttled_seconds_total 0.0" not in get(port, "/metrics")[1]
     eventually(lambda: all_committed(recorder, [source]), "all committed")
@@ -65,7 +65,7 @@ def test_a_throttled_ingest_publishes_what_the_quota_lets_through_and_says_so(re
             connection.sendall(flow(1) + b"".join(frames) + flow(2))
             ingest.await_line("END")
             ingest.await_line("WARNING .*Kafka throttles this program.* raise producer_byte_rate", SECONDS)
-            eventually(lambda: "Kafka throttles us" in get(port, "/healthz")[1], "health says it")
+            eventually(lambda: "Kafka throttles this program" in get(port, "/healthz")[1], "health says it")
             eventually(lambda: "g3_ingest_spool_bytes{" in get(port, "/metrics")[1], "metrics")
             spooled = re.compile(r"^g3_ingest_spool_bytes\S* 0\.0$", re.MULTILINE)
             eventually(lambda: spooled.search(get(port, "/metrics")[1]) is not None, "all acknowledged", SECONDS)

@@ -71,7 +71,7 @@ def test_each_fault_of_a_stream_is_said_once(recording: dict[str, object], said:
 
 OF_ALL = [
     (replace(ARCHIVE, kafka_error="away"), "Kafka: away"),
-    (replace(ARCHIVE, kafka_error="away", throttled="Kafka throttles us"), "Kafka throttles us"),
+    (replace(ARCHIVE, kafka_error="away", throttled="Kafka throttles this program"), "Kafka throttles this program"),
     (replace(ARCHIVE, commit_error="why"), "Kafka refuses commits: why"),
     (
         replace(ARCHIVE, unpublished="why"),

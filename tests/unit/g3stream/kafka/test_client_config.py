@@ -1,4 +1,4 @@
-"""Which setting of a Kafka client wins, and what is said of one that librdkafka doesn't take."""
+"""Kafka client configuration: which setting wins, and the message for one that librdkafka refuses."""
 
 import argparse
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ REFUSED = [
     ({"partitioner": "hunter2"}, 'Invalid value for configuration property "partitioner": …'),
     ({"security.protocol": 'hunt"er 2'}, 'Invalid value "…" for configuration property "security.protocol"'),
     (
-        {"socket.timeout.ms": "99999999999"},  # librdkafka tells another number
+        {"socket.timeout.ms": "99999999999"},  # librdkafka quotes another number
         'Configuration property "socket.timeout.ms" value … is outside allowed range 10..300000',
     ),
     ({"socket.timeout.ms": "hunter2"}, 'Invalid value for configuration property "socket.timeout.ms"'),
@@ -46,9 +46,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("properties", "said"), REFUSED)
-def test_what_librdkafka_says_of_a_setting_is_told_without_its_value(properties: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(("properties", "message"), REFUSED)
+def test_librdkafkas_message_about_a_setting_is_shown_without_its_value(
+    properties: dict[str, str], message: str
+) -> None:
     with pytest.raises(KafkaException) as refused:
         Producer({**properties})
     options = argparse.Namespace(kafka_config=properties)
-    assert describe_kafka_error(refused.value, options) == said
+    assert describe_kafka_error(refused.value, options) == message

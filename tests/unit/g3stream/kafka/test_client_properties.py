@@ -1,4 +1,4 @@
-"""client.properties as Kafka's own tools take it become librdkafka's settings, and no message tells a secret."""
+"""client.properties: the file for Kafka's own tools becomes librdkafka's settings, and no message has a secret."""
 
 import argparse
 import tempfile
@@ -13,14 +13,14 @@ from g3stream.service.arguments import EnvArgumentParser, client_properties
 
 
 def properties(tmp_path: Path, text: str) -> dict[str, str]:
-    """What a file with that text says to librdkafka."""
+    """Return librdkafka's settings from a file with that text."""
     path = tmp_path / "client.properties"
     path.write_text(text, encoding="utf-8")
     return client_properties(str(path))
 
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path) -> str:
-    """What a command says of that file, which must be refused as wrong usage."""
+    """Return a command's error for that file, which must be refused as wrong usage."""
     command = EnvArgumentParser("tool", "what it does", "examples: none")
     command.add_kafka_options()
     with pytest.raises(SystemExit) as exit_:
@@ -35,7 +35,7 @@ def test_client_properties(tmp_path: Path) -> None:
     assert properties(tmp_path, text) == expected
 
 
-def test_a_backslash_goes_on_with_the_next_line_and_escapes_as_in_java(tmp_path: Path) -> None:
+def test_a_backslash_continues_a_line_and_escapes_as_in_java(tmp_path: Path) -> None:
     text = "a.b=one \\\n    two\\\\\\\n three\na.c=\\u00fc\\=\\:\\\\\\t|\na.d=\\ud83d\\ude00\na.e=end\\"
     assert properties(tmp_path, text) == {"a.b": "one two\\three", "a.c": "ü=:\\\t|", "a.d": "😀", "a.e": "end"}
 
@@ -50,7 +50,7 @@ SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
         (f'{SCRAM} required \\\n  username="alice" \\\n  password="hunter2" ;', "hunter2"),
         (f"{SCRAM} required password=hunter2 username=alice;", "hunter2"),
         (f'{SCRAM} REQUIRED username = "alice" password = " ;=\'";', " ;='"),
-        # Twice escaped: for the properties file, and for JAAS.
+        # Escaped twice: for the properties file, and for JAAS.
         (f'{SCRAM} required username="alice" password="a\\\\"b\\\\\\\\c";', 'a"b\\c'),
         (f'{SCRAM.replace("scram.Scram", "plain.Plain")} required username="alice" password="ü";', "ü"),
     ],
@@ -123,14 +123,14 @@ def test_librdkafkas_names_beside_javas_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "message"),
     [
         ("ssl.truststore.location={0}/store.jks", "ssl.ca.location=ca.pem"),
         ("ssl.keystore.location={0}/store.jks", "-deststoretype PKCS12"),
         ("ssl.truststore.location={0}/store.p12", "ssl.ca.location=ca.pem"),
         ("ssl.keystore.location={0}/neither", "neither PEM nor a keystore"),
         ("ssl.keystore.location={0}/missing", "No such file"),
-        ("ssl.ca.location={0}/missing", "not there"),
+        ("ssl.ca.location={0}/missing", "doesn't exist"),
         (f"ssl.keystore.certificate.chain={PEM * 2}".replace("\n", " "), "ssl.keystore.type=PEM"),
         ("sasl.jaas.config=com.sun.security.auth.module.Krb5LoginModule required x=hunter2;", "sasl.oauthbearer"),
         (f'sasl.jaas.config={SCRAM} required username="a" password="hunter2"', "not of the form"),
@@ -138,23 +138,23 @@ def test_librdkafkas_names_beside_javas_win(tmp_path: Path) -> None:
         (f"sasl.jaas.config={SCRAM} required username='a' password='hunter2';", "not of the form"),
         (f'sasl.jaas.config={SCRAM} required username="a" password="hunter2" tokenauth="true";', "nothing else"),
         (f'sasl.jaas.config={SCRAM} required username="a";', "needs a username and a password"),
-        ("sasl.password=hun\\ter2\\w", "line 1: a backslash escapes"),
-        ("sasl.password=hunter2\\ud800", "half a character"),
+        ("sasl.password=hun\\ter2\\w", "line 1: a backslash begins an escape"),
+        ("sasl.password=hunter2\\ud800", "half a surrogate pair"),
         ("enable.auto.commit=true", "enable.auto.commit: the recorder sets this itself"),
         ("default.topic.config=hunter2", "default.topic.config: the recorder sets this itself"),
-        ("error_cb=hunter2", "no name of a Kafka client setting"),
+        ("error_cb=hunter2", "not a Kafka client setting"),
     ],
 )
 def test_what_cannot_be_translated_is_refused_with_what_to_write_instead(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
 ) -> None:
     (tmp_path / "store.jks").write_bytes(b"\xfe\xed\xfe\xed\0\0\0\2")
     (tmp_path / "store.p12").write_bytes(b"\x30\x82")
     (tmp_path / "neither").write_bytes(b"hunter2")
     (tmp_path / "client.properties").write_text(line.format(tmp_path) + "\n")
-    said = refused(capsys, tmp_path / "client.properties")
-    assert says in said
-    assert "hunter2" not in said
+    shown = refused(capsys, tmp_path / "client.properties")
+    assert message in shown
+    assert "hunter2" not in shown
 
 
 @pytest.mark.parametrize(
@@ -169,15 +169,15 @@ def test_what_cannot_be_translated_is_refused_with_what_to_write_instead(
         "Zm9v.hunter2=",
     ],
 )
-def test_errors_in_client_properties_say_where_and_tell_no_secret(
+def test_errors_in_client_properties_say_where_and_show_no_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     path = tmp_path / "client.properties"
     path.write_text(f"a.a=b\\\nc\n{line}\n")
-    said = refused(capsys, path)
-    assert "line 3" in said
-    assert str(path) in said
-    assert "hunter2" not in said
+    shown = refused(capsys, path)
+    assert "line 3" in shown
+    assert str(path) in shown
+    assert "hunter2" not in shown
 
 
 @given(st.text(max_size=60))
@@ -195,9 +195,9 @@ def test_unreadable_client_properties_are_wrong_usage(
     path = tmp_path / "client.properties"
     if content:
         path.write_bytes(content)
-    said = refused(capsys, path)
-    assert str(path) in said
-    assert "hunter2" not in said
+    shown = refused(capsys, path)
+    assert str(path) in shown
+    assert "hunter2" not in shown
 
 
 def test_client_properties_without_an_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What is known of topics: logged once per change, and forgotten with the topic. Kafka isn't asked here."""
+"""Topic watch: differences are logged once per change, and forgotten with the topic. No broker is used here."""
 
 import logging
 
@@ -10,23 +10,23 @@ from g3stream.kafka.topic_watch import TopicWatch
 WANTED = expected_frames_topic("s")
 
 
-def note(watch: TopicWatch, **config: str) -> None:
-    """It was found with these settings."""
-    as_it_is = FoundTopic({0: (1,)}, (1,), {name.replace("_", "."): value for name, value in config.items()})
-    watch.update(WANTED, differences(WANTED, as_it_is, "kafka:9092"))
+def report(watch: TopicWatch, **config: str) -> None:
+    """Report the topic as found with these settings."""
+    existing = FoundTopic({0: (1,)}, (1,), {name.replace("_", "."): value for name, value in config.items()})
+    watch.update(WANTED, differences(WANTED, existing, "kafka:9092"))
 
 
 def test_each_difference_is_logged_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     watch = TopicWatch({})
     for _ in range(3):
-        note(watch, cleanup_policy="compact", retention_ms="1000")
+        report(watch, cleanup_policy="compact", retention_ms="1000")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    note(watch, retention_ms="1000")
-    note(watch, retention_ms="2000")
+    report(watch, retention_ms="1000")
+    report(watch, retention_ms="2000")
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING", "WARNING"]
-    note(watch)
-    note(watch)
+    report(watch)
+    report(watch)
     assert [record.getMessage() for record in caplog.records[3:]] == [
         "the topic g3.frames.s is as it should be again"
     ]
@@ -35,12 +35,12 @@ def test_each_difference_is_logged_once_and_again_when_it_changes(caplog: pytest
 def test_what_is_no_longer_watched_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     watch = TopicWatch({})
     watch.add(EXPECTED_FILES_TOPIC)
-    note(watch, cleanup_policy="compact")
+    report(watch, cleanup_policy="compact")
     assert [difference.setting for difference in watch.all()] == ["cleanup.policy"]
     assert watch.of(WANTED.name) == watch.all()
     watch.remove(WANTED.name)
     assert watch.of(WANTED.name) == watch.all() == ()
     watch.remove(WANTED.name)
     caplog.clear()
-    note(watch, cleanup_policy="compact")
-    assert len(caplog.records) == 1, "it is another one's, that may have been watched elsewhere meanwhile"
+    report(watch, cleanup_policy="compact")
+    assert len(caplog.records) == 1, "a topic watched again is a new one, as it may have changed meanwhile"
