@@ -1,4 +1,4 @@
-"""What a program that runs for months needs: arguments, logs, HTTP, metrics, an orderly stop.
+"""Parts of a long-running service: arguments, logs, HTTP, metrics, an orderly stop.
 
 Nothing here knows what the program does.
 """

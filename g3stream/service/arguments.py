@@ -1,4 +1,4 @@
-"""Arguments of the commands: flags, an environment variable for each, Kafka client properties."""
+"""Command line arguments: flags, an environment variable for each, Kafka client properties."""
 
 import argparse
 import os
@@ -22,10 +22,10 @@ _UNITS |= {f"{p}IB": 1024**n for n, p in enumerate("KMGT", 1)}
 
 
 class EnvArgumentParser(argparse.ArgumentParser):
-    """An ArgumentParser whose every option may be given by an environment variable instead.
+    """An ArgumentParser with an environment variable for each option.
 
-    `--time-per-file` of `archiver` is ARCHIVER_TIME_PER_FILE; a few have names of their own. The flag wins
-    over the variable, and the variable over the default. A list's variable holds its items, space-separated.
+    The variable of `archiver --time-per-file` is ARCHIVER_TIME_PER_FILE; a few have other names. The flag overrides
+    the variable, and the variable the default. A list's variable holds its items, separated by spaces.
     """
 
     def __init__(self, prog: str, description: str, examples: str) -> None:
@@ -47,27 +47,27 @@ class EnvArgumentParser(argparse.ArgumentParser):
         )
 
     def add_option(self, flag: str, *, env: str | None = None, **how: Any) -> None:
-        """Add an option. env: its variable, if it isn't PROG_FLAG. how: as add_argument takes it."""
+        """Add an option. env: its variable, if not PROG_FLAG. how: keyword arguments of add_argument."""
         name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
         if how.get("action") == "append":
             how["action"] = _AppendReplacingDefault
-        if given := os.environ.get(name):
+        if text := os.environ.get(name):
             how["required"] = False
-            how["default"] = _EnvironmentValue(name, given)
+            how["default"] = _EnvironmentValue(name, text)
         self.add_argument(flag, **how)
 
     def require_one_of(self, *flags: str) -> None:
-        """Of these options exactly one must be given; a flag wins over all of their variables."""
+        """Require exactly one of these options; a flag overrides the variables of all of them."""
         self._required_one_of = flags
 
-    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of one's own, which none gives
+    def parse_known_args(  # type: ignore[override]  # its overloads are for custom namespaces, which aren't used here
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's; variables that no flag has replaced are checked as flags are.
+        """Parse as argparse does, and check variables that no flag overrides as flags are checked.
 
-        What follows a flag and looks like a time before now, `--since -2h`, is its value: we have no flag like that.
+        An argument such as the `-2h` of `--since -2h` is the flag's value, because no flag here begins with a digit.
         """
         found, rest = super().parse_known_args(
             _join_negative_values(sys.argv[1:] if args is None else args), namespace
@@ -80,7 +80,7 @@ class EnvArgumentParser(argparse.ArgumentParser):
         return found, rest
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """As argparse's, which prints help, too; but what can't be written, as to a full disk, isn't passed over."""
+        """Print a message or help as argparse does, but exit with an error if it can't be written (a full disk)."""
         file = sys.stderr if file is None else file
         if file is None or not message:
             return
@@ -90,12 +90,12 @@ class EnvArgumentParser(argparse.ArgumentParser):
         except OSError as error:
             discard_unwritten(file)
             if isinstance(error, BrokenPipeError):
-                return  # whoever read it has seen enough
+                return  # the reader has closed the pipe, as `head` does
             print(f"{self.prog}: error: can't print: {error.strerror}", file=sys.stderr)
             sys.exit(1)
 
     def _check_one_of(self, found: argparse.Namespace) -> None:
-        """See that of `require_one_of` there is one."""
+        """Check that exactly one of the `require_one_of` options is given."""
         given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._required_one_of}
         given = {flag: value for flag, value in given.items() if value is not None}
         if any(not isinstance(value, _EnvironmentValue) for value in given.values()):
@@ -120,20 +120,20 @@ class EnvArgumentParser(argparse.ArgumentParser):
         return values if several else values[0]
 
     def add_kafka_options(self) -> None:
-        """Add the options that every command which talks to Kafka has."""
+        """Add the options of every command that connects to Kafka."""
         self.add_option(
             "--bootstrap-servers",
             env="KAFKA_BOOTSTRAP_SERVERS",
             metavar="HOST:PORT,…",
-            help="the Kafka brokers to begin with; localhost:9092 if --kafka-config names none either",
+            help="the Kafka brokers to connect to first; localhost:9092 if --kafka-config names none either",
         )
         self.add_option(
             "--kafka-config",
-            env=f"{self.prog.split()[0]}_kafka_config".upper(),  # of a command, too: it is where the recorder's is
+            env=f"{self.prog.split()[0]}_kafka_config".upper(),  # one variable for all subcommands of a program
             type=client_properties,
             default={},
             metavar="FILE",
-            help="client.properties for TLS, SASL and what else librdkafka knows, as Kafka's own tools take it",
+            help="client.properties as for Kafka's own tools: TLS, SASL, and librdkafka's settings",
         )
         self.add_option(
             "--log-level",
@@ -141,36 +141,36 @@ class EnvArgumentParser(argparse.ArgumentParser):
             default="info",
             type=str.lower,
             choices=["debug", "info", "warning", "error"],
-            help="the least important lines to log",
+            help="the lowest level of log lines",
         )
         self.add_option(
             "--log-format",
             env=f"{self.prog.split()[0]}_log_format".upper(),
             default="text",
             choices=["text", "json"],
-            help="lines for people, or a JSON object each",
+            help="log lines as text, or as a JSON object each",
         )
 
     def add_http_option(self) -> None:
-        """Add the option of the commands that run on and on."""
+        """Add the option of long-running commands."""
         self.add_option(
             "--http",
             type=http_endpoint,
             metavar="[HOST:]PORT",
-            help="serve /metrics for Prometheus and /healthz there; to this host only if no HOST is given",
+            help="serve /metrics for Prometheus and /healthz there; only to this host if no HOST is given",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _EnvironmentValue:
-    """An option's default, from the environment, as yet unread."""
+    """An option's default from the environment, not parsed yet."""
 
     name: str
     text: str
 
 
 class _Version(argparse.Action):
-    """As argparse's `version`, but that the version is looked up only when it is asked for: that takes a while."""
+    """argparse's action `version`, with the version looked up only when needed, as that takes a while."""
 
     def __call__(
         self,
@@ -179,7 +179,7 @@ class _Version(argparse.Action):
         values: Any,  # noqa: ARG002
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        """As argparse's."""
+        """Print the version and exit, as argparse does."""
         from importlib.metadata import version
 
         parser._print_message(f"{parser.prog} {version('g3-recorder')}\n", sys.stdout)
@@ -187,7 +187,7 @@ class _Version(argparse.Action):
 
 
 class _AppendReplacingDefault(argparse.Action):
-    """As argparse's `append`, but that the first flag replaces the default instead of adding to it."""
+    """argparse's action `append`, except that the first flag replaces the default."""
 
     def __call__(
         self,
@@ -196,7 +196,7 @@ class _AppendReplacingDefault(argparse.Action):
         values: Any,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        """As argparse's."""
+        """Append the value, or replace the default by it."""
         before = getattr(namespace, self.dest)
         setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
@@ -212,7 +212,7 @@ def _join_negative_values(args: Sequence[str]) -> list[str]:
 
 
 def client_properties(path: str) -> dict[str, str]:
-    """Type of a flag: a file of Kafka client properties; gives librdkafka's settings."""
+    """Type of a flag: a file of Kafka client properties, as librdkafka's settings."""
     try:
         return read_client_properties(Path(path))
     except ClientPropertiesError as error:
@@ -228,20 +228,20 @@ def stream_flag(text: str) -> str:
 
 
 def size(text: str) -> int:
-    """Type of a flag: a size such as 256MiB, 16GiB, 500MB or 4096; gives bytes."""
+    """Type of a flag: a size such as 256MiB, 16GiB, 500MB or 4096, in bytes."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; say for example 256MiB or 16GiB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for example 256MiB or 16GiB")
     unit: int = _UNITS[(match[2] or "").upper()]
     return int(match[1]) * unit
 
 
 def directory(text: str) -> Path:
-    """Type of a flag: a directory, absolute."""
+    """Type of a flag: a directory, as an absolute path."""
     try:
         return Path(text).absolute()
     except FileNotFoundError:
-        raise argparse.ArgumentTypeError(f"{text}: the directory in which this was started is gone") from None
+        raise argparse.ArgumentTypeError(f"{text}: the current directory has been deleted") from None
 
 
 def seconds(text: str) -> float:
@@ -251,12 +251,12 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.001 <= value <= 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; say a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write a positive number of seconds")
     return value
 
 
 def boolean(text: str) -> bool:
-    """Type of a flag: yes or no, as people and containers write it."""
+    """Type of a flag: true or false, also as yes/no, on/off, 1/0."""
     if text.lower() in ("true", "yes", "on", "1"):
         return True
     if text.lower() in ("false", "no", "off", "0", "none"):
@@ -269,9 +269,9 @@ def host(text: str) -> str:
     try:
         text.encode("idna")
     except UnicodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no host's name") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name") from None
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a host has a name")
+        raise argparse.ArgumentTypeError("a host name is needed")
     return text.removeprefix("[").removesuffix("]")
 
 
@@ -290,7 +290,7 @@ def http_endpoint(text: str) -> ListenEndpoint:
 def port(text: str) -> int:
     """Type of a flag: a TCP port."""
     if not (text.isdecimal() and len(text) <= 5 and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; say a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; write a number from 1 to 65535")
     return int(text)
 
 
@@ -303,7 +303,7 @@ def key_value(text: str) -> tuple[str, str]:
 
 
 def replication_factor(text: str) -> int:
-    """Type of a flag: how many copies of a topic there are."""
+    """Type of a flag: a topic's number of copies."""
     if not (text.isdecimal() and 0 < int(text) < 32768):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 32767")
     return int(text)

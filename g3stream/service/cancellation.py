@@ -1,19 +1,19 @@
-"""Cooperative cancellation of background work for one stream: the work itself looks whether it is still wanted.
+"""Cooperative cancellation of background work for one stream: the work checks a token between its steps.
 
-Calls that can't look, as they wait in librdkafka or in a disk, are left behind instead (timeouts.py).
+A call that can't check one, as it waits for librdkafka or a disk, is abandoned instead (timeouts.py).
 """
 
 import threading
 
 
 class Cancelled(Exception):
-    """The work was cancelled: the stream was revoked, or the archiver stops. Its next owner does the work again."""
+    """The work was cancelled: the stream was revoked, or the archiver stops. The next owner repeats the work."""
 
 
 class CancellationToken(threading.Event):
-    """A cancellation token, set once a stream is released; for any thread."""
+    """A token that is set when a stream is released; for any thread."""
 
     def raise_if_cancelled(self, what: str) -> None:
-        """Raise Cancelled, with `what`, if cancelled. To be called between steps, none of which takes long."""
+        """Raise Cancelled, with `what`, if the token is set; call this between short steps."""
         if self.is_set():
             raise Cancelled(what)

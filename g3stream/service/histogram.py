@@ -1,4 +1,4 @@
-"""How long something takes, counted in the way that Prometheus' histograms are read."""
+"""Latency histograms, counted in the buckets that Prometheus reads."""
 
 import threading
 from bisect import bisect_left
@@ -23,20 +23,21 @@ BOUNDS_SECONDS = (
     300.0,
     3600.0,
 )
-"""s; from a write into the page cache to an outage of an hour."""
+"""Upper bounds of the buckets, seconds: from a write into the page cache to an outage of an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyCounts:
-    """counts: how many took at most each of BOUNDS, and longer than the bound before; the last one: longer than all.
-    total_s: what all of them took together."""
+    """A histogram's values at one moment."""
 
     counts: tuple[int, ...]
+    """The count of each bucket: one for each of BOUNDS_SECONDS, and one for all longer times."""
     total_s: float
+    """The sum of all observed times, seconds."""
 
 
 class LatencyHistogram:
-    """Counts times; for several threads at once. Costs less than a microsecond a time."""
+    """A latency histogram, for several threads at once. An observation costs less than a microsecond."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,13 +45,13 @@ class LatencyHistogram:
         self._total_s = 0.0
 
     def observe(self, seconds: float, count: int = 1) -> None:
-        """It took so long, so many times. What a stepped clock makes negative counts as 0."""
+        """Add `count` observations of the same time. A negative time, from a stepped clock, counts as 0."""
         seconds = max(0.0, seconds)
         with self._lock:
             self._counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
             self._total_s += seconds * count
 
     def counts(self) -> LatencyCounts:
-        """What was observed until now."""
+        """Return the counts so far."""
         with self._lock:
             return LatencyCounts(tuple(self._counts), self._total_s)

@@ -1,8 +1,8 @@
-"""/metrics for Prometheus and /healthz for whoever watches the process, over HTTP.
+"""HTTP server for /metrics (Prometheus) and /healthz (any monitoring). Read-only.
 
-Recording comes first: whatever clients do, this takes one thread, a bounded number of connections, and a bounded
-share of its time. A client that hasn't got its answer within seconds is cut off, and the longest connected goes when
-there are too many, so that neither a slow nor a hostile one keeps others out for long. Nothing can be changed here.
+Recording comes first: whatever clients do, the server uses one thread, a bounded number of connections, and a bounded
+share of that thread's time. A client without a response after seconds is disconnected, and when there are too many
+clients, the oldest connection is closed. So no slow or hostile client keeps others out for long.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
 RESPONSE_TIMEOUT_SECONDS = 5.0
-"""A connection lasts no longer than this."""
+"""The longest that a connection may last."""
 _ACCEPT_INTERVAL_SECONDS = 0.01
-"""No more than one connection is taken in so long: a flood waits in the kernel."""
+"""The shortest time between two accepted connections: a flood of them waits in the kernel."""
 _METRICS_CACHE_SECONDS = 0.5
-"""How long the metrics that were collected for one are good for others."""
+"""How long collected metrics are served to other clients."""
 _MAX_REQUEST_BYTES = 8192
 _READ_BYTES = 4096
 _COMMON_HEADERS = (
@@ -50,10 +50,11 @@ class _Response:
 
 
 class HttpServer:
-    """Serves until closed. metrics: gives them in Prometheus' text format; problems: what is wrong now, in words;
-    warnings: what is to be seen to, though it isn't unhealthy. clock: in s.
+    """An HTTP server that runs until it is closed. Raises ListenError.
 
-    All are called in this server's thread. `port`: which it listens on. Raises ListenError.
+    metrics: returns the metrics in Prometheus' text format. problems: returns what makes the process unhealthy now,
+    in words. warnings: returns what an operator should attend to, in words, although the process is healthy. clock:
+    a monotonic clock, seconds. All of them are called in this server's thread.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class HttpServer:
         self._clock = clock
         self._cached_metrics = b""
         self._cached_at = float("-inf")
-        self._connections: dict[asyncio.Task[None], None] = {}  # the longest connected first
+        self._connections: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._listener = listen(endpoint)
         self.port: int = self._listener.getsockname()[1]
+        """The TCP port on which it listens."""
         self._loop = asyncio.new_event_loop()
         self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -81,8 +83,8 @@ class HttpServer:
         log.info("metrics at http://%s/metrics, health at /healthz", host_and_port(endpoint.host, self.port))
 
     def close(self) -> None:
-        """Cut off whoever is connected, and free the port."""
-        with contextlib.suppress(RuntimeError):  # it has ended by itself
+        """Disconnect all clients and free the port."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join(RESPONSE_TIMEOUT_SECONDS)  # no longer: a disk that hangs may hold up a collection
         self._listener.close()
@@ -104,8 +106,8 @@ class HttpServer:
             while True:
                 try:
                     client, _ = await self._loop.sock_accept(self._listener)
-                except OSError as error:  # no more file descriptors, say
-                    log.warning("can't take an HTTP connection: %s", error)
+                except OSError as error:  # for example, no file descriptors are left
+                    log.warning("can't accept an HTTP connection: %s", error)
                     await asyncio.sleep(1)
                     continue
                 if len(self._connections) >= MAX_CONNECTIONS:
@@ -129,13 +131,13 @@ class HttpServer:
                 except h11.RemoteProtocolError as error:
                     request, response = (
                         None,
-                        _Response(HTTPStatus(error.error_status_hint), b"that is no HTTP request\n"),
+                        _Response(HTTPStatus(error.error_status_hint), b"not an HTTP request\n"),
                     )
                 if response:
                     await self._loop.sock_sendall(client, _encode_response(connection, request, response))
 
     async def _read_request(self, client: socket.socket, connection: h11.Connection) -> h11.Request | None:
-        """None if the client has gone without one. Raises h11.RemoteProtocolError, OSError."""
+        """Read a request; None if the client disconnected without one. Raises h11.RemoteProtocolError, OSError."""
         while (event := connection.next_event()) is h11.NEED_DATA:
             connection.receive_data(await self._loop.sock_recv(client, _READ_BYTES))
         return event if isinstance(event, h11.Request) else None
@@ -143,7 +145,7 @@ class HttpServer:
     def _respond(self, request: h11.Request) -> _Response:
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
-            return _Response(HTTPStatus.METHOD_NOT_ALLOWED, b"there is nothing to change here\n", headers=allow)
+            return _Response(HTTPStatus.METHOD_NOT_ALLOWED, b"this server is read-only\n", headers=allow)
         try:
             match request.target.partition(b"?")[0]:
                 case b"/metrics":
@@ -155,10 +157,10 @@ class HttpServer:
                     warnings = "".join(f"warning: {printable(warning)}\n" for warning in self._warnings())
                     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
                     return _Response(status, ((problems or "ok\n") + warnings).encode(errors="replace"))
-        except Exception:  # a fault in what only looks on must not end the looking on
-            log.exception("can't answer %r", request.target)
+        except Exception:  # a fault in the collection of metrics must not end the server
+            log.exception("can't answer the HTTP request for %r", request.target)
             return _Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"see the log\n")
-        return _Response(HTTPStatus.NOT_FOUND, b"there are /metrics and /healthz\n")
+        return _Response(HTTPStatus.NOT_FOUND, b"only /metrics and /healthz exist\n")
 
     def _collect_metrics(self) -> bytes:
         now = self._clock()

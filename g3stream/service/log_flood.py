@@ -1,13 +1,13 @@
-"""Floods of log lines that are alike, folded into a count: which are written, and what stands for the others (pure).
+"""Filter of similar log lines: the first are written, a flood of others is counted in summary lines. Pure.
 
-A sender gone mad gives thousands of warnings a second, a failing disk an error at every attempt. What is worth
-reading then is the first few, how many more came, and the latest.
+A broken sender causes thousands of warnings a second, a failing disk an error at every attempt. Worth reading are
+then the first few, how many more followed, and the latest.
 
-Alike are lines of one logger, level and template, and of one stream (by this code's custom the first argument of a
-template that begins with %s), whatever their other arguments. Of INFO lines, which tell of events such as a file
-finished, many more are written before they are folded: a sender may give 7,000 START and END a second. No line goes
-uncounted, LOST lines neither: those that were written and the counts add up to what happened (and each loss is an
-event in g3.files, besides).
+Lines are similar if they have the same logger, level and template, and the same stream (by convention the first
+argument of a template that begins with %s), whatever their other arguments. Of INFO lines, which report events such
+as a finished file, many more are written before any is suppressed: a sender may send 7,000 START and END a second.
+Every line is counted, LOST lines too: the written lines and the counts add up to what happened (and each loss is an
+event on g3.files as well).
 """
 
 import logging
@@ -15,53 +15,56 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 MAX_WRITTEN = 5
-"""So many warnings or errors that are alike are written within FLOOD_SECONDS; the next ones are folded."""
+"""How many similar warnings or errors are written within FLOOD_SECONDS; further ones are suppressed."""
 MAX_INFO_WRITTEN = 100
 """The same for INFO lines."""
 FLOOD_SECONDS = 10.0
-"""So long folded lines are counted at first before the count is written; and so long without one, a flood is over."""
+"""The time until the first summary of a flood; and a flood is over after this time without a similar line."""
 MAX_INTERVAL_SECONDS = 60.0
-"""In a long flood the counts come ever more rarely, but no more rarely than this."""
+"""The longest time between summaries: in a long flood the time doubles up to this."""
 MAX_KEYS = 256
-"""So many kinds of lines are remembered; the one that came least lately is forgotten, its count written."""
+"""How many kinds of lines are remembered; the least recent kind is forgotten, and its summary written."""
 
 _Key = tuple[str, int, str, str]
 
 
 @dataclass(slots=True)
 class _SimilarLines:
-    """Lines of a kind. Times in s."""
+    """The state of one kind of lines. Times: seconds."""
 
     max_written: int
-    """So many are written within FLOOD_SECONDS."""
+    """How many are written within FLOOD_SECONDS."""
     written: deque[float] = field(default_factory=deque)
-    """When the last of those that were written came, at most `max_written`."""
+    """The times of the latest written lines, `max_written` at most."""
     last_s: float = 0.0
+    """The time of the latest line, written or suppressed."""
     interval_s: float = 0.0
-    """Of the counts; 0: they aren't folded now."""
+    """The present time between summaries; 0: lines aren't suppressed now."""
     since_s: float = 0.0
-    """Of these they are counted."""
+    """The time since which suppressed lines are counted."""
     count: int = 0
+    """Lines suppressed since then."""
     latest: str = ""
+    """The text of the latest suppressed line."""
 
     @property
     def due_s(self) -> float:
-        """When to write the count: at the end of the interval, or of the flood."""
+        """The time to write the summary: the end of the interval, or of the flood."""
         return min(self.since_s + self.interval_s, self.last_s + FLOOD_SECONDS)
 
 
 class LogFloodFilter:
-    """Which lines are to be written, and what stands for those that aren't. Times: s, of any clock that only goes on.
+    """The decision which lines are written, and the summaries of the others.
 
-    Bounded in memory. Not for several threads at once.
+    Times are seconds of any monotonic clock. Memory is bounded. Not for several threads at once.
     """
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[_Key, _SimilarLines] = OrderedDict()  # those of the latest lines last
+        self._lines: OrderedDict[_Key, _SimilarLines] = OrderedDict()  # the most recent kind last
         self._evicted: list[logging.LogRecord] = []
 
     def suppresses(self, record: logging.LogRecord, now_s: float) -> bool:
-        """Whether this line is only counted; if not, it is to be written."""
+        """Count a line; return True if it is suppressed, False if it is to be written."""
         if record.levelno < logging.INFO:
             return False
         key = _key(record)
@@ -82,32 +85,32 @@ class LogFloodFilter:
                 return False
             lines.interval_s, lines.since_s = FLOOD_SECONDS, now_s
         lines.count += 1
-        # Not the record: an exception among its arguments would keep its frames, and so their frames' data.
+        # Not the record: an exception among its arguments would keep its stack frames, and their data.
         lines.latest = record.getMessage()
         return True
 
     def next_due(self) -> float | None:
-        """When `due_summaries` has something to do; None: not until another line is folded."""
+        """Return when `due_summaries` is to be called next; None: not until another line is suppressed."""
         if self._evicted:
             return 0.0
         return min((lines.due_s for lines in self._lines.values() if lines.interval_s), default=None)
 
     def due_summaries(self, now_s: float) -> list[logging.LogRecord]:
-        """The lines to be written by now for those that were folded."""
+        """Return the summaries that are due now."""
         summaries, self._evicted = self._evicted, []
         for key, lines in list(self._lines.items()):
             if not lines.interval_s or now_s < lines.due_s:
                 continue
             summaries += _summary(key, lines, now_s)
             if lines.count <= lines.max_written or now_s - lines.last_s >= FLOOD_SECONDS:
-                del self._lines[key]  # it is over
+                del self._lines[key]  # the flood is over
                 continue
             lines.interval_s = min(2 * lines.interval_s, MAX_INTERVAL_SECONDS)
             lines.since_s, lines.count = now_s, 0
         return summaries
 
     def all_summaries(self, now_s: float) -> list[logging.LogRecord]:
-        """The lines for all that were folded and not told yet; as at the end."""
+        """Return the summaries of all suppressed lines, due or not, for the end of the program."""
         summaries, self._evicted = self._evicted, []
         for key, lines in self._lines.items():
             summaries += _summary(key, lines, now_s)
@@ -127,7 +130,7 @@ def _key(record: logging.LogRecord) -> _Key:
 
 
 def _summary(key: _Key, lines: _SimilarLines, now_s: float) -> list[logging.LogRecord]:
-    """The line that stands for those that were folded, if any were."""
+    """Return the summary line of suppressed lines, if there are any."""
     if not lines.count:
         return []
     logger, level, template, about = key

@@ -1,9 +1,9 @@
-"""The log's lines, written to a file descriptor by a thread of its own: nobody who logs waits for whoever reads.
+"""Non-blocking log writer: a thread of its own writes the lines to a file descriptor.
 
-Whoever reads stderr may stop: a pager, a stuck log driver, a full disk. A write to the pipe then blocks the thread
-that logs, with the log's lock, and so everyone else. Here lines wait in a queue, bounded in bytes and in lines. When
-it is full the oldest are dropped: what an operator who looks again needs most is what is wrong now, and the pipe
-still holds the first lines of the trouble. Where lines are missing, one says how many.
+The reader of stderr may stop reading: a pager, a stuck log driver, a full disk. A write to the pipe would then block
+the thread that logs, which holds the log's lock, and so all threads. Here lines wait in a queue, bounded in bytes and
+in lines. When it is full, the oldest are dropped: an operator who looks again needs most what is wrong now, and the
+pipe still holds the first lines about the fault. A line in place of the dropped ones says how many they were.
 """
 
 import os
@@ -18,38 +18,38 @@ MAX_BYTES = 1 << 20
 MAX_LINES = 10_000
 MAX_LINE_BYTES = 1 << 16
 STUCK_SECONDS = 30.0
-"""A line that has been waiting for so long is a problem; journald, when it is restarted, needs a few seconds."""
+"""A line that has waited for this long is a problem; journald needs a few seconds when it is restarted."""
 _RETRY_SECONDS = 1.0
 _STUCK_END_TIMEOUT_SECONDS = 1.0
+"""The longest that the end of the program waits for a reader that doesn't read."""
 _END_TIMEOUT_SECONDS = 5.0
-"""How long the end of the program waits at most for a reader that is slow, and (above) for one that doesn't read."""
+"""The longest that the end of the program waits for a slow reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """How the log is."""
+    """The state of the log."""
 
     dropped_lines: int = 0
     problem: str | None = None
-    """Since when nothing could be written, and why, in words; None if all is well."""
+    """For how long nothing could be written, and why, in words; None if the log is healthy."""
 
 
 class LogWriter:
-    """Writes to a descriptor what it is given, in that order, a line at a time. For any thread.
+    """A writer of whole lines to a descriptor, in order. For any thread.
 
-    format_dropped: gives the line that stands for so many that were dropped. A write that fails is tried again each
-    second.
+    format_dropped: returns the line that stands for a number of dropped lines. A failed write is retried each second.
     """
 
     def __init__(self, fd: int, format_dropped: Callable[[int], bytes]) -> None:
         self._fd = fd
         self._format_dropped = format_dropped
-        # Never held during a write. Reentrant: whatever is deleted while a line is put may print a line, too.
+        # Never held during a write. Reentrant: an object that is deleted during `put` may print a line too.
         self._changed = threading.Condition(threading.RLock())
         self._dropped = 0
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        self._dropped_here = 0  # between what was written and the first of _lines
+        self._dropped_here = 0  # between the last written line and the first of _lines
         self._written = 0
         self._busy = False
         self._waiting_since: float | None = None
@@ -60,8 +60,8 @@ class LogWriter:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Write a line, which ends with a line end, when its turn comes; none after the end."""
-        if self._ended:  # the interpreter may have ended our thread, even while it held the lock
+        """Queue a line, which includes its line end; ignored after `end`."""
+        if self._ended:  # the interpreter may have ended the thread, even while it held the lock
             return
         if len(line) > MAX_LINE_BYTES:
             line = line[:MAX_LINE_BYTES] + b" ... (cut)\n"
@@ -76,17 +76,17 @@ class LogWriter:
                 self._changed.notify_all()
 
     def status(self) -> LogStatus:
-        """How it is now."""
+        """Return the present state."""
         since, error = self._waiting_since, self._error
         if since is None or (waited := time.monotonic() - since) < STUCK_SECONDS:
             return LogStatus(self._dropped)
-        why = error or "whoever reads stderr doesn't"
+        why = error or "stderr is not being read"
         return LogStatus(
             self._dropped, f"the log hasn't been written for {waited:.0f} s: {why} ({self._dropped} lines dropped)"
         )
 
     def end(self) -> bool:
-        """Wait until all is written, but for a reader that doesn't read no longer than 1 s. Whether all is."""
+        """Wait until all lines are written, or the timeout of a slow or stuck reader; return whether all are."""
         give_up_at = time.monotonic() + _END_TIMEOUT_SECONDS
         self._ending.set()
         with self._changed:
@@ -105,7 +105,7 @@ class LogWriter:
             with self._changed:
                 while not self._lines:
                     self._busy = False
-                    self._changed.notify_all()  # who waits for the end
+                    self._changed.notify_all()  # for `end`
                     self._changed.wait()
                 self._busy = True
                 if self._dropped_here:
@@ -119,13 +119,13 @@ class LogWriter:
             self._written += 1
 
     def _write(self, line: bytes) -> None:
-        """However long it takes, but for an error at the end."""
+        """Write a whole line, however long it takes; at the program's end only until an error."""
         rest = memoryview(line)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
                 self._error = None
-            except BlockingIOError:  # somebody who shares the descriptor has made it so
+            except BlockingIOError:  # another process that shares the descriptor has made it non-blocking
                 select.select((), (self._fd,), (), _RETRY_SECONDS)
             except OSError as error:
                 self._error = f"stderr: {error.strerror}"

@@ -1,6 +1,6 @@
-"""The log on stderr: for people or as JSON, its times in UTC, floods folded (log_flood.py).
+"""The log on stderr: text or JSON, times in UTC, floods of similar lines summarized (log_flood.py).
 
-A service never waits for whoever reads its log (log_writer.py); a command that someone runs does, as any command.
+A service never waits for the reader of its log (log_writer.py); a command that an operator runs does.
 """
 
 import atexit
@@ -21,9 +21,9 @@ from g3stream.service.log_writer import LogWriter
 
 
 class FloodFilterHandler(logging.Handler):
-    """Writes what `LogFloodFilter` lets through, and its counts when they are due and when logging ends.
+    """A handler that writes the lines that `LogFloodFilter` passes, and its summaries when they are due.
 
-    write: is given each line, without its end. end: is called last.
+    write: called with each line, without its line end. end: called last, when logging ends.
     """
 
     def __init__(self, write: Callable[[str], None], end: Callable[[], None] = lambda: None) -> None:
@@ -38,7 +38,7 @@ class FloodFilterHandler(logging.Handler):
         self._closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """As logging's; it holds our lock."""
+        """Write or count a record; logging holds this handler's lock."""
         try:
             if self._closed or not self._flood_filter.suppresses(record, time.monotonic()):
                 self._write_line(self.format(record))
@@ -47,11 +47,11 @@ class FloodFilterHandler(logging.Handler):
                 self._summary_thread.start()
             elif self._idle:
                 self._suppressed.notify()
-        except Exception:  # noqa: BLE001 - as logging does with lines that can't be formatted
+        except Exception:  # noqa: BLE001 - as logging itself handles lines that can't be formatted
             self.handleError(record)
 
     def close(self) -> None:
-        """As logging's, which calls it when the program ends: nothing stays untold."""
+        """Write all summaries; logging calls this when the program ends."""
         with self._suppressed:
             if not self._closed:
                 self._closed = True
@@ -64,7 +64,7 @@ class FloodFilterHandler(logging.Handler):
             while not self._closed:
                 due = self._flood_filter.next_due()
                 self._idle = due is None
-                # What is folded meanwhile is due no sooner than what is folded now.
+                # A flood that begins meanwhile is due no sooner than those of now.
                 self._suppressed.wait(None if due is None else max(0.0, due - time.monotonic()))
                 if not self._closed:
                     self._write(self._flood_filter.due_summaries(time.monotonic()))
@@ -75,27 +75,30 @@ class FloodFilterHandler(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """A line for people: time, level, message; below it an exception, indented, so that it can't pass for a line."""
+    """Format of text lines: time, level, message; an exception below, indented so that it can't pass for a line."""
 
     converter = time.gmtime  # type: ignore[assignment]  # typeshed misses that its argument is optional
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """As logging's."""
+        """Return the line with unprintable characters escaped."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """As logging's."""
+        """Return the exception indented, with unprintable characters escaped."""
         return textwrap.indent(printable_lines(super().formatException(ei)), "  ")
 
 
 class JsonLines(_Text):
-    """A line of JSON: `time`, `level`, `logger`, `message`; `stream` if it is about one; `count` if it stands for so
-    many that were folded, `dropped` for so many that were dropped; `exception`, as Python prints it."""
+    """Format of JSON lines, one object each.
+
+    Keys: `time`, `level`, `logger`, `message`; `stream` if the line is about one; `count` of the similar lines that a
+    summary stands for; `dropped`, the number of dropped lines; `exception`, as Python prints it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """As logging's."""
+        """Return the record as one line of JSON."""
         fields: dict[str, str | int] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
@@ -110,12 +113,12 @@ class JsonLines(_Text):
             fields["dropped"] = dropped
         if record.exc_info:
             fields["exception"] = logging.Formatter.formatException(self, record.exc_info)
-        # A file's name may be no UTF-8, which Python shows as a lone surrogate: other readers of JSON take none.
+        # Python decodes a file name that isn't UTF-8 to lone surrogates, which other readers of JSON refuse.
         return printable_json(json.dumps(fields, ensure_ascii=False).encode(errors="replace").decode())
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:
-    """Log lines of `level` and above to stderr, as a command does: it waits for whoever reads. form: text or json."""
+    """Log lines of `level` and above to stderr, for a command: it waits for the reader. form: text or json."""
     stderr = sys.stderr
 
     def write(line: str) -> None:
@@ -126,7 +129,10 @@ def log_to_stderr(level: str, form: str = "text") -> None:
 
 
 def service_log(level: str, form: str = "text") -> LogWriter:
-    """The same for a service, which waits for nobody; what Python itself prints to stderr goes the same way."""
+    """Log to stderr for a service, without waiting for the reader; return the writer. form: text or json.
+
+    Everything else that Python prints to stderr, such as warnings, is written in the same way.
+    """
     encoding = "utf-8" if form == "json" else sys.stderr.encoding
 
     def encoded(line: str) -> bytes:
@@ -134,7 +140,7 @@ def service_log(level: str, form: str = "text") -> LogWriter:
 
     def end() -> None:
         if writer.end():
-            sys.stderr = stderr  # for what the interpreter itself may still say
+            sys.stderr = stderr  # for later messages of the interpreter itself
 
     stderr = sys.stderr
     writer = LogWriter(2, lambda count: encoded(handler.format(_dropped(count))))
@@ -147,7 +153,7 @@ def service_log(level: str, form: str = "text") -> LogWriter:
 
 
 def service_output(fd: int) -> io.TextIOBase:
-    """A text file on that descriptor for another library's log: it waits for nobody either."""
+    """Return a text file on a descriptor for another library's log, which doesn't wait for the reader either."""
     text = logging.Formatter()
     writer = LogWriter(fd, lambda count: f"{text.format(_dropped(count))}\n".encode())
     atexit.register(writer.end)
@@ -160,18 +166,18 @@ def _log_with(handler: logging.Handler, level: str, form: str) -> None:
 
 
 class _LineWriter(io.TextIOBase):
-    """A text file that gives on whole lines. write_line: is given each, without its end."""
+    """A text file that passes on whole lines. write_line: called with each line, without its line end."""
 
     def __init__(self, write_line: Callable[[str], None]) -> None:
         super().__init__()
         self._write_line = write_line
-        self._lock = threading.RLock()  # a warning may be printed while garbage is collected, anywhere
-        self._begun = ""
+        self._lock = threading.RLock()  # garbage collection may print a warning at any point
+        self._incomplete_line = ""
 
     def write(self, text: str) -> int:
-        """As TextIOBase's."""
+        """Pass on the lines that `text` completes."""
         with self._lock:
-            *lines, self._begun = (self._begun + text).split("\n")
+            *lines, self._incomplete_line = (self._incomplete_line + text).split("\n")
             for line in lines:
                 self._write_line(line)
         return len(text)
@@ -180,7 +186,7 @@ class _LineWriter(io.TextIOBase):
 def _log_uncaught(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None, where: str = "the program"
 ) -> None:
-    logging.getLogger().critical("%s ends by an unexpected error", where, exc_info=(kind, error, trace))
+    logging.getLogger().critical("%s ends with an unexpected error", where, exc_info=(kind, error, trace))
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
@@ -190,19 +196,19 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _dropped(count: int) -> logging.LogRecord:
-    """The line that stands for so many that were dropped."""
+    """Return the line that stands for `count` dropped lines."""
     return logging.makeLogRecord(
         {
             "name": "log",
             "levelno": logging.WARNING,
             "levelname": "WARNING",
-            "msg": f"… {count} lines of the log were dropped here: whoever reads it didn't",
+            "msg": f"… {count} lines of the log were dropped here: the log was not read in time",
             "dropped": count,
         }
     )
 
 
 def _stream(record: logging.LogRecord) -> str:
-    """The stream that a line is about, by this code's custom; else an empty string."""
+    """Return the stream that a line is about, by convention its first argument; an empty string if none."""
     named = str(record.msg).startswith("%s: ") and isinstance(record.args, tuple) and record.args
     return str(named[0]) if named else ""

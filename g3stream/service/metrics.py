@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' text format."""
+"""Metrics in Prometheus's text format."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily, HistogramMetr
 
 
 class MetricsSnapshot(Collector):
-    """A program's metrics at one moment. prefix: of all their names.
+    """A program's metrics at one moment. prefix: begins all their names.
 
-    The methods add a value each; with the same name and other labels, another of the same metric. Units are
-    Prometheus': seconds, bytes.
+    Each method adds a value; called again with the same name and other labels, another value of the same metric.
+    Units are Prometheus's: seconds, bytes.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -26,22 +26,22 @@ class MetricsSnapshot(Collector):
         self._labels: Mapping[str, str] = {}
 
     def labelled(self, **labels: str) -> "MetricsSnapshot":
-        """The same, but that what is added to it has these labels, besides those that this one gives."""
-        same = MetricsSnapshot(self._prefix)
-        same._families = self._families
-        same._labels = {**self._labels, **labels}
-        return same
+        """Return a view of this snapshot that adds these labels, besides its own, to each value."""
+        view = MetricsSnapshot(self._prefix)
+        view._families = self._families
+        view._labels = {**self._labels, **labels}
+        return view
 
     def gauge(self, name: str, text: str, value: float) -> None:
-        """What goes up and down."""
+        """Add a gauge's value."""
         self._family(GaugeMetricFamily, name, text).add_metric(list(self._labels.values()), value)
 
     def counter(self, name: str, text: str, value: float) -> None:
-        """What is only counted up; its name gets `_total` at the end."""
+        """Add a counter's value; `_total` is appended to its name."""
         self._family(CounterMetricFamily, name, text).add_metric(list(self._labels.values()), value)
 
     def histogram(self, name: str, text: str, latency: LatencyCounts) -> None:
-        """A histogram of times."""
+        """Add a histogram of latencies."""
         total, buckets = 0, []
         for bound, count in zip((*map(str, BOUNDS_SECONDS), "+Inf"), latency.counts, strict=True):
             total += count
@@ -50,7 +50,7 @@ class MetricsSnapshot(Collector):
         family.add_metric(list(self._labels.values()), buckets, latency.total_s)
 
     def disk_space(self, name: str, what: str, found: os.statvfs_result | None) -> None:
-        """How much there is and how much is free in a file system; nothing if that can't be had now."""
+        """Add a file system's size and free space; nothing if `found` is None."""
         if found is None:
             return
         self.gauge(f"{name}_free_bytes", f"Bytes free in the file system of {what}.", found.f_bavail * found.f_frsize)
@@ -59,11 +59,11 @@ class MetricsSnapshot(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus-client's collectors do."""
+        """Yield the metrics, as prometheus-client's collectors do."""
         yield from self._families.values()
 
     def render(self) -> bytes:
-        """All of it, and what there is to say of this process: its memory, CPU time, file descriptors."""
+        """Return all metrics and those of the process (memory, CPU time, file descriptors) in text format."""
         registry = CollectorRegistry()
         for each in (self, ProcessCollector(registry=None), PlatformCollector(registry=None)):
             registry.register(each)

@@ -1,9 +1,9 @@
-"""The end of a service: at once, however long librdkafka would wait for a resolver that doesn't answer.
+"""The end of a service's process: at once, without waiting for librdkafka's threads.
 
-A client that is given up waits for the threads of its brokers, and one of these may be in getaddrinfo(3): 10 s with
-one dead name server, longer with two. The interpreter gives all clients up when it ends: after "stopped" was logged,
+A client that is destroyed waits for the threads of its brokers, and one of these may be in getaddrinfo(3): 10 s with
+one dead name server, longer with two. The interpreter destroys all clients when it ends: after "stopped" was logged,
 that took 10 to 20 s, and docker kills after 10. By then all is durable: the spool, or the partials, are synced and
-closed, what could be committed is, and locks are the kernel's to release. So those threads have nothing left to do.
+closed, what could be committed is committed, and the kernel releases the locks. So those threads have nothing to do.
 """
 
 import logging
@@ -12,6 +12,6 @@ from typing import NoReturn
 
 
 def end_process(code: int) -> NoReturn:
-    """End with that exit code, once the log is written, as far as whoever reads it does (log_writer.py)."""
+    """End the process with an exit code, after the log is written as far as its reader reads (log_writer.py)."""
     logging.shutdown()
     os._exit(code)

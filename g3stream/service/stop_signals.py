@@ -1,11 +1,11 @@
-"""Stop signals, turned into a call on a thread of its own: no signal handler here takes a lock.
+"""Stop signals, converted to a call on a thread of its own: no signal handler takes a lock.
 
-A Python signal handler runs in the main thread between any two bytecodes, whatever the thread holds then. So an
-`Event.set()` in a handler that interrupts another `set()`, or the `wait()`, of that event waits for itself for ever;
-7 of 12 programs hung so after a burst of signals. Logging has locks too.
+A Python signal handler runs in the main thread between any two bytecodes, whatever locks the thread holds. So an
+`Event.set()` in a handler that interrupts another `set()`, or the `wait()`, of that event deadlocks; 7 of 12 programs
+hung like this after a burst of signals. Logging has locks too.
 
 Therefore these handlers do nothing. The interpreter's own handler, in C, writes the number of each signal to a pipe
-(signal.set_wakeup_fd), and a thread that reads the pipe makes the call. Blocking the signals and `sigwait` would do
+(signal.set_wakeup_fd), and a thread that reads the pipe makes the call. Blocking the signals and `sigwait` would work
 as well, but every subprocess would inherit the mask.
 """
 
@@ -20,10 +20,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """A context manager, for the main thread: within it SIGTERM and SIGINT make the call given to `on_stop`.
+    """A context manager, for the main thread, in which SIGTERM and SIGINT make the call given to `on_stop`.
 
-    After it both are ignored: what is left is the end of the interpreter, which sets handlers back to the default, so
-    that a second signal would end a program that has stopped in order with the exit code of one that was killed.
+    After it both signals are ignored. Otherwise the interpreter, which restores the default handlers when it ends,
+    would give a program that stopped in order the exit code of a killed one, at a second signal.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class StopSignals:
         self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
 
     def on_stop(self, stop: Callable[[], None]) -> None:
-        """Call this at each stop signal, on a thread of ours; at once, on this one, if there was one already."""
+        """Call `stop` at each stop signal, on the signal thread; at once, on this one, if there was one already."""
         with self._lock:
             self._stop = stop
             received = self._received
@@ -44,7 +44,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        # When the pipe is full there are signals in it to be read: one more makes no difference.
+        # A full pipe has unread signals in it: one more makes no difference.
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
             signal.signal(number, _do_nothing)
@@ -63,7 +63,7 @@ class StopSignals:
     def _read(self) -> None:
         while numbers := os.read(self._read_fd, 4096):
             if not any(number in STOP_SIGNALS for number in numbers):
-                continue  # of a handler that somebody else has installed
+                continue  # a signal with another handler
             with self._lock:
                 self._received = True
                 stop = self._stop
@@ -72,4 +72,4 @@ class StopSignals:
 
 
 def _do_nothing(*_: object) -> None:
-    """As a signal handler: without one written in Python nothing would be written to the pipe."""
+    """Handle a signal: without a handler in Python, nothing would be written to the pipe."""

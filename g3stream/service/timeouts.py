@@ -1,6 +1,6 @@
-"""Run a blocking call with a timeout, or until a stop: librdkafka may wait for ever for a Kafka that doesn't answer.
+"""Run a blocking call with a timeout, or until a stop: librdkafka may wait for ever if Kafka doesn't answer.
 
-Nothing can interrupt such a call: it runs on a thread of its own, which is left behind when nobody waits any longer.
+Nothing can interrupt such a call: it runs on a thread of its own, which is abandoned after the timeout.
 """
 
 import threading
@@ -13,12 +13,12 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.1
 
 
-def call_unless_stopped(stopping: threading.Event, what: str, act: Callable[[], T]) -> T:
-    """Return what `act` returns, or raise what it raises; TimeoutError soon after `stopping` is set.
+def call_unless_stopped(stopping: threading.Event, what: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns, or raise what it raises; TimeoutError soon after `stopping` is set.
 
     what: the thread's name.
     """
-    done = _start_call(what, act)
+    done = _start_call(what, call)
     while not stopping.is_set():
         try:
             return done.result(_POLL_SECONDS)
@@ -28,23 +28,24 @@ def call_unless_stopped(stopping: threading.Event, what: str, act: Callable[[], 
     return done.result(0)
 
 
-def call_with_timeout(seconds: float | None, what: str, act: Callable[[], T]) -> T:
-    """Return what `act` returns, or raise what it raises; TimeoutError if it takes longer than `seconds`.
+def call_with_timeout(seconds: float | None, what: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns, or raise what it raises; TimeoutError if it takes longer than `seconds`.
 
-    It goes on then, and doesn't keep the process from ending. seconds: None for no limit. what: the thread's name.
+    The call continues in that case, and doesn't keep the process from ending. seconds: None for no limit. what: the
+    thread's name.
     """
     if seconds is None:
-        return act()
-    return _start_call(what, act).result(seconds)
+        return call()
+    return _start_call(what, call).result(seconds)
 
 
-def _start_call(what: str, act: Callable[[], T]) -> Future[T]:
+def _start_call(what: str, call: Callable[[], T]) -> Future[T]:
     done: Future[T] = Future()
 
     def carry_out() -> None:
         try:
-            done.set_result(act())
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised below
+            done.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - any error is raised in the calling thread
             done.set_exception(error)
 
     threading.Thread(target=carry_out, name=what, daemon=True).start()

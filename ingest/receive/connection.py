@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 
 from g3stream.frames.decoder import FrameDecoder
 from g3stream.frames.layout import FrameFormatError
-from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, host_and_port, listen
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen, peer_address
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Connection:
         try:
             for client in self._clients():
                 with client:
-                    self._connection_listener.connected(_peer(client))
+                    self._connection_listener.connected(peer_address(client))
                     try:
                         why = self._read(client)
                     except StopRequested:
@@ -234,7 +234,7 @@ class Connection:
         except OSError:
             return
         with second:
-            peer = _peer(second)
+            peer = peer_address(second)
             log.warning(
                 "%s: refused a second client, %s, on %s: one is connected", self._stream, peer, self._endpoint
             )
@@ -279,14 +279,6 @@ def _decode_received(decoder: FrameDecoder) -> tuple[list[bytes | memoryview], s
     except FrameFormatError as error:
         return frames, f"garbage instead of a frame: {error}"
     return frames, None
-
-
-def _peer(client: socket.socket) -> str:
-    try:
-        host, port = client.getpeername()[:2]
-    except OSError:
-        return "gone"
-    return host_and_port(host.removeprefix("::ffff:"), port)  # as IPv6 sockets have IPv4 addresses
 
 
 def _describe_unfinished(decoder: FrameDecoder) -> str:

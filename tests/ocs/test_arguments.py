@@ -81,8 +81,8 @@ def test_several_values(site: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--port", "many"], "argument --port: 'many' is no port"),
-        (["--time-per-file", "-1"], "argument --time-per-file: '-1' is no time"),
+        (["--port", "many"], "argument --port: 'many' is not a port"),
+        (["--time-per-file", "-1"], "argument --time-per-file: '-1' is not a time"),
         (["--auto-start", "perhaps"], "argument --auto-start: 'perhaps' is neither true nor false"),
         (["--stream-id", "../etc"], "argument --stream-id:"),
         (["--kafka-config", "/nowhere/client.properties"], "argument --kafka-config:"),

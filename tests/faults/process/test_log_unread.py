@@ -172,9 +172,9 @@ def test_an_unexpected_error_is_in_the_log_and_in_the_exit_code(tmp_path: Path) 
     )
     assert done.returncode == 1
     lines = [line.strip() for line in done.stderr.splitlines()]
-    assert "CRITICAL the program ends by an unexpected error" in done.stderr
+    assert "CRITICAL the program ends with an unexpected error" in done.stderr
     assert lines[-1] == "ZeroDivisionError: division by zero"
-    assert "the thread helper ends by an unexpected error" in done.stderr
+    assert "the thread helper ends with an unexpected error" in done.stderr
     assert "KeyError: 'in a thread'" in lines
     assert "printed by a library" in lines
 

@@ -109,7 +109,7 @@ def test_a_host_that_cannot_be_one_is_wrong_usage(tmp_path: Path, host: str) -> 
     for flags in (("--address", host), ("--listen", f"{host}:5000"), ("--http", f"{host}:5000")):
         done = run(program(*spool, *flags))
         assert done.returncode == 2
-        assert b"is no host's name" in done.stderr.splitlines()[-1]
+        assert b"is not a host name" in done.stderr.splitlines()[-1]
 
 
 def test_a_spool_that_is_too_small_is_wrong_usage(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Types of flags, and a variable for each flag: which wins, and what is refused."""
+"""Command line arguments: the types of flags, and which of flag, variable and default wins."""
 
 import argparse
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def test_sizes(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "0GiB", "-1", "1.5GiB", "GiB", "1 G", "1PiB", "1e9", "1GiB\n2", "nan"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no size"):
+def test_an_invalid_size_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not a size"):
         size(text)
 
 
@@ -45,8 +45,8 @@ def test_seconds(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "-0.5", "nan", "inf", "-inf", "1e10", "5s", "0.0001", "five"])
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no time"):
+def test_an_invalid_time_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not a time"):
         seconds(text)
 
 
@@ -56,8 +56,8 @@ def test_ports(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "65536", "-1", "1.0", "http", "5 ", "9" * 5000])
-def test_what_is_no_port(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no port"):
+def test_an_invalid_port_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not a port"):
         port(text)
 
 
@@ -77,33 +77,33 @@ def test_any_text_is_a_value_or_refused(text: str, kind: Callable[[str], object]
     ],
 )
 def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> None:
-    """argparse alone takes it for another flag."""
-    made = EnvArgumentParser("tool", "what it does", "examples: none")
-    made.add_argument("--since")
-    made.add_argument("--name")
-    assert made.parse_args(args).since == expected
+    """argparse alone would take it for another flag."""
+    parser = EnvArgumentParser("tool", "what it does", "examples: none")
+    parser.add_argument("--since")
+    parser.add_argument("--name")
+    assert parser.parse_args(args).since == expected
 
 
 @pytest.mark.parametrize("args", [["--since"], ["--since", "--name", "b"], ["--since", "-h2"], ["-2h"]])
-def test_what_is_no_time_before_now_is_no_flags_value(args: list[str]) -> None:
-    made = EnvArgumentParser("tool", "what it does", "examples: none")
-    made.add_argument("--since")
-    made.add_argument("--name")
+def test_an_argument_that_is_no_time_before_now_is_not_a_flags_value(args: list[str]) -> None:
+    parser = EnvArgumentParser("tool", "what it does", "examples: none")
+    parser.add_argument("--since")
+    parser.add_argument("--name")
     with pytest.raises(SystemExit):
-        made.parse_args(args)
+        parser.parse_args(args)
 
 
 # -- flag, variable, default ----------------------------------------------------------------------------------
 
 
 def flags() -> EnvArgumentParser:
-    """Those of a command `tool`."""
-    made = EnvArgumentParser("tool", "what it does", "examples: tool --time-per-file 5")
-    made.add_option("--time-per-file", type=seconds, default="600", help="how long")
-    made.add_option("--name", required=True, help="who")
-    made.add_option("--item", action="append", type=int, default=[], help="which")
-    made.add_option("--level", env="LEVEL", default="info", help="how much")
-    return made
+    """The parser of a command `tool`."""
+    parser = EnvArgumentParser("tool", "what it does", "examples: tool --time-per-file 5")
+    parser.add_option("--time-per-file", type=seconds, default="600", help="how long")
+    parser.add_option("--name", required=True, help="who")
+    parser.add_option("--item", action="append", type=int, default=[], help="which")
+    parser.add_option("--level", env="LEVEL", default="info", help="how much")
+    return parser
 
 
 def test_the_flag_beats_the_variable_and_the_variable_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_the_flag_beats_the_variable_and_the_variable_the_default(monkeypatch: p
     assert flags().parse_args(["--name", "a", "--time-per-file", "6"]).time_per_file == 6
 
 
-def test_a_variable_satisfies_what_is_required(
+def test_a_variable_satisfies_a_required_flag(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -126,7 +126,7 @@ def test_a_variable_satisfies_what_is_required(
     assert flags().parse_args([]).name == "me"
 
 
-def test_a_variable_with_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_may_have_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOL_NAME", "me")
     monkeypatch.setenv("TOOL_LEVEL", "wrong")
     monkeypatch.setenv("LEVEL", "debug")

@@ -1,4 +1,4 @@
-"""Where we listen, and how addresses are written: for IPv6 and IPv4."""
+"""Endpoints: which interfaces are listened on, and how addresses are written, for IPv6 and IPv4."""
 
 import errno
 import socket
@@ -6,8 +6,7 @@ import socket
 import pytest
 
 from g3stream.service.arguments import listen_endpoint
-from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen
-from ingest.receive.connection import _peer
+from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen, peer_address
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
 
@@ -15,7 +14,7 @@ needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this ke
 @needs_ipv6
 @pytest.mark.parametrize("host", ["", "[::]:"])
 @pytest.mark.parametrize(("client", "shown"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
-def test_every_interface_is_every_interface(host: str, client: str, shown: str) -> None:
+def test_no_host_means_all_interfaces(host: str, client: str, shown: str) -> None:
     where = listen_endpoint(f"{host}50000")
     with listen(ListenEndpoint(where.host, 0)) as listener:
         port = listener.getsockname()[1]
@@ -23,10 +22,10 @@ def test_every_interface_is_every_interface(host: str, client: str, shown: str) 
             listener.setblocking(True)
             accepted, _ = listener.accept()
             with accepted:
-                assert _peer(accepted).startswith(shown)
+                assert peer_address(accepted).startswith(shown)
 
 
-def test_without_ipv6_every_interface_is_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ipv6_all_interfaces_are_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     create = socket.create_server
 
     def create_server(address: tuple[str, int], *, family: int, dualstack_ipv6: bool = False) -> socket.socket:
@@ -39,7 +38,7 @@ def test_without_ipv6_every_interface_is_those_of_ipv4(monkeypatch: pytest.Monke
         assert listener.family == socket.AF_INET
 
 
-def test_an_ipv4_address_is_that_alone() -> None:
+def test_an_ipv4_address_is_listened_on_alone() -> None:
     with listen(ListenEndpoint("127.0.0.1", 0)) as listener:
         assert listener.family == socket.AF_INET
 

@@ -1,4 +1,4 @@
-"""/metrics and /healthz for good clients, while bad ones do their worst."""
+"""HTTP server: /metrics and /healthz for good clients, whatever bad clients do."""
 
 import http.client
 import socket
@@ -16,7 +16,7 @@ SECONDS = 30.0
 
 
 class Served:
-    """A server, what it is to say, and how often it was asked for metrics. now: on its clock, s."""
+    """A server with its problems, the number of its collections of metrics, and its clock `now`, in seconds."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -35,24 +35,24 @@ class Served:
     def get(self, path: str, method: str = "GET") -> tuple[int, str, http.client.HTTPMessage]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
         connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(), answer.headers
+        response = connection.getresponse()
+        return response.status, response.read().decode(), response.headers
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.server.port), SECONDS)
 
     def raw(self, data: bytes) -> bytes:
-        """Everything that is answered until the server closes."""
+        """Send bytes; return the whole response until the server closes the connection."""
         with self.connect() as client:
-            answer = b""
+            response = b""
             try:
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
                 while more := client.recv(65536):
-                    answer += more
+                    response += more
             except OSError:
-                pass  # it closed without having read all
-            return answer
+                pass  # closed before it had read all
+            return response
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture(autouse=True)
-def well(served: Served) -> Iterator[None]:
-    served.now += 3600  # what was collected for another test is no longer good
+def healthy(served: Served) -> Iterator[None]:
+    served.now += 3600  # metrics collected for another test have expired
     yield
     served.problems = []
 
@@ -82,10 +82,10 @@ def test_health(served: Served) -> None:
 
 
 def test_head_is_get_without_the_body(served: Served) -> None:
-    answer = served.raw(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"Content-Length: 3\r\n" in answer
-    assert answer.endswith(b"\r\n\r\n")
+    response = served.raw(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Length: 3\r\n" in response
+    assert response.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
@@ -95,21 +95,21 @@ def test_nothing_can_be_changed(served: Served, method: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/..%2f..%2fetc/passwd", "//metrics", "/debug/pprof"])
-def test_there_is_nothing_else(served: Served, path: str) -> None:
+def test_other_paths_do_not_exist(served: Served, path: str) -> None:
     assert served.get(path)[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/x"])
-def test_every_answer_forbids_browsers_to_make_more_of_it(served: Served, path: str) -> None:
+def test_every_response_forbids_browsers_to_interpret_it(served: Served, path: str) -> None:
     _, _, headers = served.get(path)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'"
     assert headers["Cache-Control"] == "no-store"
     assert headers["Connection"] == "close"
-    assert headers["Server"] is None, "nobody needs to know our versions"
+    assert headers["Server"] is None, "versions are not disclosed"
 
 
-def test_a_fault_in_what_collects_is_an_answer_and_the_next_one_is_good(
+def test_a_fault_in_the_collection_is_a_response_and_the_next_one_is_good(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.problems = ["fail"]
@@ -119,14 +119,14 @@ def test_a_fault_in_what_collects_is_an_answer_and_the_next_one_is_good(
     assert served.get("/metrics")[0] == 200
 
 
-def test_many_who_ask_at_once_share_what_was_collected_for_one(served: Served) -> None:
+def test_many_requests_at_once_share_one_collection(served: Served) -> None:
     before = served.collections
     for _ in range(20):
         assert served.get("/metrics")[0] == 200
     assert served.collections - before == 1
 
 
-def test_metrics_are_collected_again_for_who_asks_half_a_second_later(served: Served) -> None:
+def test_metrics_are_collected_again_for_a_request_half_a_second_later(served: Served) -> None:
     before = served.collections
     for _ in range(3):
         served.get("/metrics")
@@ -147,9 +147,9 @@ def test_metrics_are_collected_again_for_who_asks_half_a_second_later(served: Se
         b"",
     ],
 )
-def test_what_is_no_request_is_refused(served: Served, data: bytes) -> None:
-    answer = served.raw(data)
-    assert not answer or answer.startswith(b"HTTP/1.1 4")
+def test_an_invalid_request_is_refused(served: Served, data: bytes) -> None:
+    response = served.raw(data)
+    assert not response or response.startswith(b"HTTP/1.1 4")
     assert served.get("/healthz")[0] == 200
 
 
@@ -160,14 +160,16 @@ def test_no_bytes_do_any_harm(served: Served, data: bytes) -> None:
     assert served.get("/healthz")[0] == 200
 
 
-def test_more_clients_than_it_takes_push_out_those_that_have_been_there_longest(served: Served) -> None:
+def test_too_many_clients_close_the_oldest_connections(served: Served) -> None:
     with ExitStack() as stack:
         stalled = [stack.enter_context(served.connect()) for _ in range(MAX_CONNECTIONS + 20)]
         assert served.get("/healthz")[0] == 200
-        assert stalled[0].recv(1) == b"", "cut off"
+        assert stalled[0].recv(1) == b"", "disconnected"
 
 
-def test_a_client_that_never_ends_its_request_is_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_ends_its_request_is_disconnected(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("g3stream.service.http_server.RESPONSE_TIMEOUT_SECONDS", 0.2)
     with served.connect() as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
@@ -183,12 +185,12 @@ def test_it_stops_at_once_with_clients_connected_and_frees_its_port() -> None:
     HttpServer(ListenEndpoint("127.0.0.1", served.server.port), lambda: b"", list).close()
 
 
-def test_what_is_no_host_is_an_error() -> None:
-    with pytest.raises(ListenError, match="no host's name"):
+def test_an_invalid_host_name_is_an_error() -> None:
+    with pytest.raises(ListenError, match="not a host name"):
         HttpServer(ListenEndpoint("ü..", 1), lambda: b"", list)
 
 
-def test_a_port_that_is_taken_is_an_error_that_names_it(served: Served) -> None:
+def test_a_port_in_use_is_an_error_that_names_it(served: Served) -> None:
     port = served.server.port
     with pytest.raises(ListenError, match=f"can't listen on 127.0.0.1:{port}: Address already in use"):
         HttpServer(ListenEndpoint("127.0.0.1", port), lambda: b"", list)

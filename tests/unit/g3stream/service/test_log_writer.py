@@ -1,4 +1,4 @@
-"""Lines reach a descriptor in order, none waits for whoever reads it, and what is dropped is counted."""
+"""Log writer: lines reach the descriptor in order, `put` never waits for the reader, dropped lines are counted."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ PAGE = 4096
 
 
 class Pipe:
-    """A pipe of one page, with a writer at its end."""
+    """A pipe of one page that a LogWriter writes to."""
 
     def __init__(self) -> None:
         self.reader, self.fd = os.pipe()
@@ -27,7 +27,7 @@ class Pipe:
             self.writer.put(line.encode() + b"\n")
 
     def read_until(self, enough: Callable[[list[str]], bool]) -> list[str]:
-        """The lines so far, once they are enough."""
+        """Read until `enough` is true of the lines so far; return them."""
         while not enough(lines := self.read_bytes.decode().splitlines()):
             self.read_bytes += os.read(self.reader, 1 << 16)
         return lines
@@ -42,27 +42,27 @@ def pipe() -> Iterator[Pipe]:
 
 
 def accounted(lines: list[str]) -> int:
-    """How many lines they tell of."""
+    """Return how many lines were put, according to those that were written."""
     return sum(int(line.split()[0]) if line.endswith("dropped") else 1 for line in lines)
 
 
-def test_lines_come_in_order_and_whole(pipe: Pipe) -> None:
-    said = [f"{number} " + "x" * (number % 300) for number in range(5000)]
-    putting = threading.Thread(target=pipe.put, args=said)
+def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
+    lines_put = [f"{number} " + "x" * (number % 300) for number in range(5000)]
+    putting = threading.Thread(target=pipe.put, args=lines_put)
     putting.start()
-    assert pipe.read_until(lambda lines: lines[-1:] == said[-1:]) == said
+    assert pipe.read_until(lambda lines: lines[-1:] == lines_put[-1:]) == lines_put
     putting.join()
     assert pipe.writer.status().dropped_lines == 0
 
 
-def test_of_many_the_newest_are_kept_and_the_others_counted_where_they_are_missing(pipe: Pipe) -> None:
-    said = [str(number) for number in range(3 * MAX_LINES)]
-    pipe.put(*said)  # nobody reads: it would be here for ever
-    lines = pipe.read_until(lambda lines: lines[-1:] == said[-1:])
-    assert accounted(lines) == len(said)
+def test_the_newest_of_many_lines_are_kept_and_the_others_counted_where_they_are_missing(pipe: Pipe) -> None:
+    lines_put = [str(number) for number in range(3 * MAX_LINES)]
+    pipe.put(*lines_put)  # nothing reads: a blocking write would never return
+    lines = pipe.read_until(lambda lines: lines[-1:] == lines_put[-1:])
+    assert accounted(lines) == len(lines_put)
     notices = [at for at, line in enumerate(lines) if line.endswith("dropped")]
-    assert lines[: notices[0]] == said[: notices[0]], "the oldest, in the pipe"
-    assert lines[notices[-1] + 1 :] == said[-MAX_LINES:]
+    assert lines[: notices[0]] == lines_put[: notices[0]], "the oldest are in the pipe"
+    assert lines[notices[-1] + 1 :] == lines_put[-MAX_LINES:]
     assert pipe.writer.status().dropped_lines == sum(int(lines[at].split()[0]) for at in notices)
 
 
@@ -84,7 +84,7 @@ def test_the_end_waits_for_a_slow_reader(pipe: Pipe) -> None:
     reading.join()
 
 
-def test_the_end_waits_for_nobody_who_does_not_read_and_nothing_is_put_after_it(pipe: Pipe) -> None:
+def test_the_end_does_not_wait_for_a_stuck_reader_and_nothing_is_put_after_it(pipe: Pipe) -> None:
     pipe.put(*map(str, range(2000)))
     assert not pipe.writer.end()
     pipe.put("after the end")
@@ -100,13 +100,13 @@ def test_a_stuck_reader_is_a_problem_after_a_while_until_it_reads(
     pipe.put("x" * 2 * PAGE)
     while (problem := pipe.writer.status().problem) is None:
         pass
-    assert problem.startswith("the log hasn't been written for 0 s: whoever reads stderr doesn't (0 lines dropped)")
+    assert problem.startswith("the log hasn't been written for 0 s: stderr is not being read (0 lines dropped)")
     pipe.read_until(lambda lines: len(lines) == 2 and len(lines[1]) == 2 * PAGE)
     while pipe.writer.status().problem:
         pass
 
 
-def test_a_write_that_fails_is_tried_again_and_the_line_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_is_retried_and_the_line_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_RETRY_SECONDS", 0.01)
     written = bytearray()
     fails = iter([None, OSError(28, "No space left on device"), OSError(28, "No space left on device"), None])
@@ -128,13 +128,13 @@ def test_a_write_that_fails_is_tried_again_and_the_line_goes_on_where_it_was(mon
     assert writer.end()
 
 
-def test_a_line_may_be_put_while_another_is() -> None:
-    """As when a collection of garbage, in the midst of `put`, prints of an object that can't be deleted."""
+def test_a_line_may_be_put_during_another_put() -> None:
+    """As when garbage collection during `put` prints a warning about an object that can't be deleted."""
     reader, fd = os.pipe()
     writer = LogWriter(fd, lambda count: b"%d dropped\n" % count)
 
     class Line(bytes):
-        """Whoever wants to know its length has another line printed."""
+        """A line whose length can't be read without another line being printed."""
 
         def __len__(self) -> int:
             if threading.current_thread() is putting:

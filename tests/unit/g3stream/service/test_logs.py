@@ -1,4 +1,4 @@
-"""Floods of lines that are alike are folded into a few, and the counts add up; other lines come through."""
+"""Floods of similar log lines are summarized in a few, and the counts add up; other lines are written."""
 
 import json
 import logging
@@ -30,33 +30,33 @@ def line(*args: Any, msg: str = REJECTED, level: int = logging.WARNING, name: st
 
 
 class Log:
-    """What is written, as the handler does it; its clock goes on only by `until`."""
+    """The lines that the handler would write; its clock advances only by `until`."""
 
     def __init__(self) -> None:
-        self.folding = LogFloodFilter()
+        self.flood_filter = LogFloodFilter()
         self.now = 1000.0
         self.written: list[tuple[float, str]] = []
 
-    def say(self, *args: Any, **more: Any) -> bool:
-        """Whether it came through at once."""
+    def emit(self, *args: Any, **more: Any) -> bool:
+        """Log a line; return whether it was written at once."""
         record = line(*args, **more)
-        if self.folding.suppresses(record, self.now):
+        if self.flood_filter.suppresses(record, self.now):
             return False
         self._write(record)
         return True
 
     def until(self, now: float) -> None:
-        """Let time pass; write counts when they are due."""
-        while (due := self.folding.next_due()) is not None and due <= now:
+        """Advance the clock; write summaries when they are due."""
+        while (due := self.flood_filter.next_due()) is not None and due <= now:
             before = due
             self.now = max(self.now, due)
-            for record in self.folding.due_summaries(self.now):
+            for record in self.flood_filter.due_summaries(self.now):
                 self._write(record)
-            assert self.folding.next_due() != before, "it would spin"
+            assert self.flood_filter.next_due() != before, "the summary thread would spin"
         self.now = now
 
     def end(self) -> None:
-        for record in self.folding.all_summaries(self.now):
+        for record in self.flood_filter.all_summaries(self.now):
             self._write(record)
 
     def _write(self, record: logging.LogRecord) -> None:
@@ -67,76 +67,76 @@ class Log:
         return [text for _, text in self.written]
 
     @property
-    def told(self) -> int:
-        """How many lines were said, according to what was written."""
+    def accounted(self) -> int:
+        """The number of lines logged, according to what was written."""
         counts = [re.match(r"… (\d+) more like this in the last \d+ s: ", text) for text in self.lines]
         return sum(int(count[1]) if count else 1 for count in counts)
 
 
-def test_the_first_few_come_through_the_rest_is_counted_with_the_latest() -> None:
+def test_the_first_few_are_written_and_the_rest_counted_with_the_latest() -> None:
     log = Log()
-    through = [log.say("slot", number, "bad CRC") for number in range(1000)]
-    assert through == [True] * MAX_WRITTEN + [False] * (1000 - MAX_WRITTEN)
-    assert len(log.written) == MAX_WRITTEN, "nothing more before it is due"
+    written = [log.emit("slot", number, "bad CRC") for number in range(1000)]
+    assert written == [True] * MAX_WRITTEN + [False] * (1000 - MAX_WRITTEN)
+    assert len(log.written) == MAX_WRITTEN, "no summary before it is due"
     log.until(1000 + FLOOD_SECONDS)
     assert log.lines[MAX_WRITTEN:] == [
         "… 995 more like this in the last 10 s: slot: rejected a frame of 999 bytes: bad CRC"
     ]
 
 
-def test_lines_that_are_rare_are_never_folded() -> None:
+def test_rare_lines_are_never_suppressed() -> None:
     log = Log()
     for second in range(0, 1000, 2):
         log.until(1000 + second)
-        assert log.say("slot", 1, "bad CRC") == (second % 2 == 0)
-    assert log.told == len(log.written) == 500
+        assert log.emit("slot", 1, "bad CRC") == (second % 2 == 0)
+    assert log.accounted == len(log.written) == 500
 
 
-def test_a_long_flood_is_told_ever_more_rarely_but_once_a_minute() -> None:
+def test_a_long_flood_is_summarized_less_and_less_often_but_once_a_minute() -> None:
     log = Log()
     for tenth in range(3000):
         log.until(1000 + tenth / 10)
-        log.say("slot", tenth, "bad CRC")
+        log.emit("slot", tenth, "bad CRC")
     counts = [at - 1000 for at, text in log.written if text.startswith("…")]
     assert counts == pytest.approx([10.5, 30.5, 70.5, 130.5, 190.5, 250.5], abs=0.2)
     log.end()
-    assert log.told == 3000
+    assert log.accounted == 3000
     assert max(later - sooner for sooner, later in pairwise(counts)) <= MAX_INTERVAL_SECONDS + 0.2
 
 
-def test_the_end_of_a_flood_is_told_and_then_all_is_as_before() -> None:
+def test_the_end_of_a_flood_is_summarized_and_then_lines_are_written_again() -> None:
     log = Log()
     for tenth in range(350):  # the second count would be due at 30.5 s, the third at 70.5 s
         log.until(1000 + tenth / 10)
-        log.say("slot", tenth, "bad CRC")
+        log.emit("slot", tenth, "bad CRC")
     log.until(5000)
     at, text = log.written[-1]
     assert at == pytest.approx(1034.9 + FLOOD_SECONDS)
     assert text.startswith("… 45 more") or text.startswith("… 44 more"), text
-    assert log.told == 350
-    assert log.folding.next_due() is None
-    assert [log.say("slot", 1, "bad CRC") for _ in range(6)] == [True] * 5 + [False]
+    assert log.accounted == 350
+    assert log.flood_filter.next_due() is None
+    assert [log.emit("slot", 1, "bad CRC") for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_a_flood_that_has_become_a_trickle_is_no_longer_folded() -> None:
+def test_a_flood_that_has_become_a_trickle_is_no_longer_suppressed() -> None:
     log = Log()
     for _ in range(100):
-        log.say("slot", 1, "bad CRC")
+        log.emit("slot", 1, "bad CRC")
     for second in range(4, 200, 4):
         log.until(1000 + second)
-        log.say("slot", 1, "bad CRC")
-    assert log.told == 100 + 49
+        log.emit("slot", 1, "bad CRC")
+    assert log.accounted == 100 + 49
     assert [text.startswith("…") for _, text in log.written].count(True) <= 2
 
 
-def test_information_is_folded_as_well_but_much_later_and_debug_lines_never() -> None:
+def test_info_lines_are_suppressed_much_later_and_debug_lines_never() -> None:
     log = Log()
-    through = [log.say("slot", "START", msg="%s: %s", level=logging.INFO) for _ in range(70_000)]
-    assert sum(through) == MAX_INFO_WRITTEN
-    assert all(log.say("slot", "x", msg="%s: %s", level=logging.DEBUG) for _ in range(1000))
+    written = [log.emit("slot", "START", msg="%s: %s", level=logging.INFO) for _ in range(70_000)]
+    assert sum(written) == MAX_INFO_WRITTEN
+    assert all(log.emit("slot", "x", msg="%s: %s", level=logging.DEBUG) for _ in range(1000))
     log.until(1000 + 2 * FLOOD_SECONDS)
-    assert log.told == 71_000
-    assert log.say("slot", "START", msg="%s: %s", level=logging.INFO), "it is over"
+    assert log.accounted == 71_000
+    assert log.emit("slot", "START", msg="%s: %s", level=logging.INFO), "the flood is over"
 
 
 OTHERS = [
@@ -148,38 +148,38 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_what_is_not_alike_is_not_folded_together(other: dict[str, Any]) -> None:
+def test_lines_that_differ_are_not_counted_together(other: dict[str, Any]) -> None:
     log = Log()
     for _ in range(100):
-        log.say("slot", 1, "bad CRC")
+        log.emit("slot", 1, "bad CRC")
     args = other.pop("args")
-    assert log.say(*args, **other)
+    assert log.emit(*args, **other)
 
 
 @pytest.mark.parametrize(
     ("msg", "args"),
     [("%s", ()), ("100 %", ()), ("%(a)s", ({"a": 1},)), ("%s %s", (KeyError("x"), 2)), ("", ())],
 )
-def test_any_template_is_taken(msg: str, args: tuple[Any, ...]) -> None:
+def test_any_template_is_accepted(msg: str, args: tuple[Any, ...]) -> None:
     log = Log()
     for _ in range(20):
-        log.say(*args, msg=msg)
+        log.emit(*args, msg=msg)
     log.end()
-    assert log.told == 20
+    assert log.accounted == 20
 
 
-def test_no_line_goes_uncounted_whatever_comes_when() -> None:
-    dice = random.Random(4)
+def test_every_line_is_counted_at_any_timing() -> None:
+    rng = random.Random(4)
     log = Log()
-    said = 0
+    logged = 0
     for _ in range(20_000):
-        if dice.random() < 0.02:
-            log.until(log.now + dice.choice([0.1, 3, 9, 10, 11, 70]))
-        log.say(f"slot{dice.randrange(dice.choice([2, 500]))}", 1, "bad CRC")
-        said += 1
+        if rng.random() < 0.02:
+            log.until(log.now + rng.choice([0.1, 3, 9, 10, 11, 70]))
+        log.emit(f"slot{rng.randrange(rng.choice([2, 500]))}", 1, "bad CRC")
+        logged += 1
     log.end()
-    assert log.told == said
-    assert log.folding.next_due() is None
+    assert log.accounted == logged
+    assert log.flood_filter.next_due() is None
 
 
 def test_memory_is_bounded_whatever_the_lines() -> None:
@@ -187,14 +187,14 @@ def test_memory_is_bounded_whatever_the_lines() -> None:
     tracemalloc.start()
     try:
         for number in range(30_000):
-            log.say(f"slot{number}" + "x" * 1000, 1, "bad CRC")
+            log.emit(f"slot{number}" + "x" * 1000, 1, "bad CRC")
         log.written.clear()
         assert tracemalloc.get_traced_memory()[0] < MAX_KEYS * 4000
     finally:
         tracemalloc.stop()
 
 
-def test_data_that_an_error_holds_on_to_is_not_kept() -> None:
+def test_data_referenced_by_an_error_is_not_kept() -> None:
     def fail() -> None:
         data = bytearray(100_000)
         raise OSError(f"{len(data)} bytes could not be written")
@@ -207,7 +207,7 @@ def test_data_that_an_error_holds_on_to_is_not_kept() -> None:
                 try:
                     fail()
                 except OSError as error:
-                    log.say(f"slot{number}", error, msg="%s: can't write: %s")
+                    log.emit(f"slot{number}", error, msg="%s: can't write: %s")
         assert tracemalloc.get_traced_memory()[0] < 4_000_000
     finally:
         tracemalloc.stop()
@@ -223,7 +223,7 @@ def as_json(record: logging.LogRecord) -> dict[str, Any]:
     return found
 
 
-def test_a_json_line_says_when_how_grave_who_and_of_which_stream() -> None:
+def test_a_json_line_has_time_level_logger_and_stream() -> None:
     record = line("crate1slot2", 100, 'bad "CRC"\nand more')
     record.created, record.msecs = 1_700_000_000.25, 250.0
     assert as_json(record) == {
@@ -233,24 +233,24 @@ def test_a_json_line_says_when_how_grave_who_and_of_which_stream() -> None:
         "message": 'crate1slot2: rejected a frame of 100 bytes: bad "CRC"\nand more',
         "stream": "crate1slot2",
     }
-    assert "stream" not in as_json(line("/spool/1", msg="%s is damaged")), "that is no stream"
+    assert "stream" not in as_json(line("/spool/1", msg="%s is damaged")), "a path is not a stream"
 
 
-def test_a_json_line_for_folded_ones_has_their_stream_and_their_count_as_a_number() -> None:
-    folding = LogFloodFilter()
+def test_a_json_summary_has_the_stream_and_the_count_as_a_number() -> None:
+    flood_filter = LogFloodFilter()
     for number in range(1000):
-        folding.suppresses(line("slot", number, "bad CRC"), 1000.0)
-    (told,) = folding.all_summaries(1001.0)
-    found = as_json(told)
+        flood_filter.suppresses(line("slot", number, "bad CRC"), 1000.0)
+    (summary,) = flood_filter.all_summaries(1001.0)
+    found = as_json(summary)
     assert (found["stream"], found["level"], found["count"]) == ("slot", "warning", 1000 - MAX_WRITTEN)
 
 
-def test_a_json_line_is_utf_8_whatever_a_file_is_called() -> None:
+def test_a_json_line_is_utf_8_whatever_the_file_name() -> None:
     text = JsonLines().format(line("slot", 1, "µ \udcff"))
     assert json.loads(text.encode())["message"] == "slot: rejected a frame of 1 bytes: µ ?"
 
 
-def test_a_json_line_holds_a_whole_traceback() -> None:
+def test_a_json_line_contains_a_whole_traceback() -> None:
     try:
         raise OSError("the disk\nis gone")
     except OSError:
@@ -292,7 +292,7 @@ def flooded(seconds: float) -> subprocess.Popen[str]:
     return program
 
 
-def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> None:
+def test_suppressed_lines_are_summarized_at_the_latest_when_the_program_is_stopped() -> None:
     program = flooded(3600)
     program.terminate()
     _, log = program.communicate(timeout=30)
@@ -303,18 +303,18 @@ def test_what_was_folded_is_told_at_the_latest_when_the_program_is_stopped() -> 
     finished = [text for text in log.splitlines() if "slot: finished" in text]
     assert len(finished) == MAX_INFO_WRITTEN + 1
     assert "INFO    … 50 more like this" in finished[-1]
-    assert "not enough arguments for format string" in log, "as ever"
+    assert "not enough arguments for format string" in log, "as logging does"
 
 
-def test_the_end_of_a_flood_is_told_without_another_line() -> None:
+def test_the_end_of_a_flood_is_summarized_without_another_line() -> None:
     program = flooded(0.3)
     assert program.stderr
-    told = MAX_WRITTEN
-    while told < 4000:
+    accounted = MAX_WRITTEN
+    while accounted < 4000:
         text = program.stderr.readline()
-        assert text, "it ended"
+        assert text, "the program ended"
         if more := re.search("… ([0-9]+) more like this", text):
-            told += int(more[1])
-    assert told == 4000
+            accounted += int(more[1])
+    assert accounted == 4000
     program.terminate()
     program.communicate(timeout=30)

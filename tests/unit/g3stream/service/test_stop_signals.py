@@ -1,4 +1,4 @@
-"""A stop signal is obeyed whatever the main thread holds or does at that instant, and however many come."""
+"""Stop signals: they are obeyed whatever locks the main thread holds, and however many arrive."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def kill(number):
 _WHILE_ITS_LOCK_IS_HELD = """
 with StopSignals() as signals:
     signals.on_stop(stop)
-    with needed:  # as an Event's own is within set(), wait() and is_set()
+    with needed:  # as an Event holds its own within set(), wait() and is_set()
         kill(signal.SIGTERM)
         kill(signal.SIGINT)
     over.wait()
@@ -37,22 +37,22 @@ with StopSignals() as signals:
 print("stopped in order")
 """
 
-_BEFORE_IT_IS_KNOWN_WHAT_TO_STOP = """
+_BEFORE_ON_STOP = """
 read, reads = os.read, threading.Semaphore(0)
-def read_and_say(*arguments):
+def read_and_count(*arguments):
     reads.release()
     return read(*arguments)
-os.read = read_and_say
+os.read = read_and_count
 with StopSignals() as signals:
     reads.acquire()
     kill(signal.SIGTERM)
-    reads.acquire()  # it has received that, and waits for another
+    reads.acquire()  # the first was read; the thread waits for another
     signals.on_stop(over.set)
     over.wait()
 print("stopped in order")
 """
 
-_MORE_THAN_THE_PIPE_TAKES = """
+_MORE_THAN_THE_PIPE_HOLDS = """
 gate = threading.Event()
 with StopSignals() as signals:
     signals.on_stop(gate.wait)
@@ -76,7 +76,7 @@ with StopSignals() as signals:
     over.wait()
 atexit.register(kill, signal.SIGINT)
 last = Last()
-last.itself = last  # so it is deleted late, when the interpreter has set its own handlers back
+last.itself = last  # so it is deleted late, after the interpreter has restored its handlers
 print("stopped in order", flush=True)
 """
 
@@ -100,20 +100,20 @@ def stops_in_order(program: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "stopped in order\n", "")
 
 
-def test_a_signal_while_the_lock_is_held_that_stopping_needs() -> None:
+def test_a_signal_while_the_main_thread_holds_a_lock_that_stopping_needs() -> None:
     stops_in_order(_WHILE_ITS_LOCK_IS_HELD)
 
 
-def test_a_signal_in_the_midst_of_a_log_line() -> None:
+def test_a_signal_during_a_log_line() -> None:
     stops_in_order(_WHILE_THE_LOG_IS_LOCKED)
 
 
-def test_a_signal_before_it_is_known_what_to_stop_is_remembered() -> None:
-    stops_in_order(_BEFORE_IT_IS_KNOWN_WHAT_TO_STOP)
+def test_a_signal_before_on_stop_is_remembered() -> None:
+    stops_in_order(_BEFORE_ON_STOP)
 
 
-def test_more_signals_than_can_be_remembered() -> None:
-    stops_in_order(_MORE_THAN_THE_PIPE_TAKES)
+def test_more_signals_than_the_pipe_holds() -> None:
+    stops_in_order(_MORE_THAN_THE_PIPE_HOLDS)
 
 
 def test_a_signal_while_the_interpreter_ends_does_not_change_the_exit_code() -> None:
