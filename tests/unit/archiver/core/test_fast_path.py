@@ -43,7 +43,9 @@ class Next:
         return replace(self, seq=self.seq + 1, num=self.num + 1, time=self.time + milliseconds)
 
 
-def message(headers: RecordHeaders, time: int, offset: int, order: Callable[[PublishedHeaders], PublishedHeaders] = list) -> Message:
+def message(
+    headers: RecordHeaders, time: int, offset: int, order: Callable[[PublishedHeaders], PublishedHeaders] = list
+) -> Message:
     value = b"%d %s;" % (offset, headers.kind.encode())
     raw: list[tuple[str, str | bytes | None]] = [*order(headers.to_kafka())]
     return Message("g3.frames.x1", 0, offset, None, value, raw, None, (1, time))
