@@ -1,0 +1,275 @@
+"""A membership in the consumer group of a sink: reads g3.files, and hands events over while it has the partition."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from archiver.core.checkpoint import CheckpointError
+from archiver.core.events import decode, key_prefixes
+from archiver.handover.consumer_errors import ConsumerErrors
+from archiver.handover.delivery import SinkDelivery
+from archiver.handover.position import (
+    CommittedPosition,
+    cached_end_offset,
+    committed_offset,
+    first_offset_since,
+    offset_range,
+    partition,
+)
+from archiver.handover.saved_position import NoPosition, PositionFile
+from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
+from archiver.handover.sink import PendingEvent, Sink
+from archiver.kafka.topic_reader import CONNECTED_CONFIG
+from g3stream.contract.topics import FILES_TOPIC
+from g3stream.kafka.availability import AVAILABILITY_CONFIG
+from g3stream.kafka.throttling import LONG_TIMEOUT_MS
+from g3stream.kafka.topic_admin import ADMIN_CONFIG
+from g3stream.service.timeouts import call_with_timeout
+
+log = logging.getLogger(__name__)
+
+_CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
+    "group.protocol": "classic",
+    "partition.assignment.strategy": "cooperative-sticky",  # who has it keeps it when another one joins
+    # No static id: who stops leaves, and another archiver has it at once. After a kill it takes a session; but when
+    # one ends because Kafka is away, what is being handed over is aborted: so it is longer than a broker's restart.
+    "session.timeout.ms": 30_000,
+    "heartbeat.interval.ms": 3_000,
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,  # so that the end of a refusal is noticed though no event comes
+    "topic.metadata.refresh.interval.ms": 5_000,  # how soon g3.files is found, if an archiver creates it just now
+    "fetch.wait.max.ms": 500,
+    "queued.max.messages.kbytes": 4 << 10,
+    **ADMIN_CONFIG,
+    **CONNECTED_CONFIG,
+    **AVAILABILITY_CONFIG,
+    # Nothing here is urgent, and a broker that throttles takes longer than recording would wait
+    # (g3stream/kafka/throttling.py).
+    "socket.timeout.ms": LONG_TIMEOUT_MS,
+}
+
+_POLL_S = 0.25
+_BUSY_POLL_S = 0.01
+_RETRY_S = 0.5
+_MAX_PER_TURN = 1000
+_LEAVE_S = 1.0
+
+
+class FollowerMembership:
+    """A membership in the sink's group; for the follower's thread."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        group: str,
+        ids: tuple[str, ...],
+        sink: Sink,
+        delivery: SinkDelivery,
+        file: PositionFile,
+        since_ms: int,
+        stopping: threading.Event,
+    ) -> None:
+        self._archive_group = group
+        self._ids = ids
+        self._sink = sink
+        self._delivery = delivery
+        self._file = file
+        self._since_ms = since_ms
+        self._stopping = stopping
+        group_id = group_of(group, sink.name, ids[0])
+        self._errors = ConsumerErrors(sink.name, group_id)
+        self._position_commits = CommittedPosition(self._errors.on_error)
+        self._consumer = Consumer(
+            {
+                **_CONSUMER_CONFIG,
+                **config,
+                "group.id": group_id,
+                "on_commit": self._position_commits.on_commit_response,
+                "error_cb": self._errors.on_error,
+            }
+        )
+        self._pending: PendingEvents | None = None  # None: another member has it
+        self._is_paused = False
+        self._is_out_of_range = False
+
+    def __enter__(self) -> Self:
+        self._consumer.subscribe(
+            [FILES_TOPIC], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Abort what is being handed over, commit the position, leave the group."""
+        if self._delivery.abort(wait=True):
+            log.info("%s: what was being handed over is aborted, and comes again", self._sink.name)
+        pending, self._pending = self._pending, None
+        with suppress(TimeoutError, KafkaException):  # what isn't committed comes again
+            if pending and self._position_commits.is_behind(pending.position):
+                offsets = [partition(pending.position)]
+                call_with_timeout(
+                    _LEAVE_S, "committing", lambda: self._consumer.commit(offsets=offsets, asynchronous=False)
+                )
+        with suppress(TimeoutError):
+            call_with_timeout(_LEAVE_S, "leaving", self._consumer.close)
+
+    def poll_once(self) -> None:
+        """Read what has come, and go on with handing over. Takes a fraction of a second."""
+        self._read(self._next_message())
+        if self._is_out_of_range:
+            self._restart_at_first_offset()
+        done = self._delivery.take_result(self._backlog)
+        if done is not None:
+            self._position_commits.request_commit(done + 1)
+        if self._pending:
+            self._position_commits.commit_if_due(self._consumer, self._pending.position)
+            if self._position_commits.is_settled:
+                self._delivery.begin_if_due(self._pending)
+
+    def status(self) -> FollowerStatus:
+        """How it is."""
+        first = self._pending.first if self._pending else None
+        return FollowerStatus(
+            sink=self._sink.name,
+            active=self._pending is not None,
+            backlog=self._backlog(),
+            oldest_ms=first.time_ms if first else None,
+            running_since=self._delivery.running_since,
+            delivered=self._delivery.delivered,
+            failures=self._delivery.failures,
+            error=self._delivery.error if first else None,
+            refused=self._errors.current,
+            position=self._pending.position if self._pending else None,
+        )
+
+    def _backlog(self) -> int:
+        return self._pending.backlog(cached_end_offset(self._consumer)) if self._pending else 0
+
+    def _next_message(self) -> Message | None:
+        """The next message, as soon as there is something to do."""
+        if self._delivery.running_since is not None:
+            self._delivery.wait(_POLL_S)
+            return self._consumer.poll(0)
+        return self._consumer.poll(_POLL_S if self._position_commits.is_settled else _BUSY_POLL_S)
+
+    def _read(self, message: Message | None) -> None:
+        for _ in range(_MAX_PER_TURN):
+            if message is None:
+                break
+            if error := message.error():
+                self._on_error(error)
+            elif self._pending and message.partition() == 0:
+                self._errors.current = None
+                offset = message.offset()
+                assert offset is not None
+                self._pending.add(offset, self._event(message, offset))
+            if self._pending and self._pending.is_full:
+                break
+            message = self._consumer.poll(0)
+        if self._pending and self._pending.is_full != self._is_paused:
+            self._is_paused = self._pending.is_full
+            pause_or_resume = self._consumer.pause if self._is_paused else self._consumer.resume
+            pause_or_resume([TopicPartition(FILES_TOPIC, 0)])
+
+    def _event(self, message: Message, offset: int) -> PendingEvent | None:
+        """The event that a record is, if it is to be handed over."""
+        if not (message.key() or b"").startswith(key_prefixes(self._archive_group)):
+            return None
+        value = message.value() or b""
+        try:
+            event = decode(value)
+        except CheckpointError as error:
+            log.warning("%s: the event at offset %d of g3.files is passed over: %s", self._sink.name, offset, error)
+            return None
+        if not (concerns(event, self._archive_group, self._ids) and self._sink.wants(event)):
+            return None
+        return PendingEvent(event, value, offset, message.timestamp()[1])
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._errors.current = None
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._is_out_of_range = True
+        else:
+            self._errors.on_error(error)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not any(found.partition == 0 for found in partitions):
+            consumer.incremental_assign(partitions)
+            return
+        found = self._position()
+        start = found[0] if found else 0
+        consumer.incremental_assign([TopicPartition(p.topic, p.partition, start) for p in partitions])
+        if found is None:  # we stop, and read nothing
+            consumer.pause(partitions)
+            return
+        self._errors.current = None
+        self._start_at(*found)
+        log.info("%s: hands over the events of this archive, from offset %d on", self._sink.name, start)
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if any(found.partition == 0 for found in partitions):
+            self._delivery.abort(wait=True)  # the next one mustn't begin while we still do it
+            self._pending = None
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if any(found.partition == 0 for found in partitions):
+            if self._pending:
+                log.warning("%s: the group has given the hand-over to another member", self._sink.name)
+            self._delivery.abort(wait=False)
+            self._pending = None
+
+    def _start_at(self, start: int, committed: int | None) -> None:
+        """What comes is read from there on; all that was known is void."""
+        self._delivery.abort(wait=False)
+        self._position_commits.reset(committed)
+        self._pending = PendingEvents(start)
+        self._is_paused = self._is_out_of_range = False
+
+    def _position(self) -> tuple[int, int | None] | None:
+        """Where to go on, and what is committed; asks Kafka until it answers. None once we stop."""
+        while not self._stopping.is_set():
+            try:
+                committed = committed_offset(self._consumer)
+                return self._resume_offset(committed), committed
+            except KafkaException as error:
+                self._errors.on_error(error.args[0])
+            except OSError as error:
+                self._errors.log_error(f"where to go on isn't known: {error}")
+            self._stopping.wait(_RETRY_S)
+        return None
+
+    def _resume_offset(self, committed: int | None) -> int:
+        """Where to go on. Raises KafkaException, OSError."""
+        match self._file.resume_offset(committed):
+            case NoPosition.NEVER_DELIVERED:
+                start = first_offset_since(self._consumer, self._since_ms)
+                log.info("%s: begins, with the events from offset %d on", self._sink.name, start)
+            case NoPosition.TOPIC_RECREATED:
+                start, _ = offset_range(self._consumer)
+                log.warning("%s: g3.files has been made anew: all that it holds is handed over", self._sink.name)
+            case start:
+                pass
+        return start
+
+    def _restart_at_first_offset(self) -> None:
+        """The topic has been deleted and created anew, or somebody has deleted records of it."""
+        assert self._pending
+        try:
+            first, _ = offset_range(self._consumer)
+        except KafkaException as error:
+            self._errors.on_error(error.args[0])
+            self._stopping.wait(_RETRY_S)
+            return
+        text = "%s: g3.files doesn't have offset %d: goes on from its first one, %d"
+        log.warning(text, self._sink.name, self._pending.next_offset, first)
+        self._start_at(first, None)
+        self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])
+        self._consumer.incremental_assign([partition(first)])
