@@ -19,7 +19,7 @@ from archiver.core.paths import PartialName
 from archiver.kafka.event_batch import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import adoption_event
-from archiver.replay.rebuilder import Overrides, Selection
+from archiver.replay.plan import Overrides, Selection
 from archiver.replay.sinks import InPlaceTarget, RebuildOutcome, RebuildResult, remove_leftovers
 from archiver.replay.topic_replay import TopicReplay
 from archiver.verify.checks import CHECKSUM_FAULTS, REBUILDABLE, Fault, Finding

@@ -7,12 +7,10 @@ what files hold.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from msgspec.structs import replace
 
-from archiver.core.checkpoint import Checkpoint, FramePlace
+from archiver.core.checkpoint import FramePlace
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat, start_and_number
 from archiver.core.segmentation import (
@@ -30,111 +28,14 @@ from archiver.core.segmentation import (
 )
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import Names
+from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.rebuilt import RebuildTarget, RebuiltFile
+from archiver.replay.recorded_files import RecordedFiles
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
 
 _FOREVER_MS = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What an operator wants otherwise than it was recorded. Times in ms; None: as recorded."""
-
-    time_per_file_ms: int | None = None
-    gap_ms: int | None = None
-    name_format: NameFormat | None = None
-    carry: tuple[int, ...] | None = None
-
-    @property
-    def any_given(self) -> bool:
-        """Whether anything is: then names, cuts and bytes aren't those of the live archive."""
-        return self != Overrides()
-
-    def apply_to(self, recorded: Settings) -> Settings:
-        """The settings that result."""
-        return Settings(
-            recorded.time_per_file_ms if self.time_per_file_ms is None else self.time_per_file_ms,
-            recorded.gap_ms if self.gap_ms is None else self.gap_ms,
-            self.name_format or recorded.name_format,
-            recorded.carry if self.carry is None else self.carry,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which files: those of acquisitions that overlap `since_ms` to `until_ms`, and of these only the paths in
-    `paths`, if it has any."""
-
-    since_ms: int | None = None
-    until_ms: int | None = None
-    paths: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayStart:
-    """Where reading begins. offset: None for the topic's first record. checkpoint: what was so there, None if that
-    isn't known; then `is_truncated` says whether the topic once had records before it."""
-
-    offset: int | None
-    checkpoint: Checkpoint | None
-    is_truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivePosition:
-    """How far the archive is. offset: what was closed before it is told of. settings: of what isn't told of yet.
-    open_file_first: epoch and seq of the first record of the file that is open at that offset, if one is; is_known:
-    whether that can be said."""
-
-    offset: int
-    settings: Settings
-    open_file_first: tuple[str, int] | None = None
-    is_known: bool = False
-
-
-class FileContent(Protocol):
-    """What a file is made of, in whatever form the target wants it. length: bytes so far."""
-
-    @property
-    def length(self) -> int:
-        """Bytes so far."""
-
-    def write(self, parts: Sequence[bytes]) -> None:
-        """Append these."""
-
-
-@dataclass(slots=True)
-class RebuiltFile:
-    """A file that is rebuilt, or would be. first_ms, last_ms: ms. events: its event, if there is one and it shall be
-    as that.
-
-    content: None if it isn't wanted, or can't be rebuilt; then `missing` says why. close_reason: None while it isn't
-    closed.
-    """
-
-    stream: str
-    path: str
-    first_ms: int
-    content: FileContent | None
-    event: FileFinished | None
-    missing: str = ""
-    frames: int = 0
-    last_ms: int = 0
-    close_reason: CloseReason | None = None
-
-
-class RebuildTarget(Protocol):
-    """Where rebuilt files go."""
-
-    def begin(self, stream: str, path: str, first: int) -> FileContent:
-        """A file begins; first: ms. Raises OSError."""
-
-    def finish(self, file: RebuiltFile) -> None:
-        """It is whole. Raises OSError."""
-
-    def drop(self, file: RebuiltFile) -> None:
-        """It isn't wanted after all. Raises OSError."""
 
 
 class Rebuilder:
@@ -161,7 +62,8 @@ class Rebuilder:
         self.not_rebuilt: list[RebuiltFile] = []
         self.done = False
         self.lost_records = 0
-        self._stream, self._events, self._overrides, self._selection = stream, events, overrides, selection
+        self._stream, self._overrides, self._selection = stream, overrides, selection
+        self._recorded = RecordedFiles(events, position, is_truncated=start.is_truncated)
         self._target, self._load, self._through = target, load, through
         before = start.checkpoint
         self._state = before.state if before else State(stream)
@@ -175,21 +77,6 @@ class Rebuilder:
         self._held_back: list[RebuiltFile] = []  # of an acquisition that may end before `since_ms`
         self._is_since_reached = selection.since_ms is None  # by this acquisition
         self._too_late = False  # this acquisition is
-        self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(events)}
-        self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in events}
-        self._newest_settings, self._last_event_offset = (
-            position.settings,
-            events[-1].closing.offset if events else -1,
-        )
-        self._open_file_first = position.open_file_first
-        self._in_recorded_file = False  # in the archive's file, whatever ours is
-        self._recorded_file_last: tuple[str, int] | None = None
-        self._finished_count = 0  # how many of the files told of end before this record
-        self._events_until_offset = (
-            max(position.offset, self._last_event_offset) if events or start.is_truncated else 0
-        )
-        self._recorded_until_offset = max(position.offset if position.is_known else -1, self._last_event_offset)
-        self._recorded_settings = events[0].settings if events else position.settings
         until = selection.until_ms
         self._last_selected_offset = max(
             (event.closing.offset for event in events if until is None or event.first.time <= until), default=-1
@@ -222,13 +109,12 @@ class Rebuilder:
             return
         if not self._is_state_known:
             self._synchronize(record)
-        identity = headers.epoch, headers.seq
-        self._enter_recorded_file(identity)
+        self._recorded.begin(record)
         while why := close_reason(self._state, headers, time_ms):
             self._close_file(why, record)
         if self.done:
             return
-        settings = self._settings_for(record) if self._state.file is None else self._recorded_settings
+        settings = self._settings_for(record) if self._state.file is None else self._recorded.settings
         state, effect = step(self._state, headers, time_ms, settings)
         if effect is Effect.OPEN_AND_WRITE:
             self._open_file(state, record)
@@ -240,54 +126,33 @@ class Rebuilder:
             self._is_truncated = False
             self._is_carry_known = self._is_carry_known or headers.kind is Kind.END
         self._state = state
-        if identity == self._recorded_file_last:
-            self._in_recorded_file = False
-
-    def _enter_recorded_file(self, identity: tuple[str, int]) -> None:
-        """If the archive has a file that begins with that record, note in which we are, and with which settings."""
-        if (number := self._by_first.get(identity)) is not None:
-            event = self._events[number]
-            self._in_recorded_file, self._recorded_settings = True, event.settings
-            self._recorded_file_last = event.last.epoch, event.last.seq
-        elif identity == self._open_file_first:
-            self._in_recorded_file, self._recorded_settings, self._recorded_file_last = (
-                True,
-                self._newest_settings,
-                None,
-            )
-
-    def _event_of(self, record: Record) -> FileFinished | None:
-        number = self._by_first.get((record.headers.epoch, record.headers.seq))
-        return None if number is None else self._events[number]
+        self._recorded.end(record)
 
     def _settings_for(self, record: Record) -> Settings:
-        if not self._in_recorded_file:
-            if record.offset >= self._last_event_offset:
-                self._recorded_settings = self._newest_settings
-            if record.offset < self._recorded_until_offset and is_repeated(self._state, record.headers):
+        if not self._recorded.is_inside:
+            self._recorded.see_newest_settings(record)
+            if self._recorded.was_recorded(record.offset) and is_repeated(self._state, record.headers):
                 # The archive went on after it, and it is in no file: it was left out, whatever settings were before.
                 name_format = self._overrides.name_format or NameFormat.SESSION
-                return replace(self._overrides.apply_to(self._recorded_settings), name_format=name_format)
-        settings = self._overrides.apply_to(self._recorded_settings)
+                return replace(self._overrides.apply_to(self._recorded.settings), name_format=name_format)
+        settings = self._overrides.apply_to(self._recorded.settings)
         # Where a file begins that began before the topic does, only what was told can say.
         return replace(settings, time_per_file_ms=_FOREVER_MS) if self._is_truncated else settings
 
     def _synchronize(self, record: Record) -> None:
         """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
-        identity = record.headers.epoch, record.headers.seq
-        closed_file, number = self._by_closing.get(identity), self._by_first.get(identity)
+        closed_file, begun = self._recorded.closed_by(record), self._recorded.beginning_with(record)
         # If it stood before our first record, this is a copy, from a killed ingest.
         here = closed_file and closed_file.closing.offset >= self._first_offset
         if closed_file and here and not self._is_original_cut(closed_file):
             self._adopt_state(closed_file, closed_file.checkpoint.state, closed_file.checkpoint.epochs)
-        elif number is not None and self._events[number].first.offset >= self._first_offset:
-            event = self._events[number]
-            before = self._events[number - 1] if number else None
+        elif begun and begun.first.offset >= self._first_offset:
+            before = self._recorded.before(begun)
             if before is None or not self._is_original_cut(before):
                 state = before.checkpoint.state if before else State(self._stream)
                 if before is None or before.why is not CloseReason.TIME:
-                    state = replace(state, acquisition=None, start_id=event.id)
-                self._adopt_state(before, replace(state, carry=event.carry), _epochs_before(event, before))
+                    state = replace(state, acquisition=None, start_id=begun.id)
+                self._adopt_state(before, replace(state, carry=begun.carry), _epochs_before(begun, before))
 
         if not self._is_state_known and self._state.file is None:
             self._adopt_sessions(record)
@@ -295,11 +160,8 @@ class Rebuilder:
     def _adopt_sessions(self, record: Record) -> None:
         """As the last file before this record left them: what is sent again of those is in no file, though we can't
         know what else was so there."""
-        before = self._finished_count
-        while self._finished_count < len(self._events) and self._events[self._finished_count].offset <= record.offset:
-            self._finished_count += 1
-        if self._finished_count > before:
-            found = self._events[self._finished_count - 1].checkpoint.state
+        if last := self._recorded.newly_finished_before(record.offset):
+            found = last.checkpoint.state
             self._state = replace(self._state, session=found.session, num=found.num, names=found.names)
 
     def _is_original_cut(self, event: FileFinished) -> bool:
@@ -315,7 +177,7 @@ class Rebuilder:
 
     def _open_file(self, state: State, record: Record) -> None:
         headers, time_ms = record.headers, record.time_ms
-        event = None if self._overrides.any_given else self._event_of(record)
+        event = None if self._overrides.any_given else self._recorded.beginning_with(record)
         name = event.path if event else path(state)
         begins = (
             self._state.acquisition is None
@@ -383,7 +245,7 @@ class Rebuilder:
         _, number = start_and_number(file.path)
         self._state = after_close(self._state, number)
         self.done = file.event is not None and file.event is self._through
-        if not file.event and not self._overrides.any_given and closing.offset < self._events_until_offset:
+        if not file.event and not self._overrides.any_given and self._recorded.has_events_until(closing.offset):
             # As when a killed ingest published again what had been recorded before the topic's first record.
             self._target.drop(file)
             file.missing = file.missing or "no file is told of that begins so"

@@ -18,7 +18,8 @@ from archiver.core.catalog import FileCatalog, events_for_replay
 from archiver.core.events import FileFinished, FileRetired
 from archiver.core.formatting import format_bytes, format_duration, format_time
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
-from archiver.replay.rebuilder import Overrides, RebuiltFile, Selection
+from archiver.replay.plan import Overrides, Selection
+from archiver.replay.rebuilt import RebuiltFile
 from archiver.replay.sinks import DirectoryTarget, DryRunTarget, RebuildOutcome, RebuildResult, remove_leftovers
 from archiver.replay.topic_replay import ReplayResult, TopicReplay
 from g3stream.host.environment import host_name

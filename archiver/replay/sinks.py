@@ -14,7 +14,7 @@ from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.paths import REBUILT, PartialName
 from archiver.recovery.salvage import DAMAGED
-from archiver.replay.rebuilder import FileContent, RebuiltFile
+from archiver.replay.rebuilt import FileContent, RebuiltFile
 from archiver.storage import sha256sums
 from archiver.storage.page_cache import begin_writeback
 from g3stream.service.cancellation import CancellationToken

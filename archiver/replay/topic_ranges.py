@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 
 from archiver.core.events import FileFinished
 from archiver.core.segmentation import CloseReason
-from archiver.replay.rebuilder import Selection
+from archiver.replay.plan import Selection
 
 
 def pieces(

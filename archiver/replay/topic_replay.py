@@ -12,7 +12,9 @@ from archiver.core.events import FileFinished
 from archiver.core.segmentation import CloseReason, Settings
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
-from archiver.replay.rebuilder import ArchivePosition, Overrides, Rebuilder, RebuiltFile, ReplayStart, Selection
+from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.rebuilder import Rebuilder
+from archiver.replay.rebuilt import RebuiltFile
 from archiver.replay.sinks import DirectoryTarget, DryRunTarget
 from archiver.replay.topic_ranges import pieces
 from archiver.segments.carry import Carry

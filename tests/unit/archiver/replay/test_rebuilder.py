@@ -21,15 +21,9 @@ from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import CloseReason, Settings, close_reason
 from archiver.core.sequence import Record, first_complete
-from archiver.replay.rebuilder import (
-    ArchivePosition,
-    FileContent,
-    Overrides,
-    Rebuilder,
-    RebuiltFile,
-    ReplayStart,
-    Selection,
-)
+from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.rebuilder import Rebuilder
+from archiver.replay.rebuilt import FileContent, RebuiltFile
 from archiver.replay.topic_ranges import pieces
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -159,8 +153,8 @@ class MemoryTarget:
         self.disk: dict[str, bytes] = {}
         self.changed: list[str] = []
 
-    def begin(self, stream: str, path: str, first: int) -> FileContent:
-        del stream, path, first
+    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
+        del stream, path, first_ms
         return MemoryContent()
 
     def finish(self, file: RebuiltFile) -> None:
