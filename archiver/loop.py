@@ -211,7 +211,7 @@ class RecordingLoop:
         if not recording.recovered and not recording.halted:
             recording.poll_recovery(again=tick)
         passed = recording.invalid_record is not None and recording.skip_if_quarantined(recording.invalid_record)
-        if touched or passed or (recording.is_waiting and (tick or not recording.error)):
+        if touched or passed or (recording.is_waiting and (tick or not recording.errors.current)):
             with self._activity.track(f"a write to the file of {recording.stream}"):
                 recording.poll()
         if tick and not behind:
@@ -235,7 +235,7 @@ class RecordingLoop:
         except (FencedError, MemberEvicted, AnotherArchiveError, MemoryError):
             raise
         except (KafkaException, OSError) as error:
-            recording.on_error(error)
+            recording.errors.on_error(error)
         except CheckpointError as error:  # its state would be refused when it is read back: so it will be again
             log.exception("%s: its state can't be committed", recording.stream)
             recording.fail(f"{error}; nothing more is recorded")
@@ -283,7 +283,7 @@ class RecordingLoop:
         for recording, failure in answer.not_durable:
             with self._isolated(recording):
                 if isinstance(failure, SyncError):
-                    recording.sync_failed(failure)
+                    recording.handle_sync_error(failure)
                 elif self._records(recording) and not recording.failed:
                     raise failure
         for recording, snapshot in answer.committed:

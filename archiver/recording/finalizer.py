@@ -1,13 +1,24 @@
-"""How a recorded file becomes a finished one: the steps of law 4, in their order.
+"""How a recorded file becomes a finished one: law 4.
 
-Every step may be repeated, and a kill between any two of them is repaired by doing them all again: the commit with
-`closing` is made before the first that others can see, the one without it after the last.
+    1. The losses that showed before its end are published on g3.files.
+    2. It is made durable, and read back for its SHA-256.
+    3. The checkpoint before its closing record is committed, with `closing`: how the file ended.
+    4. It is linked to its name, which is durable then. Nothing is ever replaced: if another file has that name, it
+       gets the next free one.
+    5. Its checksum is added to SHA256SUMS.
+    6. Its event is published on g3.files.
+    7. Its partial is removed.
+    8. The checkpoint after the file, without `closing`, is committed: recording goes on from it.
+
+Each step may be repeated, and is until it succeeds. The commit of step 3 is made before anything that others can see,
+that of step 8 after all of it. So a kill between them is repaired at the restart: the partial is checked to be what
+was committed (in place of steps 1 to 3), and steps 4 to 8 are done, again or for the first time.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Protocol, TypeVar
+from concurrent.futures import Executor, Future
+from typing import ParamSpec, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
@@ -15,135 +26,162 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_e
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint, Partial, encode
-from archiver.core.events import Event, FileFinished, RecordsLost
+from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.segmentation import after_close
+from archiver.kafka.group_consumer import GroupConsumer
 from archiver.kafka.offset_commits import OffsetCommit
-from archiver.recording.finalizer_status import FinalizeProgress
+from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStep
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.storage import sha256sums
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _RETRY_SECONDS = 1.0
 _REPEAT_LOG_ATTEMPTS = 60
 
 
-class EventsAndCommits(Protocol):
-    """What Kafka keeps for us; the Feed."""
+class Finalizer:
+    """Finishes the open file of a checkpoint, on a thread of `pool`, from when it is made.
 
-    def commit(self, commits: Sequence[OffsetCommit]) -> None:
-        """As GroupConsumer.commit."""
+    offset: at which the checkpoint is committed meanwhile, and the one after it at the end. file: None after a
+    restart in the middle of this, when the checkpoint is the one that was committed; else the checkpoint lacks the
+    digests yet. losses: that showed before its end.
 
-    def publish(self, event: Event) -> None:
-        """As GroupConsumer.publish."""
-
-    def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
-        """As GroupConsumer.last_file."""
-
-
-def finalize(
-    archive: ArchiveRoot,
-    kafka: EventsAndCommits,
-    offset: int,
-    checkpoint: Checkpoint,
-    file: SegmentFile | None,
-    losses: Sequence[RecordsLost],
-    cancellation: CancellationToken,
-    progress: FinalizeProgress,
-) -> Checkpoint:
-    """Finish the checkpoint's open file; gives the checkpoint to go on from, committed at `offset`.
-
-    file: of a live recording, whose checkpoint lacks the digest yet; None after a restart in the middle of this,
-    when the checkpoint is the one that was committed. Tries each step until it succeeds. Raises
-    PartialDamagedError if the partial isn't what was committed, SyncError if the disk didn't take it, Cancelled
-    once `cancellation` is set, FencedError, MemberEvicted.
+    future: the checkpoint to go on from. It raises PartialDamagedError if the partial isn't what was committed,
+    SyncError if the disk didn't take it, Cancelled once `cancellation` is set, FencedError, MemberEvicted.
     """
-    stream = checkpoint.state.stream
-    assert checkpoint.partial
-    path = checkpoint.partial.path
 
-    def persist(what: str, act: Callable[[], T]) -> T:
-        progress.start_step(what)
-        return _retry(stream, f"{what} {path}", act, cancellation, progress)
+    def __init__(
+        self,
+        archive: ArchiveRoot,
+        consumer: GroupConsumer,
+        pool: Executor,
+        offset: int,
+        checkpoint: Checkpoint,
+        file: SegmentFile | None,
+        losses: Sequence[RecordsLost],
+        cancellation: CancellationToken,
+    ) -> None:
+        assert checkpoint.partial
+        self.offset = offset
+        self.checkpoint = checkpoint
+        self.path = checkpoint.partial.path
+        self.progress = FinalizeProgress(self.path)
+        self._archive = archive
+        self._consumer = consumer
+        self._cancellation = cancellation
+        self._stream = checkpoint.state.stream
+        self.future: Future[Checkpoint] = pool.submit(self._finalize, file, losses)
 
-    if file:
-        for loss in losses:  # first: if the partial turns out to be damaged, it need not show again
-            persist("telling a loss before", partial(kafka.publish, loss))
-        checkpoint = _with_digest(checkpoint, file, persist)
-        closing_commit = OffsetCommit(stream, offset, encode(checkpoint), cancellation)
-        persist("committing the end of", lambda: kafka.commit([closing_commit]))
-    partial_file, closing = checkpoint.partial, checkpoint.closing
-    assert partial_file
-    assert closing
-    if not file:
-        persist("checking", lambda: _check(archive, stream, partial_file, closing.sha256, cancellation))
-    length, sha256 = partial_file.length, closing.sha256
-    name = persist(
-        "publishing", lambda: archive.publish(stream, partial_file.name, path, length, sha256, cancellation)
-    )
-    if name is None:
-        told = persist("looking for the event of", lambda: kafka.last_file(stream, cancellation))
-        if not told or told.sha256 != closing.sha256 or told.closing != closing.record:
-            raise PartialDamagedError("neither it nor the finished file is there")
-        log.error("%s: %s was finished as %s, and has been taken away since", stream, path, told.path)
-        after = _checkpoint_after(checkpoint, partial_file, told.path)
-    else:
-        if name != path:
-            log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
-        after = _checkpoint_after(checkpoint, partial_file, name)
-        _publish_finished(archive, kafka, offset, checkpoint, after, name, persist)
-    persist("tidying up after", lambda: archive.discard(stream, partial_file.name))
-    final_commit = OffsetCommit(stream, offset, encode(after), cancellation)
-    persist("committing", lambda: kafka.commit([final_commit]))
-    try:
-        archive.discard_copies(stream, partial_file)
-    except OSError as error:  # they are removed when the stream is taken up the next time
-        log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
-    log.info(
-        "%s: finished %s (%s): %d frames, %.1f MB",
-        stream,
-        name or path,
-        closing.why,
-        partial_file.frames,
-        partial_file.length / 1e6,
-    )
-    return after
+    def _finalize(self, file: SegmentFile | None, losses: Sequence[RecordsLost]) -> Checkpoint:
+        archive, stream, path = self._archive, self._stream, self.path
+        checkpoint = self._close(file, losses) if file else self._check_committed()
+        partial_file, closing = checkpoint.partial, checkpoint.closing
+        assert partial_file
+        assert closing
+        length, sha256 = partial_file.length, closing.sha256
 
+        # Step 4: link it to its name.
+        name = self._attempt(
+            FinalizeStep.PUBLISH, archive.publish, stream, partial_file.name, path, length, sha256, self._cancellation
+        )
+        if name is None:
+            finished = self._attempt(FinalizeStep.FIND_EVENT, self._consumer.last_file, stream, self._cancellation)
+            if not finished or finished.sha256 != sha256 or finished.closing != closing.record:
+                raise PartialDamagedError("neither it nor the finished file is there")
+            log.error("%s: %s was finished as %s, and has been taken away since", stream, path, finished.path)
+            after = _checkpoint_after(checkpoint, partial_file, finished.path)
+        else:
+            if name != path:
+                log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
+            after = _checkpoint_after(checkpoint, partial_file, name)
 
-class _RetryStep(Protocol):
-    def __call__(self, what: str, act: Callable[[], T]) -> T: ...
+            # Step 5: add its checksum.
+            self._attempt(FinalizeStep.ADD_SUM, archive.add_checksum, stream, name, sha256)
 
+            # Step 6: publish its event.
+            event = _event(archive, self.offset, checkpoint, after, name)
+            self._attempt(FinalizeStep.PUBLISH_EVENT, self._consumer.publish, event)
 
-def _with_digest(checkpoint: Checkpoint, file: SegmentFile, retry: _RetryStep) -> Checkpoint:
-    """Make the file durable; gives the checkpoint with its digests."""
-    closing = checkpoint.closing
-    assert closing
-    retry("making durable", file.make_durable)
-    sha256 = retry("reading back", file.sha256)
-    return replace(checkpoint, closing=replace(closing, sha256=sha256, md5=file.md5))
+        # Step 7: remove its partial.
+        self._attempt(FinalizeStep.REMOVE_PARTIAL, archive.discard, stream, partial_file.name)
 
+        # Step 8: commit the checkpoint after it.
+        self._commit(FinalizeStep.COMMIT, after)
 
-def _publish_finished(
-    archive: ArchiveRoot,
-    kafka: EventsAndCommits,
-    offset: int,
-    checkpoint: Checkpoint,
-    after: Checkpoint,
-    name: str,
-    retry: _RetryStep,
-) -> None:
-    event = _event(archive, offset, checkpoint, after, name)
-    retry("adding to SHA256SUMS", lambda: archive.add_checksum(event.stream, name, event.sha256))
-    retry("telling of", lambda: kafka.publish(event))
+        try:
+            archive.discard_copies(stream, partial_file)
+        except OSError as error:  # they are removed when the stream is recovered the next time
+            log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
+        what = "%s: finished %s (%s): %d frames, %.1f MB"
+        log.info(what, stream, name or path, closing.why, partial_file.frames, length / 1e6)
+        return after
+
+    def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Checkpoint:
+        """Returns the checkpoint with the digests, committed."""
+        # Step 1: publish the losses before its end. If the partial turns out to be damaged, they need not show again.
+        for loss in losses:
+            self._attempt(FinalizeStep.PUBLISH_LOSS, self._consumer.publish, loss)
+
+        # Step 2: make it durable, and read it back.
+        self._attempt(FinalizeStep.SYNC, file.make_durable)
+        sha256 = self._attempt(FinalizeStep.READ_BACK, file.sha256)
+
+        # Step 3: commit how it ended.
+        closing = self.checkpoint.closing
+        assert closing
+        checkpoint = replace(self.checkpoint, closing=replace(closing, sha256=sha256, md5=file.md5))
+        self._commit(FinalizeStep.COMMIT_END, checkpoint)
+        return checkpoint
+
+    def _check_committed(self) -> Checkpoint:
+        """In place of steps 1 to 3, which were done before a restart; returns the checkpoint as it was committed."""
+        partial_file, closing = self.checkpoint.partial, self.checkpoint.closing
+        assert partial_file
+        assert closing
+        self._attempt(
+            FinalizeStep.CHECK, _check, self._archive, self._stream, partial_file, closing.sha256, self._cancellation
+        )
+        return self.checkpoint
+
+    def _commit(self, step: FinalizeStep, checkpoint: Checkpoint) -> None:
+        commit = OffsetCommit(self._stream, self.offset, encode(checkpoint), self._cancellation)
+        self._attempt(step, self._consumer.commit, [commit])
+
+    def _attempt(self, step: FinalizeStep, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do that, again each second until it succeeds. Raises as `future`."""
+        what = f"{step} {self.path}"
+
+        def say(state: RetryCallState) -> None:
+            assert state.outcome
+            if error := state.outcome.exception():
+                self.progress.step_failed(error)
+            if state.attempt_number % _REPEAT_LOG_ATTEMPTS == 1:
+                log.error("%s: %s: %s; still trying", self._stream, what, state.outcome.exception())
+            self._cancellation.raise_if_cancelled(f"{self._stream}: {what}")
+
+        self.progress.start_step(step)
+        self._cancellation.raise_if_cancelled(f"{self._stream}: {what}")
+        retrying = Retrying(
+            retry=retry_if_exception(
+                lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)
+            ),
+            reraise=True,
+            wait=wait_fixed(_RETRY_SECONDS),
+            sleep=sleep_using_event(self._cancellation),
+            before_sleep=say,
+        )
+        return retrying(act, *args, **kwargs)
 
 
 def _check(
     archive: ArchiveRoot, stream: str, partial_file: Partial, sha256: str, cancellation: CancellationToken
 ) -> None:
-    """After a restart the partial may be gone, as its last step; if it is there, it must be what was committed."""
+    """The partial, if it is still there, must be what was committed. Raises PartialDamagedError, OSError."""
     with archive.private(stream) as private:
         found = private.stat(partial_file.name)
         if found is None:
@@ -203,25 +241,3 @@ def _event(archive: ArchiveRoot, offset: int, checkpoint: Checkpoint, after: Che
         missing=checkpoint.state.file.missing if checkpoint.state.file else 0,
         md5=closing.md5,
     )
-
-
-def _retry(
-    stream: str, what: str, act: Callable[[], T], cancellation: CancellationToken, progress: FinalizeProgress
-) -> T:
-    def say(state: RetryCallState) -> None:
-        assert state.outcome
-        if error := state.outcome.exception():
-            progress.step_failed(error)
-        if state.attempt_number % _REPEAT_LOG_ATTEMPTS == 1:
-            log.error("%s: %s: %s; still trying", stream, what, state.outcome.exception())
-        cancellation.raise_if_cancelled(f"{stream}: {what}")
-
-    cancellation.raise_if_cancelled(f"{stream}: {what}")
-    retrying = Retrying(
-        retry=retry_if_exception(lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)),
-        reraise=True,
-        wait=wait_fixed(_RETRY_SECONDS),
-        sleep=sleep_using_event(cancellation),
-        before_sleep=say,
-    )
-    return retrying(act)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 
 from confluent_kafka import KafkaException
 
@@ -9,20 +10,39 @@ FAILING_SECONDS = 5.0
 """A step that has failed is tried again each second; what is late by more than this is a problem."""
 SLOW_SECONDS = 60.0
 """Without an error a step may take so long: after a restart, a large file is read back to be checked."""
-_DISK_STEPS = frozenset({"making durable", "publishing", "adding to SHA256SUMS", "tidying up after"})
-"""Steps that take a disk milliseconds, however long the file is."""
 _HANGING_SECONDS = 20.0
 """What takes longer hangs, in all likelihood: to publish takes six syncs, each of them 3 s on a bad day."""
 
 
+class FinalizeStep(StrEnum):
+    """What is being done, in the words that the log and the health checks have for it; finalizer.py has the order."""
+
+    WAIT = "waiting for others to be finished"
+    PUBLISH_LOSS = "publishing a loss before"
+    SYNC = "making durable"
+    READ_BACK = "reading back"
+    COMMIT_END = "committing the end of"
+    CHECK = "checking"
+    PUBLISH = "publishing"
+    FIND_EVENT = "looking for the event of"
+    ADD_SUM = "adding to SHA256SUMS"
+    PUBLISH_EVENT = "publishing the event of"
+    REMOVE_PARTIAL = "tidying up after"
+    COMMIT = "committing"
+
+
+_DISK_STEPS = frozenset({FinalizeStep.SYNC, FinalizeStep.PUBLISH, FinalizeStep.ADD_SUM, FinalizeStep.REMOVE_PARTIAL})
+"""Steps that take a disk milliseconds, however long the file is."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinalizeStatus:
-    """path: that the file will have. total_s: since it was due. step: what is being done, `publishing` for example,
-    since step_seconds; error: of the last attempt of that; of_kafka: whether that came from Kafka."""
+    """path: that the file will have. total_s: since it was due. step: what is being done, since step_s; error:
+    of the last attempt of that; of_kafka: whether that came from Kafka."""
 
     path: str
     total_s: float
-    step: str
+    step: FinalizeStep
     error: str | None
     of_kafka: bool = False
     step_s: float = 0.0
@@ -49,13 +69,9 @@ class FinalizeProgress:
     def __init__(self, path: str) -> None:
         self._path = path
         self._deadline_s = time.monotonic()
-        self._state: tuple[str, float, Exception | None] = (
-            "waiting for others to be finished",
-            self._deadline_s,
-            None,
-        )
+        self._state: tuple[FinalizeStep, float, Exception | None] = (FinalizeStep.WAIT, self._deadline_s, None)
 
-    def start_step(self, step: str) -> None:
+    def start_step(self, step: FinalizeStep) -> None:
         """That is being done now."""
         self._state = step, time.monotonic(), None
 

@@ -7,14 +7,14 @@ from confluent_kafka import KafkaError, KafkaException
 
 from archiver.kafka.commit_errors import CommitErrors
 from archiver.recording.commit_lag import UncommittedTimer
-from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStatus
+from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStatus, FinalizeStep
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Activity, Hang
 from tests.unit.test_metrics import ARCHIVE, NOW, RECORDING
 
-ENDED = FinalizeStatus("17000/slot/x_000.g3", 7.0, "publishing", "[Errno 5] Input/output error")
-TOLD = replace(ENDED, step="telling of", error="Broker: Message size too large", of_kafka=True)
-SLOWLY = replace(ENDED, step="reading back", error=None)
+ENDED = FinalizeStatus("17000/slot/x_000.g3", 7.0, FinalizeStep.PUBLISH, "[Errno 5] Input/output error")
+TOLD = replace(ENDED, step=FinalizeStep.PUBLISH_EVENT, error="Broker: Message size too large", of_kafka=True)
+SLOWLY = replace(ENDED, step=FinalizeStep.READ_BACK, error=None)
 HANGING = replace(ENDED, error=None, total_s=40.0, step_s=21.0)
 
 
@@ -135,11 +135,11 @@ def test_an_activity_that_hangs_is_seen_from_outside_and_one_that_ends_isnt(monk
 
 def test_the_step_of_a_finishing_its_error_and_its_age_are_told() -> None:
     progress = FinalizeProgress("x_000.g3")
-    assert progress.status().step == "waiting for others to be finished"
-    progress.start_step("publishing")
+    assert progress.status().step is FinalizeStep.WAIT
+    progress.start_step(FinalizeStep.PUBLISH)
     progress.step_failed(OSError(5, "no"))
-    assert (progress.status().step, progress.status().error) == ("publishing", "[Errno 5] no")
-    progress.start_step("telling of")
+    assert (progress.status().step, progress.status().error) == (FinalizeStep.PUBLISH, "[Errno 5] no")
+    progress.start_step(FinalizeStep.PUBLISH_EVENT)
     assert progress.status().error is None
     progress.step_failed(KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)))
     assert progress.status().of_kafka

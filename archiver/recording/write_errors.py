@@ -1,0 +1,57 @@
+"""Why nothing of a stream can be written just now: an error of its disk, or of Kafka, that will pass."""
+
+import logging
+import time
+
+from confluent_kafka import KafkaException
+
+from archiver.segments.segment_file import SyncError
+
+log = logging.getLogger(__name__)
+
+_REPEAT_LOG_SECONDS = 60.0
+
+
+class WriteErrors:
+    """For the loop's thread; `current` and `shown` for any. current: the last error; None once all is written."""
+
+    def __init__(self, stream: str) -> None:
+        self.current: str | None = None
+        self._stream = stream
+        self._log_again_at_s = 0.0
+        self._sync_failing = False
+
+    @property
+    def shown(self) -> str | None:
+        """As `current`; or that the disk has failed to sync the file, until something of the stream is committed."""
+        return self.current or ("the disk didn't take its file" if self._sync_failing else None)
+
+    def on_error(self, error: OSError | KafkaException) -> None:
+        """The disk, or Kafka, can't be used now; what is to be written waits, here and in Kafka."""
+        now_s = time.monotonic()
+        of_disk = isinstance(error, OSError)
+        why = str(error) if of_disk else error.args[0].str()
+        if self.current is None or now_s >= self._log_again_at_s:
+            self._log_again_at_s = now_s + _REPEAT_LOG_SECONDS
+            what = "can't write" if of_disk else "can't ask Kafka for what it needs"
+            log.error("%s: %s: %s; records wait in Kafka, still trying", self._stream, what, why)
+        self.current = why
+
+    def on_success(self) -> None:
+        """All that there was is written."""
+        if self.current is not None:
+            log.info("%s: writing again", self._stream)
+        self.current = None
+
+    def on_sync_error(self, error: SyncError) -> None:
+        """The disk failed to take what was written."""
+        if not self._sync_failing:
+            what = "%s: the disk didn't take its file: %s; going back to what was committed, until it does"
+            log.error(what, self._stream, error)
+        self._sync_failing = True
+
+    def on_committed(self) -> None:
+        """Something is durable and committed."""
+        if self._sync_failing:
+            self._sync_failing = False
+            log.info("%s: the disk takes its file again", self._stream)

@@ -1,0 +1,77 @@
+"""Up to where a stream is committed: nothing below what was, and back to the last of it."""
+
+import time
+
+from archiver.core import checkpoint as checkpoints
+from archiver.core.checkpoint import Checkpoint
+from archiver.core.segmentation import State
+from archiver.core.sequence import Epochs
+from archiver.kafka.group_consumer import CommittedOffset
+from archiver.recording.commit_position import CommitPosition
+from archiver.recording.snapshot import Snapshot
+from g3stream.service.cancellation import CancellationToken
+
+STREAM = "slot1"
+
+
+def checkpoint(files: int) -> Checkpoint:
+    none: Epochs = ()
+    return Checkpoint(State(STREAM), none, files, {}, None)
+
+
+def snapshot(offset: int, files: int = 0) -> Snapshot:
+    return Snapshot(STREAM, CancellationToken(), offset, checkpoint(files), None, (), 0, time.monotonic())
+
+
+def taken(offset: int | None, files: int = 0) -> CommitPosition:
+    metadata = "" if offset is None else checkpoints.encode(checkpoint(files))
+    return CommitPosition(CommittedOffset(STREAM, offset, metadata))
+
+
+def test_what_lies_below_the_commit_that_the_stream_was_taken_with_is_not_committed() -> None:
+    position = taken(40)
+    assert not position.may_commit(39)
+    assert position.may_commit(40)
+
+
+def test_with_nothing_committed_anything_may_be() -> None:
+    assert taken(None).may_commit(0)
+    assert CommitPosition(CommittedOffset(STREAM, 40, "")).may_commit(0)  # reset, with Kafka's own tools
+
+
+def test_a_file_that_is_rebuilt_is_not_committed_below_its_end() -> None:
+    position = taken(None)
+    position.rebuild_from(90)
+    assert not position.may_commit(89)
+
+
+def test_a_topic_made_anew_is_committed_from_its_beginning() -> None:
+    position = taken(40)
+    position.on_offset_reset(0)
+    assert position.may_commit(0)
+
+
+def test_records_deleted_after_the_commit_leave_the_floor_where_it_is() -> None:
+    position = taken(40)
+    position.on_offset_reset(60)
+    assert not position.may_commit(39)
+
+
+def test_it_goes_back_to_what_was_committed_last_and_never_below() -> None:
+    position = taken(40, files=1)
+    assert position.roll_back() == CommittedOffset(STREAM, 40, checkpoints.encode(checkpoint(1)))
+    position.on_committed(snapshot(50, files=2))
+    assert position.roll_back() == CommittedOffset(STREAM, 50, checkpoints.encode(checkpoint(2)))
+    assert not position.may_commit(49)
+    position.on_finalized(60, checkpoint(3))
+    assert position.roll_back() == CommittedOffset(STREAM, 60, checkpoints.encode(checkpoint(3)))
+
+
+def test_what_is_committed_waits_no_more() -> None:
+    position = taken(None)
+    assert position.uncommitted_s == 0
+    position.track_uncommitted(exists=True)
+    assert position.uncommitted_s > 0
+    position.on_finalized(10, checkpoint(1))
+    assert (position.last_saved, position.uncommitted_s) == ((10, 0), 0)
+    assert position.is_saved(10, 0)
