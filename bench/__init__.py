@@ -1,1 +1,1 @@
-"""How fast ingest and archiver are, beside bare loops that move the same bytes in the same run."""
+"""Benchmarks: ingest and archiver, compared in the same run with bare loops that move the same bytes."""

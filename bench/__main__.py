@@ -1,10 +1,11 @@
-"""`make bench`: see --help."""
+"""Command `make bench`; see --help."""
 
 import argparse
 import os
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,63 +24,82 @@ from testbed.debian_packages import FetchError
 from testbed.kafka.broker import Broker
 
 PARTS = {
-    "ingest": "socket → acknowledged, beside a bare confluent-kafka loop",
-    "spool": "socket → spool with Kafka away, beside reading and discarding, and what a G3NetworkSender sends",
-    "archiver": "topic → durable file, beside kcat and a bare loop; replay; verify",
-    "both": "both at once with the broker, beside the two bare loops at once",
-    "latency": "received → readable in the partial file, beside spt3g's reader and writer",
-    "steady": "CPU at 2 MB/s, beside the same",
-    "memory": "anonymous memory, of the runs above, and at 100 MB frames",
-    "start": "--help and until ready, beside a Python that imports spt3g and confluent_kafka",
-    "restart": "an archiver comes back with a large file open (several minutes)",
+    "ingest": "socket → acknowledged; against a bare loop of confluent-kafka",
+    "spool": "socket → spool with Kafka down; against reading and discarding, and against a G3NetworkSender",
+    "archiver": "topic → durable file; against kcat and a bare loop; replay; verify",
+    "both": "both at once with the broker; against both bare loops at once",
+    "latency": "received → readable in the partial; against spt3g's reader, writer",
+    "steady": "CPU at 2 MB/s; against the same",
+    "memory": "anonymous memory in the runs above, and with 100 MB frames",
+    "start": "--help, and until ready; against importing spt3g, confluent_kafka",
+    "restart": "archiver restart with a large file open (several minutes)",
 }
+_COLUMNS = 79
 _LONG = ("restart",)
 _WARMING_BYTES = 300_000_000
 _LEAST_STARTS = 10
-_LIVE_REPETITIONS = 2  # each is a minute, of many frames
+_LIVE_REPETITIONS = 2  # each takes a minute and has many frames
 
 T = TypeVar("T")
 
 _DESCRIPTION = """\
-Measure ingest and archiver beside what a user would run instead, on this machine, in one run: by turns, so that what
-else happens here strikes all of them. Prints a table of medians, and writes all that was measured to
-bench/results/TIME-MACHINE.json.
+Measure ingest and archiver against what a user would run instead, on this
+machine, in one run. The contestants take turns, so that other load on the
+machine affects all of them. Prints a table of medians, and writes all
+measurements to bench/results/TIME-MACHINE.json.
 
-The broker runs beside them, on the same cores. Memory is anonymous memory, at its most; CPU is user and system time
-for each gigabyte (1e9 bytes), the broker's apart. What has a goal says whether it is met; that doesn't change the
-exit code."""
+The broker runs on the same cores. Memory is the maximum of anonymous memory;
+CPU is user and system time per gigabyte (1e9 bytes), without the broker's.
+Where there is a goal, the table shows whether it is met; that doesn't change
+the exit code."""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m bench`."""
-    parts = "\n".join(f"  {name:9} {what}" for name, what in PARTS.items())
+    parts = "\n".join(
+        textwrap.fill(f"  {name:9} {what}", _COLUMNS, subsequent_indent=" " * 12) for name, what in PARTS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=_DESCRIPTION,
         epilog=f"parts:\n{parts}\n\nexamples:\n"
-        "  python -m bench                                      all but restart: about 20 minutes\n"
-        "  python -m bench --only ingest archiver --sizes 2MB   two parts, frames of one size\n"
-        "  python -m bench --long --repetitions 5               all, with more certainty",
+        "  python -m bench                          all but restart: about 20 minutes\n"
+        "  python -m bench --only both --sizes 2MB  one part, frames of one size\n"
+        "  python -m bench --long --repetitions 5   all, with more certainty",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="these parts")
-    parser.add_argument("--long", action="store_true", help="restart, too")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help=f"of frames (default: {' '.join(SIZES)})")
-    parser.add_argument("--megabytes", type=_positive, default=600, help="moved in each run (default: 600)")
-    parser.add_argument("--repetitions", type=_positive, default=3, help="of each run (default: 3)")
-    parser.add_argument("--seconds", type=_positive, default=60, help="of a stream at its own pace (default: 60)")
-    parser.add_argument("--gigabytes", type=_positive, default=10, help="open at a restart (default: 10)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="run only these parts")
+    parser.add_argument("--long", action="store_true", help="run the part restart too")
+    parser.add_argument(
+        "--sizes", nargs="+", metavar="SIZE", default=SIZES, help=f"frame sizes (default: {' '.join(SIZES)})"
+    )
+    parser.add_argument(
+        "--megabytes", type=_positive, metavar="N", default=600, help="data per run, MB (default: 600)"
+    )
+    parser.add_argument(
+        "--repetitions", type=_positive, metavar="N", default=3, help="repetitions of each run (default: 3)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        default=60,
+        help="length of runs with a live stream (latency, steady), s (default: 60)",
+    )
+    parser.add_argument(
+        "--gigabytes", type=_positive, metavar="N", default=10, help="size of the file in restart, GB (default: 10)"
+    )
     return parser
 
 
 def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and show; gives the exit code: 0, or 1 if a contestant failed."""
+    """Measure and print the results. Exit code 0, or 1 if a contestant failed."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -90,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = options.only or [part for part in PARTS if options.long or part not in _LONG]
     console = Console(highlight=False)
     console.print("  ".join(f"{name}: {value}" for name, value in machine().items()), soft_wrap=True)
-    # As Ctrl-C: what lies in the temporary directory may be gigabytes.
+    # Handle SIGTERM as Ctrl-C, so that the temporary directory, which may have gigabytes, is deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     runs: list[Run] = []
     found = _kcat(console) if "archiver" in parts else None
@@ -106,16 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 runs.append(run)
                 console.print(f"{time.monotonic() - begun:6.0f} s  {_shown(run)}", style="dim", soft_wrap=True)
         except (ContestError, OSError, KafkaException) as error:
-            # What was measured until now took minutes: it is shown, and kept.
+            # The measurements so far took minutes: they are shown and stored.
             console.print(f"error: {error}", style="red", markup=False)
             code = 1
         except KeyboardInterrupt:
-            console.print("interrupted: what was measured until now")
+            console.print("interrupted; the results so far:")
             code = 130
     if not runs:
         return code
     lines = _lines(runs, parts)
-    # In a file a table is as wide as it needs to be.
+    # In a file the table is as wide as necessary.
     (console if console.is_terminal else Console(width=200, highlight=False)).print(table(lines))
     settings = {name: value for name, value in vars(options).items() if value is not None}
     console.print(f"written to {os.path.relpath(write(settings, runs, lines))}")
@@ -125,17 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _kcat(console: Console) -> Kcat | None:
     try:
         return kcat()
-    except FetchError as why:
-        console.print(f"without kcat: {why}", markup=False)
+    except FetchError as error:
+        console.print(f"without kcat: {error}", markup=False)
         return None
 
 
 def _measure(
     site: Site, options: argparse.Namespace, parts: Sequence[str], runs: Sequence[Run], kcat: Kcat | None
 ) -> Iterator[Run]:
-    """All runs of these parts; `runs` are those that were made before."""
+    """Yield all runs of these parts. `runs`: those made so far."""
     warming = site.stream()
-    site.fill(warming, frames("2MB"), _WARMING_BYTES)  # the broker's code is compiled while it runs
+    site.fill(warming, frames("2MB"), _WARMING_BYTES)  # warm up: the broker's code is compiled meanwhile
     site.forget(warming)
     for size in options.sizes:
         for repetition in range(options.repetitions):
@@ -145,7 +165,7 @@ def _measure(
         *(live.steady_loads(options.seconds) if "steady" in parts else ()),
     ]
     for repetition in range(_LIVE_REPETITIONS):
-        for load in dict.fromkeys(loads):  # 2 MB once a second is for both
+        for load in dict.fromkeys(loads):  # both parts have 2 MB once a second: measured once
             for contestant in _by_turns(live.CONTESTANTS, repetition):
                 yield contestant(site, load)
     if "memory" in parts:
@@ -156,14 +176,14 @@ def _measure(
         for repetition in range(1 + max(_LEAST_STARTS, options.repetitions)):
             for measure in _by_turns(start.contestants(), repetition):
                 found = measure()
-                if repetition:  # the first brings the programs into the page cache
+                if repetition:  # the first one only loads the programs into the page cache
                     yield from found
     if "restart" in parts:
         yield from restart.runs(site, options.gigabytes, options.repetitions)
 
 
 def _throughput(site: Site, sent: Frames, parts: Sequence[str], repetition: int, kcat: Kcat | None) -> Iterator[Run]:
-    """A round of each part that is about moving much."""
+    """Yield one repetition of each part that measures throughput."""
     stream = None
     if "ingest" in parts:
         for who in _by_turns(("ours", "bare"), repetition):
@@ -177,7 +197,7 @@ def _throughput(site: Site, sent: Frames, parts: Sequence[str], repetition: int,
             stream = site.stream()
             site.fill(stream, sent)
         archive = archiving.Archiving(site, sent, stream, kcat)
-        archive.bare()  # who comes first waits for a broker that is still busy with its own disk
+        archive.bare()  # not measured: the first contestant waits for a broker still busy with its disk
         for archiver in _by_turns(archive.contestants(), repetition):
             yield from archiver()
     if stream:
@@ -191,7 +211,7 @@ def _throughput(site: Site, sent: Frames, parts: Sequence[str], repetition: int,
 
 
 def _by_turns(contestants: Iterable[T], repetition: int) -> list[T]:
-    """Ours and the others are first by turns."""
+    """Return the contestants in order, or in reverse order in every second repetition."""
     found = list(contestants)
     return found[::-1] if repetition % 2 else found
 

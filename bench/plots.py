@@ -1,32 +1,34 @@
-"""Pictures of what bench.wide measured, for docs/performance.md: `python -m bench.plots` (extra `bench`: matplotlib).
+"""Plots of what bench.wide has measured, for docs/performance.md. `python -m bench.plots`"""
 
-Reads bench/results/wide-*.json; of a part that was measured several times, the last. Writes docs/performance/*.png.
-"""
+from __future__ import annotations
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from bench.report.results import RESULTS
 from bench.scenarios.many import shown_size
 
-Run = Mapping[str, Any]
-"""As in the file."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+Run = Mapping[str, Any]
+"""A run as in the file."""
+
+_EPILOG = """\
+Needs matplotlib: pip install 'g3-recorder[bench]'. Of a part that was measured
+several times, the last measurement is drawn."""
 PICTURES = Path(__file__).parents[1] / "docs" / "performance"
 _OURS = {"ingest": "C0", "archiver": "C1", "broker": "C2"}
 _MAIN, _SMALL = (6.4, 3.2), (9.0, 3.2)
 
 
 def latest(results: Path) -> dict[str, list[Run]]:
-    """The runs of each part, of the last file that has it."""
+    """Return the runs of each part, from the last file that has it."""
     found: dict[str, list[Run]] = {}
     for path in sorted(results.glob("wide-*.json")):
         runs = json.loads(path.read_text())["runs"]
@@ -36,13 +38,13 @@ def latest(results: Path) -> dict[str, list[Run]]:
 
 
 def steady(runs: Sequence[Run]) -> Figure:
-    """Lag and memory of many streams over minutes."""
+    """Plot lag and memory of many streams over minutes."""
     figure, (lag, memory) = _axes(2)
     (run,) = runs[-1:]
     seconds, lags = zip(*run["curves"]["lag, s"], strict=True)
     lag.plot([second / 60 for second in seconds], [1000 * one for one in lags], color="C3", linewidth=0.7)
     lag.axhline(1000, color="grey", linestyle=":")
-    _label(lag, "minutes", "receipt → readable, ms\n(the most in each second)", f"{run['frames']}", log_y=True)
+    _label(lag, "minutes", "receipt → readable, ms\n(maximum in each second)", f"{run['frames']}", log_y=True)
     for who, color in _OURS.items():
         times, megabytes = zip(*run["curves"][f"{who}, MB"], strict=True)
         memory.plot([time / 60 for time in times], megabytes, color=color, label=who)
@@ -53,7 +55,7 @@ def steady(runs: Sequence[Run]) -> Figure:
 
 
 def by_streams(runs: Sequence[Run]) -> Figure:
-    """CPU, memory and lag against the number of streams."""
+    """Plot CPU, memory and lag against the number of streams."""
     figure, (cpu, memory, lag) = _axes(3)
     counts = [run["more"]["streams"] for run in runs]
     for who, color in _OURS.items():
@@ -71,7 +73,7 @@ def by_streams(runs: Sequence[Run]) -> Figure:
 
 
 def by_frame_size(runs: Sequence[Run]) -> Figure:
-    """CPU for a gigabyte and memory against the size of frames."""
+    """Plot CPU per gigabyte and memory against the size of frames."""
     figure, (cpu, memory) = _axes(2)
     sizes = [run["more"]["frame bytes"] for run in runs]
     for who, color in _OURS.items():
@@ -87,37 +89,37 @@ def by_frame_size(runs: Sequence[Run]) -> Figure:
 
 
 def by_length(runs: Sequence[Run]) -> Figure:
-    """Restart and finishing against the length of the open file."""
+    """Plot the durations of a restart and of finishing against the size of the open file."""
     figure, (axes,) = _axes(1)
     lengths = [run["more"]["GB"] for run in runs]
     axes.plot(lengths, [run["more"]["restart s"] for run in runs], "o-", label="restart, to the first new record")
     axes.plot(lengths, [run["more"]["finish s"] for run in runs], "s-", label="finishing, after that restart")
-    _label(axes, "open file, GB", "s", "a longer and longer file", log_x=True, log_y=True)
+    _label(axes, "open file, GB", "s", "restart with files of growing size", log_x=True, log_y=True)
     axes.legend()
     return figure
 
 
 def by_files(runs: Sequence[Run]) -> Figure:
-    """What takes longer with many finished files."""
+    """Plot what takes longer with many finished files."""
     figure, (axes,) = _axes(1)
     counts = [run["more"]["files"] for run in runs]
     for name, label in (
         ("verify s", "archiver verify"),
         ("files s", "archiver files"),
         ("status s", "archiver status"),
-        ("start until near s", "archiver started again, until near"),
-        ("finish s", "a file finished"),
-        ("live lag max s", "live streams' lag, most, when a new one appears"),
+        ("start until near s", "archiver restarted, until caught up"),
+        ("finish s", "finishing a file"),
+        ("live lag max s", "maximum lag of live streams when a new one appears"),
     ):
         axes.plot(counts, [run["more"][name] for run in runs], "o-", label=label)
     axes.set_xscale("symlog", linthresh=100)
-    _label(axes, "finished files, and events on g3.files", "s", "more and more files", log_y=True)
+    _label(axes, "finished files, and events on g3.files", "s", "many files", log_y=True)
     axes.legend(fontsize=7)
     return figure
 
 
 def group(runs: Sequence[Run]) -> Figure:
-    """Lag around the kill of an archiver."""
+    """Plot the lag around the kill of an archiver."""
     figure, (axes,) = _axes(1)
     for run in runs:
         seconds, lags = zip(*run["curves"]["lag, s"], strict=True)
@@ -129,20 +131,20 @@ def group(runs: Sequence[Run]) -> Figure:
 
 
 def apart(runs: Sequence[Run]) -> Figure:
-    """The most that live streams are late while another has trouble."""
+    """Plot the maximum lag of live streams during work on another stream's large file."""
     figure, (axes,) = _axes(1)
     names = [f"{run['who']} ({run['seconds']:.0f} s)" for run in runs][::-1]
     axes.barh(names, [run["more"]["lag max s"] for run in runs][::-1], color="C3")
     axes.axvline(1, color="grey", linestyle=":")
     size = runs[0]["frames"]
     axes.set_xscale("log")
-    _label(axes, "live streams' lag, most, s", "", f"what happens to a file of {size} beside 10 live streams")
+    _label(axes, "maximum lag of live streams, s", "", f"work on a file of {size} beside 10 live streams")
     axes.tick_params(axis="y", labelsize=7)
     return figure
 
 
 def doubling(runs: Sequence[Run]) -> Figure:
-    """Twice as many streams, again and again."""
+    """Plot lag and CPU against the number of streams, which is doubled until the machine is full."""
     figure, (lag, cpu) = _axes(2)
     names = [f"{run['more']['streams']:.0f}" for run in runs]
     for name, style in (("p50", "o-"), ("p99", "s--"), ("max", "^:")):
@@ -154,7 +156,7 @@ def doubling(runs: Sequence[Run]) -> Figure:
         cores = [run["more"][f"{who} cores"] for run in runs]
         cpu.bar(names, cores, bottom=bottom, color=color, label=who)
         bottom = [below + one for below, one in zip(bottom, cores, strict=True)]
-    _label(cpu, "streams, 200 kB/s each", "CPU, cores", "CPU, all on one machine of 2 cores")
+    _label(cpu, "streams, 200 kB/s each", "CPU, cores", "CPU, all on one machine with 2 cores")
     lag.legend()
     cpu.legend()
     return figure
@@ -174,6 +176,8 @@ _PICTURES: Mapping[str, tuple[str, Callable[[Sequence[Run]], Figure]]] = {
 
 
 def _axes(count: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=_MAIN if count == 1 else _SMALL, layout="constrained")
     return figure, [figure.add_subplot(1, count, number + 1) for number in range(count)]
 
@@ -190,13 +194,25 @@ def _label(axes: Axes, x: str, y: str, title: str, *, log_x: bool = False, log_y
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw what there is; gives the exit code: 1 if there is nothing."""
+    """Draw all parts that were measured. Exit code 0, or 1 if there is none."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.plots", description="Draw what `python -m bench.wide` measured.", epilog=__doc__
+        prog="python -m bench.plots",
+        description="Draw what `python -m bench.wide` has measured.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where its files are (default: bench/results)")
-    parser.add_argument("--into", type=Path, default=PICTURES, help="where to draw (default: docs/performance)")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", default=RESULTS, help="read wide-*.json here (default: bench/results)"
+    )
+    parser.add_argument(
+        "--into", type=Path, metavar="DIR", default=PICTURES, help="write *.png here (default: docs/performance)"
+    )
     options = parser.parse_args(arguments)
+    try:
+        import matplotlib as mpl  # imported only here, so that --help works without it
+    except ImportError:
+        print("error: matplotlib is missing: pip install 'g3-recorder[bench]'", file=sys.stderr)
+        return 1
     mpl.rcParams.update({"font.size": 8, "axes.titlesize": 9})
     runs = latest(options.results)
     options.into.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`make bench-long`: see --help."""
+"""Command `make bench-long`; see --help."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -24,57 +25,74 @@ from bench.scenarios.width import Found
 from testbed.kafka.broker import Broker
 
 _DESCRIPTION = """\
-Measure how wide this recorder goes, and how its cost grows: many streams at once, archivers that share them, one
-stream's trouble beside the others, large files, many files. Prints a line for each run and a table, and writes all
-of it to bench/results/wide-TIME-MACHINE.json; `python -m bench.plots` draws what is there.
+Measure how the recorder scales, and how its cost grows: many streams at once,
+archivers that share them, one stream's problems beside the others, large
+files, many files. Prints a line for each run and a table, and writes all
+measurements to bench/results/wide-TIME-MACHINE.json, from which
+`python -m bench.plots` draws plots.
 
-Sender, ingest, archivers and broker run on this machine together, so its cores are what limits them."""
+Sender, ingest, archivers and broker all run on this machine, so its cores are
+the limit."""
 
 PARTS = {
-    "streams": "many streams, one ingest, one archiver, for minutes: lag, memory, CPU",
-    "doubling": "twice as many, and again, until frames are late or the machine is full",
-    "group": "2 and 4 archivers share the streams, one is killed; the files beside those of a replay",
+    "streams": "many streams, one ingest, one archiver: lag, memory, CPU",
+    "doubling": "number of streams doubled until frames are late or the machine is full",
+    "group": "2 and 4 archivers share the streams and one is killed; the files are compared with those of a replay",
     "isolation": "one stream's large file is finished, verified, rebuilt, beside 10 live streams",
-    "takeover": "a large file goes from a frozen archiver to another, and from a dead one, damaged, to a third",
-    "backlog": "an archiver comes back far behind on one stream, beside 10 live ones",
+    "takeover": "a large file is taken over from a frozen archiver, and, damaged, from a dead one",
+    "backlog": "archiver restart with one stream far behind, beside 10 live streams",
     "by-streams": "cost against the number of streams",
     "by-frame-size": "cost against the size of frames, at 2 MB/s",
-    "by-file-length": "restart and finishing against the length of the open file",
+    "by-file-length": "restart and finishing against the size of the open file",
     "by-files": "100,000 files and their events: start, status, files, verify, finishing",
 }
-QUICK = ("by-streams", "by-frame-size")
+_COLUMNS = 79
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m bench.wide`."""
-    parts = "\n".join(f"  {name:15} {what}" for name, what in PARTS.items())
+    parts = "\n".join(
+        textwrap.fill(f"  {name:15} {what}", _COLUMNS, subsequent_indent=" " * 18) for name, what in PARTS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m bench.wide",
         description=_DESCRIPTION,
         epilog=f"parts:\n{parts}\n\nexamples:\n"
-        "  python -m bench.wide                                     all: about an hour, and 40 GB of disk\n"
-        "  python -m bench.wide --only streams --minutes 60         one part, longer\n"
-        "  python -m bench.wide --only isolation --gigabytes 2      one part, smaller",
+        "  python -m bench.wide                                  all: an hour, 40 GB of disk\n"
+        "  python -m bench.wide --only streams --minutes 60      one part, longer\n"
+        "  python -m bench.wide --only isolation --gigabytes 2   one part, smaller",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="these parts")
-    parser.add_argument("--streams", type=int, default=40, help="of `streams` and `group` (default: 40)")
-    parser.add_argument("--most-streams", type=int, default=1280, help="of `doubling` (default: 1280)")
-    parser.add_argument("--minutes", type=float, default=10, help="of `streams` (default: 10)")
-    parser.add_argument("--seconds", type=float, default=60, help="of each other run with live streams (default: 60)")
-    parser.add_argument("--gigabytes", type=float, default=10, help="of the largest file, or backlog (default: 10)")
-    parser.add_argument("--files", type=int, default=100_000, help="of `by-files` (default: 100000)")
-    parser.add_argument("--dir", type=Path, help="where to write meanwhile (default: as for temporaries)")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="run only these"
+    )
+    parser.add_argument(
+        "--streams", type=int, metavar="N", default=40, help="number of streams in streams, group (default: 40)"
+    )
+    parser.add_argument(
+        "--most-streams", type=int, metavar="N", default=1280, help="maximum in doubling (default: 1280)"
+    )
+    parser.add_argument("--minutes", type=float, metavar="N", default=10, help="length of streams, min (default: 10)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", default=60, help="length of other runs with live streams (default: 60)"
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, metavar="N", default=10, help="size of the largest file or backlog (default: 10)"
+    )
+    parser.add_argument(
+        "--files", type=int, metavar="N", default=100_000, help="number of files in by-files (default: 100000)"
+    )
+    parser.add_argument("--dir", type=Path, help="directory for temporary files (default: the system's)")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and show; gives the exit code: 0, or 1 if a part failed."""
+    """Measure and print the results. Exit code 0, or 1 if a part failed."""
     options = make_parser().parse_args(arguments)
     console = Console(highlight=False)
     about = machine()
     console.print("  ".join(f"{name}: {value}" for name, value in about.items()), soft_wrap=True)
-    # As Ctrl-C: what lies in the temporary directory may be gigabytes.
+    # Handle SIGTERM as Ctrl-C, so that the temporary directory, which may have gigabytes, is deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     found: list[Found] = []
     begun = time.monotonic()
@@ -84,14 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 for one in _part(part, options):
                     found.append(one)
-                    passed = f"{time.monotonic() - begun:6.0f} s"
-                    console.print(f"{passed}  {_shown(one.run)}", soft_wrap=True, markup=False)
+                    elapsed = f"{time.monotonic() - begun:6.0f} s"
+                    console.print(f"{elapsed}  {_shown(one.run)}", soft_wrap=True, markup=False)
             except (ContestError, MissingError, OSError, KafkaException) as error:
-                # The parts after it may tell much, and what was measured before took minutes.
+                # Continue: the next parts are independent, and the measurements so far took minutes.
                 console.print(f"{part}: error: {error}", style="red", markup=False)
                 code = 1
     except KeyboardInterrupt:
-        console.print("interrupted: what was measured until now")
+        console.print("interrupted; the results so far:")
         code = 130
     if found:
         lines = [one for module in (width, apart, growth) for one in module.lines([each.run for each in found])]
@@ -110,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _part(part: str, options: argparse.Namespace) -> Iterator[Found]:
-    """A part's runs, each part on a broker of its own: what one leaves behind must not slow down the next."""
+    """Yield a part's runs. Each part has its own broker, so that one part's data doesn't slow down the next."""
     load = Load(options.streams, width.SIZE, width.RATE)
     gigabytes, seconds = options.gigabytes, options.seconds
     parts: dict[str, Callable[[WatchedSite], Iterator[Found]]] = {

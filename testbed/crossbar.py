@@ -1,7 +1,7 @@
-"""A real crossbar router for the demo and the tests of the OCS agents; and the site file of an OCS that uses it.
+"""A real crossbar router for the demo and the tests of the OCS agents, and an OCS site file that uses it.
 
-Crossbar is large (377 MB) and particular about what it is installed with, so it has an environment of its own, made
-once in the user's cache, from the package index that pip is configured for.
+Crossbar is large (377 MB) and conflicts with many packages, so it has its own virtual environment. It is made once,
+in the user's cache, from the package index that pip is configured for.
 
     with Crossbar(Path("/tmp/crossbar")) as crossbar:
         crossbar.write_site(Path("/tmp/ocs"), [{"agent-class": …, "instance-id": …, "arguments": […]}])
@@ -35,13 +35,13 @@ _STOP_SECONDS = 10.0
 
 
 class CrossbarError(RuntimeError):
-    """Crossbar can't be had, or doesn't start; the message says why."""
+    """Crossbar can't be installed, or doesn't start. The message has the reason."""
 
 
 class Crossbar:
-    """One router, in a directory of its own; it can be stopped, killed, and started again on the same port.
+    """One router with its own directory, which can be stopped, killed, and started again on the same port.
 
-    It dies with this process. Raises CrossbarError.
+    It is killed when this process ends. Raises CrossbarError.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,13 +53,13 @@ class Crossbar:
 
     @property
     def log(self) -> Path:
-        """What it logged, of all its starts."""
+        """The path of its log, of all its starts."""
         return self._directory / "crossbar.log"
 
     def start(self) -> None:
-        """Start it, and return when it can be joined. Raises CrossbarError if it ends, or takes too long."""
+        """Start it and return when clients can join. Raises CrossbarError if it ends, or takes too long."""
         program = executable()
-        begun = self._logged_bytes
+        log_start = self._logged_bytes
         with self.log.open("ab") as log:
             self._process = start_child_process(
                 [str(program), "start", "--cbdir", str(self._directory), "--loglevel", "info"],
@@ -68,18 +68,18 @@ class Crossbar:
                 env=_environment(),
             )
         deadline = time.monotonic() + _BOOT_SECONDS
-        # The port is open before the realm is there; its log says when both are.
-        while b"NODE_BOOT_COMPLETE" not in self._logged(begun):
+        # The port is open before the realm exists; this line is logged when both are ready.
+        while b"NODE_BOOT_COMPLETE" not in self._logged(log_start):
             if self._process.poll() is not None:
                 self.kill()
-                raise CrossbarError(f"crossbar doesn't start:\n{self._tail(begun)}")
+                raise CrossbarError(f"crossbar doesn't start:\n{self._tail(log_start)}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise CrossbarError(f"crossbar hasn't booted in {_BOOT_SECONDS:.0f} s:\n{self._tail(begun)}")
+                raise CrossbarError(f"crossbar hasn't booted in {_BOOT_SECONDS:.0f} s:\n{self._tail(log_start)}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it in order (SIGTERM): it takes leave of its clients."""
+        """Stop it in order (SIGTERM): it says goodbye to its clients."""
         if self._process:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -87,7 +87,7 @@ class Crossbar:
             self.kill()
 
     def kill(self) -> None:
-        """kill -9; its worker, which holds the port, ends with it."""
+        """Kill it (SIGKILL). Its worker, which holds the port, ends with it."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -97,7 +97,10 @@ class Crossbar:
                 time.sleep(0.02)
 
     def write_site(self, directory: Path, agents: Sequence[Mapping[str, Any]]) -> Path:
-        """Write OCS's site file for this host with these agents: default.yaml in the directory (OCS_CONFIG_DIR)."""
+        """Write OCS's site file for this host with these agents: default.yaml in the directory (OCS_CONFIG_DIR).
+
+        Returns its path.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "default.yaml"
         site = {
@@ -109,7 +112,7 @@ class Crossbar:
             },
             "hosts": {"localhost": {"agent-instances": list(agents)}},
         }
-        path.write_text(json.dumps(site, indent=1))  # which is YAML
+        path.write_text(json.dumps(site, indent=1))  # JSON is valid YAML
         return path
 
     @property
@@ -135,9 +138,9 @@ class Crossbar:
 
 
 def executable() -> Path:
-    """The crossbar program, installed if this user hasn't got it yet; says so on stderr. Raises CrossbarError.
+    """Return the path of the crossbar program, installing it first if it is missing. Raises CrossbarError.
 
-    It lies in `$XDG_CACHE_HOME/g3-recorder/crossbar-venv` (`~/.cache`).
+    It is in `$XDG_CACHE_HOME/g3-recorder/crossbar-venv` (`~/.cache`). An installation is reported on stderr.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
     home = cache / "crossbar-venv"
@@ -153,37 +156,37 @@ def executable() -> Path:
 
 
 def _install(home: Path) -> None:
-    say = Console(stderr=True, highlight=False)
-    say.print("Installing crossbar into an environment of its own, once (377 MB, two minutes)", soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
+    console.print("Installing crossbar into its own environment, once (377 MB, two minutes)", soft_wrap=True)
     shutil.rmtree(home, ignore_errors=True)
     try:
         venv.create(home, with_pip=True)
-        with tempfile.TemporaryFile("w+") as said:
+        with tempfile.TemporaryFile("w+") as file:
             done = subprocess.run(
                 [home / "bin" / "python", "-m", "pip", "install", "--quiet", "crossbar"],
-                stdout=said,
+                stdout=file,
                 stderr=subprocess.STDOUT,
             )
-            said.seek(0)
-            output = said.read()
+            file.seek(0)
+            output = file.read()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise CrossbarError(f"no environment for crossbar can be made: {error}") from error
+        raise CrossbarError(f"can't make a virtual environment for crossbar: {error}") from error
     if done.returncode:
         raise CrossbarError(f"crossbar can't be installed with Python {sys.version.split()[0]}: {output[-1000:]}")
     (home / "ready").touch()
 
 
 def _environment() -> Mapping[str, str]:
-    """Ours, and PYTHONUNBUFFERED, so that what it logs is in the log at once.
+    """This process's environment and PYTHONUNBUFFERED, so that each line is written to the log at once.
 
     Crossbar (26.10.1) doesn't flush its standard output, which Python writes to a file 8 KB at a time. The line with
-    NODE_BOOT_COMPLETE is 13 to 17 KB from the start and nearly the last, so it stayed in the buffer of a router that
-    had long booted, until some 3 clients had joined and their lines filled the buffer. On a bare Debian 12 without
+    NODE_BOOT_COMPLETE is 13 to 17 KB from the start and nearly the last. So it stayed in the buffer, long after the
+    router had booted, until about 3 clients had joined and their lines filled the buffer. On a bare Debian 12 without
     the variable 62 of 62 routers answered calls, and none had that line in its log; with it, 100 of 100 had. Many
-    machines and images set it for all, and see nothing of this. Crossbar's issue 506 (closed) gives this answer.
+    machines and images set it globally and don't have the problem. Crossbar's issue 506 (closed) has this solution.
     """
-    ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LOGLEVEL")}
-    return {**ours, "PYTHONUNBUFFERED": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LOGLEVEL")}
+    return {**inherited, "PYTHONUNBUFFERED": "1"}
 
 
 def _config(port: int) -> Mapping[str, Any]:

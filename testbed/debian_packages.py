@@ -1,4 +1,4 @@
-"""Programs that Debian packages, unpacked into the user's cache: nothing is installed, and no root is needed."""
+"""Programs from Debian packages, unpacked into the user's cache without installing them and without root."""
 
 import fcntl
 import os
@@ -12,13 +12,13 @@ _FETCH_SECONDS = 120.0
 
 
 class FetchError(RuntimeError):
-    """The packages can't be had; the message says why."""
+    """The packages can't be fetched. The message has the reason."""
 
 
 def unpack_package(name: str, *packages: str) -> Path:
-    """Where those packages' files lie (`usr/bin` and so on below it), fetched now if this user hasn't got them yet.
+    """Return the directory with these packages' files (`usr/bin` and so on), fetching them first if missing.
 
-    name: of the program, and of its directory in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises FetchError.
+    name: of the program, and of the directory in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises FetchError.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
     home = cache / name
@@ -32,19 +32,19 @@ def unpack_package(name: str, *packages: str) -> Path:
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as scratch:
                 _fetch(name, packages, Path(scratch))
-                Path(scratch, "unpacked").rename(home)  # it appears whole or not at all
+                Path(scratch, "unpacked").rename(home)  # atomic: a directory of that name is complete
     return home
 
 
 def _fetch(name: str, packages: Sequence[str], scratch: Path) -> None:
-    """Download the packages and unpack them into `unpack_package` below `scratch`."""
+    """Download the packages and unpack them into `scratch`/unpacked."""
     try:
         _run(name, ["apt-get", "download", *packages], scratch)
     except FetchError:
-        # A bare machine has no package lists, and only root may change the system's: make our own.
+        # A bare machine has no package lists, and only root may update the system's: so fetch separate ones.
         for directory in ("lists/partial", "archives/partial"):
             (scratch / directory).mkdir(parents=True)
-        # As root apt would become another user, who may not write here.
+        # Run by root, apt would change to another user, who may not write here.
         ours = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}", "-oAPT::Sandbox::User="]
         _run(name, ["apt-get", *ours, "update"], scratch)
         _run(name, ["apt-get", *ours, "download", *packages], scratch)

@@ -1,6 +1,6 @@
-"""so3g, sotodlib and socs, in an environment of their own: so3g brings an spt3g that can't be loaded beside ours.
+"""A virtual environment with so3g, sotodlib and socs: so3g contains an spt3g that can't be loaded beside ours.
 
-$(python -m testbed.sotodlib_venv) -c 'import sotodlib'    # prints its interpreter
+The command prints the path of its interpreter: $(python -m testbed.sotodlib_venv) -c 'import sotodlib'
 """
 
 import sys
@@ -12,11 +12,11 @@ SOTODLIB = OwnVenv("sotodlib", Path(__file__).with_name("sotodlib-requirements.t
 
 
 def main() -> int:
-    """Print its interpreter; gives the exit code."""
+    """Print the path of its interpreter and return the exit code."""
     try:
         print(SOTODLIB.python())
-    except VenvError as why:
-        print(f"error: {why}", file=sys.stderr)
+    except VenvError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

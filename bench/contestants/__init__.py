@@ -1,1 +1,1 @@
-"""What a user would run instead: bare loops, kcat, spt3g's own writer."""
+"""Contestants: what a user would run instead of ingest and archiver: bare loops, kcat, spt3g's own writer."""

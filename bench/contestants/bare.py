@@ -1,16 +1,16 @@
-"""The loops to measure against: what a user would write with confluent-kafka in an afternoon, and nothing more.
+"""Bare loops to measure against: what a user would write with confluent-kafka in an afternoon.
 
-No spool, no checks, no files cut: as little work as can move the same bytes with the same settings.
+They have no spool, no checks, no segmentation: the least work that moves the same bytes with the same settings.
 
-  python -m bench.contestants.bare ingest SERVERS TOPIC PORT LENGTHS TIMES     socket → acknowledged
-  python -m bench.contestants.bare archiver SERVERS TOPIC BYTES FILE           topic → durable file
-  python -m bench.contestants.bare pump SERVERS TOPIC PORT                     socket → topic, at the stream's own
-  pace python -m bench.contestants.bare pour SERVERS TOPIC FILE                     topic → file, the same
+  python -m bench.contestants.bare ingest SERVERS TOPIC PORT LENGTHS TIMES   socket → acknowledged
+  python -m bench.contestants.bare archiver SERVERS TOPIC BYTES FILE         topic → durable file
+  python -m bench.contestants.bare pump SERVERS TOPIC PORT                   socket → topic, live
+  python -m bench.contestants.bare pour SERVERS TOPIC FILE                   topic → file, live
 
-LENGTHS: of the frames that come, bytes, with commas between; TIMES: how often they come. Both print `ready` when they
-wait; in the end ingest prints `done`, the archiver a line of JSON: seconds and CPU seconds from the first record on.
-ingest begins with an empty record, before it is ready. pump and pour move whatever comes as soon as it has come, pump
-until the sender closes, pour until it is killed; pour makes durable once a second.
+LENGTHS: sizes of the frames to receive, bytes, separated by commas; TIMES: how often the sequence is received. Both
+print `ready` when they wait. At the end ingest prints `done`, the archiver a line of JSON: seconds and CPU seconds
+from the first record on. ingest publishes an empty record before it is ready. pump and pour move data as soon as it
+arrives: pump until the sender disconnects, pour until it is killed; pour syncs the file once a second.
 """
 
 import json
@@ -32,7 +32,7 @@ from ingest.publish.in_flight import PRODUCER_CONFIG
 def ingest(servers: str, topic: str, port: int, lengths: Sequence[int], times: int) -> None:
     """Read frames of known sizes from the port and produce them, the large ones in the same chunks."""
     producer = Producer({**PRODUCER_CONFIG, "bootstrap.servers": servers})
-    # librdkafka takes half a second to get a producer's id; ours, too, has it when the first frame comes.
+    # librdkafka takes half a second to get a producer id; our ingest, too, has it before the first frame.
     producer.produce(topic, b"", partition=0)
     producer.flush()
     frames = [bytearray(length) for length in lengths]
@@ -82,13 +82,13 @@ def archiver(servers: str, topic: str, total: int, path: Path) -> None:
             if values:
                 written += os.writev(file.fileno(), values)
                 os.fdatasync(file.fileno())
-    said = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_before}
-    print(json.dumps(said), flush=True)
+    measured = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_before}
+    print(json.dumps(measured), flush=True)
     consumer.close()
 
 
 def pump(servers: str, topic: str, port: int) -> None:
-    """Produce what each read brings, until the sender closes."""
+    """Produce the data of each read, until the sender disconnects."""
     producer = Producer({**PRODUCER_CONFIG, "bootstrap.servers": servers})
     with socket.create_connection(("127.0.0.1", port)) as sender:
         while data := sender.recv(CHUNK_BYTES):
@@ -98,7 +98,7 @@ def pump(servers: str, topic: str, port: int) -> None:
 
 
 def pour(servers: str, topic: str, path: Path) -> None:
-    """Write each record when it comes."""
+    """Write each record when it arrives."""
     consumer = Consumer({**CONSUMER_CONFIG, "bootstrap.servers": servers, "group.id": "bare"})
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     synced = time.monotonic()

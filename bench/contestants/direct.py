@@ -1,7 +1,6 @@
-"""The recorder without Kafka: spt3g's reader and writer, and nothing between. `python -m bench.contestants.direct
-PORT FILE`
+"""A recorder without Kafka: only spt3g's reader and writer. `python -m bench.contestants.direct PORT FILE`
 
-Each frame is handed to the kernel as soon as it is there, as for someone who watches the file.
+Each frame is written as soon as it is received, so that it is readable in the file.
 """
 
 import sys
@@ -10,7 +9,7 @@ from spt3g import core
 
 
 def main() -> None:
-    """As the module says, until the sender closes."""
+    """Record until the sender disconnects."""
     reader = core.G3Reader(f"tcp://127.0.0.1:{sys.argv[1]}")
     writer = core.G3Writer(sys.argv[2])
     while frames := reader.Process(None):

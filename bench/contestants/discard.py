@@ -1,6 +1,6 @@
-"""Reads a socket and forgets what came. `python -m bench.contestants.discard PORT BYTES`
+"""A reader that discards what it receives. `python -m bench.contestants.discard PORT BYTES`
 
-Prints `ready` when it is connected, and `done` when so many bytes have come.
+Prints `ready` when it is connected, and `done` when it has received that many bytes.
 """
 
 import socket
@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """As the module says."""
+    """Receive and discard the bytes."""
     left = int(sys.argv[2])
     buffer = bytearray(1 << 20)
     with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as sender:
@@ -16,7 +16,7 @@ def main() -> None:
         while left > 0:
             count = sender.recv_into(buffer)
             if not count:
-                raise SystemExit(f"the sender closed with {left} bytes to come")
+                raise SystemExit(f"the sender disconnected; {left} bytes are missing")
             left -= count
     print("done", flush=True)
 

@@ -1,1 +1,1 @@
-"""What is sent: frames, streams and archives of any size, made cheaply."""
+"""Load: frames, streams and archives of any size, made cheaply, and the processes that send them."""

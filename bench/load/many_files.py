@@ -1,4 +1,4 @@
-"""An archive with very many finished files, made without recording them: the files, and their events on g3.files."""
+"""An archive with very many finished files, made without recording: the files, and their events on g3.files."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,10 @@ _FRAME_BYTES = 100
 
 
 class OldFiles:
-    """Of STREAMS streams, each file an acquisition of one frame. root: the data directory; group: its archive's."""
+    """Finished files of STREAMS streams, each an acquisition of one frame.
+
+    root: the data directory; group: of its archive.
+    """
 
     def __init__(self, root: Path, group: str) -> None:
         self.count = 0
@@ -33,7 +36,7 @@ class OldFiles:
         self._sums: dict[Path, list[str]] = {}
 
     def grow(self, servers: str, count: int) -> None:
-        """Until there are so many; their events are on g3.files when this returns."""
+        """Make files until there are `count`. Returns when their events are on g3.files."""
         producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20})
         changed = set()
         while self.count < count:
@@ -50,7 +53,7 @@ class OldFiles:
             (directory / SUMS).write_text("".join(self._sums[directory]))
 
     def _file(self, stream: str, number: int) -> FileFinished:
-        """Make the file; gives its event."""
+        """Make the file and return its event."""
         start = _LATEST + number * _PERIOD
         frame = self._frames[stream].frame(number)
         path = file_path(start, stream, 0, NameFormat.DATE)

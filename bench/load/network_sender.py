@@ -1,9 +1,9 @@
 """A real spt3g G3NetworkSender. `python -m bench.load.network_sender PORT SIZE COUNT RATE`
 
-Prints `ready` when it listens. Until a line comes on stdin it sends tiny frames, ten a second: a client is accepted
-only while it sends. Then COUNT frames of SIZE (20kB, …), RATE a second (0: as fast as it goes). Prints `done` when
-it has handed the last one over. When stdin is closed, it prints a line of JSON: `bytes`, of each frame, and `sent`,
-when each of the COUNT was handed over, ns since the epoch; and ends.
+It prints `ready` when it listens. Until it reads a line from stdin it sends ten tiny frames per second, because a
+client is accepted only while it sends. Then it sends COUNT frames of SIZE (20kB, …), RATE per second (0: as fast as
+possible), and prints `done` when spt3g has the last one. When stdin is closed, it prints a line of JSON and ends:
+`bytes`, the size of a frame, and `sent`, when spt3g got each of the COUNT frames, ns since the epoch.
 """
 
 import json
@@ -19,7 +19,7 @@ _WARMING_SECONDS = 0.1
 
 
 def main() -> None:
-    """As the module says."""
+    """Send the frames and report them."""
     port, size, count, rate = int(sys.argv[1]), size_in_bytes(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     sender = core.G3NetworkSender(hostname="*", port=port)
     print("ready", flush=True)
@@ -27,7 +27,7 @@ def main() -> None:
         sender.Process(data_frame(0, 0))
     sys.stdin.readline()
     sent = []
-    # Unpaced, making frames would be what is measured: the same one again and again, serialized once.
+    # Without pauses, making the frames would dominate: so the same one is sent repeatedly, serialized once.
     frame = data_frame(size, 0)
     begun = time.monotonic()
     for number in range(count):

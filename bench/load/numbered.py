@@ -1,4 +1,4 @@
-"""Frames that differ in their number only, made so cheaply that many streams of them take hardly any CPU."""
+"""Frames that differ only in their number, made so cheaply that many streams of them take hardly any CPU."""
 
 import struct
 
@@ -12,13 +12,13 @@ _ID, _SESSION, _NUMBER, _DATA = "sostream_id", "session_id", "frame_num", "data"
 
 
 class Numbered:
-    """Scan frames of a stream, all of the same length. size: bytes of data in each."""
+    """Scan frames of a stream, all of the same length. size: of the data in each, bytes."""
 
     def __init__(self, stream: str, size: int) -> None:
         frame = core.G3Frame(core.G3FrameType.Scan)
         frame[_ID], frame[_SESSION] = stream, 1
         before = _key(_ID, _blob(_ID, stream)) + _key(_SESSION, _blob(_SESSION, 1))
-        # A number of 32 bits and one of 64 differ in length: all of ours are of the first kind.
+        # Numbers of 32 and of 64 bits have different lengths: all of these have 32 bits.
         name, number = _key(_NUMBER, b""), _blob(_NUMBER, 1)
         self._at = number.rindex(struct.pack("<i", 1))
         self._number = number
@@ -29,10 +29,10 @@ class Numbered:
         self._data = _key(_DATA, data)
         self._after = _DATA.encode() + data
         self.length = len(self.frame(1))
-        """Of each frame, bytes."""
+        """Size of each frame, bytes."""
 
     def frame(self, number: int) -> bytes:
-        """The frame with that number."""
+        """Make the frame with that number."""
         blob = bytearray(self._number)
         struct.pack_into("<i", blob, self._at, number)
         crc = google_crc32c.extend(google_crc32c.extend(self._crc, bytes(blob)), self._after)
@@ -40,7 +40,7 @@ class Numbered:
 
 
 def _blob(name: str, value: object) -> bytes:
-    """How spt3g serializes a value."""
+    """Return a value as spt3g serializes it."""
     frame = core.G3Frame(core.G3FrameType.Scan)
     frame[name] = value
     return serialized(frame)[HEADER_BYTES + 8 + len(name) + 8 : -4]
@@ -51,7 +51,7 @@ def _key(name: str, blob: bytes) -> bytes:
 
 
 def _crc(crc: int, keys: bytes) -> int:
-    """Carried on over the names and blobs of these keys, whose lengths aren't part of it."""
+    """Extend the checksum by the names and blobs of these keys; it doesn't include their lengths."""
     at = 0
     while at < len(keys):
         (length,) = struct.unpack_from("<Q", keys, at)

@@ -1,8 +1,8 @@
-"""A sender that costs nothing: ready bytes into a socket. `python -m bench.load.sender FILE FIRST TIMES`
+"""A sender that takes no CPU: it sends prepared bytes. `python -m bench.load.sender FILE FIRST TIMES`
 
-Numbers the frames of FILE as a streamer would, TIMES times over, and keeps them ready. Prints its port, takes one
-client, sends it the bytes of FIRST; then for each line from stdin, a number, the next so many times of FILE's frames:
-the ready ones if it is TIMES, else made meanwhile. It closes when stdin does.
+It prepares the frames of FILE TIMES times, numbered as a streamer does. It prints its port, accepts one client and
+sends it the bytes of FIRST. Each line on stdin is a number: it then sends FILE's frames that many times, the prepared
+ones if the number is TIMES, else made on the fly. It disconnects when stdin is closed.
 """
 
 import socket
@@ -19,7 +19,7 @@ _NUMBER = "frame_num"
 
 
 class _Numbered:
-    """Frames, again and again, each with the next number."""
+    """The same frames repeatedly, each with the next number."""
 
     def __init__(self, unit: bytes) -> None:
         self._frames = []
@@ -30,7 +30,7 @@ class _Numbered:
         self._numbers = count(1)
 
     def times(self, times: int) -> bytearray:
-        """So many times all of them."""
+        """Return all of them, `times` times."""
         made = bytearray()
         for _ in range(times):
             for frame in self._frames:
@@ -41,7 +41,7 @@ class _Numbered:
 
 
 def main() -> None:
-    """As the module says."""
+    """Prepare the frames, accept a client, and send what stdin requests."""
     frames = _Numbered(Path(sys.argv[1]).read_bytes())
     first = Path(sys.argv[2]).read_bytes()
     expected = int(sys.argv[3])
@@ -56,7 +56,7 @@ def main() -> None:
                 if ready is not None and times == expected:
                     client.sendall(ready)
                     ready, times = None, 0
-                for _ in range(times):  # not all at once: they may be more than the memory
+                for _ in range(times):  # one by one: together they may exceed the memory
                     client.sendall(frames.times(1))
 
 

@@ -1,11 +1,11 @@
-"""Many streams at their own pace, from one process. `python -m bench.load.streams_sender PREFIX COUNT SIZE RATE`
+"""A sender of many live streams. `python -m bench.load.streams_sender PREFIX COUNT SIZE RATE`
 
-Listens on a port for each of the streams PREFIX000, PREFIX001, …, and prints a line of JSON: the port of each. Who
-connects is sent START, and then frames with SIZE bytes of data, RATE a second; the streams' turns are spread evenly
-over the time between two frames. Prints `connected` when each stream has its reader. On the line `end` all send
-END, and no more frames; prints `ended`. When stdin is closed, it prints a line of JSON, and ends: of each stream
-`bytes`, of each frame, and `sent`, when each was handed to the kernel, ns since the epoch. A reader that comes a
-second time is refused: whose frames those were could not be told.
+It listens on a port for each of the streams PREFIX000, PREFIX001, …, and prints the ports as a line of JSON. A client
+gets START, then frames with SIZE bytes of data, RATE per second; the streams' frames are spread evenly over the time
+between two frames. It prints `connected` when each stream has a reader. On the line `end` all streams send END and no
+more frames, and it prints `ended`. When stdin is closed, it prints a line of JSON and ends: for each stream `bytes`,
+the size of a frame, and `sent`, when each was handed to the kernel, ns since the epoch. A reader that reconnects is
+refused, because the frames couldn't be assigned to a reader.
 """
 
 import asyncio
@@ -28,12 +28,13 @@ class _Stream:
     name: str
     frames: Numbered
     server: socket.socket
-    phase: float  # of the time between two frames
+    phase: float
+    """Its delay, as a fraction of the time between two frames."""
     sent: list[int] = field(default_factory=list)
 
 
 class _Sender:
-    """All streams. period: s between two frames of one."""
+    """The sender of all streams. period: between two frames of a stream, s."""
 
     def __init__(self, streams: list[_Stream], period: float) -> None:
         self._streams = streams
@@ -44,7 +45,7 @@ class _Sender:
         self._kept: list[socket.socket] = []
 
     async def run(self) -> None:
-        """Until stdin is closed."""
+        """Send until stdin is closed."""
         stdin = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
         serving = [asyncio.create_task(self._serve(stream)) for stream in self._streams]
@@ -56,7 +57,7 @@ class _Sender:
             task.cancel()
 
     async def _serve(self, stream: _Stream) -> None:
-        """One reader, until `_over`. The connection stays open then: that it is lost would be another end."""
+        """Serve one reader until `_over`. The connection then stays open: a disconnect would be another end."""
         loop = asyncio.get_running_loop()
         client, _ = await loop.sock_accept(stream.server)
         stream.server.close()
@@ -81,7 +82,7 @@ class _Sender:
 
 
 def main() -> None:
-    """As the module says."""
+    """Serve all streams and report what was sent."""
     prefix, count, size, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     streams = []
     for number in range(count):

@@ -1,1 +1,1 @@
-"""What is measured: CPU, memory, lateness, growth of files."""
+"""Measurements: CPU, memory, lag, growth of files."""

@@ -1,4 +1,4 @@
-"""What processes take of the machine, over time."""
+"""CPU, memory and threads of processes over time."""
 
 import re
 import threading
@@ -17,29 +17,32 @@ _MEGABYTE = 1e6
 
 @dataclass(slots=True)
 class Course:
-    """Of one process. times: s since it began to be looked at; memory: anonymous, MB; cpu: s since the process began;
-    threads: how many it has, at the last look."""
+    """Samples of one process."""
 
     times: list[float] = field(default_factory=list)
+    """Time of each sample, s since the sampling began."""
     memory: list[float] = field(default_factory=list)
+    """Anonymous memory, MB."""
     cpu: list[float] = field(default_factory=list)
+    """CPU seconds since the process started."""
     threads: int = 0
+    """Number of threads in the last sample."""
 
     def cores(self, since: float = 0.0) -> float:
-        """CPU seconds a second, from `since` on."""
+        """Return CPU seconds per second, from `since` on."""
         seen = [(time, cpu) for time, cpu in zip(self.times, self.cpu, strict=True) if time >= since]
         if len(seen) < 2:
             return 0.0
         return (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
 
     def growth(self) -> float:
-        """Of its memory in the last half, MB an hour: the slope of a straight line through it."""
+        """Return the slope of its memory in the last half of the time, MB per hour."""
         half = len(self.times) // 2
         return 3600 * slope(self.times[half:], self.memory[half:])
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Of the straight line through these with the least squares; 0 through fewer than two."""
+    """Return the slope of a linear least-squares fit; 0 with fewer than two points."""
     if len(xs) < 2:
         return 0.0
     middle_x, middle_y = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -48,14 +51,14 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 class Courses:
-    """A context manager that looks at processes, by their names, once every so many seconds, until its end."""
+    """A context manager that samples processes, by name, every `every` seconds."""
 
     def __init__(self, pids: Mapping[str, int], every: float = 1.0) -> None:
         self.of = {name: Course() for name in pids}
         self._pids = pids
         self._every = every
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,7 +70,7 @@ class Courses:
         self._over.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         begun = time.monotonic()
         while True:
             for name, pid in self._pids.items():

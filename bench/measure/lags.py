@@ -1,4 +1,4 @@
-"""How late the frames of many streams are readable: what was sent, put together with how the files grew. Pure."""
+"""Lags from a frame's sending until it is readable in a file, for many streams. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,26 +8,28 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Of one frame. at: when it was handed to the kernel, s since the epoch. seconds: until a file had all of it."""
+    """The lag of one frame."""
 
     stream: str
     at: float
+    """When it was handed to the kernel, s since the epoch."""
     seconds: float
+    """Time until a file had all of it."""
 
 
 class MissingError(ValueError):
-    """Frames that were sent are in no file; the message says whose."""
+    """Frames that were sent are in no file. The message has the stream."""
 
 
 def lags(sent: Mapping[str, Any], grown: Mapping[str, Sequence[Sequence[tuple[int, int]]]]) -> list[Lag]:
-    """Of each frame, as bench.load.streams_sender and bench.measure.streams_watcher tell of them. Raises
-    MissingError.
+    """Return the lag of each frame. Raises MissingError.
 
-    A file's frames are those that its last size has room for: it has nothing but frames, whole, all of one length.
+    sent: the output of bench.load.streams_sender; grown: that of bench.measure.streams_watcher.
+    A file's last size determines how many frames it has, because it has only whole frames of the same length.
     """
     found = []
-    for stream, said in sent.items():
-        length, times = said["bytes"], said["sent"]
+    for stream, frames in sent.items():
+        length, times = frames["bytes"], frames["sent"]
         number = 0
         for file in grown[stream]:
             sizes = [size for _, size in file]
@@ -43,12 +45,12 @@ def lags(sent: Mapping[str, Any], grown: Mapping[str, Sequence[Sequence[tuple[in
 
 
 def between(found: Iterable[Lag], begin: float, end: float) -> list[Lag]:
-    """Those of frames that were sent in that time, s since the epoch."""
+    """Return the lags of frames sent from `begin` to before `end`, s since the epoch."""
     return [lag for lag in found if begin <= lag.at < end]
 
 
 def quantiles(found: Iterable[Lag]) -> dict[str, float]:
-    """p50, p99 and the most, s. Raises MissingError if there is none."""
+    """Return median (p50), 99th percentile (p99) and maximum, s. Raises MissingError if there is no frame."""
     ordered = sorted(lag.seconds for lag in found)
     if not ordered:
         raise MissingError("no frame was sent in that time")
@@ -57,13 +59,13 @@ def quantiles(found: Iterable[Lag]) -> dict[str, float]:
 
 
 def late_until(found: Iterable[Lag], after: float, seconds: float) -> float:
-    """For how long after that time frames became readable later than `seconds` after they were sent, s."""
+    """Return for how long after `after` frames became readable with a lag of more than `seconds`, s."""
     late = (lag.at + lag.seconds for lag in found if lag.seconds > seconds)
     return max((until - after for until in late if until > after), default=0.0)
 
 
 def by_second(found: Iterable[Lag], begin: float) -> list[tuple[int, float]]:
-    """The most in each second since `begin`, by when the frames were sent."""
+    """Return the maximum lag for each second since `begin` in which frames were sent."""
     most: dict[int, float] = {}
     for lag in found:
         second = int(lag.at - begin)

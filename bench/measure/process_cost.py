@@ -1,4 +1,4 @@
-"""A process, and what it takes of the machine: anonymous memory and CPU time."""
+"""A process whose anonymous memory and CPU time are measured."""
 
 import os
 import re
@@ -16,26 +16,28 @@ from typing import IO, Self
 from testbed.child_process import start_child_process
 
 _SAMPLE_SECONDS = 0.025
-_PATIENCE_SECONDS = 300.0
+_TIMEOUT_SECONDS = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class ContestError(RuntimeError):
-    """A contestant didn't do what it was to do; the message says what it did, with the end of its log."""
+    """A contestant failed or timed out. The message has the reason and the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a process used. anonymous_bytes: the most at any time; cpu_seconds: user and system, while measured."""
+    """What a process used."""
 
     anonymous_bytes: int
+    """Maximum of its anonymous memory."""
     cpu_seconds: float
+    """User and system time while it was measured."""
 
 
 class Measured:
-    """A process that is sampled until it ends; it doesn't outlive us. Used with `with`, it is killed at the end.
+    """A process that is sampled until it ends, and is killed at the end of the `with` block or of this process.
 
-    stdin: it is written to, with `tell`; stdout: into that file, else it can be read with `line`.
+    stdin: whether it has one, which `send` writes to. stdout: a file; without one, read its stdout with `line`.
     """
 
     def __init__(
@@ -57,36 +59,36 @@ class Measured:
         self._lines: list[tuple[float, str]] = []
         self._more = threading.Condition()
         self._ended = False
-        self._most = 0
+        self._max_bytes = 0
         self._cpu = self._cpu_before = 0.0
         for work in (self._read_log, self._sample):
             threading.Thread(target=work, daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._process.pid
 
     def begin(self) -> None:
-        """From here on its CPU time counts; if this is never called, from its start on."""
+        """Count its CPU time from now on; without this call it counts from its start."""
         self._cpu_before = cpu_seconds(self.pid)
 
     def used(self) -> Used:
-        """Until now, or (but for its last moment) until it ended."""
+        """Return what it has used so far; after its end, up to the last sample."""
         with suppress(OSError):
             self._cpu = cpu_seconds(self.pid)
-        return Used(self._most, self._cpu - self._cpu_before)
+        return Used(self._max_bytes, self._cpu - self._cpu_before)
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Write a line to its stdin."""
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
     def line(self) -> str:
-        """The next line that it prints. Raises ContestError if there is none in five minutes."""
+        """Return the next line that it prints. Raises ContestError if there is none in five minutes."""
         assert self._process.stdout
-        killer = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
+        killer = threading.Timer(_TIMEOUT_SECONDS, self._process.kill)
         killer.start()
         try:
             line = self._process.stdout.readline().decode()
@@ -97,19 +99,19 @@ class Measured:
         return line.rstrip("\n")
 
     def last_line(self) -> str:
-        """Close its stdin, and give the line that it then prints."""
+        """Close its stdin and return the line that it then prints."""
         assert self._process.stdin
         self._process.stdin.close()
         return self.line()
 
     def await_log(self, pattern: str) -> float:
-        """When it logged such a line, s since the epoch; waits for it. Raises ContestError."""
+        """Wait until it has logged such a line. Returns when it did, s since the epoch. Raises ContestError."""
 
         def found() -> float | None:
             return next((at for at, line in self._lines if re.search(pattern, line)), None)
 
         with self._more:
-            self._more.wait_for(lambda: self._ended or found() is not None, _PATIENCE_SECONDS)
+            self._more.wait_for(lambda: self._ended or found() is not None, _TIMEOUT_SECONDS)
             at = found()
         if at is None:
             raise ContestError(f"{self._name} didn't log {pattern!r}{self._log()}")
@@ -117,23 +119,23 @@ class Measured:
 
     @property
     def running(self) -> bool:
-        """Whether it hasn't ended."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def wait(self) -> None:
-        """Return when it has ended by itself. Raises ContestError if that takes five minutes, or fails."""
+        """Wait until it ends by itself. Raises ContestError if that takes five minutes, or it fails."""
         try:
-            code = self._process.wait(_PATIENCE_SECONDS)
+            code = self._process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise ContestError(f"{self._name} doesn't end{self._log()}") from None
         if code:
             raise ContestError(f"{self._name} ended with exit code {code}{self._log()}")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send it that signal, and return when it has ended."""
+        """Send it that signal and wait until it has ended. Raises ContestError."""
         self._process.send_signal(number)
         try:
-            self._process.wait(_PATIENCE_SECONDS)
+            self._process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise ContestError(f"{self._name} doesn't end{self._log()}") from None
 
@@ -169,9 +171,9 @@ class Measured:
                 self._cpu = cpu_seconds(self.pid)
             except OSError:
                 return
-            if match is None:  # it has ended, and nobody has asked how yet
+            if match is None:  # it has ended, but wasn't waited for yet
                 return
-            self._most = max(self._most, int(match[1]) * 1024)
+            self._max_bytes = max(self._max_bytes, int(match[1]) * 1024)
             time.sleep(_SAMPLE_SECONDS)
 
     def _log(self) -> str:
@@ -179,6 +181,6 @@ class Measured:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process since it began. Raises OSError: there is no such process."""
+    """Return user and system time of a process since its start. Raises OSError if there is no such process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -1,10 +1,10 @@
-"""Sees the open files of many streams grow. `python -m bench.measure.streams_watcher DATA_DIR STREAM...`
+"""A watcher of the growing files of many streams. `python -m bench.measure.streams_watcher DATA_DIR STREAM...`
 
-DATA_DIR/.archiver/STREAM is made if missing. Prints `ready`; on any line from stdin `alive N`: of so many streams
-something was seen until now; when stdin is closed a line of JSON: for each stream, for each of its files in the
-order of their names, [[when, size], ...] for each growth beyond what was seen before, ns since the epoch and bytes.
-The kernel tells of each write (inotify), so that looking takes no CPU from whom it looks at. A file that goes on in
-another partial, after a kill, stays the same file.
+DATA_DIR/.archiver/STREAM is made if missing. It prints `ready`; then for any line on stdin `alive N`, the number of
+streams that have been written to. When stdin is closed, it prints a line of JSON: for each stream, for each of its
+files in the order of their names, [[when, size], ...] for each growth beyond the largest size so far, ns since the
+epoch and bytes. The kernel reports each write (inotify), so that watching takes no CPU from the watched programs.
+A file that is continued in another partial, after a kill, is the same file.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _Grown = list[tuple[int, int]]
 
 
 class Watcher:
-    """Of all streams. root: the data directory."""
+    """Watches all streams. root: the data directory."""
 
     def __init__(self, root: Path, streams: list[str]) -> None:
         self.grown: dict[str, dict[str, _Grown]] = {stream: {} for stream in streams}
@@ -41,38 +41,38 @@ class Watcher:
                 raise OSError(ctypes.get_errno(), f"can't watch {directory}")
             self._directories[watch] = stream, directory
 
-    def look(self) -> None:
-        """Take what the kernel tells now."""
-        told = os.read(self.fd, _EVENT_BYTES)
+    def read_events(self) -> None:
+        """Read the kernel's events and the sizes of the files that have changed."""
+        events = os.read(self.fd, _EVENT_BYTES)
         now = time.time_ns()
         changed = set()
         at = 0
-        while at < len(told):
-            watch, _, _, length = _EVENT.unpack_from(told, at)
+        while at < len(events):
+            watch, _, _, length = _EVENT.unpack_from(events, at)
             at += _EVENT.size + length
-            changed.add((watch, told[at - length : at].rstrip(b"\0").decode()))
+            changed.add((watch, events[at - length : at].rstrip(b"\0").decode()))
         for watch, name in changed:
             stream, directory = self._directories[watch]
             if partial := PartialName.parse(name):
                 grown = self.grown[stream].setdefault(partial.path, [])
-                with suppress(FileNotFoundError):  # finished meanwhile
+                with suppress(FileNotFoundError):  # already finished
                     size = (directory / name).stat().st_size
                     if size > (grown[-1][1] if grown else 0):
                         grown.append((now, size))
 
 
 def main() -> None:
-    """As the module says."""
+    """Watch the streams and report their growth."""
     watcher = Watcher(Path(sys.argv[1]), sys.argv[2:])
     print("ready", flush=True)
     waiting = select.poll()
     waiting.register(watcher.fd, select.POLLIN)
     waiting.register(sys.stdin, select.POLLIN | select.POLLHUP)
     while True:
-        happened = [fd for fd, _ in waiting.poll()]
-        if watcher.fd in happened:
-            watcher.look()
-        if sys.stdin.fileno() in happened:
+        ready = [fd for fd, _ in waiting.poll()]
+        if watcher.fd in ready:
+            watcher.read_events()
+        if sys.stdin.fileno() in ready:
             if not sys.stdin.readline():
                 break
             print(f"alive {sum(map(bool, watcher.grown.values()))}", flush=True)

@@ -1,7 +1,7 @@
-"""Sees a file grow. `python -m bench.measure.watcher FILE`
+"""A watcher of a growing file. `python -m bench.measure.watcher FILE`
 
-Prints `ready`; when stdin is closed, a line of JSON: [[when, size], …] for each growth seen, ns since the epoch and
-bytes. The kernel tells of each write (inotify), so that looking takes no CPU from whom it looks at.
+It prints `ready`; when stdin is closed, a line of JSON: [[when, size], …] for each growth, ns since the epoch and
+bytes. The kernel reports each write (inotify), so that watching takes no CPU from the watched program.
 """
 
 import ctypes
@@ -16,22 +16,22 @@ _EVENT_BYTES = 1 << 16
 
 
 def main() -> None:
-    """As the module says."""
+    """Watch the file and report its growth."""
     libc = ctypes.CDLL(None, use_errno=True)
     file = os.open(sys.argv[1], os.O_RDONLY)
-    told = libc.inotify_init1(os.O_NONBLOCK)
-    # By its descriptor's name: the file may have been given another one meanwhile.
-    if libc.inotify_add_watch(told, f"/proc/self/fd/{file}".encode(), _IN_MODIFY) < 0:
+    events = libc.inotify_init1(os.O_NONBLOCK)
+    # By its descriptor: the file may have been renamed.
+    if libc.inotify_add_watch(events, f"/proc/self/fd/{file}".encode(), _IN_MODIFY) < 0:
         raise OSError(ctypes.get_errno(), f"can't watch {sys.argv[1]}")
     grown = []
     print("ready", flush=True)
     waiting = select.poll()
-    waiting.register(told, select.POLLIN)
+    waiting.register(events, select.POLLIN)
     waiting.register(sys.stdin, select.POLLIN | select.POLLHUP)
     while True:
-        happened = [fd for fd, _ in waiting.poll()]
-        if told in happened:
-            os.read(told, _EVENT_BYTES)
+        ready = [fd for fd, _ in waiting.poll()]
+        if events in ready:
+            os.read(events, _EVENT_BYTES)
             grown.append((time.time_ns(), os.fstat(file).st_size))
         else:
             break

@@ -1,4 +1,4 @@
-"""What was measured, and what it is compared with: runs, lines of the table, the table, the file."""
+"""Results: runs, the lines that compare them, the table and the file."""
 
 import json
 import os
@@ -24,41 +24,44 @@ Figure = Callable[["Run"], float]
 
 BROKER = "broker"
 RESULTS = Path(__file__).parents[1] / "results"
-_TITLE = "medians (least–most) of interleaved runs; memory and CPU of each process: ours / other, without the broker"
+_TITLE = "medians (min–max) of interleaved runs; memory and CPU of each process: ours / other, without the broker"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contestant once. part: of the bench; who: the contestant; frames: their size.
-
-    bytes: moved, in so many seconds. used: by each process. more: other figures, by name with unit.
-    """
+    """One run of one contestant."""
 
     part: str
+    """The part of the benchmark."""
     who: str
+    """The contestant."""
     frames: str
+    """The frames' size."""
     bytes: int
+    """Bytes moved."""
     seconds: float
     used: Mapping[str, Used] = field(default_factory=dict)
+    """By process."""
     more: Mapping[str, float] = field(default_factory=dict)
+    """Other figures, by name with unit."""
 
     def cpu_per_gigabyte(self, who: str) -> float:
-        """CPU seconds that one of its processes took for 1e9 bytes."""
+        """Return the CPU seconds of one of its processes per 1e9 bytes."""
         return self.used[who].cpu_seconds / (self.bytes / 1e9)
 
     @property
     def programs(self) -> list[str]:
-        """Its processes, but for the broker."""
+        """Its processes, without the broker."""
         return [who for who in self.used if who != BROKER]
 
 
 def rate(run: Run) -> float:
-    """MB/s."""
+    """Return the throughput, MB/s."""
     return run.bytes / run.seconds / 1e6
 
 
 class Compare(StrEnum):
-    """How a line's figure comes from ours and the other's."""
+    """How a line's figure is calculated from ours and the other's."""
 
     RATIO = "ratio"
     DIFFERENCE = "difference"
@@ -67,13 +70,13 @@ class Compare(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the figure should be at least, or at most."""
+    """A lower or upper bound of a figure."""
 
     bound: float
     at_least: bool
 
     def met(self, figure: float) -> bool:
-        """Whether it is."""
+        """Return whether the figure meets the goal."""
         return figure >= self.bound if self.at_least else figure <= self.bound
 
     def __str__(self) -> str:
@@ -81,18 +84,18 @@ class Goal:
 
 
 def least(bound: float) -> Goal:
-    """The figure is to be at least that."""
+    """Return the goal that a figure is at least `bound`."""
     return Goal(bound, at_least=True)
 
 
 def most(bound: float) -> Goal:
-    """The figure is to be at most that."""
+    """Return the goal that a figure is at most `bound`."""
     return Goal(bound, at_least=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of repetitions: median, least, most."""
+    """Median, minimum and maximum of repetitions."""
 
     median: float
     least: float
@@ -100,7 +103,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """Of at least one value."""
+        """Calculate them from at least one value."""
         values = sorted(values)
         return cls(statistics.median(values), values[0], values[-1])
 
@@ -111,18 +114,17 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one process: the most anonymous memory of all runs, MB; the median CPU time, s/GB."""
+    """The cost of one process."""
 
     megabytes: float
+    """Maximum of its anonymous memory in all runs, MB."""
     cpu_per_gigabyte: float
+    """Median CPU time, s/GB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the table. figure: what the goal is about: ours / other, or ours - other, or ours.
-
-    ours_used, other_used: by the processes of each, the broker among them.
-    """
+    """A line of the table."""
 
     what: str
     frames: str
@@ -132,9 +134,11 @@ class Line:
     other: Spread | None
     compare: Compare
     figure: float
+    """To which the goal applies: ours / other, ours - other, or ours."""
     goal: Goal | None
     met: bool | None
     ours_used: Mapping[str, Cost]
+    """By process, including the broker."""
     other_used: Mapping[str, Cost]
 
 
@@ -149,9 +153,9 @@ def line(
     compare: Compare = Compare.RATIO,
     goal: Goal | None = None,
 ) -> list[Line]:
-    """The line of these runs, compared by their medians; none if one of the two to compare wasn't run.
+    """Return the line that compares the medians of these runs; none if one of the two is missing.
 
-    against: the other's name; without, ours stands alone, and so without what its processes took.
+    against: the other's name. Without it the line shows ours alone, without the costs.
     """
     if not ours or (against and not others):
         return []
@@ -168,17 +172,17 @@ def line(
 
 
 def of(runs: Iterable[Run], part: str, who: str, frames: str) -> list[Run]:
-    """Those of a part, a contestant and a size."""
+    """Select the runs of a part, a contestant and a frame size."""
     return [run for run in runs if (run.part, run.who, run.frames) == (part, who, frames)]
 
 
 def sizes_of(runs: Iterable[Run], part: str) -> list[str]:
-    """The frames that a part was run with, in that order."""
+    """Return the frame sizes of a part's runs, in order."""
     return list(dict.fromkeys(run.frames for run in runs if run.part == part))
 
 
 def table(lines: Iterable[Line]) -> Table:
-    """For people."""
+    """Return the table to print."""
     made = Table(title=_TITLE, box=None, header_style="bold", pad_edge=False)
     made.add_column("")
     for heading in ("frames", "ours", "other"):
@@ -205,7 +209,7 @@ def table(lines: Iterable[Line]) -> Table:
 
 
 def machine() -> dict[str, str | int]:
-    """What it was measured on, and with."""
+    """Return the machine and the versions of the software."""
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - git is the one on PATH
@@ -229,7 +233,7 @@ def machine() -> dict[str, str | int]:
 
 
 def write(settings: Mapping[str, object], runs: Sequence[Run], lines: Sequence[Line]) -> Path:
-    """Into a file of its own below bench/results; gives its path."""
+    """Write the results to a new file in bench/results. Returns its path."""
     about = machine()
     when = str(about["time"])[:19].replace(":", "").replace("T", "-")
     RESULTS.mkdir(exist_ok=True)
@@ -270,7 +274,7 @@ def _number(value: float) -> str:
 
 
 def _pair(one: Line, figure: Callable[[Cost], float]) -> str:
-    """Of each of our processes, and of each of the other's."""
+    """Format a figure of each of our processes, and of each of the other's."""
     sides = [
         "+".join(_number(figure(cost)) for who, cost in used.items() if who != BROKER)
         for used in (one.ours_used, one.other_used)

@@ -1,4 +1,4 @@
-"""One stream's trouble beside others that are live, and how late those are: a large file, a backlog, a freeze."""
+"""Isolation: the lag of live streams while another stream has a large file, a backlog, or a frozen archiver."""
 
 import os
 import signal
@@ -24,31 +24,32 @@ from g3stream.contract.topics import frames_topic
 
 LIVE = 10
 _FRAMES = "2MB"
-_PATIENCE_SECONDS = 600.0
+_TIMEOUT_SECONDS = 600.0
 _PIECE_BYTES = 100_000_000
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _SESSION_SECONDS = 10.0
-"""After which Kafka gives a dead archiver's streams away; see archiver/kafka/group_consumer.py."""
+"""Kafka reassigns a dead archiver's streams after this time; see archiver/kafka/group_consumer.py."""
 _GAP_SECONDS = 10_000.0
-"""The large file stays open until its sender goes."""
+"""The large file stays open until its sender disconnects."""
 PATIENT_INGEST = ("--timeout", "10000")
 _BACKLOGS = (0.1, 0.3, 1.0)
-"""Of the largest that is asked for."""
+"""Fractions of the requested maximum."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Phase:
-    """What was done to the large file, and when. streams: whose lag counts, None for all live ones."""
+    """What was done to the large file, and when."""
 
     what: str
     begin: float
     end: float
     bytes: int
     streams: frozenset[str] | None = None
+    """The streams whose lag counts; None for all live ones."""
 
 
 class _Large:
-    """A stream that has a large file, beside the live ones. Its topic keeps all, until `forget_records`."""
+    """A stream with a large file, beside the live ones. Its topic retains all records until `forget_records`."""
 
     def __init__(self, many: Many, stack: ExitStack) -> None:
         self.many = many
@@ -61,7 +62,7 @@ class _Large:
         self._finished = 0
 
     def connect(self) -> None:
-        """Let a sender be connected, and send a first frame."""
+        """Start and connect a sender, and send a first frame."""
         self.size = 0
         self._inside = self._stack.enter_context(ExitStack())
         self._sender, port = self._inside.enter_context(self.many.site.sender(self._sent, start_frame()))
@@ -70,20 +71,20 @@ class _Large:
         self.send(1)
 
     def disconnect(self) -> None:
-        """Let the sender go: that ends the acquisition, and so the file."""
+        """Kill the sender, which ends the acquisition and so the file."""
         self._sender.end(signal.SIGKILL)
         self._finished += 1
 
     def send(self, count: int) -> None:
-        """So many bytes more."""
+        """Send at least `count` more bytes."""
         self.size += send(self._sender, self._sent, count)
 
     def await_written(self) -> None:
-        """Return when the open file has all that was sent."""
+        """Wait until the open file has all that was sent."""
         self._await(lambda: self.open_bytes() >= self.size, "isn't written")
 
     def await_finished(self) -> Path:
-        """Return when the file is finished, with all that was sent; then its ingest is gone too."""
+        """Wait until the file is finished, with all that was sent, and stop its ingest. Returns the file."""
         self._await(lambda: len(self.finished()) >= self._finished and not self._partials(), "isn't finished")
         path = self.finished()[-1]
         if path.stat().st_size != self.size:
@@ -93,22 +94,22 @@ class _Large:
         return path
 
     def finished(self) -> list[Path]:
-        """Its finished files, those that were emptied since among them."""
+        """Return its finished files, including those emptied since."""
         return sorted(path for path in self.many.data.glob("*/bench/*.g3") if path.is_file())
 
     def open_bytes(self) -> int:
-        """Of the open file."""
+        """Return the size of the open file."""
         return max((path.stat().st_size for path in self._partials()), default=0)
 
     def partial(self) -> Path:
-        """The open file. Raises ContestError."""
+        """Return the open file. Raises ContestError."""
         found = self._partials()
         if len(found) != 1:
             raise ContestError(f"{self.stream} has {len(found)} open files")
         return found[0]
 
     def forget_records(self) -> None:
-        """Delete what the topic has; the disk has no room for more than one such file and its records."""
+        """Delete the topic's records; the disk has only space for one such file and its records."""
         admin = AdminClient({"bootstrap.servers": self.many.site.servers})
         end = TopicPartition(frames_topic(self.stream), 0, self.many.site.records(self.stream))
         for done in admin.delete_records([end]).values():
@@ -118,36 +119,36 @@ class _Large:
         return [path for path in self.many.data.glob(f".archiver/{self.stream}/*_[0-9]*") if path.is_file()]
 
     def _await(self, met: Callable[[], bool], what: str) -> None:
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + _TIMEOUT_SECONDS
         while not met():
             if time.monotonic() > until:
                 raise ContestError(f"{self.stream}'s file {what}: {self.open_bytes()} of {self.size} bytes")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def send(sender: Measured, sent: Frames, total: int) -> int:
-    """Have a sender send so many bytes, in pieces, as it makes each before it sends it; gives how many it will be."""
+    """Make a sender send `total` bytes, in pieces, as it keeps a piece in memory. Returns how many it will be."""
     times = sent.times(total)
     piece = sent.times(_PIECE_BYTES)
     for at in range(0, times, piece):
-        sender.tell(str(min(piece, times - at)))
+        sender.send(str(min(piece, times - at)))
     return times * len(sent.unit)
 
 
 def isolation(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
-    """What may happen to a large file in the hands of one archiver, one after another."""
+    """Measure the lag during everything that may happen to a large file of one archiver."""
     return _beside(site, gigabytes, "isolation", _one_archiver)
 
 
 def takeover(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
-    """What may happen to a large file that goes from one archiver to another."""
+    """Measure the lag while a large file goes from one archiver to another."""
     return _beside(site, gigabytes, "takeover", _several_archivers)
 
 
 def _beside(
     site: WatchedSite, gigabytes: float, part: str, happening: Callable[[Many, _Large, int], Iterator[_Phase]]
 ) -> Iterator[Found]:
-    """Live streams, and what happens beside them; for each phase of that how late they are."""
+    """Run live streams and what happens beside them. Yields their lag in each phase."""
     phases: list[_Phase] = []
     failed: ContestError | None = None
     with ExitStack() as stack:
@@ -160,7 +161,7 @@ def _beside(
                 phases.append(phase)
                 print(f"{phase.end - phase.begin:6.0f} s  {phase.what}", file=sys.stderr, flush=True)
         except ContestError as error:
-            failed = error  # what was before it has been measured
+            failed = error  # the phases before it have been measured
         found = many.finish()
     for phase in phases:
         meant = [lag for lag in between(found, phase.begin, phase.end) if lag.stream in (phase.streams or live)]
@@ -178,7 +179,7 @@ def _one_archiver(many: Many, large: _Large, total: int) -> Iterator[_Phase]:
     begin = time.time()
     large.disconnect()
     path = large.await_finished()
-    yield _Phase("its SHA-256 taken anew, and finished", begin, time.time(), large.size)
+    yield _Phase("its SHA-256 computed again, and finished", begin, time.time(), large.size)
     begin = time.time()
     verified = subprocess.run(many.archive_command("verify"), env=environment(), capture_output=True, check=False)
     yield _Phase("verified", begin, time.time(), large.size)
@@ -208,7 +209,7 @@ def _grown(large: _Large, total: int) -> _Phase:
 
 
 def _empty(path: Path, large: _Large) -> None:
-    """Take its room back: what was to be looked at has been."""
+    """Empty a file that has been examined, to free disk space."""
     path.write_bytes(b"")
     large.forget_records()
 
@@ -222,7 +223,7 @@ def _damage(path: Path) -> None:
 
 
 def _restart(many: Many, stop: signal.Signals | None) -> None:
-    """Start the archiver anew; return when it is near again."""
+    """Restart the archiver and wait until it has caught up."""
     if stop:
         many.archivers["one"].end(stop)
     many.archiver("one")
@@ -230,8 +231,8 @@ def _restart(many: Many, stop: signal.Signals | None) -> None:
 
 
 def _several_archivers(many: Many, large: _Large, total: int) -> Iterator[_Phase]:
-    """From a frozen one, which still has it open; then it is cut short, and goes to a third without records of which
-    it could be made again. Whoever gets it has live streams of its own: these count."""
+    """First the archiver that has the file open is frozen. Then the file is truncated, its records are gone, and its
+    archiver is killed. Measured is the lag of the live streams of the archiver that takes over."""
     _grown(large, total)
     large.forget_records()
     many.archiver("two")
@@ -241,7 +242,7 @@ def _several_archivers(many: Many, large: _Large, total: int) -> Iterator[_Phase
     begin = time.time()
     frozen = many.archivers[first]
     _signal(frozen, signal.SIGSTOP)
-    del many.ports[first]  # it wouldn't answer
+    del many.ports[first]  # it doesn't answer
     size = large.open_bytes()
     _await_taken(many, second, large.stream)
     many.await_near()
@@ -260,28 +261,28 @@ def _several_archivers(many: Many, large: _Large, total: int) -> Iterator[_Phase
     del many.ports[holder], many.archivers[holder]
     _await_taken(many, other, large.stream)
     many.await_near()
-    yield _Phase("cut short, and its records gone: salvaged", begin, time.time(), size, theirs)
+    yield _Phase("truncated, and its records gone: salvaged", begin, time.time(), size, theirs)
 
 
 def _owners(many: Many, stream: str, archivers: int) -> dict[str, frozenset[str]]:
-    """The streams of each archiver; first of the one that has that stream. Waits until each has some."""
+    """Return the streams of each archiver, once each has some; first of the one that has that stream."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         owned = {who: frozenset(found) for who, found in many.metric_of_each("lag_records").items()}
         if len(owned) == archivers and all(owned.values()) and any(stream in found for found in owned.values()):
             many.await_near()
             return dict(sorted(owned.items(), key=lambda one: stream not in one[1]))
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     raise ContestError(f"{archivers} archivers don't share the streams")
 
 
 def _await_taken(many: Many, who: str, stream: str) -> None:
-    """Return when that archiver has the stream, and has made of its file what it goes on with."""
-    until = time.monotonic() + _PATIENCE_SECONDS
+    """Wait until that archiver has the stream and its recovery is complete."""
+    until = time.monotonic() + _TIMEOUT_SECONDS
     while many.metric_of_each("taking_up_seconds").get(who, {}).get(stream) != 0:
         if time.monotonic() > until:
-            raise ContestError(f"{who} doesn't take {stream}")
-        time.sleep(_LOOK_SECONDS)
+            raise ContestError(f"archiver {who} doesn't take over {stream}")
+        time.sleep(_POLL_SECONDS)
 
 
 def _signal(process: Measured, number: signal.Signals) -> None:
@@ -289,7 +290,7 @@ def _signal(process: Measured, number: signal.Signals) -> None:
 
 
 def backlog(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
-    """An archiver that comes back to so much on one stream, and to a little on the others."""
+    """Measure the restart of an archiver with a large backlog on one stream and a small one on the others."""
     for number, part in enumerate(_BACKLOGS):
         with ExitStack() as stack:
             many = stack.enter_context(Many(site, Load(LIVE, SIZE, RATE), f"b{number}-", gap=_GAP_SECONDS))
@@ -329,7 +330,7 @@ def backlog(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """The live streams' lag, meanwhile."""
+    """Return the lines for the live streams' lag."""
     found: list[Line] = []
     for run in (run for run in runs if run.part in ("isolation", "takeover")):
         goal = most(1)

@@ -1,7 +1,7 @@
-"""archiver, topic → durable file, beside kcat and a bare loop; and what works on finished files: replay, verify.
+"""archiver, topic → durable file, against kcat and a bare loop; and the commands replay and verify.
 
-Measured is the time from its first byte in the file, without those that are there by then, until all are durable; of
-verify and sha256sum, the whole command. All contestants read the same topic, which the page cache holds.
+Measured is the time from the first bytes in the file, which aren't counted, until all are durable; for verify and
+sha256sum the whole command. All contestants read the same topic, which is in the page cache.
 """
 
 import json
@@ -18,7 +18,7 @@ from bench.scenarios.site import Growing, Site, program, settle
 from g3stream.contract.topics import frames_topic
 
 PART = "archiver"
-_LOOK_SECONDS = 0.005
+_POLL_SECONDS = 0.005
 
 _LINES: Sequence[tuple[str, str, str, Goal | None]] = (
     ("archiver: topic → durable file", "ours", "kcat; sync", least(1.5)),
@@ -30,7 +30,7 @@ _LINES: Sequence[tuple[str, str, str, Goal | None]] = (
 
 
 class Archiving:
-    """The contestants on one stream that has the frames. kcat: without, it takes no part."""
+    """The contestants on one stream that has the frames. kcat: None if it isn't available."""
 
     def __init__(self, site: Site, frames: Frames, stream: str, kcat: Kcat | None) -> None:
         self._kcat = kcat
@@ -40,12 +40,12 @@ class Archiving:
         self._total = frames.times(site.total) * len(frames.unit)
 
     def contestants(self) -> list[Callable[[], list[Run]]]:
-        """In turn."""
+        """Return all contestants."""
         found = [self.ours, self.bare, self.replay]
         return [self.kcat, *found] if self._kcat else found
 
     def ours(self) -> list[Run]:
-        """archiver: until all bytes are durable in the partial; until the file is finished; then its verify."""
+        """Run the archiver until all bytes are durable in the partial, and until it is finished; then verify."""
         data = self._site.new_path("data")
         with self._site.archiver(self._stream, data) as archiver:
             file = Growing(data, archiver)
@@ -66,7 +66,7 @@ class Archiving:
         return found
 
     def bare(self) -> list[Run]:
-        """The bare loop."""
+        """Run the bare loop."""
         path = self._site.new_path("bare")
         settle()
         topic = frames_topic(self._stream)
@@ -75,18 +75,18 @@ class Archiving:
         ) as loop:
             loop.line()
             before = self._site.broker_cpu()
-            said = json.loads(loop.line())
-            used = Used(loop.used().anonymous_bytes, said["cpu_seconds"])
+            measured = json.loads(loop.line())
+            used = Used(loop.used().anonymous_bytes, measured["cpu_seconds"])
             broker = self._site.broker_used(before)
         path.unlink()
-        return [self._run("bare loop", said["seconds"], {"bare": used, BROKER: broker})]
+        return [self._run("bare loop", measured["seconds"], {"bare": used, BROKER: broker})]
 
     def kcat(self) -> list[Run]:
-        """kcat with its own settings into a file, and that file synced."""
+        """Run kcat with its default settings into a file, and sync that file."""
         assert self._kcat
         path = self._site.new_path("kcat")
         settle()
-        asked = [
+        command = [
             str(self._kcat.executable),
             "-b",
             self._site.servers,
@@ -97,11 +97,11 @@ class Archiving:
             "beginning",
         ]
         with path.open("wb") as file:
-            with Measured([*asked, "-e", "-q", "-f", "%s"], stdout=file, env=self._kcat.environment) as process:
+            with Measured([*command, "-e", "-q", "-f", "%s"], stdout=file, env=self._kcat.environment) as process:
                 while not os.fstat(file.fileno()).st_size:
                     if not process.running:
                         raise ContestError("kcat wrote nothing")
-                    time.sleep(_LOOK_SECONDS)
+                    time.sleep(_POLL_SECONDS)
                 process.begin()
                 begun, before = time.time(), self._site.broker_cpu()
                 there = os.fstat(file.fileno()).st_size
@@ -116,7 +116,7 @@ class Archiving:
         return [self._run("kcat; sync", seconds, used, there)]
 
     def replay(self) -> list[Run]:
-        """archiver replay, to its end: file synced, digested, named."""
+        """Run archiver replay to its end: the file is synced, has its checksum and its name."""
         data = self._site.new_path("data")
         settle()
         with Measured(self._site.archiver_command(self._stream, data, "replay")) as process:
@@ -131,7 +131,7 @@ class Archiving:
         return [self._run("replay", seconds, used, there)]
 
     def _verify(self, data: Path, path: Path) -> list[Run]:
-        """`archiver verify` and `sha256sum`, on a file that lies in the page cache."""
+        """Run `archiver verify` and `sha256sum` on a file in the page cache."""
         digest = ["sha256sum", str(path)]
         with Measured(digest) as process:
             process.wait()
@@ -157,7 +157,7 @@ class Archiving:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """Those of each contest, for each size."""
+    """Return the lines for each contest and frame size."""
     found = []
     for what, who, against, goal in _LINES:
         for size in sizes_of(runs, PART):

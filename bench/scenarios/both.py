@@ -1,4 +1,4 @@
-"""ingest and archiver at once, with the broker on the same cores: socket → durable file; beside two bare loops."""
+"""ingest and archiver at once, socket → durable file, with the broker on the same cores; against two bare loops."""
 
 import json
 import time
@@ -14,16 +14,16 @@ PART = "both"
 
 
 def ours(site: Site, frames: Frames, at_least: int = 0) -> Run:
-    """Until all bytes are durable in the partial; the archiver has its file open before, with a first frame.
+    """Run both until all bytes are durable in the partial, which is open before the measurement begins.
 
-    at_least: frames, if so many are more than the site's total.
+    at_least: minimum number of frames, if the site's total is less.
     """
     stream, data = site.stream(), site.new_path("data")
     times = max(frames.times(site.total), at_least)
     with (
         site.sender(frames, start_frame() + frames.unit, times) as (sender, port),
         site.ingest(stream, port) as ingest,
-        # An acquisition must not end because the machine is busy.
+        # A busy machine mustn't end the acquisition.
         site.archiver(stream, data, "--gap", "100") as archiver,
     ):
         file = Growing(data, archiver)
@@ -31,7 +31,7 @@ def ours(site: Site, frames: Frames, at_least: int = 0) -> Run:
         ingest.begin()
         archiver.begin()
         begun = time.perf_counter()
-        sender.tell(str(times))
+        sender.send(str(times))
         file.await_size((times + 1) * len(frames.unit))
         file.sync()
         seconds = time.perf_counter() - begun
@@ -44,7 +44,7 @@ def ours(site: Site, frames: Frames, at_least: int = 0) -> Run:
 
 
 def bare(site: Site, frames: Frames) -> Run:
-    """Until the slower of the two bare loops is done: the archiver's, with the last byte synced."""
+    """Run both bare loops until the slower one, the archiver's, has synced the last byte."""
     stream, path = site.stream(), site.new_path("bare")
     times = frames.times(site.total)
     total = times * len(frames.unit)
@@ -60,13 +60,13 @@ def bare(site: Site, frames: Frames) -> Run:
         before = site.broker_cpu()
         producing.begin()
         begun = time.perf_counter()
-        sender.tell(str(times))
-        said = json.loads(consuming.line())
+        sender.send(str(times))
+        measured = json.loads(consuming.line())
         producing.line()
         seconds = time.perf_counter() - begun
         used = {
             "bare ingest": producing.used(),
-            "bare archiver": Used(consuming.used().anonymous_bytes, said["cpu_seconds"]),
+            "bare archiver": Used(consuming.used().anonymous_bytes, measured["cpu_seconds"]),
             BROKER: site.broker_used(before),
         }
     path.unlink()
@@ -75,7 +75,7 @@ def bare(site: Site, frames: Frames) -> Run:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """One for each size."""
+    """Return a line for each frame size."""
     found = []
     for size in sizes_of(runs, PART):
         found += line(

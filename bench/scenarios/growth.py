@@ -1,4 +1,4 @@
-"""How cost grows: with the number of streams, the size of frames, the length of a file, the number of files."""
+"""Growth of cost with the number of streams, the size of frames, the size of a file, the number of files."""
 
 import os
 import shutil
@@ -22,31 +22,31 @@ COUNTS = (1, 5, 10, 20, 40, 80)
 SIZES = (2_000, 20_000, 200_000, 2_000_000, 20_000_000)
 _BYTES_PER_SECOND = 2e6
 _LENGTHS = (0.01, 0.1, 1.0)
-"""Of the longest that is asked for."""
+"""Fractions of the requested maximum size."""
 _FILES = (0.001, 0.01, 0.1, 1.0)
 _FRAMES = "2MB"
 _LIVE = 5
-_GAP_SECONDS = 10_000.0  # a file is finished when its sender goes, and not before
+_GAP_SECONDS = 10_000.0  # a file is finished only when its sender disconnects
 _SETTLED_SECONDS = 5.0
-_PATIENCE_SECONDS = 300.0
-_LOOK_SECONDS = 0.005
+_TIMEOUT_SECONDS = 300.0
+_POLL_SECONDS = 0.005
 
 
 def by_streams(site: WatchedSite, seconds: float) -> Iterator[Found]:
-    """More and more streams of the same frames."""
+    """Run growing numbers of streams of the same frames."""
     for count in COUNTS:
         yield steady(site, Load(count, SIZE, RATE), seconds, "by streams", f"n{count}-")
 
 
 def by_frame_size(site: WatchedSite, seconds: float) -> Iterator[Found]:
-    """One stream, as many bytes a second in larger and larger frames."""
+    """Run one stream with the same data rate in frames of growing size."""
     for size in SIZES:
         load = Load(1, size, _BYTES_PER_SECOND / size)
         yield steady(site, load, max(seconds, 4 / load.rate), "by frame size", f"f{size}-")
 
 
 def by_file_length(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
-    """An archiver with a longer and longer file open: until it writes again after a restart, and until it is done."""
+    """Measure an archiver's restart and the finishing of its file, with open files of growing size."""
     sent = frames(_FRAMES)
     for part in _LENGTHS:
         stream, data = site.stream(), site.new_path("data")
@@ -59,11 +59,11 @@ def by_file_length(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
             size = send(sender, sent, round(part * gigabytes * 1e9))
             file = Growing(data, archiver)
             file.await_size(size)
-            # Else it goes on in another file, if no commit names this one yet, or first writes some of it again.
+            # Without a commit of this file it would begin another one, or write part of this one again.
             site.await_committed(stream, data.name)
             archiver.end(signal.SIGKILL)
             there = site.records(stream)
-            sender.tell("1")
+            sender.send("1")
             site.await_records(stream, there + sent.records(1))
             os.sync()
             begun = time.monotonic()
@@ -83,7 +83,7 @@ def by_file_length(site: WatchedSite, gigabytes: float) -> Iterator[Found]:
 
 
 def by_files(site: WatchedSite, count: int) -> Iterator[Found]:
-    """More and more finished files and events, beside a few live streams."""
+    """Measure start, commands and lag with growing numbers of finished files, beside a few live streams."""
     with ExitStack() as stack:
         many = stack.enter_context(Many(site, Load(_LIVE, SIZE, RATE), "live-", gap=_GAP_SECONDS))
         archiver = many.archiver("one")
@@ -111,12 +111,12 @@ def by_files(site: WatchedSite, count: int) -> Iterator[Found]:
     for run, begin, end in found:
         meant = between(all_lags, begin, end)
         more = {**run.more, **{f"live lag {name} s": value for name, value in quantiles(meant).items()}}
-        told = Run(run.part, run.who, run.frames, run.bytes, run.seconds, run.used, more)
-        yield Found(told, {"lag, s": [(float(x), y) for x, y in by_second(meant, begin)]})
+        complete = Run(run.part, run.who, run.frames, run.bytes, run.seconds, run.used, more)
+        yield Found(complete, {"lag, s": [(float(x), y) for x, y in by_second(meant, begin)]})
 
 
 def _new_stream(many: Many) -> dict[str, float]:
-    """A stream that the archiver doesn't know yet appears, and ends: until it is recorded, and until its file is."""
+    """Measure how long a new stream takes to be recorded, and its file to be finished after its end."""
     sent = frames("200kB")
     stream = many.site.stream()
     private = many.data / ".archiver" / stream
@@ -125,10 +125,10 @@ def _new_stream(many: Many) -> dict[str, float]:
         begun = time.monotonic()
         ingest = [*many.site.ingest_command(stream, port), *PATIENT_INGEST]
         stack.enter_context(Measured(ingest, env=environment()))
-        sender.tell("1")
+        sender.send("1")
         _await(lambda: any(path.stat().st_size for path in private.glob("*_[0-9]*")))
         recorded = time.monotonic() - begun
-        time.sleep(_SETTLED_SECONDS)  # what it holds up is seen in the others' lag
+        time.sleep(_SETTLED_SECONDS)  # any delay that it causes shows in the other streams' lag
         begun = time.monotonic()
         sender.end(signal.SIGKILL)
         _await(lambda: not list(private.glob("*_[0-9]*")))
@@ -138,17 +138,17 @@ def _new_stream(many: Many) -> dict[str, float]:
 
 
 def _command(many: Many, name: str) -> tuple[float, Used]:
-    """How long a command of the archiver takes, and what."""
+    """Run a command of the archiver. Returns how long it took, s, and what it used."""
     command = many.archive_command(name)
-    if name != "verify":  # they ask Kafka only
+    if name != "verify":  # the others query only Kafka
         at = command.index("--data-dir")
         del command[at : at + 2]
     with Path(os.devnull).open("wb") as nowhere:
         begun = time.monotonic()
         with Measured(command, stdout=nowhere, env=environment()) as process:
-            # It may find faults: what was made for this isn't an archive in all. How long it takes is what counts.
+            # It may find faults, as this isn't a complete archive. Only the time counts.
             while process.running:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             return time.monotonic() - begun, process.used()
 
 
@@ -157,15 +157,15 @@ def _await_finished(data: Path) -> None:
 
 
 def _await(met: Callable[[], bool]) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
+    until = time.monotonic() + _TIMEOUT_SECONDS
     while not met():
         if time.monotonic() > until:
-            raise ContestError("what was waited for didn't come")
-        time.sleep(_LOOK_SECONDS)
+            raise ContestError(f"no new partial or finished file in {_TIMEOUT_SECONDS:g} s")
+        time.sleep(_POLL_SECONDS)
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """Of file lengths and numbers of files; the rest is a load like others (width.py)."""
+    """Return the lines for file sizes and numbers of files; width.py has those for the other loads."""
     found: list[Line] = []
     for run in (run for run in runs if run.part == "by file length"):
         found += line(

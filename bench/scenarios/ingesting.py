@@ -1,4 +1,4 @@
-"""ingest, socket → acknowledged by Kafka, beside a bare confluent-kafka loop."""
+"""ingest, socket → acknowledged by Kafka, against a bare confluent-kafka loop."""
 
 import time
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ PART = "ingest"
 
 
 def ours(site: Site, frames: Frames) -> tuple[Run, str]:
-    """ingest; gives the stream too, which then has the frames."""
+    """Run ingest. Returns the stream too, which then has the frames."""
     stream = site.stream()
     seconds, used = site.fill(stream, frames)
     return Run(PART, "ours", frames.name, _bytes(site, frames), seconds, used), stream
 
 
 def bare(site: Site, frames: Frames) -> Run:
-    """The bare loop."""
+    """Run the bare loop."""
     stream = site.stream()
     times = frames.times(site.total)
     settle()
@@ -35,7 +35,7 @@ def bare(site: Site, frames: Frames) -> Run:
         before = site.broker_cpu()
         loop.begin()
         begun = time.perf_counter()
-        sender.tell(str(times))
+        sender.send(str(times))
         site.await_records(stream, there + frames.records(times))
         seconds = time.perf_counter() - begun
         used = {"bare": loop.used(), BROKER: site.broker_used(before)}
@@ -44,7 +44,7 @@ def bare(site: Site, frames: Frames) -> Run:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """One for each size."""
+    """Return a line for each frame size."""
     found = []
     for size in sizes_of(runs, PART):
         found += line(

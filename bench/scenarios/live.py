@@ -1,7 +1,7 @@
-"""A stream at its own pace, from a real G3NetworkSender: how late its frames are readable, and what that costs.
+"""A live stream from a real G3NetworkSender: the latency until its frames are readable, and its cost.
 
-A frame's latency: from when the sender hands it to spt3g until the file has its last byte. Who looks at the file is
-told by the kernel of each write, the same for all contestants. The CPU time is that of the same while.
+A frame's latency is the time from when the sender passes it to spt3g until the file has its last byte. The kernel
+reports each write to the file, the same for all contestants. The CPU time is that of the same period.
 """
 
 import json
@@ -23,30 +23,31 @@ _DIRECT, _BARE = "direct recorder", "bare loops"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent: frames of that size, so many a second, for so many seconds."""
+    """A stream of frames of the same size."""
 
     size: str
     rate: float
+    """Frames per second."""
     seconds: float
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name that is shown."""
         return f"{self.rate:g}/s of {self.size}"
 
 
 def latency_loads(seconds: float) -> list[Load]:
-    """Those that the goals of latency are about."""
+    """Return the loads to which the latency goals apply."""
     return [Load("20kB", 200, seconds / 2), Load("2MB", 1, seconds)]
 
 
 def steady_loads(seconds: float) -> list[Load]:
-    """Those that the goal of CPU time is about, 2 MB/s."""
+    """Return the loads to which the goal of CPU time applies, 2 MB/s."""
     return [Load("20kB", 100, seconds), Load("2MB", 1, seconds)]
 
 
 def ours(site: Site, load: Load) -> Run:
-    """ingest and archiver."""
+    """Run ingest and archiver."""
     stream, data = site.stream(), site.new_path("data")
     with ExitStack() as stack:
         sender, port = _sender(stack, load)
@@ -59,7 +60,7 @@ def ours(site: Site, load: Load) -> Run:
 
 
 def direct(site: Site, load: Load) -> Run:
-    """spt3g's reader and writer, in one process."""
+    """Run spt3g's reader and writer in one process."""
     directory = site.new_path("direct")
     directory.mkdir()
     with ExitStack() as stack:
@@ -72,7 +73,7 @@ def direct(site: Site, load: Load) -> Run:
 
 
 def bare(site: Site, load: Load) -> Run:
-    """The least that can be had with Kafka between: two loops that look at nothing and keep nothing."""
+    """Run the minimum with Kafka: two loops that check nothing and have no spool."""
     stream, data = site.stream(), site.new_path("bare")
     data.mkdir()
     with ExitStack() as stack:
@@ -91,7 +92,7 @@ CONTESTANTS: Sequence[Callable[[Site, Load], Run]] = (ours, bare, direct)
 
 
 def latency_lines(runs: Sequence[Run]) -> list[Line]:
-    """Median and 99th percentile have goals; the rest is shown."""
+    """Return the lines for the latencies; median and 99th percentile have goals."""
     found = []
     for load in latency_loads(1):
         mine, direct = (of(runs, PART, who, load.name) for who in ("ours", _DIRECT))
@@ -110,7 +111,7 @@ def latency_lines(runs: Sequence[Run]) -> list[Line]:
 
 
 def steady_lines(runs: Sequence[Run]) -> list[Line]:
-    """CPU time for a gigabyte: of both together, which has the goal; of each, and of the broker."""
+    """Return the lines for CPU time per gigabyte: of both, which has the goal, of each, and of the broker."""
     found = []
     for load in steady_loads(1):
         mine = of(runs, PART, "ours", load.name)
@@ -152,27 +153,30 @@ def _measure(
         before = site.broker_cpu()
         for process in processes.values():
             process.begin()
-        sender.tell("go")
+        sender.send("go")
         sender.line()
         used = {name: process.used() for name, process in processes.items()}
         if who != _DIRECT:
             used[BROKER] = site.broker_used(before)
         file.await_still()
-        said = json.loads(sender.last_line())
+        sent = json.loads(sender.last_line())
         grown = json.loads(watcher.last_line())
-    latencies = _latencies(said["sent"], said["bytes"], grown)
+    latencies = _latencies(sent["sent"], sent["bytes"], grown)
     file.path.unlink(missing_ok=True)
     file.close()
-    total = len(said["sent"]) * said["bytes"]
+    total = len(sent["sent"]) * sent["bytes"]
     return Run(PART, who, load.name, total, load.seconds, used, percentiles(latencies))
 
 
 def _latencies(sent: Sequence[int], length: int, grown: Sequence[tuple[int, int]]) -> list[float]:
-    """Of each frame, ms. sent: when; grown: when the file was seen to have how many bytes. Raises ContestError."""
+    """Return each frame's latency, ms. Raises ContestError.
+
+    sent: when each was sent, ns since the epoch. length: of a frame, bytes. grown: times and sizes of the file.
+    """
     sizes = [size for _, size in grown]
     if not sizes or any(after < before for before, after in pairwise(sizes)):
         raise ContestError("the file didn't grow, or shrank")
-    # What the file had before the first of them is known when all of them are there.
+    # The file's size before the first frame follows from its size with all frames.
     begin = sizes[-1] - len(sent) * length
     if begin < 0:
         raise ContestError(f"the file has {sizes[-1]} bytes, fewer than {len(sent)} frames of {length}")
@@ -184,7 +188,7 @@ def _latencies(sent: Sequence[int], length: int, grown: Sequence[tuple[int, int]
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 and the most."""
+    """Return p50, p90, p99 and the maximum."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {**{f"p{part}": ordered[round(last * part / 100)] for part in (50, 90, 99)}, "max": ordered[-1]}

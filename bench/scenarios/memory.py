@@ -1,4 +1,4 @@
-"""Anonymous memory of ingest and archiver: the most of any run with frames of that size."""
+"""Anonymous memory of ingest and archiver: the maximum of all runs with frames of a size."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,29 @@ from bench.scenarios.site import Site
 
 PART = "memory"
 GOALS = {"2MB": {"ingest": 100.0, "archiver": 130.0}, "100MB": {"ingest": 400.0, "archiver": 400.0}}
-"""MB, by size of frames."""
+"""MB, by frame size."""
 _LEAST_FRAMES = 10
 
 
 def missing(runs: Sequence[Run]) -> list[str]:
-    """The sizes that no run was made with yet."""
+    """Return the frame sizes for which there is no run yet."""
     return [size for size in GOALS if not all(_with(runs, who, size) for who in GOALS[size])]
 
 
 def ours(site: Site, size: str) -> Run:
-    """Both at once, with frames of that size."""
+    """Run both at once, with frames of that size."""
     run = both.ours(site, frames(size), at_least=_LEAST_FRAMES)
     return Run(PART, "ours", size, run.bytes, run.seconds, run.used)
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """One for each size and program."""
+    """Return a line for each frame size and program."""
     found = []
     for size, goals in GOALS.items():
         for who, bound in goals.items():
             if mine := _with(runs, who, size):
-                most_of_all = max(mine, key=lambda run: _megabytes(run, who))
-                found += _line(who, most_of_all, bound)
+                largest = max(mine, key=lambda run: _megabytes(run, who))
+                found += _line(who, largest, bound)
     return found
 
 

@@ -1,7 +1,7 @@
-"""An archiver that comes back, after kill -9 and SIGTERM, with a large file open: until it writes a new record.
+"""Restart of an archiver with a large file open, after kill -9 and SIGTERM: until it writes a new record.
 
-The file is made once, as an archiver makes it; the topic keeps only the last of it. The new record waits in Kafka
-when the archiver is started.
+An archiver records the file once; the topic retains only the last part of it. The new record is in Kafka when the
+archiver is started.
 """
 
 import signal
@@ -23,7 +23,7 @@ _STOPS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
 
 
 def runs(site: Site, gigabytes: int, repetitions: int) -> Iterator[Run]:
-    """Each stop so many times, by turns."""
+    """Yield `repetitions` runs for each way to stop it, alternating."""
     sent = frames(_FRAMES)
     stream, data = site.stream(_RETAINED), site.new_path("data")
     command = [*site.archiver_command(stream, data), "--time-per-file", "1000000", "--gap", "100000"]
@@ -37,7 +37,7 @@ def runs(site: Site, gigabytes: int, repetitions: int) -> Iterator[Run]:
             site.await_committed(stream, data.name)
             archiver.end(stop)
             size, there = file.size, site.records(stream)
-            sender.tell("1")
+            sender.send("1")
             site.await_records(stream, there + sent.records(1))
             settle()
             begun = time.perf_counter()
@@ -51,20 +51,20 @@ def runs(site: Site, gigabytes: int, repetitions: int) -> Iterator[Run]:
 
 
 def _grow(sender: Measured, sent: Frames, archiver: Measured, data: Path, total: int) -> Growing:
-    """The archiver's file, once it has so many bytes."""
-    sender.tell("1")
+    """Return the archiver's file when it has `total` bytes."""
+    sender.send("1")
     file = Growing(data, archiver)
     size = len(sent.unit)
     while size < total:
         times = sent.times(min(_PIECE_BYTES, total - size))
-        sender.tell(str(times))
+        sender.send(str(times))
         size += times * len(sent.unit)
         file.await_size(size)
     return file
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """One for each stop."""
+    """Return a line for each way to stop it."""
     found = []
     for who in _STOPS:
         for size in dict.fromkeys(run.frames for run in runs if run.part == PART):

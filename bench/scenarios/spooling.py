@@ -1,4 +1,4 @@
-"""ingest while Kafka is away, socket → spool, beside a loop that forgets what it reads, and a G3NetworkSender."""
+"""ingest while Kafka is down, socket → spool, against a loop that discards what it reads, and a G3NetworkSender."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,26 +12,26 @@ from bench.scenarios.site import Site, program, settle
 from testbed.child_process import free_port
 
 PART = "spool"
-_LOOK_SECONDS = 0.005
+_POLL_SECONDS = 0.005
 _SETTLED_SECONDS = 0.3
-_PATIENCE_SECONDS = 300.0
+_TIMEOUT_SECONDS = 300.0
 
 
 def ours(site: Site, frames: Frames) -> Run:
-    """ingest, of a Kafka that isn't there; until nothing more comes into its spool."""
+    """Run ingest without a Kafka until its spool doesn't grow any more."""
     spool = site.new_path("spool")
     times = frames.times(site.total)
     total = times * len(frames.unit)
-    nobody = f"127.0.0.1:{free_port()}"
+    unreachable = f"127.0.0.1:{free_port()}"
     with (
         site.sender(frames, start_frame(), times) as (sender, port),
-        site.ingest("bench", port, nobody, spool) as ingest,
+        site.ingest("bench", port, unreachable, spool) as ingest,
     ):
         ingest.await_log("START")
         before = _spooled(spool)
         ingest.begin()
         begun = time.perf_counter()
-        sender.tell(str(times))
+        sender.send(str(times))
         grown = _await_spooled(spool, before + total)
         used = {"ingest": ingest.used()}
     for path in spool.rglob("*.bundles"):
@@ -40,7 +40,7 @@ def ours(site: Site, frames: Frames) -> Run:
 
 
 def discarding(site: Site, frames: Frames) -> Run:
-    """The same bytes, read and forgotten."""
+    """Read the same bytes and discard them."""
     times = frames.times(site.total)
     total = times * len(frames.unit)
     settle()
@@ -51,7 +51,7 @@ def discarding(site: Site, frames: Frames) -> Run:
         reader.line()
         reader.begin()
         begun = time.perf_counter()
-        sender.tell(str(times))
+        sender.send(str(times))
         reader.line()
         seconds = time.perf_counter() - begun
         used = {"discarding": reader.used()}
@@ -59,7 +59,7 @@ def discarding(site: Site, frames: Frames) -> Run:
 
 
 def network_sender(site: Site, frames: Frames) -> Run:
-    """A G3NetworkSender's frames of that size, as many as it can send, read and forgotten."""
+    """Read and discard frames of that size from a G3NetworkSender that sends as fast as it can."""
     port = free_port()
     times = frames.times(site.total)
     total = times * len(frames.unit)
@@ -67,10 +67,10 @@ def network_sender(site: Site, frames: Frames) -> Run:
         sender.line()
         with program("bench.contestants.discard", str(port), str(total)) as reader:
             reader.line()
-            time.sleep(0.3)  # for it to be accepted, with the next frame
+            time.sleep(0.3)  # it is accepted with the next frame
             sender.begin()
             begun = time.perf_counter()
-            sender.tell("go")
+            sender.send("go")
             reader.line()
             seconds = time.perf_counter() - begun
             used = {"sender": sender.used()}
@@ -78,15 +78,15 @@ def network_sender(site: Site, frames: Frames) -> Run:
 
 
 def contestants(frames: Frames) -> list[Callable[[Site, Frames], Run]]:
-    """Those for frames of a size: a SMuRF's a plain G3NetworkSender can't make."""
+    """Return the contestants for these frames: the G3NetworkSender can't make a SMuRF's."""
     return [ours, discarding] if frames.name == SMURF else [ours, discarding, network_sender]
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """Two for each size."""
+    """Return two lines for each frame size."""
     found = []
     for what, who, goal in (
-        ("ingest: socket → spool, Kafka away", "discarding", 0.4),
+        ("ingest: socket → spool, Kafka down", "discarding", 0.4),
         ("… and a G3NetworkSender sends", "G3NetworkSender", 1.0),
     ):
         for size in sizes_of(runs, PART):
@@ -96,22 +96,22 @@ def lines(runs: Sequence[Run]) -> list[Line]:
 
 
 def _await_spooled(spool: Path, size: int) -> float:
-    """When the last of at least so many bytes came (time.perf_counter()). Raises ContestError."""
+    """Wait for `size` bytes and the end of growth. Returns when that was (perf_counter). Raises ContestError."""
     last, at = 0, time.perf_counter()
-    until = at + _PATIENCE_SECONDS
-    # Each record's own few bytes come on top of the frames': it has all when it grows no more.
+    until = at + _TIMEOUT_SECONDS
+    # Each record adds a few bytes to its frame's: the spool is complete when it stops growing.
     while last < size or time.perf_counter() - at < _SETTLED_SECONDS:
         if (now := _spooled(spool)) != last:
             last, at = now, time.perf_counter()
         if time.perf_counter() > until:
             raise ContestError(f"the spool has {last} bytes of {size}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return at
 
 
 def _spooled(spool: Path) -> int:
     size = 0
     for path in spool.rglob("*.bundles"):
-        with suppress(FileNotFoundError):  # it has another name now: it is looked at again soon
+        with suppress(FileNotFoundError):  # renamed; the next call finds it
             size += path.stat().st_size
     return size

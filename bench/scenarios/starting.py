@@ -1,9 +1,9 @@
-"""How long the programs take to start: to say --help, and until they do their work.
+"""Start time of the programs: to print --help, and until they are ready.
 
-ingest is ready when it has connected to a sender that waits; the archiver when it has opened the file for records
-that wait in Kafka, of a stream that it records for the first time. All beside a Python that only imports what both
-build on. That ingest's first record is acknowledged is shown, too. All have their bytecode, as what is installed has:
-whoever measures may have told Python to write none.
+ingest is ready when it has connected to a waiting sender; the archiver when it has opened the file for records that
+wait in Kafka, of a stream that it records for the first time. They are compared with a Python that only imports the
+packages that both use. The time until ingest's first record is acknowledged is shown too. All have compiled bytecode,
+as an installed package has, even if the user has disabled writing it (PYTHONDONTWRITEBYTECODE).
 """
 
 import socket
@@ -24,7 +24,7 @@ _IMPORTS = "import spt3g.core, confluent_kafka"
 
 
 class Starting:
-    """The contestants, each a start; with a stream that has a few records."""
+    """The contestants, each a start, and a stream that has a few records."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -36,23 +36,23 @@ class Starting:
             start()
 
     def contestants(self) -> list[Callable[[], list[Run]]]:
-        """Each gives what it measured."""
+        """Return the contestants; each returns its runs."""
         return [self.imports, self.ingest_help, self.archiver_help, self.ingest, self.archiver]
 
     def imports(self) -> list[Run]:
-        """What they are compared with."""
+        """Start the Python with which the others are compared."""
         return [_run("imports", self._to_its_end("-c", _IMPORTS))]
 
     def ingest_help(self) -> list[Run]:
-        """To the end of --help."""
+        """Run ingest --help to its end."""
         return [_run("ingest --help", self._to_its_end("-m", "ingest", "--help"))]
 
     def archiver_help(self) -> list[Run]:
-        """To the end of --help."""
+        """Run archiver --help to its end."""
         return [_run("archiver --help", self._to_its_end("-m", "archiver", "--help"))]
 
     def ingest(self) -> list[Run]:
-        """To its connection, and to its first record in Kafka."""
+        """Start ingest: until it has connected, and until its first record is in Kafka."""
         stream = self._site.stream()
         with socket.create_server(("127.0.0.1", 0)) as server:
             begun = time.perf_counter()
@@ -66,7 +66,7 @@ class Starting:
         return [_run("ingest, ready", connected), _run("ingest, acknowledged", acknowledged)]
 
     def archiver(self) -> list[Run]:
-        """To its file."""
+        """Start the archiver: until it has opened a file."""
         data = self._site.new_path("data")
         begun = time.perf_counter()
         with self._started(self._site.archiver_command(self._stream, data)) as process:
@@ -82,7 +82,7 @@ class Starting:
 
     @contextmanager
     def _started(self, command: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
-        """A process without the sampling and the tether of the other contestants, which its start would contain."""
+        """Start a process without the other contestants' sampling and wrapper, which would lengthen its start."""
         with subprocess.Popen(command, stderr=subprocess.PIPE, env=self._environment) as process:
             try:
                 yield process
@@ -91,7 +91,7 @@ class Starting:
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """One for each program and what it is to reach."""
+    """Return a line for each program and state to reach."""
     imports = of(runs, PART, "imports", "")
     found = []
     for who, goal in (

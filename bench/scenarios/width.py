@@ -1,4 +1,4 @@
-"""How wide it goes: many streams at once through one ingest and one archiver, or a group of archivers."""
+"""Scaling: many streams at once through one ingest and one archiver, or a group of archivers."""
 
 import hashlib
 import signal
@@ -26,14 +26,15 @@ _WHOLE_NIGHT = {"retention.bytes": -1, "segment.bytes": 64 << 20}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run, and what of it is a curve: by name, [[x, y], …]."""
+    """A run and its curves."""
 
     run: Run
     curves: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By name: [(x, y), …]."""
 
 
 def steady(site: WatchedSite, load: Load, seconds: float, part: str, prefix: str) -> Found:
-    """One ingest, one archiver, for so long after all streams are recorded."""
+    """Run one ingest and one archiver for `seconds` after all streams are recorded."""
     begun = time.time()
     with Many(site, load, prefix) as many:
         many.archiver("archiver")
@@ -70,7 +71,7 @@ def steady(site: WatchedSite, load: Load, seconds: float, part: str, prefix: str
 
 
 def doubling(site: WatchedSite, start: int, most_streams: int, seconds: float) -> Iterator[Found]:
-    """Twice as many each time, until frames are late or the machine is full."""
+    """Double the number of streams until frames are late or the machine is full."""
     count = start
     while count <= most_streams:
         found = steady(site, Load(count, SIZE, RATE), seconds, "doubling", f"d{count}-")
@@ -81,7 +82,7 @@ def doubling(site: WatchedSite, start: int, most_streams: int, seconds: float) -
 
 
 def group(site: WatchedSite, streams: int, archivers: int, prefix: str) -> Found:
-    """So many archivers in one group, one of them killed; the files beside those of a replay."""
+    """Run a group of archivers, kill one, and compare the files with those of a replay."""
     load = Load(streams, SIZE, RATE)
     names = [f"archiver-{number}" for number in range(archivers)]
     with Many(site, load, prefix, _WHOLE_NIGHT) as many:
@@ -123,7 +124,7 @@ def group(site: WatchedSite, streams: int, archivers: int, prefix: str) -> Found
 
 
 def _same_as_replay(many: Many, site: WatchedSite) -> tuple[int, int]:
-    """How many files are those of a replay of the same topics, and how many there are."""
+    """Return how many files are identical to those of a replay of the same topics, and how many there are."""
     other = site.new_path("replayed")
     command = [sys.executable, "-m", "archiver", "replay", "--data-dir", str(other), "--bootstrap-servers"]
     streams = [part for stream in many.streams for part in ("--stream", stream)]
@@ -138,7 +139,7 @@ def _same_as_replay(many: Many, site: WatchedSite) -> tuple[int, int]:
 
 
 def lines(runs: list[Run]) -> list[Line]:
-    """Lag of all streams; what each process takes; the group."""
+    """Return the lines for the lag of all streams, the cost of each process, and the group."""
     found = []
     for part in ("streams", "doubling", "by streams", "by frame size"):
         for run in (run for run in runs if run.part == part):
@@ -176,6 +177,6 @@ _CORES = len([line for line in Path("/proc/stat").read_text().splitlines() if li
 
 
 def _idle() -> float:
-    """CPU seconds in which this machine had nothing to do, since it was started."""
+    """Return the CPU seconds in which this machine was idle since its boot."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     return (int(fields[4]) + int(fields[5])) / 100

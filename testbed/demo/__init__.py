@@ -1,1 +1,1 @@
-"""`make demo` and `make demo-ocs`: a night in half a minute, and proof that nothing of it is missing."""
+"""Demos: `make demo` and `make demo-ocs` record a short night and compare the recording with what was sent."""

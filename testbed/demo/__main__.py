@@ -1,4 +1,4 @@
-"""`make demo`: record a night of half a minute, and prove that nothing of it was lost."""
+"""Command `make demo`: record a night of half a minute, and prove that nothing of it was lost."""
 
 import argparse
 import fcntl
@@ -15,13 +15,13 @@ _DIRECTORY = Path("data", "demo")
 
 
 class _UnusableDirectoryError(Exception):
-    """The message says which, and why."""
+    """The directory can't be used. The message has the reason."""
 
 
 def _claim(directory: Path, empty_it: bool) -> None:
-    """Make it, lock it against another demo, and see that it is empty.
+    """Make the directory if missing, lock it against another demo, and check that it is empty.
 
-    The lock lasts as long as this process. Raises _UnusableDirectoryError.
+    empty_it: delete its content instead. The lock is held until this process ends. Raises _UnusableDirectoryError.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -43,25 +43,26 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m testbed.demo",
         description="Record a night of half a minute: Kafka, two simulated streams, an ingest for each, an archiver; "
         "then compare what was recorded with what was sent. The first run fetches Kafka (40 MB).",
-        epilog="exit codes: 0 they agree; 1 they don't, or something failed; 2 wrong usage; 130 after Ctrl-C.",
+        epilog="exit codes: 0 all that was sent is recorded, once; 1 it isn't, or something failed; 2 wrong usage; "
+        "130 after Ctrl-C.",
     )
     parser.add_argument(
         "--directory",
         type=Path,
         metavar="DIR",
-        help=f"a new or empty one for files and logs (default: {_DIRECTORY}, which is emptied)",
+        help=f"new or empty directory for files and logs (default: {_DIRECTORY}, which is emptied)",
     )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; gives the exit code."""
-    # A Ctrl-C is raised wherever Python is then; raised inside a collection of garbage, it would be ignored.
+    """Run the demo and return the exit code."""
+    # Ctrl-C raises an exception wherever Python is just then; raised in a garbage collection it would be ignored.
     gc.disable()
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     options = make_parser().parse_args(arguments)
-    # Only here: it takes half a second to import, in which a Ctrl-C would print where it was.
+    # Imported only here: it takes half a second, in which a Ctrl-C would print a traceback.
     from rich.console import Console
 
     from testbed.demo.night import DemoError, DemoSession
@@ -72,23 +73,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UnusableDirectoryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    night = DemoSession(directory, Console(highlight=False))
+    session = DemoSession(directory, Console(highlight=False))
     try:
-        if night.run():
+        if session.run():
             return 0
         why = "what was recorded isn't what was sent"
     except DemoError as error:
         why = str(error)
-    for log, tail in night.logs():
+    for log, tail in session.logs():
         print(f"\n==> {log} <==\n{tail}", file=sys.stderr)
     print(f"\nfailed: {why}", file=sys.stderr)
     return 1
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what runs is being stopped; a second Ctrl-C mustn't tear that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.write(2, b"\nstopping\n")  # not print: it may have interrupted one, which isn't reentrant
+    os.write(2, b"\nstopping\n")  # not print(): this may have interrupted one, and print isn't reentrant
     raise SystemExit(128 + number)
 
 

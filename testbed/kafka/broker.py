@@ -1,4 +1,4 @@
-"""One embedded broker: a process, its settings and its data, which may be one of a cluster (cluster.py)."""
+"""One embedded broker: a process, its settings and its data. It may be a member of a cluster (cluster.py)."""
 
 import shutil
 import subprocess
@@ -38,10 +38,10 @@ _PROPERTIES: Mapping[str, str] = {
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,"
     + ",".join(f"{protocol}:{protocol}" for protocol in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
-    # What isn't said here is as Kafka ships it, `auto.create.topics.enable` too: a client that only asks for a topic
-    # creates it, with the broker's settings, not with ours. The next one waits for more members before it gives the
-    # first of a group its streams: 3 s at each of the tests' hundreds of starts. 0 hides nothing: streams only come
-    # sooner, and every further member causes a rebalance of its own.
+    # All other settings have Kafka's defaults, `auto.create.topics.enable` too: a client that only asks for a topic
+    # creates it, with the broker's settings, not with ours.
+    # By default the first member of a group waits 3 s for others before it is assigned its streams, at each of the
+    # tests' hundreds of starts. 0 hides no fault: every further member still causes a rebalance.
     "group.initial.rebalance.delay.ms": "0",
     # One broker: one replica of everything, and no more partitions of internal topics than needed.
     "offsets.topic.num.partitions": "1",
@@ -52,7 +52,7 @@ _PROPERTIES: Mapping[str, str] = {
     "share.coordinator.state.topic.num.partitions": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
-    # After kill -9 it is let in again only when its old session has ended (default: 9 s).
+    # After kill -9 it may register again only when its old session has expired (default: 9 s).
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "200",
     # Less memory than the defaults for big machines.
@@ -65,23 +65,26 @@ _PROPERTIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A broker's place in its cluster. number: its id there, from 1. cluster: the cluster's id. controllers: every
-    broker's port for the others' controllers, by number: each is a controller as well."""
+    """A broker's place in its cluster."""
 
     number: int
+    """Its node id, from 1."""
     cluster: str
+    """The cluster's id."""
     controllers: Mapping[int, int]
+    """The controller port of every broker, by number: each broker is a controller too."""
 
 
 def new_cluster() -> str:
-    """An id for a new cluster."""
+    """Return an id for a new cluster."""
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def installation_with_class_archive() -> Installation:
-    """What a broker runs on, with the archive that makes it start faster, made now if it is missing.
+    """Return the installation of Kafka, making first the class archive with which it starts faster, if missing.
 
-    Raises BrokerError."""
+    Raises BrokerError.
+    """
     kafka = installation()
     if not kafka.archive.exists():
         _make_class_archive(kafka)
@@ -89,15 +92,15 @@ def installation_with_class_archive() -> Installation:
 
 
 class Broker:
-    """One broker of its own, with its data in a directory; it can be stopped, killed, and started again.
+    """One broker with its data in a directory, which can be stopped, killed, and started again.
 
-    directory: everything it writes, made if missing: `data/`, `kafka.log`, its settings.
+    directory: for everything it writes (`data/`, `kafka.log`, its settings); made if missing.
     port: where it listens on 127.0.0.1; 0 takes a free one, which it keeps over restarts.
-    properties: broker settings that add to, or replace, those given here.
-    listeners: ports for further listeners, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL); `properties` says
-    how those are to be secured. `bootstrap_servers` stays the plain one.
-    node: its place in a cluster; None if it is one by itself.
-    Not safe to use from two threads at once. It dies with this process.
+    properties: broker settings that add to, or replace, those in this module.
+    listeners: ports of further listeners, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL), which `properties`
+    configures. `bootstrap_servers` remains the plaintext one.
+    node: its place in a cluster; None for a single broker.
+    Not safe to use from two threads at once. It is killed when this process ends.
     """
 
     def __init__(
@@ -117,28 +120,28 @@ class Broker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients take as `bootstrap.servers`."""
+        """The value of `bootstrap.servers` for its clients."""
         return f"{HOST}:{self._port}"
 
     @property
     def log(self) -> Path:
-        """Its log, warnings and worse, of all its starts."""
+        """The path of its log (warnings and above) of all its starts."""
         return self._directory / "kafka.log"
 
     @property
     def pid(self) -> int | None:
-        """The broker's process, or None when it isn't running."""
+        """The broker's process id, or None when it isn't running."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> None:
-        """Start it, on its data if it has any, and return when it answers. Raises BrokerError.
+        """Start it, with the data it has, and return when it answers. Raises BrokerError.
 
-        One of a cluster answers when more than half of the cluster's brokers run.
+        A member of a cluster answers when more than half of the cluster's brokers run.
         """
         self._launch(installation_with_class_archive())
 
     def stop(self) -> None:
-        """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
+        """Stop it in order (SIGTERM); kill it if that takes more than 20 s. No effect if it isn't running."""
         if self._process is None:
             return
         self._process.terminate()
@@ -149,14 +152,14 @@ class Broker:
         self._process = None
 
     def kill(self) -> None:
-        """kill -9: what a crash looks like to its clients and to its data. It can be started again."""
+        """Kill it (SIGKILL): a crash, as its clients and its data see it. It can be started again."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def wait(self) -> int:
-        """Wait until it ends by itself, and give its exit code."""
+        """Wait until it ends by itself, and return its exit code."""
         return 0 if self._process is None else self._process.wait()
 
     def __enter__(self) -> Self:
@@ -197,7 +200,7 @@ class Broker:
         return (f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",)
 
     def _write_settings(self, data: str = "data") -> Path:
-        # By itself it needs no fixed port for its controller: nobody else asks for it.
+        # A single broker needs no fixed controller port: nothing else connects to it.
         node = self._node or Node(1, "", {1: free_port()})
         listeners = ",".join(f"{protocol}://{HOST}:{port}" for protocol, port in self._listeners.items())
         settings = {
@@ -216,7 +219,7 @@ class Broker:
         return path
 
     def _format(self, kafka: Installation, log: IO[bytes]) -> None:
-        """Make its empty storage, which appears whole or not at all."""
+        """Make its empty storage directory, atomically."""
         shutil.rmtree(self._directory / "data.new", ignore_errors=True)
         settings = self._write_settings("data.new")
         cluster = self._node.cluster if self._node else new_cluster()
@@ -241,7 +244,7 @@ class Broker:
                 "bootstrap.servers": self.bootstrap_servers,
                 "reconnect.backoff.ms": 20,
                 "reconnect.backoff.max.ms": 50,
-                "log_level": 0,  # that nobody answers yet is expected
+                "log_level": 0,  # refused connections are expected until it is up
                 "allow.auto.create.topics": False,
             }
         )
@@ -262,7 +265,7 @@ class Broker:
             time.sleep(0.02)
 
     def _tail(self, position: int) -> str:
-        """What the log says from a position on, at most the last 3000 bytes."""
+        """The end of an error message: its log from this position on, at most the last 3000 bytes."""
         with self.log.open("rb") as log:
             log.seek(max(position, self.log.stat().st_size - 3000))
             text = log.read().decode(errors="replace").strip()
@@ -271,7 +274,7 @@ class Broker:
 
 def _make_class_archive(kafka: Installation) -> None:
     """Run a broker once, and keep the classes that it loaded as the installation's archive."""
-    print("Making Kafka start faster, once", file=sys.stderr, flush=True)
+    print("Preparing a class archive with which Kafka starts faster, once", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=kafka.archive.parent) as scratch:
         made = Path(scratch, "archive.jsa")
         broker = Broker(Path(scratch, "broker"))
@@ -281,5 +284,5 @@ def _make_class_archive(kafka: Installation) -> None:
         except BaseException:
             broker.kill()
             raise
-        made.touch()  # an empty one, if this Java can't
+        made.touch()  # an empty one, if this Java can't make archives
         made.rename(kafka.archive)

@@ -1,6 +1,6 @@
-"""Several embedded brokers as one cluster, on one machine: any one of them may die, as at an observatory.
+"""Several embedded brokers as one cluster on one machine: as at an observatory, any one of them may fail.
 
-Three processes with 0.3 GB of memory each; they share its disk, so nothing survives that.
+A broker takes 0.3 GB of memory. They share one disk, so a cluster doesn't survive the failure of that disk.
 """
 
 import time
@@ -22,12 +22,14 @@ _MAX_COPIES = 3
 
 
 class Cluster:
-    """Brokers that keep three copies of everything and acknowledge what two have; each is a controller too.
+    """Brokers with 3 replicas of each partition, of which 2 must be in sync; each is a controller too.
 
-    directory: of their data, one directory each, made if missing. size: how many; two of them keep two copies, and
-    acknowledge what one has. port: of the first on 127.0.0.1, the others' follow; 0 takes free ones, which they keep
-    over restarts. properties: broker settings that add to, or replace, ours.
-    Not safe to use from two threads at once. The brokers die with this process.
+    directory: for the brokers' directories; made if missing.
+    size: number of brokers; two have 2 replicas, of which 1 must be in sync.
+    port: of the first broker on 127.0.0.1; the next brokers have the next ports. 0 takes free ones, which they keep
+    over restarts.
+    properties: broker settings that add to, or replace, those in broker.py.
+    Not safe to use from two threads at once. The brokers are killed when this process ends.
     """
 
     def __init__(
@@ -44,24 +46,24 @@ class Cluster:
             number: Broker(directories[number], listeners[number], settings, node=Node(number, cluster, controllers))
             for number in numbers
         }
-        """By their number, from 1, which is what Kafka calls them too. Each may be stopped, killed, started again."""
+        """By node id, from 1. Each may be stopped, killed, and started again."""
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients take as `bootstrap.servers`: all of them, so that any may be away."""
+        """The value of `bootstrap.servers` for clients: all brokers, so that any may be down."""
         return ",".join(broker.bootstrap_servers for broker in self.brokers.values())
 
     def start(self) -> None:
-        """Start those that don't run, at once, and return when all answer. Raises BrokerError."""
+        """Start all that aren't running, in parallel, and return when all answer. Raises BrokerError."""
         installation_with_class_archive()  # once, not in each
         _run_in_parallel(broker.start for broker in self.brokers.values() if broker.pid is None)
 
     def stop(self) -> None:
-        """Stop all in order. Those that can't be, as too few are left to agree on anything, are killed."""
+        """Stop all in order. Those that can't stop, because the quorum has gone, are killed."""
         _run_in_parallel(broker.stop for broker in self.brokers.values())
 
     def await_in_sync(self, seconds: float = _IN_SYNC_TIMEOUT_SECONDS) -> None:
-        """Return when all brokers are there, with all that they are to have. Raises BrokerError after that long."""
+        """Return when all brokers are up and all replicas in sync. Raises BrokerError after this time."""
         admin = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "allow.auto.create.topics": False}
         )
@@ -95,7 +97,7 @@ class Cluster:
 
 
 def _copies(copies: int) -> Mapping[str, str]:
-    """The settings for so many copies of everything, all but one of which must be there."""
+    """Return broker settings for so many replicas, all but one of which must be in sync."""
     enough = str(max(1, copies - 1))
     internal = ("transaction.state.log", "share.coordinator.state.topic")
     return {
@@ -108,7 +110,7 @@ def _copies(copies: int) -> Mapping[str, str]:
 
 
 def _cluster_of(directory: Path) -> str | None:
-    """The id of the cluster whose data lie there, if any."""
+    """Return the id of the cluster whose data is in this broker directory, if any."""
     try:
         lines = (directory / "data" / "meta.properties").read_text().splitlines()
     except FileNotFoundError:
@@ -124,9 +126,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _run_in_parallel(actions: Iterable[Callable[[], None]]) -> None:
-    """Do them at the same time, all to their end; raises what the first that failed raised."""
-    wanted = list(actions)
-    with ThreadPoolExecutor(max(1, len(wanted)), "brokers") as pool:
-        done = [pool.submit(action) for action in wanted]
-    for each in done:
-        each.result()
+    """Run the actions in parallel and wait for all. Raises what the first failed one raised."""
+    pending = list(actions)
+    with ThreadPoolExecutor(max(1, len(pending)), "brokers") as pool:
+        futures = [pool.submit(action) for action in pending]
+    for future in futures:
+        future.result()

@@ -1,4 +1,4 @@
-"""What Kafka's programs run on: Java, and Apache Kafka's jars, fetched once from Maven Central."""
+"""Java and Apache Kafka's jars, which are fetched once from Maven Central."""
 
 import os
 import re
@@ -14,40 +14,40 @@ from rich.console import Console
 
 KAFKA_VERSION = "4.1.1"
 _OLDEST_JAVA = 17
-# What Kafka's own download has beside its programs; without it they log nothing at all.
+# Kafka's own download contains it too; without it the programs log nothing at all.
 _LOG4J = ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3")
 
 _JVM_FLAGS = (
     "-Xmx512m",
-    "-XX:+UseSerialGC",  # the least memory, and nobody waits for this broker's pauses
-    "-XX:TieredStopAtLevel=1",  # it starts in half the time; such a broker doesn't live long enough for C2
-    "-Xshare:auto",  # use the class archive if it fits this Java, else go on without it
+    "-XX:+UseSerialGC",  # takes the least memory; its pauses don't matter here
+    "-XX:TieredStopAtLevel=1",  # starts in half the time; these brokers don't run long enough for C2
+    "-Xshare:auto",  # use the class archive if it fits this Java, else continue without it
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
 )
 
 
 class BrokerError(RuntimeError):
-    """Kafka or Java can't be had, or the broker doesn't start; the message ends with its log's last lines."""
+    """Kafka or Java is missing, or the broker doesn't start. The message ends with its log's last lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of Apache Kafka, and what it needs of Maven Central.
-
-    directory: where its jars lie in the cache. megabytes: that are fetched. coordinates: group, artifact, version.
-    """
+    """A program of Apache Kafka, and the artifacts it needs from Maven Central."""
 
     title: str
     directory: str
+    """Name of the cache directory with its jars."""
     megabytes: int
+    """Size of the download, MB."""
     coordinates: tuple[tuple[str, str, str], ...]
+    """Group, artifact and version of each."""
 
 
 BROKER = Program(
     "Apache Kafka", f"kafka-{KAFKA_VERSION}", 40, (("org.apache.kafka", "kafka_2.13", KAFKA_VERSION), _LOG4J)
 )
-# A directory of its own, though they share some jars: a broker needs, and waits for, none of the others.
+# It has its own directory, though they share some jars: a broker shouldn't wait for jars that it doesn't need.
 MIRROR_MAKER = Program(
     "Kafka's MirrorMaker",
     f"mirror-maker-{KAFKA_VERSION}",
@@ -58,18 +58,18 @@ MIRROR_MAKER = Program(
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What runs a program: a `java` and the jars.
-
-    archive: of the classes that this Java has loaded from them, which halves a broker's time to start. Missing: not
-    made yet; empty: this Java can't make one.
-    """
+    """A `java` and the jars of a program."""
 
     java: Path
     jars: tuple[Path, ...]
     archive: Path
+    """Class archive made by this Java from the jars, which halves a broker's start time.
+
+    Missing: not made yet. Empty: this Java can't make one.
+    """
 
     def command(self, main: str, *arguments: str, flags: Sequence[str] = ()) -> list[str]:
-        """The command line that runs the class `main`."""
+        """Return the command line that runs the class `main`."""
         usable = self.archive.exists() and self.archive.stat().st_size
         archive = (f"-XX:SharedArchiveFile={self.archive}",) if usable else ()
         class_path = os.pathsep.join(map(str, self.jars))
@@ -77,9 +77,9 @@ class Installation:
 
 
 def installation(program: Program = BROKER) -> Installation:
-    """Find Java and the program, fetching it if this user hasn't got it yet; says so on stderr.
+    """Find Java and the program, fetching the program first if it is missing. Raises BrokerError.
 
-    It stays in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). Raises BrokerError.
+    It is kept in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). A download is reported on stderr.
     """
     java, version = _java()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "g3-recorder"
@@ -88,7 +88,7 @@ def installation(program: Program = BROKER) -> Installation:
 
 
 def _java() -> tuple[Path, str]:
-    """A java that can run Kafka, and its exact version."""
+    """Return a `java` that can run Kafka, and its exact version."""
     found = shutil.which("java")
     if found is not None and (version := _java_version(Path(found))) is not None:
         return Path(found), version
@@ -103,7 +103,7 @@ def _java() -> tuple[Path, str]:
 
 
 def _java_version(java: Path) -> str | None:
-    """Its version and build as file name characters; None if it is too old or doesn't run."""
+    """Return its version and build, usable in a file name; None if it is too old or doesn't run."""
     try:
         shown = subprocess.run([java, "-Xshare:auto", "-version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -116,7 +116,7 @@ def _java_version(java: Path) -> str | None:
 
 
 def _jars(home: Path) -> tuple[Path, ...] | None:
-    """The jars that were fetched, in a fixed order; None if any is missing."""
+    """Return the fetched jars in a fixed order; None if any is missing."""
     try:
         names = (home / "jars.txt").read_text().split()
     except FileNotFoundError:
@@ -126,30 +126,30 @@ def _jars(home: Path) -> tuple[Path, ...] | None:
 
 
 def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
-    """Fetch its jars into `home`, which appears whole or not at all."""
+    """Fetch the program's jars into `home`, atomically."""
     release = f"{program.title} {KAFKA_VERSION}"
     try:
-        # Only here: the resolver and its HTTP client take a third of a second to import.
+        # Imported only here: the resolver and its HTTP client take a third of a second to import.
         from jgo.maven import Dependency, MavenContext, PythonResolver
     except ImportError:
         raise BrokerError(f"fetching {program.title} needs jgo: pip install 'g3-recorder[demo]'") from None
     home.parent.mkdir(parents=True, exist_ok=True)
-    say = Console(stderr=True, highlight=False)
-    say.print(f"Fetching {release} from Maven Central, once ({program.megabytes} MB)", soft_wrap=True)
-    # A repository of its own: jgo takes a jar that an interrupted download left behind for a whole one.
+    console = Console(stderr=True, highlight=False)
+    console.print(f"Fetching {release} from Maven Central, once ({program.megabytes} MB)", soft_wrap=True)
+    # A separate repository: jgo would take a jar left by an interrupted download for a complete one.
     with (
         tempfile.TemporaryDirectory(prefix=".fetching-", dir=home.parent) as scratch,
-        say.status("looking up what it needs") as status,
+        console.status("resolving its dependencies") as status,
     ):
         try:
             resolver = PythonResolver()
             maven = MavenContext(resolver=resolver, repo_cache=Path(scratch, "repository"), timeout=30)
-            # raw: they are no bills of materials; log4j's would replace Kafka's own versions.
-            wanted = [
+            # raw: not as bills of materials; log4j's would replace Kafka's own versions.
+            roots = [
                 Dependency(maven.project(group, name).at_version(version).artifact(), raw=True)
                 for group, name, version in program.coordinates
             ]
-            inputs, needed = resolver.resolve(wanted)
+            inputs, needed = resolver.resolve(roots)
             artifacts = [
                 dependency.artifact
                 for dependency in (*inputs, *(d for d in needed if d.scope in ("compile", "runtime")))
@@ -161,16 +161,16 @@ def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
                 jar = artifact.resolve()
                 with zipfile.ZipFile(jar) as opened:
                     if (bad := opened.testzip()) is not None:
-                        raise BrokerError(f"{jar.name} arrived damaged, at {bad}")
+                        raise BrokerError(f"the download of {jar.name} is damaged, at {bad}; try again")
                 jar.rename(staged / jar.name)
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
             raise BrokerError(f"can't fetch {release} from Maven Central: {error}") from error
         names = sorted(path.name for path in staged.iterdir())
         (staged / "jars.txt").write_text("\n".join(names) + "\n")
-        # Anything there lacks a jar, unless another process was faster; its jars are the same.
+        # What is there is incomplete, unless another process has just fetched the same jars.
         if _jars(home) is None:
             shutil.rmtree(home, ignore_errors=True)
             staged.rename(home)
-    say.print(f"{len(names)} jars in {home}", soft_wrap=True)
+    console.print(f"{len(names)} jars in {home}", soft_wrap=True)
     return tuple(home / name for name in names)

@@ -1,12 +1,12 @@
-"""Kafka's MirrorMaker 2, which copies our streams from one Kafka cluster to another, for tests and development.
+"""Kafka's MirrorMaker 2, which copies the streams of one Kafka cluster to another, for tests and development.
 
-The real thing: MirrorMaker from Maven Central, fetched into the user's cache (36 MB) when it is first asked for, on
-the same Java as the broker of `testbed.kafka`.
+It is the real MirrorMaker from Maven Central, fetched into the user's cache (36 MB) at its first use. It runs on the
+same Java as the broker of `testbed.kafka`.
 
     with Mirror(Path("/tmp/mirror"), "localhost:9092", "localhost:9093") as mirror:
         ...
 
-or `python -m testbed.kafka.mirror_maker` in a terminal of its own. For production, see docs/second-site.md.
+or `python -m testbed.kafka.mirror_maker` in a separate terminal. For production, see docs/second-site.md.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from testbed.child_process import start_child_process
 from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, BrokerError, installation
 
 SITE, HOME = "site", "home"
-"""What its settings call the cluster that it reads, and the one that it writes."""
+"""The names of the source and the target cluster in its settings."""
 
 _START_TIMEOUT_SECONDS = 90.0
-"""It gives up by itself, and says why, when the target has not answered for 60 s."""
+"""It ends by itself, and logs the reason, when the target has not answered for 60 s."""
 _STOP_TIMEOUT_SECONDS = 20.0
 _STARTED_LINE = b"Started MirrorSourceConnector with"
 _JVM_FLAGS = ("-Xmx256m",)
@@ -50,12 +50,12 @@ _PROPERTIES: Mapping[str, str] = {
     "clusters": f"{SITE}, {HOME}",
     f"{SITE}->{HOME}.enabled": "true",
     f"{SITE}->{HOME}.topics": r"g3\.frames\..*",
-    # The default leaves out what ends in .replica, which may be a stream's name.
+    # The default excludes topics that end in .replica, which a stream's name may do.
     "topics.exclude": "__.*",
     "replication.policy.class": "org.apache.kafka.connect.mirror.IdentityReplicationPolicy",
-    # Of the topics' settings those that the contract asks for; how long to keep them is each cluster's own business.
+    # Copy only the topic settings that the contract requires; each cluster decides on its own retention.
     "config.properties.exclude": r"(?!cleanup\.policy$|message\.timestamp\.|max\.message\.bytes$).*",
-    # No consumer group moves between the clusters, so nothing need be known, or written, of offsets and heartbeats.
+    # No consumer group moves between the clusters, so offsets and heartbeats needn't be synchronized.
     "emit.offset-syncs.enabled": "false",
     "emit.checkpoints.enabled": "false",
     "emit.heartbeats.enabled": "false",
@@ -70,23 +70,23 @@ _PROPERTIES: Mapping[str, str] = {
     "offset.storage.partitions": "1",
     "status.storage.replication.factor": "1",
     "status.storage.partitions": "1",
-    # A developer sees a new stream at once (default: 10 minutes), and a killed mirror goes on in 6 s (10 s).
+    # A developer sees a new stream at once (default: 10 minutes); a killed mirror continues after 6 s (10 s).
     "refresh.topics.interval.seconds": "1",
     f"{HOME}.session.timeout.ms": "6000",
     f"{HOME}.heartbeat.interval.ms": "1000",
-    # Its plugins are found by name; reading every jar for them takes it twice as long to start.
+    # Find plugins by name; with a scan of every jar for them it takes twice as long to start.
     "plugin.discovery": "service_load",
     f"{HOME}.plugin.discovery": "service_load",
 }
 
 
 class MirrorMaker:
-    """A MirrorMaker of its own; it can be stopped, killed, and started again, and goes on where it was.
+    """One MirrorMaker, which can be stopped, killed, and started again, and then resumes where it was.
 
-    directory: its settings, and `mirror.log`; made if missing. What it has copied it remembers in the target cluster.
+    directory: for its settings and `mirror.log`; made if missing. Its position is stored in the target cluster.
     source, target: `bootstrap.servers` of the clusters, which its settings call `site` and `home`.
-    properties: settings of MirrorMaker that add to, or replace, those given here.
-    Not safe to use from two threads at once. It dies with this process.
+    properties: settings of MirrorMaker that add to, or replace, those in this module.
+    Not safe to use from two threads at once. It is killed when this process ends.
     """
 
     def __init__(
@@ -104,16 +104,16 @@ class MirrorMaker:
 
     @property
     def log(self) -> Path:
-        """Its log of all its starts: what MirrorMaker itself does, and others' warnings and worse."""
+        """The path of its log of all its starts: MirrorMaker's own lines, and warnings and above of the rest."""
         return self._directory / "mirror.log"
 
     @property
     def pid(self) -> int | None:
-        """Its process, or None when it isn't running."""
+        """Its process id, or None when it isn't running."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> None:
-        """Start it, and return when it copies what there is, and looks out for new streams. Raises BrokerError."""
+        """Start it and return when it copies, and watches for new streams. Raises BrokerError."""
         if self.pid is not None:
             raise BrokerError(f"the mirror in {self._directory} is running already")
         program = installation(MIRROR_MAKER)
@@ -131,7 +131,7 @@ class MirrorMaker:
         self._wait_until_started(self._process)
 
     def stop(self) -> None:
-        """Stop it in order (SIGTERM); if that takes more than 20 s, kill it. Nothing happens if it isn't running."""
+        """Stop it in order (SIGTERM); kill it if that takes more than 20 s. No effect if it isn't running."""
         if self._process is None:
             return
         self._process.terminate()
@@ -142,13 +142,13 @@ class MirrorMaker:
         self._remove_state()
 
     def kill(self) -> None:
-        """kill -9. It can be started again, and copies once more what it had not yet noted as copied."""
+        """Kill it (SIGKILL). When started again, it copies again what it had not yet stored as copied."""
         if self._process is not None:
             self._process.kill()
             self._remove_state()
 
     def wait(self) -> int:
-        """Wait until it ends by itself, and give its exit code."""
+        """Wait until it ends by itself, and return its exit code."""
         return 0 if self._process is None else self._process.wait()
 
     def __enter__(self) -> Self:
@@ -183,7 +183,7 @@ class MirrorMaker:
             with process.stdout as lines, self.log.open("ab", buffering=0) as log:
                 for line in lines:
                     log.write(line)
-                    if not line.startswith(b"\tat "):  # a stack trace's lines would leave no room for its causes
+                    if not line.startswith(b"\tat "):  # stack frames would push out the lines with the causes
                         last.append(line)
                     if _STARTED_LINE in line:
                         outcome.put(True)
@@ -211,20 +211,21 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m testbed.kafka.mirror_maker",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
-Copy the streams (g3.frames.*) of one Kafka cluster to another with Kafka's own MirrorMaker 2, in the foreground,
-for development: what a home institution does for an archive of its own. New streams are copied as they appear.
-The first run fetches MirrorMaker (36 MB); later ones need no network.""",
+Copy the streams (g3.frames.*) of one Kafka cluster to another with Kafka's own
+MirrorMaker 2, in the foreground, for development: what a home institution does
+to have its own archive. New streams are copied as they appear. The first run
+fetches MirrorMaker (36 MB); later ones need no network.""",
         epilog="""\
-A second archive on a laptop, each line in a terminal of its own:
-  python -m testbed.kafka --port 9092                          the site's broker
-  python -m testbed.kafka --port 9093                          the home institution's
+A second archive on a laptop, each line in its own terminal:
+  python -m testbed.kafka --port 9092              (the site's broker)
+  python -m testbed.kafka --port 9093              (the home institution's)
   python -m testbed.kafka.mirror_maker --from localhost:9092 --to localhost:9093
   python -m testbed.smurf --port 50000 --loop
   ingest --stream crate1slot2 --port 50000 --bootstrap-servers localhost:9092
   archiver --data-dir ./site --bootstrap-servers localhost:9092
   archiver --data-dir ./home --bootstrap-servers localhost:9093
-Stop the archivers, and `diff -r -x .archiver site home` prints nothing. docs/second-site.md tells more, and has the
-settings for production.""",
+Stop the archivers: then `diff -r -x .archiver site home` prints nothing. See
+docs/second-site.md for details and the settings for production.""",
     )
     parser.add_argument("--from", dest="source", required=True, metavar="HOST:PORT", help="the cluster to read")
     parser.add_argument("--to", dest="target", required=True, metavar="HOST:PORT", help="the cluster to write")
@@ -240,7 +241,7 @@ settings for production.""",
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a mirror until SIGINT or SIGTERM; gives the exit code: 0, or 1 if it didn't start or died."""
+    """Run a mirror until SIGINT or SIGTERM. Exit code 0, or 1 if it didn't start or ended by itself."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     properties = {}
@@ -251,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         properties[key] = value
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is stopping; a second Ctrl-C mustn't tear that
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(0)
 
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mirror.start()
             print(
                 f"MirrorMaker {KAFKA_VERSION} copies g3.frames.* from {options.source} to {options.target}; "
-                f"its log is {mirror.log}; Ctrl-C ends it",
+                f"its log is {mirror.log}; Ctrl-C stops it",
                 flush=True,
             )
             code = mirror.wait()

@@ -1,1 +1,1 @@
-"""A simulated SMuRF stream on a real spt3g G3NetworkSender. `python -m testbed.smurf`"""
+"""A simulated SMuRF stream on a real spt3g G3NetworkSender. Run it with `python -m testbed.smurf`."""

@@ -1,4 +1,4 @@
-"""`python -m testbed.smurf`: the simulator, driven by commands on its standard input; see --help."""
+"""Command `python -m testbed.smurf`: the simulator, controlled by commands on its standard input; see --help."""
 
 import sys
 

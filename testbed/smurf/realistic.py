@@ -1,7 +1,7 @@
-"""A stream as SMuRF's streamer sends it, with SuperTimestreams made by so3g: sotodlib reads what is recorded of it.
+"""A realistic SMuRF stream, with SuperTimestreams made by so3g, whose recording sotodlib can read.
 
-so3g makes the frames in a process of its own (testbed/smurf/so3g_frames.py); a real G3NetworkSender sends them from
-here.
+so3g makes the frames in a separate process (testbed/smurf/so3g_frames.py). A real G3NetworkSender in this process
+sends them.
 """
 
 import json
@@ -18,15 +18,16 @@ from testbed.smurf.streamer import Streamer
 from testbed.sotodlib_venv import SOTODLIB
 
 SAMPLES_HZ = 200
-"""Of each channel: what SMuRF streams at Simons Observatory."""
+"""Sample rate of each channel, as SMuRF streams it at Simons Observatory."""
 _ROOT = "AMCc.SmurfProcessor"
 _TUNE = "AMCc.FpgaTopLevel.AppTop.AppCore.SysgenCryo.tuneFilePath"
 
 
 class RealisticStreamer(Streamer):
-    """What sends such a stream. tag: `stream_tag`, by which sotodlib knows observations. Raises VenvError.
+    """Sender of a realistic stream.
 
-    A Scan frame has the samples since the one before it, at SAMPLES_HZ, so a session's samples have no gap.
+    tag: the `stream_tag` by which sotodlib recognizes observations. Raises VenvError.
+    A Scan frame has the samples since the previous one, at SAMPLES_HZ, so a session's samples have no gap.
     """
 
     def __init__(self, host: str, port: int, stream_id: str, *, channels: int, tag: str) -> None:
@@ -44,18 +45,18 @@ class RealisticStreamer(Streamer):
         )
 
     def observation(self, placement: str) -> None:
-        """Send an Observation frame; before the one at the end, what changes in the status at the end."""
+        """Send an Observation frame; the one at the end is preceded by the changes of the status at the end."""
         if placement == "end":
             self.wiring(dump=False, status=self._status_of_end())
         self._send("observation", placement=placement)
 
     def wiring(self, *, dump: bool = True, status: dict[str, Any] | None = None) -> None:
-        """Send a Wiring frame: the whole status, or what of it has changed."""
+        """Send a Wiring frame: the whole status, or only what has changed."""
         changed = {"AMCc.FpgaTopLevel.AmcCarrierCore.AxiSysMonUltraScale.Temperature": 74.5}
         self._send("wiring", dump=dump, status=self._status() if dump else status or changed)
 
     def scans(self, count: int, rate: float, size: int) -> None:
-        """Send Scan frames, `rate` a second (0: as fast as it goes); their sizes are what their samples take."""
+        """Send Scan frames, `rate` per second (0: as fast as possible). Their samples determine their size."""
         del size
         begun = time.monotonic()
         for number in range(count):
@@ -73,7 +74,7 @@ class RealisticStreamer(Streamer):
             )
 
     def take_sent(self) -> dict[str, int | None]:
-        """The same, and how many samples of each channel the Scan frames had."""
+        """Return the same, and the number of samples per channel in the Scan frames."""
         sent, self._sent_samples = super().take_sent() | {"samples": self._sent_samples}, 0
         return sent
 
@@ -104,7 +105,7 @@ class RealisticStreamer(Streamer):
         }
 
     def _send(self, name: str, **values: Any) -> None:
-        """Have a frame made, and send it."""
+        """Request a frame from the so3g process and send it."""
         session, num = self._next_num()
         request = {"frame": name, "session": session, "num": num, "time_ns": time.time_ns(), **values}
         assert self._frames.stdin is not None
@@ -113,10 +114,10 @@ class RealisticStreamer(Streamer):
             self._frames.stdin.write(json.dumps({**request, "stream_id": self.stream_id}).encode() + b"\n")
             self._frames.stdin.flush()
         except BrokenPipeError:
-            raise RuntimeError("what makes the frames has died; see what it printed") from None
+            raise RuntimeError("the process that makes the frames has died; see its messages") from None
         header = self._frames.stdout.read(4)
         if len(header) < 4:
-            raise RuntimeError("what makes the frames has died; see what it printed")
+            raise RuntimeError("the process that makes the frames has died; see its messages")
         frame = core.G3Frame()
         frame._cereal_loads(self._frames.stdout.read(*struct.unpack(">I", header)))
         self._process(frame)

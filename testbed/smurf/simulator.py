@@ -1,8 +1,7 @@
-"""A SMuRF detector stream on a real spt3g `G3NetworkSender`, driven by commands.
+"""A simulated SMuRF detector stream on a real spt3g `G3NetworkSender`, controlled by commands.
 
-The sender lives in a process of its own: it accepts clients only inside its `Process`, and closing it joins
-C++ threads while it holds the GIL. `python -m testbed.smurf` is that process, `Simulator` starts and
-drives one.
+The sender runs in a separate process, because it accepts clients only inside its `Process`, and closing it joins C++
+threads while it holds the GIL. `python -m testbed.smurf` is that process; `Simulator` starts and controls one.
 
     with Simulator() as simulator:                      # listens on simulator.port
         simulator.command("wait")                       # until a reader is connected
@@ -34,14 +33,16 @@ from testbed.venv import VenvError
 
 
 class SimulatorError(RuntimeError):
-    """The simulator doesn't start, has died, or answered that a command failed."""
+    """The simulator doesn't start, has died, or answered with an error."""
 
 
 class Simulator:
-    """A simulator process. It ends with this process, however that ends.
+    """A simulator process, which is killed when this process ends in any way.
 
-    port: where it listens (0: a free one). connect: "host:port" of an `ingest --listen` to connect out to
-    instead. alive: send ALIVE each second between commands. realistic: frames made by so3g, which sotodlib can read.
+    port: where it listens (0: a free one).
+    connect: "host:port" of an `ingest --listen` to which it connects instead.
+    alive: send ALIVE each second between commands.
+    realistic: send frames made by so3g, which sotodlib can read.
     Raises SimulatorError if it doesn't start.
     """
 
@@ -68,21 +69,21 @@ class Simulator:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self._process.pid
 
     def command(self, line: str, timeout: float = 60.0) -> dict[str, Any]:
-        """Have a command done, and give its answer.
+        """Run a command and return its answer. Raises SimulatorError.
 
-        The answer has `session`, `first`, `last` (frame_num) and `frames` of the data frames (Observation,
-        Wiring, Scan) that it sent; None, None, None and 0 if it sent none; a realistic one's also `samples` (of
-        each channel). timeout: s; the process is killed then. Raises SimulatorError.
+        The answer has `session`, `first`, `last` (frame_num) and `frames` (their number) of the data frames
+        (Observation, Wiring, Scan) that the command sent; None, None, None and 0 if it sent none. With `realistic` it
+        also has `samples` (per channel). timeout: s, after which the process is killed.
         """
         self.send(line)
         return self.answer(timeout)
 
     def send(self, line: str) -> None:
-        """Give a command without waiting; each needs its `answer`."""
+        """Send a command without waiting; call `answer` once for each."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line.encode() + b"\n")
@@ -91,7 +92,7 @@ class Simulator:
             raise SimulatorError(f"the simulator died before {line!r}") from None
 
     def answer(self, timeout: float = 60.0) -> dict[str, Any]:
-        """The answer to the oldest command without one. Raises SimulatorError, also after `timeout` seconds."""
+        """Return the answer to the oldest unanswered command. Raises SimulatorError, also after `timeout` s."""
         assert self._process.stdout is not None
         killer = threading.Timer(timeout, self._process.kill)
         killer.start()
@@ -107,7 +108,7 @@ class Simulator:
         return content
 
     def close(self) -> None:
-        """End it: what it has queued is sent first, if the reader takes it within 3 s. Also after a crash."""
+        """End it, after its queue has been sent if the reader takes that within 3 s. Works after a crash too."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self._process.poll() is None:
@@ -126,12 +127,12 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error:
-            self._process.kill()  # nobody waits for what it still has to send
+            self._process.kill()  # don't wait until its queue is sent
         self.close()
 
 
 class _CommandError(Exception):
-    """A line that isn't a command."""
+    """A line isn't a command."""
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -164,7 +165,7 @@ def _commands() -> argparse.ArgumentParser:
 
 
 def _run_command(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any]:
-    """Do a command; gives what its answer says beside the frames sent."""
+    """Run a command. Returns further fields for its answer."""
     match order.command:
         case "wait":
             streamer.wait(order.seconds)
@@ -206,7 +207,7 @@ def _run_command(streamer: Streamer, order: argparse.Namespace) -> dict[str, Any
 
 
 def _run_commands_from_stdin(streamer: Streamer, alive: bool) -> None:
-    """Read a command, do it, answer it, until `quit` or the end of stdin."""
+    """Run and answer each command on stdin until `quit` or the end of stdin."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -241,7 +242,7 @@ def _answer(content: dict[str, Any]) -> None:
 
 
 def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: float) -> None:
-    """Sessions for ever: START, frames for some seconds, END, and ALIVE in the pause."""
+    """Stream sessions endlessly: START, frames for some seconds, END, and ALIVE in the pause."""
     while True:
         if not streamer.connected():
             streamer.wait(math.inf)
@@ -261,20 +262,22 @@ def _loop(streamer: Streamer, seconds: float, rate: float, size: int, pause: flo
 
 
 _COMMANDS = """\
-commands, one per line on stdin; each is answered by a line of JSON when done:
-  wait [SECONDS]        send ALIVE until a reader is connected (default: 30 s at most)
+commands, one per line on stdin; each is answered by a line of JSON:
+  wait [SECONDS]        send ALIVE until a reader is connected (at most 30 s by
+                        default)
   start [--bare]        START, then Observation and Wiring (--bare: START alone)
   frames N [--rate HZ] [--bytes B]
-                        N Scan frames with B bytes of data each (default: 20000, as fast as it goes)
+                        N Scan frames with B bytes of data each (default:
+                        20000 bytes, as fast as possible)
   observation [start|end], wiring [--change], pipelineinfo
-                        one such frame (--change: a part of the status, not all)
+                        one such frame (--change: part of the status only)
   end [--bare]          Observation and END (--bare: END alone)
-  cleanse               CLEANSE: Observation and Wiring with sostream_flowcontrol 3
+  cleanse               CLEANSE: Observation, Wiring with sostream_flowcontrol 3
   alive [N]             N ALIVE frames, one a second
-  silence SECONDS       nothing at all
+  silence SECONDS       send nothing at all
   drop                  close the connection when all is sent, and listen again
                         (with --connect: `wait` connects again)
-  quit                  the same as the end of stdin: send what is queued, and end
+  quit                  as the end of stdin: send what is queued, then exit
 
 examples:
   python -m testbed.smurf --port 50000 --stream-id ufm_uv22 --loop
@@ -287,7 +290,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m testbed.smurf`."""
     parser = argparse.ArgumentParser(
         prog="python -m testbed.smurf",
-        description="A SMuRF detector stream on a real G3NetworkSender: from commands on stdin, or for ever.",
+        description="Simulate a SMuRF detector stream on a real G3NetworkSender, by commands on\nstdin or endlessly.",
         epilog=_COMMANDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -299,30 +302,30 @@ def make_parser() -> argparse.ArgumentParser:
     so3g.add_argument(
         "--realistic",
         action="store_true",
-        help="send such frames, which sotodlib indexes and reads; installs so3g and sotodlib, once (1.1 GB)",
+        help="send such frames, which sotodlib can read; installs so3g and sotodlib once (1.1 GB)",
     )
     so3g.add_argument("--channels", type=int, default=64, help="detectors, 1 to 4096 (default: 64)")
-    so3g.add_argument("--tag", default="obs,cmb", help="stream_tag, which says what is observed (default: obs,cmb)")
+    so3g.add_argument("--tag", default="obs,cmb", help="stream_tag: what is observed (default: obs,cmb)")
     loop = parser.add_argument_group("without commands")
-    loop.add_argument("--loop", action="store_true", help="stream sessions for ever")
+    loop.add_argument("--loop", action="store_true", help="stream sessions endlessly")
     loop.add_argument("--seconds", type=float, default=60.0, help="length of a session, s (default: 60)")
-    loop.add_argument("--rate", type=float, default=10.0, help="Scan frames a second (default: 10)")
-    loop.add_argument("--bytes", type=int, default=200_000, help="data of each, bytes (default: 200000)")
+    loop.add_argument("--rate", type=float, default=10.0, help="Scan frames per second (default: 10)")
+    loop.add_argument("--bytes", type=int, default=200_000, help="data in each Scan frame (default: 200000)")
     loop.add_argument("--pause", type=float, default=15.0, help="pause between sessions, s (default: 15)")
     return parser
 
 
 def _streamer(host: str, port: int, options: argparse.Namespace) -> Streamer:
-    """Raises VenvError."""
+    """Return the streamer for these options. Raises VenvError."""
     if not options.realistic:
         return Streamer(host, port, options.stream_id)
-    from testbed.smurf.realistic import RealisticStreamer  # which nobody else needs
+    from testbed.smurf.realistic import RealisticStreamer  # imported only when needed
 
     return RealisticStreamer(host, port, options.stream_id, channels=options.channels, tag=options.tag)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a simulator; gives the exit code: 0, or 1 if it can't listen."""
+    """Run a simulator. Exit code 0, or 1 if it can't listen or connect."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     host, port = "*", options.port
@@ -338,11 +341,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.channels <= 4096:
         parser.error(f"--channels {options.channels}: 1 to 4096")
 
-    # No orderly closing on a signal: with a reader that doesn't read it would take for ever.
-    leave: Callable[[int, object], None] = lambda _number, _frame: os._exit(0)  # noqa: E731  # a def says no more
+    # Exit at once on a signal: orderly closing would never end while a reader doesn't read.
+    leave: Callable[[int, object], None] = lambda _number, _frame: os._exit(0)  # noqa: E731  # no clearer as a def
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
-    # That nobody listens there yet is expected; spt3g's errors arrive as exceptions all the same.
+    # A refused connection is expected. spt3g's errors are also raised as exceptions.
     core.set_log_level(core.G3LogLevel.LOG_FATAL)
     try:
         streamer = _streamer(host, port, options)
@@ -352,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.loop:
-        print(f"streaming as {options.stream_id} on port {port} (Ctrl-C ends it)", flush=True)
+        print(f"streaming as {options.stream_id} on port {port} (Ctrl-C stops it)", flush=True)
         _loop(streamer, options.seconds, options.rate, options.bytes, options.pause)
     else:
         _answer({"command": "ready", "port": port, **streamer.take_sent()})

@@ -1,7 +1,7 @@
 """Frames as SMuRF's streamer makes them, with so3g's G3SuperTimestream.
 
-Not imported by us: a script for the Python of testbed/sotodlib_venv.py. Each line of stdin is a request, as JSON; the
-answer on stdout is a frame: its length in 4 bytes, big-endian, and its bytes. See testbed/smurf/realistic.py.
+A script for the Python of testbed/sotodlib_venv.py, which no module imports. Each line on stdin is a request in JSON;
+the answer on stdout is a frame: its length in 4 bytes, big-endian, and its bytes. See testbed/smurf/realistic.py.
 """
 
 import json
@@ -17,11 +17,11 @@ from spt3g import core
 
 _SOSTREAM_VERSION = 2
 _NS_PER_TICK = 10
-"""G3's times count 10 ns."""
+"""The unit of G3 times is 10 ns."""
 _COUNTER0_HZ = 480_000
-"""SMuRF's timing counter, which starts anew each second."""
+"""Frequency of SMuRF's timing counter, which restarts each second."""
 _EPICS_EPOCH_S = 5 * (4 * 365 + 1) * 86_400
-"""The seconds of Counter2 count from 1990."""
+"""The seconds in Counter2 count from 1990."""
 _BIAS_LINES = 16
 _PRIMARY = (
     *("UnixTime", "FluxRampIncrement", "FluxRampOffset", "Counter0", "Counter1", "Counter2"),
@@ -30,14 +30,14 @@ _PRIMARY = (
 
 
 def observation(request: dict[str, Any]) -> Any:
-    """An Observation frame: `placement` start or end."""
+    """Make an Observation frame; `placement`: start or end."""
     frame = _tagged(core.G3FrameType.Observation, request)
     frame["stream_placement"] = request["placement"]
     return frame
 
 
 def wiring(request: dict[str, Any], sample: dict[str, Any]) -> Any:
-    """A Wiring frame: all of SMuRF's status (`dump`), the sample's but for `status`; or a change, `status` alone."""
+    """Make a Wiring frame: the whole status (`dump`), which is `sample` updated by `status`; or `status` alone."""
     frame = _tagged(core.G3FrameType.Wiring, request)
     status = {**sample, **request["status"]} if request["dump"] else request["status"]
     frame["status"] = yaml.dump(status, Dumper=yaml.CSafeDumper)
@@ -46,7 +46,7 @@ def wiring(request: dict[str, Any], sample: dict[str, Any]) -> Any:
 
 
 def scan(request: dict[str, Any]) -> Any:
-    """A Scan frame with the session's samples from `first` to before `stop`, `rate` a second, of `channels` each."""
+    """Make a Scan frame with the session's samples `first` to before `stop`, `rate` per second, of `channels`."""
     indices = np.arange(request["first"], request["stop"], dtype=np.int64)
     times_ns = request["begin_ns"] + indices * 1_000_000_000 // request["rate"]
     seconds, rest_ns = np.divmod(times_ns, 1_000_000_000)
@@ -87,7 +87,7 @@ def _names(pattern: str, count: int) -> list[str]:
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    # A real SMuRF's, which comes with the emulator of the agents that Simons Observatory tests with.
+    # The status of a real SMuRF, which is included in the SMuRF file emulator of Simons Observatory's agents.
     text = (files("socs") / "agents" / "smurf_file_emulator" / "status_sample.yaml").read_text()
     sample: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)
     for line in sys.stdin:

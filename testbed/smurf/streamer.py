@@ -1,4 +1,4 @@
-"""What a SMuRF's streamer sends, through a real spt3g `G3NetworkSender`."""
+"""The frames of a SMuRF streamer, sent through a real spt3g `G3NetworkSender`."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spt3g import core
 
 ALIVE_SECONDS = 1.0
-"""How often a SMuRF streamer says that it is alive while it has no data."""
+"""Interval of a SMuRF streamer's ALIVE frames while it has no data."""
 _POLL_SECONDS = 0.01
 _DRAIN_TIMEOUT_SECONDS = 5.0
 _LISTEN, _ESTABLISHED = "0A", "01"
@@ -32,19 +32,20 @@ class FlowControl(IntEnum):
 
 
 def scan_data(session: int, num: int, size: int) -> NDArray[np.int64]:
-    """The data of a Scan frame, `size` bytes (rounded up to 8): random, and the same for the same arguments."""
+    """Return random data for a Scan frame, `size` bytes (rounded up to 8), reproducible from the arguments."""
     limits = np.iinfo(np.int64)
     return np.random.default_rng((session, num)).integers(limits.min, limits.max, math.ceil(size / 8), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class _TcpSocket:
-    """A TCP connection as the kernel lists it: addresses, state, and bytes not yet acknowledged by the peer."""
+    """A TCP connection as the kernel lists it."""
 
     local: str
     remote: str
     state: str
     unacknowledged: int
+    """Bytes not yet acknowledged by the peer."""
     inode: str
 
 
@@ -52,7 +53,7 @@ def _tcp_sockets() -> Iterator[_TcpSocket]:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
-        except FileNotFoundError:  # a machine without IPv6
+        except FileNotFoundError:  # the machine has no IPv6
             continue
         for line in lines:
             _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
@@ -60,7 +61,7 @@ def _tcp_sockets() -> Iterator[_TcpSocket]:
 
 
 def _own_sockets() -> dict[str, int]:
-    """This process's sockets: their inodes, and their descriptors."""
+    """Return the descriptors of this process's sockets, by inode."""
     found = {}
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
@@ -85,7 +86,7 @@ def _interruptible() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Streamer:
-    """What sends the frames of one stream. host "*": listens on the port; else connects out to host:port."""
+    """Sender of the frames of one stream. host: "*" to listen on the port, else it connects out to host:port."""
 
     host: str
     port: int
@@ -97,16 +98,16 @@ class Streamer:
     _sent: list[int] = field(default_factory=list)
 
     def open(self) -> None:
-        """Make the sender. Raises RuntimeError (spt3g's): the port is taken, or nobody listens there."""
+        """Make the sender. Raises RuntimeError (spt3g's) if the port is in use, or nothing listens there."""
         with _interruptible():
             self._sender = core.G3NetworkSender(hostname=self.host, port=self.port)
 
     def connected(self) -> bool:
-        """Whether a reader is there: accepted by the sender, and not known to have left."""
+        """Whether a reader is connected: accepted by the sender, and not known to have disconnected."""
         return any(link.state == _ESTABLISHED for link in self._own_links())
 
     def wait(self, seconds: float) -> None:
-        """Return when a reader is connected, sending ALIVE meanwhile. Raises TimeoutError after so many seconds."""
+        """Send ALIVE until a reader is connected. Raises TimeoutError after `seconds`."""
         deadline = time.monotonic() + seconds
         next_alive = 0.0
         while not self.connected():
@@ -118,12 +119,12 @@ class Streamer:
                     self.open()
                     continue
                 except RuntimeError:
-                    time.sleep(0.2)  # nobody listens there yet, and nothing would tell us
+                    time.sleep(0.2)  # nothing listens there yet, and no event would notify us
             elif now >= next_alive or self._pending():
                 self.flow(FlowControl.ALIVE)
                 next_alive = now + ALIVE_SECONDS
             else:
-                time.sleep(_POLL_SECONDS)  # the kernel has no event for "somebody else's backlog has an entry"
+                time.sleep(_POLL_SECONDS)  # the kernel has no event for a connection in another socket's backlog
 
     def flow(self, value: FlowControl, kind: Any = core.G3FrameType.none) -> None:
         """Send a flow control frame."""
@@ -140,14 +141,14 @@ class Streamer:
         self._process(frame)
 
     def wiring(self, *, dump: bool = True) -> None:
-        """Send a Wiring frame, with a status as SMuRF's but shorter. dump: said to be all of it, not a change."""
+        """Send a Wiring frame with a short status. dump: mark it as the whole status, not a change."""
         frame = self._data_frame(core.G3FrameType.Wiring)
         frame["status"] = "AMCc.SmurfProcessor.SOStream.open_g3stream: 1\n"
         frame["dump"] = int(dump)
         self._process(frame)
 
     def scans(self, count: int, rate: float, size: int) -> None:
-        """Send Scan frames with `size` bytes of data each, `rate` a second (0: as fast as it goes)."""
+        """Send Scan frames with `size` bytes of data each, `rate` per second (0: as fast as possible)."""
         begun = time.monotonic()
         for number in range(count):
             if rate:
@@ -173,12 +174,12 @@ class Streamer:
         self._process(frame)
 
     def close(self) -> bool:
-        """Close the sender once it has written all it has; gives whether the reader's kernel took all of it."""
+        """Close the sender once its queues are written. Returns whether the reader's kernel acknowledged all."""
         links = [link for link in self._own_links() if link.state != _LISTEN]
         with _interruptible():
-            # Its destructor writes out the queues, however long the reader takes.
+            # Its destructor writes the queues, however long the reader takes.
             self._sender = None
-        # But it forgets the sockets that it accepted, open: their readers would never see the end.
+        # But it leaves the sockets that it accepted open: their readers would never see the end.
         left = _own_sockets()
         for link in links:
             if link.inode in left:
@@ -192,21 +193,21 @@ class Streamer:
         return True
 
     def take_sent(self) -> dict[str, int | None]:
-        """What was sent since the last call: data frames, their session and their first and last frame_num."""
+        """Return what was sent since the last call: number of data frames, session, first and last frame_num."""
         sent, self._sent = self._sent, []
         first, last = (sent[0], sent[-1]) if sent else (None, None)
         session = self._last_session if sent else None
         return {"session": session, "first": first, "last": last, "frames": len(sent)}
 
     def _begun_session(self) -> int:
-        """The session's id; begins one if there is none."""
+        """Return the session's id, beginning a session if there is none."""
         if self._session is None:
             self._last_session = self._session = max(int(time.time()), self._last_session + 1)
             self._num = 0
         return self._session
 
     def _next_num(self) -> tuple[int, int]:
-        """Session and frame_num of the data frame that is sent next."""
+        """Count the next data frame as sent. Returns its session and frame_num."""
         session, num = self._begun_session(), self._num
         self._sent.append(num)
         self._num += 1
@@ -230,7 +231,7 @@ class Streamer:
         return [link for link in _tcp_sockets() if link.inode in own]
 
     def _pending(self) -> bool:
-        """Whether a client waits for the sender to accept it: established, and nobody's descriptor yet."""
+        """Whether a client waits to be accepted: its connection is established, but has no descriptor yet."""
         port = f":{self.port:04X}"
         return any(
             link.state == _ESTABLISHED and link.inode == "0" and link.local.endswith(port) for link in _tcp_sockets()
