@@ -1,4 +1,4 @@
-"""The archive as a whole: where it lies, whose it is, how it is kept, and who may write to it.
+"""The archive as a whole: its location, identity and settings, its checksums, and locks on it.
 
-No frames, and no open segment file.
+Nothing here knows of frames, or of open segment files.
 """

@@ -1,7 +1,7 @@
-"""What an archive keeps of how it is kept: `archive.settings` in its private directory, beside its identity.
+"""The settings of an archive: `archive.settings` in its private directory, beside its identity.
 
-So `verify`, `repair` and `replay` know where its checksums are without being told, and an archiver that is started
-with other flags is refused instead of keeping them in two places. `archiver relocate` changes them.
+So `verify`, `repair` and `replay` find its checksums without a flag, and an archiver that is started with other flags
+is refused instead of keeping checksums in two places. `archiver relocate` changes them.
 """
 
 import contextlib
@@ -21,19 +21,20 @@ _HEAD = "# Of this archive. `archiver relocate` changes it.\n"
 
 
 class SettingsError(OSError):
-    """The archive isn't kept as the flags say, or can't be understood; the message says what to do."""
+    """The archive's settings differ from the flags, or can't be understood; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings:
-    """checksums: where they are. moving_to: where an interrupted `archiver relocate` was moving them."""
+    """The settings of an archive that must not change while it is used."""
 
     checksums: Checksums = Checksums.BESIDE
     moving_to: Checksums | None = None
+    """Where an interrupted `archiver relocate` was moving the checksums."""
 
 
 def parse(text: str) -> ArchiveSettings | None:
-    """What the file says; None if it isn't one, or has settings that this version doesn't know."""
+    """Parse the file; None if it is invalid, or has settings that this version doesn't know."""
     lines = [line.strip() for line in text.splitlines()]
     pairs = dict(line.partition("=")[::2] for line in lines if line and not line.startswith("#"))
     try:
@@ -46,13 +47,13 @@ def parse(text: str) -> ArchiveSettings | None:
 
 
 def format_settings(settings: ArchiveSettings) -> str:
-    """The file's text."""
+    """Format the file's text."""
     text = f"{_HEAD}checksums={settings.checksums}\n"
     return text + (f"becoming={settings.moving_to}\n" if settings.moving_to else "")
 
 
 def read(location: Location) -> ArchiveSettings | None:
-    """An archive's; None if it has none. Raises SettingsError, OSError."""
+    """Read an archive's settings; None if it has none. Raises SettingsError, OSError."""
     try:
         with location.private() as private:
             if private.stat(SETTINGS) is None:
@@ -68,20 +69,20 @@ def read(location: Location) -> ArchiveSettings | None:
 
 
 def default_settings(location: Location) -> ArchiveSettings:
-    """Those of an archive that has none: it is of an earlier version, or they were lost. Raises OSError."""
+    """The settings of an archive without the file: it is of an earlier version, or lost it. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), location.private(CHECKSUMS):
         return ArchiveSettings(Checksums.PRIVATE)
     return ArchiveSettings()
 
 
 def write(location: Location, settings: ArchiveSettings) -> None:
-    """Replace them, durably, all at once. Raises OSError."""
+    """Replace an archive's settings, durably and atomically. Raises OSError."""
     with location.private() as private:
         replace_file(private, SETTINGS, format_settings(settings).encode("ascii"))
 
 
 def with_settings(location: Location) -> Location:
-    """The location with its archive's own settings; for who only looks. Raises SettingsError, OSError."""
+    """The location with its archive's own settings, for commands that only read. Raises SettingsError, OSError."""
     check_apart(location)
     found = read(location)
     if found is None:
@@ -91,9 +92,9 @@ def with_settings(location: Location) -> Location:
 
 
 def choose_settings(location: Location, asked: Checksums | None) -> ArchiveSettings:
-    """How an archive is kept, or is to be, if it is new (asked: None for the default). Writes nothing.
+    """The settings of an archive, or those that a new one will have; asked: the flag's value. Writes nothing.
 
-    Raises SettingsError if it is kept otherwise than was asked, LocationError, OSError.
+    Raises SettingsError if the archive has other settings than asked for, LocationError, OSError.
     """
     check_apart(location)
     found = read(location)
@@ -104,17 +105,17 @@ def choose_settings(location: Location, asked: Checksums | None) -> ArchiveSetti
     _check_not_moving(location, found)
     if asked and asked is not found.checksums:
         why = (
-            f"the archive's checksums are kept as --checksums {found.checksums} says, not {asked}; to change that, "
-            f"stop its archivers, and run: {relocate_command(location, asked)}"
+            f"the archive has --checksums {found.checksums}, not {asked}; to change that, stop its archivers, "
+            f"and run: {relocate_command(location, asked)}"
         )
         raise SettingsError(None, why)
     return found
 
 
 def initialize(location: Location, asked: Checksums | None) -> Location:
-    """Make the directories of an archive, if they are missing, and note how it is kept; gives where it is then.
+    """Create an archive's directories and settings, if they are missing; returns its location with the settings.
 
-    For who is about to write there. Raises as `choose_settings`, before anything is made.
+    For programs that write to it. Raises what `choose_settings` raises, before anything is created.
     """
     found = choose_settings(location, asked)
     make_private_directory(location.data_dir, location.private_dir)
@@ -124,7 +125,7 @@ def initialize(location: Location, asked: Checksums | None) -> Location:
 
 
 def check_not_elsewhere(location: Location) -> None:
-    """Raises SettingsError if the archive's private directory is `.archiver` still, in the data directory."""
+    """Raises SettingsError if the archive's private directory still is `.archiver` in the data directory."""
     before = Location(location.data_dir)
     if is_in_use(before):
         why = (
@@ -135,7 +136,7 @@ def check_not_elsewhere(location: Location) -> None:
 
 
 def relocate_command(location: Location, checksums: Checksums | None) -> str:
-    """What an operator types."""
+    """The command that an operator must run."""
     words = ["archiver", "relocate", "--data-dir", str(location.data_dir)]
     if location.private_dir:
         words += ["--private-dir", str(location.private_dir)]
@@ -151,7 +152,7 @@ def _check_not_moving(location: Location, found: ArchiveSettings) -> None:
 
 
 def is_in_use(location: Location) -> bool:
-    """Whether an archive's private directory is there: with an identity, or with a stream's directory."""
+    """Whether the private directory has been used: it has an identity, or a stream's directory."""
     try:
         with location.private() as private:
             return any(name == identity.IDENTITY or re.fullmatch(ID, name) for name in private.names())

@@ -1,9 +1,9 @@
-"""Which file has the checksums of a directory of files, and adding to it: beside them, or in the private directory.
+"""The checksums of finished files: in a file beside them, or in the private directory.
 
 <data-dir>/17536/crate1slot2/SHA256SUMS                         --checksums beside
 <private-dir>/sha256sums.d/17536/crate1slot2.sha256             --checksums private
 
-Lines of the first have names; of the second, paths below the data directory: there `sha256sum -c` proves them.
+Lines of the first have names. Lines of the second have paths: run `sha256sum -c` in the data directory.
 """
 
 import contextlib
@@ -16,21 +16,23 @@ from archiver.core.paths import ID, SUMS
 from archiver.storage import sha256sums
 
 CHECKSUMS = "sha256sums.d"
-"""In the private directory. With a dot, as no stream has one in its name."""
+"""A directory in the private directory. It has a dot in its name, which no stream has."""
 _SUFFIX = ".sha256"
 _PARENT = re.compile(rf"([0-9]{{5}})/({ID})")
 
 
 class ChecksumsFile(NamedTuple):
-    """A file of checksums: the directory it is in, its name, and what its lines have before files' names."""
+    """A file of checksums."""
 
     within: Within
+    """Its directory."""
     name: str
     prefix: str
+    """What its lines have before the files' names."""
 
 
 def file_of(location: Location, parent: str) -> ChecksumsFile | None:
-    """That of a directory below the data directory; None if it has none. Pure."""
+    """The checksums file of a directory below the data directory; None if there is none. Pure."""
     match location.checksums:
         case Checksums.OFF:
             return None
@@ -41,12 +43,12 @@ def file_of(location: Location, parent: str) -> ChecksumsFile | None:
 
 
 def beside(parent: str) -> ChecksumsFile:
-    """That of a directory, if it is there."""
+    """The checksums file of a directory with --checksums beside."""
     return ChecksumsFile(Within(parent), SUMS, "")
 
 
 def private(parent: str) -> ChecksumsFile | None:
-    """That of a directory, if it is in the private directory; None for one that isn't the layout's."""
+    """The checksums file of a directory with --checksums private; None for a directory not of the layout."""
     match = _PARENT.fullmatch(parent)
     if match is None:
         return None
@@ -54,7 +56,7 @@ def private(parent: str) -> ChecksumsFile | None:
 
 
 def display_path(location: Location, parent: str) -> str:
-    """What people read for it: SHA256SUMS, which is beside the file that is spoken of, or a path."""
+    """Its name for messages about a file: SHA256SUMS if it is beside that file, else its path."""
     file = file_of(location, parent)
     if file is None or not file.within.private:
         return SUMS
@@ -62,13 +64,13 @@ def display_path(location: Location, parent: str) -> str:
 
 
 def path(location: Location, parent: str) -> str:
-    """Its path, for people."""
+    """Its path, for messages."""
     file = file_of(location, parent)
     return f"{parent}/{SUMS}" if file is None else location.shown(file.within, file.name)
 
 
 def add(location: Location, stream: str, path: str, sha256: str) -> None:
-    """Give a published file its line; durable when this returns. Nothing if there are none. As sums.add."""
+    """Add a finished file's line, durable when this returns; nothing with --checksums off. As sha256sums.add."""
     parent, _, name = path.rpartition("/")
     file = file_of(location, parent)
     if file is None:
@@ -83,14 +85,16 @@ def add(location: Location, stream: str, path: str, sha256: str) -> None:
 
 
 def lines(location: Location, parent: str) -> dict[str, str]:
-    """SHA-256 by file name, of a directory below the data directory. Raises OSError, FileNotFoundError."""
+    """Read the SHA-256 of each file of a directory below the data directory. Raises OSError, FileNotFoundError."""
     file = file_of(location, parent)
     return {} if file is None else read(location, file)
 
 
 def read(location: Location, file: ChecksumsFile) -> dict[str, str]:
-    """SHA-256 by file name; empty if there is no such file. Raises OSError, FileNotFoundError if its directory isn't
-    there, but of a private one."""
+    """Read the SHA-256 of each file name; empty if there is no such checksums file.
+
+    Raises OSError, and FileNotFoundError if its directory doesn't exist, unless that is a private one.
+    """
     try:
         with location.open(file.within) as directory:
             found = sha256sums.read(directory, file.name)
@@ -98,11 +102,11 @@ def read(location: Location, file: ChecksumsFile) -> dict[str, str]:
         if not file.within.private:
             raise
         return {}
-    return {name.removeprefix(file.prefix): it for name, it in found.items() if name.startswith(file.prefix)}
+    return {name.removeprefix(file.prefix): sha256 for name, sha256 in found.items() if name.startswith(file.prefix)}
 
 
 def private_parents(location: Location) -> set[str]:
-    """The directories whose checksums are in the private directory. Raises OSError."""
+    """Find the directories whose checksums are in the private directory. Raises OSError."""
     found = set()
     with contextlib.suppress(FileNotFoundError):
         with location.private(CHECKSUMS) as directory:
@@ -120,6 +124,6 @@ def _in(location: Location, date: str) -> Iterator[str]:
 
 
 def merged(texts: Mapping[str, str]) -> bytes:
-    """The lines of such a file, in their order: of names (with what is before them), and their SHA-256. Pure."""
+    """Format the lines of a checksums file, in order; texts: SHA-256 by name with its prefix. Pure."""
     pairs = sorted((name.encode(errors="surrogateescape"), sha256.encode()) for name, sha256 in texts.items())
     return b"".join(b"%b  %b\n" % (sha256, name) for name, sha256 in pairs)

@@ -1,6 +1,6 @@
-"""Whether the file system of a data directory can do what recording and finishing take: tried once, at the start.
+"""A check, at the start, that the file system can do all that recording and finishing a file need.
 
-Else an archiver records for ten minutes, can't finish the file, and the reason is a line of its log at night.
+Without it an archiver would record for ten minutes, fail to finish the file, and log the reason at night.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT, errno.ENOSYS})
-"""What opening a file without a name comes to where there are none (O_TMPFILE)."""
+"""Errors of open(O_TMPFILE) on file systems without unnamed files."""
 _BYTES = b"g3-recorder tries what this file system can do\n"
 
 
 def check_disk(location: Location, name: str) -> None:
-    """Try it in the private directory, and between that and the data directory.
+    """Check the private directory, and moving files from there to the data directory.
 
-    name: of this process only; what a killed one has left under it is removed first.
+    name: of the scratch directory, not used by any other process; what a killed process has left in it is removed.
 
-    Warns of what can be done without. Raises OSError that says what is missing. A full disk is no reason not to
-    start: then nothing is tried.
+    Logs a warning if something is missing that isn't necessary. Raises OSError, which says what is missing. A full
+    disk is no reason not to start: then the check is skipped.
     """
     try:
         with location.data() as data, location.private() as private:
@@ -53,11 +53,11 @@ def check_disk(location: Location, name: str) -> None:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        log.warning("%s is full: what its file system can do isn't tried", location.data_dir)
+        log.warning("%s is full: the check of its file system is skipped", location.data_dir)
 
 
 def _try_all(scratch: Directory, to: Directory, root: Path) -> None:
-    """What recording does, in that order, with the files `a` and `b`. Raises OSError."""
+    """Do what recording does, in the same order, with the files `a` and `b`. Raises OSError."""
     fd = scratch.open("a", os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _try_locks(scratch, fd)
@@ -68,7 +68,7 @@ def _try_all(scratch: Directory, to: Directory, root: Path) -> None:
         try:
             copy_bytes(fd, copy, 0, len(_BYTES), lambda: None)
             if os.pread(copy, len(_BYTES), 0) != _BYTES:
-                raise OSError(errno.EIO, "a copy of a file has other bytes there")
+                raise OSError(errno.EIO, "a copy of a file has other bytes on this file system")
         finally:
             os.close(copy)
     finally:
@@ -76,17 +76,17 @@ def _try_all(scratch: Directory, to: Directory, root: Path) -> None:
     scratch.publish("a", to, "final")
     with contextlib.suppress(FileExistsError):
         scratch.publish("b", to, "final")
-        raise OSError(errno.EINVAL, "a file can't be named there without replacing another (renameat2)")
+        raise OSError(errno.EINVAL, "a file can't be renamed without replacing another (renameat2) there")
     scratch.rename("b", to, "final")
     _try_links(to)
 
 
 def _try_between(scratch: Directory, data: Directory, name: str) -> None:
-    """A file of the private directory can be given a name in the data directory. Raises OSError.
+    """Check that a file of the private directory can get a name in the data directory. Raises OSError.
 
-    Whoever reads that shall find nothing but files of the layout in it. So a file without a name is made there, and
-    gets one in the private directory: if that can be done, so can the reverse. Where there are no such files, a name
-    is there for an instant; what a kill leaves of it goes at the next start.
+    Programs that read the data directory must find nothing in it but files of the layout. So an unnamed file is
+    created there, and gets a name in the private directory: if that works, the reverse does, too. Where there are no
+    unnamed files, a name exists there for an instant; what a kill leaves of it is removed at the next start.
     """
     try:
         fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=data.fd)
@@ -113,7 +113,7 @@ def _private(location: Location) -> str:
 
 
 def _try_locks(directory: Directory, fd: int) -> None:
-    """As two archivers do: one has `a` locked, the other asks whether it is. Raises OSError."""
+    """Check locks as two archivers use them: one has `a` locked, the other checks that. Raises OSError."""
     directory.flock(fd, fcntl.LOCK_EX, "a")
     other = directory.open("a", os.O_RDONLY)
     try:
@@ -125,11 +125,11 @@ def _try_locks(directory: Directory, fd: int) -> None:
 
 
 def _try_links(directory: Directory) -> None:
-    """Nothing may be opened through a link. Raises OSError."""
+    """Check that nothing is opened through a link. Raises OSError."""
     try:
         os.symlink("final", "link", dir_fd=directory.fd)
     except OSError:
-        return  # it has none
+        return  # there are no links
     try:
         os.close(directory.open("link", os.O_RDONLY))
     except OSError as error:
@@ -140,7 +140,7 @@ def _try_links(directory: Directory) -> None:
 
 
 def _remove(private: Directory, name: str) -> None:
-    """Remove the scratch directory, if it is there. Raises OSError."""
+    """Remove the scratch directory, if it exists. Raises OSError."""
     for below in (f"{name}/to", name):
         with contextlib.suppress(FileNotFoundError):
             with Directory(private.path, below) as directory:

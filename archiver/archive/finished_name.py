@@ -1,4 +1,4 @@
-"""Gives a partial the name of its finished file: durably, and without ever replacing another file."""
+"""Publishing a partial under the name of its finished file: durably, never replacing another file."""
 
 import errno
 import os
@@ -23,12 +23,12 @@ def publish(
     cancellation: CancellationToken,
     most: int = _MAX_SUFFIXES,
 ) -> str | None:
-    """Give a partial its path below the root, without replacing anything; gives the path that it has got.
+    """Give a partial its path below the root, without replacing anything; returns the path that it got.
 
-    That is `path`, or, where another file has it, the one with the next free number, of `most` that are tried. A path
-    taken by the same bytes is this file, published before; the partial may be gone then, or be moved now (on a file
-    system without hard links). None if neither the partial nor such a file is there. Durable when this returns.
-    Raises OSError, Cancelled.
+    That is `path`, or, if another file has it, the path with the next free number, of at most `most` that are tried.
+    If a file of the same bytes has it, that is this file, published before; then the partial may be gone, or is moved
+    now (on a file system without hard links). None if there is neither the partial nor such a file. Durable when this
+    returns. Raises OSError, Cancelled.
     """
     stem, _, number = path.removesuffix(".g3").rpartition("_")
     with location.data(str(Path(path).parent), make=True) as directory:
@@ -40,7 +40,7 @@ def publish(
                 partials.publish(name, directory, final)
                 given = True
             except FileNotFoundError:
-                if partials.stat(name) is not None:  # others remove empty directories, where files were copied away
+                if partials.stat(name) is not None:  # others remove empty directories once files were copied away
                     raise OSError(errno.ENOENT, "its directory was removed just now", path) from None
                 if directory.stat(final) is None:
                     return None
@@ -53,15 +53,15 @@ def publish(
                 finally:
                     os.close(fd)
                 directory.sync()
-                _sync_above(location, directory.below)  # it may be there since a kill, and not durable yet
-                if partials.stat(name) is None:  # it was moved: it shall have one name after a power cut, too
+                _sync_above(location, directory.below)  # it may have been made before a kill, and not be durable yet
+                if partials.stat(name) is None:  # it was moved: after a power cut it must have one name, too
                     partials.sync()
                 return path
     raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
 
 def _sync_above(location: Location, below: str) -> None:
-    """Make durable the names of the directories from the root to that one. Raises OSError."""
+    """Sync the names of the directories from the root to that one. Raises OSError."""
     while below:
         below = below.rpartition("/")[0]
         with location.data(below) as above:
@@ -76,7 +76,7 @@ def _is_same_content(
     sha256: str,
     cancellation: CancellationToken,
 ) -> bool:
-    """Whether the file of that name is ours. One that is somebody else's is read only if it is as long as ours."""
+    """Whether the file of that name has the same content; it is read only if its length is the same."""
     found = directory.stat(name)
     if found is None or not stat.S_ISREG(found.st_mode):
         return False
@@ -84,5 +84,5 @@ def _is_same_content(
         return True
     try:
         return found.st_size == length and sha256sums.digest(directory, name, cancellation) == sha256
-    except PermissionError:  # if it was ours, its event tells so
+    except PermissionError:  # if it is ours, its event was published
         return False

@@ -1,7 +1,7 @@
-"""Which archive that is: a random id, in `archive.identity` of its private directory, made once and kept.
+"""The identity of an archive: a random id in `archive.identity` of its private directory, created once.
 
-A line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
-whose files were brought here; an operator adds those by hand, as a refusal says (ownership.py).
+Each line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
+whose files were moved here; an operator adds these by hand, as an error message tells him to (ownership.py).
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from archiver.core.paths import GROUP
 from archiver.storage.durable_file import write_temporary
 
 IDENTITY = "archive.identity"
-"""With a dot, as no stream has one in its name: the directories beside it are streams'."""
+"""It has a dot in its name, which no stream has: the directories beside it are those of streams."""
 _MAX_BYTES = 1 << 16
 _LINE = re.compile(rf"([0-9a-f]{{16}}) ({GROUP.pattern})")
 
@@ -25,19 +25,21 @@ class IdentityError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """ids: the archive's own first. group: who records it."""
+    """The ids of an archive, and its group."""
 
     ids: tuple[str, ...]
+    """The archive's own first."""
     group: str
+    """The consumer group that records it."""
 
 
 def new_id() -> str:
-    """An archive's id: 16 random hex digits."""
+    """Create an archive's id: 16 random hex digits."""
     return secrets.token_hex(8)
 
 
 def parse(text: str) -> Identity | None:
-    """What the file says; None if it isn't one."""
+    """Parse the file; None if it is invalid."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     matches = [match for line in lines if (match := _LINE.fullmatch(line))]
     groups = {match[2] for match in matches}
@@ -47,9 +49,9 @@ def parse(text: str) -> Identity | None:
 
 
 def read(location: Location) -> Identity | None:
-    """An archive's; None if it has none. Durable when this returns, also if a killed archiver made it.
+    """Read an archive's identity; None if it has none. Raises IdentityError, OSError.
 
-    Raises IdentityError, OSError.
+    It is durable when this returns, also if a killed archiver created it.
     """
     try:
         with location.private() as private:
@@ -62,21 +64,21 @@ def read(location: Location) -> Identity | None:
         return None  # nobody has recorded there
     if found is None:
         path = location.private_path / IDENTITY
-        why = "it must have lines of 16 hex digits and one group" if regular else "it is no file"
-        mend = "Restore it, or move it away and start again: what it has to say is told then"
-        raise IdentityError(None, f"{path} can't be understood: {why}. {mend}")
+        why = "it must have lines of 16 hex digits and one group" if regular else "it isn't a regular file"
+        remedy = "Restore it, or move it away and start again: then the archiver says what it must contain"
+        raise IdentityError(None, f"{path} can't be understood: {why}. {remedy}")
     return found
 
 
 def create(location: Location, group: str) -> Identity:
-    """Give an archive an identity, durably; gives what it has then: another archiver may be faster.
+    """Give an archive an identity, durably; returns the one that it has then: another archiver may be faster.
 
     Raises OSError.
     """
     with location.private() as private:
         temporary = write_temporary(private, IDENTITY, f"{new_id()} {group}\n".encode("ascii"))
         try:
-            with contextlib.suppress(FileExistsError):  # another archiver was faster: its id it is
+            with contextlib.suppress(FileExistsError):  # another archiver was faster: its id counts
                 private.publish(temporary, private, IDENTITY)
         finally:
             private.unlink(temporary)

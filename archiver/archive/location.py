@@ -1,4 +1,4 @@
-"""Where an archive lies: its data directory, its private directory, and how its checksums are kept.
+"""The location of an archive: its data directory, its private directory, and where its checksums are.
 
 Software that reads the data directory may accept nothing in it but the layout's files. All else of the archive is in
 its private directory: `.archiver` in the data directory, or, with --private-dir, one that is not below it. Files are
@@ -17,7 +17,7 @@ from archiver.storage.directory import Directory
 from archiver.storage.no_replace import on_other_mounts
 
 SETTINGS = "archive.settings"
-"""Of the archive, in its private directory (archive_settings.py). With a dot, as no stream has one in its name."""
+"""In the private directory (archive_settings.py). It has a dot in its name, which no stream has."""
 
 SPOOL = ".spool"
 
@@ -31,22 +31,25 @@ class Checksums(StrEnum):
 
 
 class LocationError(OSError):
-    """A data directory and a private directory that can't belong together; the message says why and what to do."""
+    """The data directory and the private directory can't belong together; the message says why and what to do."""
 
 
 class Within(NamedTuple):
-    """A directory of an archive: its path below the private directory if `private`, else below the data directory."""
+    """A directory of an archive."""
 
     below: str
+    """Its path below the data directory, or below the private directory."""
     private: bool = False
+    """Whether it is in the private directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where one archive lies. private_dir: None for `.archiver` in the data directory."""
+    """The location of an archive."""
 
     data_dir: Path
     private_dir: Path | None = None
+    """None for `.archiver` in the data directory."""
     checksums: Checksums = Checksums.BESIDE
 
     @property
@@ -56,28 +59,30 @@ class Location:
 
     @property
     def spool_path(self) -> Path:
-        """Where the agent SmurfRecorder, which both receives and records, has its spool if it isn't told."""
+        """The default spool directory of the agent SmurfRecorder, which both receives and records."""
         return (self.private_dir or self.data_dir) / SPOOL
 
     def data(self, below: str = "", *, make: bool = False) -> Directory:
-        """A directory of the data directory. make: if it is missing, but not below an empty mount point. Raises
-        OSError."""
+        """Open a directory below the data directory. Raises OSError.
+
+        make: create it if it is missing, but not below an empty mount point.
+        """
         if self.private_dir is None:
             return Directory(self.data_dir, below, make=make)
         return Directory(self.data_dir, below, make=make, check=self._check_mount)
 
     def private(self, below: str = "", *, make: bool = False) -> Directory:
-        """A directory of the private directory; as `data`."""
+        """Open a directory below the private directory; as `data`."""
         if self.private_dir is None:
             return Directory(self.data_dir, f"{PRIVATE_DIRECTORY}/{below}", make=make)
         return Directory(self.private_dir, below, make=make, check=_check_in_use)
 
     def open(self, within: Within) -> Directory:
-        """A directory of either. Raises OSError."""
+        """Open a directory below either. Raises OSError."""
         return self.private(within.below) if within.private else self.data(within.below)
 
     def shown(self, within: Within, name: str) -> str:
-        """How a file in it is called in what people read: by its path below the data directory, if it is there."""
+        """The path of a file for messages: below the data directory if it is there."""
         if not within.private:
             return f"{within.below}/{name}"
         if self.private_dir is None:
@@ -85,7 +90,7 @@ class Location:
         return str(self.private_dir / within.below / name)
 
     def _check_mount(self, data: Directory) -> None:
-        """An empty mount point, whose disk is the private directory's when it is mounted, is on another mount."""
+        """Refuse a data directory on another mount than the private directory: it is an empty mount point."""
         assert self.private_dir
         with Directory(self.private_dir, "") as private:
             if on_other_mounts(private.fd, data.fd):
@@ -94,7 +99,7 @@ class Location:
 
 
 def located(data_dir: Path, private_dir: Path | None, checksums: Checksums = Checksums.BESIDE) -> Location:
-    """Where the archive lies of which these are the flags. No disk is looked at: it may hang."""
+    """The location with these flags. No disk is accessed: it may hang."""
     data = data_dir.absolute()
     private = Path(os.path.abspath(private_dir)) if private_dir else None  # noqa: PTH100 - a Path keeps its `..`
     is_default = private == Path(os.path.abspath(data)) / PRIVATE_DIRECTORY  # noqa: PTH100
@@ -110,18 +115,18 @@ def check_apart(location: Location) -> None:
     if real_private.is_relative_to(real_data):
         raise LocationError(
             None,
-            f"--private-dir {private} lies in the data directory {data}: whoever reads that would find it. "
+            f"--private-dir {private} is in the data directory {data}: programs that read that would find it. "
             f"Choose one beside it, such as {real_data}.private, or leave it out, for {PRIVATE_DIRECTORY}",
         )
     if real_data.is_relative_to(real_private):
         raise LocationError(
             None,
-            f"the data directory {data} lies in --private-dir {private}, where directories are named as the streams "
-            f"are. Choose another one, such as {real_data}.private",
+            f"the data directory {data} is in --private-dir {private}, where directories have the names of "
+            f"streams. Choose another one, such as {real_data}.private",
         )
 
 
 def _check_in_use(private: Directory) -> None:
-    """An empty mount point isn't a private directory that has been in use. Raises OSError."""
+    """Refuse a private directory that has never been used: it is an empty mount point. Raises OSError."""
     if private.stat(SETTINGS) is None:
         raise OSError(errno.ENODEV, f"no {SETTINGS} in it: is its disk mounted?", str(private.path))

@@ -1,7 +1,7 @@
-"""Whether a data directory is the archive that its group records to; else nothing is recorded in it.
+"""The check that a data directory is the archive of its group; otherwise nothing is recorded in it.
 
-Each checkpoint says of which archive it is (identity.py). An archiver with a wrong --data-dir, or a second one of the
-same group with a directory of its own, would put one acquisition's files into two directories, and nobody would know.
+Each checkpoint has the id of its archive (identity.py). An archiver with a wrong --data-dir, or a second one of the
+same group with its own directory, would put one acquisition's files into two directories, and nobody would notice.
 """
 
 import shlex
@@ -20,22 +20,21 @@ _MAX_REPORTED = 5
 
 
 class AnotherArchiveError(Exception):
-    """The data directory isn't the group's archive. lines: for the operator; the last one says it in short.
-
-    forgotten: it is, but its private directory is another one.
-    """
+    """The data directory isn't the group's archive."""
 
     def __init__(self, *lines: str, forgotten: bool = False) -> None:
         super().__init__(lines[-1])
         self.lines = lines
+        """What the operator reads; the last line is the summary."""
         self.forgotten = forgotten
+        """Whether it is the group's data directory, but --private-dir is missing or wrong."""
 
 
 def identify(archive: ArchiveRoot, reader: TopicReader) -> ArchiveRoot:
-    """The archive with its ids, once it is certain that it is what the group records to; made durable if it is new.
+    """Verify that the group records to this archive; returns it with its ids.
 
-    Nothing is written, and the group isn't joined, before that is certain. Raises AnotherArchiveError, OSError,
-    KafkaException.
+    If it is new, it gets an identity, durably. Before that nothing is written, and the group isn't joined. Raises
+    AnotherArchiveError, OSError, KafkaException.
     """
     own = identity.read(archive.location)
     check_group(archive, own)
@@ -48,8 +47,10 @@ def identify(archive: ArchiveRoot, reader: TopicReader) -> ArchiveRoot:
 
 
 def check_not_elsewhere(archive: ArchiveRoot, reader: TopicReader) -> None:
-    """For who would make `.archiver`. Raises LocationError if this is the group's data directory, but its private
-    directory is another one; OSError, KafkaException."""
+    """Raises LocationError if the group's archive in this data directory has another private directory.
+
+    For programs that would create `.archiver`. Raises OSError, KafkaException.
+    """
     if archive.private_dir is None and identity.read(archive.location) is None:
         marks = [it.archive for it in _decoded(reader).values() if it.archive]
         if private := _elsewhere(archive, marks):
@@ -58,7 +59,7 @@ def check_not_elsewhere(archive: ArchiveRoot, reader: TopicReader) -> None:
 
 
 def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
-    """Raises AnotherArchiveError if another group records there: each would remove the other's partials."""
+    """Raises AnotherArchiveError if another group records to it: each would remove the other's partials."""
     if own is None or own.group == archive.group:
         return
     raise AnotherArchiveError(
@@ -72,10 +73,10 @@ def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
 def check_identity(
     archive: ArchiveRoot, own: Identity | None, known: Mapping[str, Checkpoint], *, here: bool
 ) -> None:
-    """Raises AnotherArchiveError if these states, by stream, are of another archive. Pure.
+    """Raises AnotherArchiveError if the checkpoints `known`, by stream, are of another archive. Pure.
 
-    own: the directory's. here: of an archive without an identity, as before there were any, or of a directory that
-    has one: whether the directory holds what the states tell of.
+    own: the directory's identity. here: whether the directory has an identity, or else the files that the checkpoints
+    (from before archives had identities) describe.
     """
     ids = own.ids if own else ()
     others = {stream: it.archive for stream, it in known.items() if it.archive and it.archive.id not in ids}
@@ -93,7 +94,7 @@ def check_identity(
 def another_archive_error(
     archive: ArchiveRoot, own: Identity | None, others: Mapping[str, ArchiveMark]
 ) -> AnotherArchiveError:
-    """What to raise if the states of these streams are of other archives."""
+    """The error to raise if the checkpoints of these streams are of other archives."""
     if own is None and (private := _elsewhere(archive, others.values())):
         return AnotherArchiveError(
             f"the archive of the group {archive.group} has its private directory elsewhere; say so:",
@@ -105,10 +106,10 @@ def another_archive_error(
     for stream, mark in sorted(others.items()):
         streams.setdefault(mark, []).append(stream)
     marks = list(streams)
-    said = [f"  {mark.id} at {mark.where or 'unknown'}: {_some_of(streams[mark])}" for mark in marks[:_MAX_REPORTED]]
+    found = [f"  {mark.id} at {mark.where or 'unknown'}: {_some_of(streams[mark])}" for mark in marks[:_MAX_REPORTED]]
     return AnotherArchiveError(
         f"the group {archive.group} records to another archive than this directory:",
-        *said,
+        *found,
         f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.root}",
         *_remedies(archive, *dict.fromkeys(mark.id for mark in marks[:_MAX_REPORTED])),
     )
@@ -126,8 +127,7 @@ def _remedies(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
 
 
 def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
-    """The private directory that the group's archive in this data directory had, if it is another one; empty if it
-    isn't, or isn't known for certain."""
+    """The other private directory that the group's archive in this data directory had; empty if unknown."""
     for mark in others:
         where = mark.where.partition(":")[2]
         private = where.removeprefix(f"{archive.root} --private-dir ")
@@ -150,7 +150,7 @@ def _recorded(state: Checkpoint) -> bool:
 
 
 def _decoded(reader: TopicReader) -> Mapping[str, Checkpoint]:
-    """What the group has committed, by stream; without what can't be understood: that stream isn't recorded."""
+    """The group's checkpoints by stream, without those that can't be decoded: such a stream isn't recorded."""
     found = {}
     for stream, commit in reader.all_committed().items():
         try:
@@ -161,10 +161,10 @@ def _decoded(reader: TopicReader) -> Mapping[str, Checkpoint]:
 
 
 def _has_file(location: Location, known: Mapping[str, Checkpoint]) -> bool:
-    """Whether a directory without an identity is what these states, of before there were any, tell of.
+    """Whether a directory without an identity has the files of these checkpoints (from before there were identities).
 
-    It is if one of the files that they have open is there; if none is open, the private directory of one of the
-    streams. Raises OSError.
+    It has if one of their open files is there; if none is open, the private directory of one of the streams. Raises
+    OSError.
     """
     begun = [state for state in known.values() if state.partial]
     if begun:

@@ -1,4 +1,4 @@
-"""The archive of one consumer group in one data directory: whose it is, its claims, and its streams' files."""
+"""The root of an archive: one consumer group's data directory, claims on its streams, and their files."""
 
 import errno
 import fcntl
@@ -27,48 +27,50 @@ _REPAIR_LOCK = "repair.lock"
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRoot:
-    """Where an archive is: its root (the data directory), its consumer group and its host's name.
-
-    ids: by which checkpoints may name it, its own first (archive/identity.py); none of who doesn't record into it.
-    md5: whether events of finished files bear an MD5, too.
-    private_dir, checksums: as Location has them.
-    """
+    """An archive: its location, its consumer group and this host's name."""
 
     root: Path
+    """The data directory."""
     group: str
     host: str
     ids: tuple[str, ...] = ()
+    """The ids that its checkpoints may have, its own first (identity.py); empty in programs that don't record."""
     md5: bool = False
+    """Whether events of finished files have an MD5, too."""
     private_dir: Path | None = None
+    """As in Location."""
     checksums: Checksums = Checksums.BESIDE
 
     @classmethod
     def from_location(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
-        """The archive of that group there."""
+        """The archive of that group at that location."""
         return cls(location.data_dir, group, host, (), md5, location.private_dir, location.checksums)
 
     @property
     def location(self) -> Location:
-        """Where it lies; the way to all that it has on disk."""
+        """Its location, through which its directories are opened."""
         return Location(self.root, self.private_dir, self.checksums)
 
     @property
     def mark(self) -> ArchiveMark | None:
-        """What a checkpoint of it says of it."""
+        """What its checkpoints contain to identify it."""
         return ArchiveMark(self.ids[0], where(self.host, self.root, self.private_dir)) if self.ids else None
 
     def private(self, stream: str) -> Directory:
-        """The directory of a stream's partials, made if missing. Raises OSError."""
+        """Open the directory of a stream's partials, created if missing. Raises OSError."""
         return self.location.private(stream, make=True)
 
     def claim(self, stream: str, *, alone: bool) -> int:
-        """Claim a stream's files: those who record it share it, who rebuilds it has it alone. Gives the descriptor of
-        a lock that lasts until that is closed. Raises OSError, also if it is claimed otherwise."""
+        """Claim a stream's files: shared by the archivers that record it, or `alone` for a process that rebuilds it.
+
+        Returns the descriptor of a lock, which closing it releases. Raises OSError, also if there is a conflicting
+        claim.
+        """
         by = "it is being recorded, or rebuilt by another replay," if alone else "it is being rebuilt"
         return self._lock(stream, _LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, by)
 
     def claim_repair(self, stream: str) -> int:
-        """Claim the repair of a stream's files, beside those who record it; as `claim`."""
+        """Claim the repair of a stream's files, which may be recorded at the same time; as `claim`."""
         return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
 
     def _lock(self, stream: str, name: str, how: int, by: str) -> int:
@@ -79,7 +81,7 @@ class ArchiveRoot:
             raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
         try:
             with self.location.private() as above:
-                above.sync()  # a killed archiver may have made the stream's directory
+                above.sync()  # a killed archiver may have created the stream's directory
         except BaseException:
             os.close(lock)
             raise
@@ -88,20 +90,22 @@ class ArchiveRoot:
     def publish(
         self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
     ) -> str | None:
-        """Give a partial its path; as segment_file.publish. Raises OSError, Cancelled."""
+        """Publish a partial under its path; as finished_name.publish. Raises OSError, Cancelled."""
         with self.private(stream) as private:
             return publish(private, partial, self.location, path, length, sha256, cancellation)
 
     def publish_exactly(
         self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
     ) -> None:
-        """Give a partial that path and no other. Raises FileExistsError, OSError, Cancelled."""
+        """Publish a partial under that path and no other. Raises FileExistsError, OSError, Cancelled."""
         with self.private(stream) as private:
             publish(private, partial, self.location, path, length, sha256, cancellation, most=1)
 
     def add_checksum(self, stream: str, path: str, sha256: str) -> bool:
-        """Give a published file its line in SHA256SUMS, or wherever its checksum goes; False, and an error in the
-        log, if what others have put there takes none. Raises OSError."""
+        """Add a finished file's line to its checksums file. Raises OSError.
+
+        False, and an error is logged, if others have put something there to which no line can be added.
+        """
         try:
             checksums.add(self.location, stream, path, sha256)
         except sha256sums.ChecksumsUnusable as error:
@@ -111,7 +115,7 @@ class ArchiveRoot:
         return True
 
     def discard(self, stream: str, partial: str) -> None:
-        """Remove a partial, or what has been put in its place. Raises OSError."""
+        """Remove a partial, or rename a directory that has been put in its place. Raises OSError."""
         with self.private(stream) as private:
             found = private.stat(partial)
             if found and stat.S_ISDIR(found.st_mode):
@@ -120,9 +124,11 @@ class ArchiveRoot:
                 private.unlink(partial)
 
     def discard_copies(self, stream: str, partial_file: Partial) -> None:
-        """Remove what else there is of a file that is finished, and committed as such: a partial that was held by an
-        archiver that was frozen, and that another one went on with in a copy. Nobody needs it, held or not. Raises
-        OSError."""
+        """Remove the other partials of a file that is finished and committed. Raises OSError.
+
+        Such a partial was locked by a frozen archiver, so another one continued in a copy. Nobody needs it any more,
+        locked or not.
+        """
         with self.private(stream) as private:
             for name in private.names():
                 found = PartialName.parse(name)

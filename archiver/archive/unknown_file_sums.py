@@ -1,8 +1,8 @@
-"""Lines in SHA256SUMS for files that others have put beside ours: best effort, on a thread that nothing waits for.
+"""Lines in SHA256SUMS for unknown files beside ours: best effort, on a thread that nothing waits for.
 
-They make `sha256sum -c` prove a directory as a whole. But such a file may be huge, slow, still being copied, or
-unreadable: so it is looked at only after our own file has its line and its event, one at a time, and what is skipped
-is said once.
+With them `sha256sum -c` verifies a directory as a whole. But such a file may be huge, slow, still being copied, or
+unreadable: so they are read only after our own file has its line and its event, one at a time, and a skipped file is
+logged once.
 """
 
 import logging
@@ -23,27 +23,28 @@ from g3stream.service.cancellation import CancellationToken, Cancelled
 log = logging.getLogger(__name__)
 
 _UNCHANGED_SECONDS = 60.0
-"""A file that has been written to since is taken to be still copied."""
+"""A file that was written to more recently may still be being copied."""
 _MAX_BYTES = 100 * 10**9
 _MAX_SECONDS = 900.0
 """Of reading one file: 100 GB at 110 MB/s."""
 _PAUSE = 20
-"""How much longer than the last listing of a directory took to wait before the next: 50,000 names take 0.1 s."""
+"""Wait so many times as long as the last listing of a directory took, before the next: 50,000 names take 0.1 s."""
 _STOP_SECONDS = 1.0
 _MAX_REMEMBERED = 100_000
-"""Files that are remembered, to say once what is skipped; more are said again."""
+"""Files that are remembered, to log each skipped one once; with more they are logged again."""
 
 
 class _Version(NamedTuple):
-    """What tells whether a file is still the one that was looked at. mtime: ns."""
+    """A version of a file, to notice when it changes."""
 
     inode: int
     size: int
     mtime: int
+    """In ns."""
 
     @classmethod
     def of(cls, found: os.stat_result) -> Self:
-        """That of a file."""
+        """The version of a file."""
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
@@ -52,7 +53,7 @@ class Skipped(Exception):
 
 
 class ForeignChecksums:
-    """The thread, of one archive."""
+    """Adds the lines for one archive, on its own thread."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -60,23 +61,23 @@ class ForeignChecksums:
         self._requests: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._waiting: set[str] = set()  # directories that are in the queue
         self._seen: dict[str, _Version] = {}  # by path: skipped for good, or given a line by us
-        self._unlisted: dict[str, str] = {}  # directories, and why their files can't be listed, as it was said
+        self._unlisted: dict[str, str] = {}  # directories whose files can't be listed, and why, as it was logged
         self._thread: threading.Thread | None = None
 
     def enqueue(self, stream: str, path: str) -> None:
-        """Look at what lies beside that file of ours, soon; for one thread. Never waits, never raises."""
+        """Process the files beside that one of ours, soon; for one thread. Never waits, never raises."""
         parent = path.rpartition("/")[0]
         if parent in self._waiting or self._location.checksums is Checksums.OFF:
             return
         self._waiting.add(parent)
         self._requests.put((stream, parent))
         if self._thread is None:
-            # A daemon: a read of a disk that hangs can't be interrupted, and must not keep the process from ending.
+            # A daemon: a read from a hanging disk can't be interrupted, and must not keep the process from exiting.
             self._thread = threading.Thread(target=self._run, name="foreign-sums", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread, if that can be done within a second; it writes nothing afterwards that isn't under way."""
+        """Stop the thread, waiting a second at most; afterwards it writes nothing that it hasn't begun."""
         self._stopping.set()
         self._requests.put(("", ""))
         if self._thread:
@@ -90,31 +91,31 @@ class ForeignChecksums:
             self._waiting.discard(parent)
             begun = time.monotonic()
             try:
-                lacking = self.missing_lines(parent)
+                missing = self.missing_lines(parent)
                 listed = time.monotonic()
-                for name in lacking:
+                for name in missing:
                     self.add(stream, parent, name)
             except Cancelled:
                 return
             except OSError as error:
                 listed = time.monotonic()
                 if self._unlisted.get(parent) != str(error):
-                    log.warning("%s: files beside ours get no line in SHA256SUMS: %s", parent, error)
+                    log.warning("%s: unknown files get no line in SHA256SUMS: %s", parent, error)
                 self._unlisted[parent] = str(error)
             except Exception:
-                log.exception("%s: files beside ours get no line in SHA256SUMS: an error of this program", parent)
+                log.exception("%s: unknown files get no line in SHA256SUMS: an error of this program", parent)
                 listed = time.monotonic()
             self._stopping.wait(_PAUSE * (listed - begun))
 
     def missing_lines(self, parent: str) -> list[str]:
-        """The files of a directory that have no line, or another than ours since they changed. Raises OSError."""
-        said = checksums.lines(self._location, parent)
+        """The files without a line, and those that may have changed since we added theirs. Raises OSError."""
+        lines = checksums.lines(self._location, parent)
         with self._location.data(parent) as directory:
             names = [name for name in directory.names() if _is_valid_in_line(name)]
-        return sorted(name for name in names if name not in said or f"{parent}/{name}" in self._seen)
+        return sorted(name for name in names if name not in lines or f"{parent}/{name}" in self._seen)
 
     def add(self, stream: str, parent: str, name: str) -> None:
-        """Give a file its line, if that can be done now. Raises Cancelled."""
+        """Add a file's line, if that can be done now. Raises Cancelled."""
         path = f"{parent}/{name}"
         try:
             with self._location.data(parent) as directory:
@@ -122,7 +123,7 @@ class ForeignChecksums:
                 if found is None or self._seen.get(path) == _Version.of(found):
                     return
                 if abs(time.time() - found.st_mtime) < _UNCHANGED_SECONDS:
-                    return  # it may still be copied; when the next file here is finished it is looked at again
+                    return  # it may still be being copied; it is checked again when our next file is finished
                 if len(self._seen) >= _MAX_REMEMBERED:
                     self._seen.clear()
                 self._seen[path] = _Version.of(found)
@@ -132,21 +133,21 @@ class ForeignChecksums:
                     del self._seen[path]
                     return
                 checksums.add(self._location, stream, path, sha256)
-                log.info("%r isn't ours; it has a line in SHA256SUMS now", path)
+                log.info("added a line to SHA256SUMS for an unknown file: %r", path)
         except (Skipped, sha256sums.ChecksumsUnusable, OSError) as error:
-            log.warning("%r isn't ours, and gets no line in SHA256SUMS: %s", path, error)
+            log.warning("no line in SHA256SUMS for the unknown file %r: %s", path, error)
 
     def _digest(self, directory: Directory, name: str, found: os.stat_result) -> str:
-        """Its SHA-256. Raises Skipped, OSError, Cancelled."""
+        """Compute its SHA-256. Raises Skipped, OSError, Cancelled."""
         if not stat.S_ISREG(found.st_mode):
-            raise Skipped("it is no file")
+            raise Skipped("it isn't a regular file")
         if found.st_size > _MAX_BYTES:
             raise Skipped(f"it has {format_bytes(found.st_size)}, more than {format_bytes(_MAX_BYTES)}")
         return sha256sums.digest(directory, name, _ReadLimit(self._stopping))
 
 
 class _ReadLimit(CancellationToken):
-    """Ends the reading of one file when the thread is to stop, or after a while."""
+    """Ends the reading of one file when the thread must stop, or after a time limit."""
 
     def __init__(self, stopping: CancellationToken) -> None:
         super().__init__()
@@ -161,5 +162,5 @@ class _ReadLimit(CancellationToken):
 
 
 def _is_valid_in_line(name: str) -> bool:
-    # `sha256sum` escapes the names that can't stand in a line as they are; none of ours is one.
+    # `sha256sum` escapes other names; none of ours is one.
     return name.endswith(".g3") and name.isprintable() and "\\" not in name

@@ -222,7 +222,7 @@ def validated(checkpoint: Checkpoint, stream: str) -> Checkpoint:
 def check_path(path: str) -> None:
     """Raises CheckpointError if no file may have that path."""
     if parse_path(path) is None:
-        raise CheckpointError(f"{path[:120]} is no file's path: it names no time, or lies in another one's directory")
+        raise CheckpointError(f"{path[:120]} is no file's path: it has no valid time, or another time's directory")
 
 
 def _without_base_sessions(checkpoint: Checkpoint) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""The segment file of a stream while it is open: its partial, its carry, its digest.
+"""A stream's segment file while it is open: its partial, its carried frames, its digest.
 
-Where it begins and ends is decided in core/; when it is committed, in recording/.
+core/ decides where it begins and ends, recording/ when it is committed.
 """

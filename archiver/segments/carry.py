@@ -1,7 +1,8 @@
-"""The carry: the frames that are repeated at the head of the files to come, and where to find them again.
+"""The carry: the frames to repeat at the head of the next files, and their places on disk.
 
-core/segmentation.py says which types are carried, and in which order; this keeps their bytes. A checkpoint holds only
-their places, so after a restart they are read from the newest file or partial that has them, else from the topic.
+core/segmentation.py decides which types are carried, and in which order; this keeps their bytes. A checkpoint has
+only their places, so after a restart they are read from the newest file or partial that has them, else from the
+topic.
 """
 
 import logging
@@ -27,7 +28,7 @@ class _Carried:
 
 
 class Carry:
-    """Frames by their type codes."""
+    """The carried frames of a stream, by their type codes."""
 
     def __init__(self) -> None:
         self._frames: dict[int, _Carried] = {}
@@ -40,11 +41,11 @@ class Carry:
         candidates: Callable[[str], Iterable[tuple[Within, str]]],
         fetch: Callable[[int], tuple[bytes, ...]],
     ) -> "Carry":
-        """Find the frames at their places. What can't be found is left out.
+        """Read the frames from their places. Frames that can't be found are left out.
 
-        location: the archive's. candidates: the files, as directory and name, in which the bytes of a path (as a
-        Place has it) may be; one that can't be read is told. fetch: a record's value from the topic, by its offset;
-        empty if it isn't there. Raises what `fetch` raises.
+        location: the archive's. candidates: returns the files, as directory and name, that may have the bytes of a
+        path (a FramePlace's); one that can't be read is logged. fetch: returns a record's value from the topic, by
+        its offset; empty if it isn't there. Raises what `fetch` raises.
         """
         carry = cls()
         for code, place in places.items():
@@ -57,41 +58,41 @@ class Carry:
     def from_checkpoint(
         cls, found: Checkpoint, location: Location, fetch: Callable[[int], tuple[bytes, ...]]
     ) -> "Carry":
-        """A checkpoint's, as by `load`; what is lost is told."""
+        """Read the frames of a checkpoint, as `load` does; those that can't be found are logged."""
         stream, partial = found.state.stream, found.partial
 
-        def lying(path: str) -> list[tuple[Within, str]]:
+        def candidates(path: str) -> list[tuple[Within, str]]:
             parent, _, name = path.rpartition("/")
             places = [(Within(parent), name)]
             if partial and partial.path == path:
                 places.insert(0, (Within(stream, private=True), partial.name))
             return places
 
-        carry = cls.load(found.carry, location, lying, fetch)
+        carry = cls.load(found.carry, location, candidates, fetch)
         for code in found.carry.keys() - carry.places(found.carry).keys():
             name = frame_type_name(code)
-            log.error("%s: the frame of type %s that should head its next files is lost", stream, name)
+            log.error("%s: the carried frame of type %s is lost: its next files begin without it", stream, name)
         return carry
 
     def store(self, code: int, record: Record, path: str, at: int) -> None:
-        """This frame, which goes to `at` of the file `path`, is the last of its type."""
+        """Carry this frame, the latest of its type; it is being written to position `at` of the file `path`."""
         place = FramePlace(path, at, record.bytes, _crc(record.value), record.offset)
         self._frames[code] = _Carried(record.value, place)
 
     def repeat(self, code: int, path: str, at: int) -> tuple[bytes, ...]:
-        """The frame's bytes, now to be found at `at` of the file `path` too."""
+        """The bytes of a frame, which the caller repeats at position `at` of the file `path`."""
         carried = self._frames[code]
         self._frames[code] = _Carried(carried.value, replace(carried.location, path=path, at=at))
         return carried.value
 
     def update_places(self, places: Mapping[int, FramePlace]) -> None:
-        """The frames lie at these places."""
+        """Set the places of the frames."""
         for code, place in places.items():
             if code in self._frames:
                 self._frames[code] = _Carried(self._frames[code].value, place)
 
     def places(self, codes: Iterable[int]) -> dict[int, FramePlace]:
-        """Where those of these types lie that are here."""
+        """The places of those of these types that are carried."""
         return {code: self._frames[code].location for code in codes if code in self._frames}
 
 
@@ -103,7 +104,7 @@ def _from_disk(place: FramePlace, location: Location, candidates: Iterable[tuple
             continue
         except OSError as error:
             shown = location.shown(parent, name)
-            log.warning("%s: can't read the frame that heads the next files: %s", shown, error)
+            log.warning("%s: can't read the frame to repeat in the next files: %s", shown, error)
             continue
         if data and google_crc32c.value(data) == place.crc:
             return (data,)
@@ -116,7 +117,7 @@ def _read(place: FramePlace, location: Location, parent: Within, name: str) -> b
             return b""
         fd = directory.open(name, os.O_RDONLY)
         try:
-            if place.at + place.length > os.fstat(fd).st_size:  # a length of any number of bytes may be committed
+            if place.at + place.length > os.fstat(fd).st_size:  # the committed length may be anything
                 return b""
             return os.pread(fd, place.length, place.at)
         finally:

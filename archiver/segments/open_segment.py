@@ -1,4 +1,4 @@
-"""The file that a recording has open: its partial, and all that a checkpoint says of it."""
+"""The open file of a recording: its partial, and what a checkpoint has of it."""
 
 import logging
 import secrets
@@ -24,22 +24,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenFileStatus:
-    """The file that is being recorded, or finished (then closing says why).
-
-    path: that it will have, below the data directory. first_ms: the time of its first frame. bytes: written;
-    durable_bytes: of those, committed. frames: without those repeated at its head.
-    """
+    """The status of a file that is being recorded or finished."""
 
     path: str
+    """The path below the data directory that it will have."""
     first_ms: int
+    """The time of its first frame."""
     bytes: int
+    """Written."""
     durable_bytes: int
+    """Written and committed."""
     frames: int
+    """Without carried ones."""
     closing: CloseReason | None
+    """Why it is being finished; None while it is recorded."""
 
 
 class OpenSegment:
-    """A file between its first record and its last. base: from where it can be made again."""
+    """A file between its first record and its last."""
 
     def __init__(
         self,
@@ -60,9 +62,8 @@ class OpenSegment:
         self._base_epochs = base_epochs
         self._carry = carry
         self._first = first
-        self._last: RecordId | tuple[int, RecordHeaders, int] = (
-            last  # a tuple is made faster, and one for every frame
-        )
+        # A tuple is made faster, and there is one for every frame.
+        self._last: RecordId | tuple[int, RecordHeaders, int] = last
         self._frames = frames
         self._digesting: Future[None] | None = None
 
@@ -78,9 +79,10 @@ class OpenSegment:
         *,
         md5: bool,
     ) -> Self:
-        """Create the file that `state` has open, with the carry at its head; `record` will be its first.
+        """Create the open file of `state`, with the carried frames at its head; `record` will be its first.
 
-        md5: whether its MD5 is wanted, too. Raises OSError, and then nothing has changed.
+        base: the state before it, from which it can be rebuilt. md5: whether to compute its MD5, too. Raises OSError;
+        then nothing has changed.
         """
         random = secrets.token_hex(4)
         codes = tuple(carry.places(head_types(state, record.headers.type)))
@@ -95,9 +97,9 @@ class OpenSegment:
     def reopen(
         cls, directory: Directory, partial: Partial, epochs: Epochs, cancellation: CancellationToken, *, md5: bool
     ) -> Self:
-        """Go on with what was committed; in a copy of it if a frozen process holds it.
+        """Continue a committed partial; in a copy of it if a frozen process has it locked.
 
-        epochs: those of the checkpoint. md5: whether its MD5 is wanted, too. Raises PartialDamagedError, OSError,
+        epochs: those of the checkpoint. md5: whether to compute its MD5, too. Raises PartialDamagedError, OSError,
         Cancelled.
         """
         random = partial.random
@@ -105,7 +107,7 @@ class OpenSegment:
             file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc, md5=md5)
         except PartialLockedError:
             directory.check_free_space(partial.length, partial.name)
-            log.warning("%s is held by a frozen archiver; going on in a copy", partial.path)
+            log.warning("%s is locked by a frozen archiver; continuing in a copy", partial.path)
             random = secrets.token_hex(4)
             copy = str(PartialName(partial.path, partial.first.time, random))
             length, crc = partial.length, partial.crc
@@ -124,23 +126,23 @@ class OpenSegment:
 
     @property
     def name(self) -> str:
-        """Of its partial."""
+        """The name of its partial."""
         return str(PartialName(self.path, self._first.time, self._random))
 
     def write(self, record: Record) -> None:
-        """Append a frame, at the next flush."""
+        """Append a frame; it is written at the next flush."""
         self.file.write(record.value)
         self._frames += 1
         self._last = (record.offset, record.headers, record.time_ms)
 
     def write_run(self, run: FrameRun) -> None:
-        """Append these frames, at the next flush."""
+        """Append these frames; they are written at the next flush."""
         self.file.write(run.values)
         self._frames += len(run.values)
         self._last = (run.offset, run.headers, run.times[-1])
 
     def partial(self, epochs: Epochs) -> Partial:
-        """What a checkpoint says of it now; to be committed once that is durable."""
+        """Its state for a checkpoint, to be committed once what is written is durable."""
         return Partial(
             self.path,
             self._random,
@@ -154,21 +156,21 @@ class OpenSegment:
         )
 
     def status(self, durable_bytes: int, closing: CloseReason | None) -> OpenFileStatus:
-        """How it is now; for any thread."""
+        """Its present status; for any thread."""
         written = self.file.written_bytes
         return OpenFileStatus(
             self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing
         )
 
     def advance_digest(self, pool: Executor) -> None:
-        """Have the SHA-256 follow what is written, on another thread, so that it isn't far behind at the end."""
+        """Advance the SHA-256 on another thread, so that it isn't far behind at the end."""
         if not self._digesting or self._digesting.done():
-            # What that raises, it raises again when the file is finished.
+            # Its errors are raised again when the file is finished.
             self._digesting = pool.submit(self.file.advance_digest, self.file.written_bytes)
 
 
 def record_id(record: Record) -> RecordId:
-    """Which record it is."""
+    """The identity of a record, for a checkpoint."""
     return _record_id(record.offset, record.headers, record.time_ms)
 
 

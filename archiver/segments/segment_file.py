@@ -1,7 +1,7 @@
-"""A file on its way: a partial that grows → durable → published under its name.
+"""A segment file while it is written: the bytes of a partial, their CRC and digest.
 
-The promises: bytes go to explicit positions, so a zombie that wakes up writes what is there already; what was
-reported durable survives; a finished file appears whole, once, and is never overwritten or changed.
+What it guarantees: bytes are written at explicit positions, so a zombie that wakes up writes what is there already;
+bytes that were reported durable survive.
 """
 
 import errno
@@ -23,54 +23,58 @@ from g3stream.service.cancellation import CancellationToken
 _BLOCK = 1 << 20
 _DIGEST_STEP_BYTES = 128 << 20  # at a time: about 0.1 s
 _MAX_PARTS = 1024  # IOV_MAX
-_WRITE_BYTES = 1 << 20  # at a time: for more, the kernel looks for larger pages, which it may have none of
-_BACKGROUND_WRITE_BYTES = 1 << 20  # that many take longer to write than another thread to wake
+_WRITE_BYTES = 1 << 20  # at a time: for more, the kernel looks for larger pages, and there may be none
+_BACKGROUND_WRITE_BYTES = 1 << 20  # writing so many takes longer than waking another thread
 
 
 class PartialDamagedError(Exception):
-    """The partial isn't what was committed; the message says how."""
+    """The partial doesn't have the bytes that were committed; the message says how."""
 
 
 class PartialLockedError(Exception):
-    """Another process has the partial open: one that is frozen, and will find out when it thaws."""
+    """Another process has the partial open: one that is frozen, and will notice when it thaws."""
 
 
 class SyncError(OSError):
-    """The disk failed to take what was written. Asking again proves nothing: the kernel may have dropped it.
+    """A sync failed, so what was written isn't durable; repeating it proves nothing: the kernel may have dropped it.
 
-    Or an NFS server has lost our lock, or all that it knew of open files, and refuses this descriptor for good.
+    Or an NFS server has lost our lock, or its state of open files, and refuses this descriptor for good.
     """
 
 
 _DESCRIPTOR_GONE = frozenset({errno.EIO, errno.ESTALE})
-"""What writing to a descriptor that an NFS server doesn't know any more comes to."""
+"""Errors of a descriptor that an NFS server no longer knows."""
 
 
 class SegmentClosedError(OSError):
-    """It was closed meanwhile: whoever has the stream next goes on from what was committed."""
+    """The file was closed meanwhile: the stream's next recording continues from what was committed."""
 
 
 class SegmentFile:
     """An open partial, locked by this process.
 
     `write` and the flushes are for one thread; `make_durable` and `advance_digest` for others at the same time.
-    length_bytes: bytes, with those that are still to be written; written_bytes: those that are; crc: their CRC32C, of
-    what was given to `write`, not of what can be read back.
     """
 
     def __init__(
         self, fd: int, length: int, crc: int, unsynced_directory: int | None = None, *, md5: bool = False
     ) -> None:
-        """unsynced_directory: the descriptor of the directory in which its name isn't durable yet; this closes it.
-        md5: whether its MD5 is wanted, too."""
-        self.length_bytes = self.written_bytes = length
+        """Take over the descriptor `fd`, of `length` bytes with that CRC32C.
+
+        unsynced_directory: the descriptor of the directory in which its name isn't durable yet; this closes it.
+        md5: whether to compute its MD5, too.
+        """
+        self.length_bytes = length
+        """With pending bytes."""
+        self.written_bytes = length
         self.crc = crc
+        """CRC32C of the written bytes as they were given to `write`, not as they can be read back."""
         self._fd = fd
         self._unsynced_directory = unsynced_directory
         self._sync_lock, self._digest_lock = threading.Lock(), threading.Lock()  # `close` waits for both
         self._closed = False
         self._pending: list[bytes] = []
-        self._background_write: tuple[list[bytes], Future[None]] | None = None  # what another thread writes
+        self._background_write: tuple[list[bytes], Future[None]] | None = None  # parts that another thread writes
         self._committed_prefix = (length, crc)
         self._sha256, self._digested_bytes, self._digested_crc = hashlib.sha256(), 0, 0
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
@@ -78,7 +82,7 @@ class SegmentFile:
 
     @classmethod
     def create(cls, directory: Directory, name: str, *, md5: bool = False) -> Self:
-        """Begin a new one; its name is made durable with its first bytes. Raises OSError."""
+        """Create a new partial; its name is made durable with its first bytes. Raises OSError."""
         fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             directory.flock(fd, fcntl.LOCK_EX, name)
@@ -90,11 +94,10 @@ class SegmentFile:
 
     @classmethod
     def reopen(cls, directory: Directory, name: str, length: int, crc: int, *, md5: bool = False) -> Self:
-        """Go on with one of which `length_bytes` bytes, with that CRC32C, were committed; what follows them is cut
-        off.
+        """Continue a partial of which `length` bytes, with that CRC32C, were committed; the rest is cut off.
 
-        The bytes are checked later, before `sha256` returns. Raises PartialDamagedError if it is missing, short or
-        no file, PartialLockedError, OSError.
+        The bytes are verified later, before `sha256` returns. Raises PartialDamagedError if it is missing, too short
+        or no regular file, PartialLockedError, OSError.
         """
         if not directory.is_file(name):
             raise PartialDamagedError("it is missing" if directory.stat(name) is None else "it is no file")
@@ -125,10 +128,10 @@ class SegmentFile:
         *,
         md5: bool = False,
     ) -> Self:
-        """Go on in a copy of a partial that another process holds, durable when this returns: gigabytes that are
-        not would have every stream's commit wait for them.
+        """Continue in a copy of a partial that another process has locked.
 
-        Raises as `reopen` does, and Cancelled; and then there is no copy.
+        The copy is durable when this returns: otherwise every stream's commit would wait for its gigabytes. Raises as
+        `reopen` does, and Cancelled; then there is no copy.
         """
         new = cls.create(directory, copy, md5=md5)
         try:
@@ -150,18 +153,18 @@ class SegmentFile:
         return new
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Append these, at the next `flush`."""
+        """Append these bytes; they are written at the next `flush`."""
         self._pending += parts
         for part in parts:
             self.length_bytes += len(part)
 
     def flush(self) -> None:
-        """Write what is pending. Raises OSError, and then all that isn't written yet is still pending."""
+        """Write what is pending. Raises OSError; then all that isn't written is still pending."""
         self._join_background_write()
         self._write_all(self._pending)
 
     def flush_in_background(self, pool: Executor) -> None:
-        """The same; but if it is much, another thread does it, and what that comes to, the next flush tells."""
+        """Write what is pending; if it is much, on another thread, whose error the next flush raises."""
         self._join_background_write()
         if self.length_bytes - self.written_bytes < _BACKGROUND_WRITE_BYTES:
             self._write_all(self._pending)
@@ -178,7 +181,7 @@ class SegmentFile:
                 self._pending[:0] = parts  # those that it couldn't write
 
     def _write_all(self, parts: list[bytes]) -> None:
-        """Write these, and take from the list those that are written. Raises OSError."""
+        """Write these, and remove from the list what is written. Raises OSError."""
         before = self.written_bytes
         while parts:
             try:
@@ -202,9 +205,9 @@ class SegmentFile:
         begin_writeback(self._fd, before, self.written_bytes - before)
 
     def make_durable(self) -> None:
-        """See to it that what is written survives.
+        """Sync what is written.
 
-        Raises SyncError: go back to what was durable before; SegmentClosedError.
+        Raises SyncError, after which only what was durable before counts, SegmentClosedError.
         """
         with self._sync_lock:
             self._check_open()
@@ -217,10 +220,10 @@ class SegmentFile:
                 raise SyncError(error.errno, error.strerror) from error
 
     def advance_digest(self, length: int) -> None:
-        """Bring the SHA-256 nearer to the first `length_bytes` bytes, so that it isn't far behind at the end.
+        """Advance the SHA-256 towards the first `length` bytes, so that it isn't far behind at the end.
 
-        After a restart it has the committed bytes to catch up with, as it can't be carried on like the CRC, and
-        checks them. Raises OSError, PartialDamagedError, SegmentClosedError.
+        After a restart it must read all committed bytes again, as it can't be continued like the CRC; so it verifies
+        them. Raises OSError, PartialDamagedError, SegmentClosedError.
         """
         committed, crc = self._committed_prefix
         with self._digest_lock:
@@ -238,7 +241,7 @@ class SegmentFile:
                 raise PartialDamagedError(f"its first {committed} bytes have changed")
 
     def sha256(self) -> str:
-        """The hex SHA-256 of all that is written, read back and found to be what was given to `write`.
+        """The hex SHA-256 of all that is written, read back and verified to be what was given to `write`.
 
         Raises OSError, PartialDamagedError, SegmentClosedError.
         """
@@ -254,14 +257,15 @@ class SegmentFile:
 
     @property
     def md5(self) -> str | None:
-        """The hex MD5 of the bytes that `sha256` has read back; None if it wasn't asked for."""
+        """The hex MD5 of the bytes that `sha256` has read back; None if it isn't computed."""
         return self._md5.hexdigest() if self._md5 else None
 
     def close(self) -> None:
-        """Let go of it, and of the lock; what is pending is dropped."""
+        """Close it and release the lock; what is pending is dropped."""
         if self._background_write:
             self._background_write[1].exception()  # only to wait for it
-        self._closed = True  # whoever reads gigabytes for the digest has the lock again before we get it, else
+        # First: a thread that reads gigabytes for the digest would take the lock again before we get it.
+        self._closed = True
         with self._sync_lock, self._digest_lock:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -270,7 +274,7 @@ class SegmentFile:
     def _check_open(self) -> None:
         """Raises SegmentClosedError once `close` has been called."""
         if self._closed:
-            raise SegmentClosedError(errno.EBADF, "it has been let go of")
+            raise SegmentClosedError(errno.EBADF, "it has been closed")
 
     def _close_directory(self) -> None:
         if self._unsynced_directory is not None:
@@ -290,7 +294,7 @@ class SegmentFile:
 
 
 def _batch_for_writev(parts: list[bytes]) -> list[bytes]:
-    """The first of these, as many as are written at a time."""
+    """The first of these parts, as many as are written at a time."""
     size = 0
     for count, part in enumerate(parts[:_MAX_PARTS]):
         size += len(part)

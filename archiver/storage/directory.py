@@ -1,7 +1,7 @@
-"""A directory of the archive, reached from its root without following a link.
+"""A directory below a root, opened without following links.
 
-What lies below the data directory may have been put there by others. So nothing is opened by a path: from the root
-on, each directory is opened in the one before it (openat(2), O_NOFOLLOW), and files by their names in those.
+Others may put anything below the data directory. So nothing is opened by its path: from the root on, each directory
+is opened relative to the one above it (openat(2), O_NOFOLLOW), and each file relative to its directory.
 """
 
 import contextlib
@@ -28,30 +28,31 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVA
 def make_private_directory(root: Path, private: Path | None = None) -> None:
     """Make a data directory and its private directory (None: `.archiver` in it), durably. Raises OSError.
 
-    That is for its user only: whoever could open a lock or a partial could lock it, and keep archivers from starting,
-    or let them take it for another archiver's.
+    The private directory is accessible to its user only: another user who can open a lock file or a partial could
+    lock it, and so keep archivers from starting, or make them believe that another archiver has it open.
     """
     make_directory(root)
     make_directory(private or root / PRIVATE_DIRECTORY, private=True)
 
 
 def _check_private(root: "Directory") -> None:
-    """A root without `.archiver`, which is made once when an archiver starts, is an empty mount point."""
+    """Refuse a root without `.archiver`, which is made when an archiver first starts: it is an empty mount point."""
     if root.stat(PRIVATE_DIRECTORY) is None:
-        why = f"no {PRIVATE_DIRECTORY} in it: is its disk mounted? Has the archive another --private-dir?"
+        why = f"no {PRIVATE_DIRECTORY} in it: is its disk mounted? Does the archive have another --private-dir?"
         raise OSError(errno.ENODEV, why, str(root.path))
 
 
 class Directory:
-    """An open directory; a context manager that closes it. below: its path from the root, "" for the root itself.
-
-    make: make what is missing on the way, durably. check: raises OSError if nothing is to be made in that root, as it
-    is an empty mount point. Raises OSError, with the whole path.
-    """
+    """An open directory; as a context manager it closes itself."""
 
     def __init__(
         self, root: Path, below: str, *, make: bool = False, check: "Callable[[Directory], None]" = _check_private
     ) -> None:
+        """Open the directory `below` the root ("" for the root itself). Raises OSError, with the whole path.
+
+        make: create missing directories, durably. check: called before, raises OSError if nothing may be created in
+        that root, as it is an empty mount point.
+        """
         self.path, self.below = root, below
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         at = root
@@ -69,8 +70,11 @@ class Directory:
             raise
 
     def lock(self, name: str, how: int) -> int:
-        """Open a file there, made if missing, and lock it without waiting. how: fcntl.LOCK_EX or LOCK_SH. Gives the
-        descriptor; closing it frees the lock. Raises BlockingIOError if it is held otherwise, OSError."""
+        """Open a file, create it if missing, and lock it without waiting; returns the descriptor.
+
+        how: fcntl.LOCK_EX or LOCK_SH. Closing the descriptor releases the lock. Raises BlockingIOError if another
+        process holds a conflicting lock, OSError.
+        """
         fd = self.open(name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self.flock(fd, how, name)
@@ -80,8 +84,10 @@ class Directory:
         return fd
 
     def flock(self, fd: int, how: int, name: str) -> None:
-        """Lock an open file without waiting. how: as for `lock`. name: the file's, for what is said of it. Raises
-        BlockingIOError if it is held otherwise, OSError, also if the file system has no locks."""
+        """Lock an open file without waiting; as `lock`. name: the file's, for error messages.
+
+        Raises OSError also if the file system has no locks.
+        """
         try:
             fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -96,9 +102,9 @@ class Directory:
             raise OSError(error.errno, why, str(self.path / name)) from None
 
     def open(self, name: str, flags: int, mode: int = 0o666) -> int:
-        """Open, or create, a file in it; gives the descriptor. mode: of a new one, less the umask. Raises OSError.
+        """Open or create a file in it; returns the descriptor. mode: of a new file, less the umask. Raises OSError.
 
-        Without blocking: a named pipe that somebody has put there would be opened when its other end is, or never.
+        With O_NONBLOCK: opening a named pipe that somebody has put there would wait for its other end.
         """
         try:
             return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=self._fd)
@@ -106,47 +112,49 @@ class Directory:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def read(self, name: str, most: int) -> bytes:
-        """A regular file's bytes, up to `most` of them. Raises OSError."""
+        """Read at most `most` bytes of a regular file. Raises OSError."""
         with io.BufferedReader(self._reader(name)) as file:
             return file.read(most)
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """A regular file's bytes, a block after the other. Raises OSError."""
+        """Read a regular file block by block. Raises OSError."""
         with self._reader(name) as file:
             while block := file.read(_BLOCK):
                 yield block
 
     def _reader(self, name: str) -> io.FileIO:
         if self.stat(name) and not self.is_file(name):
-            raise OSError(errno.EINVAL, "no file", str(self.path / name))
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
         return io.FileIO(self.open(name, os.O_RDONLY))
 
     def names(self) -> list[str]:
-        """What is in it. Raises OSError."""
+        """The names of all that is in it. Raises OSError."""
         return os.listdir(self._fd)  # noqa: PTH208 - a Path has no descriptor
 
     def stat(self, name: str) -> os.stat_result | None:
-        """What that name is, a link itself if it is one; None if there is none. Raises OSError."""
+        """Stat a name, without following a link; None if it doesn't exist. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         return None
 
     def is_file(self, name: str) -> bool:
-        """Whether that is a file, and no link. Raises OSError."""
+        """Whether that name is a regular file, not a link. Raises OSError."""
         found = self.stat(name)
         return found is not None and stat.S_ISREG(found.st_mode)
 
     def publish(self, name: str, to: "Directory", new: str) -> None:
-        """Give a file the name `new` in `to`, whole at once and without replacing anything there; on a file system
-        without hard links it loses its old one. Raises FileExistsError, FileNotFoundError, OSError
-        (no_replace.py)."""
+        """Give a file the name `new` in `to`, atomically and without replacing anything there.
+
+        On a file system without hard links it loses its old name. Raises FileExistsError, FileNotFoundError, OSError
+        (no_replace.py).
+        """
         try:
             link_or_rename(name, self._fd, new, to._fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(to.path / new)) from None
 
     def link(self, name: str, new: str) -> bool:
-        """Give a file a second name in the same directory; False if there are no hard links. Raises OSError."""
+        """Give a file a second name in the same directory; False without hard links. Raises OSError."""
         try:
             os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
         except OSError as error:
@@ -156,12 +164,14 @@ class Directory:
         return True
 
     def rename(self, name: str, to: "Directory", new: str) -> None:
-        """Move a file to `to`; one that has the new name there is replaced. Raises OSError."""
+        """Move a file to `to`, replacing a file that has the new name there. Raises OSError."""
         os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd)
 
     def move_aside(self, directory: "Directory", name: str, new: str) -> None:
-        """Move what has that name in another directory to this one, durably, as `new`, or, if something is called so,
-        with a number after it. Raises OSError."""
+        """Move anything from another directory to this one, durably, under the name `new`. Raises OSError.
+
+        If that name is taken, a number is appended.
+        """
         numbers = itertools.count(2)
         free = new
         while self.stat(free):
@@ -171,7 +181,7 @@ class Directory:
         directory.sync()
 
     def unlink(self, name: str) -> None:
-        """Remove a file, if it is there. Raises OSError."""
+        """Remove a file, if it exists. Raises OSError."""
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
@@ -180,8 +190,10 @@ class Directory:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
     def check_free_space(self, count: int, name: str) -> None:
-        """Whether a copy of that file, of `count` bytes, has room: one that doesn't would fill the disk for all who
-        write there. Raises OSError (ENOSPC)."""
+        """Raises OSError (ENOSPC) if there is no room for a copy of a file, of `count` bytes.
+
+        Otherwise the copy would fill the disk for all who write there.
+        """
         disk = os.fstatvfs(self._fd)
         free = disk.f_bavail * disk.f_frsize
         if free < count:
@@ -189,20 +201,20 @@ class Directory:
             raise OSError(errno.ENOSPC, needs, str(self.path / name))
 
     def sync(self) -> None:
-        """Make its names durable, where that can be done (g3stream/host/fsync.py). Raises OSError."""
+        """Make its names durable, where the file system can do that (g3stream/host/fsync.py). Raises OSError."""
         sync_names(self._fd)
 
     @property
     def fd(self) -> int:
-        """Its descriptor, as long as it is open."""
+        """Its descriptor, while it is open."""
         return self._fd
 
     def descriptor(self) -> int:
-        """One of its own for whoever is to make its names durable later, and then closes it. Raises OSError."""
+        """Duplicate its descriptor, for a caller that syncs its names later and then closes it. Raises OSError."""
         return os.dup(self._fd)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close its descriptor."""
         os.close(self._fd)
 
     def __enter__(self) -> Self:

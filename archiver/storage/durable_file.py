@@ -1,4 +1,4 @@
-"""A small file that appears whole: written and durable under a temporary name, before it gets its own."""
+"""Small files that appear atomically: written and synced under a temporary name, then renamed."""
 
 import os
 import secrets
@@ -7,9 +7,9 @@ from archiver.storage.directory import Directory
 
 
 def write_temporary(directory: Directory, name: str, data: bytes) -> str:
-    """Write a new file of that content, durable when this returns; gives its name, which is `name` and a random end.
+    """Write a new file, durable when this returns; returns its name, which is `name` with a random suffix.
 
-    Raises OSError, and then there is no such file.
+    Raises OSError; then there is no such file.
     """
     temporary = f"{name}.{secrets.token_hex(4)}"
     fd = directory.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -27,9 +27,9 @@ def write_temporary(directory: Directory, name: str, data: bytes) -> str:
 def replace_file(
     directory: Directory, name: str, data: bytes, *, scratch: Directory | None = None, prefix: str | None = None
 ) -> None:
-    """Give a file that content, durably, all at once. Raises OSError, and then nothing has changed.
+    """Replace a file's content, durably and atomically. Raises OSError; then nothing has changed.
 
-    scratch: where it is written before, if not in that directory; prefix: how it is called there, if not as `name`.
+    scratch: where the temporary file is written, by default in `directory`; prefix: of its name, by default `name`.
     """
     scratch = scratch or directory
     temporary = write_temporary(scratch, prefix or name, data)

@@ -1,7 +1,7 @@
-"""A file's name, given without ever replacing another file, whole at once: law 4 on every file system.
+"""Naming a file atomically and without ever replacing another one, on every file system (law 4).
 
-link(2) does it where there are hard links. Elsewhere (exFAT, SMB, many of FUSE; on BeeGFS and AFS between two
-directories) renameat2(2) with RENAME_NOREPLACE does, which Python doesn't have; the file loses its old name then.
+Where there are hard links, link(2) does it. Elsewhere (exFAT, SMB, many FUSE file systems; BeeGFS and AFS between two
+directories) renameat2(2) with RENAME_NOREPLACE does, which Python doesn't offer; then the file loses its old name.
 """
 
 import ctypes
@@ -15,8 +15,8 @@ _RENAME_NOREPLACE = 1
 def link_or_rename(name: str, directory: int, new: str, new_directory: int) -> None:
     """Give the file `name` of one open directory the name `new` in another one.
 
-    Raises FileExistsError if something has that name, FileNotFoundError if there is no such file, OSError; then it
-    says what the file system can't.
+    Raises FileExistsError if that name is taken, FileNotFoundError if there is no such file, and OSError, which says
+    what the file system can't do.
     """
     try:
         os.link(name, new, src_dir_fd=directory, dst_dir_fd=new_directory, follow_symlinks=False)
@@ -27,9 +27,9 @@ def link_or_rename(name: str, directory: int, new: str, new_directory: int) -> N
 
 
 def on_other_mounts(directory: int, other: int) -> bool:
-    """Whether nothing can be moved from one open directory to the other, as they are on different mounts.
+    """Whether two open directories are on different mounts, so that nothing can be moved from one to the other.
 
-    Nothing is made or moved to find out: the kernel compares the mounts before it looks for the names.
+    Nothing is created or moved to find out: the kernel compares the mounts before it looks for the names.
     """
     name = os.urandom(8).hex()
     failed = renameat2(directory, name.encode(), other, name.encode(), 0)
@@ -53,7 +53,7 @@ def _rename(name: str, directory: int, new: str, new_directory: int, link_error:
 
 
 def renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
-    """Gives the errno, 0 if it succeeded."""
+    """Call renameat2(2); returns the errno, 0 if it succeeded."""
     if _libc_renameat2 is None:
         return errno.ENOSYS
     if _libc_renameat2(directory, name, new_directory, new, flags):

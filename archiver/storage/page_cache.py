@@ -1,8 +1,8 @@
-"""The page cache of the kernel: written and copied at the pace of the disk, so that others hardly notice.
+"""The kernel's page cache: writing and copying at the pace of the disk, so that other writers hardly notice.
 
-Left to itself the kernel takes gigabytes into memory at once, and then makes everybody who writes anything wait until
-the disk has taken most of them. sync_file_range(2), which Python doesn't have, says when it writes what it was given;
-a copy never has more than two blocks that the disk has not.
+By default the kernel buffers gigabytes in memory, and then blocks every writer until the disk has most of them.
+sync_file_range(2), which Python doesn't offer, starts the writing earlier; a copy never has more than two blocks that
+are not on the disk yet.
 """
 
 import ctypes
@@ -23,20 +23,20 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 
 
 def begin_writeback(fd: int, at: int, count: int) -> None:
-    """Have the kernel begin to write these bytes to the disk, without waiting for it.
+    """Start writing these bytes to the disk, without waiting for it.
 
-    Else all of a second's bytes wait for the sync, which holds up the writes meanwhile: 2.4 GB took 3.4 to 5.1 s
+    Otherwise all of a second's bytes wait for the sync, which blocks writes meanwhile: 2.4 GB took 3.4 to 5.1 s
     instead of 2.9 to 3.3 s (ext4). PostgreSQL does the same (checkpoint_flush_after).
     """
     if count >= _WRITEBACK_BYTES:
-        # Only a hint: an error of the disk comes back from the sync.
+        # Only a hint: a disk error is reported by the sync.
         _sync_file_range(fd, at, count, _WRITE)
 
 
 def end_writeback(fd: int, at: int, count: int) -> None:
-    """Wait until these bytes are written. They aren't durable before a sync: what says where they lie isn't written.
+    """Wait until these bytes are written; they are durable only after a sync, which writes the file's metadata.
 
-    Raises OSError: a disk's error that was told here is not told again by the sync.
+    Raises OSError: a disk error that is reported here is not reported again by the sync.
     """
     if count > 0 and _sync_file_range(fd, at, count, _WAIT_BEFORE | _WRITE | _WAIT_AFTER):
         failed = ctypes.get_errno()
@@ -45,10 +45,10 @@ def end_writeback(fd: int, at: int, count: int) -> None:
 
 
 def copy_bytes(source: int, target: int, start: int, length: int, check_cancelled: Callable[[], None]) -> int:
-    """Copy `length` bytes of an open file, from `start` on, to the beginning of another one, durably; gives how many
-    there were.
+    """Copy `length` bytes of an open file, from `start` on, to the beginning of another one, durably.
 
-    check_cancelled: called before each block; what it raises ends the copy. Raises OSError.
+    Returns the number of bytes copied; fewer if the file ends before. check_cancelled: called before each block; what
+    it raises ends the copy. Raises OSError.
     """
     done = before = 0
     while done < length:
@@ -64,11 +64,11 @@ def copy_bytes(source: int, target: int, start: int, length: int, check_cancelle
 
 
 def _copy_block(source: int, target: int, at: int, to: int, count: int) -> int:
-    """Copy what is at `at` in one file to `to` in the other, `count` bytes at most; gives how many, 0 at the end."""
+    """Copy at most `count` bytes from position `at` to position `to`; returns how many, 0 at the end of the file."""
     try:
-        # XFS and Btrfs need not copy anything: both files may have the same blocks, until one of them is written to.
+        # XFS and Btrfs need not copy anything: both files share the blocks until one of them is written to.
         if copied := os.copy_file_range(source, target, count, at, to):
-            return copied  # 0 is the end, or a file system that can't say how long its files are
+            return copied  # 0 is the end, or a file system that doesn't know its files' lengths
     except OSError as error:
         if error.errno not in _NOT_IN_THE_KERNEL:
             raise

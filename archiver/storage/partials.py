@@ -1,4 +1,4 @@
-"""Which partials no process is recording: those on which nobody has a lock."""
+"""Partials that no process is recording: those that are not locked."""
 
 import fcntl
 import logging
@@ -12,16 +12,17 @@ log = logging.getLogger(__name__)
 
 
 def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
-    """Those of these names that are partials, are there, and are locked by no process. Raises OSError.
+    """Find those of these names that are partials, exist, and are not locked by any process. Raises OSError.
 
-    Who records a partial holds an exclusive lock on it. It is found by asking for a shared one, which
+    A recording process holds an exclusive lock on its partial. It is detected by requesting a shared lock, because
 
-    - needs a descriptor open for reading only: NFS gives an exclusive lock to none that isn't open for writing
-      (EBADF), and `verify` may not be allowed to write;
-    - two who ask at the same time both get, so none of them takes the other for a recorder.
+    - that needs a descriptor open for reading only: NFS grants no exclusive lock on a file that isn't open for
+      writing (EBADF), and `verify` may not be allowed to write;
+    - two processes that check at the same time both get it, so neither takes the other for a recorder.
 
-    The hazard: the shared lock is there for an instant, and an archiver that reopens the same partial in that instant
-    takes it for another archiver's, and goes on in a copy. So ask only for partials that nobody may reopen now.
+    The hazard: the shared lock is held for an instant. An archiver that reopens the same partial in that instant
+    believes that another archiver has it open, and continues in a copy. So check only partials that nobody may reopen
+    now.
     """
     found = []
     for name in names:
@@ -31,14 +32,14 @@ def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
             descriptor = directory.open(name, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        except PermissionError as error:  # somebody else's: it must not stop the stream
+        except PermissionError as error:  # another user's: it must not stop the stream
             log.warning("a partial that can't be read is left where it is: %s", error)
             continue
         try:
             directory.flock(descriptor, fcntl.LOCK_SH, name)
             found.append(name)
         except BlockingIOError:
-            pass  # it is being recorded, or its recorder is frozen and finds out when it thaws
+            pass  # it is being recorded, or its recorder is frozen and will notice when it thaws
         finally:
             os.close(descriptor)
     return found

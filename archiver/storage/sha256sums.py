@@ -1,8 +1,9 @@
-"""The SHA256SUMS of a directory of files: what `sha256sum -c` needs to prove them anywhere.
+"""The SHA256SUMS of a directory: what `sha256sum -c` needs to verify its files anywhere.
 
-Its lines are sorted by name, so that two archives of the same records have the same one. A file's line is nearly
-always the last: it is appended. Only a line that belongs between others, or is wrong, has the whole file replaced.
-Others may put anything in its place, of any size: adding a line takes bounded time and memory, or is refused.
+Its lines are sorted by name, so that two archives of the same records have the same SHA256SUMS. A new line is nearly
+always the last one, and is appended; only if it belongs between others, or replaces a wrong one, the whole file is
+replaced. Others may put a file of any content and size in its place: adding a line takes bounded time and memory, or
+is refused.
 """
 
 import errno
@@ -20,21 +21,21 @@ from archiver.storage.durable_file import replace_file
 from g3stream.service.cancellation import CancellationToken
 
 MAX_BYTES = 64 << 20
-"""Of a SHA256SUMS that is read: 600,000 files. To a larger one lines are appended, without looking at it."""
+"""Of a SHA256SUMS that is read: 600,000 files. To a larger one lines are appended without reading it."""
 
 _LONGEST_LINE = 400  # a name has 255 bytes at most, the two directories before it 71
 _LINE = re.compile(rb"([0-9a-f]{64}) [ *](.+)", re.DOTALL)
-_ATTEMPTS = 100  # that others may spoil, by replacing the file at the same time
+_ATTEMPTS = 100  # each fails if others replace the file at the same time
 _LOCK_SECONDS = 5.0
 _NOT_OURS_TO_WRITE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
 class ChecksumsUnusable(Exception):
-    """What is there as SHA256SUMS takes no line; the message says why. It will not pass by itself."""
+    """No line can be added to SHA256SUMS, until somebody changes that; the message says why."""
 
 
 class _Line(Enum):
-    """What a SHA256SUMS says of a file."""
+    """The place of a file's line in a SHA256SUMS."""
 
     RIGHT = "its line is there"
     LAST = "no line; its place is after all others"
@@ -42,11 +43,10 @@ class _Line(Enum):
 
 
 def add(directory: Directory, name: str, sha256: str, private: Directory, sums: str = SUMS) -> None:
-    """Give a file its line; durable when this returns. Lines of other files stay as they are.
+    """Add a file's line, durable when this returns. Other files' lines are not changed.
 
-    name: as the line has it. private: where a new SHA256SUMS is written that is to replace the old one. sums: how it
-    is called in `directory`. May be repeated: a line that is there isn't added again. Raises ChecksumsUnusable,
-    OSError (try again).
+    name: as in the line. private: where a SHA256SUMS is written that will replace the old one. sums: its name in
+    `directory`. May be repeated: an existing line isn't added again. Raises ChecksumsUnusable, OSError (try again).
     """
     line = f"{sha256}  {name}".encode(errors="surrogateescape")
     for _ in range(_ATTEMPTS):
@@ -72,22 +72,21 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
             directory.sync()  # it is new
         if _is_there(directory, sums, found):
             return
-    raise OSError(errno.EBUSY, "is replaced all the time", str(directory.path / sums))
+    raise OSError(errno.EBUSY, "another program keeps replacing it", str(directory.path / sums))
 
 
 def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
-    """SHA-256 by name, as the lines have it; empty if there is no SHA256SUMS. Raises OSError, also if it is too long
-    to be one."""
+    """Read the SHA-256 of each name; empty if there is no SHA256SUMS. Raises OSError, also if it is too large."""
     found = directory.stat(sums)
     if found is None:
         return {}
     if found.st_size > MAX_BYTES:
-        raise OSError(f"it has {found.st_size} bytes")
+        raise OSError(f"it has {found.st_size} bytes, more than {MAX_BYTES}")
     return parse(directory.read(sums, MAX_BYTES))[0]
 
 
 def parse(text: bytes) -> tuple[dict[str, str], bool]:
-    """SHA-256 by name, as the lines of a SHA256SUMS have it; and whether it has nothing else. Pure."""
+    """Parse a SHA256SUMS: the SHA-256 of each name, and whether it contains nothing else. Pure."""
     lines = [line for line in text.split(b"\n") if line]
     matches = [_LINE.fullmatch(line) for line in lines if len(line) <= _LONGEST_LINE]
     found = {match[2].decode(errors="surrogateescape"): match[1].decode() for match in matches if match}
@@ -95,7 +94,7 @@ def parse(text: bytes) -> tuple[dict[str, str], bool]:
 
 
 def digest(directory: Directory, name: str, cancellation: CancellationToken) -> str:
-    """A file's SHA-256, in hex. Raises OSError, Cancelled."""
+    """Compute a file's SHA-256, in hex. Raises OSError, Cancelled."""
     sha256 = hashlib.sha256()
     for block in directory.blocks(name):
         cancellation.raise_if_cancelled(f"reading {name}")
@@ -104,7 +103,7 @@ def digest(directory: Directory, name: str, cancellation: CancellationToken) -> 
 
 
 def _open(directory: Directory, sums: str) -> int:
-    """The SHA256SUMS, made if missing. Raises ChecksumsUnusable, OSError."""
+    """Open the SHA256SUMS, created if missing. Raises ChecksumsUnusable, OSError."""
     try:
         fd = directory.open(sums, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
@@ -113,13 +112,15 @@ def _open(directory: Directory, sums: str) -> int:
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise ChecksumsUnusable(f"{directory.path / sums} is no file")
+        raise ChecksumsUnusable(f"{directory.path / sums} is not a regular file")
     return fd
 
 
 def _lock(fd: int) -> None:
-    """Keep other archivers from changing it until it is closed: one that replaces it would drop a line that is being
-    appended. Who holds the lock for long is none of them, and where there are no locks it goes without."""
+    """Lock it against other archivers until it is closed: replacing it would drop a line that is being appended.
+
+    Returns without the lock where there are no locks, or after a while: no archiver holds it for long.
+    """
     until = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -135,13 +136,13 @@ def _lock(fd: int) -> None:
 
 
 def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:
-    """Whether that is the directory's SHA256SUMS still: one that has been replaced is nobody's. Raises OSError."""
+    """Whether the open file still is the directory's SHA256SUMS, not a replaced one. Raises OSError."""
     now = directory.stat(sums)
     return now is not None and os.path.samestat(now, found)
 
 
 def _contents(fd: int, size: int) -> bytes | None:
-    """All of it; None if that is too much. Raises OSError."""
+    """Read all of it; None if it is too large. Raises OSError."""
     if size > MAX_BYTES:
         return None
     parts = []
@@ -153,12 +154,12 @@ def _contents(fd: int, size: int) -> bytes | None:
 
 
 def _end(fd: int) -> bytes:
-    """The last bytes of one that is too large to be read. Raises OSError."""
+    """Read the last bytes of one that is too large. Raises OSError."""
     return os.pread(fd, _LONGEST_LINE, max(0, os.fstat(fd).st_size - _LONGEST_LINE))
 
 
 def _place(text: bytes, line: bytes) -> _Line:
-    """Where that line is, or belongs. Pure; no time is spent on each line, as there may be 100,000."""
+    """Find where a line is, or belongs. Pure; it doesn't visit every line, as there may be 100,000."""
     name = _name(line)
     at = len(text)
     lines = 0
@@ -180,10 +181,9 @@ def _name(line: bytes) -> bytes:
 
 
 def _append(fd: int, text: bytes, line: bytes, sums: str) -> None:
-    """Write the line at the end, in one call. text: what is there, or its end. Raises OSError."""
-    torn = text.rpartition(b"\n")[
-        2
-    ]  # of a write that a full disk, or a kill, cut off; or a last line without its end
+    """Append the line in one write; text: what is there, or its end. Raises OSError."""
+    # Cut off by a full disk or a kill; or a last line without its line end.
+    torn = text.rpartition(b"\n")[2]
     rest = line[len(torn) :] if line.startswith(torn) else b"\n" + line
     data = rest + b"\n"
     if os.write(fd, data) < len(data):
@@ -192,7 +192,7 @@ def _append(fd: int, text: bytes, line: bytes, sums: str) -> None:
 
 
 def _with_line(text: bytes, line: bytes) -> bytes:
-    """The lines with that one in its place, and none else of its file. Pure."""
+    """The text with that line in its place, and no other line of its file. Pure."""
     name = _name(line)
     lines = text.removesuffix(b"\n").split(b"\n") if text else []
     kept = [old for old in lines if not (_LINE.fullmatch(old) and _name(old) == name)]

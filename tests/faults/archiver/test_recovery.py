@@ -113,7 +113,7 @@ def test_while_a_frozen_archivers_file_is_copied_the_other_stream_is_recorded(
     a, of_a, b, of_b = with_a_large_file(
         two, [*gate.at(rf"fsync .*/\.archiver/({directories})$"), "--since", "^committed "]
     )
-    b.await_line("is held by a frozen archiver; going on in a copy")
+    b.await_line("is locked by a frozen archiver; continuing in a copy")
     two.goes_on(of_b)
     gate.open()
     two.goes_on(of_a)

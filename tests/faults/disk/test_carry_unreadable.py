@@ -39,7 +39,7 @@ def test_it_comes_from_the_topic(recorder: Recorder, source: Source) -> None:
 def test_if_the_topic_has_not_got_it_any_more_that_is_said(recorder: Recorder, source: Source) -> None:
     delete_before(recorder.servers, frames_topic(recorder.stream), source.sent)
     archiver = disturbed(recorder, UNREADABLE, archive="archive")
-    archiver.await_line("ERROR .*that should head its next files is lost")
+    archiver.await_line("ERROR .*the carried frame of type Observation is lost: its next files begin without it")
     source.scans(5)
     source.end()
     assert "5 frames" in archiver.await_line(r"finished .* \(end\).*")[0]

@@ -256,7 +256,7 @@ def forgotten(site: Site, recorder: Recorder) -> None:
     other = site.archiver("--private-dir", str(site.private), "--checksums", "beside")
     assert other.exit_code() == 1
     command = f"archiver relocate --data-dir {site.data} --private-dir {site.private} --checksums beside"
-    other.await_line(f"kept as --checksums private says, not beside; .* run: {re.escape(command)}")
+    other.await_line(f"has --checksums private, not beside; .* run: {re.escape(command)}")
     archiver = site.archiver("--private-dir", str(site.private))
     site.end(archiver)
     site.assert_right()
@@ -286,7 +286,7 @@ def test_two_data_directories_do_not_share_a_private_directory(recorder: Recorde
 def test_a_private_directory_in_the_data_directory_is_refused(recorder: Recorder) -> None:
     refused = recorder.archiver("--private-dir", str(recorder.data() / "private"))
     assert refused.exit_code() == 1
-    refused.await_line("lies in the data directory .*: whoever reads that would find it. Choose one beside it")
+    refused.await_line("is in the data directory .*: programs that read that would find it. Choose one beside it")
     assert not recorder.data().exists()
 
 

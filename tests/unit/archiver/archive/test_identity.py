@@ -81,13 +81,13 @@ def test_one_that_cannot_be_understood_is_never_made_anew(root: Path) -> None:
 def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"{A} archiver\n")
     (root / ".archiver" / "archive.identity").symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="isn't a regular file"):
         identity.read(Location(root))
 
 
 def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
     (root / ".archiver" / "archive.identity").mkdir()
     with pytest.raises(
-        IdentityError, match=rf"{root}/.archiver/archive.identity can't .*: it is no file. .* move it away"
+        IdentityError, match=rf"{root}/.archiver/archive.identity can't .*: it isn't a regular file. .* move it away"
     ):
         identity.read(Location(root))

@@ -66,7 +66,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
         assert archive.look(sums) == expected
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(said) == [
-        f"'{PARENT}/{name}' isn't ours, and gets no line in SHA256SUMS: it is no file"
+        f"no line in SHA256SUMS for the unknown file '{PARENT}/{name}': it isn't a regular file"
         for name in ("directory.g3", "link.g3", "pipe.g3")
     ]
 
@@ -119,4 +119,4 @@ def test_an_error_of_one_directory_is_said_once_and_others_are_looked_at(
         eventually((archive.place / SUMS).exists, "its checksum is there")
         sums.close()
     assert (archive.place / SUMS).read_text() == f"{sha}  a.g3\n"
-    assert caplog.text.count("15463/gone: files beside ours get no line in SHA256SUMS") == 1
+    assert caplog.text.count("15463/gone: unknown files get no line in SHA256SUMS") == 1
