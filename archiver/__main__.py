@@ -1,4 +1,4 @@
-"""The command `archiver`: its flags, and its commands. What it does without a command is in service.py."""
+"""The command `archiver`: its flags and subcommands. Recording itself is in service.py."""
 
 import argparse
 import importlib
@@ -14,53 +14,57 @@ from g3stream.service.stop_signals import StopSignals
 
 COMMANDS = {
     "replay": "rebuild files from the topics",
-    "verify": "prove that an archive is whole and right",
-    "repair": "rebuild what verify finds broken",
+    "verify": "prove that an archive is complete and correct",
+    "repair": "rebuild the files that verify finds damaged",
     "files": "list what was recorded",
-    "status": "show how the streams are now",
+    "status": "show the state of each stream",
     "close": "end an acquisition whose ingest died",
-    "retire": "tell that files were deleted on purpose",
+    "retire": "record that files were deleted on purpose",
     "adopt": "record files that were there before",
-    "relocate": "move its private directory, or its checksums",
-    "quarantine": "set aside a record that stops its stream",
+    "relocate": "move an archive's private directory or checksums",
+    "quarantine": "exclude a record that stops its stream",
 }
-"""Besides recording, which is what `archiver` without a command does; each is a module of `commands`."""
+"""Subcommands and their summaries; each is a module of `commands`. Without one, `archiver` records."""
 
 _THREADS = 32
-"""Its own and those of its Kafka clients, with three brokers."""
+"""Threads of the archiver itself and of its Kafka clients, with three brokers."""
 _HAND_OVER_THREADS = 12
-"""The same of what hands events over."""
+"""Threads of the hand-over of events, likewise."""
 
 _DESCRIPTION = """\
 Record the streams that ingest publishes to Kafka as .g3 files:
   DATA_DIR/<5 digits>/<stream id>/2019-01-01-12-00-00_000.g3
 
-A file begins with an acquisition (START, or a first frame) and ends with it (END, a gap, a lost connection), or
-after --time-per-file. It appears under its name when it is complete, and never changes. May be started before Kafka;
-may be killed at any time: it goes on with the same file. Stop it with SIGTERM or Ctrl-C; it exits 0."""
+A file begins with an acquisition (START, or a first frame) and ends with it
+(END, a gap, a disconnection), or after --time-per-file. It appears under its
+name when it is complete, and never changes. The archiver may be started before
+Kafka, and may be killed at any time: it then continues the same file. Stop it
+with SIGTERM or Ctrl-C; it exits 0."""
 
 _EXAMPLES = """\
 examples:
-  archiver --data-dir /data                                    every stream, from Kafka at localhost:9092
-  archiver --data-dir /data --stream crate1slot2 --stream crate1slot3 --bootstrap-servers kafka1:9092
-  archiver --data-dir /data --time-per-file 60 --name-format ctime --carry Observation --carry Wiring
+  archiver --data-dir /data                 every stream, Kafka at localhost:9092
+  archiver --data-dir /data --stream crate1slot2 --bootstrap-servers kafka1:9092
+  archiver --data-dir /data --time-per-file 60 --carry Observation --carry Wiring
 
-Run more of them with the same --group and --data-dir to share the streams; a second archive of the same streams is
-another --group with another --data-dir; with only one of them it is refused. Changed settings take effect with the
-next acquisition.
+Several archivers with the same --group and --data-dir share the streams. A
+second archive of the same streams needs another --group and another
+--data-dir; if only one of them differs, it is refused. Changed settings take
+effect with the next acquisition.
 
-commands, each with a --help of its own:
+commands, each with its own --help:
 {commands}
 
-exit codes: 0 stopped as asked; 1 can't go on, and says why; 2 wrong usage."""
+exit codes: 0 stopped by a signal; 1 can't continue, for the reason logged;
+2 wrong usage."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
+    """Return the parser of the flags."""
     commands = "\n".join(f"  archiver {name:10} {what}" for name, what in COMMANDS.items())
     flags = EnvArgumentParser("archiver", _DESCRIPTION, _EXAMPLES.format(commands=commands))
     flags.add_option(
-        "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
+        "--data-dir", type=directory, required=True, metavar="DIR", help="directory of the files; created if missing"
     )
     private_dir_option(flags)
     checksums_option(flags)
@@ -69,14 +73,14 @@ def make_parser() -> argparse.ArgumentParser:
         type=seconds,
         default="600",
         metavar="SECONDS",
-        help="the most that one file may span",
+        help="longest time span of one file",
     )
     flags.add_option(
         "--gap",
         type=seconds,
         default="10",
         metavar="SECONDS",
-        help="so long without frames ends an acquisition",
+        help="an acquisition ends after this long without frames",
     )
     flags.add_option(
         "--name-format",
@@ -84,14 +88,15 @@ def make_parser() -> argparse.ArgumentParser:
         choices=list(NameFormat),
         default="date",
         metavar="date|ctime|session",
-        help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or so by session_id, as sotodlib finds files",
+        help="2019-01-01-12-00-00_000.g3, 1546344000_000.g3, or <session_id>_000.g3, the names by which sotodlib "
+        "finds files",
     )
     flags.add_option(
         "--carry",
         default=[],
         **CARRY,
-        help="the last frame of this type heads every following file; up to 3 times, or once `nothing`; Observation "
-        "if never given",
+        help="repeat the latest frame of this type at the head of every following file; up to 3 times, or "
+        "once as `nothing`; default: Observation",
     )
     flags.add_option(
         "--md5",
@@ -100,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         const=True,
         default=False,
         metavar="BOOL",
-        help="take the MD5 of files, too, while they are written, for their events on g3.files",
+        help="also compute the MD5 of files as they are written, for their events on g3.files",
     )
     flags.add_option(
         "--stream",
@@ -108,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="record this stream; may be repeated; every stream, new ones as they appear, if never given",
+        help="record this stream; may be repeated; default: every stream, including new ones",
     )
     flags.add_option(
         "--group", type=group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
@@ -117,21 +122,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--instance-id",
         type=group,
         metavar="NAME",
-        help="who this is in the group; by default the host's name and a digest of the data dir",
+        help="this archiver's name in the group; default: the host's name and a digest of the data dir",
     )
     flags.add_option(
         "--on-file",
         type=on_file,
         metavar="COMMAND|URL",
-        help="run this, or post to it, for each finished, lost, salvaged or retired event, until it succeeds; "
-        "beside the recording: docs/on-file.md",
+        help="run this command, or post to this URL, for each event (file, loss, salvaged, retired) until it "
+        "succeeds; recording doesn't wait for it: docs/on-file.md",
     )
     flags.add_option(
         "--suprsync-db",
         type=suprsync_db,
         metavar="FILE",
-        help="register each finished file in this database of socs' SupRsync agent, which copies it, and say up to "
-        "when the archive is final: docs/suprsync.md; turns on --md5",
+        help="register each finished file in this database of socs' SupRsync agent, which copies it, and report up "
+        "to when the archive is final: docs/suprsync.md; turns on --md5",
     )
     flags.add_option(
         "--suprsync-archive-name",
@@ -146,7 +151,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command; args: the command line without the program's name. Gives the exit code."""
+    """Run the command, and return its exit code.
+
+    args: the command line without the program's name.
+    """
     prepare_standard_streams()
     args = sys.argv[1:] if args is None else args
     if args and args[0] in COMMANDS:
@@ -155,7 +163,7 @@ def main(args: list[str] | None = None) -> int:
         return code
     parser = make_parser()
     if args and not args[0].startswith("-"):
-        parser.error(f"there is no command {args[0]!r}; there are {', '.join(COMMANDS)}")
+        parser.error(f"there is no command {args[0]!r}; the commands are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
     try:
         options.carry = carried_types(options.carry or ["Observation"])
@@ -166,7 +174,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"archiver: error: {refusal}", file=sys.stderr)
         return 1
     with StopSignals() as signals:
-        # Here, so that --help and wrong usage need not wait for all that recording takes.
+        # Imported here: --help and wrong usage need not wait for the imports of recording.
         from archiver.service import run
 
         code = run(options, signals)

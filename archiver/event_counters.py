@@ -1,4 +1,4 @@
-"""What an archiver has told on g3.files since its start, counted; streams come and go meanwhile."""
+"""Counters of the events published to g3.files since the start, kept across rebalances."""
 
 import threading
 from collections import Counter
@@ -8,25 +8,26 @@ from archiver.core.segmentation import CloseReason
 from archiver.core.sequence import LossCause
 
 _MAX_EVENTS = 1000
-"""Of those told last: while a commit fails, its losses are told again with the next."""
+"""The latest events that are remembered: while a commit fails, its losses are published again with the next."""
 
 
 class EventCounters:
-    """Counts the events that this archiver has published since its start, each once; for several threads.
-
-    files, losses, lost_records: by stream and reason. missing: frames that were never received, by stream.
-    """
+    """Counts each event that this archiver has published since its start once. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.files: Counter[tuple[str, CloseReason]] = Counter()
+        """Finished files, by stream and reason."""
         self.losses: Counter[tuple[str, LossCause]] = Counter()
+        """Losses, by stream and cause."""
         self.lost_records: Counter[tuple[str, LossCause]] = Counter()
+        """Records known to be lost, by stream and cause."""
         self.missing: Counter[str] = Counter()
+        """Frames that were never received, by stream."""
         self._recent: dict[str, Event] = {}  # by key, the latest last
 
     def on_published(self, event: Event) -> None:
-        """This event is on g3.files now."""
+        """Count an event that is on g3.files now."""
         with self._lock:
             before = self._recent.pop(event.key, None)
             self._recent[event.key] = event
@@ -34,7 +35,7 @@ class EventCounters:
                 del self._recent[next(iter(self._recent))]
             if isinstance(event, RecordsLost) and event.cause:
                 times, records = _counts(event)
-                times_before, records_before = _counts(before)  # told again, it may be more losses
+                times_before, records_before = _counts(before)  # published again, it may hold more losses
                 self.losses[event.stream, event.cause] += max(0, times - times_before)
                 self.lost_records[event.stream, event.cause] += max(0, records - records_before)
             elif isinstance(event, FileFinished) and not isinstance(before, FileFinished):
@@ -42,11 +43,11 @@ class EventCounters:
                 self.missing[event.stream] += event.missing
 
     def streams(self) -> set[str]:
-        """Of which there is something to tell, also if another archiver has them now."""
+        """Return the streams that have counts, including those that another archiver records now."""
         with self._lock:
             return {stream for counted in (self.files, self.losses) for stream, _ in counted}
 
 
 def _counts(event: Event | None) -> tuple[int, int]:
-    """How many losses an event tells of, and how many records that are known to be lost."""
+    """Return how many losses an event reports, and how many records are known to be lost by them."""
     return (event.times, event.records or 0) if isinstance(event, RecordsLost) else (0, 0)

@@ -1,4 +1,4 @@
-"""The followers of an archive, one for each sink; which sinks there are, as the options say."""
+"""The followers of an archive, one for each sink that the options name."""
 
 import argparse
 import time
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
-    """Where the events of the archive in `root` are to be handed over to."""
-    wanted: OnFile | None = options.on_file
-    if wanted is None:
+    """Return the sinks of --on-file for the archive in `root`."""
+    on_file: OnFile | None = options.on_file
+    if on_file is None:
         return []
-    return [CommandSink(wanted, root) if isinstance(wanted, Command) else WebhookSink(wanted)]
+    return [CommandSink(on_file, root) if isinstance(on_file, Command) else WebhookSink(on_file)]
 
 
 def suprsync_of(
@@ -36,10 +36,10 @@ def suprsync_of(
     config: Mapping[str, Any],
     instance_id: str,
 ) -> "SupRsync | None":
-    """What registers files with socs' SupRsync agent, if that is wanted."""
+    """Return what registers files with socs' SupRsync agent; None without --suprsync-db."""
     if options.suprsync_db is None:
         return None
-    # Here, as it needs the extra [socs].
+    # Imported here, as it needs the extra [socs].
     from archiver.suprsync.registration import SupRsync
 
     db, archive_name = options.suprsync_db, options.suprsync_archive_name
@@ -47,10 +47,12 @@ def suprsync_of(
 
 
 class Followers:
-    """A context manager: hands the events of an archive over to its sinks while the recording goes on.
+    """Context manager that hands the events of an archive over to its sinks while recording continues.
 
-    config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are
-    known, and nothing before (Membership.ids). suprsync: has one more sink.
+    config: librdkafka's settings.
+    location, group: of the archive.
+    ids: returns the archive's ids; none until they are known (Membership.ids).
+    suprsync: adds one more sink.
     """
 
     def __init__(
@@ -67,19 +69,19 @@ class Followers:
         self._suprsync = suprsync
         self._running = ExitStack()
         if suprsync:
-            # All that was ever recorded is to be transferred.
+            # From time 0: all that was ever recorded is transferred.
             self._followers.append(Follower(config, location, group, ids, suprsync.sink, 0))
 
     def status(self) -> tuple[FollowerStatus, ...]:
-        """How each is; for any thread."""
+        """Return the status of each. Thread-safe."""
         return tuple(follower.status() for follower in self._followers)
 
     def suprsync(self) -> "SupRsyncStatus | None":
-        """How the hand-over to SupRsync is, if there is one; for any thread."""
+        """Return the status of the hand-over to SupRsync, if there is one. Thread-safe."""
         return self._suprsync.status() if self._suprsync else None
 
     def stop(self) -> None:
-        """Let all end, side by side with the recording. For any thread."""
+        """Ask all of them to end, without waiting for it. Thread-safe."""
         for follower in self._followers:
             follower.stop()
         if self._suprsync:

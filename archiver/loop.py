@@ -1,8 +1,8 @@
-"""The loop: records from the feed to the recordings, and once a second everything durable and committed.
+"""The recording loop: hands messages to the stream recorders, and commits everything durable once a second.
 
-One thread polls, and says what is written where. A few write, when it is much. Others make durable, take streams up,
-tell losses, and finish files, each at its own pace, so that no stream waits for another's disk, and none for g3.files
-that has nothing to tell. What is durable is committed for all streams in one request.
+One thread polls and decides what is written where; a few more write large amounts. Syncs, recovery, events of losses
+and finishing files have threads of their own: no stream waits for another's disk, and only a stream with an event to
+publish waits for g3.files. What is durable is committed for all streams in one request.
 """
 
 import errno
@@ -46,19 +46,22 @@ _BUSY_POLL_SECONDS = 0.01
 _STOP_SECONDS = 4.0
 _IDENTIFY_AGAIN_SECONDS = 0.5
 _REVOKE_SECONDS = 0.5
-"""How long streams that are let go of may take to finish their files, before these are left as they are. Whoever has
-them next does it then; and while they go to another member, all that stay here wait."""
+"""How long revoked streams may take to finish their files. After that the next member finishes them: during a
+rebalance, all streams that stay here wait."""
 _EXECUTORS_SECONDS = 1.0
-"""At a stop, for what waits for Kafka: it may wait for a resolver that hangs, and has nothing to lose."""
+"""Timeout at a stop for threads that wait for Kafka: a resolver may hang, and nothing is lost without them."""
 _DISK_SECONDS = 15.0
-"""How long, twice at most, their disks may take for a sync, before what that was for is left to be recorded again."""
+"""How long, twice at most, a sync may take at a revocation; without it, the records are recorded again."""
 
 
 class RecordingLoop:
-    """Records streams into one data directory. streams: which, None for all there are and will be.
+    """Records streams into one data directory.
 
-    told: is given each event that is on g3.files now, in any thread. stopping: ends `run`. config: librdkafka
-    settings. throttling: of the clients made with those. Raises KafkaException on a wrong one.
+    config: librdkafka settings; a wrong one raises KafkaException.
+    streams: which to record; None for all, including new ones.
+    on_published: called with each event once it is on g3.files, on any thread.
+    stopping: ends `run`.
+    throttling: of the clients made with `config`.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class RecordingLoop:
         config: Mapping[str, Any],
         instance_id: str,
         streams: Sequence[str] | None,
-        told: Callable[[Event], None],
+        on_published: Callable[[Event], None],
         stopping: threading.Event,
         throttling: Throttling,
     ) -> None:
@@ -77,8 +80,8 @@ class RecordingLoop:
         self._archive = root
         self._settings = settings
         self._recorders: dict[str, StreamRecorder] = {}
-        self._paused: set[str] = set()  # until `resume`, whatever the Feed does meanwhile
-        self._consumer = GroupConsumer(config, root.group, instance_id, streams, self, told, stopping)
+        self._paused: set[str] = set()  # until `resume`, whatever the consumer does meanwhile
+        self._consumer = GroupConsumer(config, root.group, instance_id, streams, self, on_published, stopping)
         self._executors = Executors(root.location)
         self._commits = CommitPipeline(self._consumer, self._executors)
         self._commit_errors = CommitErrors(root.group)
@@ -89,21 +92,21 @@ class RecordingLoop:
         self._turn_started_s = time.monotonic()
 
     def run(self) -> None:
-        """Record until `stopping` is set, or Kafka throttles for longer than the clients' timeouts allow; then leave
-        every open file durable and committed.
+        """Record until `stopping` is set, then leave every open file durable and committed.
 
-        Raises FencedError, AnotherArchiveError if the group records to another one, OSError.
+        Also returns when Kafka throttles for longer than the clients' timeouts allow.
+        Raises FencedError, AnotherArchiveError if the group records into another archive, OSError.
         """
         try:
-            ours = self._identify()
-            if ours:
+            identified = self._identify()
+            if identified:
                 self._consumer.join()
-            while ours and not (self.stopping.is_set() or self._throttling.needs_long_timeout):
+            while identified and not (self.stopping.is_set() or self._throttling.needs_long_timeout):
                 self._turn_started_s = time.monotonic()
                 try:
                     self._run_once()
                 except MemberEvicted as error:
-                    self._release(list(self._recorders), f"the group has given them away ({error})")
+                    self._release(list(self._recorders), f"the group has assigned it to another member ({error})")
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
@@ -119,7 +122,7 @@ class RecordingLoop:
             log.info("stopped; everything recorded is durable%s", " and committed" if committed else "")
 
     def status(self) -> ArchiveStatus:
-        """How it is now; for any thread."""
+        """Return the present status. Thread-safe."""
         syncing = self._commits.syncing()
         streams = [
             replace(
@@ -146,7 +149,7 @@ class RecordingLoop:
 
     @property
     def fenced_by_own_commit(self) -> bool:
-        """Whether a FencedError may be of our own making: another Archive in our place would go on."""
+        """Whether a FencedError may come from our own late commit: then a new loop may join the group."""
         return self._consumer.fenced_by_own_commit
 
     @property
@@ -155,27 +158,26 @@ class RecordingLoop:
         return self._archive.ids
 
     def _identify(self) -> bool:
-        """Wait for Kafka, and see that the data directory is the group's archive, before anything is written there;
-        gives whether it is known to be, which it isn't if `run` is to end first.
+        """Wait for Kafka, and check that the data directory is the group's archive before anything is written there.
 
-        Raises AnotherArchiveError, OSError.
+        Returns False if `run` has to end first. Raises AnotherArchiveError, OSError.
         """
         while not (self.stopping.is_set() or self._throttling.needs_long_timeout):
             try:
-                ask = partial(identify, self._archive, self._consumer.topic_reader)
-                self._archive = call_unless_stopped(self.stopping, "identifying", ask)
+                act = partial(identify, self._archive, self._consumer.topic_reader)
+                self._archive = call_unless_stopped(self.stopping, "identifying", act)
                 self._identify_error = None
                 return True
             except TimeoutError:
                 if not self.stopping.is_set():
                     raise
             except KafkaException as error:
-                self._identify_error = None  # that is said as Kafka's
+                self._identify_error = None  # reported as Kafka's error instead
                 self._consumer.broker_health.on_error(error.args[0])
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                why = f"{self._archive.root}: can't note which archive it is: {error}"
+                why = f"{self._archive.root}: can't store the archive's identity: {error}"
                 if not self._identify_error:
                     log.error("%s; still trying", why)
                 self._identify_error = why
@@ -184,83 +186,83 @@ class RecordingLoop:
 
     def _run_once(self) -> None:
         waits = bool(self._commits) or not self._consumer.has_assignment
-        busy = waits or any(recording.is_waiting for recording in self._recorders.values())
+        busy = waits or any(recorder.is_waiting for recorder in self._recorders.values())
         touched = set()
         messages = self._consumer.poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
         size = 0
         for message in messages:
             length = len(message)
             size += length
-            recording = self._recorders.get(stream_of_topic(message.topic() or ""))
-            if recording and not recording.failed:
-                recording.inbox.append(message, length)
-                touched.add(recording)
-        # Records that wait in Kafka come first: a digest takes the time that they would be written in.
+            recorder = self._recorders.get(stream_of_topic(message.topic() or ""))
+            if recorder and not recorder.failed:
+                recorder.inbox.append(message, length)
+                touched.add(recorder)
+        # Records that wait in Kafka come first: a digest would take the time in which they could be written.
         behind = size >= BATCH_BYTES
         now = time.monotonic()
         tick = now >= self._next_commit_s
-        for recording in list(self._recorders.values()):
-            with self._isolated(recording):
-                self._advance(recording, recording in touched, tick=tick, behind=behind)
+        for recorder in list(self._recorders.values()):
+            with self._isolated(recorder):
+                self._advance(recorder, recorder in touched, tick=tick, behind=behind)
         self._drive_commits(self._recorders.values() if tick else ())
         if tick:
             self._next_commit_s = now + _COMMIT_SECONDS
 
-    def _advance(self, recording: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
-        """One turn of the loop, for one stream."""
-        if not recording.recovered and not recording.halted:
-            recording.poll_recovery(again=tick)
-        passed = recording.invalid_record is not None and recording.skip_if_quarantined(recording.invalid_record)
-        if touched or passed or (recording.is_waiting and (tick or not recording.errors.current)):
-            with self._activity.track(f"a write to the file of {recording.stream}"):
-                recording.poll()
+    def _advance(self, recorder: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
+        """Run one turn of the loop for one stream."""
+        if not recorder.recovered and not recorder.halted:
+            recorder.poll_recovery(again=tick)
+        passed = recorder.invalid_record is not None and recorder.skip_if_quarantined(recorder.invalid_record)
+        if touched or passed or (recorder.is_waiting and (tick or not recorder.errors.current)):
+            with self._activity.track(f"a write to the file of {recorder.stream}"):
+                recorder.poll()
         if tick and not behind:
-            recording.advance_digest()
+            recorder.advance_digest()
         if tick:
-            recording.end_offset = self._consumer.end_offset(recording.stream)
-            recording.track_uncommitted()
-        self._pause_or_resume(recording)
-        if recording.failed and tick:
-            self._retry_failed(recording)
+            recorder.end_offset = self._consumer.end_offset(recorder.stream)
+            recorder.track_uncommitted()
+        self._pause_or_resume(recorder)
+        if recorder.failed and tick:
+            self._retry_failed(recorder)
 
     @contextmanager
-    def _isolated(self, recording: StreamRecorder) -> Iterator[None]:
-        """An error of one stream that nobody expected stops that stream, and no other.
+    def _isolated(self, recorder: StreamRecorder) -> Iterator[None]:
+        """Let an unexpected error of one stream stop that stream only.
 
-        It ends the archiver if it is none of that stream's own: another archiver has taken over, the group has given
-        the streams away or records to another archive, or there is no more memory.
+        Errors that concern all streams end the archiver: another archiver has taken over, the group has evicted this
+        member or records into another archive, or memory is exhausted.
         """
         try:
             yield
         except (FencedError, MemberEvicted, AnotherArchiveError, MemoryError):
             raise
         except (KafkaException, OSError) as error:
-            recording.errors.on_error(error)
-        except CheckpointError as error:  # its state would be refused when it is read back: so it will be again
-            log.exception("%s: its state can't be committed", recording.stream)
-            recording.fail(f"{error}; nothing more is recorded")
+            recorder.errors.on_error(error)
+        except CheckpointError as error:  # its state could not be read back, and that would not change
+            log.exception("%s: its state can't be committed", recorder.stream)
+            recorder.fail(f"{error}; nothing more is recorded")
         except Exception as error:
-            log.exception("%s: failed", recording.stream)
-            seconds = self._failures.failed(recording.stream, time.monotonic())
+            log.exception("%s: failed", recorder.stream)
+            seconds = self._failures.failed(recorder.stream, time.monotonic())
             what = f"{type(error).__name__}: {error}"
-            recording.fail(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
+            recorder.fail(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
 
-    def _retry_failed(self, recording: StreamRecorder) -> None:
-        if recording.is_idle and (committed := self._failures.due(recording.stream, time.monotonic())):
-            log.info("%s: trying again", recording.stream)
+    def _retry_failed(self, recorder: StreamRecorder) -> None:
+        if recorder.is_idle and (committed := self._failures.due(recorder.stream, time.monotonic())):
+            log.info("%s: trying again", recorder.stream)
             self.on_assigned([committed])
 
-    def _pause_or_resume(self, recording: StreamRecorder) -> None:
-        stream = recording.stream
-        if recording.backpressured and stream not in self._paused:
+    def _pause_or_resume(self, recorder: StreamRecorder) -> None:
+        stream = recorder.stream
+        if recorder.backpressured and stream not in self._paused:
             self._consumer.assignment.pause(stream)
             self._paused.add(stream)
             return
-        deliveries = recording.inbox.deliveries
+        deliveries = recorder.inbox.deliveries
         if stream not in self._paused:
             if deliveries.seek_to is not None and self._consumer.assignment.seek(stream, deliveries.seek_to):
                 deliveries.on_seek_done()
-        elif not recording.backpressured and not recording.inbox:
+        elif not recorder.backpressured and not recorder.inbox:
             at = deliveries.next_offset
             if at is not None and self._consumer.assignment.resume(stream, at):
                 deliveries.on_seek_done()
@@ -270,42 +272,42 @@ class RecordingLoop:
 
     def _drive_commits(self, due: Iterable[StreamRecorder]) -> None:
         self._on_commit_results(self._commits.poll())
-        for recording in due:
-            if snapshot := self._snapshot(recording):
-                self._commits.submit(recording, snapshot)
+        for recorder in due:
+            if snapshot := self._snapshot(recorder):
+                self._commits.submit(recorder, snapshot)
 
-    def _snapshot(self, recording: StreamRecorder) -> Snapshot | None:
-        with self._isolated(recording), self._activity.track(f"a write to the file of {recording.stream}"):
-            return recording.snapshot()
-        return None  # it has failed
+    def _snapshot(self, recorder: StreamRecorder) -> Snapshot | None:
+        with self._isolated(recorder), self._activity.track(f"a write to the file of {recorder.stream}"):
+            return recorder.snapshot()
+        return None  # it failed
 
-    def _on_commit_results(self, answer: CommitResults) -> None:
-        for recording, failure in answer.not_durable:
-            with self._isolated(recording):
+    def _on_commit_results(self, results: CommitResults) -> None:
+        for recorder, failure in results.not_durable:
+            with self._isolated(recorder):
                 if isinstance(failure, SyncError):
-                    recording.handle_sync_error(failure)
-                elif self._records(recording) and not recording.failed:
+                    recorder.handle_sync_error(failure)
+                elif self._records(recorder) and not recorder.failed:
                     raise failure
-        for recording, snapshot in answer.committed:
-            with self._isolated(recording):
-                recording.on_committed(snapshot)
-            self._commit_errors.on_success(recording.stream)
-        for recording, error in answer.failed:
+        for recorder, snapshot in results.committed:
+            with self._isolated(recorder):
+                recorder.on_committed(snapshot)
+            self._commit_errors.on_success(recorder.stream)
+        for recorder, error in results.failed:
             if isinstance(error, KafkaException):
-                self._commit_errors.on_failure(recording.stream, error)
+                self._commit_errors.on_failure(recorder.stream, error)
             elif not isinstance(error, MemberEvicted):
                 raise error
-            elif self._records(recording):
-                self._release([recording.stream], f"the group has given them away ({error})")
+            elif self._records(recorder):
+                self._release([recorder.stream], f"the group has assigned it to another member ({error})")
 
-    def _records(self, recording: StreamRecorder) -> bool:
-        """Whether its stream is still recorded by that one: what is said of it may come late, and mean one before."""
-        return self._recorders.get(recording.stream) is recording
+    def _records(self, recorder: StreamRecorder) -> bool:
+        """Whether this is still the recorder of its stream: results may arrive late, for an earlier recorder."""
+        return self._recorders.get(recorder.stream) is recorder
 
-    # Streams come and go: the Feed's Streams
+    # Rebalances: the consumer's listener
 
     def on_assigned(self, committed: Sequence[CommittedOffset]) -> None:
-        """Record these from now on."""
+        """Start recording these streams."""
         for found in committed:
             self._recorders[found.stream] = StreamRecorder(
                 found, self._settings, self._archive, self._consumer, self._executors
@@ -315,69 +317,71 @@ class RecordingLoop:
             log.info("recording %s", ", ".join(sorted(found.stream for found in committed)))
 
     def on_revoked(self, streams: Sequence[str]) -> None:
-        """Another member records these from now on."""
+        """Drain and release these streams: they go to another member."""
         self._revoke([stream for stream in streams if stream in self._recorders], _REVOKE_SECONDS)
 
     def on_lost(self, streams: Sequence[str]) -> None:
-        """Another member records these already."""
-        self._release([stream for stream in streams if stream in self._recorders], "the group has given them away")
+        """Release these streams at once: another member records them already."""
+        self._release(
+            [stream for stream in streams if stream in self._recorders], "the group has assigned it to another member"
+        )
 
     def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
-        """Retention was faster than we."""
-        recording = self._recorders.get(stream)
-        if recording and recording.recovered:
-            self._paused.discard(stream)  # the Feed has resumed it
-            with self._isolated(recording):
-                recording.on_offset_reset(earliest)
-        elif recording:  # its records would only gather; it is found again where reading begins
+        """Continue at the earliest offset: retention has deleted records that weren't recorded yet."""
+        recorder = self._recorders.get(stream)
+        if recorder and recorder.recovered:
+            self._paused.discard(stream)  # the consumer has resumed it
+            with self._isolated(recorder):
+                recorder.on_offset_reset(earliest)
+        elif recorder:  # its records would only pile up; recovery finds the offset again
             self._consumer.assignment.pause(stream)
 
     def _revoke(self, streams: Sequence[str], seconds: float) -> bool:
-        """Leave these durable and committed, as far as that can be done in the time; gives whether it was."""
-        if not streams:  # as when the consumer is closed, after the pools
+        """Leave these streams durable and committed within that time; return whether all of it was."""
+        if not streams:  # as when the consumer is closed, after the executors
             return True
         until = time.monotonic() + seconds
-        recordings = [self._recorders[stream] for stream in streams]
+        recorders = [self._recorders[stream] for stream in streams]
         try:
-            self._drive_commits([recording for recording in recordings if recording.inbox.losses.unpublished])
+            self._drive_commits([recorder for recorder in recorders if recorder.inbox.losses.unpublished])
             while True:
                 self._consumer.serve_commits()
                 self._drive_commits(())
-                settled = all([self._drained(recording) for recording in recordings])
-                held = any(recording.snapshot_pending for recording in recordings)
+                settled = all([self._drained(recorder) for recorder in recorders])
+                held = any(recorder.snapshot_pending for recorder in recorders)
                 late = time.monotonic() - until
                 if (settled and not held) or self._consumer.unavailable or late >= (_DISK_SECONDS if held else 0):
                     break
-                time.sleep(0.005)  # for threads that may need this one to commit: there is no one event to wait for
+                time.sleep(0.005)  # threads may need this one to commit: there is no single event to wait for
             self._commits.log_hanging(streams)
-            snapshots = [(r, snapshot) for r in recordings if (snapshot := self._snapshot(r))]
+            snapshots = [(r, snapshot) for r in recorders if (snapshot := self._snapshot(r))]
             without_losses = [(r, snapshot) for r, snapshot in snapshots if not snapshot.losses]
             commits, done = self._commits.make_durable_now(without_losses, _DISK_SECONDS)
             self._consumer.commit_sync(commits)
-            for recording, snapshot in done:
-                recording.on_committed(snapshot)
+            for recorder, snapshot in done:
+                recorder.on_committed(snapshot)
             committed = settled and not held and len(done) == len(snapshots)
         except (KafkaException, MemberEvicted) as error:
-            log.warning("the last commit failed (%s): what came since the one before will be written again", error)
+            log.warning("the last commit failed (%s); records since the one before are recorded again", error)
             committed = False
         for stream in streams:
             self._commit_errors.discard(stream)
             if leaving := self._recorders.pop(stream, None):
                 with self._isolated(leaving):
                     leaving.release()
-            else:  # the group had given it away: a commit's answer said so meanwhile
+            else:  # released meanwhile: a commit showed that the group had assigned it to another member
                 committed = False
         return committed
 
-    def _drained(self, recording: StreamRecorder) -> bool:
-        with self._isolated(recording):
-            return recording.drain()
-        return True  # it has failed
+    def _drained(self, recorder: StreamRecorder) -> bool:
+        with self._isolated(recorder):
+            return recorder.drain()
+        return True  # it failed
 
     def _release(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:
-            log.warning("%s: let go of: %s", stream, why)
+            log.warning("%s: released: %s", stream, why)
             self._commit_errors.discard(stream)
-            recording = self._recorders.pop(stream)
-            with self._isolated(recording):
-                recording.release()
+            recorder = self._recorders.pop(stream)
+            with self._isolated(recorder):
+                recorder.release()

@@ -1,4 +1,4 @@
-"""An archiver's place among others: its claim on a data directory, and its membership in the group, taken up anew."""
+"""An archiver's lock on its data directory, and its membership in the consumer group."""
 
 import fcntl
 import logging
@@ -27,14 +27,16 @@ log = logging.getLogger(__name__)
 
 
 class ClaimedError(Exception):
-    """Another archiver on this host has this data directory and instance id; the message says what to do."""
+    """Another archiver on this host uses this data directory and instance id; the message says what to do."""
 
 
 class Membership:
-    """A member of the group `archive.group`, which records into `archive.root`. `stopping` may be set by anyone.
+    """A member of the group `archive.group` that records into `archive.root`.
 
-    instance_id: who this is in the group. checksums: where they are to be, if that is asked for. The rest as for
-    Archive.
+    Any thread may set `stopping`.
+    instance_id: the member's name in the group.
+    checksums: where to keep them; None for the archive's present setting.
+    The other parameters are those of RecordingLoop.
     """
 
     def __init__(
@@ -60,13 +62,15 @@ class Membership:
         self._throttling = Throttling("consumer_byte_rate", config)
 
     def run(self) -> None:
-        """Record until `stopping` is set. Raises OSError if the data directory can't be used, ClaimedError,
-        AnotherArchiveError if it isn't the group's, FencedError if another has taken over, KafkaException on a wrong
-        setting."""
+        """Record until `stopping` is set.
+
+        Raises OSError if the data directory can't be used, ClaimedError, AnotherArchiveError if it isn't the group's,
+        FencedError if another archiver has taken over, KafkaException on a wrong setting.
+        """
         with ExitStack() as claimed:
-            log.info("trying what the file system of %s can do", self._archive.root)
+            log.info("checking the file system of %s", self._archive.root)
             claim = self._disk.call_unless_stopped(
-                self.stopping, "the trial of its file system", self._check_disk, _Claim.close
+                self.stopping, "the check of its file system", self._check_disk, _Claim.close
             )
             if claim is None:
                 return
@@ -97,14 +101,14 @@ class Membership:
                 except FencedError:
                     if not self._loop.fenced_by_own_commit or self.stopping.is_set():
                         raise
-                    log.warning("a commit from before an outage came too late; joining the group anew")
+                    log.warning("a commit from before an outage arrived too late; joining the group again")
 
     def startup_hang(self) -> Hang | None:
-        """What keeps it from having an archive yet, if that hangs; for any thread."""
+        """Return the disk operation that hangs at the start, if any. Thread-safe."""
         return self._disk.hang()
 
     def _check_disk(self) -> "_Claim":
-        """Raises OSError, ClaimedError, AnotherArchiveError."""
+        """Check and lock the archive. Raises OSError, ClaimedError, AnotherArchiveError."""
         check_apart(self._archive.location)
         check_group(self._archive, identity.read(self._archive.location))
         claim = _Claim.of(self._archive.location, self._instance_id, self._checksums)
@@ -118,27 +122,31 @@ class Membership:
         return claim
 
     def ids(self) -> tuple[str, ...]:
-        """The archive's ids, its own first; none until they are known. For any thread."""
+        """Return the archive's ids, its own first; none until they are known. Thread-safe."""
         return self._loop.ids if self._loop else ()
 
     def status(self) -> ArchiveStatus | None:
-        """How its archive is now, None before there is one; for any thread."""
+        """Return the archive's status, None before there is one. Thread-safe."""
         return self._loop.status() if self._loop else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A lock on an instance id in an archive, and a share of the archive's own. new: its private directory is."""
+    """An exclusive lock on an instance id in an archive, and a shared lock on the archive."""
 
     location: Location
     name: str
+    """Of the lock file, in the private directory."""
     new: bool
+    """Whether the private directory was created by this claim."""
     lock: int
+    """File descriptor of the lock on the instance id."""
     shared: int
+    """File descriptor of the shared lock on the archive."""
 
     @classmethod
     def of(cls, location: Location, instance_id: str, checksums: Checksums | None) -> "_Claim":
-        """Make the directories, see that they can be written, and take the locks. Raises OSError, ClaimedError."""
+        """Create the directories, check that they are writable, and take the locks. Raises OSError, ClaimedError."""
         new = not location.private_path.exists()
         location = archive_settings.initialize(location, checksums)
         name = f"{instance_id}.lock"
@@ -147,7 +155,7 @@ class _Claim:
                 lock = private.lock(name, fcntl.LOCK_EX)
         except BlockingIOError:
             raise ClaimedError(
-                f"another archiver runs here with the instance id {instance_id} "
+                f"another archiver runs on this host with the instance id {instance_id} "
                 f"(it holds {location.private_path / name}); "
                 f"stop it first, or share its streams under another --instance-id"
             ) from None
@@ -158,14 +166,16 @@ class _Claim:
             raise
 
     def warn_of_default(self) -> None:
-        """Say so if there is a `.archiver` that isn't this archive's: whoever reads the data directory finds it."""
+        """Warn of a `.archiver` in the data directory that isn't this archive's: its readers would find it there."""
         default = Location(self.location.data_dir).private_path
         if self.location.private_dir and default.exists():
             log.warning("%s isn't this archive's, which is in %s", default, self.location.private_dir)
 
     def withdraw(self) -> None:
-        """Remove what it has made of a private directory that isn't the archive's: whoever reads the data directory
-        would find it there. Best effort."""
+        """Remove a private directory that was created here and isn't the archive's, as far as that is possible.
+
+        Readers of the data directory would find it there.
+        """
         if not self.new:
             return
         with suppress(OSError):
@@ -175,6 +185,6 @@ class _Claim:
             self.location.private_path.rmdir()
 
     def close(self) -> None:
-        """Give them back."""
+        """Release both locks."""
         os.close(self.shared)
         os.close(self.lock)

@@ -1,4 +1,4 @@
-"""The process `archiver`: the archive that it records, until a signal; what is served of it; its exit code."""
+"""The process `archiver`: recording until a signal, its HTTP endpoint and its exit code."""
 
 import argparse
 import hashlib
@@ -30,7 +30,7 @@ log = logging.getLogger("archiver")
 
 
 def run(options: argparse.Namespace, signals: StopSignals) -> int:
-    """Record until SIGTERM or SIGINT; gives the exit code."""
+    """Record until SIGTERM or SIGINT, and return the exit code."""
     time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
     settings = Settings(time_per_file, gap, options.name_format, options.carry)
     writer = service_log(options.log_level, options.log_format)
@@ -80,10 +80,10 @@ def _http(
     counters: EventCounters,
     writer: LogWriter,
 ) -> AbstractContextManager[object]:
-    """What is served of it, if anything: recording goes on without."""
+    """Serve metrics and health, if --http is given. Recording continues if that fails."""
     if not options.http:
         return nullcontext()
-    # Here, so that without it nothing is imported for it.
+    # Imported here, so that without --http nothing is imported for it.
     from archiver.metrics import metrics, problems, warnings
     from g3stream.host.disk_space import DiskSpace
     from g3stream.service.http_server import HttpServer
@@ -103,12 +103,14 @@ def _http(
             lambda: warnings(followers.status(), followers.suprsync(), time.time()),
         )
     except ListenError as error:
-        log.error("%s; recording goes on without --http", error)
+        log.error("%s; recording continues without --http", error)
         return nullcontext()
 
 
 def _instance_id(location: Location) -> str:
-    """The same at every start on this host for this archive, whose data directory may be moved if its private
-    directory stays where it is."""
+    """Return an id that is the same at every start on this host for this archive.
+
+    With a private directory of its own, the data directory may be moved.
+    """
     host = re.sub(r"[^A-Za-z0-9._-]", "-", host_name())[:150]
     return f"{host}-{hashlib.sha256(os.fsencode(location.private_dir or location.data_dir)).hexdigest()[:8]}"

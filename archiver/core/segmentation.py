@@ -69,8 +69,14 @@ class CloseReason(StrEnum):
     START = "start"
     END = "end"
     LOST = "lost"
+    """The connection to the sender ended; no data is lost by it. The value is persisted; people see `shown`."""
     GAP = "gap"
     TIME = "time"
+
+    @property
+    def shown(self) -> str:
+        """The reason as log lines and tables show it: `disconnected` for `lost`, else the value."""
+        return "disconnected" if self is CloseReason.LOST else self.value
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):

@@ -299,13 +299,13 @@ def _rows(entry: Listing) -> list[tuple[str, ...]]:
             entry.losses,
             sum(file.event.bytes for file in entry.files),
         )
-        why = str(entry.files[-1].event.why) if entry.ended else "goes on"
+        why = entry.files[-1].event.why.shown if entry.ended else "goes on"
         rows.append((format_time(entry.time_ms), first.stream, *total, why, f"{len(entry.files)} files"))
     for file in entry.files:
         event = file.event
         figures = _figures(event.last.time - event.first.time, event.frames, event.missing, file.losses, event.bytes)
         begun = ("  " if of_several else "") + format_time(event.first.time)
-        rows.append((begun, event.stream, *figures, str(event.why), _shown(event.path, file.retired)))
+        rows.append((begun, event.stream, *figures, event.why.shown, _shown(event.path, file.retired)))
         rows += [_lost_row("  ! ", loss) for loss in file.losses]
     return rows
 

@@ -13,7 +13,7 @@ from archiver.console.runner import print_err, print_lines, print_out, run_clien
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.core.formatting import format_bytes, format_duration, format_iso
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import State
+from archiver.core.segmentation import CloseReason, State
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.kafka.topic_tail import TailRecord, TopicTails
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -200,7 +200,7 @@ def _row(status: Status, now: int) -> tuple[str, ...]:
         lag += f", {format_duration(now - status.lag_since)}"
     file = status.file or "-"
     if status.closing:
-        file += f" (being finished: {status.closing})"
+        file += f" (being finished: {CloseReason(status.closing).shown})"
     if status.problem:
         file = status.problem if status.file is None else f"{file} ({status.problem})"
     age = "" if status.file_start is None else format_duration(now - status.file_start)

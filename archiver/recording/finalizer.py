@@ -118,7 +118,7 @@ class Finalizer:
         except OSError as error:  # they are removed when the stream is recovered the next time
             log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
         what = "%s: finished %s (%s): %d frames, %.1f MB"
-        log.info(what, stream, name or path, closing.why, partial_file.frames, length / 1e6)
+        log.info(what, stream, name or path, closing.why.shown, partial_file.frames, length / 1e6)
         return after
 
     def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Checkpoint:

@@ -229,7 +229,7 @@ def _planned(stream: str, done: Sequence[RebuildResult]) -> str:
             format_duration(it.file.last_ms - it.file.first_ms),
             str(it.file.frames),
             format_bytes(it.size_bytes),
-            str(it.file.close_reason),
+            it.file.close_reason.shown if it.file.close_reason else "",
         )
         for it in done
     ]

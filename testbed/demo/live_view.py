@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
+from archiver.core.segmentation import CloseReason
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of_topic
@@ -110,8 +111,7 @@ class LiveView:
             return f"{event['stream']}: LOST: {event['what']}"
         if event["event"] != "file":
             return f"{event['stream']}: {event['event']}: {event['path']}"
-        closed_by = "disconnect" if event["why"] == "lost" else event["why"]
-        file = FinishedFile(event["path"], event["frames"], event["bytes"], closed_by)
+        file = FinishedFile(event["path"], event["frames"], event["bytes"], CloseReason(event["why"]).shown)
         self._streams[event["stream"]].files.append(file)
         return f"{event['stream']}: finished {Path(file.path).name}: {file.closed_by}, {file.frames} frames"
 

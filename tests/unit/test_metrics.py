@@ -332,4 +332,4 @@ def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path
     assert recorded["g3_archiver_log_dropped_lines_total", ()] == 7
     assert recorded["g3_archiver_healthy", ()] == 0
     assert list(archiver_problems(ARCHIVE, UNREAD, NOW)) == [UNREAD.problem]
-    assert list(archiver_problems(None, ALL_IS_WRITTEN, NOW)) == ["it hasn't begun yet"]
+    assert list(archiver_problems(None, ALL_IS_WRITTEN, NOW)) == ["it is still starting"]

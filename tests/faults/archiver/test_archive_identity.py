@@ -144,7 +144,7 @@ def test_a_second_archiver_of_the_group_with_a_directory_of_its_own_disturbs_nob
     second = tmp_path / "second"
     assert_refused(site.start(second), second, "records to another archive")
     site.assert_goes_on(site.archiver, count=2)
-    assert not site.archiver.times_of("let go of")
+    assert not site.archiver.times_of(": released: ")
     assert len(site.archiver.times_of(r"INFO +recording (?!to )")) == 1
 
 
@@ -289,7 +289,7 @@ def test_on_a_full_disk_a_new_archive_says_that_it_waits(recorder: Recorder) -> 
     full = ["ENOSPC", "before", r"fsync .*/\.archiver/archive\.identity\.", "--times", "8"]
     archiver = disturbed(recorder, full, "--http", str(port), archive="archive")
     archiver.await_line("health at")
-    await_health(port, "nothing is recorded yet: ", "can't note which archive it is: ", "No space left")
+    await_health(port, "nothing is recorded yet: ", "can't store the archive's identity: ", "No space left")
     await_well(port)
     assert archiver.stop() == 0
-    archiver.await_line("can't note which archive it is: .*; still trying")
+    archiver.await_line("can't store the archive's identity: .*; still trying")

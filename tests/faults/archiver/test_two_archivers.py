@@ -129,7 +129,7 @@ def test_an_archiver_frozen_past_its_session_does_no_harm_when_it_thaws(
     pair.b.await_line(r"finished .* \(end\)", count=3 - len(pair.a.times_of("finished")))
     before = recorder.tree()
     pair.a.send(signal.SIGCONT)
-    pair.a.await_line(r"let go of: the group has given them away")
+    pair.a.await_line(r"released: the group has assigned it to another member")
     pair.a.await_line(r"INFO +recording (?!to )", count=2)  # it is a member again
     assert_same_tree(recorder.tree(), before)
     pair.start()

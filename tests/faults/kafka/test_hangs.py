@@ -131,7 +131,7 @@ def test_the_data_disk_hangs_at_the_start(recorder: Recorder, disk_of: Hang) -> 
     with disk.dead():
         archiver = recorder.archiver("--http", str(port))
         archiver.await_line("health at")
-        await_health(port, "the data disk doesn't answer: the trial of its file system has taken 1")
+        await_health(port, "the data disk doesn't answer: the check of its file system has taken 1")
     source.start()
     source.scans(20)
     eventually(lambda: all_committed(recorder, [source]), "all committed")
@@ -163,7 +163,7 @@ def test_the_spools_disk_hangs_at_the_start_and_a_stop_waits_for_no_disk(recorde
 def test_an_archiver_whose_disk_hangs_at_the_start_can_be_stopped(recorder: Recorder, disk_of: Hang) -> None:
     with disk_of("/.archiver", "sync").dead():
         archiver = recorder.archiver()
-        archiver.await_line("ERROR +the data disk doesn't answer: the trial of its file system has taken 1")
+        archiver.await_line("ERROR +the data disk doesn't answer: the check of its file system has taken 1")
         assert archiver.stop() == 0
     archiver = recorder.archiver()
     archiver.await_line("recording to")

@@ -88,10 +88,10 @@ def test_while_it_is_recorded(site: Site) -> None:
     archiver = site.recorder.archiver(*site.flags)
     site.await_committed(stays, gone, also_gone)
     site.delete(site.gone)
-    archiver.await_line(f"{site.gone}: let go of")
+    archiver.await_line(f"{site.gone}: released")
     site.delete(site.also_gone)
     site.assert_recording(archiver, stays)
-    archiver.await_line(f"{site.also_gone}: let go of")
+    archiver.await_line(f"{site.also_gone}: released")
     assert archiver.stop() == 0
 
 
@@ -108,7 +108,7 @@ def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
     eventually(all_go_on, "a commit of all of them")
     site.delete(site.gone, site.also_gone)
     for source in (gone, also_gone):
-        archiver.await_line(f"{source.stream}: let go of")
+        archiver.await_line(f"{source.stream}: released")
     site.gate.open()
     site.assert_recording(archiver, stays)
     assert archiver.stop() == 0
@@ -145,7 +145,7 @@ def test_it_is_made_anew_while_a_commit_and_records_of_the_former_one_wait(recor
     recorder.make_topic_anew()
     anew = Source(recorder.servers, recorder.stream, epochs=0)
     anew.start()
-    archiver.await_line("made anew|let go of", FOUND_SECONDS)
+    archiver.await_line("made anew|released", FOUND_SECONDS)
     gate.open()
     anew.scans(3)
     anew.end()

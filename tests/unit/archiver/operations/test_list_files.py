@@ -46,6 +46,14 @@ def test_an_acquisition_whose_last_file_was_closed_by_time_goes_on() -> None:
     assert "goes on" in as_table([entry])
 
 
+def test_a_file_closed_by_a_disconnection_is_not_shown_as_lost() -> None:
+    (entry,) = entries(FileCatalog.from_events([finished(0, why=CloseReason.LOST)]))
+    table = as_table([entry])
+    assert "disconnected" in table
+    assert "nothing lost" in table
+    assert as_json(entry)["why"] == "lost"
+
+
 def test_two_acquisitions_in_the_same_second_are_two() -> None:
     """They have the same start and id, and go on with the suffix."""
     assert shown(finished(0, why=CloseReason.END), finished(1, why=CloseReason.END)) == [[1], [2]]

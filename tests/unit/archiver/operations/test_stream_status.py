@@ -74,9 +74,12 @@ def test_the_open_file_and_the_lag_are_shown() -> None:
     assert (found.lag, found.file_frames) == (2, GOOD.partial.frames)
 
 
-def test_a_file_that_is_being_finished_says_why() -> None:
-    closing = replace(GOOD, closing=Closing(CloseReason.GAP, "0" * 64, FIRST))
-    assert "(being finished: gap)" in shown(how(LATELY, OffsetAndMetadata(10, encode(closing))))
+@pytest.mark.parametrize(("why", "said"), [(CloseReason.GAP, "gap"), (CloseReason.LOST, "disconnected")])
+def test_a_file_that_is_being_finished_says_why(why: CloseReason, said: str) -> None:
+    closing = replace(GOOD, closing=Closing(why, "0" * 64, FIRST))
+    found = how(LATELY, OffsetAndMetadata(10, encode(closing)))
+    assert f"(being finished: {said})" in shown(found)
+    assert as_json(found)["closing"] == why
 
 
 PROBLEMS = [
