@@ -1,4 +1,4 @@
-"""A stream's partial after a stop or a rebalance: reopened, rebuilt or salvaged before consuming goes on.
+"""A stream's partial after a stop or a rebalance: reopened, rebuilt or salvaged before consuming resumes.
 
 Recording itself is in recording/.
 """

@@ -1,4 +1,7 @@
-"""Where in its topic a partial ends whose state is lost: found by its last whole frame, as frames have no offset."""
+"""The offset at which a partial without a state ends, found by its last whole frame.
+
+Frames in a file have no offset, so the topic is searched for the frame's bytes.
+"""
 
 import contextlib
 import os
@@ -16,23 +19,28 @@ from g3stream.service.cancellation import CancellationToken
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """After a record. offset: of the next one."""
+    """The position after a record."""
 
     offset: int
+    """Of the next record."""
     epoch: str
+    """The record's producer epoch."""
     seq: int
+    """The record's number within its producer epoch."""
 
 
 def last_complete_frame(directory: Directory, name: str, cancellation: CancellationToken) -> bytes:
-    """The last frame of a file that is whole, with all before it; empty if there is none. Raises OSError,
-    Cancelled."""
+    """Return the last of a file's whole frames before the first damage; empty if there is none.
+
+    Raises OSError, Cancelled.
+    """
     stat = directory.stat(name)
-    walk = FrameScanner(stat.st_size if stat else 0, {})
+    scanner = FrameScanner(stat.st_size if stat else 0, {})
     begin = end = 0
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             cancellation.raise_if_cancelled(f"reading {name}")
-            for frame in walk.scan(block):
+            for frame in scanner.scan(block):
                 begin, end = end, frame.end
     file = directory.open(name, os.O_RDONLY)
     try:
@@ -44,9 +52,9 @@ def last_complete_frame(directory: Directory, name: str, cancellation: Cancellat
 def position_after(
     reader: TopicReader, stream: str, frame: bytes, cancellation: CancellationToken
 ) -> TopicPosition | None:
-    """After the first record of the topic with these bytes; None if it has none.
+    """Return the position after the first record of the topic with these bytes; None if it has none.
 
-    The topic is read until there, which may take as long as recording that. Raises KafkaException, Cancelled.
+    Reads the topic up to there, which may take as long as recording it. Raises KafkaException, Cancelled.
     """
     seen, header_reader = SequenceTracker(), HeaderReader(reader, stream)
     with contextlib.suppress(ContractError):  # nothing is recorded after that either

@@ -1,7 +1,8 @@
-"""Taking a stream up: all that must be done, on other threads, before the first of its records can be recorded.
+"""Stream recovery: reopen, rebuild or salvage the partial before consuming resumes.
 
-Nearly always that takes some milliseconds: open the partial, read the carry. But a frozen archiver's partial is
-copied, a damaged one removed or salvaged, g3.files looked through: minutes, with gigabytes. No other stream waits.
+It runs on threads of its own, so that no other stream waits. Nearly always it takes some milliseconds: open the
+partial, read the carry. It takes minutes, with gigabytes, when a frozen archiver's partial is copied, a damaged one
+removed or salvaged, or g3.files searched.
 """
 
 import logging
@@ -25,7 +26,7 @@ from g3stream.service.cancellation import CancellationToken
 log = logging.getLogger(__name__)
 
 _THREADS = 32
-"""Of each kind. Most of them wait for a disk or for Kafka, and none may wait long for those that copy gigabytes."""
+"""In each pool. Most wait for a disk or for Kafka, and none may wait long for those that copy gigabytes."""
 _LOG_AFTER_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -34,31 +35,39 @@ _Method = Callable[[CancellationToken], ResumePoint]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """From where to go on, and the frames that the files to come begin with."""
+    """The outcome of a recovery."""
 
     resume_point: ResumePoint
+    """Where recording continues."""
     carry: Carry
+    """The frames that head the following files."""
 
 
 class RecoveryPool:
-    """The threads. What they do for one stream they do in turn: it may be let go of and assigned again at once, and
-    two of them with the same partials would take these out of each other's hands. Those of which nothing is committed
-    have threads of their own: they wait for g3.files, which may be away while all else is well."""
+    """The threads of recovery.
+
+    Work for one stream runs one after the other: the stream may be revoked and assigned again at once, and two
+    threads would remove each other's partials. Streams without a commit have threads of their own: they wait
+    for g3.files, which may be unavailable while all else works.
+    """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, "taking-up")
-        self._stateless = ThreadPoolExecutor(_THREADS, "taking-up-without-state")
-        self._last_done: dict[str, threading.Event] = {}  # of the last one of each stream
+        self._pool = ThreadPoolExecutor(_THREADS, "recovery")
+        self._stateless = ThreadPoolExecutor(_THREADS, "recovery-without-state")
+        self._last_done: dict[str, threading.Event] = {}  # by stream: set when its latest work is done
 
     def submit(self, stream: str, act: Callable[[], T], *, stateless: bool) -> Future[T]:
-        """Do this; for the loop's thread. stateless: nothing is committed of the stream."""
+        """Run `act` after all that was submitted for this stream. For the loop's thread.
+
+        stateless: nothing is committed of the stream.
+        """
         before, done = self._last_done.get(stream), threading.Event()
         self._last_done[stream] = done
 
         def act_in_turn() -> T:
             try:
                 if before:
-                    before.wait()  # it runs, or will, as it was submitted before
+                    before.wait()  # it runs or will run, as it was submitted before
                 return act()
             finally:
                 done.set()
@@ -66,15 +75,16 @@ class RecoveryPool:
         return (self._stateless if stateless else self._pool).submit(act_in_turn)
 
     def shutdown(self) -> None:
-        """Return when all of them have ended, after what they do was abandoned."""
+        """Wait for all threads to end; their work was cancelled before."""
         self._pool.shutdown()
         self._stateless.shutdown()
 
 
 class StreamRecovery:
-    """One recording's taking up of its stream: at its beginning, and again if its file turns out to be spoilt.
+    """Recovery of one recorder's stream: at the start, and again if its file turns out to be damaged.
 
-    For the loop's thread. cancellation: that of the recording. Holds the stream's claim until it is abandoned.
+    For the loop's thread. Holds the stream's claim until `release`.
+    cancellation: the recorder's.
     """
 
     def __init__(
@@ -100,24 +110,25 @@ class StreamRecovery:
 
     @property
     def is_done(self) -> bool:
-        """Whether the stream is taken up."""
+        """Whether the stream is recovered."""
         return self._started_s is None
 
     @property
     def seconds(self) -> float | None:
-        """How long it has been taking; None if it is over. For any thread."""
-        since = self._started_s
-        return None if since is None else time.monotonic() - since
+        """Duration so far; None if it is over. Thread-safe."""
+        started_s = self._started_s
+        return None if started_s is None else time.monotonic() - started_s
 
     @property
     def is_idle(self) -> bool:
-        """Whether no thread does anything for it now."""
+        """Whether no thread works for it now."""
         return self._attempt is None or self._attempt.done()
 
     def poll(self, *, again: bool) -> Recovered | None:
-        """What it has come to, once; None if it isn't there yet.
+        """Return the outcome, once; None while it isn't there yet.
 
-        again: try again if it has failed. Raises CheckpointError, OSError, KafkaException: why it failed.
+        again: start another attempt if the last one failed.
+        Raises the attempt's CheckpointError, OSError or KafkaException.
         """
         if self._attempt is None:
             if again:
@@ -135,23 +146,25 @@ class StreamRecovery:
         return recovered
 
     def restart(self, committed: CommittedOffset, old_file: SegmentFile | None) -> None:
-        """Take it up again, when `poll` is asked for it: from what is committed. old_file: the open file."""
+        """Prepare another recovery from the commit; `poll` starts it. old_file: the open file, to be closed."""
         self._stateless = not committed.metadata
         self._reset(partial(find_resume_point, self._archive, self._consumer, committed), old_file)
 
     def rebuild(self, of: Checkpoint, offset: int, why: str, old_file: SegmentFile | None) -> None:
-        """Take it up again, without that checkpoint's open file, which is damaged; as resume.rebuild."""
+        """Start another recovery, without the checkpoint's open file, which is damaged (see rebuild_file)."""
 
-        def way(cancellation: CancellationToken) -> ResumePoint:
+        def method(cancellation: CancellationToken) -> ResumePoint:
             return rebuild_file(self._archive, self._consumer, of, offset, why, cancellation)
 
         self._stateless = False
-        self._reset(way, old_file)
+        self._reset(method, old_file)
         self._start_attempt()
 
     def release(self, old_file: SegmentFile | None) -> None:
-        """Let go of all that there is, or still comes; `cancellation` is set. old_file: the open file, if its disk
-        may hang: closing it waits for that, on another thread."""
+        """Release all that there is or that a running attempt still returns; `cancellation` is set before.
+
+        old_file: the open file, if its disk may hang: then it is closed on another thread.
+        """
         attempt, self._attempt = self._attempt, None
         self._old_file = old_file or self._old_file
         if attempt is None and old_file is None:
@@ -169,7 +182,7 @@ class StreamRecovery:
 
     def _recover(self, method: _Method) -> Recovered:
         self._close_old_file()
-        self._cancellation.raise_if_cancelled(f"taking up {self._stream}")
+        self._cancellation.raise_if_cancelled(f"recovering {self._stream}")
         if self._claim is None:
             self._claim = self._archive.claim(self._stream, alone=False)
         resume_point = method(self._cancellation)
@@ -188,7 +201,7 @@ class StreamRecovery:
         return Recovered(resume_point, carry)
 
     def _release(self, last: Future[Recovered] | None = None) -> None:
-        """After the last attempt, whose outcome nobody has taken over."""
+        """Release everything after the last attempt, whose outcome was not used."""
         if last and not last.exception():
             self._discard(last.result().resume_point)
         self._close_old_file()
@@ -197,14 +210,14 @@ class StreamRecovery:
             self._claim = None
 
     def _discard(self, resume_point: ResumePoint) -> None:
-        """Close its file; and remove it, if it is a copy: no commit knows of it."""
+        """Close its file, and remove it if it is a copy: no commit names it."""
         if resume_point.file:
             resume_point.file.file.close()
             committed = resume_point.checkpoint.partial
             if committed and resume_point.file.name != committed.name:
                 try:
                     self._archive.discard(self._stream, resume_point.file.name)
-                except OSError as error:  # then it is removed when the stream is taken up the next time
+                except OSError as error:  # the next recovery of the stream removes it
                     log.warning("%s: can't remove a copy: %s", self._stream, error)
 
     def _close_old_file(self) -> None:
@@ -214,4 +227,4 @@ class StreamRecovery:
 
     def _log_duration(self) -> None:
         if (seconds := self.seconds) and seconds > _LOG_AFTER_SECONDS:
-            log.info("%s: taken up after %.1f s", self._stream, seconds)
+            log.info("%s: recovered after %.1f s", self._stream, seconds)

@@ -1,7 +1,7 @@
-"""Where the recording of a stream goes on: after its last commit, else after its last file, else at the first record.
+"""The resume point of a stream: after its last commit, else after its last file, else the topic's first record.
 
-And what becomes of the partials that lie there: the open file is gone on with, made again from the topic, or, if the
-topic can't give it again, published as it is (salvage.py).
+The partials found there are handled, too: the open file is continued, rebuilt from the topic or, if the topic no
+longer has its records, published as it is (salvage.py).
 """
 
 import logging
@@ -32,23 +32,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """From where to go on. offset: the next record to read, None for the topic's first. file: the open one, if any;
-    with `checkpoint.closing` there is none, and it is to be finished first. has_prior_state: whether there was a
-    state. settings: of the acquisition that begins next, if its first file is made again: those that it had."""
+    """Where recording of a stream continues."""
 
     checkpoint: Checkpoint
     offset: int | None
+    """Of the next record to read; None for the topic's first."""
     file: OpenSegment | None = None
+    """The open file, if any. None with `checkpoint.closing`: that file must be finished first."""
     has_prior_state: bool = True
+    """Whether a state was committed, or is in an event."""
     settings: Settings | None = None
+    """The settings that the next acquisition had, if its first file is rebuilt."""
 
 
 def find_resume_point(
     archive: ArchiveRoot, consumer: GroupConsumer, committed: CommittedOffset, cancellation: CancellationToken
 ) -> ResumePoint:
-    """Go on from what Kafka knows of the stream, and see to its partials. May take minutes.
+    """Find the resume point from the commit or the events, and handle the stream's partials. May take minutes.
 
-    Raises CheckpointError if what Kafka knows can't be understood, AnotherArchiveError if it is of another archive,
+    Raises CheckpointError if the state in Kafka can't be read, AnotherArchiveError if it is another archive's,
     OSError, KafkaException, Cancelled.
     """
     start = _handle_orphans(
@@ -65,7 +67,7 @@ def find_resume_point(
             file = OpenSegment.reopen(private, checkpoint.partial, checkpoint.epochs, cancellation, md5=archive.md5)
     except PartialDamagedError as error:
         return rebuild_file(archive, consumer, checkpoint, start.offset, str(error), cancellation)
-    log.info("%s: going on with %s at %.1f MB", committed.stream, file.path, file.file.length_bytes / 1e6)
+    log.info("%s: continuing %s at %.1f MB", committed.stream, file.path, file.file.length_bytes / 1e6)
     return ResumePoint(checkpoint, start.offset, file)
 
 
@@ -77,27 +79,28 @@ def rebuild_file(
     why: str,
     cancellation: CancellationToken,
 ) -> ResumePoint:
-    """Go on without the checkpoint's open file, whose partial isn't what was committed: make it again.
+    """Return a resume point that rebuilds the checkpoint's open file, whose partial isn't what was committed.
 
-    offset: where the checkpoint goes on. May take minutes. Raises OSError, KafkaException, Cancelled.
+    If the topic no longer has its records, the partial is salvaged and the rest reported as lost. May take minutes.
+    offset: the checkpoint's. Raises OSError, KafkaException, Cancelled.
     """
     stream, partial = checkpoint.state.stream, checkpoint.partial
     assert partial
     assert checkpoint.state.acquisition
     first, _ = consumer.topic_reader.offset_range(stream)
     if first <= partial.base.offset:
-        log.error("%s: %s has to be made again from the topic: %s", stream, partial.path, why)
+        log.error("%s: %s must be rebuilt from the topic: %s", stream, partial.path, why)
         archive.discard(stream, partial.name)
         base = partial.base
         epochs = roll_back(checkpoint.epochs, base.epochs)
         forgotten = forgotten_before(epochs, checkpoint.forgotten)
         before = Checkpoint(base.state, epochs, checkpoint.files, base.carry, forgotten=forgotten)
-        # Not with settings that have been changed since: the file would end elsewhere, before what is committed.
+        # With its own settings: with changed ones the file would end elsewhere, before what is committed.
         return ResumePoint(before, base.offset, settings=checkpoint.state.acquisition.settings)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
     salvaged = salvage(archive, consumer, stream, partial.name, what, cancellation)
     if salvaged is None and (salvaged := _earlier_salvage(consumer, stream, partial, cancellation)):
-        what = salvaged.what  # so that a loss which was told with it keeps its key
+        what = salvaged.what  # so that a loss that was published with it keeps its key
     missing = partial.frames + len(partial.carry) - (salvaged.frames if salvaged else 0)
     last = partial.last
     loss = RecordsLost(
@@ -121,9 +124,9 @@ def rebuild_file(
 def _earlier_salvage(
     consumer: GroupConsumer, stream: str, partial: Partial, cancellation: CancellationToken
 ) -> FileSalvaged | None:
-    """What was told of that partial, if it was salvaged already and a kill, or Kafka, kept that from being committed.
+    """Return the event of that partial, if it was salvaged before, and a kill or Kafka prevented the commit.
 
-    It says so only of one that got its own name.
+    Finds only a partial that got its own name.
     """
     for event in consumer.topic_reader.events([stream]):
         cancellation.raise_if_cancelled(f"looking for the event of {partial.path}")
@@ -143,22 +146,22 @@ def _from_commit_or_events(
         raise last
     if last is not None:
         if consumer.topic_reader.has_record(stream, last.closing):
-            log.error("%s: no state is committed; going on after its last file, %s", stream, last.path)
+            log.error("%s: no state is committed; continuing after its last file, %s", stream, last.path)
             return ResumePoint(last.checkpoint, last.offset)
         log.error(
-            "%s: no state is committed, and the topic hasn't the record any more that ended its last file, %s; "
-            "going on from the topic's first record",
+            "%s: no state is committed, and the topic no longer has the record that closed its last file, %s; "
+            "continuing at the topic's first record",
             stream,
             last.path,
         )
         return ResumePoint(last.checkpoint, None)
     if offset is not None:
-        log.error("%s: offset %d was committed without a state; beginning there", stream, offset)
+        log.error("%s: offset %d was committed without a state; starting there", stream, offset)
     return ResumePoint(Checkpoint(State(stream)), offset, has_prior_state=False)
 
 
 def _check_archive(archive: ArchiveRoot, start: ResumePoint) -> ResumePoint:
-    """The same, and from now on of this archive. Raises AnotherArchiveError."""
+    """Return the same, marked as this archive's. Raises AnotherArchiveError."""
     checkpoint = start.checkpoint
     if checkpoint.archive and archive.ids and checkpoint.archive.id not in archive.ids:
         raise another_archive_error(
@@ -170,21 +173,23 @@ def _check_archive(archive: ArchiveRoot, start: ResumePoint) -> ResumePoint:
 def _handle_orphans(
     archive: ArchiveRoot, consumer: GroupConsumer, start: ResumePoint, cancellation: CancellationToken
 ) -> ResumePoint:
-    """See to the partials that no state tells of: begun just before a kill, or all that is left of a lost state."""
+    """Discard or salvage partials that the state doesn't name: begun just before a kill, or left of a lost state."""
     checkpoint = start.checkpoint
     stream = checkpoint.state.stream
     keep = {checkpoint.partial.name} if checkpoint.partial else set()
     with archive.private(stream) as private:
         for name in private.names():
-            if name.startswith(f"{SUMS}.") and private.is_file(name):  # of a kill; what else is so called isn't ours
+            if name.startswith(f"{SUMS}.") and private.is_file(
+                name
+            ):  # left by a kill; anything else of that name isn't ours
                 private.unlink(name)
         orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
     if not orphans:
         return start
     if start.offset is not None and not start.has_prior_state:
-        # Moved there by hand, or by a tool. Wherever that is, the partial shows that records were recorded whose file
-        # isn't finished: read from before them, or what lies between would be skipped, or recorded twice.
-        log.error("%s: its partial shows that there was a state; going on from the topic's first record", stream)
+        # The offset was set by hand or by a tool. Wherever it is, the partial shows that records were recorded whose
+        # file isn't finished: start before them, or records in between would be skipped or recorded twice.
+        log.error("%s: its partial shows that there was a state; continuing at the topic's first record", stream)
         start = ResumePoint(checkpoint, None, has_prior_state=False)
     names = checkpoint.state.names
     after: TopicPosition | None = None
@@ -195,7 +200,7 @@ def _handle_orphans(
             consumer, start, orphan
         ):
             archive.discard(stream, name)
-            log.info("%s: removed %s, begun just before a kill; its records come again", stream, name)
+            log.info("%s: removed %s, begun just before a kill; its records are consumed again", stream, name)
             continue
         if start.offset is None:
             after = max(
@@ -210,7 +215,7 @@ def _handle_orphans(
     checkpoint = replace(checkpoint, state=replace(checkpoint.state, names=names))
     if after is None:
         return ResumePoint(checkpoint, start.offset, has_prior_state=start.has_prior_state)
-    log.info("%s: the topic has its last frame; going on after that, at offset %d", stream, after.offset)
+    log.info("%s: the topic has its last frame; continuing after it, at offset %d", stream, after.offset)
     seen = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
     seen.prepend([(after.epoch, after.seq)], ())
     checkpoint = replace(checkpoint, epochs=seen.epochs(), forgotten=seen.forgotten)
@@ -225,8 +230,10 @@ def _position_after_orphan(
     name: str,
     cancellation: CancellationToken,
 ) -> TopicPosition | None:
-    """Where the topic goes on after what that partial holds; None if it hasn't that any more. Then, if no state shows
-    what is missing before its first record, that is told as lost."""
+    """Return the position after the partial's last frame; None if the topic no longer has it.
+
+    Then, unless a state shows what is missing before the topic's first record, a loss is published.
+    """
     stream = start.checkpoint.state.stream
     with archive.private(stream) as private:
         frame = last_complete_frame(private, name, cancellation) if private.is_file(name) else b""
@@ -244,12 +251,12 @@ def _position_after_orphan(
     return after
 
 
-def _offset(place: TopicPosition | None) -> int:
-    return place.offset if place else -1
+def _offset(position: TopicPosition | None) -> int:
+    return position.offset if position else -1
 
 
 def _is_redelivered(consumer: GroupConsumer, start: ResumePoint, orphan: PartialName) -> bool:
-    """Whether the topic will give us all records of that partial again."""
+    """Whether all records of that partial will be consumed again."""
     stream = start.checkpoint.state.stream
     if start.offset is not None:
         return start.has_prior_state and consumer.topic_reader.offset_range(stream)[0] <= start.offset

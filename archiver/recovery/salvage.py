@@ -1,8 +1,7 @@
-"""What becomes of a partial that can't be gone on with, when the topic can't give its records again.
+"""Salvage: publish the whole frames of a partial that can be neither continued nor rebuilt.
 
-Law 5: bytes that the log can't give again are never deleted. Its whole frames get the name that it was to have; what
-follows them is kept beside, for whoever wants to look: a frame that was cut off, or, behind a byte that has changed,
-many that are good.
+Law 5: bytes that the topic no longer has are never deleted. The whole frames get the name that the file was to have.
+The rest is kept beside, for inspection: a frame that was cut off, or good frames behind a damaged byte.
 """
 
 import contextlib
@@ -28,18 +27,20 @@ DAMAGED = ".damaged"
 
 @dataclass(frozen=True, slots=True)
 class CompleteFrames:
-    """How much of a file is whole frames, from its first byte on. size_bytes: of all of it."""
+    """How much of a file is whole frames, from its first byte on."""
 
     frames: int
     bytes: int
+    """Of the whole frames."""
     size_bytes: int
+    """Of the file."""
 
 
 class EventPublisherLike(Protocol):
-    """Who publishes events; the Feed."""
+    """Publishes events, as GroupConsumer does."""
 
     def publish(self, event: Event) -> None:
-        """As GroupConsumer.publish."""
+        """Publish an event, as GroupConsumer.publish."""
 
 
 def salvage(
@@ -50,9 +51,9 @@ def salvage(
     why: str,
     cancellation: CancellationToken,
 ) -> FileSalvaged | None:
-    """Publish the whole frames of a partial; gives what was told of them, None if there was not one.
+    """Publish the whole frames of a partial and their event; return the event, None if there are no whole frames.
 
-    May be repeated after a kill, or what it raises, at any point: OSError, KafkaException, Cancelled.
+    May be repeated after a kill, or an error, at any point. Raises OSError, KafkaException, Cancelled.
     """
     name = PartialName.parse(partial)
     assert name
@@ -60,8 +61,8 @@ def salvage(
         if not private.is_file(partial):
             return None
         whole = complete_frames(private, partial, cancellation)
-        # What is published has a name of its own until then, no partial's: what a kill leaves of it is never taken
-        # for one. The partial keeps its name until all is done: after a kill in between all is done again.
+        # Until then, what is published has a name that is no partial's: what a kill leaves isn't mistaken for one.
+        # The partial keeps its name until all is done: after a kill in between, all is repeated.
         piece, rest = f"{partial}.piece", partial + DAMAGED
         if whole.bytes:
             private.unlink(piece)  # a kill may have left it
@@ -78,32 +79,34 @@ def salvage(
         archive.add_checksum(stream, published, sha256)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
         publisher.publish(event)
-        log.error("%s: published the %d frames that could be saved as %s: %s", stream, whole.frames, published, why)
+        log.error(
+            "%s: published the %d frames that could be salvaged, as %s: %s", stream, whole.frames, published, why
+        )
     with archive.private(stream) as private:
         private.unlink(piece)
         if whole.bytes < whole.size_bytes:
             if not whole.bytes:
                 private.rename(partial, private, rest)
-            log.error("%s: what is no whole frame is kept as %s", stream, private.path / rest)
+            log.error("%s: bytes that are no whole frame are kept as %s", stream, private.path / rest)
         private.unlink(partial)
     return event
 
 
 def complete_frames(directory: Directory, name: str, cancellation: CancellationToken) -> CompleteFrames:
-    """How much of a file is whole frames with right CRCs. Raises OSError, Cancelled."""
+    """Measure the whole frames with correct CRCs at the start of a file. Raises OSError, Cancelled."""
     stat = directory.stat(name)
     size = stat.st_size if stat else 0
-    walk = FrameScanner(size, {})
+    scanner = FrameScanner(size, {})
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             cancellation.raise_if_cancelled(f"reading {name}")
-            for _ in walk.scan(block):
+            for _ in scanner.scan(block):
                 pass
-    return CompleteFrames(walk.frames, walk.frame_start, size)
+    return CompleteFrames(scanner.frames, scanner.frame_start, size)
 
 
 def _copy(directory: Directory, name: str, new: str, start: int, end: int, cancellation: CancellationToken) -> None:
-    """The bytes of a file from `start` to before `end` into another one, durably."""
+    """Copy the bytes of a file from `start` to before `end` into a new one, durably."""
     directory.unlink(new)  # a kill may have left it
     with (
         os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,

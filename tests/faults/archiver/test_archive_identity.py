@@ -195,7 +195,7 @@ def test_moved_without_its_private_directory_it_goes_on_as_the_refusal_says(site
     (line,) = refused.await_line(r"echo ([0-9a-f]{16} \S+) >> (\S+)$").groups()[:1]
     site.identity(moved).write_text(f"{line}\n")
     archiver = site.start(moved)
-    archiver.await_line("has to be made again from the topic: it is missing")
+    archiver.await_line("must be rebuilt from the topic: it is missing")
     site.assert_goes_on(archiver, moved)
 
 

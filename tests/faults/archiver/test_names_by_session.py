@@ -78,7 +78,7 @@ def test_a_session_goes_on_counting_whatever_happens(recorder: Recorder) -> None
             archiver.kill()
             connection.sendall(streamer.data(20))
             archiver = recorder.archiver(*BY_SESSION)
-            archiver.await_line("going on with .*_001|opened .*_001")
+            archiver.await_line("continuing .*_001|opened .*_001")
             connection.sendall(streamer.data(20) + flow(1) + streamer.data(20))
             archiver.await_line("opened .*_002")
             ingest.kill()
@@ -130,7 +130,7 @@ def test_a_session_that_spans_a_change_of_settings(recorder: Recorder) -> None:
             archiver.await_line("opened")
             assert archiver.stop() == 0
             archiver = recorder.archiver(*BY_SESSION)
-            archiver.await_line("going on with")
+            archiver.await_line("continuing")
         with sender.accept() as connection:
             connection.sendall(streamer.again() + streamer.data(5))
             archiver.await_line(f"opened .*/{streamer.session}_000")

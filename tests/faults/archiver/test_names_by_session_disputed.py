@@ -79,7 +79,7 @@ def test_a_session_goes_on_counting_though_the_commits_are_lost(
             archiver.kill()
             forget_group(recorder)
             archiver = recorder.archiver(*BY_SESSION, *quick)
-            archiver.await_line("no state is committed; going on after its last file")
+            archiver.await_line("no state is committed; continuing after its last file")
             connection.sendall(streamer.data(5))
         with sender.accept() as connection:
             connection.sendall(streamer.again() + streamer.data(5) + streamer.end())

@@ -222,7 +222,7 @@ def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_tak
         flags = [flag for name in new for flag in ("--stream", name)]
         archiver = disturbed(recorder, gate.at(f"watermarks {FILES_TOPIC}$"), *flags, archive="archive")
         archiver.await_line("^stopped_at: hold")
-        archiver.await_line(f"{stream}: going on with")
+        archiver.await_line(f"{stream}: continuing")
         source.scans(20)
         eventually(lambda: all_committed(recorder, [source]), "all committed")
         gate.open()

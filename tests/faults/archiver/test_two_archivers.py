@@ -183,7 +183,7 @@ def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: 
     group = ["--group", f"{recorder.stream}.archive", "--stream", recorder.stream]
     say_that_it_is_here(recorder, "moved")
     moved = recorder.start("archiver", "--data-dir", str(recorder.data("moved")), *group, *rotating)
-    moved.await_line(r"_001\.g3 has to be made again from the topic: it is missing")
+    moved.await_line(r"_001\.g3 must be rebuilt from the topic: it is missing")
     source.end()
     for program in (undisturbed, moved):
         program.await_line(r"finished .*_001\.g3 \(end\)")

@@ -75,7 +75,7 @@ def test_on_nfs_an_open_file_is_gone_on_with_after_a_restart(night: Night, on: O
     eventually(lambda: all_committed(night.recorder, [night.source]), "a commit in mid-file")
     archiver.kill()
     archiver = night.recorder.archiver()
-    archiver.await_line("going on with ")
+    archiver.await_line("continuing ")
     night.end()
     archiver.await_line(r"finished .* \(end\)")
     night.assert_same()
@@ -109,7 +109,7 @@ def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: N
     (moved,) = night.recorder.files()
     assert partial.exists()
     archiver = night.recorder.archiver()
-    archiver.await_line("published the 51 frames that could be saved as ")
+    archiver.await_line("published the 51 frames that could be salvaged, as ")
     eventually(lambda: left_behind(night.recorder, "archive") == [], "the partial gone")
     assert night.recorder.files() == [moved]
     assert archiver.stop() == 0
@@ -178,7 +178,7 @@ def test_on_nfs_a_descriptor_that_is_lost_is_opened_anew(
     server.write_bytes(b"restarted")
     if then == "more frames":
         night.source.scans(50)
-        archiver.await_line("going on with ")
+        archiver.await_line("continuing ")
     night.end()
     archiver.await_line(r"finished .* \(end\)")
     night.assert_same()

@@ -101,7 +101,7 @@ def test_a_damaged_partial_is_made_again(
         if damage is replace_by_a_link:
             assert elsewhere.read_bytes() == before
         if damage is append and killed is IN_MID_FILE:
-            archiver.await_line("going on with", 0)  # what follows the committed bytes is cut off
+            archiver.await_line("continuing", 0)  # what follows the committed bytes is cut off
         else:
             archiver.await_line("ERROR .*made again", 0)
         assert "LOST" not in archiver.log

@@ -124,7 +124,7 @@ def test_nothing_but_files_while_it_records_is_killed_repaired_and_replayed(reco
         archiver = site.with_second_file_open()
         archiver.kill()
         archiver = site.archiver()
-        archiver.await_line("going on with")
+        archiver.await_line("continuing")
         site.end(archiver)
         site.assert_right()
         assert archiver.stop() == 0
@@ -178,7 +178,7 @@ def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path
     shutil.rmtree(site.data)
     shutil.copytree(tmp_path / "1", site.data)
     archiver = site.archiver()
-    archiver.await_line("going on with")
+    archiver.await_line("continuing")
     site.second()
     site.source.end()
     for program in (archiver, site.undisturbed):
@@ -200,7 +200,7 @@ def test_a_data_directory_is_moved_with_a_file_open(recorder: Recorder, tmp_path
     group = f"{recorder.stream}.archive"
     where = ["--data-dir", str(moved), "--group", group, "--stream", recorder.stream]
     archiver = recorder.start("archiver", *where, *PATIENT, *FILES_OF_A_SECOND, *site.flags)
-    archiver.await_line("going on with")
+    archiver.await_line("continuing")
     site.data.symlink_to(moved)
     site.end(archiver)
     assert archiver.stop() == 0

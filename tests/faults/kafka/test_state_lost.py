@@ -95,7 +95,7 @@ def test_without_a_commit_it_goes_on_after_the_last_file(
             forget_group(recorder)
             archiver = recorder.archiver(*quick)
             if files:
-                archiver.await_line("no state is committed; going on after its last file")
+                archiver.await_line("no state is committed; continuing after its last file")
             archiver.await_line("opened")
             connection.sendall(scan(12) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
@@ -179,7 +179,7 @@ def test_what_a_topic_made_anew_cannot_give_again_is_published(
         recorder.make_topic_anew()
         recorder.ingest(sender.port)
         archiver = recorder.archiver(*quick)
-        archiver.await_line(rf"published the 2 frames that could be saved as {opened}")
+        archiver.await_line(rf"published the 2 frames that could be salvaged, as {opened}")
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(20) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
@@ -207,7 +207,7 @@ def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: P
         recorder.create_topic()
         with RawSender() as sender:
             archiver = recorder.archiver()
-            archiver.await_line("published the 1 frames that could be saved")
+            archiver.await_line("published the 1 frames that could be salvaged,")
             recorder.ingest(sender.port)
             with sender.accept() as connection:
                 connection.sendall(flow(1) + scan(2) + flow(2))
@@ -281,7 +281,7 @@ def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, actio
     source.scans(1)
     delete_before(recorder.servers, frames_topic(recorder.stream), source.sent - 1)
     archiver = disturbed(recorder, [action, "before", r"produce g3\.files .*/loss/"], archive="archive")
-    archiver.await_line("published the 5 frames that could be saved")
+    archiver.await_line("published the 5 frames that could be salvaged,")
     archiver.await_line(f"^stopped_at: {action}")
     if action == "kill":
         assert archiver.exit_code() == -9

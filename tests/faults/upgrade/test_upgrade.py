@@ -117,7 +117,7 @@ def test_the_open_file_and_the_commits_are_continued(
             end(archiver, number)
             connection.sendall(following.data(20))
             archiver = new.archiver(*NAMES[names], *where)
-            assert archiver.await_line(r"going on with (\S+)")[1] == opened
+            assert archiver.await_line(r"continuing (\S+)")[1] == opened
             assert partial(new, private_dir) == begun
             connection.sendall(following.data(19) + (last := following.data(1)))
             # What ingest hasn't read when it ends, nobody has.
@@ -178,7 +178,7 @@ def test_records_that_only_the_old_spool_has_are_published(
         with sender.accept() as connection:
             connection.sendall(b"".join(scan(n) for n in range(40, 60)) + flow(2))
             broker.start()
-            assert archiver.await_line(r"going on with (\S+)")[1] == opened
+            assert archiver.await_line(r"continuing (\S+)")[1] == opened
             archiver.await_line(r"finished .* \(end\): 20 frames")
         assert (new.data() / opened).stat().st_ino == inode, "it is the same file"
         assert frame_numbers(new) == [*range(20), *range(21, 60)]

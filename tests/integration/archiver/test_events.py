@@ -70,7 +70,7 @@ def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder:
         recorder.make_topic_anew()
         recorder.ingest(sender.port)
         recording = recorder.archiver("--time-per-file", "1")
-        recording.await_line("published the 1 frames that could be saved")
+        recording.await_line("published the 1 frames that could be salvaged,")
         with sender.accept() as connection:
             connection.sendall(scan(2) + flow(2))
             recording.await_line(r"finished .* \(end\)")

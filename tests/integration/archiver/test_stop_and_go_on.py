@@ -47,7 +47,7 @@ def test_a_stopped_archiver_goes_on_with_the_same_file(recorder: Recorder, numbe
             archiver.await_line("everything recorded is durable and committed")
         assert recorder.files() == []
         again = recorder.archiver()
-        assert again.await_line(r"going on with (\S+)")[1] == opened
+        assert again.await_line(r"continuing (\S+)")[1] == opened
         simulator.answer()
         simulator.command("end")
         again.await_line(rf"finished {opened} \(end\)")
