@@ -1,4 +1,4 @@
-"""The command `archiver replay`: read the topics once more, and make the files that they give."""
+"""The command `archiver replay`: rebuild files from the topics."""
 
 import argparse
 import os
@@ -28,7 +28,10 @@ _PROG = "archiver replay"
 
 
 def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
-    """Do as the options say (commands/replay.py); only: paths below the data directory. Gives the exit code."""
+    """Run the command with these options (commands/replay.py), and return the exit code.
+
+    only: paths below the data directory to rebuild; empty for all.
+    """
     overrides = Overrides(
         None if options.time_per_file is None else round(options.time_per_file * 1000),
         None if options.gap is None else round(options.gap * 1000),
@@ -39,8 +42,10 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
 
     def act(reader: TopicReader) -> int:
         location = located(options.data_dir, options.private_dir)
-        found = archive_settings.choose_settings(location, options.checksums)
-        archive = ArchiveRoot.from_location(replace(location, checksums=found.checksums), options.group, host_name())
+        settings = archive_settings.choose_settings(location, options.checksums)
+        archive = ArchiveRoot.from_location(
+            replace(location, checksums=settings.checksums), options.group, host_name()
+        )
         check_not_elsewhere(archive, reader)
         with Progress() as progress:
             replay = Replay(
@@ -52,7 +57,7 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
 
 
 class Replay:
-    """One run over several streams, one after the other."""
+    """One run of the command, over one stream after the other."""
 
     def __init__(
         self,
@@ -71,28 +76,28 @@ class Replay:
         self._selection = selection
         self._progress = progress
         self._dry_run = dry_run
-        self._retired_too = retired_too or overrides.any_given  # with other settings they are other files
+        self._retired_too = retired_too or overrides.any_given  # with other settings, they are different files
         self._retired: Mapping[str, FileRetired] = {}
         self._commits: Mapping[str, OffsetAndMetadata] = {}
         self._has_problems = False
 
     def run(self, streams: Sequence[str]) -> int:
-        """Rebuild the files of these streams, of all if none are named; gives the exit code.
+        """Rebuild the files of these streams, or of all if none are named; return the exit code.
 
         Raises OSError, KafkaException, CheckpointError.
         """
-        there = self._reader.streams()
-        self._reader.check_not_hidden(sorted(set(streams) - set(there)))
-        for stream in sorted(set(streams) - set(there)):
-            self._print_problem(f"{stream}: there is no such stream; there are {', '.join(there) or 'none yet'}")
+        available = self._reader.streams()
+        self._reader.check_not_hidden(sorted(set(streams) - set(available)))
+        for stream in sorted(set(streams) - set(available)):
+            self._print_problem(f"{stream}: no such stream; available: {', '.join(available) or 'none yet'}")
         named = bool(streams)
-        streams = [stream for stream in there if stream in streams or not named]
+        streams = [stream for stream in available if stream in streams or not named]
         if not streams:
-            self._print("there is nothing to rebuild: no stream has a topic that this user may read")
-        self._commits = self._reader.committed(streams)  # first: what is closed by then will be told of
+            self._print("nothing to rebuild: no stream has a topic that this user may read")
+        self._commits = self._reader.committed(streams)  # before the events: files closed by then are in them
         catalog = self._read_catalog(streams if named else ())
         if not named:
-            self._reader.check_not_hidden(sorted(catalog.files.keys() - set(there)))
+            self._reader.check_not_hidden(sorted(catalog.files.keys() - set(available)))
         for unreadable in catalog.unreadable:
             self._print_problem(unreadable)
         if not self._retired_too:
@@ -104,7 +109,7 @@ class Replay:
                 stream for stream, files in catalog.files.items() for it in files if it.path in self._selection.paths
             }
             streams = [stream for stream in streams if stream in theirs]
-        found: set[str] = set()
+        handled: set[str] = set()
         with ExitStack() as claims:
             ends = {stream: self._reader.offset_range(stream)[1] for stream in streams}
             if not self._dry_run:
@@ -115,15 +120,15 @@ class Replay:
                     claims.callback(os.close, self._archive.claim(stream, alone=True))
                     remove_leftovers(self._archive, stream)
             for stream, end in ends.items():
-                # Retention may have taken records while the streams before were read.
+                # Retention may have deleted records while the streams before were read.
                 span = min(self._reader.offset_range(stream)[0], end), end
-                found |= self._replay_stream(stream, catalog.files.get(stream, ()), span, everything)
-        for path in sorted(self._selection.paths - found):
-            self._print_problem(f"{path}: the topics don't give this file")
+                handled |= self._replay_stream(stream, catalog.files.get(stream, ()), span, everything)
+        for path in sorted(self._selection.paths - handled):
+            self._print_problem(f"{path}: the topics don't contain this file")
         return int(self._has_problems)
 
     def _read_catalog(self, streams: Sequence[str]) -> FileCatalog:
-        """What was told of the files that are wanted, and of all others of their acquisitions, maybe days old."""
+        """Read the events of the selected files, and of all others of their acquisitions, which may be days older."""
         events, selection = self._reader.events(streams), self._selection
         return FileCatalog.from_events(
             events if selection.since_ms is None or selection.paths else events_for_replay(events, selection.since_ms)
@@ -132,39 +137,45 @@ class Replay:
     def _replay_stream(
         self, stream: str, events: Sequence[FileFinished], span: tuple[int, int], everything: bool
     ) -> set[str]:
-        """Gives the paths that were rebuilt, or of which it was said why not."""
+        """Rebuild one stream; return the paths that were rebuilt, or reported as left out."""
         first, end = span
         self._progress.start(stream, end - first)
         target = DryRunTarget(self._retired) if self._dry_run else DirectoryTarget(self._archive, self._retired)
-        rereading = TopicReplay(self._reader, stream, events, span, self._commits.get(stream), self._archive.location)
+        topic_replay = TopicReplay(
+            self._reader, stream, events, span, self._commits.get(stream), self._archive.location
+        )
         try:
-            result = rereading.run(target, self._overrides, self._selection, self._progress, whole_topic=everything)
+            result = topic_replay.run(
+                target, self._overrides, self._selection, self._progress, whole_topic=everything
+            )
             self._progress.finish(stream)
             self._report_result(stream, result, target)
         finally:
             target.close()
-        found = {file.path for file in result.not_rebuilt} | {done.file.path for done in target.results}
+        handled = {file.path for file in result.not_rebuilt} | {done.file.path for done in target.results}
         self._report(
-            stream, target.results, [] if self._overrides.any_given else [e for e in events if e.path not in found]
+            stream, target.results, [] if self._overrides.any_given else [e for e in events if e.path not in handled]
         )
-        return found
+        return handled
 
-    # What came of it
+    # The report
 
     def _report_result(self, stream: str, result: ReplayResult, target: DryRunTarget | DirectoryTarget) -> None:
         for note in result.notes:
             self._print(f"{stream}: {note}")
         if result.lost_records:
-            self._print(f"{stream}: {result.lost_records} records are missing in the topic, as their numbers show")
+            self._print(
+                f"{stream}: {result.lost_records} records are missing in the topic, as gaps in their numbers show"
+            )
         for file in result.not_rebuilt:
             self._report_not_rebuilt(file)
         if result.open_file:
             self._report_open_file(result.open_file, target)
         if result.halted:
-            self._print_problem(f"{stream}: {result.halted}; an archiver stops there, and so does this")
+            self._print_problem(f"{stream}: {result.halted}; replay stops here, as an archiver does")
 
     def _report(self, stream: str, done: Sequence[RebuildResult], gone: Sequence[FileFinished]) -> None:
-        """gone: files told of that the topic gave nothing of."""
+        """Print the outcome of a stream. gone: files with an event of which the topic has no record left."""
         by_outcome = {outcome: [it for it in done if it.outcome is outcome] for outcome in RebuildOutcome}
         for outcome in (RebuildOutcome.NAME_TAKEN, RebuildOutcome.CHANGED):
             for it in by_outcome[outcome]:
@@ -172,7 +183,9 @@ class Replay:
         for it in by_outcome[RebuildOutcome.RETIRED]:
             if it.file.path in self._selection.paths:
                 event = self._retired[it.file.path]
-                self._print_problem(f"{it.file.path}: it was retired by {event.who}; --retired makes it all the same")
+                self._print_problem(
+                    f"{it.file.path}: it was retired by {event.who}; --retired rebuilds it nevertheless"
+                )
         since, until = self._selection.since_ms, self._selection.until_ms
         if since is not None or until is not None:
             gone = [
@@ -181,14 +194,15 @@ class Replay:
                 if (since is None or event.last.time >= since) and (until is None or event.first.time <= until)
             ]
         if gone and not self._selection.paths:
-            what = f"{stream}: {len(gone)} files have left the topic, the last of them {gone[-1].path}"
+            what = f"{stream}: the records of {len(gone)} files are no longer in the topic, "
+            what += f"the last of them {gone[-1].path}"
             (self._print if since is None and until is None else self._print_problem)(what)
         made = [it for it in done if it.outcome is not RebuildOutcome.RETIRED]
         made_bytes = sum(it.size_bytes for it in made)
         if self._dry_run:
             left_out = len(done) - len(made)
             more = (
-                f"\n{left_out} more are retired, so they aren't made again (but with --retired)" if left_out else ""
+                f"\n{left_out} more are retired, so they aren't rebuilt (--retired rebuilds them)" if left_out else ""
             )
             self._progress.print_output(_planned(stream, made) + more)
             return
@@ -198,7 +212,7 @@ class Replay:
         )
 
     def _report_not_rebuilt(self, file: RebuiltFile) -> None:
-        whose = file.path if file.event else f"a file of the acquisition in which {format_time(file.first_ms)} is"
+        whose = file.path if file.event else f"a file of the acquisition around {format_time(file.first_ms)}"
         span = f"{format_time(file.first_ms)} to {format_time(file.last_ms)}"
         what = f"{whose}: left out: {file.missing} ({file.frames} frames, {span})"
         asked = self._selection.since_ms is not None or file.path in self._selection.paths

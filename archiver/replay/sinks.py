@@ -1,4 +1,4 @@
-"""Where rebuilt files go: into a directory, beside what is there, or nowhere."""
+"""Targets of rebuilt files: a directory, an archive in place, or nothing (a dry run)."""
 
 import contextlib
 import errno
@@ -23,18 +23,18 @@ _BATCHES_BEHIND = 4
 
 
 class RebuildOutcome(StrEnum):
-    """What became of a rebuilt file."""
+    """The outcome of a rebuilt file; the values are shown."""
 
     WRITTEN = "written"
     ALREADY_THERE = "already there"
-    NAME_TAKEN = "another file has its name; it was left"
-    CHANGED = "not what was recorded, so not written"
-    RETIRED = "retired, so not made again"
+    NAME_TAKEN = "not written: another file has its name"
+    CHANGED = "not written: it differs from what was recorded"
+    RETIRED = "retired, so not rebuilt"
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
-    """A file that was rebuilt, and what became of it."""
+    """A rebuilt file and its outcome; None in a dry run."""
 
     file: RebuiltFile
     size_bytes: int
@@ -42,34 +42,34 @@ class RebuildResult:
 
 
 class LengthOnly:
-    """A file of which only the size is wanted."""
+    """Content of which only the size is computed."""
 
     def __init__(self) -> None:
         self.length = 0
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Count these."""
+        """Count these bytes."""
         self.length += sum(map(len, parts))
 
 
 class DigestOnly(LengthOnly):
-    """A file whose name is taken: only its digest is wanted."""
+    """Content of which only the digest is computed, as its name is taken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sha256 = hashlib.sha256()
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Digest these."""
+        """Digest these bytes."""
         super().write(parts)
         for part in parts:
             self.sha256.update(part)
 
 
 class PartialContent:
-    """A file that is written: a partial of a name that no archiver takes for one of its own.
+    """Content that is written to a partial, under a name that archivers ignore.
 
-    Two threads, one that writes and one that digests, follow what is given to `write`, a few batches behind at most.
+    Two threads, one writing and one digesting, follow `write` by a few batches at most.
     """
 
     def __init__(self, archive: ArchiveRoot, stream: str, name: str, writer: Executor, digester: Executor) -> None:
@@ -84,14 +84,14 @@ class PartialContent:
         self._in_progress: deque[Future[None]] = deque()
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Append these, from the next flush on."""
+        """Buffer these bytes until the next flush."""
         self._pending += parts
         self.length += sum(map(len, parts))
 
     def flush(self) -> None:
-        """Have written and digested what is pending. Raises OSError, also of earlier batches."""
+        """Start to write and digest what is buffered. Raises OSError, also of earlier batches."""
         if self._pending:
-            # In one piece: each call of a thread that is done has to wait for the interpreter.
+            # In one piece: each task that ends on a thread has to wait for the interpreter lock.
             data = b"".join(self._pending)
             self._pending.clear()
             self._in_progress.append(self._writer.submit(self._write, data, self.length - len(data)))
@@ -99,20 +99,20 @@ class PartialContent:
         self._wait(_BATCHES_BEHIND)
 
     def finish(self) -> str:
-        """Durable; gives the hex SHA-256. Raises OSError."""
+        """Make it durable, and return the hex SHA-256. Raises OSError."""
         self._wait(0)
         os.fsync(self._fd)
         return self._sha256.hexdigest()
 
     def close(self) -> None:
-        """Let go of it."""
-        # all, after an error too: what was written later would go to another file's descriptor
+        """Close the file."""
+        # Wait for all, after an error too: a later write would go to another file's descriptor.
         wait(self._in_progress)
         os.close(self._fd)
 
     def _wait(self, most: int) -> None:
         while len(self._in_progress) > most:
-            self._in_progress[0].result()  # it stays where `close` finds it, if this is interrupted
+            self._in_progress[0].result()  # kept in the queue for `close`, if this is interrupted
             self._in_progress.popleft()
 
     def _write(self, data: bytes, at: int) -> None:
@@ -127,47 +127,48 @@ class PartialContent:
 
 
 class SkippedContent(LengthOnly):
-    """A file that isn't to be made."""
+    """Content of a file that isn't rebuilt."""
 
 
 class DryRunTarget:
-    """A target that writes nothing. skip: paths of files that wouldn't be made."""
+    """A target that writes nothing. skip: paths of files that wouldn't be rebuilt."""
 
     def __init__(self, skip: Container[str] = ()) -> None:
         self.results: list[RebuildResult] = []
         self._skip = skip
 
     def begin(self, stream: str, path: str, first_ms: int) -> FileContent:  # noqa: ARG002 - a Target's signature
-        """A file of which only the size is wanted."""
+        """Return content of which only the size is computed."""
         return SkippedContent() if path in self._skip else LengthOnly()
 
     def finish(self, file: RebuiltFile) -> None:
-        """It would be written."""
+        """Add the file that would be written to the results."""
         assert file.content
         outcome = RebuildOutcome.RETIRED if isinstance(file.content, SkippedContent) else None
         self.results.append(RebuildResult(file, file.content.length, outcome))
 
     def drop(self, file: RebuiltFile) -> None:
-        """It wouldn't."""
+        """Do nothing."""
 
     def flush(self, file: RebuiltFile | None) -> None:
-        """Nothing is pending."""
+        """Do nothing."""
 
     def keep_partial(self, file: RebuiltFile) -> str:  # noqa: ARG002
-        """Nothing is left."""
+        """Return no path: there is no partial."""
         return ""
 
     def wait(self) -> None:
-        """Nothing is under way."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class DirectoryTarget:
-    """A target that publishes files as an archiver does, but replaces no file and takes no other name than its own.
+    """A target that publishes files as an archiver does, but replaces no file, and uses no other name than their own.
 
-    Finishing goes on on a thread of its own; `wait` raises what it raised. skip: paths of files not to be made.
+    Files are finished on another thread; `wait` raises its errors.
+    skip: paths of files not to be rebuilt.
     """
 
     def __init__(self, archive: ArchiveRoot, skip: Container[str] = ()) -> None:
@@ -178,11 +179,11 @@ class DirectoryTarget:
         self._writer = ThreadPoolExecutor(1, "writing")
         self._digester = ThreadPoolExecutor(1, "digest")
         self._pending_results: list[Future[RebuildResult]] = []
-        self._open_partials: dict[PartialContent, str] = {}  # and their streams
+        self._open_partials: dict[PartialContent, str] = {}  # with their streams
         self._cancellation = CancellationToken()
 
     def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
-        """A new file; or, if its name is taken, one that is only compared. Raises OSError."""
+        """Create a file; if its name is taken, it is only compared. Raises OSError."""
         if path in self._skip and not exists(self._archive.location, path):
             return SkippedContent()
         return DigestOnly() if exists(self._archive.location, path) else self._new(stream, path, first_ms)
@@ -194,7 +195,7 @@ class DirectoryTarget:
         return new
 
     def finish(self, file: RebuiltFile) -> None:
-        """Publish or compare it, in its turn. Raises OSError."""
+        """Publish or compare the file, after those before it. Raises OSError."""
         if isinstance(file.content, SkippedContent):
             self.results.append(RebuildResult(file, file.content.length, RebuildOutcome.RETIRED))
             return
@@ -202,20 +203,20 @@ class DirectoryTarget:
         self._pending_results.append(self._finisher.submit(self._finalize, file))
 
     def drop(self, file: RebuiltFile) -> None:
-        """Remove it. Raises OSError."""
+        """Remove the file. Raises OSError."""
         if isinstance(file.content, PartialContent):
             del self._open_partials[file.content]
             self._remove(file.stream, file.content)
 
     def flush(self, file: RebuiltFile | None) -> None:
-        """Write what is pending of the open file. Raises OSError."""
+        """Write what is buffered of the open file. Raises OSError."""
         if file and isinstance(file.content, PartialContent):
             file.content.flush()
         while self._pending_results and self._pending_results[0].done():
             self.results.append(self._pending_results.pop(0).result())
 
     def keep_partial(self, file: RebuiltFile) -> str:
-        """Leave the open file as a partial; gives its path. Raises OSError."""
+        """Keep the open file as a partial, and return its path. Raises OSError."""
         if not isinstance(new := file.content, PartialContent):
             return ""
         new.flush()
@@ -226,17 +227,17 @@ class DirectoryTarget:
             return str(private.path / new.name)
 
     def wait(self) -> None:
-        """Until all that was begun is finished. Raises OSError."""
+        """Wait until all files are finished. Raises OSError."""
         for finishing in self._pending_results:
             self.results.append(finishing.result())
         self._pending_results.clear()
 
     def close(self) -> None:
-        """End the threads, and remove what isn't finished, as after an error."""
+        """End the threads, and remove unfinished files, as after an error."""
         self._cancellation.set()
         self._finisher.shutdown(cancel_futures=True)
         for new, stream in self._open_partials.items():
-            # the error that has ended all this is told; `remove_leftovers` sees to what stays
+            # The first error is reported already; `remove_leftovers` removes what stays.
             with contextlib.suppress(OSError):
                 self._remove(stream, new)
         for pool in (self._writer, self._digester):
@@ -284,14 +285,14 @@ class DirectoryTarget:
 
 
 class InPlaceTarget(DirectoryTarget):
-    """A target that puts files where they belong in their archive, and keeps what was there: as NAME.damaged beside
-    them, or, if the private directory isn't in the data directory, in that.
+    """A target that puts recorded files in their place in the archive, and keeps what was there.
 
-    For files that were told of: they are read back, and must be what was told, before anything is moved.
+    That is kept as NAME.damaged beside the file; in the private directory, if that isn't in the data directory.
+    Each rebuilt file is read back, and must match its event, before anything is moved.
     """
 
     def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
-        """A new file, whatever is at its path. Raises OSError."""
+        """Create a file, whatever is at its path. Raises OSError."""
         return self._new(stream, path, first_ms)
 
     def _publish(self, file: RebuiltFile, new: PartialContent, sha256: str) -> RebuildOutcome:
@@ -302,7 +303,7 @@ class InPlaceTarget(DirectoryTarget):
         ):
             if sha256sums.digest(private, new.name, self._cancellation) != sha256:
                 raise OSError(
-                    errno.EIO, "the disk gives back other bytes than were written", str(private.path / new.name)
+                    errno.EIO, "the disk returned other bytes than were written", str(private.path / new.name)
                 )
             found = directory.stat(name)
             if (
@@ -310,11 +311,9 @@ class InPlaceTarget(DirectoryTarget):
                 and (found.st_size == new.length and directory.is_file(name))
                 and (sha256sums.digest(directory, name, self._cancellation) == sha256)
             ):
-                return self._compare(
-                    file, new.length, sha256
-                )  # mended by another repair since it was found to be broken
+                return self._compare(file, new.length, sha256)  # repaired by another process meanwhile
             if found:
-                if self._archive.private_dir:  # whoever reads the data directory finds nothing but files in it
+                if self._archive.private_dir:  # readers of the data directory find only recorded files in it
                     private.move_aside(directory, name, f"{file.path.replace('/', '.')}{DAMAGED}")
                 else:
                     directory.move_aside(directory, name, f"{name}{DAMAGED}")
@@ -325,7 +324,7 @@ class InPlaceTarget(DirectoryTarget):
 
 
 def exists(location: Location, path: str) -> bool:
-    """Whether something has that path below the data directory. Raises OSError."""
+    """Whether that path exists below the data directory. Raises OSError."""
     parent, _, name = path.rpartition("/")
     try:
         with location.data(parent) as directory:
@@ -335,7 +334,10 @@ def exists(location: Location, path: str) -> bool:
 
 
 def remove_leftovers(archive: ArchiveRoot, stream: str) -> None:
-    """Remove what a replay or a repair left behind that was killed; for who is alone with that. Raises OSError."""
+    """Remove what a killed replay or repair left behind. The caller holds the stream's exclusive claim.
+
+    Raises OSError.
+    """
     with archive.private(stream) as private:
         for name in private.names():
             if name.endswith(REBUILT):

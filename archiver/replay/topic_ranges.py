@@ -1,4 +1,4 @@
-"""Which parts of a topic are read to rebuild the files that are wanted. Pure."""
+"""The ranges of a topic to read for the selected files. Pure."""
 
 from collections.abc import Container, Sequence
 
@@ -7,24 +7,26 @@ from archiver.core.segmentation import CloseReason
 from archiver.replay.plan import Selection
 
 
-def pieces(
+def topic_ranges(
     events: Sequence[FileFinished], selection: Selection, boundaries: Container[CloseReason]
 ) -> list[tuple[FileFinished | None, FileFinished | None]]:
-    """Where to read, in pieces: after which file told of (None: from the topic's first record), to the end of which
-    (None: to the end, or until nothing that is wanted comes any more). events: of one stream, in order.
+    """Return the ranges to read: each begins after one recorded file, and ends with the end of another.
 
-    boundaries: the reasons for which a file was closed that end an acquisition.
+    None as the first: from the topic's first record. None as the last: to the topic's end, or until nothing selected
+    can follow.
+    events: of one stream, in order.
+    boundaries: the reasons for closing a file that end an acquisition.
     """
     if selection.paths:
-        pieces: list[tuple[FileFinished | None, FileFinished | None]] = []
+        ranges: list[tuple[FileFinished | None, FileFinished | None]] = []
         for number, event in enumerate(events):
             if event.path in selection.paths:
                 before = events[number - 1] if number else None
-                if pieces and before is not None and pieces[-1][1] is before:
-                    pieces[-1] = pieces[-1][0], event
+                if ranges and before is not None and ranges[-1][1] is before:
+                    ranges[-1] = ranges[-1][0], event
                 else:
-                    pieces.append((before, event))
-        return pieces
+                    ranges.append((before, event))
+        return ranges
     if selection.since_ms is None:
         return [(None, None)]
     last = None

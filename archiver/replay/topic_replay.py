@@ -1,4 +1,4 @@
-"""A stream's topic read once more, by itself, and what it gives taken to a target."""
+"""Rebuild the files of one stream from its topic, into a target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,39 +16,40 @@ from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Select
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import RebuiltFile
 from archiver.replay.sinks import DirectoryTarget, DryRunTarget
-from archiver.replay.topic_ranges import pieces
+from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import Carry
 from g3stream.contract.errors import ContractError
 
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What came of it, besides what the target has done. open_file: the file that the topic's end left open, if
-    wanted. lost_records: how many records the topic lacks. notes: what an operator should know; halted: by what can't
-    be understood.
-    """
+    """The outcome of a replay, besides the target's results."""
 
     not_rebuilt: list[RebuiltFile] = field(default_factory=list)
     open_file: RebuiltFile | None = None
+    """The file that is still open at the topic's end, if it is selected."""
     lost_records: int = 0
+    """Records that are missing in the topic."""
     notes: list[str] = field(default_factory=list)
+    """For the operator."""
     halted: str | None = None
+    """Why the replay stopped: a record that can't be understood."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicReplay:
-    """Of one stream, to the end of its topic as it was at the start. events: its files, in order. offsets: of its
-    topic.
-
-    commit: the archive's. location: where frames to be repeated are looked for, before the topic.
-    """
+    """A replay of one stream, up to the end that its topic had at the start."""
 
     reader: TopicReader
     stream: str
     events: Sequence[FileFinished]
+    """The stream's files, in order."""
     offsets: tuple[int, int]
+    """The topic's first offset, and the one after its last."""
     commit: OffsetAndMetadata | None
+    """The archive's."""
     location: Location
+    """Searched for frames of the carry before the topic is."""
 
     def run(
         self,
@@ -59,13 +60,14 @@ class TopicReplay:
         *,
         whole_topic: bool,
     ) -> ReplayResult:
-        """Rebuild what is wanted. whole_topic: read the whole topic, as what is told doesn't say where that begins.
+        """Rebuild the selected files.
 
+        whole_topic: read the whole topic, as the events don't show where the selected files begin.
         Raises OSError, KafkaException.
         """
         boundaries = set(CloseReason) - {CloseReason.TIME} - ({CloseReason.GAP} if overrides.any_given else set())
         result = ReplayResult()
-        for after, through in [(None, None)] if whole_topic else pieces(self.events, selection, boundaries):
+        for after, through in [(None, None)] if whole_topic else topic_ranges(self.events, selection, boundaries):
             start = self._start(after, result)
             rebuilder = Rebuilder(
                 *(self.stream, start, self.events, overrides, selection),
@@ -75,7 +77,7 @@ class TopicReplay:
                 quarantined = self._read(rebuilder, start, target, progress, result)
                 result.open_file = rebuilder.file
                 if quarantined:
-                    result.notes.append(f"left out {quarantined} records that are in quarantine")
+                    result.notes.append(f"left out {quarantined} quarantined records")
             except ContractError as error:
                 result.halted = str(error)
             result.lost_records += rebuilder.lost_records
@@ -93,7 +95,7 @@ class TopicReplay:
         progress: Progress,
         result: ReplayResult,
     ) -> int:
-        """Gives how many records were left out, as they are in quarantine."""
+        """Feed the range to the rebuilder; return the number of quarantined records that were left out."""
         first, end = self.offsets
         count = replaced_times = 0
         header_reader = HeaderReader(self.reader, self.stream)
@@ -112,10 +114,10 @@ class TopicReplay:
             if rebuilder.done:
                 break
         if replaced_times:
-            bear = "record bears" if replaced_times == 1 else "records bear"
+            have = "record has" if replaced_times == 1 else "records have"
             result.notes.append(
-                f"{replaced_times} {bear} Kafka's times (message.timestamp.type=LogAppendTime): files are cut and "
-                "named by these, as the live archive's are; those of receipt are lost"
+                f"{replaced_times} {have} Kafka's times (message.timestamp.type=LogAppendTime): files are cut and "
+                "named by these, as in the live archive; the times of receipt are lost"
             )
         rebuilder.finish()
         return header_reader.quarantined
@@ -126,8 +128,8 @@ class TopicReplay:
             if first <= after.offset and self.reader.has_record(self.stream, after.closing):
                 return ReplayStart(after.offset, after.checkpoint, is_truncated=False)
             result.notes.append(
-                f"the topic, which begins at offset {first} now, hasn't the record any more that ended {after.path}; "
-                "reading from its first record on"
+                f"the topic, which begins at offset {first} now, no longer has the record that closed {after.path}; "
+                "reading from its first record"
             )
         return ReplayStart(None, None, is_truncated=first > 0)
 
@@ -137,7 +139,7 @@ class TopicReplay:
             return ArchivePosition(0, last)
         try:
             found = decode(self.commit.metadata, self.stream)
-        except CheckpointError:  # of a program that isn't ours, or empty
+        except CheckpointError:  # of another program, or empty
             return ArchivePosition(self.commit.offset, last)
         acquisition, partial = found.state.acquisition, found.partial
         first = (partial.first.epoch, partial.first.seq) if partial else None

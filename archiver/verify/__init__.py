@@ -1,4 +1,4 @@
-"""Proof that an archive is whole and right, or what is wrong with it.
+"""Verification: proof that an archive is complete and correct, or the list of its faults.
 
 Reads only: nothing in an archive or in Kafka is changed here.
 """

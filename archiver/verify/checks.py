@@ -1,7 +1,7 @@
-"""What is wrong with an archive: what was seen of its files, held against its own account of itself.
+"""The checks of an archive: the files as they were read, compared with the archive's events.
 
-Pure: tree_scan.py looks at the files, report.py asks Kafka. Each fault is found once, where it can be mended: a
-damaged file isn't reported again for its line in SHA256SUMS, which is right, or for the frames it lacks.
+Pure: tree_scan.py reads the files, inventory.py asks Kafka. Each fault is reported once, where it can be repaired: a
+damaged file isn't reported again for its line in SHA256SUMS, which is correct, or for the frames that it lacks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,10 @@ from archiver.core.used_names import find, with_session
 
 
 class Fault(StrEnum):
-    """What is wrong. The first eight are a file's, the next three a line's in SHA256SUMS."""
+    """The kinds of faults; the values are shown, and in the JSON.
+
+    The first eight concern a file, the next three a line of SHA256SUMS.
+    """
 
     MISSING = "missing"
     TRUNCATED = "truncated"
@@ -42,63 +45,72 @@ class Fault(StrEnum):
 REBUILDABLE = frozenset(
     {Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE}
 )
-"""What is mended by making the file again, if an event says from what."""
+"""Repaired by rebuilding the file, if there is an event of it."""
 CHECKSUM_FAULTS = frozenset({Fault.NO_CHECKSUM, Fault.WRONG_CHECKSUM})
-"""What is mended by writing the line."""
+"""Repaired by writing the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault. path: below the data directory; empty if it is no file's. text: one line that says what is wrong.
-    event: of the file that should be there. other: the path at which those bytes are (renamed, doubled, swapped)."""
+    """A fault that was found."""
 
     fault: Fault
     stream: str
     path: str
+    """Below the data directory; empty if it concerns no file."""
     text: str
+    """What is wrong, in one line."""
     event: FileFinished | None = None
+    """Of the file that should be there."""
     other: str | None = None
+    """The other path of the same bytes, of a file that is renamed, a copy, or swapped."""
 
 
 def repairable_count(findings: Iterable[Finding]) -> int:
-    """How many of these `archiver repair` mends, as far as the topics still have what it takes."""
+    """Return how many of these `archiver repair` can repair, if the topics still have the records."""
     return sum(it.fault in CHECKSUM_FAULTS or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRun:
-    """Frames that name a session, whose numbers go up by one. scans: whether they are of the types that no sender
-    sends twice (Scan, Timepoint)."""
+    """Successive frames of one session whose frame_num goes up by one."""
 
     session: int
     first: int
+    """Of the frame_num."""
     last: int
+    """Of the frame_num."""
     scans: bool
+    """Whether they are of the types that no sender sends twice (Scan, Timepoint)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileContents:
-    """What a file holds. frames: those that are whole, up to the first that isn't. runs: of its frames without the
-    carry, in order. broken: where it stops to be frames, and why. cut: it ends inside a frame."""
+    """The contents of a file."""
 
     bytes: int
     sha256: str
     frames: int
+    """Whole frames before the first damage."""
     runs: tuple[SessionRun, ...] = ()
+    """The runs of its frames without the carry, in order."""
     broken: str | None = None
+    """Where and why the bytes are no frames any more; None if they are frames to the end."""
     cut: bool = False
+    """Whether it ends inside a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedFile:
-    """A name that ends with .g3. contents: None if it can't be read, or wasn't; `error` says why. is_unknown: it
-    wasn't read, as it is no recorded file, whatever it holds."""
+    """A path that ends with .g3, after it was read."""
 
     stream: str
     path: str
     contents: FileContents | None
+    """None if it could not be read, or was not read; then `error` says why."""
     error: str = ""
     is_unknown: bool = False
+    """Whether it was not read because it can't be a recorded file."""
 
 
 def check_files(
@@ -107,13 +119,18 @@ def check_files(
     absent: Mapping[str, str],
     all_events: Mapping[str, FileEvent],
 ) -> list[Finding]:
-    """What is wrong with the files themselves. events: by path, those that should be there; seen: by path, what is;
-    absent: those told that aren't, and how. all_events: also those that weren't to be looked at."""
+    """Check the files themselves.
+
+    events: by path, of the files that should be there.
+    seen: by path, the files that are there.
+    absent: by path, why a file with an event is missing.
+    all_events: by path, also of the files that aren't selected.
+    """
     by_digest: dict[str, list[str]] = {}
     for path, one in seen.items():
         if one.contents:
             by_digest.setdefault(one.contents.sha256, []).append(path)
-    whose = {event.sha256: path for path, event in all_events.items()}
+    path_by_digest = {event.sha256: path for path, event in all_events.items()}
     found = []
     renamed = set()
     for path, why in absent.items():
@@ -130,14 +147,14 @@ def check_files(
     for path, one in seen.items():
         own = events.get(path)
         if one.is_unknown:
-            text = f"no event tells of it; {one.error}"
+            text = f"no event describes it; {one.error}"
             found.append(Finding(Fault.UNKNOWN_FILE, one.stream, path, text))
         elif one.contents is None:
             found.append(Finding(Fault.UNREADABLE, one.stream, path, one.error, _as_finished(own)))
         elif own:
-            found += _check_listed(own, one.contents, whose)
+            found += _check_listed(own, one.contents, path_by_digest)
         elif path not in renamed:
-            found.append(_check_unlisted(one, one.contents, whose, by_digest))
+            found.append(_check_unlisted(one, one.contents, path_by_digest, by_digest))
     return found
 
 
@@ -148,15 +165,19 @@ def check_checksums(
     orphan_lines: Iterable[tuple[str, str]],
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
-    """What is wrong with SHA256SUMS. here: the told files that are there. sums: by directory, digests by name.
-    orphan_lines: stream and path of the lines whose files aren't there, and that no event tells of. files: what it is
-    called instead, by directory."""
+    """Check the lines of SHA256SUMS.
+
+    here: paths of the recorded files that are there.
+    sums: by directory, hex digests by file name.
+    orphan_lines: stream and path of the lines without a file and without an event.
+    files: by directory, the path of its sums, if it isn't SHA256SUMS.
+    """
     found = []
     for path in here:
         event = events[path]
         parent, _, name = path.rpartition("/")
         if parent not in sums:
-            continue  # it can't be read, which is a finding of its own
+            continue  # unreadable, which is a finding of its own
         line, file = sums[parent].get(name), files.get(parent, SUMS)
         if line is None:
             text = f"it has no line in {file}"
@@ -164,7 +185,7 @@ def check_checksums(
         elif line != event.sha256:
             text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
             found.append(Finding(Fault.WRONG_CHECKSUM, event.stream, path, text, _as_finished(event)))
-    text = "has a line for it, but there is no such file, and no event tells of one"
+    text = "has a line for it, but there is no such file, and no event of one"
     return found + [
         Finding(Fault.ORPHAN_CHECKSUM, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
         for stream, path in orphan_lines
@@ -174,15 +195,19 @@ def check_checksums(
 def check_stream(
     events: Sequence[FileFinished],
     losses: Sequence[RecordsLost],
-    wanted: Mapping[str, FileEvent],
+    selected: Mapping[str, FileEvent],
     contents: Mapping[str, FileContents],
 ) -> list[Finding]:
-    """What is wrong with the order of a stream's files and frames. events: all of the stream, in the order in which
-    they were told. wanted: those to look at. contents: of the files that are what was told."""
+    """Check the order of a stream's files and frames.
+
+    events: all of the stream, in the order of the topic.
+    selected: by path, the events to check.
+    contents: by path, of the files that match their events.
+    """
     found = []
     for before, event in pairwise([None, *events]):
         assert event
-        if event.path not in wanted:
+        if event.path not in selected:
             continue
         if wrong := _check_event(before, event):
             found.append(Finding(Fault.EVENT, event.stream, event.path, wrong, event))
@@ -192,20 +217,20 @@ def check_stream(
             if missing > event.missing:
                 text = f"{missing} frames are missing by frame_num; its event says {event.missing}"
                 found.append(Finding(Fault.UNREPORTED_GAP, event.stream, event.path, text, event))
-    return found + _records_twice(events, wanted) + _frames_twice(events, contents)
+    return found + _records_twice(events, selected) + _frames_twice(events, contents)
 
 
 def check_catalog(catalog: FileCatalog) -> list[Finding]:
-    """What is wrong with the account itself."""
+    """Return the faults of the events themselves: those that can't be read."""
     return [Finding(Fault.EVENT, "", "", why) for why in catalog.unreadable]
 
 
 def stale_partial(stream: str, path: str) -> Finding:
-    """A partial that nobody records, and that isn't the one to go on with."""
-    return Finding(Fault.STALE, stream, path, "nobody records it, and it isn't what an archiver would go on with")
+    """Return the fault of a partial that no archiver holds, and that none would continue."""
+    return Finding(Fault.STALE, stream, path, "no archiver holds it, and none would continue it")
 
 
-def _check_listed(event: FileEvent, contents: FileContents, whose: Mapping[str, str]) -> list[Finding]:
+def _check_listed(event: FileEvent, contents: FileContents, path_by_digest: Mapping[str, str]) -> list[Finding]:
     finished = _as_finished(event)
     head = len(event.carry) if isinstance(event, FileFinished) else 0
     frames = event.frames + head
@@ -213,14 +238,14 @@ def _check_listed(event: FileEvent, contents: FileContents, whose: Mapping[str, 
         text = ""
         known_damage = isinstance(event, FileAdopted) and event.damage
         if contents.broken and not known_damage:
-            text = f"its bytes are those that were told, but {contents.broken}"
+            text = f"its bytes match its event, but {contents.broken}"
         elif (contents.frames, contents.bytes) != (frames, event.bytes):
             text = (
                 f"it has {contents.frames} frames, {contents.bytes} bytes; "
                 f"its event says {frames} frames, {event.bytes} bytes"
             )
         return [Finding(Fault.DAMAGED, event.stream, event.path, text, finished)] if text else []
-    other = whose.get(contents.sha256)
+    other = path_by_digest.get(contents.sha256)
     size = f"{contents.bytes} bytes" + ("" if contents.bytes == event.bytes else f" of {event.bytes}")
     if other:
         fault, text = Fault.SWAPPED, f"its bytes are those of {other}"
@@ -228,33 +253,41 @@ def _check_listed(event: FileEvent, contents: FileContents, whose: Mapping[str, 
         fault = Fault.TRUNCATED if contents.cut and contents.bytes < event.bytes else Fault.DAMAGED
         text = f"{size}; {contents.broken}"
     else:
-        fault, text = Fault.DAMAGED, f"{size}; {contents.frames} whole frames of {frames}, but not the bytes told"
+        fault, text = (
+            Fault.DAMAGED,
+            f"{size}; {contents.frames} whole frames of {frames}, but its bytes don't match its event",
+        )
     return [Finding(fault, event.stream, event.path, text, finished, other)]
 
 
 def _check_unlisted(
-    one: InspectedFile, contents: FileContents, whose: Mapping[str, str], by_digest: Mapping[str, Sequence[str]]
+    one: InspectedFile,
+    contents: FileContents,
+    path_by_digest: Mapping[str, str],
+    by_digest: Mapping[str, Sequence[str]],
 ) -> Finding:
-    same = whose.get(contents.sha256) or min(by_digest[contents.sha256])
+    same = path_by_digest.get(contents.sha256) or min(by_digest[contents.sha256])
     if same != one.path:
         return Finding(
-            Fault.DUPLICATE, one.stream, one.path, f"no event tells of it; it is a copy of {same}", other=same
+            Fault.DUPLICATE, one.stream, one.path, f"no event describes it; it is a copy of {same}", other=same
         )
     what = contents.broken or f"{contents.frames} whole frames"
-    return Finding(Fault.UNKNOWN_FILE, one.stream, one.path, f"no event tells of it; {contents.bytes} bytes, {what}")
+    return Finding(Fault.UNKNOWN_FILE, one.stream, one.path, f"no event describes it; {contents.bytes} bytes, {what}")
 
 
 def _check_event(before: FileFinished | None, event: FileFinished) -> str:
-    """What is wrong with an event, by itself and after the one before."""
+    """Return what is wrong with an event, by itself and after the one before; empty if nothing."""
     if event.path != file_path(event.start, event.id, event.suffix, event.settings.name_format):
         return f"its event says start {event.start}, id {event.id} and suffix {event.suffix}, which isn't this path"
     if before and event.number != before.number + 1:
-        return f"it is file number {event.number}, but before it number {before.number} was told, {before.path}"
+        return (
+            f"it is file number {event.number}, but the event before it is of number {before.number}, {before.path}"
+        )
     return ""
 
 
 def _follows(before: FileFinished, event: FileFinished, losses: Sequence[RecordsLost]) -> bool:
-    """Whether the state after a file is the one before the next: nothing was given up between them."""
+    """Whether the state after one file is the state before the next: no records were lost between them."""
     return (
         event.number == before.number + 1
         and before.offset <= event.first.offset
@@ -265,7 +298,7 @@ def _follows(before: FileFinished, event: FileFinished, losses: Sequence[Records
 
 
 def _count_missing(runs: Sequence[SessionRun], before: State, settings: Settings) -> int:
-    """How many frames are missing before and between these, as segmentation counts them. before: the state."""
+    """Count the frames that are missing before and between these runs, as segmentation does. before: the state."""
     by_session = settings.name_format is NameFormat.SESSION
     missing, session, num, names = 0, before.session, before.num, before.names
     for run in runs:
@@ -280,14 +313,14 @@ def _count_missing(runs: Sequence[SessionRun], before: State, settings: Settings
     return missing
 
 
-def _records_twice(events: Sequence[FileFinished], wanted: Mapping[str, FileEvent]) -> list[Finding]:
+def _records_twice(events: Sequence[FileFinished], selected: Mapping[str, FileEvent]) -> list[Finding]:
     spans = sorted(
         ((e.first.epoch, e.first.seq, e.last.seq, e) for e in events if e.first.epoch == e.last.epoch),
         key=lambda span: span[:3],
     )
     found = []
     for (epoch, _, last, one), (other_epoch, first, _, other) in pairwise(spans):
-        if epoch == other_epoch and first <= last and (one.path in wanted or other.path in wanted):
+        if epoch == other_epoch and first <= last and (one.path in selected or other.path in selected):
             text = f"the records {epoch}:{first} to {epoch}:{min(last, other.last.seq)} are in {one.path} too"
             found.append(Finding(Fault.DUPLICATE_FRAMES, other.stream, other.path, text, other, one.path))
     return found

@@ -1,4 +1,4 @@
-"""Many files of an archive read to their ends, by several threads, with progress: what each of them holds."""
+"""Read many files of an archive with several threads, and report progress."""
 
 import os
 import threading
@@ -12,41 +12,45 @@ from archiver.verify import tree_scan
 from archiver.verify.checks import InspectedFile
 from archiver.verify.tree_scan import FileEntry
 
-_READERS = min(4, os.cpu_count() or 1)  # the digest of one file's block while another's frames are looked at
+_READERS = min(4, os.cpu_count() or 1)  # one file's block is digested while another's frames are scanned
 _PORTION_BYTES = 4 << 20
-_PORTION_FILES = 100  # a job of its own for each takes longer than to read a small one
+_PORTION_FILES = 100  # a task for each takes longer than reading a small file
 _PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class FileToRead:
-    """A file to be read. carry: how many frames at its head are left out of its runs."""
+    """A file to be read."""
 
     entry: FileEntry
     carry: int = 0
+    """Frames at its head that are left out of its runs."""
 
 
 def read_files(root: Path, files: Mapping[str, Sequence[FileToRead]], progress: Progress) -> Iterator[InspectedFile]:
-    """Read all of these, stream by stream; gives what was seen of each, in order, once it is read. files: by stream,
-    "" for those of none. To be exhausted or closed: others read meanwhile."""
+    """Read files stream by stream, and yield each in order once it is read.
+
+    Must be exhausted or closed, as threads read ahead.
+    files: by stream; "" for files of no stream.
+    """
     stopping = threading.Event()
     with ThreadPoolExecutor(_READERS, "reader") as pool:
         try:
-            pieces = []
+            jobs = []
             for stream, theirs in sorted(files.items()):
                 done = _Total()
-                looks = [
+                readings = [
                     pool.submit(_inspect_files, root, stream, portion, stopping, done.add)
                     for portion in _batches(theirs)
                 ]
                 total = sum(file.entry.size_bytes for file in theirs)
-                pieces.append((stream or "files of no stream", total, done, looks))
-            for name, total, done, looks in pieces:
+                jobs.append((stream or "files of no stream", total, done, readings))
+            for name, total, done, readings in jobs:
                 progress.start(name, total)
-                for look in looks:
-                    while not wait([look], timeout=_PROGRESS_SECONDS).done:
+                for reading in readings:
+                    while not wait([reading], timeout=_PROGRESS_SECONDS).done:
                         progress.update(name, done.total, done.total)
-                    yield from look.result()
+                    yield from reading.result()
                     progress.update(name, done.total, done.total)
                 progress.finish(name)
         except BaseException:
@@ -56,27 +60,27 @@ def read_files(root: Path, files: Mapping[str, Sequence[FileToRead]], progress: 
 
 
 def _inspect_files(
-    root: Path, stream: str, files: Sequence[FileToRead], stopping: threading.Event, passed: Callable[[int], None]
+    root: Path, stream: str, files: Sequence[FileToRead], stopping: threading.Event, on_read: Callable[[int], None]
 ) -> list[InspectedFile]:
-    return [_inspect(root, stream, file, stopping, passed) for file in files]
+    return [_inspect(root, stream, file, stopping, on_read) for file in files]
 
 
 def _inspect(
-    root: Path, stream: str, file: FileToRead, stopping: threading.Event, passed: Callable[[int], None]
+    root: Path, stream: str, file: FileToRead, stopping: threading.Event, on_read: Callable[[int], None]
 ) -> InspectedFile:
     entry = file.entry
     if entry.kind:
         return InspectedFile(stream, entry.path, None, entry.kind)
     try:
         return InspectedFile(
-            stream, entry.path, tree_scan.read_contents(root, entry.path, file.carry, stopping, passed)
+            stream, entry.path, tree_scan.read_contents(root, entry.path, file.carry, stopping, on_read)
         )
     except OSError as error:
         return InspectedFile(stream, entry.path, None, error.strerror or str(error))
 
 
 def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
-    """What a thread reads at a time: one large file, or many small ones."""
+    """Split files into the tasks of a thread: one large file, or many small ones."""
     portion: list[FileToRead] = []
     size = 0
     for file in files:
@@ -90,7 +94,7 @@ def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
 
 
 class _Total:
-    """Adds up what several threads have read."""
+    """Bytes that several threads have read. Thread-safe."""
 
     def __init__(self) -> None:
         self.total = 0

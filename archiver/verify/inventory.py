@@ -1,4 +1,4 @@
-"""What is known of an archive before any of its files is read: their names, and all that Kafka knows of them."""
+"""The inventory of an archive before its files are read: their names, and what Kafka knows of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,16 @@ CommittedState = tuple[int, Checkpoint | None]
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is known before any file is read.
+    """What is known of an archive before any file is read.
 
-    The order in which it is learnt matters while an archiver records: a file is there before its event, and its
-    partial, or a commit, tells of it until after that. So: files, partials, commits, events. What was told by then
-    must be there; and what was there has been told of, or was seen on its way.
-
-    has_private: whether there is a private directory that may be read.
+    The order of collecting matters while an archiver records: a file exists before its event, and its partial or a
+    commit names it until after that. So: files, partials, commits, events. Then a file with an event must exist, and
+    a file that exists has an event, or a partial or commit names it.
     """
 
     tree: tree_scan.ArchiveTree
     has_private: bool
+    """Whether there is a private directory that may be read."""
     partials: Mapping[str, Mapping[str, tree_scan.Inode]]
     topics: frozenset[str]
     committed: Mapping[str, CommittedState]
@@ -41,7 +40,10 @@ class Inventory:
     def collect(
         cls, location: Location, reader: TopicReader, *, events_may_be_lost: bool = False
     ) -> tuple[Self, list[Finding]]:
-        """Learn it; gives what is wrong already, too. Raises KafkaException, OSError, CheckpointError (no events)."""
+        """Collect it; return it with the faults found so far.
+
+        Raises KafkaException, OSError, CheckpointError if the events are gone.
+        """
         tree = tree_scan.scan_tree(location.data_dir)
         has_private, partials = tree_scan.has_private(location), tree_scan.partials(location)
         topics = reader.streams()
@@ -50,21 +52,21 @@ class Inventory:
         reader.check_not_hidden(sorted((catalog.files.keys() | partials.keys()) - set(topics)))
         file_events = catalog.file_events()
         if not file_events and not events_may_be_lost and any(state and state.files for _, state in commits.values()):
-            # So it is for a moment after the start of a broker, too.
+            # This also happens for a moment after the start of a broker.
             raise CheckpointError(
-                f"g3.files tells of no file of the group {reader.group}; its commits say that it finished some"
+                f"g3.files has no event of a file of the group {reader.group}; its commits show that it finished some"
             )
         ids = {_id(path): event.stream for path, event in file_events.items()}
         inventory = cls(tree, has_private, partials, frozenset(topics), commits, catalog, file_events, ids)
         return inventory, findings + checks.check_catalog(catalog)
 
     def stream_of(self, path: str) -> str:
-        """Whose file that is, or would be; empty if it is nobody's."""
+        """Return the stream that the path belongs to, or would belong to; empty if none."""
         event = self.file_events.get(path)
         return event.stream if event else self.streams_by_id.get(_id(path), _id(path))
 
     def archive_locations(self) -> Iterator[str]:
-        """Where archives of the group were, as its commits and events say; for people."""
+        """Yield where archives of the group were, by its commits and events; for people."""
         for _, checkpoint in self.committed.values():
             if checkpoint and checkpoint.archive:
                 yield checkpoint.archive.where
@@ -73,12 +75,12 @@ class Inventory:
                 yield mark.where
 
     def retired_now(self, reader: TopicReader) -> Mapping[str, FileRetired]:
-        """The files that are retired by now, by path. Raises KafkaException."""
+        """Return the files that are retired by now, by path. Raises KafkaException."""
         since = (event for event in reader.events() if isinstance(event, FileRetired | FileAdopted))
         return FileCatalog.from_events([*self.file_events.values(), *since]).retired
 
     def in_progress(self) -> set[str]:
-        """The paths of which an event will tell."""
+        """Return the paths of files that are being recorded or finished: their events will follow."""
         names = [PartialName.parse(name) for names in self.partials.values() for name in names]
         paths = {name.path for name in names if name}
         inodes = {inode for names in self.partials.values() for inode in names.values()}
@@ -90,7 +92,7 @@ class Inventory:
 
 
 def decode_commits(reader: TopicReader, streams: Sequence[str]) -> tuple[dict[str, CommittedState], list[Finding]]:
-    """What the group has committed of these; and what of it can't be understood. Raises KafkaException."""
+    """Return the group's commits of these streams, and faults: those that can't be read. Raises KafkaException."""
     found: dict[str, CommittedState] = {}
     wrong = []
     for stream, (offset, metadata) in reader.committed(streams).items():
@@ -103,12 +105,12 @@ def decode_commits(reader: TopicReader, streams: Sequence[str]) -> tuple[dict[st
 
 
 def open_partial(committed: Mapping[str, CommittedState], stream: str) -> set[str]:
-    """The name of the partial with which an archiver would go on, if there is one."""
+    """Return the name of the partial that an archiver would continue, if there is one."""
     _, checkpoint = committed.get(stream, (0, None))
     return {checkpoint.partial.name} if checkpoint and checkpoint.partial else set()
 
 
 def _id(path: str) -> str:
-    """The stream id whose file that would be; empty if it is none's."""
+    """Return the stream id in a path; empty if it has none."""
     parts = path.split("/")
     return parts[1] if len(parts) == 3 else ""

@@ -1,4 +1,4 @@
-"""What `verify` says of how an archive is kept: its checksums, and what isn't where it belongs."""
+"""Checks of how an archive is kept: its checksums, and what isn't where it belongs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -17,12 +17,14 @@ def check_checksum_lines(
     events: Mapping[str, FileEvent],
     here: Iterable[str],
     unlisted: Iterable[str],
-    wanted: Callable[[str, str], bool],
+    is_selected: Callable[[str, str], bool],
 ) -> list[Finding]:
-    """What is wrong with the checksums of these files: read now, as a line is there before its event.
+    """Check the checksums of these files. They are read now, as a line is written before its event.
 
-    events: those to look at; here: those that are there, of them; unlisted: those that no event tells of. wanted:
-    whether a stream (with an empty path), or a path of one, is to be looked at.
+    events: by path, of the selected files.
+    here: those of their paths that exist.
+    unlisted: paths of files without an event.
+    is_selected: whether a stream (with an empty path) or a path of a stream is selected.
     """
     if not _has_checksums(location, inventory):
         return []
@@ -34,7 +36,7 @@ def check_checksum_lines(
     parents |= checksums.private_parents(location) if is_private else inventory.tree.summed_directories
     for parent in sorted(parents):
         stream = inventory.stream_of(f"{parent}/")
-        if not wanted(stream, "") and not any(path.startswith(f"{parent}/") for path in events):
+        if not is_selected(stream, "") and not any(path.startswith(f"{parent}/") for path in events):
             continue
         try:
             lines[parent] = checksums.lines(location, parent)
@@ -42,7 +44,7 @@ def check_checksum_lines(
                 path = f"{parent}/{name}"
                 if (
                     path not in inventory.file_events
-                    and wanted(stream, path)
+                    and is_selected(stream, path)
                     and not _is_there(location, parent, name)
                 ):
                     only.append((stream, path))
@@ -56,26 +58,26 @@ def check_checksum_lines(
 
 
 def notes(location: Location, inventory: Inventory) -> Iterator[str]:
-    """What an operator should know, and is no fault. Raises OSError."""
+    """Yield notes for the operator that are no faults. Raises OSError."""
     summed = sorted(inventory.tree.summed_directories)
     if not inventory.has_private:
         was = next((it for it in inventory.archive_locations() if " --private-dir " in it), "")
         unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, inventory)
         if unseen or was or location.private_dir:
-            what = "; checksums aren't looked at" if unseen else ""
+            what = "; checksums aren't checked" if unseen else ""
             hint = f"; the archive was at {was}" if was else ""
             yield f"there is no private directory {location.private_path}, or it may not be read{what}{hint}"
     if location.checksums is not Checksums.BESIDE and summed:
         yield (
             f"{len(summed)} directories have a SHA256SUMS, such as {summed[0]}, though this archive's checksums are "
-            f"{location.checksums}: not looked at; `archiver relocate` removes them"
+            f"{location.checksums}: not checked; `archiver relocate` removes them"
         )
     if location.private_dir and tree_scan.has_private(Location(location.data_dir)):
         yield f"{PRIVATE_DIRECTORY} in the data directory isn't this archive's"
 
 
 def _has_checksums(location: Location, inventory: Inventory) -> bool:
-    """Whether there are any to look at: perhaps nobody knows where they are."""
+    """Whether there are checksums to check; their place may be unknown."""
     return location.checksums is not Checksums.OFF and (
         inventory.has_private or bool(inventory.tree.summed_directories)
     )

@@ -1,4 +1,4 @@
-"""Which of a topic's records are in which file, as an archive's events and its commit say."""
+"""Which records of a topic are in which file, by the archive's events and its commit."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from archiver.core.sequence import Record
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
-    """A file, or the one that is being recorded, as far as it is committed, and which records it holds."""
+    """The records of a finished file, or of the open one as far as it is committed."""
 
     path: str
     first: RecordId
@@ -27,14 +27,14 @@ class FileSpan:
 
     @property
     def by_session(self) -> bool:
-        """Whether it is named so."""
+        """Whether the file is named by session."""
         return self.acquisition.settings.name_format is NameFormat.SESSION
 
 
 def spans(
     location: Location, stream: str, events: Sequence[FileFinished], checkpoint: Checkpoint | None
 ) -> list[FileSpan]:
-    """The files, and last the one that is open, if it isn't among them already."""
+    """Return the finished files, and last the open one, if it isn't among them already."""
     found = [
         FileSpan(e.path, e.first, e.last, len(e.carry), e.bytes, Acquisition(e.start, e.id, e.settings), e)
         for e in events
@@ -50,10 +50,10 @@ def spans(
 
 
 class SpanIndex:
-    """Finds the file that has a record in its midst."""
+    """Finds the file that contains a record."""
 
     def __init__(self, files: Sequence[FileSpan]) -> None:
-        # two ingests took turns: rare
+        # records of two ingests alternated: rare
         self._interleaved = [span for span in files if span.first.epoch != span.last.epoch]
         self._plain: dict[str, list[FileSpan]] = {}
         for span in sorted(files, key=_first_seq):
@@ -61,7 +61,7 @@ class SpanIndex:
                 self._plain.setdefault(span.first.epoch, []).append(span)
 
     def find(self, epoch: str, seq: int) -> FileSpan | None:
-        """The file."""
+        """Return the file that contains this record, None if none does."""
         plain = self._plain.get(epoch, [])
         at = bisect_right(plain, seq, key=_first_seq) - 1
         if at >= 0 and seq <= plain[at].last.seq:
@@ -80,20 +80,20 @@ def _first_seq(span: FileSpan) -> int:
 
 @dataclass(slots=True)
 class UnmatchedFrames:
-    """Frames that are in no file: the first and the last, and how many."""
+    """Successive frames that are in no file: the first, the last and their number."""
 
     first: Record | None = None
     last: Record | None = None
     count: int = 0
 
     def add(self, record: Record) -> None:
-        """The next."""
+        """Add the next one."""
         self.first = self.first or record
         self.last = record
         self.count += 1
 
     def include(self, others: Self) -> None:
-        """Those, too, that came among these."""
+        """Merge others that came between these."""
         records = [span for span in (self.first, self.last, others.first, others.last) if span]
         self.first = min(records, key=_offset, default=None)
         self.last = max(records, key=_offset, default=None)

@@ -1,4 +1,4 @@
-"""The command `archiver verify`: prove that an archive is whole and right, or say what is wrong with it."""
+"""The command `archiver verify`: prove that an archive is complete and correct, or report its faults."""
 
 import argparse
 import contextlib
@@ -20,60 +20,63 @@ _PROG = "archiver verify"
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/verify.py). Gives the exit code."""
+    """Run the command with these options (commands/verify.py), and return the exit code."""
 
-    def act(history: TopicReader) -> int:
+    def act(reader: TopicReader) -> int:
         location = located(options.data_dir, options.private_dir)
-        with contextlib.suppress(PermissionError):  # it is for who records only
+        with contextlib.suppress(PermissionError):  # only the user who records may read it
             location = archive_settings.with_settings(location)
         with Progress() as progress:
             report = inspect(
-                location, history, options.stream, options.since, progress, against_topic=options.against_topic
+                location, reader, options.stream, options.since, progress, against_topic=options.against_topic
             )
         if report.unknown:
             unknown = ", ".join(report.unknown)
             print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {location.data_dir}")
             return 1
-        print_lines(as_json(report) if options.json else as_text(report, all_foreign=options.verbose))
+        print_lines(as_json(report) if options.json else as_text(report, all_unknown=options.verbose))
         return int(bool(report.findings))
 
     return run(options, _PROG, act)
 
 
-def as_text(report: Report, *, all_foreign: bool = False, advise: bool = True) -> str:
-    """A table of the findings, and what was looked at, in words. all_foreign: name each foreign file, too.
-    advise: say what may be done about them."""
+def as_text(report: Report, *, all_unknown: bool = False, advise: bool = True) -> str:
+    """Return a table of the findings and a summary of what was checked.
+
+    all_unknown: also list each unknown file.
+    advise: add what an operator can do about them.
+    """
     lines = []
-    foreign = [it for it in report.findings if it.fault is Fault.UNKNOWN_FILE]
-    shown = [it for it in report.findings if all_foreign or it.fault is not Fault.UNKNOWN_FILE]
+    unknown = [it for it in report.findings if it.fault is Fault.UNKNOWN_FILE]
+    shown = [it for it in report.findings if all_unknown or it.fault is not Fault.UNKNOWN_FILE]
     if shown:
         rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in shown]
         lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
-    if foreign:
+    if unknown:
         lines.append(
-            f"{_plural(len(foreign), 'foreign file')}, of which no event tells; `archiver adopt` records such"
+            f"{_plural(len(unknown), 'unknown file')}, without an event; `archiver adopt` records such files"
         )
-        if not all_foreign:
-            lines[-1] += f". The first (--verbose lists all): {printable(foreign[0].path)}"
+        if not all_unknown:
+            lines[-1] += f". The first (--verbose lists all): {printable(unknown[0].path)}"
     if advise:
         lines += _advice(report.findings)
     lines += [printable(it) for it in report.notes]
-    lines += [f"{_summary(report.counts)}: {_verdict(len(report.findings) - len(foreign), len(foreign))}"]
+    lines += [f"{_summary(report.counts)}: {_verdict(len(report.findings) - len(unknown), len(unknown))}"]
     return "\n".join(lines)
 
 
 def _advice(findings: Sequence[Finding]) -> list[str]:
-    """What an operator may do about them."""
+    """Return lines on what an operator can do about the findings."""
     lines = []
     if count := repairable_count(findings):
-        lines.append(f"`archiver repair` mends {count} of these, as far as the topics still have the frames")
+        lines.append(f"`archiver repair` can repair {count} of these, if the topics still have the frames")
     if any(it.fault is Fault.MISSING for it in findings):
-        lines.append("What was deleted on purpose is not missing once `archiver retire` has told so")
+        lines.append("Files that were deleted on purpose: record that with `archiver retire`")
     return lines
 
 
 def as_json(report: Report) -> str:
-    """One JSON object, documented in --help."""
+    """Return one JSON object, documented in --help."""
     findings = [
         {"fault": it.fault, "stream": it.stream, "path": it.path, "text": it.text, "other": it.other}
         for it in report.findings
@@ -89,12 +92,12 @@ def _summary(counts: Counts) -> str:
     for many, what in (
         (str(counts.salvaged), "of the files salvaged"),
         (str(counts.adopted), "of the files adopted"),
-        (_plural(counts.retired, "file"), "not there, as retired"),
+        (_plural(counts.retired, "file"), "retired, and not there"),
         (str(counts.recording), "being recorded"),
         (_plural(counts.unrecorded, "frame"), "in the topics not recorded yet"),
-        (_plural(counts.never_received, "frame"), "never received, as told"),
-        (_plural(counts.records_lost, "record"), "lost, as told"),
-        (_plural(counts.explained, "frame"), "in the topics lost, as told"),
+        (_plural(counts.never_received, "frame"), "never received, as reported"),
+        (_plural(counts.records_lost, "record"), "lost, as reported"),
+        (_plural(counts.explained, "frame"), "in the topics but lost, as reported"),
         (_plural(counts.sent_again, "frame"), "sent again, and left out (--name-format session)"),
         (_plural(counts.times_replaced, "record"), "with Kafka's times (LogAppendTime), not those of receipt"),
     ):
@@ -103,9 +106,9 @@ def _summary(counts: Counts) -> str:
     return "; ".join(parts)
 
 
-def _verdict(wrong: int, foreign: int) -> str:
-    said = [f"{count} {what}" for count, what in ((wrong, "wrong"), (foreign, "foreign")) if count]
-    return ", ".join(said) or "nothing is wrong"
+def _verdict(wrong: int, unknown: int) -> str:
+    parts = [f"{count} {what}" for count, what in ((wrong, "wrong"), (unknown, "unknown")) if count]
+    return ", ".join(parts) or "nothing is wrong"
 
 
 def _plural(count: int, what: str) -> str:

@@ -1,7 +1,7 @@
-"""Every frame that a topic still has is in exactly one file, byte for byte: the topic read beside the files.
+"""Compare a topic with its files, byte for byte: each frame of the topic must be in exactly one file.
 
-Which records are in which file is what the events say. The topic may begin, and the recording be, in the midst of a
-file: then only what both have is compared.
+The events show which records are in which file. The topic may begin, and the recording end, within a file: then only
+the part that both have is compared.
 """
 
 import contextlib
@@ -35,46 +35,52 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RecordedStream:
-    """What is known of a stream's recording. events: of its files, in order. intact: the paths of those whose bytes
-    are to be compared. offset, checkpoint: as committed, None if nothing is. since: ms; older frames are left out."""
+    """What is known of a stream's recording."""
 
     stream: str
     events: Sequence[FileFinished]
+    """Of its files, in order."""
     intact: Collection[str]
+    """The paths of the files whose bytes are compared."""
     losses: Sequence[RecordsLost]
     offset: int | None
+    """As committed; None if nothing is."""
     checkpoint: Checkpoint | None
+    """As committed; None if nothing is."""
     since: int | None
+    """Older frames are left out. ms since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """What came of it, in frames. identical: they are in a file, as they are in the topic. unrecorded: they came
-    after all that is committed. reported_lost: lost, and told so. resent: in no file, as names by session leave out
-    what a sender sent again. times_replaced: records with Kafka's time in place of that of their receipt
-    (LogAppendTime)."""
+    """The outcome of a comparison. Counts are of frames."""
 
     findings: tuple[Finding, ...]
     identical: int
+    """In a file, as in the topic."""
     unrecorded: int
+    """After all that is committed."""
     reported_lost: int
+    """Lost, and reported by an event."""
     resent: int = 0
+    """Sent again by the sender, and left out of the files (names by session)."""
     times_replaced: int = 0
+    """Records with Kafka's time in place of that of their receipt (LogAppendTime)."""
 
 
 def compare(
-    history: TopicReader, location: Location, recorded: RecordedStream, progress: Progress
+    reader: TopicReader, location: Location, recorded: RecordedStream, progress: Progress
 ) -> ComparisonResult:
-    """Compare a stream's topic with its files, to the end that it has now. Raises KafkaException, OSError."""
-    first, end = history.offset_range(recorded.stream)
-    start = _start(history, recorded, first)
+    """Compare a stream's topic with its files, up to its present end. Raises KafkaException, OSError."""
+    first, end = reader.offset_range(recorded.stream)
+    start = _start(reader, recorded, first)
     comparison = Comparison(location, recorded, start, end)
-    header_reader = HeaderReader(history, recorded.stream)
+    header_reader = HeaderReader(reader, recorded.stream)
     name = f"{recorded.stream}, topic"
     count = 0
     progress.start(name, end - start)
     try:
-        for batch in history.batches(recorded.stream, start, end):
+        for batch in reader.batches(recorded.stream, start, end):
             for message in batch:
                 count += len(message)
                 comparison.add_message(message, header_reader)
@@ -88,16 +94,17 @@ def compare(
 
 
 class Comparison:
-    """Takes a stream's messages from the offset `start` on, in order. end: the offset after the last.
+    """Compares a stream's messages, added in order from the offset `start`, with its files.
 
-    `close` when all are taken, then `result`.
+    Call `close` after the last one, then `result`.
+    end: the offset after the last message.
     """
 
     def __init__(self, location: Location, recorded: RecordedStream, start: int, end: int) -> None:
         self._location = location
         self._recorded = recorded
         before = [event for event in recorded.events if event.offset <= start]
-        # Records may come again: those of files that end before `start` are known by what was seen by then.
+        # Records may be repeated: those of files that end before `start` are known from the state at that point.
         last = before[-1].checkpoint if before else None
         self._sequence = SequenceTracker(last.epochs, last.forgotten) if last else SequenceTracker()
         self._committed_offset = recorded.offset if recorded.offset is not None and recorded.offset <= end else None
@@ -107,15 +114,17 @@ class Comparison:
         self._first_records = {(it.first.epoch, it.first.seq): it for it in files}
         self._current: _FileComparison | None = None
         self._resends = ResendFilter(recorded.stream, before[-1] if before else None, recorded.events)
-        self._finished = len(before)  # how many of the events' files are finished by now
+        self._finished = len(before)  # the number of files of `events` that are finished so far
         self._unmatched = UnmatchedFrames()
-        self._possibly_resent = UnmatchedFrames()  # if files are named by session then, which the next one says, too
+        self._possibly_resent = (
+            UnmatchedFrames()
+        )  # if files are named by session at this point: the next file shows that, too
         self._findings: list[Finding] = []
         self._identical = self._unrecorded = self._reported_lost = self._times_replaced = self._resent = 0
         self._next_offset = start
 
     def add_message(self, message: Message, header_reader: HeaderReader) -> None:
-        """Take the next. Raises ContractError, KafkaException, OSError."""
+        """Add the next message. Raises ContractError, KafkaException, OSError."""
         offset = message.offset()
         assert offset is not None
         self._next_offset = offset
@@ -125,29 +134,29 @@ class Comparison:
             self.add_record(headers, time_ms, message.value() or b"", offset)
 
     def add_record(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
-        """Take what a message holds. time_ms: ms. Raises OSError."""
+        """Add the record, or chunk, of a message. Raises OSError."""
         record = self._sequence.assemble(headers, time_ms, value, offset)
         if record is None:
             return
         self._sequence.mark_processed(record.headers)
-        self._sequence.losses.clear()  # they were told when they were recorded
+        self._sequence.losses.clear()  # they were published when the records were recorded
         if record.headers.kind is Kind.FRAME and record.headers.type not in NOT_RECORDED_TYPES:
             self._on_frame(record)
 
     def stop_at_unreadable(self, why: str) -> None:
-        """The next record can't be understood."""
+        """Report that the next record can't be understood."""
         self._add_finding(
             Fault.NOT_IN_FILE, f"the record at offset {self._next_offset} is in no file, nor any after it: {why}"
         )
 
     def close(self) -> None:
-        """There are no more."""
+        """End the open comparison: there are no more messages."""
         if self._current:
             self._end_file("the topic ends before its last frame")
         self._report_unmatched(None)
 
     def result(self) -> ComparisonResult:
-        """What has come of it."""
+        """Return the outcome."""
         return ComparisonResult(
             tuple(self._findings),
             self._identical,
@@ -162,7 +171,7 @@ class Comparison:
         started = self._first_records.get(identity)
         if started or not self._current:
             if started and self._current:
-                self._end_file("the topic hasn't its last frame")
+                self._end_file("the topic doesn't have its last frame")
             span = started or self._index.find(*identity)
             if span is None:
                 self._on_unmatched(record)
@@ -186,7 +195,7 @@ class Comparison:
     def _open_file(self, span: FileSpan) -> BinaryIO | None:
         if span.event and span.event.path not in self._recorded.intact:
             return None
-        with contextlib.suppress(OSError):  # the partial, if it was finished meanwhile
+        with contextlib.suppress(OSError):  # a partial that was finished meanwhile
             parent, _, name = span.path.rpartition("/")
             within = Within(parent) if span.event else Within(self._recorded.stream, private=True)
             with self._location.open(within) as directory:
@@ -195,7 +204,7 @@ class Comparison:
         return None
 
     def _end_file(self, missing: str) -> None:
-        """The file that is followed has no more frames; missing: what is wrong with that."""
+        """End the comparison of the current file. missing: what the topic lacks of it, in words; or empty."""
         current, self._current = self._current, None
         assert current
         self._resends.on_file_end(current.span.event)
@@ -214,7 +223,7 @@ class Comparison:
     def _on_unmatched(self, record: Record) -> None:
         events = self._recorded.events
         while self._finished < len(events) and events[self._finished].offset <= record.offset:
-            self._resends.on_file_end(events[self._finished])  # none of its frames is in the topic any more
+            self._resends.on_file_end(events[self._finished])  # the topic has none of its frames any more
             self._finished += 1
         if self._recorded.since is not None and record.time_ms < self._recorded.since:
             return
@@ -231,7 +240,7 @@ class Comparison:
             self._unmatched.add(record)
 
     def _report_unmatched(self, current: FileSpan | None) -> None:
-        """Those before the file that begins now, or before the end."""
+        """Report the unmatched frames before the file that begins now, or before the end."""
         unmatched, again = self._unmatched, self._possibly_resent
         self._unmatched, self._possibly_resent = UnmatchedFrames(), UnmatchedFrames()
         if self._resends.by_session or current is None or current.by_session:
@@ -242,7 +251,7 @@ class Comparison:
             return
         first, last, count = unmatched.first, unmatched.last, unmatched.count
         if self._current is None and self._committed_offset is None and first.offset > self._last_offset():
-            self._unrecorded += count  # nothing says how far it has come
+            self._unrecorded += count  # nothing shows how far the recording has come
             return
         which = f"offset {first.offset}, {format_time(first.time_ms)}"
         if count > 1:
@@ -257,16 +266,19 @@ class Comparison:
 
 
 class _FileComparison:
-    """One file beside the topic; a context manager that closes it. whole: from its first frame on.
+    """Compares one file with the topic. A context manager that closes the file.
 
-    file: None if it isn't to be compared. mismatch: the first difference, if any. frames: so many have been taken.
+    file: None if its bytes aren't compared.
+    whole: whether the topic has the file's frames from its first one.
     """
 
     def __init__(self, span: FileSpan, file: BinaryIO | None, *, whole: bool) -> None:
         self.span = span
         self.file = file
         self.mismatch = ""
+        """The first difference, in words; empty if there is none."""
         self.frames = 0
+        """Frames compared so far."""
         self._from_first_frame = whole
         self._position = 0
         self._compared_bytes = 0
@@ -276,7 +288,7 @@ class _FileComparison:
             file.seek(self._position)
 
     def compare_next(self, record: Record) -> None:
-        """The next frame. Raises OSError."""
+        """Compare the next frame. Raises OSError."""
         self.frames += 1
         if self.file is None or self.mismatch:
             return
@@ -294,12 +306,12 @@ class _FileComparison:
         self._position += record.bytes
 
     def mismatch_at_end(self) -> str:
-        """What is wrong now that its last frame has been taken. Raises OSError."""
+        """Return what is wrong after its last frame, in words; empty if nothing. Raises OSError."""
         if self.file is None:
             return ""
         if self._from_first_frame:
             more = self.span.bytes - self._position
-            return f"after its last frame in the topic it has {more} bytes more" if more else ""
+            return f"it has {more} more bytes after its last frame in the topic" if more else ""
         self._position = self.span.bytes - self._compared_bytes
         digest = hashlib.sha256()
         if self._position >= 0:
@@ -310,7 +322,7 @@ class _FileComparison:
                 left -= len(block)
         if digest.digest() == self._tail_digest.digest():
             return ""
-        which = f"its last {self.frames} frames in the topic, which begins in it"
+        which = f"its last {self.frames} frames in the topic, which begins within it"
         return f"its last {self._compared_bytes} bytes aren't {which}"
 
     def __enter__(self) -> None:
@@ -322,25 +334,25 @@ class _FileComparison:
 
 
 def _after_carry(file: BinaryIO, span: FileSpan) -> int:
-    """Where the frames of a file begin that aren't its carry. Raises OSError."""
-    walk = FrameScanner(span.bytes, {})
+    """Return the position of a file's first frame after its carry. Raises OSError."""
+    scanner = FrameScanner(span.bytes, {})
     left = span.bytes
     with contextlib.suppress(FrameFormatError):
-        while walk.frames < span.carry and left and (block := file.read(min(_BLOCK, left))):
+        while scanner.frames < span.carry and left and (block := file.read(min(_BLOCK, left))):
             left -= len(block)
-            for frame in walk.scan(block):
-                if walk.frames == span.carry:
+            for frame in scanner.scan(block):
+                if scanner.frames == span.carry:
                     return frame.end
     return 0
 
 
-def _start(history: TopicReader, recorded: RecordedStream, first: int) -> int:
-    """Where to begin to read: at the topic's first record, or, with `since`, at the first file of which is asked."""
+def _start(reader: TopicReader, recorded: RecordedStream, first: int) -> int:
+    """Return the offset to read from: the topic's first or, with `since`, that of the first selected file."""
     if recorded.since is None:
         return first
     for event in recorded.events:
         if event.last.time >= recorded.since:
-            return event.first.offset if history.has_record(recorded.stream, event.first) else first
-    if recorded.events and history.has_record(recorded.stream, recorded.events[-1].closing):
+            return event.first.offset if reader.has_record(recorded.stream, event.first) else first
+    if recorded.events and reader.has_record(recorded.stream, recorded.events[-1].closing):
         return recorded.events[-1].offset
     return first

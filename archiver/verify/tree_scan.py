@@ -1,6 +1,6 @@
-"""What lies in an archive: a survey of its directory tree, which reads every file once and believes none.
+"""Scan an archive's directory tree, and read each file once, without trusting any of them.
 
-Others may put anything there: links are never followed, and memory doesn't grow with what a file says of itself.
+Others may put anything there: links are never followed, and memory is bounded whatever a file contains.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from g3stream.frames.scanner import FrameScanner
 
 _BLOCK = 4 << 20
 _MAX_RUNS = 100_000
-"""Of a file. A good one has a few; a hostile one shall not take our memory."""
+"""Kept per file. A good file has a few; the limit bounds the memory for a hostile one."""
 _SESSION, _NUM = b"session_id", b"frame_num"
 _SELECTED_FIELDS = {len(name): (name,) for name in (_SESSION, _NUM)}
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
@@ -32,37 +32,42 @@ _TIMECODE = re.compile(r"[0-9]{5}")
 _ID = re.compile(ID)
 
 Inode = tuple[int, int]
+"""Device and inode number."""
 
 
 class Stopped(Exception):
-    """The survey was given up."""
+    """The reading was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A name that ends with .g3. mtime: ms. inode: device and number. kind: why it can't be read, empty if it can."""
+    """A directory entry whose name ends with .g3."""
 
     path: str
     size_bytes: int = 0
     mtime: int = 0
+    """ms since the epoch."""
     inode: Inode = (0, 0)
     kind: str = ""
+    """Why it can't be read, in words; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveTree:
-    """What was found below a root. entries: by path. summed_directories: directories that have a SHA256SUMS. closed:
-    those of our layout that can't be looked into, and why."""
+    """The files and directories below a data directory."""
 
     entries: dict[str, FileEntry] = field(default_factory=dict)
+    """By path."""
     summed_directories: set[str] = field(default_factory=set)
+    """Directories that have a SHA256SUMS."""
     closed: dict[str, str] = field(default_factory=dict)
+    """Directories of the layout that can't be listed, and why."""
 
 
 def scan_tree(root: Path) -> ArchiveTree:
-    """All that lies where recorded files can be: in directories of 5 digits, and in those of stream ids in them.
+    """List all files where recorded files can be: <5 digits>/<stream id>/.
 
-    What others have beside or below these isn't looked at. Raises OSError if the root can't be listed.
+    Other directories are ignored. Raises OSError if the root can't be listed.
     """
     with Directory(root, "") as top:
         timecodes = _directories(top, _TIMECODE)
@@ -81,11 +86,11 @@ def scan_tree(root: Path) -> ArchiveTree:
 T = TypeVar("T")
 
 
-def _scan(root: Path, below: str, found: ArchiveTree, look_into: Callable[[Directory], list[T]]) -> list[T]:
-    """What a directory holds; nothing if it can't be told, which goes to `found`, or was taken away meanwhile."""
+def _scan(root: Path, below: str, found: ArchiveTree, list_entries: Callable[[Directory], list[T]]) -> list[T]:
+    """List a directory; empty if it is gone meanwhile, or can't be listed, which is noted in `found`."""
     try:
         with Directory(root, below) as directory:
-            return look_into(directory)
+            return list_entries(directory)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -94,18 +99,18 @@ def _scan(root: Path, below: str, found: ArchiveTree, look_into: Callable[[Direc
 
 
 def _directories(directory: Directory, name: re.Pattern[str]) -> list[str]:
-    """The directories in it of such a name."""
+    """Return the names of its subdirectories that match."""
     return [it for it, entry in _stats(directory) if name.fullmatch(it) and stat.S_ISDIR(entry.st_mode)]
 
 
 def _stats(directory: Directory) -> list[tuple[str, os.stat_result]]:
-    """All that is in it."""
+    """Return the stat of each entry."""
     found = [(name, directory.stat(name)) for name in sorted(directory.names())]
     return [(name, entry) for name, entry in found if entry]
 
 
 def stat_entry(root: Path, path: str) -> FileEntry:
-    """What is at a path. Raises OSError, FileNotFoundError if there is nothing."""
+    """Return the entry at a path. Raises OSError, FileNotFoundError if there is none."""
     parent, _, name = path.rpartition("/")
     with Directory(root, parent) as directory:
         found = directory.stat(name)
@@ -125,9 +130,10 @@ def has_private(location: Location) -> bool:
 
 
 def existing(root: Path, found: ArchiveTree, paths: Iterable[str]) -> tuple[dict[str, FileEntry], set[str]]:
-    """Of these paths, those that are there, and those that aren't. found: of the tree as it was just before.
+    """Divide paths into the entries that exist, and the paths that don't.
 
-    What can't be looked at is there, and says why not. So is what has come since the tree was listed.
+    Exists, too: what can't be read (`kind` says why), and what has been created since the tree was listed.
+    found: the tree as it was listed before.
     """
     there: dict[str, FileEntry] = {}
     gone: set[str] = set()
@@ -142,8 +148,10 @@ def existing(root: Path, found: ArchiveTree, paths: Iterable[str]) -> tuple[dict
 
 
 def partials(location: Location) -> dict[str, dict[str, Inode]]:
-    """What lies in the private directories of the streams, by stream and name; nothing for another user than who
-    records: they are private. Raises OSError."""
+    """List the private directories of the streams, by stream and name. Raises OSError.
+
+    Returns nothing for any user but the one who records.
+    """
     found: dict[str, dict[str, Inode]] = {}
     try:
         with location.private() as private:
@@ -158,8 +166,10 @@ def partials(location: Location) -> dict[str, dict[str, Inode]]:
 
 
 def unlocked_partials_of(location: Location, stream: str, names: Iterable[str]) -> list[str]:
-    """As unlocked_partials, of a stream's private directory; none if there is no such directory, or it is another
-    user's. Raises OSError."""
+    """Return the unlocked_partials of a stream's private directory. Raises OSError.
+
+    Returns none if there is no such directory, or it is another user's.
+    """
     try:
         with location.private(stream) as private:
             return unlocked_partials(private, names)
@@ -168,22 +178,25 @@ def unlocked_partials_of(location: Location, stream: str, names: Iterable[str]) 
 
 
 def read_contents(
-    root: Path, path: str, carry: int, stopping: threading.Event, passed: Callable[[int], None]
+    root: Path, path: str, carry: int, stopping: threading.Event, on_read: Callable[[int], None]
 ) -> FileContents:
-    """Read a file. carry: how many frames at its head are left out of the runs. passed: is told of bytes read.
+    """Read a file.
 
+    carry: number of frames at its head that are left out of the runs.
+    stopping: cancels the reading.
+    on_read: called with each number of bytes read.
     Raises OSError, Stopped.
     """
     parent, _, name = path.rpartition("/")
     with Directory(root, parent) as directory:
         if not directory.is_file(name):
-            raise OSError("it is no file any more")
+            raise OSError("it is no longer a file")
         descriptor = directory.open(name, os.O_RDONLY)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         size = os.fstat(descriptor).st_size
         sha256 = hashlib.sha256()
         numbers = _FrameNumbers(carry)
-        walk = FrameScanner(size, _SELECTED_FIELDS)
+        scanner = FrameScanner(size, _SELECTED_FIELDS)
         broken, cut = None, False
         left = size
         while left:
@@ -191,23 +204,23 @@ def read_contents(
                 raise Stopped
             block = file.read(min(_BLOCK, left))
             if not block:
-                raise OSError("it has become shorter while it was read")
+                raise OSError("it became shorter while it was read")
             left -= len(block)
-            sha256.update(block)  # which lets another thread run
+            sha256.update(block)  # this releases the interpreter lock
             if broken is None:
                 try:
-                    for frame in walk.scan(block):
+                    for frame in scanner.scan(block):
                         numbers.add(frame.code, frame.blobs)
                     if not left:
-                        walk.finish()
+                        scanner.finish()
                 except FrameFormatError as error:
                     broken, cut = str(error), isinstance(error, TruncatedFrameError)
-            passed(len(block))
-    return FileContents(size, sha256.hexdigest(), walk.frames, tuple(numbers.runs), broken, cut)
+            on_read(len(block))
+    return FileContents(size, sha256.hexdigest(), scanner.frames, tuple(numbers.runs), broken, cut)
 
 
 class _FrameNumbers:
-    """The runs of a file's numbered frames."""
+    """Collects the runs of a file's numbered frames."""
 
     def __init__(self, carry: int) -> None:
         self.runs: list[SessionRun] = []
@@ -234,7 +247,7 @@ class _FrameNumbers:
 
 def _entry(path: str, found: os.stat_result) -> FileEntry:
     mode = found.st_mode
-    what = "" if stat.S_ISREG(mode) else "it is a directory" if stat.S_ISDIR(mode) else "it is no file"
+    what = "" if stat.S_ISREG(mode) else "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
     if stat.S_ISLNK(mode):
         what = "it is a link; links aren't followed"
     return FileEntry(

@@ -1,4 +1,4 @@
-"""A look at a whole archive: its files, its account of itself, its topics if asked; what is wrong between them."""
+"""Verify a whole archive: its files, its events and, if asked, its topics."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,41 +21,48 @@ _MAX_REPORTED = 3
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was looked at. files: told of and read, with those salvaged or adopted; bytes: read. frames: in files as
-    told. retired: files that aren't there, as they were taken away on purpose. recording: files that are being
-    recorded, or finished. never_received: frames, as told; records_lost: as told.
-
-    same: frames of the topics that are in a file, just so; unrecorded: that came after all that is committed;
-    explained: that are lost, as told; sent_again: that are in no file, as names by session leave out what a sender
-    sent again. times_replaced: records with Kafka's time in place of that of their receipt.
-    """
+    """What was checked."""
 
     streams: int = 0
     files: int = 0
+    """Read, and described by an event; with those salvaged or adopted."""
     bytes: int = 0
+    """Read."""
     frames: int = 0
+    """In files that match their events."""
     salvaged: int = 0
     adopted: int = 0
     retired: int = 0
+    """Files that aren't there, as they were deleted on purpose."""
     recording: int = 0
+    """Files that are being recorded or finished."""
     never_received: int = 0
+    """Frames, as reported by the events."""
     records_lost: int = 0
+    """As reported by the events."""
     same: int = 0
+    """Frames of the topics that are identical in a file."""
     unrecorded: int = 0
+    """Frames of the topics after all that is committed."""
     explained: int = 0
+    """Frames of the topics that are lost, and reported by an event."""
     sent_again: int = 0
+    """Frames of the topics that a sender sent again, and that are left out of the files (names by session)."""
     times_replaced: int = 0
+    """Records with Kafka's time in place of that of their receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it. findings: by stream and path. notes: what an operator should know that is no fault. unknown:
-    streams that were asked for, and of which there is nothing."""
+    """The outcome of a verification."""
 
     counts: Counts
     findings: tuple[Finding, ...]
+    """In order of stream and path."""
     notes: tuple[str, ...]
+    """For the operator; no faults."""
     unknown: tuple[str, ...]
+    """Selected streams of which nothing is known."""
     catalog: FileCatalog
 
 
@@ -69,17 +76,19 @@ def inspect(
     against_topic: bool = False,
     retired_too: bool = False,
 ) -> Report:
-    """Look at the archive of the history's group there. streams: none for all. since_ms: None for all.
-    retired_too: files that were retired shall be there, too.
+    """Verify the archive of the reader's group, without changing anything.
 
-    Changes nothing. Raises KafkaException, OSError if the root or its private directory can't be read,
-    CheckpointError if the events are gone.
+    streams: empty for all.
+    since_ms: only files with frames since then; None for all.
+    retired_too: expect retired files to be there, too.
+    Raises KafkaException, OSError if the root or its private directory can't be read, CheckpointError if the events
+    are gone.
     """
     return _Verification(location, reader, frozenset(streams), since_ms, progress, retired_too).run(against_topic)
 
 
 class _Verification:
-    """One run."""
+    """One run of a verification."""
 
     def __init__(
         self,
@@ -106,12 +115,12 @@ class _Verification:
             for path, event in inventory.file_events.items()
             if self._wants(event.stream) and self._is_after_since(event)
         }
-        # What wasn't there yet when the tree was listed is now, as it has been told since.
+        # A file that was created after the tree was listed exists now, as there is an event of it.
         entries, gone = tree_scan.existing(self._root, inventory.tree, file_events)
         in_progress = inventory.in_progress()
         unlisted = self._unlisted(inventory, in_progress)
         seen = self._read(inventory, entries, unlisted)
-        for path in self._removed_meanwhile(seen):  # while others were read, which may take hours
+        for path in self._removed_meanwhile(seen):  # while others were read, which can take hours
             del seen[path]
             unlisted.pop(path, None)
             if entries.pop(path, None):
@@ -155,32 +164,32 @@ class _Verification:
                 counts, more = self._compare(stream, inventory, intact, counts)
                 findings += more
             elif catalog.files.get(stream):
-                notes.append(f"{stream}: it has no topic any more, so its files aren't compared with that")
+                notes.append(f"{stream}: it no longer has a topic, so its files aren't compared with one")
         findings.sort(key=lambda it: (it.stream, it.path))
         directories = {inventory.stream_of(path) for path in inventory.tree.entries}
         unknown = self._streams - inventory.topics - set(streams) - directories
         return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), catalog)
 
     def _removed_meanwhile(self, seen: Mapping[str, InspectedFile]) -> list[str]:
-        """The files that couldn't be read, as they aren't there any more."""
+        """Return the files that could not be read because they no longer exist."""
         failed = [path for path, one in seen.items() if one.contents is None and not one.is_unknown]
         _, gone = tree_scan.existing(self._root, tree_scan.ArchiveTree(), failed)
         return sorted(gone)
 
     def _gone(self, inventory: Inventory, gone: Collection[str]) -> tuple[set[str], dict[str, str]]:
-        """Of the recorded files that aren't there: those that were retired, and the others, with what is wrong."""
+        """Divide recorded files that aren't there into retired ones, and others with what is wrong."""
         retired = inventory.catalog.retired.keys()
         if any(path not in retired for path in gone):
             retired = inventory.retired_now(self._reader).keys()  # a clean-up job may be running
-        said = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in gone}
+        texts = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in gone}
         if self._retired_too:
-            return set(), said
-        return {*gone} & retired, {path: why for path, why in said.items() if path not in retired}
+            return set(), texts
+        return {*gone} & retired, {path: why for path, why in texts.items() if path not in retired}
 
     def _shown(self, stream: str, name: str) -> str:
         return self._location.shown(Within(stream, private=True), name)
 
-    # What is to be looked at
+    # The selection
 
     def _wants(self, stream: str) -> bool:
         return not self._streams or stream in self._streams
@@ -189,7 +198,7 @@ class _Verification:
         return sorted(filter(self._wants, streams))
 
     def _is_wanted(self, stream: str, path: str) -> bool:
-        """Whether a path is to be looked at of which no event tells. path: empty for a stream as a whole."""
+        """Whether a path without an event is selected. path: empty for a stream as a whole."""
         return self._wants(stream) and (self._since is None or not path or _start(path) >= self._since)
 
     def _is_after_since(self, event: FileEvent) -> bool:
@@ -198,14 +207,14 @@ class _Verification:
         return self._since is None or _start(event.path) >= self._since
 
     def _streams_to_check(self, inventory: Inventory) -> list[str]:
-        """The streams of which the archive has anything."""
+        """Return the selected streams of which the archive has anything."""
         file_events = {event.stream for event in inventory.file_events.values()}
         return sorted(
             s for s in file_events | inventory.partials.keys() | inventory.committed.keys() if self._wants(s)
         )
 
     def _unlisted(self, inventory: Inventory, in_progress: set[str]) -> dict[str, FileEntry]:
-        """The files of which nothing was told, nor will be."""
+        """Return the files that have no event, and will have none."""
         return {
             path: entry
             for path, entry in inventory.tree.entries.items()
@@ -220,8 +229,11 @@ class _Verification:
     def _read(
         self, inventory: Inventory, entries: Mapping[str, FileEntry], unlisted: Mapping[str, FileEntry]
     ) -> dict[str, InspectedFile]:
-        """Read all of these, stream by stream; of those that nothing was told of, only what may be a recorded file
-        under another name: others' archives may be large."""
+        """Read these files, stream by stream.
+
+        Of those without an event, only files that may be recorded ones under another name are read: other archives
+        may be large.
+        """
         sizes = {event.bytes for event in inventory.file_events.values()}
         jobs: dict[str, list[FileToRead]] = {}
         seen: dict[str, InspectedFile] = {}
@@ -234,21 +246,21 @@ class _Verification:
                 jobs.setdefault(stream, []).append(FileToRead(entry, carry))
         return seen | {one.path: one for one in read_files(self._root, jobs, self._progress)}
 
-    # What lies beside them
+    # The partials
 
     def _stale(self, stream: str, inventory: Inventory) -> list[PartialName]:
-        """The partials that nobody records, of those that were there before all files were read."""
+        """Return the partials that no archiver holds, of those that were there before all files were read."""
         names = set(inventory.partials.get(stream, ())) - open_partial(inventory.committed, stream)
         idle = tree_scan.unlocked_partials_of(self._location, stream, sorted(names))
         if not idle:
             return []
-        # Who recorded them may have stopped since, and have committed before that; or have finished them.
+        # The archiver that recorded them may have committed and stopped since, or have finished them.
         topics = {stream}.intersection(self._reader.streams())
         again, _ = decode_commits(self._reader, [*topics])
         there = tree_scan.unlocked_partials_of(
             self._location, stream, [name for name in idle if name not in open_partial(again, stream)]
         )
-        # One that was begun just before a kill, with records that aren't committed, is tidied away at the next start.
+        # A partial of uncommitted records, begun just before a kill, is removed at the next start.
         offset, checkpoint = again.get(stream, (None, None))
         recorded = checkpoint.partial if checkpoint else None
         uncommitted = self._reader.record_time_ms(stream, offset) if topics else None
@@ -257,7 +269,7 @@ class _Verification:
             for name in map(PartialName.parse, sorted(there))
             if name
             and (uncommitted is None or name.first_ms < uncommitted)
-            # What a frozen archiver has left of a file that is gone on with in a copy: removed when that is finished.
+            # What a frozen archiver left of a file that is continued in a copy is removed when that is finished.
             and not (recorded and (name.path, name.first_ms) == (recorded.path, recorded.first.time))
         ]
 
@@ -308,7 +320,7 @@ class _Verification:
 
 
 def _start(path: str) -> int:
-    """When the acquisition began that a file's path says, ms; 0 if it says nothing."""
+    """Return when the acquisition in a file's path began, in ms since the epoch; 0 if it has none."""
     try:
         return start_and_number(path)[0] * 1000
     except (ValueError, OverflowError):
@@ -316,13 +328,9 @@ def _start(path: str) -> int:
 
 
 def _in_quarantine(records: Mapping[str, int]) -> str:
-    """What an operator has set aside, in one line; empty if nothing."""
+    """Return the quarantined records in one line; empty if there are none."""
     if not records:
         return ""
     streams = ", ".join(f"{stream} {count}" for stream, count in sorted(records.items())[:_MAX_REPORTED])
     more = f", and {len(records) - _MAX_REPORTED} more streams" if len(records) > _MAX_REPORTED else ""
     return f"in quarantine, and so in no file: {sum(records.values())} records ({streams}{more})"
-
-
-def _error_text(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -199,7 +199,7 @@ def test_a_second_archiver_with_the_same_instance_id_on_this_host_is_refused(rec
     first.await_line(f"recording {recorder.stream}")
     second = recorder.archiver("--instance-id", "a")
     assert second.exit_code() == 1
-    second.await_line("ERROR .*another archiver runs here with the instance id a .*stop it first")
+    second.await_line("ERROR .*another archiver runs on this host with the instance id a .*stop it first")
     source = Source(recorder.servers, recorder.stream)
     source.start()
     source.end()

@@ -155,7 +155,7 @@ def test_only_these_files(night: Night, rebuilt: Path) -> None:
         assert (rebuilt / path).read_bytes() == (night.recorder.data() / path).read_bytes()
     unknown = night.recorder.command("replay", "--only", "17000/x/2020-01-01-00-00-00_000.g3", into=rebuilt)
     assert unknown.returncode == 1
-    assert "17000/x/2020-01-01-00-00-00_000.g3: the topics don't give this file" in unknown.stderr
+    assert "17000/x/2020-01-01-00-00-00_000.g3: the topics don't contain this file" in unknown.stderr
 
 
 def test_a_dry_run_writes_nothing(night: Night, rebuilt: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_file_with_other_bytes_is_reported_and_left(night: Night, rebuilt: Pat
     changed.write_bytes(data[:-9])
     done = night.recorder.command("replay", into=rebuilt)
     assert done.returncode == 1
-    assert f"{night.files[4]}: another file has its name; it was left" in done.stderr
+    assert f"{night.files[4]}: not written: another file has its name" in done.stderr
     assert "8 already there" in done.stdout
     assert changed.read_bytes() == data[:-9]
 
@@ -220,7 +220,7 @@ def test_retention_has_cut_the_log(recorder: Recorder, tmp_path: Path) -> None:
         done = recorder.command("replay", into=rebuilt)
         assert done.returncode == 0
         assert replayed(rebuilt) == night.files[left:]
-        assert "have left the topic" in done.stderr
+        assert "are no longer in the topic" in done.stderr
         for path in replayed(rebuilt):
             assert (rebuilt / path).read_bytes() == (recorder.data() / path).read_bytes()
         asked = recorder.command("replay", "--since", format_time(night.began[0]).replace(" ", "T"), into=rebuilt)

@@ -55,7 +55,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     code, report = archive.verify("--against-topic")
     assert (code, report["findings"], report["counts"]["retired"], report["counts"]["files"]) == (0, [], 4, 5)
     done = archive.command("verify")
-    assert "4 files not there, as retired: nothing is wrong" in done.stdout
+    assert "4 files retired, and not there: nothing is wrong" in done.stdout
     done = archive.command("repair")
     assert (done.returncode, archive.files) == (0, files[4:])
     done = archive.command("files")
@@ -93,7 +93,7 @@ def test_a_replay_makes_no_retired_file_unless_it_is_told_to(archive: Archive, n
     assert "3 more are retired" in said
     code, said = replay("--stream", night.recorder.stream)
     assert code == 0
-    assert "6 written, 3 retired, so not made again" in said
+    assert "6 written, 3 retired, so not rebuilt" in said
     made = sorted(str(path.relative_to(rebuilt)) for path in rebuilt.glob("*/*/*.g3"))
     assert made == files[:2] + files[5:]
     code, said = replay("--only", files[3], "--only", files[6])

@@ -155,7 +155,7 @@ def test_it_says_so_in_words(copy: Copy) -> None:
     done = copy.recorder.command("verify", into=copy.root)
     assert done.returncode == 0
     assert "4 files of 1 stream" in done.stdout
-    assert "3 frames never received, as told: nothing is wrong" in done.stdout
+    assert "3 frames never received, as reported: nothing is wrong" in done.stdout
     copy.path(1).rename(copy.path(1).parent / "\x1b[31mmine.g3")
     done = copy.recorder.command("verify", into=copy.root)
     assert done.returncode == 1
@@ -483,17 +483,17 @@ def test_foreign_files_are_one_line_unless_all_are_asked_for(copy: Copy) -> None
     done = copy.recorder.command("verify", into=copy.root)
     assert done.returncode == 1
     [said, verdict] = done.stdout.splitlines()
-    assert "30 foreign files" in said
+    assert "30 unknown files" in said
     assert str(paths[0].relative_to(copy.root)) in said
     assert "archiver adopt" in said
-    assert verdict.endswith(": 30 foreign")
+    assert verdict.endswith(": 30 unknown")
     done = copy.recorder.command("verify", "--verbose", into=copy.root)
     assert done.returncode == 1
     assert [path.name for path in paths if path.name in done.stdout] == [path.name for path in paths]
     flip(copy.path(1), 0.5)
     done = copy.recorder.command("verify", into=copy.root)
-    assert done.stdout.endswith("1 wrong, 30 foreign\n")
-    assert "`archiver repair` mends 1 of these" in done.stdout
+    assert done.stdout.endswith("1 wrong, 30 unknown\n")
+    assert "`archiver repair` can repair 1 of these" in done.stdout
 
 
 def test_what_is_in_quarantine_is_said_in_a_line(kafka: str, stream: str, tmp_path: Path) -> None:
@@ -669,4 +669,4 @@ def test_the_topic_begins_in_the_midst_of_a_file(kafka: str, stream: str, tmp_pa
         eventually(lambda: stream not in copy.history.streams(), "the topic gone")
         code, report = copy.verify("--against-topic")
         assert (code, report["findings"]) == (0, [])
-        assert "no topic any more" in report["notes"][0]
+        assert "no longer has a topic" in report["notes"][0]

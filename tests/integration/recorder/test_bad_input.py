@@ -170,7 +170,7 @@ def test_a_second_archiver_of_the_instance_id_is_refused(recorder: Recorder) -> 
         archiver.await_line("recording to")
         second = recorder.archiver()
         assert second.exit_code() == 1
-        assert "another archiver runs here with the instance id" in second.log
+        assert "another archiver runs on this host with the instance id" in second.log
         with sender.accept() as connection:
             connection.sendall(scan(0) + flow(2))
             archiver.await_line(r"finished .* \(end\)")

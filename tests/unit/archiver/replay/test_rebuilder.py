@@ -24,7 +24,7 @@ from archiver.core.sequence import Record, first_complete
 from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import FileContent, RebuiltFile
-from archiver.replay.topic_ranges import pieces
+from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import Carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -189,7 +189,7 @@ def rebuild(
     def load(places: Mapping[int, FramePlace]) -> Carry:
         return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
 
-    for after, through in pieces(told, wanted, BOUNDARIES):
+    for after, through in topic_ranges(told, wanted, BOUNDARIES):
         start = ReplayStart(None, None, is_truncated=cut > 0)
         if after and after.offset >= cut:
             start = ReplayStart(after.offset, after.checkpoint, is_truncated=False)
