@@ -37,7 +37,7 @@ class FinishedFile:
     """Number of frames, without the carried ones."""
     bytes: int
     closed_by: str
-    """What ended the file: start, end, gap, time (per file) or disconnect."""
+    """What ended the file: start, end, gap, time (per file) or disconnected."""
 
 
 @dataclass(slots=True)
