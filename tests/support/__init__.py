@@ -1,1 +1,1 @@
-"""What tests share: programs run as processes, frames, archives, brokers."""
+"""Test support: programs run as processes, frames, archives, brokers."""

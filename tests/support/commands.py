@@ -1,4 +1,4 @@
-"""The commands that an operator types beside a recorder, as processes of their own."""
+"""The commands that an operator runs beside a recorder, as processes."""
 
 import subprocess
 
@@ -6,10 +6,10 @@ from tests.support.processes import Recorder, run_archiver
 
 
 def archiver(recorder: Recorder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`archiver` with these arguments, and what came of it."""
+    """Run `archiver` with these arguments; return its result."""
     return run_archiver(recorder.servers, *arguments)
 
 
 def close(recorder: Recorder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`archiver close` of the recorder's stream."""
+    """Run `archiver close` for the recorder's stream; return its result."""
     return archiver(recorder, "close", "--stream", recorder.stream, *arguments)

@@ -1,4 +1,4 @@
-"""Small file systems, for tests of what happens when they are full or gone."""
+"""Small file systems, for tests of full and missing disks."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 
 def mount(*arguments: str) -> None:
-    """Mount that; skips the test where it can't be done."""
+    """Mount a file system; skip the test where that isn't possible."""
     command = shutil.which("mount")
     if os.geteuid() != 0 or not command or not shutil.which("umount"):
         pytest.skip("only root can mount a small disk")
@@ -21,7 +21,7 @@ def mount(*arguments: str) -> None:
 
 
 def unmount(directory: Path, *, in_use: bool = False) -> None:
-    """Unmount it. in_use: though there are open files; else that fails."""
+    """Unmount a file system. in_use: even if it has open files; otherwise that fails."""
     command = shutil.which("umount")
     assert command
     subprocess.run([command, *(["--lazy"] if in_use else []), str(directory)], check=True)
@@ -29,7 +29,7 @@ def unmount(directory: Path, *, in_use: bool = False) -> None:
 
 @contextmanager
 def small_disk(directory: Path, size: str, *, in_use: bool = False) -> Iterator[Path]:
-    """A file system of that size, in a directory that is made for it. in_use: as for `unmount`, in the end."""
+    """Mount a file system of that size in a new directory. in_use: as for `unmount`, at the end."""
     directory.mkdir(parents=True)
     mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
     try:

@@ -1,8 +1,8 @@
-"""An earlier version of g3-recorder, out of the repository's history, installed in an environment of its own.
+"""An earlier version of g3-recorder from the repository's history, installed in an environment of its own.
 
-It is installed as a user would have it: its packages, scripts and metadata, without its dependencies, which are those
-of the tests' environment: that comes after its own packages on the path, and without the version under test, which is
-installed as editable there and so isn't found by who is only pointed to the directory.
+It is installed as at a site, with its packages, scripts and metadata, but uses the dependencies of the tests'
+environment, whose packages come after its own on the path. The version under test isn't found there: it is an
+editable install, which needs a .pth file, and those aren't read in a directory that is only added to the path.
 """
 
 import hashlib
@@ -28,19 +28,21 @@ _WHERE = (
 
 
 class NotInHistory(Exception):
-    """The commit isn't in this clone; the message says how to get it."""
+    """The commit isn't in this clone; the message says how to fetch it."""
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierVersion:
-    """An installed version. python: its interpreter, as Program takes it. source: all files of its commit."""
+    """An installed version."""
 
     python: tuple[str, ...]
+    """Its interpreter, as Program takes it."""
     source: Path
+    """The directory with all files of its commit."""
 
 
 def earlier_version(commit: str) -> EarlierVersion:
-    """That commit, installed; once for this user and the environment of the tests, which takes seconds.
+    """Install a commit, once for this user and the tests' environment, in seconds; return the version.
 
     Raises NotInHistory, VenvError, IndexUnreachable.
     """
@@ -48,7 +50,7 @@ def earlier_version(commit: str) -> EarlierVersion:
     name = f"g3-recorder-{commit[:7]}-{hashlib.sha256(environment.encode()).hexdigest()[:8]}"
     digest = f"{commit} {_packages_here()}"
     home = made_once(name, digest, "some seconds", lambda home: _make(home, name, commit))
-    # Isolated from the current directory, which has the version under test, and from PYTHONPATH.
+    # Isolated from PYTHONPATH and from the current directory, which has the version under test.
     found = EarlierVersion((str(home / "bin" / "python"), "-I"), home / "source")
     _check(found, home)
     return found
@@ -63,7 +65,7 @@ def _make(home: Path, name: str, commit: str) -> None:
         with tarfile.open(fileobj=archive) as files:
             files.extractall(source, filter="data")
     venv.create(home, with_pip=False)
-    # This environment's pip installs there, so that the new environment has nothing but the version.
+    # This environment's pip installs there, so that the new environment contains only the version.
     python = str(home / "bin" / "python")
     install(name, [sys.executable, "-m", "pip", "--python", python], ["--no-deps", str(source)])
     own = subprocess.run(
@@ -72,7 +74,7 @@ def _make(home: Path, name: str, commit: str) -> None:
         text=True,
         check=True,
     )
-    # What follows a directory in a .pth file comes after it on the path; .pth files in there are not read.
+    # A directory in a .pth file comes later on the path; .pth files in that directory are not read.
     Path(own.stdout.strip(), "dependencies.pth").write_text(f"{_packages_here()}\n")
 
 
@@ -81,7 +83,7 @@ def _packages_here() -> str:
 
 
 def _check(found: EarlierVersion, home: Path) -> None:
-    """Its programs are its own, and not the version under test; its dependencies are shared."""
+    """Check that its programs are its own, not the version under test's, and its dependencies shared."""
     asked = subprocess.run([*found.python, "-c", _WHERE], capture_output=True, text=True, check=False)
     assert asked.returncode == 0, asked.stderr
     *programs, dependency = map(Path, asked.stdout.splitlines())
@@ -94,7 +96,7 @@ def _git(*arguments: str, into: int) -> None:
     """Run git in the repository; the last argument is a commit. Raises NotInHistory if it isn't there."""
     git = shutil.which("git")
     if git is None:
-        raise NotInHistory("there is no git here, so no earlier version can be had")
+        raise NotInHistory("there is no git here, so no earlier version can be installed")
     command = [git, "-C", str(_REPOSITORY), *arguments]
     done = subprocess.run(command, stdout=into, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Frames made by hand, from the layout in the design: any type code, any byte order, any blob, hostile ones too."""
+"""Frames assembled by hand from the format: any type code, byte order and blob, also hostile ones."""
 
 import struct
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SCAN = ord("S")
 def frame(
     keys: Keys = (), code: int = SCAN, *, little: bool = True, version: int = 1, count: int | None = None
 ) -> bytes:
-    """A frame with a right CRC. count: what its header says, if that isn't the number of keys."""
+    """Return a frame with a correct CRC. count: the number of keys in its header, if it isn't the true one."""
     order = "<" if little else ">"
     body = b"".join(
         struct.pack(f"{order}Q", len(name)) + name + struct.pack(f"{order}Q", len(blob)) + blob for name, blob in keys
@@ -26,12 +26,12 @@ def frame(
 
 
 def crc(covered: bytes) -> int:
-    """The CRC32C as spt3g has it: initial 0, no final inversion."""
+    """Return the CRC32C as spt3g computes it: initially 0, not inverted at the end."""
     return int(google_crc32c.extend(0xFFFFFFFF, covered)) ^ 0xFFFFFFFF
 
 
-def saying(code: int = SCAN, **keys: object) -> bytes:
-    """A frame that spt3g makes, with those keys: plain Python values or G3FrameObjects."""
+def frame_with(code: int = SCAN, **keys: object) -> bytes:
+    """Return a frame made by spt3g with those keys: plain Python values or G3FrameObjects."""
     made = core.G3Frame()
     made.type = core.G3FrameType.Scan
     for name, value in keys.items():
@@ -41,24 +41,24 @@ def saying(code: int = SCAN, **keys: object) -> bytes:
 
 
 def blob(value: object) -> bytes:
-    """A frame object as it lies in a frame."""
-    data = saying(x=value)
+    """Return the blob of a frame object."""
+    data = frame_with(x=value)
     at = 13 + 8 + 1
     (length,) = struct.unpack_from("<Q", data, at)
     return data[at + 8 : at + 8 + length]
 
 
 def nested(depth: int) -> bytes:
-    """The blob of a G3VectorFrameObject that holds one that holds one …, 16 bytes a level."""
+    """Return the blob of `depth` nested G3VectorFrameObjects, 16 bytes a level."""
     name = b"G3VectorFrameObject"
     head = struct.pack("<BIQ", 1, 0x80000001, len(name)) + name + struct.pack("<III", 0x80000001, 1, 1)
     levels = (struct.pack("<QII", 1, 1, 0x80000002 + level) for level in range(depth))
     return head + b"".join(levels) + struct.pack("<Q", 0)
 
 
-def long_string(promised: int) -> bytes:
-    """The blob of a G3String of one byte that says it has `promised`."""
-    return blob(core.G3String("x"))[:-9] + struct.pack("<Q", promised) + b"x"
+def long_string(claimed_bytes: int) -> bytes:
+    """Return the blob of a G3String of one byte that claims a longer length."""
+    return blob(core.G3String("x"))[:-9] + struct.pack("<Q", claimed_bytes) + b"x"
 
 
 _BLOBS = st.one_of(
@@ -67,7 +67,7 @@ _BLOBS = st.one_of(
         blob
     ),
 )
-# Hypothesis tries strings that it finds in our code, too.
+# Hypothesis also tries strings that it finds in the code under test.
 _NAMES = st.text(max_size=60).map(str.encode).filter(lambda name: name != b"sostream_flowcontrol")
 _CODES = st.one_of(st.sampled_from([ord(c) for c in "SONCHWPZ"]), st.integers(0, 2**32 - 1))
 

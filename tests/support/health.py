@@ -1,23 +1,23 @@
-"""What /healthz says, as whoever watches asks for it."""
+"""Waiting for states of /healthz, as monitoring sees them."""
 
 from tests.support.processes import SECONDS, eventually, get
 
 
 def await_health(port: int, *parts: str, seconds: float = SECONDS) -> str:
-    """Until it is a single line with all of that; gives the line."""
+    """Wait until /healthz is one line with all of these parts; return the line."""
 
-    def is_so() -> bool:
+    def matches() -> bool:
         status, text = get(port, "/healthz")
         return status == 503 and text.count("\n") == 1 and all(part in text for part in parts)
 
     try:
-        eventually(is_so, f"health says {parts}", seconds)
+        eventually(matches, f"health says {parts}", seconds)
     except AssertionError:
-        print(f"it says {get(port, '/healthz')}")
+        print(f"/healthz: {get(port, '/healthz')}")
         raise
     return get(port, "/healthz")[1]
 
 
-def await_well(port: int) -> None:
-    """Until it says that all is well."""
-    eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
+def await_healthy(port: int) -> None:
+    """Wait until /healthz is ok."""
+    eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "/healthz is ok")

@@ -180,7 +180,7 @@ class Recorder:
         new = NewTopic(topic, partitions, -1, config={**FRAMES_TOPIC_CONFIG, **(config or {})})
         admin.create_topics([new])[topic].result(SECONDS)
 
-    def make_topic_anew(self) -> None:
+    def recreate_topic(self) -> None:
         """Delete the stream's topic, with all that is in it, and create it."""
         admin = admin_client(self.servers)
         topic = frames_topic(self.stream)

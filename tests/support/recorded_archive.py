@@ -1,4 +1,4 @@
-"""Archives of a night that was recorded once: each a copy of its files, with a group and events of its own."""
+"""Archives of a night that was recorded once: copies of its files, each with a group and events of its own."""
 
 import json
 import secrets
@@ -20,7 +20,7 @@ from tests.support.processes import SECONDS, Recorder, run_archiver
 
 
 class Archive:
-    """A copy. recorder: of the night, whose archive is `archive`; events: those that are told of it, None for all."""
+    """A copy of an archive. recorder: the night's, with the archive `archive`. events: its events; None for all."""
 
     def __init__(self, recorder: Recorder, root: Path, events: Sequence[Event] | None = None) -> None:
         self._recorder = recorder
@@ -37,7 +37,7 @@ class Archive:
         assert producer.flush(SECONDS) == 0
 
     def command(self, name: str, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run one of archiver's commands on it, and give what came of it."""
+        """Run one of archiver's commands on the archive; return its result."""
         where = [] if name == "files" else ["--data-dir", str(self.root)]
         whose = ["--group", self.group]
         return run_archiver(
@@ -45,41 +45,41 @@ class Archive:
         )
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """What `archiver verify --json` finds; gives its exit code too."""
+        """Run `archiver verify --json`; return its exit code and its report."""
         done = self.command("verify", "--json", *arguments)
         return done.returncode, json.loads(done.stdout)
 
     def faults(self, *arguments: str) -> list[tuple[str, str]]:
-        """What is wrong with it: faults and paths."""
+        """Return the findings of `archiver verify`, as faults and paths."""
         _, report = self.verify(*arguments)
         return [(it["fault"], it["path"]) for it in report["findings"]]
 
     @property
     def files(self) -> list[str]:
-        """The .g3 files that it has, where recorded ones can be."""
+        """The .g3 files in the directories of recorded files."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.glob("*/*/*.g3"))
 
     @property
-    def account(self) -> FileCatalog:
-        """What is told of it."""
+    def catalog(self) -> FileCatalog:
+        """The catalog of its events."""
         return FileCatalog.from_events(events_of(self._recorder, self.group))
 
     @property
-    def commanded(self) -> list[FileRetired | FileAdopted]:
-        """What operators told of it, in order."""
+    def operator_events(self) -> list[FileRetired | FileAdopted]:
+        """The events by operators' commands, in order."""
         return [
             event for event in events_of(self._recorder, self.group) if isinstance(event, FileRetired | FileAdopted)
         ]
 
 
 def events_of(recorder: Recorder, group: str) -> list[Event]:
-    """All that is told of a group's archive."""
-    told = TopicReader({"bootstrap.servers": recorder.servers}, group).events()
-    return [event for event in told if not isinstance(event, Exception)]
+    """Return all events of a group's archive."""
+    events = TopicReader({"bootstrap.servers": recorder.servers}, group).events()
+    return [event for event in events if not isinstance(event, Exception)]
 
 
 def clean_up(root: Path, paths: Sequence[str]) -> None:
-    """As an observatory's jobs do: os.remove, then rmdir, of what they know and of our SHA256SUMS."""
+    """Delete files as an observatory's jobs do: the files they know, SHA256SUMS, and empty directories."""
     directories = {(root / path).parent for path in paths}
     for path in paths:
         (root / path).unlink()

@@ -1,6 +1,6 @@
-"""The one Kafka broker of a test run: started when a test first asks for it, stopped when the run is over.
+"""The one Kafka broker of a test run, started when a test first needs it, stopped at the end of the run.
 
-With pytest-xdist tests run in several processes; they ask the one that has started them and outlives them.
+With pytest-xdist, tests run in several processes; they get the broker from their parent process, which outlives them.
 """
 
 import tempfile
@@ -14,21 +14,23 @@ from threading import Lock, Thread
 
 
 class NoBrokerError(Exception):
-    """It can't be had; the message says why."""
+    """No broker is available; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """servers: its `bootstrap.servers`; far: those through a proxy that delays what passes, as a network does. which:
-    what broker that is, in words."""
+    """A broker that runs."""
 
     servers: str
+    """Its `bootstrap.servers`."""
     far: str
+    """Its `bootstrap.servers` through a proxy with the delay of a network."""
     which: str
+    """The kind of broker, in words."""
 
 
 class RunsBroker:
-    """The broker, in the run's first process. start: takes an empty directory, and gives one while it is entered."""
+    """The broker in the run's first process. start: a context manager that runs one in an empty directory."""
 
     def __init__(self, start: Callable[[Path], AbstractContextManager[Found]]) -> None:
         self._start = start
@@ -39,12 +41,12 @@ class RunsBroker:
 
     @property
     def found(self) -> Found | None:
-        """What was found, if anybody has asked, and there is one."""
+        """The broker, if a test has requested one and it runs."""
         started = self._started
         return started.result() if started and started.done() and not started.exception() else None
 
     def get(self, directory: Path) -> Found:
-        """The broker; the first who asks says where its data may be. Raises NoBrokerError."""
+        """Return the broker; the first call starts it with its data in `directory`. Raises NoBrokerError."""
         with self._first:
             if self._started is None:
                 self._started = self._starter.submit(lambda: self._running.enter_context(self._start(directory)))
@@ -53,14 +55,14 @@ class RunsBroker:
         return self._started.result()
 
     def listen(self) -> str:
-        """Let other processes of this host `ask`; gives the address for that."""
-        place = self._running.enter_context(tempfile.TemporaryDirectory(prefix="kafka-of-tests-"))
-        listener = self._running.enter_context(Listener(str(Path(place, "socket")), "AF_UNIX"))
+        """Serve `ask` of other processes on this host; return the address."""
+        directory = self._running.enter_context(tempfile.TemporaryDirectory(prefix="kafka-of-tests-"))
+        listener = self._running.enter_context(Listener(str(Path(directory, "socket")), "AF_UNIX"))
         Thread(target=self._answer, args=[listener], name="kafka of tests", daemon=True).start()
         return str(listener.address)
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the broker."""
         self._starter.shutdown()
         self._running.close()
 
@@ -76,11 +78,11 @@ class RunsBroker:
                 except NoBrokerError as error:
                     connection.send(error)
                 except (OSError, EOFError):
-                    continue  # whoever asked has gone
+                    continue  # the other process has ended
 
 
 def ask(address: str, directory: Path) -> Found:
-    """`RunsBroker.get` of the process that listens there."""
+    """Call `RunsBroker.get` in the process that listens at `address`."""
     with Client(address, "AF_UNIX") as connection:
         connection.send(directory)
         answer: Found | NoBrokerError = connection.recv()

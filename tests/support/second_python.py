@@ -1,11 +1,11 @@
-"""The second Python that `make test` runs the suite on: the newest on this machine, or the oldest that we support.
+"""The second Python for `make test`: the newest on this machine, or the oldest supported one.
 
     python tests/support/second_python.py
 
-The first one is that which runs this, `.venv`'s. Makes `.venv-second` with the second one, if it isn't there yet, and
-prints its interpreter; nothing if the machine has no other Python. Says on stderr what it found and did. An
-interpreter is looked for on PATH and where pyenv and uv keep theirs; one that our dependencies can't be installed
-with, as it is too new for them, is passed over with a line.
+The first Python is the one that runs this script, that of `.venv`. The script creates `.venv-second` with the second
+one, if it doesn't exist yet, and prints its interpreter; nothing if the machine has no other Python. It reports on
+stderr what it found and did. It searches PATH and the directories of pyenv and uv. An interpreter for which the
+dependencies can't be installed, because it is too new for them, is skipped with a line.
 """
 
 import hashlib
@@ -45,29 +45,34 @@ class Python(NamedTuple):
         return f"Python {'.'.join(map(str, self.version))} ({self.path})"
 
 
-def seconds(first: Version, oldest: tuple[int, int], found: Iterable[Python]) -> list[Python]:
-    """Which to take besides the first, the best one first: newer ones, the newest first; if there are none, older
-    ones that we support, the oldest first. Other micro versions of the first are no others. Pure."""
+def second_pythons(first: Version, oldest: tuple[int, int], found: Iterable[Python]) -> list[Python]:
+    """Return the candidates for the second Python, the best first. Pure.
+
+    These are newer versions, the newest first; if there are none, older supported ones, the oldest first. Another
+    micro version of the first Python is no candidate.
+    """
     others = sorted({p.version[:2]: p for p in sorted(found)}.values())
     newer = [p for p in others if p.version[:2] > first[:2]]
     return newer[::-1] or [p for p in others if oldest <= p.version[:2] < first[:2]]
 
 
 def installed() -> list[Python]:
-    """The released interpreters here that can make environments (no free-threaded ones: they have no wheels)."""
+    """Return the released interpreters here that can make environments, except free-threaded ones (no wheels)."""
     home = Path.home()
     versions = [Path(os.environ.get("PYENV_ROOT") or home / ".pyenv") / "versions", home / ".local/share/uv/python"]
-    kept = [directory for place in versions for directory in sorted(place.glob("*/bin"))]
+    kept = [directory for root in versions for directory in sorted(root.glob("*/bin"))]
     on_path = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
-    found = [path for place in (*on_path, *kept) for path in place.glob("python3.*") if _NAME.fullmatch(path.name)]
+    found = [
+        path for directory in (*on_path, *kept) for path in directory.glob("python3.*") if _NAME.fullmatch(path.name)
+    ]
     answers = {answer for path in found if (answer := _ask(path))}
     return sorted(answers)
 
 
 def _ask(path: Path) -> Python | None:
-    """What that interpreter is; None if it can't be used (pyenv's shims often can't)."""
+    """Return the interpreter at a path; None if it can't be used, as pyenv's shims often can't."""
     try:
-        # Isolated, as what is in this directory and in PYTHONPATH isn't meant.
+        # Isolated from this directory and from PYTHONPATH.
         done = subprocess.run([path, "-I", "-c", _ASK], capture_output=True, text=True, timeout=_ASK_SECONDS)
         executable, version, usable = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
@@ -76,7 +81,7 @@ def _ask(path: Path) -> Python | None:
 
 
 def environment(candidates: Sequence[Python]) -> Python | None:
-    """The environment of the first of these that our dependencies can be installed with; None if there is none."""
+    """Return the environment of the first candidate for which the dependencies can be installed, or None."""
     project = hashlib.sha256(_PROJECT.read_bytes()).hexdigest()
     ready, interpreter = _VENV / ".ready", _VENV / "bin" / "python"
     for candidate in candidates:
@@ -84,7 +89,7 @@ def environment(candidates: Sequence[Python]) -> Python | None:
         if not (ready.exists() and ready.read_text() == stamp):
             _say(f"making {_VENV.name} with {candidate}")
             if (why := _make(candidate, interpreter)) is not None:
-                _say(f"passed over {candidate}: what we need can't be installed with it: {why}")
+                _say(f"skipped {candidate}: the dependencies can't be installed with it: {why}")
                 continue
             ready.write_text(stamp)
         return Python(candidate.version, str(interpreter))
@@ -92,7 +97,7 @@ def environment(candidates: Sequence[Python]) -> Python | None:
 
 
 def _make(candidate: Python, interpreter: Path) -> str | None:
-    """Make the environment; gives why that failed, if it did."""
+    """Make the environment; return why that failed, or None."""
     shutil.rmtree(_VENV, ignore_errors=True)
     pip = [str(interpreter), "-m", "pip", "install", "--quiet"]
     for command in (
@@ -116,7 +121,7 @@ def main() -> None:
     asked = tomllib.loads(_PROJECT.read_text())["project"]["requires-python"]
     major, minor = re.fullmatch(r">=([0-9]+)\.([0-9]+)", asked).groups()  # type: ignore[union-attr]  # it is ours
     found = installed()
-    second = environment(seconds(first, (int(major), int(minor)), found))
+    second = environment(second_pythons(first, (int(major), int(minor)), found))
     if second is None:
         _say(f"no second Python: {', '.join(map(str, found)) or 'no other'} found. {'.'.join(map(str, first))} only")
     else:

@@ -1,7 +1,7 @@
-"""What a reader of G3 frames must make of any bytes, said as simply as possible: the oracle of damaged streams.
+"""Model of a reader of G3 frames, as simple as possible: the test oracle for damaged streams.
 
-It looks at all the bytes at once, where ingest sees them come, and takes its CRC and its lengths from the format as
-it is written down in the design, not from ingest's code.
+It reads all bytes at once, while ingest receives them piece by piece, and computes the CRC and lengths from the
+specification of the format, not with ingest's code.
 """
 
 import struct
@@ -15,46 +15,49 @@ class End(Enum):
     """How a stream of bytes ends for its reader."""
 
     WHOLE = "between two frames"
-    CUT = "in the middle of a frame, as far as anyone can know"
-    GARBAGE = "where no frame can be"
+    CUT = "in the middle of a frame, as far as can be known"
+    GARBAGE = "at bytes that are no frame"
 
 
 class Reading(NamedTuple):
-    """What is in a stream of bytes. rejected: whole frames with a wrong CRC. cut: bytes of the unfinished frame."""
+    """The content of a stream of bytes."""
 
     good: list[bytes]
+    """Whole frames with a correct CRC."""
     rejected: list[bytes]
+    """Whole frames with a wrong CRC."""
     end: End
     cut: int
+    """Bytes of the incomplete frame at the end."""
 
 
 class _Cut(Exception):
-    """The frame isn't whole yet."""
+    """The frame is incomplete."""
 
 
 class _Garbage(Exception):
-    """It will never be one."""
+    """The bytes can't become a frame."""
 
 
 def read(data: bytes, max_frame_bytes: int) -> Reading:
-    """Read them as far as that goes."""
+    """Read the frames up to the first bytes that are none."""
     good: list[bytes] = []
     rejected: list[bytes] = []
     at = 0
     while at < len(data):
         try:
-            end, right = _frame(data[at:], max_frame_bytes)
+            end, valid = _frame(data[at:], max_frame_bytes)
         except _Cut:
             return Reading(good, rejected, End.CUT, len(data) - at)
         except _Garbage:
             return Reading(good, rejected, End.GARBAGE, 0)
-        (good if right else rejected).append(data[at : at + end])
+        (good if valid else rejected).append(data[at : at + end])
         at += end
     return Reading(good, rejected, End.WHOLE, 0)
 
 
 def _frame(data: bytes, max_frame_bytes: int) -> tuple[int, bool]:
-    """The length of the first frame, and whether its CRC is right. Raises _Cut, _Garbage."""
+    """Return the length of the first frame, and whether its CRC is correct. Raises _Cut, _Garbage."""
     if len(data) < 13:
         raise _Cut
     order = {1: "<", 0: ">"}.get(data[0])
@@ -73,8 +76,8 @@ def _frame(data: bytes, max_frame_bytes: int) -> tuple[int, bool]:
                 raise _Garbage
             covered += _part(data, at + 8, length)
             at += 8 + length
-    (said,) = struct.unpack(f"{order}I", _part(data, at, 4))
-    return at + 4, said == crc(covered)
+    (stored_crc,) = struct.unpack(f"{order}I", _part(data, at, 4))
+    return at + 4, stored_crc == crc(covered)
 
 
 def _part(data: bytes, at: int, length: int) -> bytes:

@@ -1,11 +1,11 @@
-"""Which two Pythons `make test` runs on: both ends of what is here and supported."""
+"""The choice of the second Python of `make test`: the other end of the installed and supported versions."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.second_python import Python, Version, installed, seconds
+from tests.support.second_python import Python, Version, installed, second_pythons
 
 OLDEST = (3, 11)
 
@@ -26,14 +26,14 @@ def python(minor: int, micro: int = 0, where: str = "/a") -> Python:
         ((3, 11, 2), [], []),
     ],
 )
-def test_the_second_python_is_the_other_end_of_what_is_here(
+def test_the_second_python_is_the_other_end_of_the_installed_versions(
     first: Version, found: list[Python], best: list[Python]
 ) -> None:
-    assert seconds(first, OLDEST, found) == best
+    assert second_pythons(first, OLDEST, found) == best
 
 
-def test_a_name_without_a_working_interpreter_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pyenv's shims are, where that version isn't chosen."""
+def test_an_interpreter_that_does_not_work_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyenv's shims don't work where their version isn't selected."""
     (tmp_path / "python3.99").write_text("#!/bin/sh\necho 'pyenv: python3.99: command not found' >&2; exit 127\n")
     (tmp_path / "python3.99").chmod(0o755)
     (tmp_path / "python3.98").symlink_to(sys.executable)

@@ -15,7 +15,7 @@ from archiver.archive.identity import IDENTITY, parse
 from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 from tests.support.archives import Source, all_committed, assert_same_tree, disturbed, left_behind
-from tests.support.health import await_health, await_well
+from tests.support.health import await_health, await_healthy
 from tests.support.processes import SECONDS, Program, Recorder, eventually, get
 
 
@@ -290,6 +290,6 @@ def test_on_a_full_disk_a_new_archive_says_that_it_waits(recorder: Recorder) -> 
     archiver = disturbed(recorder, full, "--http", str(port), archive="archive")
     archiver.await_line("health at")
     await_health(port, "nothing is recorded yet: ", "can't store the archive's identity: ", "No space left")
-    await_well(port)
+    await_healthy(port)
     assert archiver.stop() == 0
     archiver.await_line("can't store the archive's identity: .*; still trying")

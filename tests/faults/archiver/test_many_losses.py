@@ -4,7 +4,7 @@ import json
 
 from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
-from tests.support.archives import Source, all_committed, disturbed, told
+from tests.support.archives import Source, all_committed, disturbed, published_events
 from tests.support.processes import Recorder, eventually, get, run_archiver
 
 HOLES = 5000
@@ -27,7 +27,7 @@ def full_of_holes(recorder: Recorder) -> Source:
 
 def counted(recorder: Recorder, archive: str) -> tuple[int, int, int]:
     """Of the last event of each key: how many there are, of how many losses, of how many records."""
-    last = {key: event for key, event in told(recorder, archive) if event["event"] == "loss"}
+    last = {key: event for key, event in published_events(recorder, archive) if event["event"] == "loss"}
     return len(last), sum(e["times"] for e in last.values()), sum(e["records"] for e in last.values())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from g3stream.contract.topics import FILES_TOPIC
 from testbed.child_process import free_port
-from tests.support.archives import Gate, Source, all_committed, disturbed, told
+from tests.support.archives import Gate, Source, all_committed, disturbed, published_events
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import Program, Recorder, alter_topic, eventually, get
 
@@ -71,7 +71,7 @@ def test_only_the_stream_with_the_loss_waits(site: Site) -> None:
     assert not all_committed(site.recorder, [site.loses])
     site.take()
     site.assert_committed(site.loses)
-    assert [value["records"] for _, value in told(site.recorder) if value["event"] == "loss"] == [5]
+    assert [value["records"] for _, value in published_events(site.recorder) if value["event"] == "loss"] == [5]
     eventually(lambda: get(site.port, "/healthz") == (200, "ok\n"), "all is well")
 
 

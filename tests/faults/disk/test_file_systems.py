@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import Source, all_committed, assert_same_tree, disturbed, left_behind, told
+from tests.support.archives import Source, all_committed, assert_same_tree, disturbed, left_behind, published_events
 from tests.support.disk import small_disk
 from tests.support.injection.shims import compiled
 from tests.support.processes import Recorder, eventually
@@ -103,7 +103,7 @@ def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: N
     eventually(lambda: all_committed(night.recorder, [night.source]), "a commit in mid-file")
     archiver.kill()
     (partial,) = (night.recorder.data() / ".archiver" / night.recorder.stream).glob("*_*")
-    night.recorder.make_topic_anew()
+    night.recorder.recreate_topic()
     killed = disturbed(night.recorder, ["kill", "after", NO_LINK], archive="archive")
     assert killed.exit_code() == -9
     (moved,) = night.recorder.files()
@@ -113,7 +113,7 @@ def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: N
     eventually(lambda: left_behind(night.recorder, "archive") == [], "the partial gone")
     assert night.recorder.files() == [moved]
     assert archiver.stop() == 0
-    assert [value["event"] for _, value in told(night.recorder) if "path" in value] == ["salvaged"]
+    assert [value["event"] for _, value in published_events(night.recorder) if "path" in value] == ["salvaged"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 import pytest
 
-from tests.support.archives import FULL, SEED, Source, assert_same_tree, disturbed, left_behind, peaceful
+from tests.support.archives import FULL, SEED, Source, assert_same_tree, disturbed, left_behind, verified_files
 from tests.support.processes import Recorder, eventually
 
 STREAM = f"damaged-{token_hex(4)}"
@@ -30,7 +30,7 @@ def peace(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reco
         archiver = recorder.archiver(archive="undisturbed")
         archiver.await_line(r"finished .* \(end\)")
         assert archiver.stop() == 0
-        assert len(peaceful(recorder)) == 1
+        assert len(verified_files(recorder)) == 1
         yield recorder
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from g3stream.contract.topics import rejected_topic
 from g3stream.service.log_flood import MAX_WRITTEN
-from tests.support.frames import saying
+from tests.support.frames import frame_with
 from tests.support.processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan
 from tests.support.wire_model import End, read
 
@@ -175,7 +175,7 @@ LIMIT = 16 << 10
 
 
 def good(number: int) -> bytes:
-    return saying(sostream_id="", frame_num=number, data="x" * 200)
+    return frame_with(sostream_id="", frame_num=number, data="x" * 200)
 
 
 LAST = good(10**9)

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from tests.support.archives import Source, quick_session, told
+from tests.support.archives import Source, published_events, quick_session
 from tests.support.processes import Recorder, eventually
 
 SECONDS = 30
@@ -142,7 +142,7 @@ def test_an_event_that_cannot_be_used_stops_its_stream_and_no_other(recorder: Re
     for source in sources:
         archiver.await_line(f"{source.stream}: finished")
     assert archiver.stop() == 0
-    [(key, value)] = [(key, value) for key, value in told(recorder) if value["stream"] == hostile]
+    [(key, value)] = [(key, value) for key, value in published_events(recorder) if value["stream"] == hostile]
     value["path"] = path
     producer = Producer({"bootstrap.servers": recorder.servers})
     producer.produce(FILES_TOPIC, json.dumps(value), key)

@@ -242,7 +242,7 @@ def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool
             before = recorder.tree()
             if stopped:
                 assert archiver.stop() == 0
-            recorder.make_topic_anew()
+            recorder.recreate_topic()
             if stopped:
                 archiver = recorder.archiver()
             connection.sendall(b"".join(scan(number) for number in range(20, 25)) + flow(2))

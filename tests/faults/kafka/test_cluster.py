@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
 from testbed.kafka.cluster import Cluster
-from tests.support.archives import ONLY_IN_FULL, assert_same_tree, peaceful, told
+from tests.support.archives import ONLY_IN_FULL, assert_same_tree, published_events, verified_files
 from tests.support.injection.lateness import EVERY_SECONDS, Stream
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, eventually
 
@@ -155,8 +155,8 @@ class Site:
             undisturbed.await_line(rf"{stream.name}: finished .* \(end\)")
         assert undisturbed.stop() == 0
         assert_same_tree(self.recorder.tree(), self.recorder.tree("undisturbed"))
-        files = [event["path"] for _, event in told(self.recorder) if event["event"] == "file"]
-        assert sorted(files) == peaceful(self.recorder, "archive")
+        files = [event["path"] for _, event in published_events(self.recorder) if event["event"] == "file"]
+        assert sorted(files) == verified_files(self.recorder, "archive")
 
     def files(self, stream: Stream) -> list[Path]:
         """Its finished files."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, all_committed, assert_same_tree, disturbed
-from tests.support.health import await_health, await_well
+from tests.support.health import await_health, await_healthy
 from tests.support.processes import Recorder, eventually, get
 
 TOO_SMALL = {"offset.metadata.max.bytes": "300"}
@@ -39,7 +39,7 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
         mended = Broker(tmp_path / "kafka", int(broker.bootstrap_servers.rpartition(":")[2]))
         with mended:
             archiver.await_line(rf"{stream}: finished .* \(end\)")
-            await_well(port)
+            await_healthy(port)
             eventually(lambda: all_committed(recorder, sources), "all committed")
             undisturbed = recorder.archiver(*flags, archive="undisturbed")
             undisturbed.await_line(rf"{stream}: finished .* \(end\)")
@@ -87,5 +87,5 @@ def test_a_file_that_cant_be_finished_is_said_with_the_step_and_its_error(record
     assert "_000.g3" in text
     assert "finishing_seconds" in get(port, "/metrics")[1]
     archiver.await_line(r"finished .* \(end\)")
-    await_well(port)
+    await_healthy(port)
     assert archiver.stop() == 0

@@ -10,7 +10,7 @@ import pytest
 from g3stream.contract.headers import Kind
 from testbed.child_process import free_port
 from tests.support.archives import Source, all_committed, assert_same_tree
-from tests.support.health import await_health, await_well
+from tests.support.health import await_health, await_healthy
 from tests.support.injection.shims import compiled
 from tests.support.processes import SECONDS, RawSender, Recorder, eventually, flow, get, scan
 
@@ -56,7 +56,7 @@ def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> 
         ingest.await_line("health at")
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0))
-            await_well(port)
+            await_healthy(port)
             assert "g3_ingest_spool_disk_free_bytes" in get(port, "/metrics")[1]
             with disk.dead():
                 connection.sendall(scan(1))
@@ -64,7 +64,7 @@ def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> 
                 status, text = get(port, "/metrics")
                 assert status == 200
                 assert "g3_ingest_spool_disk_free_bytes" not in text, "that can't be had now"
-            await_well(port)
+            await_healthy(port)
             connection.sendall(scan(2))
             eventually(lambda: len(recorder.records()) >= 6, "all of it in Kafka")
             assert ingest.stop() == 0
@@ -82,12 +82,12 @@ def test_the_data_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> No
     source.start()
     source.scans(20)
     eventually(lambda: all_committed(recorder, [source]), "all committed")
-    await_well(port)
+    await_healthy(port)
     with disk.dead():
         source.scans(20)
         await_health(port, "the data disk doesn't answer", f"a {call} ", " has taken 1", recorder.stream)
         assert get(port, "/metrics")[0] == 200
-    await_well(port)
+    await_healthy(port)
     source.end()
     for program in (undisturbed, archiver):
         program.await_line(r"finished .* \(end\)")
@@ -117,7 +117,7 @@ def test_the_data_disk_hangs_while_a_file_is_finished(recorder: Recorder, disk_o
         source.end()
         reason = f"the data disk doesn't answer: finishing a file ({step}) has taken "
         await_health(port, reason, recorder.stream, seconds=2 * SECONDS)
-    await_well(port)
+    await_healthy(port)
     for program in (undisturbed, archiver):
         program.await_line(r"finished .* \(end\)")
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
@@ -135,7 +135,7 @@ def test_the_data_disk_hangs_at_the_start(recorder: Recorder, disk_of: Hang) -> 
     source.start()
     source.scans(20)
     eventually(lambda: all_committed(recorder, [source]), "all committed")
-    await_well(port)
+    await_healthy(port)
     assert archiver.stop() == 0
 
 
@@ -193,7 +193,7 @@ def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk
     hangs.end()
     for program in (undisturbed, archiver):
         program.await_line(rf"{hangs.stream}: finished .* \(end\)")
-    await_well(port)
+    await_healthy(port)
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
     assert archiver.stop() == 0
 

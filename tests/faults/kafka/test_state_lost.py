@@ -9,7 +9,15 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from spt3g import core
 
 from g3stream.contract.topics import frames_topic
-from tests.support.archives import Gate, Source, assert_same_tree, disturbed, left_behind, quick_session, told
+from tests.support.archives import (
+    Gate,
+    Source,
+    assert_same_tree,
+    disturbed,
+    left_behind,
+    published_events,
+    quick_session,
+)
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import RawSender, Recorder, admin_client, delete_before, eventually, flow, scan
 
@@ -70,7 +78,7 @@ def stopped_in_mid_file(recorder: Recorder, quick: tuple[str, str], files: int) 
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
     """What an archive has told on g3.files."""
-    return [value for _, value in told(recorder, archive)]
+    return [value for _, value in published_events(recorder, archive)]
 
 
 def recorded(recorder: Recorder) -> list[bytes]:
@@ -176,7 +184,7 @@ def test_what_a_topic_made_anew_cannot_give_again_is_published(
         torn = scan(12)[:100]
         with partial.open("ab") as file:
             file.write(torn)  # as a kill in mid-write leaves it
-        recorder.make_topic_anew()
+        recorder.recreate_topic()
         recorder.ingest(sender.port)
         archiver = recorder.archiver(*quick)
         archiver.await_line(rf"published the 2 frames that could be salvaged, as {opened}")

@@ -142,7 +142,7 @@ def test_it_is_made_anew_while_a_commit_and_records_of_the_former_one_wait(recor
     source.end()
     source.start()
     source.scans(5)
-    recorder.make_topic_anew()
+    recorder.recreate_topic()
     anew = Source(recorder.servers, recorder.stream, epochs=0)
     anew.start()
     archiver.await_line("made anew|released", FOUND_SECONDS)

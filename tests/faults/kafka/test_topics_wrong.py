@@ -26,7 +26,7 @@ from g3stream.contract.headers import Kind
 from g3stream.contract.topics import FILES_TOPIC, FRAMES_TOPIC_CONFIG, frames_topic
 from testbed.child_process import free_port
 from testbed.kafka.distribution import installation
-from tests.support.archives import Source, all_committed, quick_session, told
+from tests.support.archives import Source, all_committed, published_events, quick_session
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import (
     SECONDS,
@@ -248,7 +248,7 @@ def test_g3_files_is_made_again_when_it_is_deleted_and_is_told_of_the_next_file(
         archiver.await_line(f"the topic {FILES_TOPIC} was gone.*created it again", CHECKED_SECONDS)
         archiver.await_line(r"finished .* \(end\)", CHECKED_SECONDS, count=2)
         assert settings_of(recorder.servers, FILES_TOPIC)["retention.ms"] == "-1"
-        assert [value["path"].endswith(recorder.files()[1].name) for _, value in told(recorder)] == [True]
+        assert [value["path"].endswith(recorder.files()[1].name) for _, value in published_events(recorder)] == [True]
         await_healthy(port)
         assert archiver.stop() == 0
 

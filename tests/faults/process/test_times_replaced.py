@@ -4,7 +4,7 @@ from pathlib import Path
 
 from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
-from tests.support.health import await_health, await_well
+from tests.support.health import await_health, await_healthy
 from tests.support.processes import RawSender, Recorder, alter_topic, eventually, flow, get, run_archiver, scan
 
 
@@ -32,7 +32,7 @@ def test_it_is_said_by_all_and_ingest_keeps_what_comes_until_it_is_mended(record
             set_type(recorder, "CreateTime")
             archiver.await_line("INFO .*records bear their times of receipt again")
             archiver.await_line(r"finished .* \(end\)")
-            await_well(port)
+            await_healthy(port)
         assert ingest.stop() == 0
     eventually(lambda: get(port, "/healthz")[0] == 200, "still well")
     assert archiver.stop() == 0
@@ -56,5 +56,5 @@ def test_an_archiver_that_is_started_says_it_before_a_record_comes(recorder: Rec
     archiver.await_line(f"recording {recorder.stream}")
     await_health(port, "message.timestamp.type=LogAppendTime", seconds=10)
     set_type(recorder, "CreateTime")
-    await_well(port)
+    await_healthy(port)
     assert archiver.stop() == 0

@@ -11,7 +11,7 @@ import pytest
 
 from archiver.core.events import Event, RecordsLost
 from archiver.kafka.event_publisher import EventPublisher
-from tests.support.archives import told
+from tests.support.archives import published_events
 from tests.support.commands import archiver
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
 
@@ -22,7 +22,7 @@ SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "g3.files.s
 
 def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:
     """What the archive has told: keys and values, each of the schema."""
-    ours = told(recorder)
+    ours = published_events(recorder)
     for key, value in ours:
         SCHEMA.validate(value)
         assert key.startswith(f"{value['group']}/{recorder.stream}/")
@@ -67,7 +67,7 @@ def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder:
         for file in (recorder.directory / "spool").rglob("*"):
             if file.is_file():
                 file.unlink()
-        recorder.make_topic_anew()
+        recorder.recreate_topic()
         recorder.ingest(sender.port)
         recording = recorder.archiver("--time-per-file", "1")
         recording.await_line("published the 1 frames that could be salvaged,")

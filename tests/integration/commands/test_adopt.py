@@ -13,7 +13,7 @@ from archiver.core.events import FileAdopted
 from g3stream.contract.topics import FILES_TOPIC
 from testbed.kafka.broker import Broker
 from tests.integration.commands.test_replay import ROTATING, Night
-from tests.support.archives import Source, acquisitions_all_the_time
+from tests.support.archives import Source, continuous_acquisitions
 from tests.support.processes import SECONDS, Recorder, admin_client, eventually
 from tests.support.recorded_archive import Archive, clean_up, events_of
 
@@ -57,12 +57,12 @@ def test_another_recorders_files_are_proved_from_then_on(archive: Archive) -> No
     done = archive.command("adopt", "--all", "--dry-run")
     assert done.returncode == 0
     assert "2 files would be adopted" in done.stdout
-    assert (archive.commanded, (first.parent / "SHA256SUMS").exists()) == ([], False)
+    assert (archive.operator_events, (first.parent / "SHA256SUMS").exists()) == ([], False)
 
     done = archive.command("adopt", "--all", "--reason", "of the recorder before", "--who", "ops")
     assert done.returncode == 0
     assert "2 files adopted" in done.stdout
-    assert [(it.path, it.who, it.reason) for it in archive.commanded] == [
+    assert [(it.path, it.who, it.reason) for it in archive.operator_events] == [
         (path, "ops", "of the recorder before") for path in OLD
     ]
     code, report = archive.verify("--against-topic")
@@ -75,7 +75,7 @@ def test_another_recorders_files_are_proved_from_then_on(archive: Archive) -> No
     assert (done.returncode, done.stdout) == (0, "0 files adopted, 0 B\n")
     done = archive.command("adopt", *OLD, *archive.files)
     assert (done.returncode, done.stdout) == (0, "0 files adopted, 0 B; 11 recorded already\n")
-    assert len(archive.commanded) == 2
+    assert len(archive.operator_events) == 2
 
     data = bytearray(first.read_bytes())
     data[len(data) // 2] ^= 1
@@ -113,13 +113,13 @@ def test_what_is_not_adopted_stays_as_it_is_and_is_said(archive: Archive) -> Non
         assert why in done.stdout
     assert "2 files adopted" in done.stdout
     assert "7 not adopted" in done.stdout
-    assert {it.path for it in archive.commanded} == set(OLD)
+    assert {it.path for it in archive.operator_events} == set(OLD)
     for path, (content, _) in refused.items():
         assert (archive.root / path).read_bytes() == content
     done = archive.command("adopt", "elsewhere.g3", "nowhere", str(archive.root / directory / "nothing_000.g3"))
     assert done.returncode == 1
     assert "3 not adopted" in done.stdout
-    assert len(archive.commanded) == 2
+    assert len(archive.operator_events) == 2
 
 
 def test_a_file_that_a_crash_cut_off_is_adopted_as_it_is_if_that_is_asked_for(archive: Archive) -> None:
@@ -127,13 +127,13 @@ def test_a_file_that_a_crash_cut_off_is_adopted_as_it_is_if_that_is_asked_for(ar
     assert archive.command("adopt", OLD[0]).returncode == 1
     done = archive.command("adopt", OLD[0], "--damaged")
     assert done.returncode == 0
-    [event] = archive.commanded
+    [event] = archive.operator_events
     assert isinstance(event, FileAdopted)
     assert "it would end beyond byte" in event.damage
     assert archive.verify()[0] == 0
     assert archive.command("retire", OLD[0]).returncode == 0
     assert archive.command("adopt", OLD[0]).returncode == 0
-    assert (archive.verify()[0], archive.account.retired) == (0, {})
+    assert (archive.verify()[0], archive.catalog.retired) == (0, {})
     cut.write_bytes(cut.read_bytes()[:-7])
     assert [path for _, path in archive.faults()] == [OLD[0]]
 
@@ -150,7 +150,7 @@ def test_a_retired_file_that_is_restored_must_be_there_from_then_on(archive: Arc
     assert done.returncode == 1
     assert "2 files adopted" in done.stdout
     assert "its bytes aren't those that it had when it was retired" in done.stdout
-    assert set(archive.account.retired) == set(files[2:])
+    assert set(archive.catalog.retired) == set(files[2:])
     (archive.root / files[2]).unlink()
     assert archive.verify()[0] == 0
     (archive.root / files[1]).unlink()
@@ -170,7 +170,7 @@ def test_where_no_archiver_of_the_group_has_recorded_nothing_is_adopted(archive:
     done = archive.command("adopt", "--all", "--data-dir", str(other))
     assert done.returncode == 1
     assert "the archive of the group another" in done.stderr
-    assert (archive.commanded, archive.command("adopt").returncode) == ([], 2)
+    assert (archive.operator_events, archive.command("adopt").returncode) == ([], 2)
     assert archive.command("adopt", "--all", OLD[0]).returncode == 2
 
 
@@ -216,7 +216,7 @@ def test_while_an_archiver_records_and_is_killed_none_of_its_files_is_adopted(
         source = Source(kafka, stream, epochs=0)
         archiver = recorder.archiver(*ROTATING, "--checksums", "private")
         archiver.await_line(f"recording {stream}")
-        with acquisitions_all_the_time(source):
+        with continuous_acquisitions(source):
             for look in range(6):
                 archiver.await_line("finished")
                 if look % 3 == 2:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.commands.test_replay import Night, assert_no_difference
-from tests.support.archives import told
+from tests.support.archives import published_events
 from tests.support.processes import RawSender, Recorder, flow, scan
 
 
@@ -142,7 +142,7 @@ def test_what_a_killed_one_left_behind_is_removed(night: Night, copy: Path) -> N
 
 
 def test_a_partial_of_a_finished_file_is_removed_and_one_of_no_file_is_left(night: Night, copy: Path) -> None:
-    event = next(value for _, value in told(night.recorder) if value["event"] == "file")
+    event = next(value for _, value in published_events(night.recorder) if value["event"] == "file")
     stem = event["path"].removesuffix(".g3").replace("/", ".")
     private = copy / ".archiver" / night.recorder.stream
     private.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from archiver.verify.checks import Fault
 from archiver.verify.verifier import inspect
 from g3stream.contract.topics import frames_topic
 from tests.integration.commands.test_replay import ROTATING, Night, assert_no_difference
-from tests.support.archives import Source, acquisitions_all_the_time
+from tests.support.archives import Source, continuous_acquisitions
 from tests.support.processes import Recorder, eventually
 from tests.support.recorded_archive import Archive, clean_up
 
@@ -48,7 +48,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == files[:4]
     assert "4 files retired" in done.stdout
     assert "5 there, and so not retired" in done.stdout
-    assert [(it.path, it.who, it.reason) for it in archive.commanded] == [
+    assert [(it.path, it.who, it.reason) for it in archive.operator_events] == [
         (path, "cleanup@daq", COPIES) for path in files[:4]
     ]
 
@@ -75,7 +75,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     done = archive.command("retire", "--missing")
     assert done.returncode == 0
     assert "0 files retired; 4 retired before; 5 there" in done.stdout
-    assert len(archive.commanded) == 4
+    assert len(archive.operator_events) == 4
 
 
 def test_a_replay_makes_no_retired_file_unless_it_is_told_to(archive: Archive, night: Night, tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ def test_a_repair_that_is_told_to_makes_them_again_and_from_then_on_they_must_be
     done = archive.command("retire", "--missing")
     assert done.returncode == 1
     assert "none of the 9 recorded files is there" in done.stderr
-    assert archive.commanded == []
+    assert archive.operator_events == []
     assert archive.command("retire", "--missing", "--yes").returncode == 0
     assert (archive.verify()[0], archive.command("repair").returncode, archive.files) == (0, 0, [])
 
     done = archive.command("repair", "--retired", "--reason", "the copies are gone", "--who", "ops")
     assert done.returncode == 0
     assert_no_difference(night.recorder.data(), archive.root)
-    assert archive.account.retired == {}
-    assert {(it.path, it.who, it.reason) for it in archive.commanded[9:]} == {
+    assert archive.catalog.retired == {}
+    assert {(it.path, it.who, it.reason) for it in archive.operator_events[9:]} == {
         (path, "ops", "the copies are gone") for path in files
     }
     (archive.root / files[0]).unlink()
@@ -149,7 +149,7 @@ def test_of_a_topic_that_has_not_all_of_them_those_are_back_that_it_has(
         assert done.returncode == 0
         assert f"{night.files[0]}: can't be rebuilt: its records have left the topic" in done.stdout
         assert archive.files == night.files[6:]
-        assert set(archive.account.retired) == set(night.files[:6])
+        assert set(archive.catalog.retired) == set(night.files[:6])
         assert archive.command("repair").returncode == 0
 
 
@@ -161,7 +161,7 @@ def test_files_are_named_on_stdin_or_by_their_directory_before_they_are_deleted(
     assert "3 files retired" in done.stdout
     assert "3 of them still there" in done.stdout
     assert "2 not recorded by this group" in done.stdout
-    assert set(archive.account.retired) == set(files[:3])
+    assert set(archive.catalog.retired) == set(files[:3])
     # What is there is verified as ever.
     assert archive.verify()[0] == 0
     (archive.root / files[1]).write_bytes(b"x")
@@ -176,7 +176,7 @@ def test_files_are_named_on_stdin_or_by_their_directory_before_they_are_deleted(
     directories = sorted({path.rpartition("/")[0] for path in files})
     clean_up(archive.root, files[3:])
     assert archive.command("retire", *directories, "--reason", "all").returncode == 0
-    assert (archive.verify()[0], set(archive.account.retired)) == (0, set(files))
+    assert (archive.verify()[0], set(archive.catalog.retired)) == (0, set(files))
     done = archive.command("retire", "-", stdin="")
     assert (done.returncode, done.stdout) == (0, "no PATH came from stdin: nothing to retire\n")
 
@@ -189,9 +189,9 @@ def test_before_a_time_and_a_dry_run(archive: Archive, night: Night) -> None:
         done = archive.command("retire", "--before", before, "--dry-run")
         assert done.returncode == 0
         assert "3 files would be retired" in done.stdout
-    assert archive.commanded == []
+    assert archive.operator_events == []
     assert archive.command("retire", "--before", before).returncode == 0
-    assert set(archive.account.retired) == set(files[:3])
+    assert set(archive.catalog.retired) == set(files[:3])
     assert archive.faults() == [("missing", path) for path in files[6:8]]
 
 
@@ -208,7 +208,7 @@ def test_a_directory_that_may_not_be_the_archive_retires_nothing(archive: Archiv
         assert done.stdout == ""
     done = archive.command("retire", "--missing", "--data-dir", str(tmp_path / "nowhere"))
     assert done.returncode == 1
-    assert archive.commanded == []
+    assert archive.operator_events == []
 
 
 class _Meanwhile(TopicReader):
@@ -258,7 +258,7 @@ def test_while_an_archive_is_verified_files_are_deleted_and_retired(archive: Arc
 )
 def test_wrong_usage(archive: Archive, arguments: list[str]) -> None:
     assert archive.command("retire", *arguments).returncode == 2
-    assert archive.commanded == []
+    assert archive.operator_events == []
 
 
 def test_while_an_archiver_records_and_a_job_deletes(kafka: str, stream: str, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_while_an_archiver_records_and_a_job_deletes(kafka: str, stream: str, tm
         source = Source(kafka, stream, epochs=0)
         archiver = recorder.archiver(*ROTATING)
         deleted: list[str] = []
-        with acquisitions_all_the_time(source):
+        with continuous_acquisitions(source):
             for look in range(6):
                 archiver.await_line("finished", count=4 * (look + 1))
                 paths = [str(path.relative_to(recorder.data())) for path in recorder.files()[:-1]]

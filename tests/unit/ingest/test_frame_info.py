@@ -14,7 +14,7 @@ from g3stream.contract.headers import Kind
 from g3stream.frames.decoder import decode_frames
 from g3stream.frames.layout import FrameFormatError
 from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
-from tests.support.frames import ANY_FRAME, SCAN, blob, frame, long_string, nested, saying
+from tests.support.frames import ANY_FRAME, SCAN, blob, frame, frame_with, long_string, nested
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -25,19 +25,19 @@ DATA = Path(__file__).parents[2] / "data"
 @pytest.mark.parametrize(("value", "kind"), [(0, None), (1, Kind.START), (2, Kind.END), (3, None)])
 @pytest.mark.parametrize("code", [ord("N"), ord("O"), ord("S"), 7])
 def test_flow_control_in_a_frame_of_any_type(value: int, kind: Kind | None, code: int) -> None:
-    assert read_frame_info(saying(code, sostream_flowcontrol=value)) == FrameInfo(kind, code)
+    assert read_frame_info(frame_with(code, sostream_flowcontrol=value)) == FrameInfo(kind, code)
 
 
 @pytest.mark.parametrize("value", [4, -1, 2**63 - 1, -(2**63)])
 def test_flow_control_of_another_value_is_rejected(value: int) -> None:
     with pytest.raises(RejectedFrame, match=f"sostream_flowcontrol is {value}$"):
-        read_frame_info(saying(sostream_flowcontrol=value))
+        read_frame_info(frame_with(sostream_flowcontrol=value))
 
 
 @pytest.mark.parametrize("value", [True, False, "1", "START", 1.0, 0.0, core.G3VectorInt([1]), core.G3Time(1)])
 def test_flow_control_of_another_type_is_rejected(value: object) -> None:
     with pytest.raises(RejectedFrame, match="no integer"):
-        read_frame_info(saying(sostream_flowcontrol=value))
+        read_frame_info(frame_with(sostream_flowcontrol=value))
 
 
 @pytest.mark.parametrize("value", [b"", b"\x01", b"garbage that is no object", blob(core.G3Int(1))[:-1]])
@@ -54,7 +54,7 @@ def test_a_none_frame_without_flow_control_is_data() -> None:
 
 
 def test_a_data_frame_says_all_of_it() -> None:
-    data = saying(sostream_id="crate1slot2", session_id=1_500_000_000, frame_num=-3, time=core.G3Time(5))
+    data = frame_with(sostream_id="crate1slot2", session_id=1_500_000_000, frame_num=-3, time=core.G3Time(5))
     said = FrameInfo(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
     assert read_frame_info(data) == said
     assert read_frame_info(memoryview(data)) == said, "large frames come so"
@@ -62,7 +62,7 @@ def test_a_data_frame_says_all_of_it() -> None:
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "0", "x" * 64])
 def test_valid_ids_are_used(name: str) -> None:
-    said = read_frame_info(saying(sostream_id=name))
+    said = read_frame_info(frame_with(sostream_id=name))
     assert (said.id, said.bad_id) == (name, False)
 
 
@@ -71,7 +71,9 @@ def test_valid_ids_are_used(name: str) -> None:
     ["../../etc", "", "x" * 65, "a b", "a\n", "a\0", "-a", "_a", ".", "é", 5, True, 1.5, core.G3VectorString(["a"])],
 )
 def test_an_invalid_id_is_not_used_and_flagged(value: object) -> None:
-    assert read_frame_info(saying(sostream_id=value, frame_num=4)) == FrameInfo(Kind.FRAME, SCAN, num=4, bad_id=True)
+    assert read_frame_info(frame_with(sostream_id=value, frame_num=4)) == FrameInfo(
+        Kind.FRAME, SCAN, num=4, bad_id=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,9 @@ def test_an_id_that_cannot_be_read_is_not_used_and_flagged(value: bytes) -> None
 
 
 def test_an_end_with_a_bad_id_is_still_an_end() -> None:
-    assert read_frame_info(saying(sostream_flowcontrol=2, sostream_id="..")) == FrameInfo(Kind.END, SCAN, bad_id=True)
+    assert read_frame_info(frame_with(sostream_flowcontrol=2, sostream_id="..")) == FrameInfo(
+        Kind.END, SCAN, bad_id=True
+    )
 
 
 def test_a_frame_without_keys_says_its_type_only() -> None:
@@ -91,7 +95,7 @@ def test_a_frame_without_keys_says_its_type_only() -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 2**63 - 1, -(2**63)])
 def test_every_int64_is_a_number(number: int) -> None:
-    assert read_frame_info(saying(session_id=number, frame_num=number)) == FrameInfo(
+    assert read_frame_info(frame_with(session_id=number, frame_num=number)) == FrameInfo(
         Kind.FRAME, SCAN, None, number, number
     )
 
@@ -100,7 +104,7 @@ def test_every_int64_is_a_number(number: int) -> None:
     "value", [True, 1.0, float(2**63), 1e300, float("nan"), "1", core.G3Time(1), core.G3VectorInt([1])]
 )
 def test_what_is_no_integer_is_no_number(value: object) -> None:
-    assert read_frame_info(saying(session_id=value, frame_num=value)) == FrameInfo(Kind.FRAME, SCAN)
+    assert read_frame_info(frame_with(session_id=value, frame_num=value)) == FrameInfo(Kind.FRAME, SCAN)
 
 
 @pytest.mark.parametrize("little", [True, False])
@@ -150,7 +154,7 @@ def test_every_real_frame_says_what_spt3g_reads(name: str) -> None:
 
 # -- damage ---------------------------------------------------------------------------------------------------
 
-SMALL = saying(sostream_id="crate1slot2", session_id=1, frame_num=2)
+SMALL = frame_with(sostream_id="crate1slot2", session_id=1, frame_num=2)
 
 
 def read_all(data: bytes) -> list[FrameInfo]:

@@ -18,7 +18,7 @@ from spt3g import core
 from g3stream.frames.decoder import FrameDecoder, decode_frames
 from g3stream.frames.layout import MAX_NAME_BYTES, FrameFormatError
 from ingest.receive.record_builder import RecordBuilder
-from tests.support.frames import ANY_FRAME, blob, crc, frame, nested, saying
+from tests.support.frames import ANY_FRAME, blob, crc, frame, frame_with, nested
 from tests.support.wire_model import End, Reading, read
 
 DATA = Path(__file__).parents[2] / "data"
@@ -31,7 +31,7 @@ LENGTHS = [0, 1, 255, 2**16 - 1, 2**16, 2**20, 2**31 - 1, 2**31, 2**32, 2**62, 2
 
 def good(number: int) -> bytes:
     """A good frame, of that frame_num."""
-    return saying(sostream_id="crate1slot2", frame_num=number)
+    return frame_with(sostream_id="crate1slot2", frame_num=number)
 
 
 def received(pieces: list[bytes], limit: int) -> Reading:

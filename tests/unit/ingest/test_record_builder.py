@@ -2,11 +2,11 @@
 
 from g3stream.contract.headers import Kind, RecordHeaders
 from ingest.receive.record_builder import PendingRecord, RecordBuilder
-from tests.support.frames import SCAN, frame, saying
+from tests.support.frames import SCAN, frame, frame_with
 
 EPOCH = "00112233aabbccdd"
 PREV = ("f" * 16, 41)
-BROKEN = saying(frame_num=1)[:-1] + b"!"
+BROKEN = frame_with(frame_num=1)[:-1] + b"!"
 
 
 def reception() -> RecordBuilder:
@@ -42,7 +42,11 @@ def test_only_the_first_record_names_what_was_before() -> None:
 
 def test_facts_and_frames_are_numbered_together_without_a_hole() -> None:
     made = RecordBuilder(EPOCH, None, False)
-    start, data, end = saying(sostream_flowcontrol=1), saying(sostream_id="a", session_id=2, frame_num=3), frame()
+    start, data, end = (
+        frame_with(sostream_flowcontrol=1),
+        frame_with(sostream_id="a", session_id=2, frame_num=3),
+        frame(),
+    )
     assert [
         made.started(1),
         made.connected(2, "10.0.0.1:4532"),
@@ -64,14 +68,14 @@ def test_facts_and_frames_are_numbered_together_without_a_hole() -> None:
 
 def test_discarded_frames_make_no_record_and_use_no_number() -> None:
     made = reception()
-    assert made.received(saying(sostream_flowcontrol=0), 1) is None
-    assert made.received(saying(sostream_flowcontrol=3), 2) is None
+    assert made.received(frame_with(sostream_flowcontrol=0), 1) is None
+    assert made.received(frame_with(sostream_flowcontrol=3), 2) is None
     assert made.heartbeat(3).headers.seq == 1
 
 
 def test_rejected_frames_have_numbers_of_their_own() -> None:
     made = reception()
-    bad = [made.received(BROKEN, 1), made.received(saying(sostream_flowcontrol=9), 2), made.received(BROKEN, 3)]
+    bad = [made.received(BROKEN, 1), made.received(frame_with(sostream_flowcontrol=9), 2), made.received(BROKEN, 3)]
     assert all(entry and entry.rejected and entry.headers.kind is Kind.FRAME and entry.headers.why for entry in bad)
     assert [entry.headers.seq for entry in bad if entry] == [0, 1, 2]
     assert next(entry.value for entry in bad if entry) is BROKEN, "raw, as it came"
@@ -82,9 +86,9 @@ def test_rejected_frames_have_numbers_of_their_own() -> None:
 
 def test_bad_ids_are_counted_and_not_used() -> None:
     made = reception()
-    entry = made.received(saying(sostream_id="../../etc"), 1)
-    made.received(saying(sostream_id="good"), 2)
-    made.received(saying(sostream_id="a b"), 3)
+    entry = made.received(frame_with(sostream_id="../../etc"), 1)
+    made.received(frame_with(sostream_id="good"), 2)
+    made.received(frame_with(sostream_id="a b"), 3)
     assert made.bad_ids == 2
     assert entry is not None
     assert entry.headers.id is None

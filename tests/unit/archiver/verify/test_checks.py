@@ -20,7 +20,7 @@ from archiver.verify.topic_comparison import Comparison, ComparisonResult, Recor
 from archiver.verify.tree_scan import read_contents, scan_tree
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
-from tests.support.frames import SCAN, frame, saying
+from tests.support.frames import SCAN, frame, frame_with
 
 A, B = "a" * 16, "b" * 16
 START = 1_546_344_000
@@ -132,7 +132,7 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     for seq, (code, session, num) in enumerate(frames):
         state, effect = step(state, RecordHeaders(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
         if effect is not Effect.NOTHING:
-            recorded.append(saying(code, session_id=session, frame_num=num))
+            recorded.append(frame_with(code, session_id=session, frame_num=num))
     data = b"".join(recorded)
     (root / "x.g3").write_bytes(data)
     missing = state.file.missing if state.file else 0
@@ -152,8 +152,8 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
 
 
 def test_the_carry_is_left_out_of_the_runs(tmp_path: Path) -> None:
-    carry = saying(OBSERVATION, session_id=1, frame_num=3)
-    own = [saying(session_id=1, frame_num=num) for num in (10, 11, 13)]
+    carry = frame_with(OBSERVATION, session_id=1, frame_num=3)
+    own = [frame_with(session_id=1, frame_num=num) for num in (10, 11, 13)]
     (tmp_path / "x.g3").write_bytes(carry + b"".join(own))
     found = read_contents(tmp_path, "x.g3", 1, threading.Event(), lambda _: None)
     assert found.runs == (SessionRun(1, 10, 11, True), SessionRun(1, 13, 13, True))
