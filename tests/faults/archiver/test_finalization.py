@@ -79,7 +79,7 @@ def test_what_waits_what_is_open_and_what_a_sender_has_not_given_yet_hold_it_bac
     archiver = site.recorder.archiver()
     archiver.await_line("opened")
     source.lost()
-    archiver.await_line(r"finished .* \(lost\)")
+    archiver.await_line(r"finished .* \(disconnected\)")
     before = time.time_ns() // 1_000_000
     eventually(lambda: site.until() >= before, "with no connection it goes with the clock")
 

@@ -142,7 +142,7 @@ def test_a_session_that_spans_a_change_of_settings(recorder: Recorder) -> None:
             connection.sendall(streamer.again())
             archiver.await_line("opened", count=1)
         with sender.accept():
-            archiver.await_line(r"finished .* \(lost\)")
+            archiver.await_line(r"finished .* \(disconnected\)")
     recorded = recorder.tree()
     assert [[kind for kind, _, _ in frames_of(file)] for file in by_time(recorder)] == [
         ["Observation", "Wiring", *["Scan"] * 5],

@@ -18,7 +18,7 @@ def source(recorder: Recorder) -> Source:
     source.start()
     source.scans(5)
     source.lost()
-    archiver.await_line(r"finished .* \(lost\)")
+    archiver.await_line(r"finished .* \(disconnected\)")
     eventually(lambda: recorder.committed() == source.sent, "all committed")
     assert archiver.stop() == 0
     source.now += 1000

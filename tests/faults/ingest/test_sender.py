@@ -115,7 +115,7 @@ def test_a_sender_that_is_lost_in_the_middle_of_a_frame_costs_that_frame_only(
             connection.sendall(scan(99))
             recorded.append(scan(99))
             ingest.await_line("first frame", count=len(recorded))
-        archiver.await_line(r"finished .* \(lost\)", count=len(recorded))
+        archiver.await_line(r"finished .* \(disconnected\)", count=len(recorded))
         print(f"RssAnon {memory} MiB")
         assert max(memory) - memory[0] < 60
         assert ingest.stop() == archiver.stop() == 0
@@ -152,7 +152,7 @@ def test_a_large_frame_that_is_never_finished_is_let_go_of(recorder: Recorder) -
                 eventually(lambda: unread(sender.port) == 0, "all of it is read")
                 most.append(anonymous_mib(ingest))
             ingest.await_line(r"in the middle of a frame \(6\d{7} bytes of it dropped\)", count=number)
-        archiver.await_line(r"finished .* \(lost\)", count=4)
+        archiver.await_line(r"finished .* \(disconnected\)", count=4)
         print(f"RssAnon {most} MiB with 60 MiB of a frame of 200 MiB, {before} MiB before the last")
         assert max(most) < 60 * 2 + 100
         assert before < 100
@@ -235,7 +235,7 @@ def test_every_byte_of_a_frame_flipped_in_turn(recorder: Recorder, dice: random.
         with ThreadPoolExecutor(lanes) as pool:
             list(pool.map(send, senders, sent))
         for stream, burst_list in zip(streams, sent, strict=True):
-            archiver.await_line(rf"finished .*/{stream}/.* \(lost\)", count=len(burst_list) + 1)
+            archiver.await_line(rf"finished .*/{stream}/.* \(disconnected\)", count=len(burst_list) + 1)
         for program in (*ingests, archiver):
             assert program.stop() == 0
 

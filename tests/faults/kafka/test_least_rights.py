@@ -209,7 +209,7 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     status = site.command("status")
     assert (status.returncode, site.stream in status.stdout) == (0, True)
     eventually(lambda: site.command("close").returncode == 0, "its ingest has said nothing for 10 s")
-    archiver.await_line(r"finished .* \(lost\): 1 frames")
+    archiver.await_line(r"finished .* \(disconnected\): 1 frames")
     eventually(
         lambda: handed_over.exists() and len(handed_over.read_text().splitlines()) == 2, "both files handed over"
     )

@@ -132,7 +132,7 @@ def test_an_ingest_that_starts_in_the_past_records_into_new_files(recorder: Reco
                 archiver.await_line("opened", count=number + 1)
                 host.ingest.kill()
         host = Host(recorder, sender.port)
-        archiver.await_line(r"finished .* \(lost\)", count=3)
+        archiver.await_line(r"finished .* \(disconnected\)", count=3)
         assert host.ingest.stop() == archiver.stop() == 0
     files = sorted(recorder.files(), key=lambda file: file.read_bytes())
     assert [file.read_bytes() for file in files] == sorted(scan(number) for number in range(3))

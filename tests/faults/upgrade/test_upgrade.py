@@ -124,7 +124,7 @@ def test_the_open_file_and_the_commits_are_continued(
             eventually(lambda: last in [value for _, _, value in old.records()], "all of it published")
             end(ingest, number)
         ingest = new.ingest(sender.port)
-        archiver.await_line(rf"finished {opened} \(lost\)")
+        archiver.await_line(rf"finished {opened} \(disconnected\)")
         assert (new.data() / opened).stat().st_ino == inode, "it is the same file"
         with sender.accept() as connection:
             connection.sendall(following.again() + following.data(20) + following.end())

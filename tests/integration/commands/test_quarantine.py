@@ -224,5 +224,5 @@ def test_close_does_not_count_it(recorder: Recorder) -> None:
     done = close(recorder)
     assert (done.returncode, done.stderr) == (0, "")
     recording = recorder.archiver("--gap", "100")
-    recording.await_line(r"finished .* \(lost\): 6 frames")
+    recording.await_line(r"finished .* \(disconnected\): 6 frames")
     assert recording.stop() == 0

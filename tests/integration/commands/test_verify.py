@@ -115,7 +115,7 @@ def night(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reco
                 send(connection, b"", *range(40, 50), *range(53, 60))
                 archiver.await_line("opened")
             with sender.accept() as connection:
-                archiver.await_line(r"finished .* \(lost\)")
+                archiver.await_line(r"finished .* \(disconnected\)")
                 send(connection, observation, *range(60, 70))
                 connection.sendall(flow(2))
                 archiver.await_line(r"finished .* \(end\)")

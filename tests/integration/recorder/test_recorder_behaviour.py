@@ -185,7 +185,7 @@ def test_a_reader_timeout_closes_the_file_and_the_connection_is_made_anew(record
             connection.sendall(scan(0))
             assert closed_by_peer(connection)
         ingest.await_line("connection lost: nothing came for 1 s")
-        archiver.await_line(r"finished .* \(lost\): 1 frames")
+        archiver.await_line(r"finished .* \(disconnected\): 1 frames")
         with sender.accept() as connection:
             connection.sendall(scan(1) + flow(2))
             archiver.await_line(r"finished .* \(end\): 1 frames")
@@ -201,7 +201,7 @@ def test_a_sender_that_goes_away_closes_the_file_and_is_recorded_again_when_it_i
         simulator.command("frames 3")
         assert simulator.command("drop")["drained"]
         ingest.await_line("connection lost: the sender closed it")
-        archiver.await_line(r"finished .* \(lost\): 3 frames")
+        archiver.await_line(r"finished .* \(disconnected\): 3 frames")
         simulator.command("wait")
         simulator.command("frames 2")
         simulator.command("end --bare")

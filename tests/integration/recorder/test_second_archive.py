@@ -94,7 +94,7 @@ class Night:
             connection.sendall(b"".join(self.scans(1, 2_500_000) + self.scans(20) for _ in range(16)))
             disturb()
             connection.sendall(self.scans(10))
-        archiver.await_line(r"finished .* \(lost\)")
+        archiver.await_line(r"finished .* \(disconnected\)")
         with self._sender.accept() as connection:
             opened = len(archiver.times_of("opened"))
             connection.sendall(self.scans(100, 2000))
