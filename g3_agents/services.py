@@ -29,7 +29,8 @@ from ingest.publish.in_flight import PRODUCER_CONFIG, without_producer_settings
 from ingest.publish.publisher import Publisher
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import Spool, SpoolError
-from ingest.stream import Stream, StreamStatus
+from ingest.status import StreamStatus
+from ingest.stream import Stream
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus

@@ -14,7 +14,7 @@ from archiver.core.events import Event, FileFinished
 from archiver.metrics import warnings
 from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3_agents.lifecycle import Recorder, RecorderState
-from ingest.stream import StreamStatus
+from ingest.status import StreamStatus
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus

@@ -101,7 +101,7 @@ class SmurfRecorder:
                              'why': 'end',
                              'sha256': '9f86d081884c…',
                              'missing': 0}],                # frames, as jumps of frame_num say
-             'last_errors': [[1753648023.123, 'warning', 'crate1slot2: connection lost: …']]}
+             'last_errors': [[1753648023.123, 'warning', 'crate1slot2: connection closed: …']]}
         """
         return self.recorder.follow(session)
 

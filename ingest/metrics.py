@@ -1,6 +1,6 @@
-"""What ingest tells Prometheus; docs/monitoring.md says what to make of it.
+"""The metrics of ingest for Prometheus, and its problems for /healthz; explained in docs/monitoring.md.
 
-It is read when it is asked for: nothing is counted here.
+They are made from the streams' status at each request; nothing is counted here.
 """
 
 import os
@@ -11,16 +11,16 @@ from g3stream.contract.topic_settings import Severity
 from g3stream.host.disk_space import DiskSpace
 from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
-from ingest.stream import StreamStatus
-from ingest.supervisor import StoppedStream
+from ingest.status import StoppedStream, StreamStatus
 
 
 def metrics(
     statuses: Sequence[StreamStatus | StoppedStream], log: LogStatus, spool_dir: Path, disks: DiskSpace, now_s: float
 ) -> bytes:
-    """In Prometheus' text format. spool_dir: the streams' spools are in there. now_s: s since the epoch."""
+    """Return the metrics in Prometheus' text format. spool_dir: of the streams' spools. now_s: s since the epoch."""
     snapshot = MetricsSnapshot("g3_ingest_")
-    snapshot.counter("log_dropped_lines", "Lines of the log that whoever reads it didn't.", log.dropped_lines)
+    text = "Log lines that were dropped, as the log's reader was too slow."
+    snapshot.counter("log_dropped_lines", text, log.dropped_lines)
     for status in statuses:
         healthy = not any(problems([status], log, now_s))
         space = disks.of(spool_dir / status.stream)
@@ -29,7 +29,7 @@ def metrics(
 
 
 def problems(statuses: Sequence[StreamStatus | StoppedStream], log: LogStatus, now_s: float) -> Iterator[str]:
-    """What is wrong, in words; with the stream's name, if there are several. now_s: s since the epoch."""
+    """Yield what is wrong, in words; with the stream's name, if there are several. now_s: s since the epoch."""
     if log.problem:
         yield log.problem
     for status in statuses:
@@ -48,7 +48,7 @@ def _add_stream(
     running = status if isinstance(status, StreamStatus) else None
     snapshot.gauge("healthy", "1 if nothing is wrong; /healthz says what is.", healthy)
     snapshot.gauge("connected", "1 if the sender is connected.", running is not None and running.peer is not None)
-    text = "1 if the sender has said START, and not END since."
+    text = "1 if the sender has sent START, and not END since."
     snapshot.gauge("acquiring", text, running is not None and running.acquiring)
     snapshot.disk_space("spool_disk", "the spool", space)
     if running:
@@ -58,12 +58,12 @@ def _add_stream(
 def _add_running(snapshot: MetricsSnapshot, status: StreamStatus, now_s: float) -> None:
     snapshot.counter("reconnects", "Connections to the sender after the first.", max(0, status.connections - 1))
 
-    snapshot.counter("frames", "Data frames received, whole and with a good checksum.", status.frames)
+    snapshot.counter("frames", "Data frames received, complete and with a valid checksum.", status.frames)
     snapshot.counter("frame_bytes", "Bytes of the data frames received.", status.bytes)
     if status.last_frame_ms is not None:
         text = "When the last data frame was received."
         snapshot.gauge("last_frame_timestamp_seconds", text, status.last_frame_ms / 1000)
-    text = "Frames that can't be trusted; they went to the topic of rejected frames."
+    text = "Frames that can't be trusted; they are in the topic of rejected frames."
     snapshot.counter("rejected_frames", text, status.rejected)
     text = "How often reading had to stop, as the spool was full or couldn't be written."
     snapshot.counter("stalls", text, status.backpressure_events)
@@ -72,15 +72,15 @@ def _add_running(snapshot: MetricsSnapshot, status: StreamStatus, now_s: float) 
     snapshot.gauge("spool_limit_bytes", "Bytes in the spool at which reading stops.", status.spool_limit_bytes)
     text = "Age of the oldest record that waits for Kafka; 0 if none does."
     snapshot.gauge("spool_oldest_age_seconds", text, status.oldest_unacked_age_s(now_s))
-    text = "For how long a write to the spool, or a sync of it, has hung; 0 if none takes long."
+    text = "For how long a write or sync of the spool has been hanging; 0 if none is."
     snapshot.gauge("hanging_seconds", text, status.hang.duration_s if status.hang else 0.0)
-    text = "Bundles of records in the spool that were given up as damaged."
+    text = "Batches of records in the spool that were given up as damaged."
     snapshot.counter("spool_unreadable_bundles", text, status.unreadable_batches)
 
-    text = "For how long brokers have held answers back, by a quota."
+    text = "For how long brokers have delayed their responses because of a quota."
     snapshot.counter("throttled_seconds", text, status.throttled_s)
     for severity in Severity:
-        text = "How many things of its topics aren't as they are to be, by what that means for recording."
+        text = "Differences of its topics from what they should be, by severity."
         count = sum(found.severity is severity for found in status.topics)
         snapshot.labelled(severity=severity).gauge("topic_differences", text, count)
 

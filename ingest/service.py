@@ -1,4 +1,4 @@
-"""The process `ingest`: the streams that it runs until a signal, what is served of them, and its exit code."""
+"""The process `ingest`: runs one or several streams until a signal, serves their status, returns the exit code."""
 
 import argparse
 import logging
@@ -20,14 +20,15 @@ from ingest.config import StreamSettings, stream_from_flags
 from ingest.publish.in_flight import PRODUCER_CONFIG, without_producer_settings
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import SpoolError
-from ingest.stream import Stream, StreamStatus
-from ingest.supervisor import SPOOL_DISK, StoppedStream, StreamSupervisor, log_endpoints, open_stream
+from ingest.status import StoppedStream, StreamStatus
+from ingest.stream import Stream
+from ingest.supervisor import SPOOL_DISK, StreamSupervisor, log_endpoints, open_stream
 
 log = logging.getLogger("ingest")
 
 
 def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, signals: StopSignals) -> int:
-    """Record until SIGTERM or SIGINT; gives the exit code. several: the streams, if it isn't the one of the flags."""
+    """Run until SIGTERM or SIGINT. Returns the exit code. several: the streams of --streams; None with --stream."""
     writer = service_log(options.log_level, options.log_format)
     try:
         config = kafka_client_config(options, PRODUCER_CONFIG)
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
         return _run_one(options, config, writer, signals)
     except (SpoolError, TopicRefused, ListenError) as error:
         log.error("%s", error)
-    except KafkaException as error:  # a client setting that librdkafka doesn't take
+    except KafkaException as error:  # a client setting that librdkafka doesn't accept
         log.error("Kafka settings: %s", describe_kafka_error(error, options))
     return 1
 
@@ -57,7 +58,7 @@ def _run_one(
             return running[0].status()
         return StoppedStream(settings.name, disk.problem() or "its spool is being opened")
 
-    # First of all, and until the end: to open a spool, and to close it, takes its disk.
+    # HTTP starts first and stops last: opening or closing a spool may hang on its disk.
     with (
         _serve_http(options, lambda: [status()], writer),
         TopicWatch(without_producer_settings(config)) as watch,
@@ -88,10 +89,10 @@ def _run_several(
 def _serve_http(
     options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | StoppedStream]], writer: LogWriter
 ) -> AbstractContextManager[object]:
-    """What is served of them, if anything: recording goes on without."""
+    """Serve metrics and health over HTTP, if asked to; if that fails, recording continues without."""
     if not options.http:
         return nullcontext()
-    # Here, so that without it nothing is imported for it.
+    # Imported here, as without --http none of it is needed.
     from g3stream.host.disk_space import DiskSpace
     from g3stream.service.http_server import HttpServer
     from ingest.metrics import metrics, problems
@@ -104,5 +105,5 @@ def _serve_http(
             lambda: problems(statuses(), writer.status(), time.time()),
         )
     except ListenError as error:
-        log.error("%s; recording goes on without --http", error)
+        log.error("%s; recording continues without --http", error)
         return nullcontext()

@@ -1,6 +1,6 @@
-"""Several streams in one process: each in threads of its own, with its own spool and its own producer.
+"""Several streams in one process: each with its own threads, spool and producer.
 
-What ends one of them is told, and that one is started again by itself; the others don't notice.
+A stream that fails is reported and restarted; the others are not affected.
 """
 
 import logging
@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,17 @@ from ingest.publish.publisher import IN_FLIGHT_BYTES, Publisher
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.cache import CACHE_BYTES
 from ingest.spool.spool import Spool, SpoolError
-from ingest.stream import Stream, StreamStatus
+from ingest.status import StoppedStream, StreamStatus
+from ingest.stream import Stream
 
 log = logging.getLogger(__name__)
 
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 5.0, 60.0
-"""Between the end of a stream by an error, and its next start."""
+"""Wait between a stream's failure and its restart; doubled with each failure."""
 _MIN_IN_FLIGHT_BYTES = 2 << 20
 _MIN_CACHE_BYTES = 512 << 10
 _STABLE_SECONDS = 2.0
-"""Kafka may say at once again why not: until then a stream that was started again isn't taken for well."""
+"""How long after a restart the last error is still reported: Kafka may report it again at once."""
 _EXPECTED_ERRORS = (SpoolError, TopicRefused, ListenError, KafkaException, OSError)
 
 
@@ -50,11 +50,11 @@ def open_stream(
     stop_requested: threading.Event,
     stream_count: int = 1,
 ) -> Iterator[Stream | None]:
-    """A stream that is ready to run; None if `stop_requested` was set before its spool could be opened.
+    """Open a stream that is ready to run; None if `stop_requested` was set before its spool could be opened.
 
-    spool_dir: it gets a directory of its name in there, on that disk. config: librdkafka's settings of its producer.
-    watch: checks its topics. stream_count: how many in this process share the memory that a single one may take for
-    its backlog. Raises SpoolError, ListenError.
+    spool_dir: its spool is in a directory of its name in there, on `disk`. config: librdkafka settings of its
+    producer. watch: checks its topics. stream_count: how many streams of this process share the memory that a single
+    one may use for its backlog. Raises SpoolError, ListenError.
     """
     in_flight_bytes = max(IN_FLIGHT_BYTES // stream_count, _MIN_IN_FLIGHT_BYTES)
     cache_bytes = max(CACHE_BYTES // stream_count, _MIN_CACHE_BYTES)
@@ -77,38 +77,26 @@ def open_stream(
 
 
 def log_endpoints(settings: StreamSettings, config: Mapping[str, Any]) -> None:
-    """In the log: from where to where a stream goes."""
+    """Log the stream's source and the Kafka brokers."""
     log.info("%s: from %s to Kafka at %s", settings.name, settings.source, config["bootstrap.servers"])
 
 
-@dataclass(frozen=True, slots=True)
-class StoppedStream:
-    """A stream that isn't running now, and why."""
-
-    stream: str
-    reason: str
-
-    def problems(self, _now: float) -> Iterator[str]:
-        """As StreamStatus'."""
-        yield self.reason
-
-
 class StreamSupervisor:
-    """Several streams. `stop_requested` may be set by any thread (in no signal handler: that takes a lock) to stop
-    them all.
+    """Runs several streams, and restarts those that fail, until it is stopped.
 
-    spool_dir, config: as `open_stream` takes them, for each.
+    spool_dir, config: as for `open_stream`.
     """
 
     def __init__(self, streams: Sequence[StreamSettings], spool_dir: Path, config: Mapping[str, Any]) -> None:
         self.stop_requested = threading.Event()
+        """Set by any thread to stop all streams; not by a signal handler, as that takes a lock."""
         self._watch = TopicWatch(without_producer_settings(config))
         self._streams = [
             _SupervisedStream(settings, spool_dir, config, self._watch, len(streams)) for settings in streams
         ]
 
     def run(self) -> bool:
-        """Record until `stop_requested`; then all end at once, as a single one does. Whether all were well then."""
+        """Run until `stop_requested`, then stop all streams at once. Returns whether none of them had failed."""
         _allow_many_files()
         with self._watch:
             for stream in self._streams:
@@ -121,12 +109,12 @@ class StreamSupervisor:
         return not any(stream.error for stream in self._streams)
 
     def status(self) -> list[StreamStatus | StoppedStream]:
-        """How each is now; for any thread."""
+        """Return the status of each stream. For any thread."""
         return [stream.status() for stream in self._streams]
 
 
 class _SupervisedStream(threading.Thread):
-    """One of the streams: run, and run again when it ends by an error, until `stop`. error: of its last end."""
+    """The thread of one stream, which runs it, and restarts it after a failure, until `stop`."""
 
     def __init__(
         self,
@@ -136,9 +124,10 @@ class _SupervisedStream(threading.Thread):
         watch: TopicWatch,
         stream_count: int,
     ) -> None:
-        # A daemon: what a disk holds up must not keep a process whose main thread has failed.
+        # A daemon: a disk that hangs must not keep a process whose main thread has failed.
         super().__init__(name=f"{settings.name} stream", daemon=True)
         self.error: str | None = None
+        """The error that ended its last run."""
         self._settings = settings
         self._spool_dir = spool_dir
         self._config = config
@@ -150,21 +139,21 @@ class _SupervisedStream(threading.Thread):
         self._disk = MonitoredDisk(SPOOL_DISK)
 
     def stop(self) -> None:
-        """Let it end, in order."""
+        """Request an orderly stop; for any thread."""
         self._stop_requested.set()
         if running := self._running:
             running.stop_requested.set()
 
     def status(self) -> StreamStatus | StoppedStream:
-        """How it is now."""
+        """Return the stream's status."""
         running, error = self._running, self.error
         if running and not (error and time.monotonic() - self._started_at < _STABLE_SECONDS):
             return running.status()
-        reason = self._disk.problem() or error or "it is being started"
+        reason = self._disk.problem() or error or "it is starting"
         return StoppedStream(self._settings.name, reason)
 
     def run(self) -> None:
-        """As threading's."""
+        """The thread's work."""
         backoff_s = MIN_BACKOFF_SECONDS
         while not self._stop_requested.is_set():
             started_at = time.monotonic()
@@ -172,7 +161,7 @@ class _SupervisedStream(threading.Thread):
                 self._run_once()
             except _EXPECTED_ERRORS as error:
                 self.error = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            except Exception as error:  # whatever it is, the others go on, and so may this one
+            except Exception as error:  # whatever it is, the other streams continue, and this one may recover
                 log.exception("%s: failed", self._settings.name)
                 self.error = f"{type(error).__name__}: {error}"
             else:
@@ -208,8 +197,8 @@ class _SupervisedStream(threading.Thread):
 
 
 def _allow_many_files() -> None:
-    """A stream has a dozen open, and some more for each further broker: a shell's usual limit is 1,024."""
+    """Raise the limit of open files: a stream needs a dozen, and more with more brokers; a shell's limit is 1,024."""
     soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft_limit != hard_limit:
-        with suppress(OSError, ValueError):  # our systemd units forbid it, and have no need of it
+        with suppress(OSError, ValueError):  # our systemd units forbid it, and don't need it
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

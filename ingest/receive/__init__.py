@@ -1,4 +1,4 @@
-"""From the socket to records: the connection, what a frame says of itself, and the records made of it.
+"""From the socket to records: the connection, the values read from a frame, and the records made of it.
 
 No Kafka and no disk.
 """

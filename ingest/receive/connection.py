@@ -1,4 +1,4 @@
-"""The TCP connection to a stream's sender: made, read, lost, made again, for ever."""
+"""The TCP connection to a stream's sender: connects or listens, reads, and reconnects for ever."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen, pe
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
-"""How often a connection without data frames says so in the log of records (kind `quiet`)."""
+"""How often a connection without data frames is reported by a record (kind `quiet`)."""
 
 _MIN_SECONDS_BETWEEN_ATTEMPTS = 1.0
 _MAX_SECONDS_BETWEEN_ATTEMPTS = 5.0
@@ -28,17 +28,17 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class ConnectionListener:
-    """Whom a connection tells what happens, in its own thread. Each may wait, and so hold up the reading.
-
-    connected: the peer. frames: all that one read brought, the large ones lent (g3stream/frames/decoder.py:
-    FrameDecoder) until it returns; gives whether there was a data frame among them. idle: another second without.
-    disconnected: why.
-    """
+    """The callbacks of a connection. They run in its thread; one that blocks stops the reading (backpressure)."""
 
     connected: Callable[[str], None]
+    """Called with the peer's address."""
     frames: Callable[[list[bytes | memoryview]], bool]
+    """Called with all frames of one read. Returns whether there was a data frame among them. The large ones are
+    borrowed views, valid until it returns (FrameDecoder in g3stream/frames/decoder.py)."""
     idle: Callable[[], None]
+    """Called after each second without a data frame."""
     disconnected: Callable[[str], None]
+    """Called with the reason."""
 
 
 class StopRequested(Exception):
@@ -48,9 +48,9 @@ class StopRequested(Exception):
 class Connection:
     """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
 
-    stream: its name, for the log. timeout_s: seconds without a byte after which the connection is closed.
-    max_frame_bytes: the largest frame. clock: in s. wait: for an event, at most so many s; whether it is set.
-    Raises ListenError at once.
+    stream: its name, for the log. timeout_s: the connection is closed after so many seconds without a byte.
+    max_frame_bytes: the largest frame accepted. clock: returns seconds. wait: waits for an event, for at most so many
+    seconds, and returns whether it is set. Raises ListenError.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class Connection:
         self._last_attempt_at = -_MIN_SECONDS_BETWEEN_ATTEMPTS
 
     def run(self) -> None:
-        """Connect, read, and again."""
+        """Connect and read, and reconnect, until `stop`."""
         try:
             for client in self._clients():
                 with client:
                     self._connection_listener.connected(peer_address(client))
                     try:
-                        why = self._read(client)
+                        reason = self._read(client)
                     except StopRequested:
                         self._connection_listener.disconnected("ingest stopped")
                         return
-                    self._connection_listener.disconnected(why)
+                    self._connection_listener.disconnected(reason)
         except StopRequested:
             return
         finally:
@@ -95,12 +95,12 @@ class Connection:
                 self._listening_socket.close()
 
     def stop(self) -> None:
-        """Stop reading and let `run` return; for any thread, but for no signal handler: it takes a lock."""
+        """Make `run` return. For any thread; not for a signal handler, as it takes a lock."""
         self._stopping.set()
         os.write(self._wakeup_write_fd, b"!")
 
     def close(self) -> None:
-        """Free what it holds, after `run` has returned."""
+        """Close its file descriptors, after `run` has returned."""
         os.close(self._wakeup_read_fd)
         os.close(self._wakeup_write_fd)
 
@@ -118,7 +118,7 @@ class Connection:
             self._wait_readable(readable, self._listening_socket, None)
             try:
                 client, _ = self._listening_socket.accept()
-            except OSError:  # it has gone again
+            except OSError:  # the client has disconnected already
                 continue
             self._last_attempt_at = self._clock()
             client.setblocking(False)
@@ -152,7 +152,7 @@ class Connection:
                 if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(code, os.strerror(code))
                 if client.getsockname() == client.getpeername():
-                    # On one host, an ephemeral port that happens to be the one we ask for answers itself.
+                    # On one host, our ephemeral port may happen to be the port that we connect to.
                     raise ConnectionError("connected to itself")
             except OSError as reason:
                 client.close()
@@ -179,7 +179,7 @@ class Connection:
             )
 
     def _read(self, client: socket.socket) -> str:
-        """Read until the connection is lost; gives why. Raises Stopping."""
+        """Read until the connection is closed, by either side. Returns the reason. Raises StopRequested."""
         decoder = FrameDecoder(self._max_frame_bytes)
         readable = self._make_poll(client, select.POLLIN)
         now = self._clock()
@@ -198,16 +198,15 @@ class Connection:
             frames, garbage = _decode_received(decoder)
             if frames and self._connection_listener.frames(frames):
                 heartbeat_at = self._clock() + HEARTBEAT_SECONDS
-            last_received_at = (
-                self._clock()
-            )  # not before: what waits to be read while the spool is full has come, too
+            # After the listener, which a full spool may hold up: meanwhile bytes wait in the socket unread.
+            last_received_at = self._clock()
             if garbage:
                 return garbage
             if ended:
                 return f"{ended}{_describe_unfinished(decoder)}"
 
     def _make_poll(self, what: socket.socket, event: int) -> select.poll:
-        """What `_wait_readable` is to wait for."""
+        """Make a poll object for `_wait_readable`: that event, a stop, and further clients."""
         poll = select.poll()
         poll.register(self._wakeup_read_fd, select.POLLIN)
         poll.register(what, event)
@@ -216,7 +215,10 @@ class Connection:
         return poll
 
     def _wait_readable(self, poll: select.poll, what: socket.socket, seconds: float | None) -> bool:
-        """Whether that happens within the time; refuses second clients meanwhile. Raises Stopping."""
+        """Wait for the event of `what`. Returns False after a timeout. Raises StopRequested.
+
+        Refuses further clients meanwhile.
+        """
         happened = False
         for fd, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
             if fd == self._wakeup_read_fd:
@@ -241,7 +243,7 @@ class Connection:
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _pause_between_attempts(self) -> None:
-        """A peer that closes, or sends garbage, at once must not fill the log and the topic with that."""
+        """Wait between two connections: a peer that closes at once, or sends garbage, must not fill log and topic."""
         self._pause(self._last_attempt_at + _MIN_SECONDS_BETWEEN_ATTEMPTS - self._clock())
 
     def _pause(self, seconds: float) -> None:
@@ -250,9 +252,9 @@ class Connection:
 
 
 def _receive(decoder: FrameDecoder, client: socket.socket) -> str | None:
-    """Put in all that has come, as far as there is space: the more at once, the less each frame costs.
+    """Read all that has arrived, as far as the buffer has space: the more at once, the less each frame costs.
 
-    Gives why nothing more will come, if so.
+    Returns the reason if the connection is closed, else None.
     """
     count = 0
     try:
@@ -271,7 +273,7 @@ def _receive(decoder: FrameDecoder, client: socket.socket) -> str | None:
 
 
 def _decode_received(decoder: FrameDecoder) -> tuple[list[bytes | memoryview], str | None]:
-    """The frames that are whole; and why the connection must go, if the bytes after them make no sense."""
+    """Return the complete frames, and the reason to close the connection if what follows them is no frame."""
     frames: list[bytes | memoryview] = []
     try:
         for frame in decoder.frames():

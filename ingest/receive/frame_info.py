@@ -1,7 +1,7 @@
-"""What a frame says of itself: flow control, its stream, its number.
+"""The values that ingest reads from a frame: flow control, stream id, session id, frame number.
 
-Without spt3g, which would copy every blob: a frame's CRC is checked as spt3g does, its bytes stay as they came, and
-the few values that matter here are read from their blobs (g3stream/frames/scalars.py). Nor is a frame ever printed.
+spt3g isn't used, as it would copy every blob. The frame's CRC is verified as spt3g does, its bytes stay unchanged,
+and the few values needed here are read from their blobs (g3stream/frames/scalars.py).
 """
 
 from enum import IntEnum
@@ -16,7 +16,7 @@ from g3stream.frames.scalars import integer, string
 
 
 class FlowControl(IntEnum):
-    """The values of a frame's `sostream_flowcontrol` (smurf-streamer's SOStream protocol)."""
+    """Values of `sostream_flowcontrol` (smurf-streamer's SOStream protocol)."""
 
     ALIVE = 0
     START = 1
@@ -29,18 +29,20 @@ class RejectedFrame(ValueError):
 
 
 class FrameInfo(NamedTuple):
-    """What a frame says. kind: None for ALIVE and CLEANSE, which go no further.
-
-    type: G3 frame type code. id: its sostream_id if that is a valid stream name. session, num: its session_id
-    and frame_num if integers. bad_id: it has a sostream_id that isn't a valid stream name, and isn't used.
-    """
+    """The values read from a frame."""
 
     kind: Kind | None
+    """The kind of its record; None for ALIVE and CLEANSE, which are discarded."""
     type: int
+    """G3 frame type code."""
     id: str | None = None
+    """Its sostream_id, if that is a valid stream name."""
     session: int | None = None
+    """Its session_id, if that is an integer."""
     num: int | None = None
+    """Its frame_num, if that is an integer."""
     bad_id: bool = False
+    """Whether it has a sostream_id that is no valid stream name, and is ignored."""
 
 
 _KIND_OF = {
@@ -52,12 +54,12 @@ _KIND_OF = {
 
 
 _FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_id", b"frame_num"
-_WANTED = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
+_FIELDS = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
 
 
 def read_frame_info(data: bytes | memoryview) -> FrameInfo:
-    """Read a whole frame. Raises RejectedFrame if its CRC is wrong, or what it says makes no sense."""
-    blobs = verify_checksum_and_read(data, _WANTED)
+    """Read a complete frame. Raises RejectedFrame if its CRC is wrong or its flow control is invalid."""
+    blobs = verify_checksum_and_read(data, _FIELDS)
     if blobs is None:
         raise RejectedFrame("its CRC is wrong")
     kind: Kind | None = Kind.FRAME

@@ -1,6 +1,6 @@
-"""From what happens on a connection to the records of the stream: what is said, and in which order.
+"""Makes the records of a stream from its frames and from what happens on its connection, and numbers them.
 
-Pure: no I/O, no clock. Every record that ingest ever publishes is made here, and numbered here.
+Pure: no I/O, no clock. Every record that ingest publishes is made here.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,22 @@ from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
 
 
 class PendingRecord(NamedTuple):
-    """A record to be published. time_ms: ms since the epoch, UTC. value: a large frame's is lent
-    (g3stream/frames/decoder.py: Splitter). rejected: it goes to the topic of rejected frames."""
+    """A record to be published."""
 
     headers: RecordHeaders
     time_ms: int
+    """When it was received, ms since the epoch, UTC."""
     value: bytes | memoryview = b""
+    """The frame; that of a large one is a borrowed view (FrameDecoder in g3stream/frames/decoder.py)."""
     rejected: bool = False
+    """Whether it goes to the topic of rejected frames."""
 
 
 class RecordBuilder:
-    """Makes one epoch's records.
+    """Makes the records of one producer epoch.
 
-    epoch: new at every start of ingest (g3stream/contract/producer_epoch.py). prev: the epoch before and the last seq
-    it gave out, as the spool remembers them. unclean: the host went down since, without a clean exit of ingest.
+    epoch: new at every start of ingest (g3stream/contract/producer_epoch.py). prev: the previous epoch and its last
+    seq, from the spool. unclean: whether the host was rebooted since, without a clean shutdown of ingest.
     """
 
     def __init__(self, epoch: str, prev: tuple[str, int] | None, unclean: bool) -> None:
@@ -33,9 +35,10 @@ class RecordBuilder:
         self._seq = 0
         self._rejected_seq = 0
         self.bad_ids = 0
+        """Frames with a sostream_id that is no valid stream name."""
 
     def started(self, now_ms: int) -> PendingRecord:
-        """The epoch's first record: whatever was received before has ended."""
+        """Make the epoch's first record, which ends what was received before."""
         headers = RecordHeaders(
             Kind.LOST, self._epoch, 0, why="ingest started", prev=self._prev, unclean=self._unclean
         )
@@ -43,19 +46,19 @@ class RecordBuilder:
         return PendingRecord(headers, now_ms)
 
     def connected(self, now_ms: int, peer: str) -> PendingRecord:
-        """A connection was made."""
+        """Make the record of a new connection."""
         return self._connection_record(Kind.CONNECTED, now_ms, peer)
 
     def disconnected(self, now_ms: int, why: str) -> PendingRecord:
-        """The connection was closed, by either side."""
+        """Make the record of a connection that was closed, by either side."""
         return self._connection_record(Kind.LOST, now_ms, why)
 
     def heartbeat(self, now_ms: int) -> PendingRecord:
-        """Connected, but for another second no data frame came."""
+        """Make the record of another second without a data frame while connected."""
         return self._connection_record(Kind.QUIET, now_ms, None)
 
     def received(self, data: bytes | memoryview, now_ms: int) -> PendingRecord | None:
-        """A frame came. Gives its record, or None for one that is discarded on receipt (ALIVE, CLEANSE)."""
+        """Make the record of a frame. Returns None for a frame that is discarded on receipt (ALIVE, CLEANSE)."""
         try:
             info: FrameInfo = read_frame_info(data)
         except RejectedFrame as reason:

@@ -87,7 +87,7 @@ def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again
         assert len(agent.times_of("connected to")) == len(observatory.files()) == 1
         assert observatory.recorded() == list(range(sent + 1))
         assert agent.stop() == 0
-        assert len(agent.times_of("connection lost")) == 1
+        assert len(agent.times_of("connection closed")) == 1
 
 
 def test_a_file_that_is_finished_while_the_router_is_away_is_told_of_later(observatory: Observatory) -> None:

@@ -83,9 +83,9 @@ def test_what_goes_wrong_is_said_by_degraded_and_in_words(observatory: Observato
     reply = client.record.status()
     assert reply.session["op_code"] == ocs.OpCode.DEGRADED.value
     (problem,) = reply.session["data"]["problems"]
-    assert problem.startswith(f"no connection to 127.0.0.1:{port} (lost: ")
+    assert problem.startswith(f"no connection to 127.0.0.1:{port} (closed: ")
     assert reply.session["data"]["state"] == "not connected"
-    assert any("connection lost" in text for _, _, text in reply.session["data"]["last_errors"])
+    assert any("connection closed" in text for _, _, text in reply.session["data"]["last_errors"])
     with Simulator(port, stream_id=observatory.stream, alive=True):
         eventually(lambda: client.record.status().session["degraded"] is False, "it is back")
 

@@ -25,8 +25,7 @@ from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
-from ingest.stream import StreamStatus
-from ingest.supervisor import StoppedStream
+from ingest.status import StoppedStream, StreamStatus
 
 NOW = 1_700_000_000.0
 ALL_IS_WRITTEN = LogStatus()
@@ -164,7 +163,7 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path)
 @pytest.mark.parametrize(
     ("status", "problem"),
     [
-        (replace(STREAM, peer=None, disconnect_reason="reset"), "no connection to smurf:4532 (lost: reset)"),
+        (replace(STREAM, peer=None, disconnect_reason="reset"), "no connection to smurf:4532 (closed: reset)"),
         (replace(STREAM, degraded_reason="the spool is full"), "the spool is full"),
         (
             replace(STREAM, hang=Hang("a sync of the spool", 12.3), degraded_reason="Kafka is away"),
@@ -172,7 +171,7 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path)
         ),
         (
             replace(STREAM, oldest_unacked_ms=MS - 31_000, spool_bytes=4_000_000),
-            "Kafka hasn't acknowledged what came 31 s ago; 4.0 MB wait in the spool",
+            "Kafka hasn't acknowledged records received 31 s ago; 4.0 MB wait in the spool",
         ),
         (replace(STREAM, throttled_reason="a quota", oldest_unacked_ms=MS - 31_000), "a quota"),
     ],

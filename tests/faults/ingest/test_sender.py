@@ -108,7 +108,7 @@ def test_a_sender_that_is_lost_in_the_middle_of_a_frame_costs_that_frame_only(
                 eventually(lambda: unread(sender.port) == 0, "all of it is read")
 
             fault(sender.accept(), good + half, sent)
-            lost = ingest.await_line("connection lost: (.*)", count=number)
+            lost = ingest.await_line("connection closed: (.*)", count=number)
             assert lost[1] == f"{why}, in the middle of a frame ({len(half)} bytes of it dropped)"
             memory.append(anonymous_mib(ingest))
         with sender.accept() as connection:
@@ -247,7 +247,7 @@ def test_every_byte_of_a_frame_flipped_in_turn(recorder: Recorder, dice: random.
         assert [value for _, _, value in recorder.records(rejected_topic(stream))] == rejected
         assert told(ingest, "rejected a frame of") == len(rejected)
         # After the last it was connected once more, or just about to be, when it was stopped.
-        assert told(ingest, "connection lost: ") - (len(burst_list) + 1) in (0, 1)
+        assert told(ingest, "connection closed: ") - (len(burst_list) + 1) in (0, 1)
     assert "LOST" not in archiver.log
 
 

@@ -82,7 +82,7 @@ def test_a_full_spool_stops_the_reading_until_kafka_takes_records(alone: Recorde
             assert sending.is_alive(), "the sender feels it"
             assert spooled_bytes(alone) < 2 << 20
             broker.start()
-            ingest.await_line("the spool has room again")
+            ingest.await_line("the spool has space again")
             sending.join(SECONDS)
             assert not sending.is_alive()
             connection.sendall(flow(2))

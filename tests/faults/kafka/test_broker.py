@@ -100,7 +100,7 @@ def assert_quiet(*programs: Program) -> None:
     """None of them thinks that anything is lost or wrong, beyond that Kafka is away."""
     for program in programs:
         assert "LOST" not in program.log
-        assert "connection lost" not in program.log
+        assert "connection closed" not in program.log
         # They say it every few seconds, and fold the rest.
         assert len(program.times_of("WARNING|ERROR")) < 60
 

@@ -142,7 +142,7 @@ class Site:
         for stream in self.streams:
             self.archiver.await_line(rf"{stream.name}: finished .* \(end\)")
         for program in (self.archiver, *(stream.ingest for stream in self.streams)):
-            assert "connection lost" not in program.log
+            assert "connection closed" not in program.log
             assert program.stop() == 0
             assert "LOST" not in program.log
         for stream in self.streams:

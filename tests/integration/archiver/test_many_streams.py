@@ -197,7 +197,7 @@ def test_a_streams_trouble_is_told_and_ends_by_itself_and_touches_no_neighbour(r
         ingest.await_line(f"ERROR +{locked}: another ingest for this stream runs on this host.*; trying again")
         ingest.await_line(f"ERROR +{taken}: can't listen on 127.0.0.1:.*: Address already in use; trying again")
         threading.Thread(target=send_garbage, args=(senders[garbage], over), daemon=True).start()
-        ingest.await_line(f"WARNING +{garbage}: connection lost: garbage instead of a frame", count=2)
+        ingest.await_line(f"WARNING +{garbage}: connection closed: garbage instead of a frame", count=2)
         flooding = stack.enter_context(senders[flood].accept())
         frame = scan(0, 900_000)
         for _ in range(300):

@@ -273,7 +273,7 @@ def test_after_garbage_the_connection_is_made_anew_and_every_frame_is_there(
         with sender.accept() as connection:
             connection.sendall(scan(0) + garbage)
             assert closed_by_peer(connection)
-        ingest.await_line(f"connection lost: garbage instead of a frame: .*{why}")
+        ingest.await_line(f"connection closed: garbage instead of a frame: .*{why}")
         with sender.accept() as connection:
             connection.sendall(scan(1) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
@@ -309,7 +309,7 @@ def test_a_stream_id_that_is_no_name_is_not_used(recorder: Recorder, tmp_path: P
         archiver = recorder.archiver()
         with sender.accept() as connection:
             connection.sendall(b"".join(data + flow(2) for data in frames))
-            ingest.await_line("its frames bear a sostream_id that is no stream name; it isn't used")
+            ingest.await_line("the sostream_id of its frames is no valid stream name; it is ignored")
             archiver.await_line(r"finished .* \(end\)", count=len(frames))
     files = recorder.files()
     assert [file.read_bytes() for file in files] == frames
@@ -347,7 +347,7 @@ def test_a_second_sender_is_refused_while_one_is_connected(recorder: Recorder) -
         ingest.await_line("refused a second client")
         connection.sendall(scan(1) + flow(2))
         archiver.await_line(r"finished .* \(end\)")
-    ingest.await_line("connection lost")
+    ingest.await_line("connection closed")
     with socket.create_connection(("127.0.0.1", port)) as third:
         third.sendall(scan(2) + flow(2))
         archiver.await_line(r"finished .* \(end\)", count=2)

@@ -90,7 +90,7 @@ def test_health_says_what_is_wrong_and_when_it_isnt_any_more(recorder: Recorder)
     eventually(lambda: get(http_port, "/healthz") == disconnected, "its spool is open, and it isn't connected")
     with RawSender(port) as sender, sender.accept():
         eventually(lambda: get(http_port, "/healthz") == (200, "ok\n"), "it is connected")
-    eventually(lambda: "(lost: the sender closed it)" in get(http_port, "/healthz")[1], "it isn't any more")
+    eventually(lambda: "(closed: the sender closed it)" in get(http_port, "/healthz")[1], "it isn't any more")
 
 
 def test_without_kafka_both_say_so_and_the_spools_age_grows(recorder: Recorder) -> None:
@@ -167,7 +167,7 @@ def test_json_lines_are_all_of_the_log(recorder: Recorder) -> None:
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0) + flow(2))
             archiver.await_line("finished")
-        ingest.await_line("connection lost")
+        ingest.await_line("connection closed")
         assert (ingest.stop(), archiver.stop()) == (0, 0)
     for program in (ingest, archiver):
         lines = [json.loads(line) for line in program.log.splitlines()]

@@ -171,7 +171,7 @@ def test_ten_seconds_without_frames_close_the_file_and_resumed_frames_begin_one(
         simulator.command("frames 2")
         simulator.command("end --bare")
         archiver.await_line(r"finished .* \(end\): 2 frames")
-        assert not ingest.times_of("connection lost")  # ALIVE kept it: it was the frames that were missing
+        assert not ingest.times_of("connection closed")  # ALIVE kept it: it was the frames that were missing
     assert [scans_in(file) for file in recorder.files()] == [[0, 1, 2], [3, 4]]
     assert recorder.files()[0] == first
 
@@ -184,7 +184,7 @@ def test_a_reader_timeout_closes_the_file_and_the_connection_is_made_anew(record
         with sender.accept() as connection:
             connection.sendall(scan(0))
             assert closed_by_peer(connection)
-        ingest.await_line("connection lost: nothing came for 1 s")
+        ingest.await_line("connection closed: nothing came for 1 s")
         archiver.await_line(r"finished .* \(disconnected\): 1 frames")
         with sender.accept() as connection:
             connection.sendall(scan(1) + flow(2))
@@ -200,7 +200,7 @@ def test_a_sender_that_goes_away_closes_the_file_and_is_recorded_again_when_it_i
         simulator.command("wait")
         simulator.command("frames 3")
         assert simulator.command("drop")["drained"]
-        ingest.await_line("connection lost: the sender closed it")
+        ingest.await_line("connection closed: the sender closed it")
         archiver.await_line(r"finished .* \(disconnected\): 3 frames")
         simulator.command("wait")
         simulator.command("frames 2")
