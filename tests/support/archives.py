@@ -189,12 +189,10 @@ class Source:
             for _ in range(RECORDS_BEFORE):
                 self._publish(Kind.QUIET, b"")
             self.restart()
-        record_headers = RecordHeaders(
-            kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev
-        )
+        headers = RecordHeaders(kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev)
         topic = frames_topic(self.stream)
-        headers: list[tuple[str, str | bytes | None]] = [*record_headers.to_kafka()]
-        self._producer.produce(topic, value, headers=headers, timestamp=self.now, partition=0)
+        encoded: list[tuple[str, str | bytes | None]] = [*headers.to_kafka()]
+        self._producer.produce(topic, value, headers=encoded, timestamp=self.now, partition=0)
         self._seq += 1
 
     def _flush(self) -> None:

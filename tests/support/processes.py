@@ -1,4 +1,4 @@
-"""The recorder as an operator runs it: real `ingest` and `archiver` processes, and what their tests ask of them."""
+"""The recorder as an operator runs it: real `ingest` and `archiver` processes, and helpers to test them."""
 
 import fcntl
 import http.client
@@ -39,25 +39,25 @@ from tests.support.injection import stepped_clock
 from tests.support.injection.stepped_clock import HostClock
 
 SECONDS = 30.0
-"""How long tests wait for what takes well under a second on a machine that does nothing else."""
+"""The timeout of events that take well under a second on an idle machine."""
 
 PATIENT = ("--gap", "60")
-"""Of an archiver: no acquisition is to end because a busy machine takes its time for a test's next step."""
+"""Archiver flags: no acquisition may end because a busy machine is slow with a test's next step."""
 
 OUT_OF_ORDER = r"Kafka's client (delivered|had skipped)|the topic has no records at the offsets"
-"""What an archiver says of a delivery that wasn't the next record: whatever happens to it, there are none."""
+"""Log lines of an archiver about a record that wasn't the next one; no fault may cause any."""
 
 _NOT_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 
 
 THIS_PYTHON = (sys.executable,)
-"""The interpreter of the tests, in whose environment is the version that they test."""
+"""The interpreter of the tests, whose environment has the version under test."""
 
 
 class Program:
     """A running `ingest` or `archiver`, with its log as it is written.
 
-    module: a module, or the path of a script. python: the interpreter, whose environment says which version it is.
+    module: a module, or the path of a script. python: the interpreter, whose environment has the version to run.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Program:
     ) -> None:
         self.name = module
         self.may_fail = False
-        """Whether a traceback in its log is what a test is about."""
+        """Whether the test expects a traceback in its log."""
         self.lines: list[tuple[float, str]] = []
-        """Its log: when each line came (time.time()), and the line."""
+        """Its log: each line with the time.time() at which it was read."""
         self._more = threading.Condition()
         self._reads = threading.Event()
         self._reads.set()
@@ -82,16 +82,16 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of its process."""
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """All that it has logged."""
+        """All log lines so far."""
         return "\n".join(line for _, line in self.lines)
 
     def await_line(self, pattern: str, seconds: float = SECONDS, count: int = 1) -> re.Match[str]:
-        """The count-th line of its log in which the pattern is found; fails if there is none within the time."""
+        """Return the count-th match of the pattern in its log, one per line; fail if there is none in time."""
 
         def found() -> re.Match[str] | None:
             matches = [match for _, line in self.lines if (match := re.search(pattern, line))]
@@ -104,40 +104,40 @@ class Program:
         return match
 
     def times_of(self, pattern: str) -> list[float]:
-        """When the lines came in which the pattern is found, s since the epoch."""
+        """Return the times of the log lines that match the pattern, s since 1970."""
         return [at for at, line in self.lines if re.search(pattern, line)]
 
     def leave_log_unread(self, pipe_bytes: int) -> None:
-        """Read its log no further, as a pager that waits for a key. pipe_bytes: that the pipe is to hold."""
+        """Stop reading its log, as a pager that waits for a key. pipe_bytes: the capacity of the pipe."""
         assert self._process.stderr is not None
         fcntl.fcntl(self._process.stderr, fcntl.F_SETPIPE_SZ, pipe_bytes)
         self._reads.clear()
 
     def read_log(self) -> None:
-        """Read it again, from where that was left off."""
+        """Continue reading its log."""
         self._reads.set()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def exit_code(self, seconds: float = SECONDS) -> int:
-        """How it ended; fails if it doesn't within the time."""
+        """Return the exit code; fail if the process doesn't end in time."""
         try:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} goes on:\n{self.log}") from None
+            raise AssertionError(f"{self.name} still runs:\n{self.log}") from None
         self.read_log()
         self._reader.join()
         return code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send it a signal, and give how it ended."""
+        """Send a signal to the process; return its exit code."""
         self.send(number)
         return self.exit_code()
 
     def kill(self) -> None:
-        """kill -9, if it still runs."""
+        """Kill the process with SIGKILL, if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -158,10 +158,10 @@ class Program:
 
 
 class Recorder:
-    """One stream's recorder: starts its programs, kills them at the end, and sees that none ended in a traceback, and
-    that Kafka's client delivered all records in order.
+    """One stream's recorder: its programs, which are killed at the end.
 
-    An archive is a consumer group and a data directory, both of that name. python: as Program takes it.
+    At the end it checks that no program logged a traceback, and that Kafka's client delivered all records in order.
+    An archive is a consumer group and a data directory of the same name. python: as Program takes it.
     """
 
     def __init__(self, servers: str, stream: str, directory: Path, python: Sequence[str] = THIS_PYTHON) -> None:
@@ -174,25 +174,25 @@ class Recorder:
     def create_topic(
         self, stream: str | None = None, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> None:
-        """Create the stream's topic before ingest does: an archiver that starts at the same time finds it at once."""
+        """Create the stream's topic before ingest does, so that an archiver started at the same time finds it."""
         admin = admin_client(self.servers)
         topic = frames_topic(stream or self.stream)
         new = NewTopic(topic, partitions, -1, config={**FRAMES_TOPIC_CONFIG, **(config or {})})
         admin.create_topics([new])[topic].result(SECONDS)
 
     def recreate_topic(self) -> None:
-        """Delete the stream's topic, with all that is in it, and create it."""
+        """Delete the stream's topic with all its records, and create it again."""
         admin = admin_client(self.servers)
         topic = frames_topic(self.stream)
         admin.delete_topics([topic])[topic].result(SECONDS)
-        eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
+        eventually(lambda: topic not in admin.list_topics(timeout=SECONDS).topics, "the topic is deleted")
         self.create_topic()
 
     def ingest(self, port: int | None, *arguments: str, clock: HostClock | None = None) -> Program:
-        """Start an ingest that connects to that port of this host; None: `arguments` say from where it reads.
-        clock: its host's, if that is to be stepped.
+        """Start an ingest that connects to a port of this host.
 
-        It is more patient than by default with senders that are silent: so are tests on a busy machine.
+        port: None if `arguments` have the source. clock: the clock of its host, if the test steps it. The timeout of
+        silent senders is longer than the default, because a test's sender is slow on a busy machine.
         """
         spool = ["--stream", self.stream, "--spool-dir", str(self.directory / "spool"), "--spool-size", "1GiB"]
         source = [] if port is None else ["--address", "127.0.0.1", "--port", str(port)]
@@ -200,12 +200,12 @@ class Recorder:
         return self.start(*module, *spool, *source, "--timeout", str(SECONDS), *arguments)
 
     def archiver(self, *arguments: str, archive: str = "archive") -> Program:
-        """Start an archiver of the stream. As ingest here, it is more patient than by default."""
+        """Start an archiver of the stream, with a longer --gap than the default (PATIENT)."""
         group, data = ["--group", f"{self.stream}.{archive}"], ["--data-dir", str(self.data(archive))]
         return self.start("archiver", *data, *group, "--stream", self.stream, *PATIENT, *arguments)
 
     def start(self, module: str, *arguments: str) -> Program:
-        """Start either with nothing but these arguments."""
+        """Start a program with only these arguments."""
         program = Program(module, arguments, self.servers, self._python)
         self._programs.append(program)
         return program
@@ -213,49 +213,49 @@ class Recorder:
     def command(
         self, name: str, *arguments: str, archive: str = "archive", into: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run one of archiver's commands on an archive's files to its end; gives what it printed, and its exit code.
+        """Run one of archiver's commands on an archive to its end; return its result.
 
-        into: a data directory, if not the archive's own.
+        into: a data directory other than the archive's own.
         """
         where = ("--data-dir", str(into or self.data(archive)))
         whose = ("--group", f"{self.stream}.{archive}", "--stream", self.stream)
         return run_archiver(self.servers, name, *where, *whose, *arguments, seconds=4 * SECONDS, python=self._python)
 
     def kill(self) -> None:
-        """kill -9 to every program that still runs."""
+        """Kill all programs that still run, with SIGKILL."""
         for program in self._programs:
             program.kill()
 
     def data(self, archive: str = "archive") -> Path:
-        """An archive's data directory."""
+        """Return an archive's data directory."""
         return self.directory / archive
 
     def files(self, archive: str = "archive") -> list[Path]:
-        """An archive's finished files, in order."""
+        """Return an archive's finished files, in order."""
         return sorted(self.data(archive).glob("*/*/*.g3"))
 
     def tree(self, archive: str = "archive") -> dict[str, bytes]:
-        """All that lies in an archive for others to see: names and bytes."""
+        """Return the names and bytes of all public files of an archive."""
         root = self.data(archive)
         paths = [path for path in root.rglob("*") if path.is_file()]
         names = {path.relative_to(root): path for path in paths}
         return {str(name): path.read_bytes() for name, path in names.items() if name.parts[0] != ".archiver"}
 
     def committed(self, archive: str = "archive") -> int:
-        """The offset that an archive has committed, -1 if none."""
+        """Return the offset that an archive has committed; -1 if none."""
         [offset] = committed(self.servers, f"{self.stream}.{archive}", self.stream)
         return offset
 
     def await_frames(self, count: int) -> None:
-        """Return when so many records with frames, or chunks of them, are in the stream's topic."""
+        """Wait until `count` records with frames, or chunks of them, are in the stream's topic."""
 
         def found() -> int:
-            return sum(label.kind is Kind.FRAME for label, _, _ in self.records())
+            return sum(headers.kind is Kind.FRAME for headers, _, _ in self.records())
 
         eventually(lambda: found() >= count, f"{count} frames in Kafka")
 
     def records(self, topic: str | None = None) -> list[tuple[RecordHeaders, int, bytes]]:
-        """All that is in the stream's topic (or another) now: label, time in ms, bytes; chunks as they are."""
+        """Return the records in the stream's topic, or another, as headers, time in ms, and bytes; chunks apart."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "unused", "enable.auto.commit": False})
         found: list[tuple[RecordHeaders, int, bytes]] = []
         try:
@@ -263,11 +263,11 @@ class Recorder:
             _, end = consumer.get_watermark_offsets(partition, SECONDS)
             consumer.assign([partition])
             while len(found) < end:
-                # It waits until it has as many as are asked for: no more than there are.
+                # `consume` waits for the requested number: it may not exceed the number of records.
                 for message in consumer.consume(min(1000, end - len(found)), SECONDS):
                     assert message.error() is None
-                    label = RecordHeaders.from_kafka(headers_of(message))
-                    found.append((label, message.timestamp()[1], message.value() or b""))
+                    headers = RecordHeaders.from_kafka(headers_of(message))
+                    found.append((headers, message.timestamp()[1], message.value() or b""))
         finally:
             consumer.close()
         return found
@@ -288,16 +288,16 @@ class Recorder:
 
 
 def committed(servers: str, group: str, *streams: str) -> list[int]:
-    """The offset that a group has committed for each of the streams, -1 if none."""
+    """Return the offset that a group has committed for each stream; -1 if none."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
-    asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+    partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
     deadline = time.monotonic() + SECONDS
     try:
         while True:
             try:
-                return [max(-1, partition.offset) for partition in consumer.committed(asked, SECONDS)]
+                return [max(-1, partition.offset) for partition in consumer.committed(partitions, SECONDS)]
             except KafkaException as error:
-                # As long as a broker that was just started is loading what it knows of groups.
+                # While a broker that was just started loads its groups.
                 if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
                     raise
             time.sleep(0.02)
@@ -312,9 +312,9 @@ def run_archiver(
     stdin: str | None = None,
     python: Sequence[str] = THIS_PYTHON,
 ) -> "subprocess.CompletedProcess[str]":
-    """`archiver` with these arguments, to its end, and what came of it; printed, for whoever reads of a failure.
+    """Run `archiver` with these arguments to its end; print and return its result.
 
-    stdin: what it reads there. python: as Program takes it.
+    stdin: its standard input. python: as Program takes it.
     """
     done = subprocess.run(
         [*python, "-m", "archiver", *arguments],
@@ -331,12 +331,12 @@ def run_archiver(
 
 
 def _environment() -> dict[str, str]:
-    """What the tests' own environment says to these commands isn't what the tests say."""
+    """Return the environment without variables that would set options of these commands."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "ARCHIVER_", "LOGLEVEL"))}
 
 
 class RawSender:
-    """A sender that sends the bytes it is given and nothing else. Listens on `port` of this host (0: a free one)."""
+    """A sender of exactly the given bytes, which listens on `port` of this host (0: a free one)."""
 
     def __init__(self, port: int = 0) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -344,7 +344,7 @@ class RawSender:
         self.port: int = self._listener.getsockname()[1]
 
     def accept(self) -> socket.socket:
-        """The next connection that ingest makes."""
+        """Accept ingest's next connection."""
         connection, _ = self._listener.accept()
         connection.settimeout(SECONDS)
         return connection
@@ -359,7 +359,7 @@ class RawSender:
 
 
 def closed_by_peer(connection: socket.socket, seconds: float = SECONDS) -> bool:
-    """Whether the other side closes (or resets) the connection within the time."""
+    """Return whether the other side closes or resets the connection in time."""
     if not select.select([connection], [], [], seconds)[0]:
         return False
     try:
@@ -369,18 +369,18 @@ def closed_by_peer(connection: socket.socket, seconds: float = SECONDS) -> bool:
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    """Status and text of an HTTP answer from that port of this host. Raises OSError."""
+    """Return status and text of an HTTP response from that port of this host. Raises OSError."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
-    """Wait for what nothing tells us of: an offset in Kafka, another process's memory. Fails after the time."""
+    """Poll a condition that can't be awaited, such as an offset in Kafka; fail after the timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
@@ -388,18 +388,18 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = SECOND
 
 
 def delete_before(servers: str, topic: str, offset: int) -> None:
-    """Delete the topic's records before that one, as retention does."""
+    """Delete the topic's records before `offset`, as retention does."""
     admin, partition = admin_client(servers), TopicPartition(topic, 0, offset)
     admin.delete_records([partition])[partition].result(SECONDS)
 
 
 def admin_client(servers: str) -> AdminClient:
-    """One whose questions create no topic. It must live as long as its answer is awaited."""
+    """Return an admin client that creates no topic by a request. It must live until its response has arrived."""
     return AdminClient({"bootstrap.servers": servers, "log_level": 0, "allow.auto.create.topics": False})
 
 
 def settings_of(servers: str, topic: str) -> dict[str, str]:
-    """All settings of a topic. Raises KafkaException if there is none."""
+    """Return all settings of a topic. Raises KafkaException if it doesn't exist."""
     resource, admin = ConfigResource(ResourceType.TOPIC, topic), admin_client(servers)
     found = admin.describe_configs([resource])[resource].result(SECONDS)
     return {name: entry.value or "" for name, entry in found.items()}
@@ -415,7 +415,7 @@ def alter_topic(servers: str, topic: str, settings: Mapping[str, str]) -> None:
 
 
 def bytes_in(directory: Path, pattern: str = "*") -> int:
-    """How many bytes the files in it have now, while a program renames and removes some: those may be left out."""
+    """Return the total size of the files in a directory; files that a program renames meanwhile may be left out."""
     found = 0
     for path in directory.rglob(pattern):
         with suppress(FileNotFoundError):
@@ -424,7 +424,7 @@ def bytes_in(directory: Path, pattern: str = "*") -> int:
 
 
 def frame(kind: Any, **values: Any) -> bytes:
-    """A frame of that core.G3FrameType, serialized by spt3g."""
+    """Return a frame of that core.G3FrameType, serialized by spt3g."""
     made = core.G3Frame(kind)
     for key, value in values.items():
         made[key] = value
@@ -433,30 +433,30 @@ def frame(kind: Any, **values: Any) -> bytes:
 
 
 def flow(value: int) -> bytes:
-    """A flow control frame: 1 START, 2 END."""
+    """Return a flow control frame: 1 START, 2 END."""
     return frame(core.G3FrameType.none, sostream_flowcontrol=value)
 
 
 def scan(number: int, size: int = 1000, **values: Any) -> bytes:
-    """A data frame with that frame_num and `size` bytes of data."""
+    """Return a data frame with that frame_num and `size` bytes of data."""
     data = core.G3VectorDouble(np.full(size // 8, number / 7))
     return frame(core.G3FrameType.Scan, frame_num=number, data=data, **values)
 
 
 def numbers(data: bytes, path: Path) -> list[int]:
-    """The frame_num of each frame in these bytes, by spt3g, which checks CRCs. path: of a scratch file."""
+    """Return the frame_num of each frame in these bytes, read by spt3g, which checks CRCs. path: a scratch file."""
     path.write_bytes(data)
     return [found["frame_num"] for found in core.G3File(str(path))]
 
 
 def frame_by_hand(blobs: Sequence[tuple[str, bytes]], code: int, order: str = "<") -> bytes:
-    """A frame as the format says it: keys in that order, any type code, byte order < or >."""
+    """Return a frame assembled by hand: keys in that order, any type code, byte order < or >."""
     out = bytearray(struct.pack(f"{order}BIiI", order == "<", 1, len(blobs), code))
     crc = 0
     for key, blob in blobs:
         name = key.encode()
         out += struct.pack(f"{order}Q", len(name)) + name + struct.pack(f"{order}Q", len(blob)) + blob
         for part in (name, blob):
-            # G3's CRC32C starts from 0 and isn't inverted at the end, as the usual one does and is.
+            # G3's CRC32C starts from 0 and isn't inverted at the end, unlike the usual one.
             crc = google_crc32c.extend(crc ^ 0xFFFFFFFF, part) ^ 0xFFFFFFFF
     return bytes(out + struct.pack(f"{order}I", crc))

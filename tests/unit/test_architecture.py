@@ -1,4 +1,4 @@
-"""The laws of the architecture: `make lint` finds who breaks one."""
+"""The laws of the architecture: `make lint` finds an import that breaks one."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ pytest.importorskip("importlinter", reason="the extra `lint` isn't installed")
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages and their laws, to be spoilt."""
+    """Return a copy of the packages and their laws, in which tests break them."""
     copy = tmp_path_factory.mktemp("copy")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,7 +50,7 @@ def test_no_law_is_broken(copied: Path) -> None:
         ("archiver/core/paths.py", "import archiver.core.segmentation", "imports in a circle"),
     ],
 )
-def test_who_breaks_a_law_is_found(copied: Path, module: str, line: str, law: str) -> None:
+def test_an_import_that_breaks_a_law_is_found(copied: Path, module: str, line: str, law: str) -> None:
     source = copied / module
     before = source.read_text()
     source.write_text(f"{before}\n{line}\n")

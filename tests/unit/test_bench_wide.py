@@ -1,4 +1,4 @@
-"""What bench.wide says of many streams rests on these: its frames, and how it finds a frame's lag."""
+"""bench.wide: its frames, and the computation of a frame's lag."""
 
 import pytest
 from spt3g import core
@@ -12,7 +12,7 @@ SECOND = 1_000_000_000
 
 
 @pytest.mark.parametrize("number", [0, 1, 255, 65_536, 2**31 - 1])
-def test_a_frame_is_one_of_spt3g_with_its_number_and_the_length_of_all(number: int) -> None:
+def test_a_frame_is_loaded_by_spt3g_and_has_its_number_and_the_common_length(number: int) -> None:
     frames = Numbered("crate1slot2", 5000)
     made = frames.frame(number)
     assert len(made) == frames.length
@@ -31,13 +31,13 @@ def test_a_frame_is_readable_when_a_file_has_its_last_byte_whichever_file_it_is_
 
 
 @pytest.mark.parametrize("sizes", [[100], [100, 300]])
-def test_frames_in_no_file_and_frames_that_nobody_sent_are_told(sizes: list[int]) -> None:
+def test_missing_frames_and_frames_that_were_never_sent_are_errors(sizes: list[int]) -> None:
     grown = {"a": [[(SECOND, size) for size in sizes]]}
     with pytest.raises(MissingError, match="a: "):
         lags({"a": {"bytes": 100, "sent": [0, 0]}}, grown)
 
 
-def test_lags_are_put_together_by_when_frames_were_sent() -> None:
+def test_lags_are_grouped_by_the_time_at_which_frames_were_sent() -> None:
     found = [Lag("a", 1.0, 0.1), Lag("b", 1.9, 3.0), Lag("a", 2.5, 0.2), Lag("b", 9.0, 0.3)]
     assert between(found, 1.5, 9.0) == found[1:3]
     assert quantiles(found) == {"p50": 0.3, "p99": 3.0, "max": 3.0}
@@ -46,7 +46,7 @@ def test_lags_are_put_together_by_when_frames_were_sent() -> None:
     assert late_until(found, after=6.0, seconds=1.0) == 0.0
 
 
-def test_the_slope_of_a_line_is_found_through_noise() -> None:
+def test_the_slope_of_a_line_is_found_in_noise() -> None:
     xs = [float(x) for x in range(100)]
     assert slope(xs, [3 * x + (-1) ** x for x in range(100)]) == pytest.approx(3, abs=0.01)
     assert slope([], []) == 0.0

@@ -1,4 +1,4 @@
-"""Command lines of ingest and archiver: every documented option, its default, and what is refused."""
+"""Command lines of ingest and archiver: all documented options, their defaults, and errors."""
 
 import argparse
 import re
@@ -22,13 +22,13 @@ VARIABLES = {name for make in PARSERS.values() for name in re.findall(r"\[([A-Z]
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this shell or CI has set says nothing."""
+    """Remove variables that the shell or CI has set."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 def refused(capsys: pytest.CaptureFixture[str], command: str, *args: str) -> str:
-    """Parse what must be refused as wrong usage; the message."""
+    """Parse arguments that must be refused as wrong usage; return the message."""
     with pytest.raises(SystemExit) as exit_:
         PARSERS[command]().parse_args([*NEEDED[command], *args])
     assert exit_.value.code == 2
@@ -75,7 +75,7 @@ def test_a_bad_item_or_choice_in_a_variable_is_wrong_usage(
     assert exit_.value.code == 2
 
 
-def test_ingest_takes_every_documented_option(tmp_path: Path) -> None:
+def test_ingest_accepts_every_documented_option(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("a.b=c")
     text = f"""--stream crate1slot2 --address host --port 4532 --listen 10.0.0.1:50001 --timeout 7.5
         --max-frame-size 1GiB --bootstrap-servers a:1,b:2 --kafka-config {tmp_path}/p --topic-config k=v=w
@@ -121,10 +121,12 @@ def test_ingest_defaults() -> None:
 def test_listen(text: str, where: ListenEndpoint) -> None:
     options = ingest_parser().parse_args(["--stream", "s", "--listen", text, "--http", text])
     assert options.listen == where
-    assert options.http == ListenEndpoint(where.host or "127.0.0.1", where.port), "to others only if that is said"
+    assert options.http == ListenEndpoint(where.host or "127.0.0.1", where.port), (
+        "to other hosts only if a host is given"
+    )
 
 
-def test_archiver_takes_every_documented_option() -> None:
+def test_archiver_accepts_every_documented_option() -> None:
     text = """--data-dir /data --time-per-file 60 --gap 3 --name-format ctime --carry Observation --carry Wiring
         --stream a --stream b --group g --instance-id i --bootstrap-servers a:1 --log-level error
         --log-format json --http 0.0.0.0:9102"""
@@ -132,7 +134,7 @@ def test_archiver_takes_every_documented_option() -> None:
     assert (options.data_dir, options.time_per_file, options.gap) == (Path("/data"), 60, 3)
     assert (options.name_format, options.carry, options.stream) == ("ctime", ["Observation", "Wiring"], ["a", "b"])
     assert (options.group, options.instance_id, options.log_level) == ("g", "i", "error")
-    assert (options.log_format, options.http) == ("json", ListenEndpoint("0.0.0.0", 9102))  # noqa: S104 - as a container says it
+    assert (options.log_format, options.http) == ("json", ListenEndpoint("0.0.0.0", 9102))  # noqa: S104 - as in a container
 
 
 def test_archiver_defaults() -> None:
@@ -178,19 +180,19 @@ def test_bad_values_are_refused_by_name(capsys: pytest.CaptureFixture[str], comm
 
 
 @pytest.mark.parametrize("command", PARSERS)
-def test_help_teaches(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_help_has_examples_and_every_variable(capsys: pytest.CaptureFixture[str], command: str) -> None:
     parser = PARSERS[command]()
     with pytest.raises(SystemExit) as exit_:
         parser.parse_args(["--help"])
     assert exit_.value.code == 0
-    said = capsys.readouterr().out
-    assert "examples:" in said
-    flags = re.findall(r"^  (?:-[a-z], )?(--[a-z0-9-]+)", said, re.MULTILINE)
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    flags = re.findall(r"^  (?:-[a-z], )?(--[a-z0-9-]+)", shown, re.MULTILINE)
     assert len(flags) > 5
     for flag in flags:
         if flag not in ("--help", "--version"):
             named = {"--bootstrap-servers": "KAFKA_BOOTSTRAP_SERVERS", "--log-level": "LOGLEVEL"}
-            assert named.get(flag, f"{command}_{flag[2:]}".upper().replace("-", "_")) in said
+            assert named.get(flag, f"{command}_{flag[2:]}".upper().replace("-", "_")) in shown
 
 
 @pytest.mark.parametrize("command", PARSERS)
@@ -206,7 +208,7 @@ def test_the_module_runs(command: str) -> None:
 def test_a_database_of_suprsync_without_its_package_is_wrong_usage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "socs.db.suprsync", None)  # as if it weren't there
+    monkeypatch.setitem(sys.modules, "socs.db.suprsync", None)  # as if it weren't installed
     with pytest.raises(SystemExit, match="2"):
         archiver_parser().parse_args(["--data-dir", "/data", "--suprsync-db", "suprsync.db"])
     assert "pip install 'g3-recorder[socs]'" in capsys.readouterr().err

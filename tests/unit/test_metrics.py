@@ -1,4 +1,4 @@
-"""What is told to Prometheus: times counted as its histograms are read, each frame once it is durable."""
+"""Metrics of ingest and archiver: latency histograms, each stream's values, and health."""
 
 import os
 import tracemalloc
@@ -36,7 +36,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(text: bytes) -> Samples:
-    """By name and labels; each is there once."""
+    """Return the values by name and labels; each exists once."""
     found: Samples = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -46,7 +46,7 @@ def samples(text: bytes) -> Samples:
     return found
 
 
-# How long something takes
+# Latencies
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10_000), st.integers(1, 5))))
@@ -66,7 +66,7 @@ def test_a_histogram_counts_each_time_in_every_bucket_that_it_fits_in(took: list
     assert found["t_seconds_sum", (("stream", "s"),)] == pytest.approx(sum(all_of_them))
 
 
-def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> None:
+def test_a_frame_is_counted_when_it_is_durable_with_its_latency_until_then() -> None:
     recorded = Throughput()
     recorded.on_write(MS, 100)
     recorded.on_write(MS, 100)
@@ -80,7 +80,7 @@ def test_a_frame_counts_once_it_is_durable_and_takes_as_long_as_that_took() -> N
     assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (4, 214, 3.0 + 2.0 + 1.5)
 
 
-def test_without_a_commit_for_hours_the_times_of_frames_dont_fill_the_memory() -> None:
+def test_without_a_commit_for_hours_the_times_of_frames_do_not_fill_the_memory() -> None:
     recorded = Throughput()
     tracemalloc.start()
     try:
@@ -96,7 +96,7 @@ def test_without_a_commit_for_hours_the_times_of_frames_dont_fill_the_memory() -
     assert (recorded.frames, recorded.bytes, sum(recorded.latency.counts().counts)) == (200_000, 200_000_000, 200_000)
 
 
-def test_what_is_undone_isnt_counted_and_what_is_written_again_is_counted_once() -> None:
+def test_frames_rolled_back_are_not_counted_and_frames_written_again_are_counted_once() -> None:
     recorded = Throughput()
     recorded.on_write(MS, 100)
     recorded.mark()
@@ -139,7 +139,7 @@ def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, fl
     return {name: value for (name, labels), value in found.items() if labels == (("stream", "slot"),)}
 
 
-def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path) -> None:
+def test_ingest_reports_its_connection_its_frames_and_its_spool(tmp_path: Path) -> None:
     (tmp_path / "slot").mkdir()
     found = of_ingest(STREAM, tmp_path)
     expected = {
@@ -176,12 +176,12 @@ def test_ingest_tells_of_its_connection_its_frames_and_its_spool(tmp_path: Path)
         (replace(STREAM, throttled_reason="a quota", oldest_unacked_ms=MS - 31_000), "a quota"),
     ],
 )
-def test_an_ingest_with_a_problem_isnt_healthy_and_says_which(status: StreamStatus, problem: str) -> None:
+def test_an_ingest_with_a_problem_is_not_healthy_and_reports_it(status: StreamStatus, problem: str) -> None:
     assert list(status.problems(NOW)) == [problem]
     assert of_ingest(status)["g3_ingest_healthy"] == 0
 
 
-def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_nevertheless(tmp_path: Path) -> None:
+def test_before_the_first_frame_and_without_its_disk_the_rest_is_reported(tmp_path: Path) -> None:
     found = of_ingest(replace(STREAM, last_frame_ms=None, spool_bytes=0), tmp_path / "gone")
     assert "g3_ingest_last_frame_timestamp_seconds" not in found, "1970 would be wrong"
     assert "g3_ingest_spool_disk_free_bytes" not in found
@@ -189,7 +189,7 @@ def test_before_the_first_frame_and_without_its_disk_the_rest_is_told_neverthele
     assert found["g3_ingest_connected"] == 1
 
 
-def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: Path) -> None:
+def test_each_of_several_streams_is_reported_and_one_that_is_down_as_such(tmp_path: Path) -> None:
     for name in ("slot", "down"):
         (tmp_path / name).mkdir()
     streams: list[StreamStatus | StoppedStream] = [STREAM, StoppedStream("down", "its spool is locked")]
@@ -205,7 +205,7 @@ def test_of_several_streams_each_is_told_and_one_that_is_down_as_such(tmp_path: 
         "down: its spool is locked",
     ]
     assert list(problems([replace(STREAM, peer=None)], ALL_IS_WRITTEN, NOW)) == ["no connection to smurf:4532"], (
-        "there is but one"
+        "there is only one stream"
     )
 
 
@@ -233,11 +233,11 @@ RECORDING = RecorderStatus(
 ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, LatencyHistogram().counts(), LatencyHistogram().counts())
 
 
-def of_archiver(status: ArchiveStatus | None, told: EventCounters, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
-    return samples(archiver_metrics(status, told, log, os.statvfs("/"), (), None, NOW))
+def of_archiver(status: ArchiveStatus | None, counters: EventCounters, log: LogStatus = ALL_IS_WRITTEN) -> Samples:
+    return samples(archiver_metrics(status, counters, log, os.statvfs("/"), (), None, NOW))
 
 
-def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_recorded() -> None:
+def test_an_archiver_reports_each_streams_lag_and_what_it_has_recorded() -> None:
     found = of_archiver(ARCHIVE, EventCounters())
     expected = {
         "stopped": 0,
@@ -260,25 +260,25 @@ def test_an_archiver_tells_of_each_stream_how_far_behind_it_is_and_what_it_has_r
     assert found["g3_archiver_data_free_bytes", ()] < found["g3_archiver_data_size_bytes", ()]
 
 
-def test_losses_are_counted_by_cause_from_nought_on_and_stay_when_the_stream_goes_to_another() -> None:
-    told = EventCounters()
+def test_losses_are_counted_by_cause_from_zero_and_kept_when_the_stream_is_revoked() -> None:
+    counters = EventCounters()
     labels = {cause: (("cause", cause.value), ("stream", "slot")) for cause in LossCause}
-    before = of_archiver(ARCHIVE, told)
+    before = of_archiver(ARCHIVE, counters)
     assert [before["g3_archiver_losses_total", labels[cause]] for cause in LossCause] == [0] * len(LossCause)
     for records in (5, None):
-        told.on_published(RecordsLost("g", "slot", records, f"{records}", 3, None, MS, "host", LossCause.DELETED))
-    found = of_archiver(replace(ARCHIVE, streams=()), told)
+        counters.on_published(RecordsLost("g", "slot", records, f"{records}", 3, None, MS, "host", LossCause.DELETED))
+    found = of_archiver(replace(ARCHIVE, streams=()), counters)
     assert found["g3_archiver_losses_total", labels[LossCause.DELETED]] == 2
     assert found["g3_archiver_lost_records_total", labels[LossCause.DELETED]] == 5
     assert sum(found["g3_archiver_losses_total", labels[cause]] for cause in LossCause) == 2
 
 
-def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> None:
-    told = EventCounters()
+def test_a_loss_published_again_after_a_failed_commit_is_counted_once() -> None:
+    counters = EventCounters()
     for _ in range(3):
-        told.on_published(RecordsLost("g", "slot", 5, "a:1 to a:5", 7, None, MS, "host", LossCause.MISSING))
-    told.on_published(RecordsLost("g", "slot", 2, "a:8 to a:9", 9, None, MS + 1, "host", LossCause.MISSING))
-    assert (told.losses["slot", LossCause.MISSING], told.lost_records["slot", LossCause.MISSING]) == (2, 7)
+        counters.on_published(RecordsLost("g", "slot", 5, "a:1 to a:5", 7, None, MS, "host", LossCause.MISSING))
+    counters.on_published(RecordsLost("g", "slot", 2, "a:8 to a:9", 9, None, MS + 1, "host", LossCause.MISSING))
+    assert (counters.losses["slot", LossCause.MISSING], counters.lost_records["slot", LossCause.MISSING]) == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -302,27 +302,27 @@ def test_a_loss_that_is_told_again_as_its_commit_failed_is_counted_once() -> Non
         (replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 31_000),)), "slot: 31 s behind"),
     ],
 )
-def test_an_archiver_with_a_problem_isnt_healthy_and_says_which(status: ArchiveStatus, problem: str) -> None:
+def test_an_archiver_with_a_problem_is_not_healthy_and_reports_it(status: ArchiveStatus, problem: str) -> None:
     assert list(status.problems(NOW)) == [problem]
     assert of_archiver(status, EventCounters())["g3_archiver_healthy", ()] == 0
 
 
-def test_a_stream_that_is_taken_up_quickly_is_no_problem() -> None:
+def test_a_stream_that_is_recovered_quickly_is_no_problem() -> None:
     status = replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=1.5),))
     assert list(status.problems(NOW)) == []
     assert of_archiver(status, EventCounters())["g3_archiver_taking_up_seconds", (("stream", "slot"),)] == 1.5
 
 
-def test_an_archiver_that_has_all_there_is_isnt_behind_however_old_that_is() -> None:
+def test_an_archiver_that_has_recorded_all_is_not_late_however_old_the_last_frame() -> None:
     status = replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 3_600_000, end_offset=100),))
     assert list(status.problems(NOW)) == []
 
 
-def test_an_archiver_that_hasnt_begun_isnt_healthy() -> None:
+def test_an_archiver_that_has_not_begun_is_not_healthy() -> None:
     assert of_archiver(None, EventCounters())["g3_archiver_healthy", ()] == 0
 
 
-def test_a_log_that_nobody_reads_is_a_problem_and_its_lines_are_counted(tmp_path: Path) -> None:
+def test_an_unread_log_is_a_problem_and_its_dropped_lines_are_counted(tmp_path: Path) -> None:
     found = samples(ingest_metrics([STREAM], UNREAD, tmp_path, DiskSpace(), NOW))
     assert found["g3_ingest_log_dropped_lines_total", ()] == 7
     assert found["g3_ingest_healthy", (("stream", STREAM.stream),)] == 0

@@ -203,7 +203,7 @@ class Site:
     def _watch(self) -> None:
         while not self._over.wait(0.02):
             for stream in self.streams:
-                stream.look(self.recorder.data())
+                stream.measure(self.recorder.data())
 
 
 VICTIMS: dict[str, Callable[[Site], int]] = {

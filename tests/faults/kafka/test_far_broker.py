@@ -93,11 +93,11 @@ def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Reco
                     ingest.send(signal.SIGKILL)
                     continue
                 archiver = recorder.archiver()
-                proxy.answers_lost_after = 1000 * STARTS
+                proxy.responses_dropped_after = 1000 * STARTS
                 proxy.flow()
                 eventually(lambda: len(recorder.records()) >= 5 * STARTS, "all is published")
                 ingest.kill()
-        proxy.answers_lost_after = None
+        proxy.responses_dropped_after = None
         again = recorder.ingest(sender.port)
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(sent) + flow(2))

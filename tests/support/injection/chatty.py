@@ -1,6 +1,6 @@
-"""`ingest` or `archiver` (the first argument) with a log that fills up soon: nothing is folded, little is kept.
+"""Run `ingest` or `archiver` (the first argument) with a log that fills up soon.
 
-How it waits, writes and drops is as ever.
+No line is suppressed, and the queue is short; waiting, writing and dropping are unchanged.
 """
 
 import importlib
@@ -15,5 +15,5 @@ PROBLEM_SECONDS = 1.0
 if __name__ == "__main__":
     log_writer.MAX_LINES = KEPT_LINES
     log_writer.STUCK_SECONDS = PROBLEM_SECONDS
-    LogFloodFilter.suppresses = lambda *_: False  # type: ignore[method-assign]  # as it is for lines that are not alike
+    LogFloodFilter.suppresses = lambda *_: False  # type: ignore[method-assign]  # as for lines that are not similar
     sys.exit(importlib.import_module(f"{sys.argv[1]}.__main__").main(sys.argv[2:]))

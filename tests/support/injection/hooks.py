@@ -1,4 +1,4 @@
-"""What `--on-file` runs in a test: asked to fail, hang or be slow, and what it was run for."""
+"""The command of `--on-file` in tests, which can be made to fail, hang or be slow, and the runs that it logs."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ HOOK = Path(__file__).with_name("on_file_hook.py")
 
 
 class Hook:
-    """The hook of a test, and what it was run for."""
+    """The hook of a test, and its runs."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "hook"
@@ -17,21 +17,21 @@ class Hook:
         self.flags = ("--on-file", f"{sys.executable} {HOOK} {self.directory}")
 
     def ask(self, what: str, text: str = "") -> None:
-        """It is to do that from now on."""
+        """Make the hook do that from now on."""
         (self.directory / what).write_text(text)
 
     def ask_no_more(self, what: str) -> None:
-        """It isn't any longer."""
+        """Undo `ask`."""
         (self.directory / what).unlink()
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """What it has noted."""
+        """The runs that it has logged."""
         path = self.directory / "runs"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def paths(self, what: str = "end") -> list[str]:
-        """Of which files the runs were that came so far, by the ends of their names."""
+        """Return the ends of the names of the files whose runs came to the step `what` so far."""
         begun: dict[int, str] = {}
         found = []
         for run in self.runs:

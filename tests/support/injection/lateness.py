@@ -1,4 +1,4 @@
-"""A stream whose frames are sent at a steady pace, and how late each of them can be read in the archive."""
+"""A stream with frames at a steady rate, and the latency at which each can be read in the archive."""
 
 import threading
 import time
@@ -7,19 +7,19 @@ from pathlib import Path
 from tests.support.processes import SECONDS, RawSender, Recorder, flow, scan
 
 EVERY_SECONDS = 0.1
-"""A frame of each stream."""
+"""Time between two frames of a stream."""
 
 
 class Stream:
-    """A sender's frames, and the ingest that reads them."""
+    """A sender with its frames, and the ingest that receives them."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.name = recorder.stream
         self.frames: list[bytes] = []
         self.sent: list[tuple[float, int]] = []
-        """Of each frame: when, and how many bytes with it."""
+        """For each frame, the time at which it was sent, and the total bytes including it."""
         self.seen: list[tuple[float, int]] = []
-        """When how many bytes could be read, in its files and its partial."""
+        """The times at which more bytes became readable in its files and its partial, and how many."""
         self._sender = RawSender()
         self._enough = threading.Event()
         self._sending = threading.Thread(target=self._send, daemon=True)
@@ -27,8 +27,8 @@ class Stream:
         recorder.create_topic()
         self.ingest = recorder.ingest(self._sender.port)
 
-    def look(self, archive: Path) -> None:
-        """See how much can be read now."""
+    def measure(self, archive: Path) -> None:
+        """Measure how many bytes can be read now."""
         partials = (archive / ".archiver" / self.name).glob("*_*")
         sizes: dict[int, int] = {}
         for path in (*archive.glob(f"*/{self.name}/*.g3"), *partials):
@@ -43,11 +43,11 @@ class Stream:
 
     @property
     def readable(self) -> int:
-        """How many bytes can be read."""
+        """The number of bytes that can be read."""
         return self.seen[-1][1] if self.seen else 0
 
     def lateness(self) -> list[tuple[float, float]]:
-        """Of each frame that can be read: when it was sent, and how late it was, s."""
+        """Return, for each readable frame, the time at which it was sent, and its latency, seconds."""
         found, seen = [], iter(list(self.seen))
         at, readable = 0.0, 0
         for sent, end in self.sent:
@@ -59,7 +59,7 @@ class Stream:
         return found
 
     def finish(self) -> None:
-        """No more frames; END."""
+        """Stop sending frames, and send END."""
         self._enough.set()
         self._sending.join(SECONDS)
         assert not self._sending.is_alive()

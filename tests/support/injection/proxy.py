@@ -1,4 +1,4 @@
-"""A TCP proxy between clients and a broker: it puts the broker some ms away, cuts connections, or stalls them."""
+"""A TCP proxy between clients and a broker, which delays data, resets connections, or stalls them."""
 
 import select
 import socket
@@ -14,29 +14,29 @@ from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
 
 FAR_MS = 5.0
-"""How long it takes to a broker that isn't on the loopback, each way: it is next door."""
+"""The delay of a broker that is near but not on the loopback, each way."""
 
 _BYTES = 1 << 16
-_RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER with 0 s: closing sends RST, as a host that vanished and came back does
+_RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER with 0 s: closing sends RST, as a host after a reboot does
 
 
 class Proxy:
-    """Passes connections to `port` of this host through to `target`, in a thread of its own.
+    """A proxy from `port` of this host to `target`, in a thread of its own.
 
-    port: where it listens (0: a free one). It is for one broker that advertises this port. delay_ms: how long what it
-    passes on takes, each way, as on a network that is no loopback.
+    port: the port to listen on (0: a free one). The proxy is for one broker, which advertises this port.
+    delay_ms: the delay of all data, each way, as on a real network.
     """
 
     def __init__(self, target: int, port: int = 0, delay_ms: float = 0.0) -> None:
         self._target = target
         self._delay_s = delay_ms / 1000
         self._delayed: deque[tuple[float, socket.socket, bytes]] = deque()
-        """When to pass on, to whom, what; nothing: the other side has closed."""
-        self.answers_lost_after: int | None = None
-        """On a connection on which a client has sent more bytes than that no answers come any more: what it sent has
-        arrived, and it doesn't know."""
+        """Data to pass on: when, to which socket, which bytes; no bytes: the other side has closed."""
+        self.responses_dropped_after: int | None = None
+        """After a client has sent more bytes than this on a connection, its responses are dropped: the requests have
+        arrived, and the client doesn't know it."""
         self._sent: dict[socket.socket, int] = {}
-        """By each client, bytes."""
+        """Bytes sent by each client."""
         self._listener = socket.create_server((HOST, port))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -50,11 +50,11 @@ class Proxy:
 
     @property
     def servers(self) -> str:
-        """What clients take as `bootstrap.servers`."""
+        """The `bootstrap.servers` for clients."""
         return f"{HOST}:{self.port}"
 
     def cut(self) -> int:
-        """Reset all connections there are; new ones are let through. Gives how many."""
+        """Reset all present connections, but no later ones; return how many."""
         with self._lock:
             ends = list(self._peers)
             self._peers.clear()
@@ -65,11 +65,11 @@ class Proxy:
         return len(ends) // 2
 
     def stall(self) -> None:
-        """Pass nothing on until `flow`: packets get lost, nobody is told."""
+        """Pass nothing on until `flow`, as a network that drops packets silently."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass on again, what has piled up first."""
+        """Pass data on again, the waiting data first."""
         self._flowing.set()
         self._waker.send(b".")
 
@@ -128,13 +128,17 @@ class Proxy:
             data = b""
         if end in self._sent:
             self._sent[end] += len(data)
-        elif data and self.answers_lost_after is not None and self._sent.get(peer, 0) > self.answers_lost_after:
+        elif (
+            data
+            and self.responses_dropped_after is not None
+            and self._sent.get(peer, 0) > self.responses_dropped_after
+        ):
             return
         if self._delay_s and data:
             self._delayed.append((time.monotonic() + self._delay_s, peer, data))
         elif self._delay_s:
             with self._lock:
-                self._peers.pop(end, None)  # it is read no more; its peer hears of it in time
+                self._peers.pop(end, None)  # it is read no longer; its peer is closed after the delay
             self._delayed.append((time.monotonic() + self._delay_s, peer, b""))
         else:
             self._send(peer, data)
@@ -156,7 +160,7 @@ class Proxy:
 
 
 class FarBroker(Broker):
-    """A broker of a test's own, FAR_MS away, each way."""
+    """A broker for one test, with a delay of FAR_MS each way."""
 
     def __init__(self, directory: Path, properties: Mapping[str, str] | None = None) -> None:
         port = free_port()
@@ -166,7 +170,7 @@ class FarBroker(Broker):
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients take as `bootstrap.servers`."""
+        """The `bootstrap.servers` for clients."""
         return self._proxy.servers
 
     def __exit__(

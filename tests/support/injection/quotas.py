@@ -1,4 +1,4 @@
-"""Kafka's client quotas, set as an operator does: with Kafka's own tool."""
+"""Kafka's client quotas, set with Kafka's own tool, as an operator does."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ _SECONDS = 60.0
 
 
 def set_default_quota(servers: str, name: str, bytes_per_second: int) -> None:
-    """What every client of that broker may do, each by its client.id."""
+    """Set a quota for every client of the broker, by its client.id."""
     arguments = ("--bootstrap-server", servers, "--alter", "--entity-type", "clients", "--entity-default")
     setting = ("--add-config", f"{name}={bytes_per_second}")
     command = installation().command("kafka.admin.ConfigCommand", *arguments, *setting)

@@ -1,9 +1,9 @@
-"""Run a module as `python -m` does, on a host whose clock is stepped.
+"""Run a module as `python -m` does, with a wall clock that a test steps.
 
     python stepped_clock.py FILE MODULE ARGUMENT…
 
-FILE holds how far the clock is off now, in ns; it is read at every look at the clock, so replace it as a whole:
-HostClock does.
+FILE has the clock's present offset in ns. It is read at every call of the clock, so it must be replaced atomically,
+as HostClock does.
 """
 
 import runpy
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class HostClock:
-    """The clock of the host that an ingest runs on; a test steps it instead of waiting for time to pass."""
+    """The wall clock of an ingest's host, which a test steps instead of waiting."""
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / "clock"
@@ -21,11 +21,11 @@ class HostClock:
         self.step(0.0)
 
     def time(self) -> float:
-        """As time.time() says it there."""
+        """Return time.time() of that host."""
         return time.time() + self._offset_ns / 1e9
 
     def step(self, seconds: float) -> None:
-        """Let it go forward by that."""
+        """Step the clock forward."""
         self._offset_ns += round(seconds * 1e9)
         new = self.file.with_suffix(".new")
         new.write_text(str(self._offset_ns))
@@ -33,7 +33,7 @@ class HostClock:
 
 
 def step_clock(file: Path) -> None:
-    """Let time.time_ns(), this process's only wall clock, be off by what the file says."""
+    """Shift time.time_ns(), this process's only wall clock, by the offset in the file."""
     real = time.time_ns
     time.time_ns = lambda: real() + int(file.read_text())
 

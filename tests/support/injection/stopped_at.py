@@ -1,15 +1,15 @@
-"""An archiver to which something happens at one chosen call: it is killed, frozen, the call fails, or is held.
+"""Run an archiver with a fault at one chosen call: it is killed or frozen, or the call fails or is held.
 
     python tests/support/injection/stopped_at.py kill before 'link .*_001\\.g3' -- --data-dir /tmp/data …
 
-The product has no hooks for this: the functions of `os` that it uses, and Kafka's clients, are wrapped here, and then
-the command `archiver` runs as always. What is chosen is found in a line that says the call
-(but for those of the archiver's check of the file system when it starts):
+The product has no hooks for this: this script wraps the functions of `os` that it uses, and Kafka's clients, and then
+runs the command `archiver` unchanged. The pattern is searched in a line that describes each call (except the calls of
+the archiver's check of the file system at its start):
 
     pwritev PATH · pread PATH · copy_file_range PATH · fdatasync PATH · fsync PATH · link FROM TO · rename FROM TO
-    renameat2 FROM TO (to give a file its name where link can't)
-    unlink PATH · commit METADATA (asked for) · committed METADATA (Kafka has answered) · produce TOPIC KEY · flush
-    watermarks TOPIC (asked for) · append PATH (to SHA256SUMS)
+    renameat2 FROM TO (to name a file where link isn't supported)
+    unlink PATH · commit METADATA (the request) · committed METADATA (the response) · produce TOPIC KEY · flush
+    watermarks TOPIC (the request) · append PATH (to SHA256SUMS)
 """
 
 import argparse
@@ -32,31 +32,31 @@ ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EROFS")}
 
 
 class Stop:
-    """What happens, and at which calls: from the n-th that matches, once `since` has matched an earlier one."""
+    """The fault, and its calls: from the n-th that matches, after `since` has matched an earlier one."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._action: str = options.action
         self._when: str = options.when
         self._call: re.Pattern[str] = options.call
         self._since: re.Pattern[str] | None = options.since
-        self._still: int = options.nth - 1
+        self._to_skip: int = options.nth - 1
         self._times: int = options.times
         self._at_start = re.compile(r"/\.archiver/check\.")
         self._gate: Path | None = options.gate
         self._counting = threading.Lock()
 
-    def at(self, call: str, act: Callable[[], T], half: Callable[[], object] | None = None) -> T:
-        """Carry out a call, unless it is the chosen one. half: carries out half of it."""
+    def at(self, call: str, carry_out: Callable[[], T], half: Callable[[], object] | None = None) -> T:
+        """Carry out a call, with the fault if it is the chosen one. half: carries out half of the call."""
         if not self._is_chosen(call):
-            return act()
+            return carry_out()
         if self._when == "after":
-            result = act()
+            result = carry_out()
             self._happen(call)
             return result
         if self._when == "half" and half:
             half()
         self._happen(call)
-        return act()
+        return carry_out()
 
     def _is_chosen(self, call: str) -> bool:
         if self._at_start.search(call):
@@ -68,8 +68,8 @@ class Stop:
                 return False
             if not self._times or not self._call.search(call):
                 return False
-            if self._still:
-                self._still -= 1
+            if self._to_skip:
+                self._to_skip -= 1
                 return False
             self._times -= 1
             return True
@@ -77,31 +77,34 @@ class Stop:
     def _happen(self, call: str) -> None:
         os.write(2, f"stopped_at: {self._action} {self._when} {call[:300]}\n".encode())
         if self._action == "TypeError":
-            raise TypeError("an error that nobody expects")
+            raise TypeError("an unexpected error")
         if self._action in ERRORS:
             raise OSError(ERRORS[self._action], os.strerror(ERRORS[self._action]))
         if self._action == "hold":
             assert self._gate
-            self._gate.read_bytes()  # of a named pipe: returns when somebody has opened it for writing, and closed it
+            self._gate.read_bytes()  # a named pipe: returns when it was opened for writing and closed
             return
         os.kill(os.getpid(), signal.SIGKILL if self._action == "kill" else signal.SIGSTOP)
 
 
 class ForgetfulDisk:
-    """A disk that loses what a failed fdatasync didn't write, as the kernel may: the pages stay readable until it
-    drops them, here just before the file gets its name. Only what is written once more is kept."""
+    """A disk that loses the data of a failed fdatasync, as the kernel may.
+
+    The pages stay readable until the kernel drops them, here just before the file gets its name. Only data that is
+    written again is kept.
+    """
 
     def __init__(self) -> None:
         self._synced: dict[int, int] = {}
         self._lost: dict[int, tuple[int, int]] = {}
 
     def synced(self, fd: int) -> None:
-        """All is on the disk, but for what was lost before."""
+        """Record a successful sync: all data is on the disk, except what was lost before."""
         found = os.fstat(fd)
         self._synced[found.st_ino] = found.st_size
 
     def failed(self, fd: int) -> None:
-        """What was written since it was last synced isn't."""
+        """Record a failed sync: the data written since the last one is lost."""
         found = os.fstat(fd)
         begin = self._synced.get(found.st_ino, 0)
         begin, end = min(begin, found.st_size), found.st_size
@@ -110,14 +113,14 @@ class ForgetfulDisk:
         self._lost[found.st_ino] = begin, end
 
     def wrote(self, fd: int, at: int, count: int) -> None:
-        """These bytes are there again, if they follow on those that are."""
+        """Record a write: lost bytes are restored if they follow bytes that aren't lost."""
         inode = os.fstat(fd).st_ino
         begin, end = self._lost.get(inode, (0, 0))
         if at <= begin < at + count:
             self._lost[inode] = at + count, end
 
     def drops(self, path: str) -> None:
-        """The file is about to get its name: now the lost bytes can't be read any more."""
+        """Overwrite the lost bytes with zeros; called when the file is about to get its name."""
         begin, end = self._lost.pop(Path(path).stat().st_ino, (0, 0))
         if begin < end:
             os.write(2, f"stopped_at: {end - begin} bytes of {path} at {begin} were never on the disk\n".encode())
@@ -127,7 +130,7 @@ class ForgetfulDisk:
 
 
 def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
-    """Let every call that could be chosen pass by `stop`, and `disk` know of what it must."""
+    """Wrap the calls of `os` for `stop` and `disk`."""
     from archiver.storage import no_replace
 
     pwritev, pread, copy_file_range = os.pwritev, os.pread, os.copy_file_range
@@ -155,7 +158,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
     def stopped_fdatasync(fd: int) -> None:
         if fd < 0:
-            fdatasync(fd)  # raises: it is nobody's call that could be chosen
+            fdatasync(fd)  # raises; there is no path to choose it by
         try:
             stop.at(f"fdatasync {_path_of(fd)}", lambda: fdatasync(fd))
         except OSError:
@@ -166,27 +169,27 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
     def stopped_fsync(fd: int) -> None:
         stop.at(f"fsync {_path_of(fd)}", lambda: fsync(fd))
 
-    def of_two_paths(name: str, said: str) -> Callable[..., None]:
+    def of_two_paths(name: str, shown: str) -> Callable[..., None]:
         real = getattr(os, name)
 
         def stopped(
             src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None, **rest: Any
         ) -> None:
             source, target = _path(src, src_dir_fd), _path(dst, dst_dir_fd)
-            if said == "link":
+            if shown == "link":
                 disk.drops(source)
             stop.at(
-                f"{said} {source} {target}",
+                f"{shown} {source} {target}",
                 lambda: real(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, **rest),
             )
 
         return stopped
 
-    def of_one_path(name: str, said: str) -> Callable[..., None]:
+    def of_one_path(name: str, shown: str) -> Callable[..., None]:
         real = getattr(os, name)
 
         def stopped(path: Any, *, dir_fd: int | None = None) -> None:
-            stop.at(f"{said} {_path(path, dir_fd)}", lambda: real(path, dir_fd=dir_fd))
+            stop.at(f"{shown} {_path(path, dir_fd)}", lambda: real(path, dir_fd=dir_fd))
 
         return stopped
 
@@ -216,26 +219,29 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
 
 def wrap_kafka(stop: Stop, pace: float) -> None:
-    """The same for Kafka's clients. pace: s, between two records that the consumer delivers."""
+    """Wrap Kafka's clients for `stop`. pace: seconds between two records that the consumer delivers."""
     from archiver.kafka import event_publisher, group_consumer, topic_reader
 
     class Consumer(confluent_kafka.Consumer):
         def __init__(self, config: dict[str, Any]) -> None:
             self._next = 0.0
-            self._asked = ""
+            self._requested = ""
             if answered := config.get("on_commit"):
-                config = {**config, "on_commit": lambda *a: stop.at(f"committed {self._asked}", lambda: answered(*a))}
+                config = {
+                    **config,
+                    "on_commit": lambda *a: stop.at(f"committed {self._requested}", lambda: answered(*a)),
+                }
             super().__init__(config)
 
         def commit(self, *args: Any, **kwargs: Any) -> Any:
-            self._asked = " ".join(str(partition.metadata) for partition in kwargs["offsets"])
-            return stop.at(f"commit {self._asked}", lambda: super(Consumer, self).commit(*args, **kwargs))
+            self._requested = " ".join(str(partition.metadata) for partition in kwargs["offsets"])
+            return stop.at(f"commit {self._requested}", lambda: super(Consumer, self).commit(*args, **kwargs))
 
         def get_watermark_offsets(self, partition: Any, *args: Any, **kwargs: Any) -> Any:
-            ask = super().get_watermark_offsets
+            request = super().get_watermark_offsets
             if kwargs.get("cached"):
-                return ask(partition, *args, **kwargs)
-            return stop.at(f"watermarks {partition.topic}", lambda: ask(partition, *args, **kwargs))
+                return request(partition, *args, **kwargs)
+            return stop.at(f"watermarks {partition.topic}", lambda: request(partition, *args, **kwargs))
 
         def poll(self, timeout: float = -1) -> Any:
             wait = self._next - time.monotonic()
@@ -250,9 +256,9 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
 
     class Producer(confluent_kafka.Producer):
         def produce(self, topic: str, value: Any = None, key: Any = None, *args: Any, **kwargs: Any) -> None:
-            said = key.decode() if isinstance(key, bytes) else key
+            key_text = key.decode() if isinstance(key, bytes) else key
             produce = super().produce
-            stop.at(f"produce {topic} {said}", lambda: produce(topic, value, key, *args, **kwargs))
+            stop.at(f"produce {topic} {key_text}", lambda: produce(topic, value, key, *args, **kwargs))
 
         def flush(self, *args: Any, **kwargs: Any) -> int:
             flush = super().flush
@@ -272,18 +278,16 @@ def _path(path: Any, dir_fd: int | None) -> str:
 
 
 def main() -> int:
-    """Run the archiver; gives its exit code, if it comes to one."""
+    """Run the archiver; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["kill", "freeze", "hold", "TypeError", *ERRORS])
-    parser.add_argument("when", choices=["before", "half", "after"], help="half: only of a write")
-    parser.add_argument("call", type=re.compile, help="a pattern, found in the line that says the call")
-    parser.add_argument("--nth", type=int, default=1, help="of the calls that match (default: the first)")
-    parser.add_argument("--times", type=int, default=1, help="for how many of them, one after the other")
-    parser.add_argument("--since", type=re.compile, help="count only after a call that this matches")
-    parser.add_argument("--pace", type=float, default=0.0, metavar="SECONDS", help="between two records")
-    parser.add_argument(
-        "--gate", type=Path, help="a named pipe: `hold` holds the thread until it has been written to"
-    )
+    parser.add_argument("when", choices=["before", "half", "after"], help="half: only for a write")
+    parser.add_argument("call", type=re.compile, help="a pattern, searched in the line of a call")
+    parser.add_argument("--nth", type=int, default=1, help="the first matching call with the fault (default: 1)")
+    parser.add_argument("--times", type=int, default=1, help="the number of consecutive calls with the fault")
+    parser.add_argument("--since", type=re.compile, help="count only after a call that matches this")
+    parser.add_argument("--pace", type=float, default=0.0, metavar="SECONDS", help="between two records (default: 0)")
+    parser.add_argument("--gate", type=Path, help="a named pipe: `hold` holds the thread until it is written to")
     parser.add_argument("archiver", nargs="+", help="the arguments of archiver, after --")
     options = parser.parse_args()
     # A script's own directory comes first in sys.path; the archiver to run is the one beside these tests.

@@ -1,5 +1,5 @@
-/* A resolver that doesn't answer: names that begin with "dead" take two minutes, and then aren't known. A line on
-   stderr says that one has been asked for. */
+/* A resolver that doesn't answer: names that begin with "dead" take two minutes, and then are unknown. Each such
+   request writes a line to stderr. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>
@@ -11,8 +11,8 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     if (!real)
         real = dlsym(RTLD_NEXT, "getaddrinfo");
     if (node && !strncmp(node, "dead", 4)) {
-        static const char said[] = "a dead name was asked for\n";
-        if (write(2, said, sizeof said - 1) < 0)
+        static const char message[] = "a dead name was asked for\n";
+        if (write(2, message, sizeof message - 1) < 0)
             return EAI_SYSTEM;
         for (int i = 0; i < 120; i++)
             sleep(1);

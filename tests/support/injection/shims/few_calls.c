@@ -1,5 +1,5 @@
-/* A file system that knows few calls: a directory can't be synced (some of FUSE, shared folders of virtual machines),
-   fdatasync, copy_file_range and sync_file_range aren't there. */
+/* A file system that supports few calls: a directory can't be synced (some FUSE file systems, shared folders of virtual
+   machines), and fdatasync, copy_file_range and sync_file_range aren't supported. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* flock(2) as the Linux NFSv4 client has it: a byte-range lock on the whole file (flock(2), "NFS details"). An
+/* flock(2) as the Linux NFSv4 client implements it: a byte-range lock on the whole file (flock(2), "NFS details"). An
    exclusive lock needs a descriptor that is open for writing, a shared one a descriptor open for reading; else EBADF. */
 #define _GNU_SOURCE
 #include <dlfcn.h>

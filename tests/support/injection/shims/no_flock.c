@@ -1,5 +1,5 @@
-/* A file system without locks: Lustre that is mounted without -o flock (ENOSYS). NO_FLOCK_ERRNO=37 (ENOLCK): NFS whose
-   server has no lock daemon. */
+/* A file system without locks: Lustre mounted without -o flock (ENOSYS). NO_FLOCK_ERRNO=37 (ENOLCK): NFS with a server
+   without a lock daemon. */
 #include <errno.h>
 #include <stdlib.h>
 

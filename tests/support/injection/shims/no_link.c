@@ -1,6 +1,6 @@
-/* A file system without hard links: exFAT, FAT, SMB without Unix extensions, many of FUSE (EPERM).
+/* A file system without hard links: exFAT, FAT, SMB without Unix extensions, many FUSE file systems (EPERM).
    NO_LINK_ERRNO=18 (EXDEV): BeeGFS and AFS between two directories, and another mount. NO_RENAMEAT2_ERRNO=22 (EINVAL):
-   it doesn't know RENAME_NOREPLACE, either. */
+   nor is RENAME_NOREPLACE supported. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

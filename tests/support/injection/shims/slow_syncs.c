@@ -1,5 +1,5 @@
-/* A disk whose syncs take long: each fdatasync and fsync takes SLOW_MS more. As each begins, a line is appended to the
-   file SYNCS_AT_ONCE: how many of this process there are at that moment. */
+/* A disk with slow syncs: each fdatasync and fsync takes SLOW_MS longer. At the start of each, a line is appended to the
+   file SYNCS_AT_ONCE: the number of syncs of this process at that moment. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-/* An NFS server that comes back without what it knew of open files: each descriptor below a path with STALE_PATH that
-   was opened before the file STALE_FILE got longer fails for good, with ESTALE. STALE_ERRNO=5 (EIO): one whose lock
-   was lost. A new descriptor works. */
+/* An NFS server that has forgotten the open files after a restart: each descriptor of a path with STALE_PATH that was
+   opened before the file STALE_FILE got longer fails permanently, with ESTALE. STALE_ERRNO=5 (EIO): a descriptor whose
+   lock was lost. A new descriptor works. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
