@@ -75,7 +75,7 @@ def test_a_directory_below_one_that_is_gone_is_wrong_usage(tmp_path: Path, which
     here = {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = run(program(*which, "--data-dir", "data"), here, before=f"cd {gone}; rmdir {gone};")
     assert done.returncode == 2
-    assert b"data: the directory in which this was started is gone" in done.stderr.splitlines()[-1]
+    assert b"data: the current directory has been deleted" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("which", [("ingest", "--stream", "x"), ("archiver",), ("archiver", "files")], ids=" ".join)
