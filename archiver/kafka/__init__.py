@@ -1,4 +1,4 @@
-"""What the archiver asks of Kafka: its streams' records, commits, the newest events, its own events published.
+"""The archiver's side of Kafka: group membership, consuming, commits, and events on g3.files.
 
-No files.
+Nothing here reads or writes files.
 """

@@ -1,7 +1,7 @@
-"""The partitions that are assigned to this archiver: paused, resumed and moved, each by itself.
+"""The partitions that are assigned to this archiver: each is paused, resumed and seeked by itself.
 
-A stream is paused while its recording can take no more. One of which Kafka no longer has what was to be read next
-(retention was faster, or the topic was made again) is read on at its earliest record.
+A stream is paused while its recording is backpressured. If Kafka no longer has the next offset (retention was faster,
+or the topic was created again), reading continues at the earliest record.
 """
 
 import time
@@ -17,32 +17,34 @@ _GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaE
 
 
 class AssignedPartitions:
-    """For the thread that polls the consumer."""
+    """The assigned partitions of a consumer; for the thread that polls it."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._seek_errors: dict[str, tuple[float, str]] = {}
 
     def pause(self, stream: str) -> None:
-        """Deliver no more of it until `resume`."""
+        """Stop the delivery of a stream until `resume`."""
         self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
 
     def resume(self, stream: str, offset: int) -> bool:
-        """Deliver it again, from that offset on. Gives whether that could be done: not for some ms after its
-        assignment, while librdkafka hasn't begun to read it."""
+        """Deliver a stream again, from that offset on; returns whether that succeeded.
+
+        It fails for some ms after the assignment, while librdkafka hasn't begun to fetch.
+        """
         self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
-        # Also where it would go on by itself: only of this does the thread that fetches hear at once, not of the
-        # other, for up to a second.
+        # Also where it would continue by itself: the fetching thread notices a seek at once, but a resume only after
+        # up to a second.
         if self.seek(stream, offset):
             return True
         self.pause(stream)
         return False
 
     def seek(self, stream: str, offset: int) -> bool:
-        """Deliver it from that offset on. Gives whether that could be done.
+        """Deliver a stream from that offset on; returns whether that succeeded.
 
-        Only to an offset that is a number: OFFSET_BEGINNING has librdkafka look it up, and retry that after 0.5 s; a
-        retry that is late, as the broker is some ms away, moves a partition that is being read (2.16).
+        The offset must be a number: librdkafka looks OFFSET_BEGINNING up, and retries that after 0.5 s; a late retry,
+        as with a broker some ms away, moves a partition that is being read (2.16).
         """
         try:
             self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
@@ -54,39 +56,40 @@ class AssignedPartitions:
         return True
 
     def discard(self, streams: Iterable[str]) -> None:
-        """These are assigned to us no longer."""
+        """Forget streams that are no longer assigned to us."""
         for stream in streams:
             self._seek_errors.pop(stream, None)
 
     def resume_error(self, stream: str) -> str | None:
-        """Why it can't be resumed, if that has been so for long. For any thread."""
+        """Why a stream can't be resumed, if that has failed for long. For any thread."""
         since, why = self._seek_errors.get(stream, (0.0, ""))
         return why if why and time.monotonic() - since > _REPORT_AFTER_SECONDS else None
 
 
 class OffsetReset:
-    """They are read on at their earliest record, as soon as Kafka says which that is.
+    """Moves streams whose next offset is out of range to their earliest record.
 
-    For the thread that polls the consumer. on_error: is told why Kafka says nothing, unless the topic is gone.
+    For the thread that polls the consumer.
     """
 
     def __init__(self, on_error: Callable[[KafkaError], None]) -> None:
+        """on_error: called with Kafka's error if the earliest offset can't be queried, unless the topic is gone."""
         self._on_error = on_error
         self._streams: set[str] = set()
 
     def add(self, stream: str) -> None:
-        """librdkafka has said so of this stream, which is assigned to us."""
+        """Add a stream, which is assigned to us: librdkafka has reported its offset as out of range."""
         self._streams.add(stream)
 
     def discard(self, streams: Iterable[str]) -> None:
-        """These are assigned to us no longer."""
+        """Forget streams that are no longer assigned to us."""
         self._streams.difference_update(streams)
 
     def apply(self, consumer: Consumer) -> Iterator[tuple[str, int]]:
-        """Read on those for which it can be done now; gives each of them, and the offset of its earliest record.
+        """Move the streams for which that is possible now; yields each with the offset of its earliest record.
 
-        The others have to wait until they are asked for again, not all streams for them: of a topic that has been
-        deleted meanwhile Kafka will never say anything.
+        The others are tried at the next call, so that no stream waits for them: of a topic that has been deleted
+        meanwhile Kafka will never report an offset.
         """
         for stream in sorted(self._streams):
             partition = TopicPartition(frames_topic(stream), 0)
@@ -94,7 +97,7 @@ class OffsetReset:
                 earliest, _ = consumer.get_watermark_offsets(partition, timeout=_REQUEST_SECONDS) or (0, 0)
             except KafkaException as error:
                 if error.args[0].code() in _GONE:
-                    continue  # the group is about to take it from us
+                    continue  # the group is about to revoke it
                 self._on_error(error.args[0])
                 return
             # After its error librdkafka has stopped fetching, and refuses to seek.

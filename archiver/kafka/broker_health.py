@@ -1,4 +1,4 @@
-"""Whether Kafka answers: librdkafka tells only of what goes wrong, so when it is over has to be found out."""
+"""Whether Kafka answers: librdkafka reports only errors, so their end must be detected by a request."""
 
 import logging
 import time
@@ -18,29 +18,30 @@ _REQUEST_SECONDS = 2.0
 
 
 class BrokerHealth:
-    """servers: Kafka's, as clients take them. error: what was last heard of them, if that wasn't good. For the thread
-    that uses the clients; `error` for any."""
+    """The latest error of Kafka's brokers; for the thread that uses the clients, `error` for any."""
 
     def __init__(self, servers: str) -> None:
+        """servers: as in bootstrap.servers."""
         self.error: str | None = None
+        """None while Kafka answers."""
         self._servers = servers
         self._outage = ConnectionErrors()
         self._logged_at_s, self._logged_error = 0.0, ""
-        self._clears_on_answer = False  # a broker's answer, to whatever, would be the end of it
+        self._clears_on_answer = False  # any answer of a broker ends the error
         self._executor = ThreadPoolExecutor(1, "asking")
         self._probe: Future[object] | None = None
 
     def on_client_error(self, error: KafkaError) -> None:
-        """A client's `error_cb`."""
+        """Handle a client's error; its `error_cb`."""
         self._outage.record(error)
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL):
             self.on_error(error)
 
     def on_error(self, error: KafkaError, *, clears_on_answer: bool = True) -> None:
-        """A request has failed. clears_on_answer: whether that is over when a broker answers, to whatever."""
+        """Note that a request has failed; clears_on_answer: whether any answer of a broker ends the error."""
         self.error, self._clears_on_answer = self._outage.describe(error), clears_on_answer
         now = time.monotonic()
-        # That ACLs forbid something a consumer hears only once.
+        # A consumer reports only once that ACLs forbid something.
         if now - self._logged_at_s >= _LOG_INTERVAL_SECONDS or (
             is_refusal(error) and self.error != self._logged_error
         ):
@@ -48,7 +49,7 @@ class BrokerHealth:
             log.warning("Kafka at %s: %s; still trying", self._servers, self.error)
 
     def probe(self, admin: AdminClient) -> None:
-        """It may be long until a record comes; so a broker is asked, on another thread."""
+        """Send a request to a broker, on another thread: it may be long until a record arrives."""
         if not (self.error and self._clears_on_answer):
             return
         if self._probe is None:
@@ -61,5 +62,5 @@ class BrokerHealth:
                 self.error = None
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop probing."""
         self._executor.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""Why commits fail: what an operator has to mend is said once, in words; what passes by itself is no news."""
+"""Errors of commits: what an operator must fix is logged once, with the remedy; transient errors are not."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ _REPEAT_LOG_SECONDS = 60.0
 
 _TRANSIENT = frozenset(
     (
-        # A rebalance, or a coordinator that moves, is away, or has just begun; a stop.
+        # A rebalance; a coordinator that moves, is unavailable, or has just started; a stop.
         *(KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.NOT_COORDINATOR),
         *(KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
         *(KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._WAIT_COORD),
@@ -27,18 +27,18 @@ _REMEDIES = {
 
 
 def is_transient(error: KafkaError) -> bool:
-    """Whether a commit that failed so will nearly always succeed when it is made again."""
+    """Whether a commit that failed with this error will nearly always succeed when it is repeated."""
     return error.code() in _TRANSIENT
 
 
 def explain(error: KafkaError, group: str) -> str:
-    """What went wrong, and what to do if that is known."""
-    mend = _REMEDIES.get(error.code())
-    return f"{error.str()}: {mend.format(group=group)}" if mend else error.str()
+    """Describe an error, and what to do if that is known."""
+    remedy = _REMEDIES.get(error.code())
+    return f"{error.str()}: {remedy.format(group=group)}" if remedy else error.str()
 
 
 class CommitErrors:
-    """Those of one archiver's commits, by stream. For any thread."""
+    """The latest errors of one archiver's commits, by stream; for any thread."""
 
     def __init__(self, group: str) -> None:
         self._group = group
@@ -47,41 +47,41 @@ class CommitErrors:
         self._lock = threading.Lock()
 
     def on_failure(self, stream: str, error: KafkaException) -> None:
-        """A commit of that stream has failed, and will be made again."""
+        """Note that a commit of that stream has failed, and will be repeated."""
         found: KafkaError = error.args[0]
         why = explain(found, self._group)
         now = time.monotonic()
         with self._lock:
             self._errors[stream] = found
-            say = not is_transient(found) and now >= self._log_at_s.get(why, now)
-            if say:
+            is_due = not is_transient(found) and now >= self._log_at_s.get(why, now)
+            if is_due:
                 self._log_at_s[why] = now + _REPEAT_LOG_SECONDS
-        if say:
+        if is_due:
             log.warning("%s: Kafka refuses commits: %s; nothing is lost, still trying", stream, why)
         else:
-            log.debug("%s: commit failed, will be made again: %s", stream, why)
+            log.debug("%s: commit failed, will be repeated: %s", stream, why)
 
     def on_success(self, stream: str) -> None:
-        """A commit of that stream was made."""
+        """Note that a commit of that stream has succeeded."""
         with self._lock:
             found = self._errors.pop(stream, None)
-            said = bool(found and self._log_at_s and not self._errors)
-            if said:
+            was_logged = bool(found and self._log_at_s and not self._errors)
+            if was_logged:
                 self._log_at_s.clear()
-        if said:
-            log.info("%s: Kafka takes commits again", stream)
+        if was_logged:
+            log.info("%s: Kafka accepts commits again", stream)
 
     def discard(self, stream: str) -> None:
-        """It isn't ours any more."""
+        """Forget a stream that is no longer ours."""
         with self._lock:
             self._errors.pop(stream, None)
 
     def error_of(self, stream: str) -> str | None:
-        """Why its last commit failed; None if it didn't."""
+        """Why a stream's last commit failed; None if it succeeded."""
         found = self._errors.get(stream)
         return explain(found, self._group) if found else None
 
     def operator_error(self) -> str | None:
-        """Why commits fail, if somebody has to mend that; None if they don't."""
+        """Why commits fail, if an operator must fix that; else None."""
         found = next((error for error in list(self._errors.values()) if not is_transient(error)), None)
         return explain(found, self._group) if found else None

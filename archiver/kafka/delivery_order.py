@@ -1,10 +1,10 @@
-"""What Kafka's client delivers of a stream: each offset once and in order, which is demanded here, not believed.
+"""The check that Kafka's client delivers each offset of a stream once and in order.
 
-A client may deliver other records than those that are next: librdkafka 2.16 moved a partition that was being read to
-offset 0, by a late retry of a look-up that had long been replaced. What isn't next is dropped, and read again from
-where it should be. Offsets may have holes for good (transaction markers, compaction): a hole is one of those if the
-record after it is the very next one that ingest made, else if it is there again when it is read once more. That takes
-0.5 s (a fetch that waits at the topic's end must come back first): too long for each transaction of a mirror.
+A client may deliver other records than the next ones: librdkafka 2.16 moved a partition that was being read to offset
+0, by a late retry of a look-up that had long been replaced. A record that isn't the next one is dropped, and reading
+is moved back to the next one. Offsets may have permanent gaps (transaction markers, compaction). A gap is permanent
+if the record after it is the very next one that ingest made, or else if the gap is still there when read again.
+That takes 0.5 s (a fetch that waits at the topic's end must return first): too long for each transaction of a mirror.
 Pure: no I/O, no clock.
 """
 
@@ -16,31 +16,31 @@ log = logging.getLogger(__name__)
 
 
 class DeliveryCheck:
-    """Of one stream.
-
-    next_offset: of the delivery that is accepted next; None: none is, until `reset`. faults: how often the client
-    delivered something else. seek_to: to what offset the client is to be moved for that, None if it needn't be; to be
-    looked at once all that it has delivered by now was given to `accept`, then `on_seek_done`.
-    """
+    """Checks the deliveries of one stream."""
 
     def __init__(self, stream: str) -> None:
         self.next_offset: int | None = None
+        """The only offset that is accepted next; None: none is, until `reset`."""
         self.faults = 0
+        """How often the client delivered another offset."""
         self.seek_to: int | None = None
+        """The offset to which the client must be moved, or None.
+
+        To be read once all that it has delivered so far was given to `accept`; then call `on_seek_done`.
+        """
         self._stream = stream
-        self._gap_end_offset: int | None = None  # a hole at `next_offset` that was seen, and is read once more
+        self._gap_end_offset: int | None = None  # the end of a gap at `next_offset`, which is read a second time
 
     def reset(self, offset: int) -> None:
-        """The client has been moved to that offset, or is going to be."""
+        """Start again at that offset, to which the client is moved."""
         self.next_offset, self.seek_to, self._gap_end_offset = offset, None, None
 
     def is_after_gap(self, offset: int) -> bool:
-        """Whether there are offsets before that one that weren't delivered."""
+        """Whether offsets before that one were not delivered."""
         return self.next_offset is not None and self.seek_to is None and offset > self.next_offset
 
     def accept(self, offset: int, *, is_successor: bool = False) -> bool:
-        """Whether that delivery is the next one. is_successor: its record is known to be the next after the last
-        one."""
+        """Whether that delivery is the next one; is_successor: its record is known to follow the last one."""
         expected = self.next_offset
         if expected is None or self.seek_to is not None:
             return False
@@ -64,7 +64,7 @@ class DeliveryCheck:
         return True
 
     def on_seek_done(self) -> None:
-        """The client was moved to `seek_to`."""
+        """Note that the client was moved to `seek_to`."""
         self.seek_to = None
 
     def _on_fault(self, what: str) -> None:
@@ -73,7 +73,7 @@ class DeliveryCheck:
 
 
 def is_successor(headers: RecordHeaders, before: RecordHeaders) -> bool:
-    """Whether ingest made nothing between the records, or chunks, of these labels."""
+    """Whether ingest made nothing between the records, or chunks, with these headers."""
     if headers.operator or before.operator:
         return False
     (k, n), (before_k, before_n) = headers.chunk, before.chunk

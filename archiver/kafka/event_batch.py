@@ -1,4 +1,4 @@
-"""Many events published on g3.files by a command, in their order; all are on it when that returns."""
+"""Publishing many events on g3.files, in order, by a command; all are acknowledged when it returns."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 
 
 def publish_events(config: Mapping[str, Any], events: Iterable[Event]) -> None:
-    """Publish these, each as soon as it comes. config: librdkafka's settings.
+    """Publish events, each as soon as `events` yields it; config: librdkafka's settings.
 
     Raises KafkaException once Kafka refuses one, or acknowledges none for 10 s: then some of them may be published,
     and the command may be run again.
@@ -34,12 +34,12 @@ class _Publication:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._producer = Producer({**_PRODUCER_CONFIG, **config})
         self._refused: KafkaError | None = None
-        self._heard_s = time.monotonic()
+        self._last_answer_s = time.monotonic()
 
     def run(self, events: Iterable[Event]) -> None:
         for event in events:
             if not len(self._producer):
-                self._heard_s = time.monotonic()  # it may have taken long to come by this one
+                self._last_answer_s = time.monotonic()  # nothing was unacknowledged while this event was prepared
             while not self._enqueue(event):
                 self._wait()
             self._producer.poll(0)
@@ -49,7 +49,7 @@ class _Publication:
         self._check()
 
     def _enqueue(self, event: Event) -> bool:
-        """Whether the producer's queue had room for it."""
+        """Give an event to the producer; False if its queue is full."""
         try:
             self._producer.produce(
                 FILES_TOPIC, encode(event), event.key.encode(), partition=0, on_delivery=self._delivered
@@ -61,7 +61,7 @@ class _Publication:
     def _wait(self) -> None:
         self._producer.poll(_POLL_SECONDS)
         self._check()
-        if time.monotonic() - self._heard_s > _KAFKA_SECONDS:
+        if time.monotonic() - self._last_answer_s > _KAFKA_SECONDS:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
 
     def _check(self) -> None:
@@ -69,5 +69,5 @@ class _Publication:
             raise KafkaException(self._refused)
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
-        self._heard_s = time.monotonic()
+        self._last_answer_s = time.monotonic()
         self._refused = self._refused or error

@@ -1,4 +1,4 @@
-"""What the archiver tells on g3.files: told once Kafka has it."""
+"""The publisher of an archiver's events on g3.files, which waits for Kafka's acknowledgement."""
 
 import logging
 import threading
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 _CLOSE_POLL_SECONDS = 0.25
-"""So soon whoever waits learns that nobody is to wait any longer."""
+"""A waiting `publish` notices `shut_down` within this time."""
 _ERROR_SHOWN_SECONDS = 30.0
-"""Whoever could not tell something tries again sooner than that, if it is still to be told."""
+"""A failed publication is repeated sooner than that, if it is still necessary."""
 
 _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_AVAILABILITY_CONFIG,
@@ -30,10 +30,13 @@ _PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 
 
 class EventPublisher:
-    """The events of one archiver. config: librdkafka's settings. on_published: is given each event that Kafka has, in
-    the thread that told it. Raises KafkaException on a setting that librdkafka doesn't take."""
+    """Publishes the events of one archiver."""
 
     def __init__(self, config: Mapping[str, Any], on_published: Callable[[Event], None]) -> None:
+        """Create it; raises KafkaException on a setting that librdkafka refuses.
+
+        config: librdkafka's settings. on_published: called with each acknowledged event, in the publishing thread.
+        """
         self._on_published = on_published
         self._closed = threading.Event()
         self._failed: tuple[float, str] | None = None
@@ -42,19 +45,19 @@ class EventPublisher:
         self._producer: Producer | None = Producer(self._config)  # None after a fatal error, until it is needed
 
     def poll(self) -> None:
-        """Hear what librdkafka tells of brokers, so that it isn't old."""
+        """Serve librdkafka's callbacks, so that its reports on brokers are current."""
         if producer := self._producer:
-            with suppress(KafkaException), self._noting_fatal_errors(producer):  # `publish` says what is in its way
+            with suppress(KafkaException), self._noting_fatal_errors(producer):  # `publish` reports the error
                 producer.poll(0)
 
     @property
     def error(self) -> str | None:
-        """Why something that is to be told can't be; None if all that was is. For any thread."""
+        """Why the latest event could not be published; None if it was. For any thread."""
         failed = self._failed
         return failed[1] if failed and time.monotonic() - failed[0] < _ERROR_SHOWN_SECONDS else None
 
     def shut_down(self) -> None:
-        """Nobody is to wait in `publish` any longer. For any thread."""
+        """End all waiting in `publish`. For any thread."""
         self._closed.set()
 
     def publish(self, event: Event) -> None:
@@ -67,11 +70,11 @@ class EventPublisher:
         self._failed = None
         try:
             self._on_published(event)
-        except Exception:  # of who only looks on
+        except Exception:  # of an observer: the event is published all the same
             log.exception("%s is on g3.files, but can't be counted or shown", event.key)
 
     def publish_uncounted(self, event: Event | ArchiveFinalized) -> None:
-        """As `publish`, but nobody is given it, and nothing waits for it."""
+        """Publish as `publish` does, without calling `on_published` and without setting `error`."""
         outcome: list[KafkaError | None] = []
         with self._lock:
             producer = self._producer = self._producer or Producer(self._config)
@@ -96,9 +99,9 @@ class EventPublisher:
 
     @contextmanager
     def _noting_fatal_errors(self, producer: Producer) -> Iterator[None]:
-        """Give up a producer that fails for good, as one does that may write nowhere: the next event has another.
+        """Discard a producer after a fatal error, as when ACLs forbid all writing: the next event gets a new one.
 
-        Its error is raised as one that may pass.
+        The error is raised as a transient one.
         """
         try:
             with unwrap_fatal_errors():

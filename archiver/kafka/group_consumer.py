@@ -1,7 +1,7 @@
-"""Kafka, as the archiver needs it: which streams are ours, their records, our commits, and what we tell.
+"""The archiver as a member of its consumer group: its streams, their records, its commits and events.
 
-A member of a classic consumer group with a static id: after a restart its streams are its own again at once. What
-is committed with an offset is the state of the recording at that offset (core/checkpoint.py).
+It is a member of a classic consumer group with a static id: after a restart it has its streams again at once. Each
+offset is committed with the state of the recording at that offset (core/checkpoint.py).
 """
 
 import logging
@@ -48,18 +48,18 @@ log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 2.0
 _BACKGROUND_REQUEST_SECONDS = 4.0
-"""For an answer that only one stream waits for; it is asked for again. A stop may have to wait for it."""
+"""For requests that only one stream waits for, and repeats. A stop may have to wait for one."""
 _STOP_SECONDS = 2.0
 
 T = TypeVar("T")
 
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
-    "group.protocol": "classic",  # KIP-848 took 45 s to come back, or failed for good (design)
+    "group.protocol": "classic",  # with KIP-848 a restart took 45 s to get its streams, or failed for good (design)
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
     "heartbeat.interval.ms": 2_000,
     "enable.auto.commit": False,
-    "auto.offset.reset": "error",  # we tell what is lost, then go on from the earliest
+    "auto.offset.reset": "error",  # the loss is reported, then reading continues at the earliest record
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
     **ADMIN_CONFIG,
     **AVAILABILITY_CONFIG,
@@ -69,38 +69,32 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
 
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
-    """What was committed for a stream; offset None: nothing."""
+    """The committed offset of a stream, with its metadata."""
 
     stream: str
     offset: int | None
+    """None if nothing is committed."""
     metadata: str
 
 
 class RebalanceListener(Protocol):
-    """Who records the streams. Each method is called inside `Feed.poll`."""
+    """Records the assigned streams. Each method is called inside `GroupConsumer.poll`."""
 
     def on_assigned(self, committed: Sequence[CommittedOffset]) -> None:
-        """These are ours now, and paused until each is resumed at an offset."""
+        """These streams are ours now, and paused until each is resumed at an offset."""
 
     def on_revoked(self, streams: Sequence[str]) -> None:
-        """These go to another member: make them durable, commit, let go."""
+        """These streams go to another member: make them durable, commit, release them."""
 
     def on_lost(self, streams: Sequence[str]) -> None:
-        """These are another member's already: let go of them, commit nothing."""
+        """These streams already belong to another member: release them, commit nothing."""
 
     def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
-        """What was to be read next has been deleted; reading goes on at `earliest`."""
+        """The next record of this stream has been deleted; reading continues at `earliest`."""
 
 
 class GroupConsumer:
-    """One member of the group. streams: those to take, None for all. config: librdkafka's, without ours.
-    on_published: is given each event that Kafka has, in the thread that told it. stopping: ends `join`, and what else
-    waits for Kafka.
-
-    `broker_health`: Kafka's. `topic_watch`: what isn't right of those that are used. `assignment`: which streams are
-    read. `has_assignment`: whether the group has given us our first streams; until then `poll` should not wait long,
-    as what comes with them is done when it returns. Raises KafkaException on a setting that librdkafka doesn't take.
-    """
+    """One member of the group."""
 
     def __init__(
         self,
@@ -112,6 +106,12 @@ class GroupConsumer:
         on_published: Callable[[Event], None],
         stopping: threading.Event,
     ) -> None:
+        """Create it; raises KafkaException on a setting that librdkafka refuses.
+
+        streams: those to subscribe to, None for all. config: librdkafka's settings, to which ours are added.
+        on_published: called with each acknowledged event, in the publishing thread. stopping: ends `join`, and other
+        waiting for Kafka.
+        """
         self.broker_health = BrokerHealth(config["bootstrap.servers"])
         common = {**config, "error_cb": self.broker_health.on_client_error}
         self._listener = listener
@@ -129,7 +129,7 @@ class GroupConsumer:
         )
         self.assignment = AssignedPartitions(self._consumer)
         self._admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **common})
-        # Not with our `error_cb`: it is for the thread that polls.
+        # Without our `error_cb`, which is for the thread that polls.
         self.topic_watch = TopicWatch(
             {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.unpublished is not None
         )
@@ -138,11 +138,15 @@ class GroupConsumer:
         self._rejoin_pending = False
         self._leaving = False
         self.has_assignment = False
+        """Whether we have been assigned our first streams.
+
+        Until then `poll` should not wait long: it is when `poll` returns that their recording begins.
+        """
         self._offset_resets = OffsetReset(self.broker_health.on_error)
         self._stopping = stopping
 
     def join(self) -> None:
-        """Wait for Kafka, see to it that g3.files exists, and join the group."""
+        """Wait for Kafka, create g3.files if it is missing, and join the group."""
         while not self._stopping.is_set():
             try:
                 call_unless_stopped(self._stopping, "joining", self._create_files_topic)
@@ -157,9 +161,9 @@ class GroupConsumer:
         self._consumer.subscribe([self._pattern], on_assign=self._on_first_assign)
 
     def poll(self, seconds: float) -> list[Message]:
-        """Records that have come, about BATCH_BYTES at most; waits for the first one up to that long.
+        """Return the records that have arrived, about BATCH_BYTES at most; waits for the first one so long at most.
 
-        Raises FencedError, and what the streams' methods raise.
+        Raises FencedError, and what the listener raises.
         """
         if self._rejoin_pending:
             self._rejoin_pending = False
@@ -189,32 +193,34 @@ class GroupConsumer:
         return found
 
     def commit(self, commits: Sequence[OffsetCommit]) -> None:
-        """Commit these; for any thread but the one that calls `poll`. Raises as OffsetCommits.commit."""
+        """Commit these; for any thread but the one that calls `poll`. Raises as OffsetCommits.commit does."""
         self._commits.commit(commits)
 
     def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
-        """Commit these, each whatever becomes of the others; for any thread but the one that calls `poll`."""
+        """Commit these independently of each other; for any thread but the one that calls `poll`."""
         return self._commits.commit_each(commits)
 
     def commit_sync(self, commits: Sequence[OffsetCommit]) -> None:
-        """Commit these; for the thread that calls `poll`. Raises as OffsetCommits.commit, at once if Kafka is
-        away."""
+        """Commit these; for the thread that calls `poll`.
+
+        Raises as OffsetCommits.commit does, at once if Kafka is unavailable.
+        """
         if commits and (unavailable := self.unavailable):
             raise unavailable
         self._commits.commit_sync(self._consumer, commits, self._call_timeout_s())
 
     def serve_commits(self) -> None:
-        """Carry out what `commit` waits for; for the thread that calls `poll`, while it doesn't."""
+        """Execute the requests of `commit`; for the thread that calls `poll`, while it doesn't."""
         self._commits.serve_pending(self._consumer, self.unavailable, self._call_timeout_s())
 
     @property
     def unavailable(self) -> KafkaException | None:
-        """Why a commit that waits for its answer would wait for long, if it would."""
+        """Why a synchronous commit would wait for long; None if it would not."""
         why = self.broker_health.error or ("no answer to a commit" if self._commits.unanswered else None)
         return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
 
     def shut_down(self) -> None:
-        """Nobody will call `poll` again, and nobody is to wait any longer, neither in `commit` nor in `publish`."""
+        """End all waiting in `commit` and `publish`; `poll` won't be called again."""
         self._commits.shut_down()
         self._publisher.shut_down()
 
@@ -224,29 +230,29 @@ class GroupConsumer:
 
     @property
     def unpublished(self) -> str | None:
-        """Why something that is to be told on g3.files can't be; None if all that was is. For any thread."""
+        """Why the latest event could not be published on g3.files; None if it was. For any thread."""
         return self._publisher.error
 
     def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
-        """The event of a stream's last file, if it has one. For any thread. Raises as LastFileIndex.of."""
+        """The event of a stream's last file, if it has one. For any thread. Raises as LastFileIndex.find does."""
         found = self.last_file_index.find(stream, cancellation)
         return found if isinstance(found, FileFinished) else None
 
     def end_offset(self, stream: str) -> int | None:
-        """The offset after its last record, as the last answer to a fetch told it; None if none has."""
+        """The offset after a stream's last record, according to the latest fetch; None if unknown."""
         _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
         return end if end >= 0 else None
 
     @property
     def fenced_by_own_commit(self) -> bool:
-        """Whether a FencedError may come of a late commit of our own, and joining again helps."""
+        """Whether a FencedError may be due to a late commit of our own, so that joining again helps."""
         return self._commits.fenced_by_own_commit
 
     def close(self) -> None:
-        """Leave; within 2 s if we stop. The group keeps our streams for us until the session has timed out.
+        """Leave; within 2 s if we stop. The group reserves our streams for us until the session has timed out.
 
-        While a commit of ours waits for a Kafka that is away, librdkafka would wait as long as a session lasts. That
-        is right if we are to join again: a commit that comes later than the join would fence us.
+        While a commit waits for an unavailable Kafka, librdkafka would wait as long as a session lasts. That is right
+        if we join again: a commit that arrives after the join would fence us.
         """
         self._leaving = True
         self.topic_watch.close()
@@ -256,8 +262,10 @@ class GroupConsumer:
                 call_with_timeout(self._call_timeout_s(), "leaving", self._consumer.close)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Only what we had before we were away: a static member that comes back is given that without a rebalance,
-        and streams that came meanwhile would be nobody's. As a member that is known, we cause one by joining again.
+        """Assign the first partitions, then join again to cause a rebalance.
+
+        A static member that returns gets its former streams without a rebalance, and streams that were created
+        meanwhile would belong to nobody.
         """
         self._assign_unread(consumer, partitions)
         self._rejoin_pending = True
@@ -265,10 +273,9 @@ class GroupConsumer:
     def _assign_unread(
         self, consumer: Consumer, partitions: list[TopicPartition], offsets: Mapping[str, int] | None = None
     ) -> None:
-        """Paused: nothing is read there, whether the topic has that offset or not, until
-        `AssignedPartitions.resume`."""
-        # With an offset, or where nothing is committed an error would come of it, once they aren't ours any more; and
-        # one that is a number (see AssignedPartitions.seek).
+        """Assign partitions paused: nothing is fetched until `AssignedPartitions.resume`."""
+        # With an offset: else, where nothing is committed, librdkafka would report an error once they aren't ours any
+        # more. And with one that is a number (see AssignedPartitions.seek).
         starts = offsets or {}
         consumer.incremental_assign(
             [TopicPartition(p.topic, p.partition, starts.get(p.topic, 0)) for p in partitions]
@@ -276,10 +283,10 @@ class GroupConsumer:
         consumer.pause(partitions)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._leaving or self._stopping.is_set():  # a consumer that leaves is given no answer to what it asks
+        if self._leaving or self._stopping.is_set():  # a consumer that leaves gets no answer to its requests
             self._assign_unread(consumer, partitions)
             return
-        # However many partitions a topic has: a stream is in this one, and others are paused for good.
+        # However many partitions a topic has: the stream is in partition 0, and the others stay paused.
         streams = [p for p in partitions if p.partition == 0]
         committed = [
             CommittedOffset(
@@ -308,7 +315,7 @@ class GroupConsumer:
         return self._retry_until_answered(ask)
 
     def _retry_until_answered(self, ask: Callable[[], T]) -> T:
-        """Ask Kafka until it answers: in a callback of `poll` there is nothing else that can be done."""
+        """Repeat a request until Kafka answers: in a callback of `poll` nothing else can be done."""
         while True:
             try:
                 return ask()
@@ -350,7 +357,7 @@ class GroupConsumer:
             if (stream := stream_of_topic(topic)) in self._commits.assigned_streams:  # isn't, after _on_first_assign
                 self._offset_resets.add(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
-            # That we didn't poll for long is over by now: only we know it, and no record may come for a night.
+            # We poll again, so this error is over; no record may arrive for a whole night to show it.
             over = error.code() in (*NO_ANSWER_ERRORS, KafkaError._MAX_POLL_EXCEEDED)
             read = (topic_right(Operation.READ, topic or ""), group_right(Operation.READ, self.topic_reader.group))
             self.broker_health.on_error(with_right(error, *read), clears_on_answer=over)
@@ -362,12 +369,12 @@ class GroupConsumer:
         self.topic_watch.update(EXPECTED_FILES_TOPIC, found)
 
     def _call_timeout_s(self) -> float | None:
-        """s, that a call which can't be interrupted may take; None: however long."""
+        """How long, in s, a call that can't be interrupted may take; None: without limit."""
         return _STOP_SECONDS if self._stopping.is_set() else None
 
 
 def _pattern(streams: Sequence[str] | None) -> str:
     if streams is None:
         return FRAMES_TOPIC_PATTERN
-    # A pattern, so that a stream whose topic doesn't exist yet is waited for without a word.
+    # A pattern, so that a stream whose topic doesn't exist yet is no error.
     return f"^({'|'.join(re.escape(frames_topic(stream)) for stream in streams)})$"

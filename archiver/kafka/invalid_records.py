@@ -1,7 +1,7 @@
-"""Records that break the contract, and which of them readers leave out: those that are in quarantine.
+"""Records that break the contract (g3stream/contract/headers.py); readers skip those in quarantine.
 
-What that is, g3stream/contract/headers.py says. Each reader of a stream (the archiver, replay, repair, verify, close)
-stops at such a record, looks into the stream's quarantine topic, and goes on if it is there.
+Each reader of a stream (the archiver, replay, repair, verify, close) stops at such a record, reads the stream's
+quarantine topic, and continues if the record is there.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ QUARANTINE_POLL_SECONDS = 5.0
 
 
 def digest_of(message: Message) -> str:
-    """As `record_digest`."""
+    """The digest of a message, as `record_digest` computes it."""
     try:
         headers = headers_of(message)
     except ContractError:
@@ -27,24 +27,28 @@ def digest_of(message: Message) -> str:
 
 
 def invalid_record_message(stream: str, offset: int, why: str) -> str:
-    """What to say of a stream that can't be read on, and what to do."""
+    """The message for a stream that can't be read on, with what to do."""
     return (
         f"at offset {offset}: {why}. Not ours, and of no later version? "
-        f"`archiver quarantine --stream {stream} --offset {offset}` sets it aside, and recording goes on"
+        f"`archiver quarantine --stream {stream} --offset {offset}` skips it, and recording continues"
     )
 
 
 class HeaderReader:
-    """The labels of a stream's records, for whoever reads it by itself. quarantined: how many were in quarantine."""
+    """Parses the headers of a stream's records, for readers outside the group."""
 
     def __init__(self, reader: TopicReader, stream: str) -> None:
         self.quarantined = 0
+        """How many records were in quarantine."""
         self._reader = reader
         self._stream = stream
         self._in_quarantine: frozenset[str] = frozenset()
 
     def read(self, message: Message) -> RecordHeaders | None:
-        """None if it is in quarantine. Raises ContractError, which says what to do, KafkaException."""
+        """Parse a record's headers; None if it is in quarantine.
+
+        Raises ContractError, which says what to do, KafkaException.
+        """
         try:
             return record_headers(message)
         except ContractError as error:
@@ -58,19 +62,20 @@ class HeaderReader:
 
 
 class InvalidRecord:
-    """A record that breaks the contract, at which a recording stands; asks, on another thread, whether it is in
-    quarantine by now. why: what is wrong with it. query: begins to look into the quarantine topic."""
+    """A record that breaks the contract, at which a recording has stopped until it is in quarantine."""
 
     def __init__(self, message: Message, why: str, query: Callable[[], Future[frozenset[str]]]) -> None:
+        """query: starts reading the quarantine topic's digests, on another thread."""
         self.offset = message.offset() or 0
         self.why = why
+        """What is wrong with it."""
         self._digest = digest_of(message)
         self._query = query
         self._pending_query: Future[frozenset[str]] | None = None
         self._query_again_at_s = 0.0
 
     def is_in_quarantine(self, now: float) -> bool | None:
-        """None until it is known. now: s, monotonic."""
+        """Whether it is in quarantine by now; None until that is known. now: s, monotonic."""
         if self._pending_query is None:
             if now >= self._query_again_at_s:
                 self._pending_query = self._query()
@@ -81,5 +86,5 @@ class InvalidRecord:
         self._query_again_at_s = now + QUARANTINE_POLL_SECONDS
         try:
             return self._digest in answer.result()
-        except KafkaException:  # away, or not for us to read; whoever records hears of the former elsewhere
+        except KafkaException:  # Kafka is unavailable, which is reported elsewhere, or we may not read the topic
             return False

@@ -1,7 +1,7 @@
-"""The last file of each stream, as g3.files tells; for streams of which nothing is committed, new ones among them.
+"""The last file of each stream according to g3.files, for streams without a commit, such as new ones.
 
-The topic is read once; then this remembers the newest event of each stream, and how far it has read, so that the next
-one who asks waits only for what has been told since.
+The topic is read once. Then the newest event of each stream is kept, and the position, so that the next query reads
+only the events that were published since.
 """
 
 import threading
@@ -16,13 +16,13 @@ from archiver.kafka.topic_reader import TopicReader
 from g3stream.service.cancellation import CancellationToken
 
 LastFile = FileFinished | CheckpointError | None
-"""The event of a stream's last file; why it can't be understood; or None: it has none."""
+"""The event of a stream's last file; the error if it can't be understood; None if there is none."""
 
 _LOSS = b"loss"
 
 
 class _ReadPosition(NamedTuple):
-    """An event that was read: if another one is at its offset now, the topic has been made anew."""
+    """The last event that was read; if another one is at its offset now, the topic has been created again."""
 
     offset: int
     time: tuple[int, int]
@@ -30,12 +30,12 @@ class _ReadPosition(NamedTuple):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """Where it is."""
+        """The position of a message."""
         return cls(message.offset() or 0, message.timestamp(), message.key() or b"")
 
 
 class LastFileIndex:
-    """Of one group; for any thread. Holds an event for each stream, 5 kB at most."""
+    """The index of one group; for any thread. Keeps one event for each stream, 5 kB at most."""
 
     def __init__(self, history: TopicReader) -> None:
         self._reader = history
@@ -45,7 +45,7 @@ class LastFileIndex:
         self._last: _ReadPosition | None = None
 
     def find(self, stream: str, cancellation: CancellationToken) -> LastFile:
-        """A stream's newest FileFinished. The first call reads all of g3.files, 100,000 events a second or so.
+        """Find a stream's newest FileFinished. The first call reads all of g3.files, about 100,000 events a second.
 
         Raises KafkaException, also if there is no such topic (TopicReader.files_offset_range), Cancelled.
         """
@@ -76,7 +76,7 @@ class LastFileIndex:
             self._add(batch)
 
     def _reset(self) -> None:
-        """Begin again: what was read isn't in the topic any more."""
+        """Start again: what was read isn't in the topic any more."""
         self._newest.clear()
         self._last = None
 
@@ -85,14 +85,14 @@ class LastFileIndex:
             group, _, rest = (message.key() or b"").partition(b"/")
             if group == self._group:
                 stream, _, what = rest.partition(b"/")
-                # A loss is no file, also if a later version told it in a way that can't be understood here.
+                # A loss is no file, also if a later version wrote it in a way that can't be understood here.
                 if what.partition(b"/")[0] != _LOSS and (newest := _file_event(message.value() or b"")):
                     self._newest[stream] = newest
             self._last = _ReadPosition.of(message)
 
 
 def _file_event(value: bytes) -> bytes | CheckpointError | None:
-    """An event's value if it is of a file, why that can't be known, or None."""
+    """The event's value if it is a finished file's, the error if that can't be known, else None."""
     if kind_of(value) == "file":
         return value
     try:

@@ -1,6 +1,6 @@
-"""Commits that any thread may ask for, carried out by the one thread that uses the consumer.
+"""Commits that any thread may request, executed by the one thread that uses the consumer.
 
-confluent-kafka's Consumer is for one thread at a time: a second one waits while the first polls, and for ever if it
+confluent-kafka's Consumer is for one thread at a time: a second one waits while the first polls, and for ever if that
 polls again at once. So `commit` waits here until the polling thread has sent the request, and Kafka has answered it.
 """
 
@@ -24,8 +24,8 @@ from g3stream.service.timeouts import call_with_timeout
 log = logging.getLogger(__name__)
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
-# Not ILLEGAL_GENERATION: that is a rebalance going on, in which most streams stay ours (cooperative); it is asked for
-# again, and what is not ours any more is said by on_revoke or on_lost.
+# Not ILLEGAL_GENERATION: that is a rebalance in progress, in which most streams stay ours (cooperative). The commit
+# is repeated, and on_revoke or on_lost report the streams that are no longer ours.
 _EVICTED = (KafkaError.UNKNOWN_MEMBER_ID,)
 
 
@@ -34,50 +34,60 @@ class FencedError(Exception):
 
 
 class MemberEvicted(Exception):
-    """The group has given our streams away (this process was frozen, say): what was open must be abandoned."""
+    """The group has given our streams away (this process was frozen, say): what is open must be abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetCommit:
-    """An offset of a stream, and the checkpoint to commit with it; of a recording that may have been let go of."""
+    """An offset of a stream, and the checkpoint to commit with it."""
 
     stream: str
     offset: int
     metadata: str
     cancellation: CancellationToken
+    """Set once the recording that it is of has been released."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Somebody waits for these to be committed."""
+    """Commits that a thread waits for."""
 
     commits: Sequence[OffsetCommit]
     done: Future[None]
 
 
 class OffsetCommits:
-    """`commit` is for any thread but the polling one, all else for that one only."""
+    """Executes commits; `commit` is for any thread but the polling one, all else for that one only."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._in_flight: list[_Request] = []
-        self._ignored_responses = 0  # answers that are still to come, and that nobody waits for any longer
+        self._ignored_responses = 0  # answers that are still to arrive, but that nobody waits for any more
         self._closed = threading.Event()
-        self._minimal_metadata = False  # whether Kafka has found the metadata of a commit too large
+        self._minimal_metadata = False  # whether Kafka has refused the metadata of a commit as too large
         self.fenced_by_own_commit = False
-        """Whether our streams were lost while a commit was on its way: if Kafka gets it when we have joined again, it
-        takes it for another's who has our instance id, and fences us."""
+        """Whether a commit was in flight when our streams were taken away.
+
+        If Kafka gets it after we have joined again, it assumes that another member has our instance id: it fences us.
+        """
         self.unanswered = False
-        """Whether a commit that was waited for got no answer in time; its thread uses the consumer still."""
+        """Whether a synchronous commit got no answer in time; its thread still uses the consumer."""
         self.assigned_streams: set[str] = set()
-        """The streams that are assigned to us. Kafka would take a commit for another member's too, and a commit
-        between the loss of our streams and the next join is answered as if another had our instance id."""
+        """The streams that are assigned to us.
+
+        Kafka would accept a commit for another member's stream, too; and it answers a commit between the loss of our
+        streams and the next join as if another member had our instance id.
+        """
         self._last_committed: dict[str, int] = {}
-        """The offset of each that was committed last: none is ever committed below it. Whatever led to that, it would
-        have all that was recorded since be recorded again."""
+        """The last committed offset of each stream; nothing is ever committed below it.
+
+        Whatever the reason, all that was recorded since would be recorded again.
+        """
         self._recreated_topics: set[str] = set()
-        """Whose topic has been made anew: their first offset below the last one is of the new topic. Until that
-        comes, commits of the old one may still be on their way."""
+        """Streams whose topic has been created again: their first offset below the last one is of the new topic.
+
+        Until that is committed, commits of the old topic may still be in flight.
+        """
 
     def commit(self, commits: Sequence[OffsetCommit]) -> None:
         """Commit these. Raises FencedError, MemberEvicted, KafkaException (try again)."""
@@ -88,7 +98,7 @@ class OffsetCommits:
         request.done.result()
 
     def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
-        """Commit these, each whatever becomes of the others; gives what `commit` would raise, by stream."""
+        """Commit these independently of each other; returns what `commit` would raise, by stream."""
         asked = [_Request([commit], Future()) for commit in commits]
         for request in asked:
             self._requests.put(request)
@@ -98,7 +108,7 @@ class OffsetCommits:
         return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
 
     def on_assigned(self, stream: str, committed: int | None) -> None:
-        """A stream is ours now. committed: the offset that one of us has committed for it."""
+        """Note that a stream is ours now; committed: its last offset committed by an archiver of the group."""
         self.assigned_streams.add(stream)
         self._last_committed.pop(stream, None)
         self._recreated_topics.discard(stream)
@@ -106,18 +116,21 @@ class OffsetCommits:
             self._last_committed[stream] = committed
 
     def on_offset_reset(self, stream: str, offset: int) -> None:
-        """Reading goes on at the topic's first offset. If that isn't above the last commit, the topic has been made
-        anew, or what was to be rebuilt is gone: then a commit may lie below the last one, once."""
-        if offset <= self._last_committed.get(stream, offset):  # of the first one the answer may still be to come
+        """Note that reading continues at the topic's first offset.
+
+        If that isn't above the last commit, the topic has been created again, or the records to rebuild from are
+        gone: then a commit may be below the last one, once.
+        """
+        if offset <= self._last_committed.get(stream, offset):  # the first commit may not be answered yet
             self._recreated_topics.add(stream)
 
     def on_lost(self, streams: Iterable[str]) -> None:
-        """These are another member's already."""
+        """Note that these streams already belong to another member."""
         self.assigned_streams.difference_update(streams)
         self.fenced_by_own_commit = self.fenced_by_own_commit or bool(self._in_flight)
 
     def send_pending(self, consumer: Consumer) -> None:
-        """Send what was asked for. One request at a time, so that a stream's commits stay in their order."""
+        """Send the requests, one batch at a time, so that a stream's commits stay in order."""
         if self._in_flight or not (requests := self._take_requests()):
             return
         self._in_flight = requests
@@ -127,19 +140,21 @@ class OffsetCommits:
             self._complete_in_flight(error.args[0])
 
     def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """Kafka's answer; the consumer's `on_commit`."""
+        """Handle Kafka's answer; the consumer's `on_commit`."""
         if self._ignored_responses:
             self._ignored_responses -= 1
         else:
             self._complete_in_flight(error, {p.topic: p.error for p in partitions if p.error})
 
     def serve_pending(self, consumer: Consumer, unavailable: KafkaException | None, seconds: float | None) -> None:
-        """Carry out what was asked for at once, where `send_pending` and polling can't go on. unavailable: why it
-        can't be. seconds: as for `commit_sync`."""
+        """Execute the requests synchronously, while `send_pending` and polling are not possible.
+
+        unavailable: the error to answer them with, if Kafka can't be reached. seconds: as for `commit_sync`.
+        """
         requests, self._in_flight = self._in_flight, []
         if requests:
             self._ignored_responses += 1
-            _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # to be asked for again
+            _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # the caller repeats them
         if requests := self._take_requests():
             outcome: Exception | None = unavailable
             try:
@@ -150,8 +165,10 @@ class OffsetCommits:
             _resolve(requests, outcome)
 
     def commit_sync(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
-        """Commit these, and wait for the answer, for so long at most; None: as long as librdkafka does, for ever with
-        a broker that says nothing any more. Raises as `commit`, when all that can be has been committed."""
+        """Commit these, and wait for the answer; raises as `commit` does, after committing all that it can.
+
+        seconds: how long to wait; None: as long as librdkafka does, for ever with a broker that no longer answers.
+        """
         rejection = self._rejection(commits)
         commits = [commit for commit in commits if not self._is_behind(commit)]
         if commits:
@@ -180,8 +197,8 @@ class OffsetCommits:
         if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._minimal_metadata:
             self._minimal_metadata = True
             log.warning(
-                "Kafka takes less with a commit than usual: set the brokers' offset.metadata.max.bytes to 4096 or "
-                "more (the default); until this archiver is started again it commits as little as it can"
+                "Kafka accepts less metadata with a commit than usual: set the brokers' offset.metadata.max.bytes to "
+                "4096 or more (the default); until this archiver is started again it commits as little as it can"
             )
 
     def _offsets(self, commits: Iterable[OffsetCommit]) -> list[TopicPartition]:
@@ -196,7 +213,7 @@ class OffsetCommits:
         ]
 
     def shut_down(self) -> None:
-        """Nothing will be carried out any more: let nobody wait. (For any thread.)"""
+        """End all waiting: no request will be executed any more. For any thread."""
         self._closed.set()
         requests, self._in_flight = self._in_flight, []
         _resolve(
@@ -204,13 +221,13 @@ class OffsetCommits:
         )
 
     def _is_current(self, commit: OffsetCommit) -> bool:
-        # The stream may be ours again, and another recording further than the one that was let go of.
+        # The stream may be ours again, and its new recording ahead of the one that was released.
         return commit.stream in self.assigned_streams and not commit.cancellation.is_set()
 
     def _complete_in_flight(
         self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})
     ) -> None:
-        """error: what all have come to; failed: what some have come to, by topic."""
+        """Answer the requests in flight; error: of all of them; failed: of some, by topic."""
         for found in (error, *failed.values()):
             self._note_metadata_limit(found)
         requests, self._in_flight = self._in_flight, []
@@ -229,7 +246,7 @@ class OffsetCommits:
                 self._last_committed[commit.stream] = commit.offset
 
     def _rejection(self, commits: Iterable[OffsetCommit]) -> KafkaException | None:
-        """Why these must not be committed, if they mustn't."""
+        """Why these must not be committed; None if they may."""
         for commit in filter(self._is_behind, commits):
             last = self._last_committed[commit.stream]
             why = f"offset {commit.offset} lies below {last}, which was committed before"
@@ -257,7 +274,7 @@ class OffsetCommits:
 
 
 def classify_error(error: KafkaError) -> Exception:
-    """What an error means to us: a FencedError, a MemberEvicted, else a KafkaException."""
+    """Convert an error of Kafka to a FencedError, a MemberEvicted, else a KafkaException."""
     # By code: `.fatal()` is False on these (design).
     if error.code() in _FENCED:
         return FencedError(error.str())

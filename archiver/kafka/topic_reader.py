@@ -1,6 +1,6 @@
-"""What the topics hold, read aside from the recording: one record, a log's ends, the newest event of a stream.
+"""Reading topics outside the group: single records, offset ranges, commits, events, quarantine.
 
-Each answer has a consumer of its own, outside the group, so that any thread may ask.
+Each call uses a consumer of its own, outside the group, so that any thread may call it.
 """
 
 import re
@@ -29,41 +29,41 @@ from g3stream.kafka.authorization import Operation, group_right, is_refusal, nee
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
-    # As soon as it knows of a broker: with connections only where they are needed, a client that has just begun waits
-    # for 50 ms before it makes its second one.
+    # Connect to each broker as soon as it is known: with sparse connections a new client waits 50 ms before it makes
+    # its second connection.
     "enable.sparse.connections": False,
 }
 FETCH_CONFIG: Mapping[str, str | int | bool] = {
     **CONNECTED_CONFIG,
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16 << 10,
-    "fetch.wait.max.ms": 500,  # an idle fetch is answered when a record comes, or by then
+    "fetch.wait.max.ms": 500,  # an idle fetch is answered when a record arrives, or then
     "max.partition.fetch.bytes": 8 << 20,  # 1.4 times as fast as the default 1 MB, when far behind
     "fetch.max.bytes": 16 << 20,
 }
 BATCH_BYTES = 8 << 20
 MAX_RECORDS = 10_000
-"""Of a batch: what is taken at once when there is much to take."""
+"""Of a batch, when many records are waiting."""
 
 _MAX_PER_TURN = 100
-"""Records that `consume` is asked for: it takes as many however large they are, 1 MB each at most."""
+"""Records requested from `consume`: it returns so many however large they are, 1 MB each at most."""
 _POLL_SECONDS = 0.5
 _MAX_CHUNKS = 2000
 _NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
 
 
 class OffsetAndMetadata(NamedTuple):
-    """What a group has committed for a stream."""
+    """A committed offset, with its metadata."""
 
     offset: int
     metadata: str
 
 
 class TopicReader:
-    """Reads for one group. config: librdkafka's settings, without those of a group. seconds: how long an answer is
-    waited for. All raise KafkaException."""
+    """Reads topics for one group's archive. All methods raise KafkaException."""
 
     def __init__(self, config: Mapping[str, Any], group: str, seconds: float = 10.0) -> None:
+        """config: librdkafka's settings, without those of a group. seconds: how long to wait for an answer."""
         self._throttle_cb: Callable[[ThrottleEvent], None] | None = config.get("throttle_cb")
         self._throttled_until = 0.0
         self._config = {
@@ -80,26 +80,26 @@ class TopicReader:
 
     @property
     def group(self) -> str:
-        """The consumer group whose archive this is about."""
+        """The consumer group whose archive this reads for."""
         return self._group
 
     def committed(self, streams: Sequence[str]) -> Mapping[str, OffsetAndMetadata]:
-        """What the group has committed of these, without joining it; not of those of which it has nothing."""
+        """The group's committed offsets of these streams, as far as there are any, without joining the group."""
         with self._consumer() as consumer:
             return self._committed(consumer, streams)
 
     def all_committed(self) -> Mapping[str, OffsetAndMetadata]:
-        """What the group has committed of every stream that has a topic; as `committed`."""
+        """The group's committed offsets of every stream that has a topic; as `committed`."""
         with self._consumer() as consumer:
             return self._committed(consumer, self._streams(consumer))
 
     def offset_range(self, stream: str, partition: int = 0) -> tuple[int, int]:
-        """The first offset that a stream's topic still has, and the one after its last."""
+        """The first offset that a stream's topic still has, and the offset after its last."""
         with self._consumer() as consumer:
             return self._offset_range(consumer, frames_topic(stream), partition)
 
     def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
-        """A stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
+        """Read a stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
         return self._batches(frames_topic(stream), start, end, partition)
 
     def _batches(self, topic: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
@@ -107,7 +107,7 @@ class TopicReader:
             consumer.assign([TopicPartition(topic, partition, start)])
             heard_s, wanted = time.monotonic(), 1
             while start < end:
-                # `consume` takes less time than a `poll` for each, but waits for as many as are asked for.
+                # `consume` takes less time than a `poll` for each, but waits for as many as are requested.
                 found = consumer.consume(min(wanted, end - start), _POLL_SECONDS)
                 batch = [message for message in found if message.error() is None]
                 if batch:
@@ -119,7 +119,7 @@ class TopicReader:
                 self._check_progress(topic, heard_s)
 
     def record_value(self, stream: str, offset: int) -> tuple[bytes, ...]:
-        """The value of the record that begins at `offset`, in its parts; empty if it isn't there."""
+        """Read the value of the record that begins at `offset`, in chunks; empty if it isn't there."""
         return first_complete(
             (headers, message.value() or b"")
             for message in islice(self._records_from(frames_topic(stream), offset), _MAX_CHUNKS)
@@ -127,7 +127,7 @@ class TopicReader:
         )
 
     def has_record(self, stream: str, record: RecordId) -> bool:
-        """Whether that record is at its offset: the topic is the one that it was in, and still has it."""
+        """Whether that record is at its offset: the topic still has it, and wasn't created again."""
         message = next(self._records_from(frames_topic(stream), record.offset), None)
         headers = None if message is None else _headers_if_valid(message)
         return bool(headers and (headers.epoch, headers.seq) == (record.epoch, record.seq))
@@ -136,24 +136,27 @@ class TopicReader:
         """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
         topic = frames_topic(stream)
         message = next(self._records_from(topic, offset), None)
-        return None if message is None else message.timestamp()[1]  # (an empty one is false)
+        return None if message is None else message.timestamp()[1]  # (an empty message is false)
 
     def files_offset_range(self) -> tuple[int, int]:
-        """As `offset_range`, of g3.files. Raises KafkaException also if there is no such topic: whoever asks has made
-        it, and a broker that has just started may not know of it yet."""
+        """The offset range of g3.files; as `offset_range`.
+
+        Raises KafkaException also if there is no such topic: the caller has created it, so a broker that has just
+        started doesn't know of it yet.
+        """
         with self._consumer() as consumer:
             return self._offset_range(consumer, FILES_TOPIC)
 
     def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
-        """As `batches`, of g3.files."""
+        """Read the events of all groups on g3.files; as `batches`."""
         return self._batches(FILES_TOPIC, start, end)
 
     def events(self, streams: Collection[str] = ()) -> Iterator[Event | CheckpointError]:
-        """All that the group has told on g3.files, of these streams (none: of all), in order; of an event that can't
-        be understood, why. Events of kinds that only a later version knows are passed over.
+        """Read the group's events on g3.files, of these streams (none: of all), in order.
 
-        All of g3.files is read, 30,000 events a second or so (of another group or stream: 90,000). It
-        can't be less: when an event was published says nothing, as clocks of hosts differ and are set.
+        Yields the error for an event that can't be understood. Events of kinds that only a later version knows are
+        skipped. All of g3.files is read, about 30,000 events a second (of another group or stream: 90,000). Reading
+        less isn't possible: the times of events prove nothing, as the clocks of hosts differ and are set.
         """
         prefixes = key_prefixes(self._group, streams)
         with self._consumer() as consumer:
@@ -169,16 +172,16 @@ class TopicReader:
                         yield error
 
     def quarantined_digests(self, stream: str) -> frozenset[str]:
-        """The digests of the stream's records that an operator has put into quarantine."""
+        """Read the digests of the stream's records that are in quarantine."""
         with self._consumer() as consumer:
             return self._quarantined_digests(consumer, stream)
 
     def quarantined_counts(self, streams: Collection[str]) -> Mapping[str, int]:
-        """How many records of each of these streams are there; not of those of which none is."""
+        """The number of records in quarantine of each of these streams that has any."""
         with self._consumer() as consumer:
             topics = consumer.list_topics(timeout=self._seconds).topics
-            there = [stream for stream in streams if quarantine_topic(stream) in topics]
-            counts = {stream: len(self._quarantined_digests(consumer, stream)) for stream in there}
+            existing = [stream for stream in streams if quarantine_topic(stream) in topics]
+            counts = {stream: len(self._quarantined_digests(consumer, stream)) for stream in existing}
         return {stream: count for stream, count in counts.items() if count}
 
     def _quarantined_digests(self, consumer: Consumer, stream: str) -> frozenset[str]:
@@ -187,18 +190,20 @@ class TopicReader:
         return frozenset((message.key() or b"").decode() for message in self._records(consumer, topic, start, end))
 
     def message(self, stream: str, offset: int) -> Message | None:
-        """The record at `offset`, None if there is none."""
+        """Read the message at `offset`; None if there is none."""
         message = next(self._records_from(frames_topic(stream), offset), None)
         return message if message is not None and message.offset() == offset else None
 
     def streams(self) -> list[str]:
-        """Those that have a topic; as far as ACLs let us see them."""
+        """The streams that have a topic, as far as ACLs show it."""
         with self._consumer() as consumer:
             return self._streams(consumer)
 
     def check_not_hidden(self, streams: Iterable[str]) -> None:
-        """Tell a topic that is gone from one that ACLs hide: raise KafkaException if that is so of one of these,
-        which `streams` doesn't give."""
+        """Raises KafkaException if ACLs hide the topic of one of these streams, which `streams` doesn't return.
+
+        Otherwise it is gone.
+        """
         with self._consumer() as consumer:
             for stream in streams:
                 self._check_not_hidden(consumer, frames_topic(stream))
@@ -236,7 +241,7 @@ class TopicReader:
                 self._check_not_hidden(consumer, topic)
             raise
         if span is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {topic} can't be had"))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer about the offsets of {topic}"))
         return span[0], span[1]
 
     def _offset_range_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
@@ -245,16 +250,16 @@ class TopicReader:
         except KafkaException as error:
             if error.args[0].code() not in _NO_SUCH_TOPIC:
                 raise
-            return 0, 0  # there is no such topic, or not any more
+            return 0, 0  # there is no such topic, or no longer
 
     def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
-        # Whatever a topic can't be used for, librdkafka says of it that it is unknown.
+        # librdkafka reports a topic as unknown, whatever the reason why it can't be used.
         found = consumer.list_topics(topic, timeout=self._seconds).topics.get(topic)
         if found and found.error and is_refusal(found.error):
             raise KafkaException(with_right(found.error, topic_right(Operation.READ, topic)))
 
     def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
-        """The records from `start` to before `end`. Raises KafkaException if they don't come."""
+        """Read the records from `start` to before `end`. Raises KafkaException if they don't arrive."""
         if start >= end:
             return
         consumer.assign([TopicPartition(topic, 0, start)])
@@ -278,9 +283,9 @@ class TopicReader:
                 return
 
     def _check_progress(self, topic: str, heard_s: float) -> None:
-        """Raises KafkaException if nothing has come for long, and no quota is the reason."""
+        """Raises KafkaException if nothing has arrived for long, and no quota is the reason."""
         if time.monotonic() - max(heard_s, self._throttled_until) > self._seconds:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} come"))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} arrive"))
 
     def _on_throttle(self, event: ThrottleEvent) -> None:
         self._throttled_until = max(self._throttled_until, time.monotonic() + event.throttle_time)
@@ -289,19 +294,21 @@ class TopicReader:
 
     @contextmanager
     def _consumer(self) -> Iterator[Consumer]:
-        # Also where it asks for no commit, and needs no group: librdkafka wants the name of one, and looks for its
-        # coordinator. If ACLs forbid that, it reads all the same.
+        # Also where no commit is requested, and no group is needed: librdkafka requires a group's name, and looks for
+        # its coordinator. If ACLs forbid that, reading works all the same.
         with closing(Consumer({**self._config, "group.id": self._group})) as consumer:
             try:
                 yield consumer
             except KafkaException:
-                consumer.poll(0)  # what an `error_cb` is to hear of the cause waits for this
+                consumer.poll(0)  # calls `error_cb` with the cause
                 raise
 
 
 def _is_at_end(messages: Sequence[Message]) -> bool:
-    """Whether they say that the log ends; marks of transactions may be all that is left of it. Raises KafkaException
-    if they say something else that is no record."""
+    """Whether one of these messages is the end of the log, after which there may be only transaction markers.
+
+    Raises KafkaException if one of them is another error.
+    """
     for error in filter(None, (message.error() for message in messages)):
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             continue  # reading needs no right on a group
@@ -312,8 +319,7 @@ def _is_at_end(messages: Sequence[Message]) -> bool:
 
 
 def _refusal(consumer: Consumer) -> KafkaError | None:
-    """Why the group's coordinator couldn't be found, if ACLs are: whoever waits for it learns only that it took too
-    long."""
+    """The error if ACLs forbid finding the group's coordinator: a request that needs it only reports a timeout."""
     while (message := consumer.poll(0)) is not None:
         if (error := message.error()) and is_refusal(error):
             return error
@@ -321,7 +327,7 @@ def _refusal(consumer: Consumer) -> KafkaError | None:
 
 
 def metadata_of(partition: TopicPartition) -> str:
-    """What is committed with an offset, empty if nothing is; text that is no checkpoint if it isn't UTF-8."""
+    """The metadata committed with an offset, empty if there is none; text that is no checkpoint if it isn't UTF-8."""
     try:
         return partition.metadata or ""
     except UnicodeDecodeError:
@@ -329,7 +335,7 @@ def metadata_of(partition: TopicPartition) -> str:
 
 
 def record_headers(message: Message) -> RecordHeaders:
-    """What the headers of a record say. Raises ContractError."""
+    """Parse a record's headers. Raises ContractError."""
     return RecordHeaders.from_kafka(headers_of(message))
 
 

@@ -1,6 +1,6 @@
-"""The ends of the streams' logs, of many at once: their last records.
+"""The last records of many streams, read at once.
 
-Read aside from the recording: no group is joined, nothing is committed.
+No group is joined, and nothing is committed.
 """
 
 import re
@@ -32,29 +32,32 @@ from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
 _KAFKA_SECONDS = 10.0
 MAX_RECORDS = 20_000
 MAX_BYTES = 8 << 20
-"""So much of a stream is read back at the most."""
+"""At most so much of a stream is read back."""
 _FIRST_RECORDS = 8  # of unknown size: each may be a megabyte
 _NEXT_RECORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class TailRecord:
-    """A message without its value. headers: None if it breaks the contract; then `digest` says which record it is.
-    time_ms: ms; time_replaced: Kafka's own, not that of its receipt. size_bytes: of its value."""
+    """A message without its value."""
 
     offset: int
     headers: RecordHeaders | None
+    """None if it breaks the contract."""
     time_ms: int
     size_bytes: int
+    """Of its value."""
     digest: str = ""
+    """Identifies it if it breaks the contract."""
     time_replaced: bool = False
+    """Whether `time_ms` is Kafka's own time, not that of receipt."""
 
 
 class TopicTails:
-    """A context manager. config: librdkafka's settings. group: in whose name; nothing is asked of it, and no right on
-    it is needed. All raise KafkaException."""
+    """Reads the ends of topics; a context manager. All methods raise KafkaException."""
 
     def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        """config: librdkafka's settings. group: only a name that librdkafka requires; no right on it is needed."""
         self._config = {
             **config,
             "group.id": group,
@@ -69,13 +72,13 @@ class TopicTails:
         self._consumer = Consumer(self._config)
 
     def streams(self) -> Mapping[str, int]:
-        """Those that have a topic, sorted, each with how many partitions that has; only the first one is used."""
+        """The streams that have a topic, sorted, with its number of partitions, of which only the first is used."""
         topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
         pattern = re.compile(FRAMES_TOPIC_PATTERN)
         return {stream_of_topic(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
 
     def offset_ranges(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
-        """Of each: the first offset that its topic still has, and the one after its last."""
+        """For each stream the first offset that its topic still has, and the offset after its last."""
         partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
         if not partitions:
             return {}
@@ -86,7 +89,7 @@ class TopicTails:
         return {stream_of_topic(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
 
     def other_partitions(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
-        """Of those with several partitions (streams: how many), and records in others than the first: where."""
+        """The offset ranges of partitions other than the first that have records; streams: partitions of each."""
         found = {}
         for stream, count in streams.items():
             partitions = [TopicPartition(frames_topic(stream), number) for number in range(1, count)]
@@ -97,8 +100,10 @@ class TopicTails:
     def read_back(
         self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[TailRecord]], bool]
     ) -> Mapping[str, Sequence[TailRecord]]:
-        """The last records of each, in order, read back in ever larger blocks until that is enough, all, or
-        MOST_RECORDS or MOST_BYTES."""
+        """Read the last records of each stream, in order, in ever larger blocks.
+
+        It ends once `enough` is true of them, or all are read, or MAX_RECORDS or MAX_BYTES.
+        """
         found: dict[str, list[TailRecord]] = {stream: [] for stream in spans}
         starts = {stream: end for stream, (_, end) in spans.items()}
         for records in (_FIRST_RECORDS, _NEXT_RECORDS, MAX_RECORDS):
@@ -113,7 +118,7 @@ class TopicTails:
         return found
 
     def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[TailRecord]]:
-        """The records of each that are from the first offset to before the second."""
+        """Read the records of each stream from the first offset to before the second."""
         found: dict[str, list[TailRecord]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
         awaited = set(found)
         self._consumer.assign([TopicPartition(frames_topic(stream), 0, blocks[stream][0]) for stream in awaited])
@@ -122,7 +127,7 @@ class TopicTails:
             message = self._consumer.poll(0.5)
             if message is None:
                 if time.monotonic() - heard_s > _KAFKA_SECONDS:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records come"))
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records arrive"))
                 continue
             if (topic := message.topic()) is None:  # of the client, not of a stream
                 if (error := message.error()) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
@@ -134,7 +139,7 @@ class TopicTails:
                 continue
             end = blocks[stream][1]
             if error := message.error():
-                # Their end, before which there may be marks of transactions; or retention was faster than we.
+                # The end, before which there may be transaction markers; or retention was faster than we.
                 if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
                     raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
                 awaited.discard(stream)
@@ -148,7 +153,7 @@ class TopicTails:
         return found
 
     def wait_for_record(self, stream: str, offset: int, seconds: float) -> bool:
-        """Whether a record comes there, or after, within the time."""
+        """Whether a record arrives at that offset, or after it, within the time."""
         self._consumer.assign([TopicPartition(frames_topic(stream), 0, offset)])
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -164,14 +169,14 @@ class TopicTails:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(KafkaException):
-            # What an `error_cb` is to hear of the cause waits for these.
+            # These call `error_cb` with the cause.
             self._admin.poll(0)
             self._consumer.poll(0)
         self._consumer.close()
 
 
 def _remaining_records(tail_records: Sequence[TailRecord]) -> int:
-    """How many more records like these may be read."""
+    """The number of further records of this size that may be read."""
     if not tail_records:
         return MAX_RECORDS
     size = sum(record.size_bytes for record in tail_records)
