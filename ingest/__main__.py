@@ -1,4 +1,4 @@
-"""The command `ingest`: its flags. What it then does is in service.py."""
+"""The command `ingest`: its flags; service.py runs it."""
 
 import argparse
 import os
@@ -22,26 +22,36 @@ from g3stream.service.arguments import (
 from g3stream.service.stop_signals import StopSignals
 
 _THREADS = 12
-"""Of a stream: its own and those of its Kafka clients, with three brokers."""
+"""Threads of one stream: its own and those of its Kafka clients, with three brokers."""
 
 _DESCRIPTION = """\
-Read the G3 frames of a stream from TCP and publish them to its Kafka topic, g3.frames.STREAM; of one stream, or of
-many at once, which don't disturb each other.
+Read G3 frames from TCP and publish them to Kafka, for one stream (--stream) or
+for several independent ones (--streams). The topic is g3.frames.STREAM.
 
-May be started before the sender and before Kafka: it waits for both, and for both again whenever they go away.
-What was read lies in a spool on disk until Kafka has acknowledged it, so neither a broker that is away nor a
-kill of this process loses a frame. Stop it with SIGTERM or Ctrl-C; it exits 0 within seconds."""
+It may be started before the sender and before Kafka: it waits for both, and
+reconnects whenever one of them is away. Every frame read is kept in a spool on
+disk until Kafka has acknowledged it, so neither an unavailable broker nor a
+kill of this process loses a frame. Stop it with SIGTERM or Ctrl-C: it exits
+with code 0 within seconds."""
 
 _EXAMPLES = """\
 examples:
-  ingest --stream crate1slot2                                 from localhost:50000, to Kafka at localhost:9092
-  ingest --stream crate1slot2 --address smurf-srv01 --port 4532 --bootstrap-servers kafka1:9092,kafka2:9092
-  ingest --stream crate1slot2 --listen 50000                  for a sender that connects out to us
-  ingest --stream crate1slot2 --replication-factor 3 --topic-config min.insync.replicas=2 \\
-         --topic-config retention.bytes=500000000000
-  ingest --streams streams.toml --spool-size 8GiB             many streams; what their tables don't say, the flags do
+  from localhost:50000, to Kafka at localhost:9092
+    ingest --stream crate1slot2
+  from another host, to a cluster
+    ingest --stream crate1slot2 --address smurf-srv01 --port 4532 \\
+           --bootstrap-servers kafka1:9092,kafka2:9092
+  from a sender that connects to us
+    ingest --stream crate1slot2 --listen 50000
+  with the settings of a topic that is created
+    ingest --stream crate1slot2 --replication-factor 3 \\
+           --topic-config min.insync.replicas=2 \\
+           --topic-config retention.bytes=500000000000
+  several streams; the flags are the defaults of the file's tables
+    ingest --streams streams.toml --spool-size 8GiB
 
-streams.toml has a table for each stream; its keys are these flags, without the dashes before them:
+streams.toml has a table for each stream. Its keys are these flags, without the
+leading dashes:
   [[stream]]
   name = "crate1slot2"
   address = "smurf-srv01"
@@ -54,17 +64,21 @@ streams.toml has a table for each stream; its keys are these flags, without the 
   max-frame-size = "64MiB"
   spool-size = "32GiB"
   replication-factor = 3
-  topic-config = {"retention.bytes" = 500000000000}           # besides those that the flags name
-A stream that ends by an error, such as a port that is taken, is told, and started again within a minute by itself.
+  topic-config = {"retention.bytes" = 500000000000}  # in addition to the flags'
+A stream that fails, for example as its port is in use, is reported and
+restarted within a minute; the others are not affected.
 
-exit codes: 0 stopped as asked; 1 can't go on, and says why, or a stream of several couldn't; 2 wrong usage."""
+exit codes: 0 stopped on request; 1 failed, the log says why, or with --streams
+one of the streams had failed when it was stopped; 2 wrong usage."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
+    """Make the parser of the command's flags."""
     flags = EnvArgumentParser("ingest", _DESCRIPTION, _EXAMPLES)
     flags.add_option("--stream", type=stream_flag, metavar="NAME", help="the stream's name")
-    flags.add_option("--streams", type=Path, metavar="FILE", help="several streams, instead of one; see below")
+    flags.add_option(
+        "--streams", type=Path, metavar="FILE", help="a file of several streams, instead of one; see below"
+    )
     flags.require_one_of("--stream", "--streams")
     flags.add_option("--address", type=host, default="localhost", metavar="HOST", help="the sender's host")
     flags.add_option("--port", type=port, default="50000", help="the sender's TCP port")
@@ -79,14 +93,14 @@ def make_parser() -> argparse.ArgumentParser:
         type=seconds,
         default="5",
         metavar="SECONDS",
-        help="close a connection on which nothing came for so long, and connect anew",
+        help="close a connection on which nothing is received for so long, and reconnect",
     )
     flags.add_option(
         "--max-frame-size",
         type=size,
         default="256MiB",
         metavar="SIZE",
-        help="drop a connection that announces a larger frame",
+        help="close a connection that announces a larger frame",
     )
     flags.add_kafka_options()
     flags.add_option(
@@ -95,40 +109,40 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="K=V",
-        help="a setting for the topic, if this creates it; may be repeated",
+        help="a setting of the topic, if it is created; may be repeated",
     )
     flags.add_option(
         "--replication-factor",
         type=replication_factor,
         metavar="N",
-        help="of the topic, if this creates it; the broker's default if not given",
+        help="of the topic, if it is created; the broker's default if not given",
     )
     flags.add_option(
         "--spool-dir",
         type=Path,
         **_default_of_spool_dir(),
         metavar="DIR",
-        help="where the spool lies, in a directory of the stream's name; on a local disk",
+        help="directory of the spools, one subdirectory for each stream; on a local disk",
     )
     flags.add_option(
         "--spool-size",
         type=size,
         default="16GiB",
         metavar="SIZE",
-        help="the most that the spool may take, at least 1MiB; reading stops when 85%% of it are full",
+        help="the most that a stream's spool may take on disk, at least 1MiB; reading stops when it is 85%% full",
     )
     flags.add_http_option()
     return flags
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command; args: the command line without the program's name. Gives the exit code."""
+    """Run the command. Returns the exit code. args: the command line without the program's name."""
     prepare_standard_streams()
     parser = make_parser()
     options = parser.parse_args(args)
     if options.streams and options.listen:
-        parser.error("--listen: not together with --streams, whose streams need a port each: say it in the file")
-    # Here, so that --help and wrong usage need not wait for all that recording takes.
+        parser.error("--listen: not with --streams, as each stream needs its own port: set it in the file")
+    # Imported here, so that --help and wrong usage don't wait for what only recording needs.
     from ingest.config import StreamsFileError, streams_from_file
     from ingest.spool.spool import MIN_SIZE_BYTES
 
@@ -153,13 +167,13 @@ def main(args: list[str] | None = None) -> int:
 
 
 def default_spool_dir() -> Path:
-    """Where this user's spools lie. Raises RuntimeError if nothing says so: the user has no home directory."""
+    """Return the directory of this user's spools. Raises RuntimeError if the user has no home directory."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "g3-recorder" / "spool"
 
 
 def _default_of_spool_dir() -> dict[str, Any]:
-    """As add_argument takes it."""
+    """The default of --spool-dir, as an argument of add_option."""
     try:
         return {"default": str(default_spool_dir())}
     except RuntimeError:  # no HOME, and the user isn't in /etc/passwd, as in many a container

@@ -1,4 +1,4 @@
-"""What a stream is to be told: by the flags of `ingest --stream`, or by a table of the file of `ingest --streams`."""
+"""The settings of streams: from the flags of `ingest --stream`, or from the file of `ingest --streams`."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
@@ -21,42 +21,44 @@ from g3stream.service.arguments import (
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
 from ingest.spool.spool import MIN_SIZE_BYTES
 
-_ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - what a file may say, not what we do
+_ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 class StreamsFileError(Exception):
-    """The file of streams can't be used; the message says which stream and key, and why."""
+    """The file of streams can't be used; the message names the stream and the key, and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """One stream. timeout_s: s. max_frame_bytes, spool_bytes: bytes. topic_config, replication_factor: of a topic
-    that is created, None for the broker's default."""
+    """The settings of one stream."""
 
     name: str
     source: ClientEndpoint | ListenEndpoint
     timeout_s: float
+    """A connection is closed after so many seconds without a byte."""
     max_frame_bytes: int
     topic_config: Mapping[str, str]
+    """Settings of its topics, if they are created."""
     replication_factor: int | None
+    """Of its topics, if they are created; None for the broker's default."""
     spool_bytes: int
 
 
 def stream_from_flags(options: argparse.Namespace) -> StreamSettings:
-    """What the flags say of their one stream."""
+    """Return the settings of the one stream that the flags describe."""
     return _settings({}, options, options.stream)
 
 
 def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
-    """The streams of a TOML file, in its order; what a table doesn't say, the flags do. Raises StreamsFileError."""
-    import tomllib  # here, as a single stream needs none
+    """Read the streams of a TOML file, in its order; the flags are the defaults. Raises StreamsFileError."""
+    import tomllib  # here, as a single stream doesn't need it
 
     try:
         document = tomllib.loads(read_small_file(path).decode())
     except OSError as error:
         raise StreamsFileError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise StreamsFileError(f"{path} is no TOML: {error}") from None
+        raise StreamsFileError(f"{path} is no valid TOML: {error}") from None
     tables = document.pop("stream", [])
     if document:
         raise StreamsFileError(f"{path}: {next(iter(document))}: unknown; each stream is a table [[stream]]")
@@ -79,7 +81,7 @@ def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSet
 
 
 def _settings(table: Mapping[str, Any], options: argparse.Namespace, name: str | None = None) -> StreamSettings:
-    """Of a table whose values were checked, over the flags. Raises ArgumentTypeError."""
+    """Combine a table of checked values with the flags as defaults. Raises ArgumentTypeError."""
     if name is None and "name" not in table:
         raise argparse.ArgumentTypeError("name: missing")
     listen = table.get("listen", options.listen)
@@ -110,7 +112,7 @@ def _topic_config(table: Mapping[str, Any]) -> dict[str, str]:
 
 
 _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
-    # What TOML may give, how to say that, and the flag's own check, which takes text.
+    # The TOML types accepted, their description for errors, and the flag's own parser, which takes text.
     "name": ((str,), "a text", stream_flag),
     "address": ((str,), "a text", host),
     "port": ((int,), "a number", port),
@@ -124,7 +126,7 @@ _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
 
 
 def _validated(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The table's keys with their values as the flags' types give them. Raises ArgumentTypeError."""
+    """Yield the table's keys with their values, parsed as the flags are. Raises ArgumentTypeError."""
     for key, value in table.items():
         if key not in _KEYS:
             raise argparse.ArgumentTypeError(f"{key}: unknown; there are {', '.join(_KEYS)}")
@@ -138,7 +140,7 @@ def _validated(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _conflict(one: StreamSettings, other: StreamSettings) -> str:
-    """What these two have in common, and must not; empty if nothing."""
+    """Describe what these two share and must not; empty if nothing."""
     if one.name == other.name:
         return "name: the same"
     here, there = one.source, other.source

@@ -1,4 +1,4 @@
-"""From the spool to the stream's topics, in order, each record until Kafka has acknowledged it.
+"""Publish the spool's records to the stream's topics, in order, each until Kafka has acknowledged it.
 
 No sockets; the disk only through the spool.
 """

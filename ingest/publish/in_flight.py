@@ -1,4 +1,4 @@
-"""One Kafka producer, and the bundles of records that it has on their way: until Kafka has acknowledged them."""
+"""One Kafka producer, and the batches of records that it was given and Kafka has not acknowledged yet."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +16,13 @@ from ingest.spool.batch import Batch, SpooledRecord
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_AVAILABILITY_CONFIG,
     "enable.gapless.guarantee": True,  # what follows a failed record must not overtake it
-    "message.timeout.ms": 0,  # never give a record up
+    "message.timeout.ms": 0,  # never give up a record
     "message.max.bytes": 1_048_588,  # a broker's default
-    "queue.buffering.max.kbytes": 64 << 10,  # more than is ever in flight, which is what limits it
+    "queue.buffering.max.kbytes": 64 << 10,  # more than is ever in flight: IN_FLIGHT_BYTES is the limit
     "queue.buffering.max.messages": 1_000_000,
-    # A request at a time: what comes meanwhile goes with the next. With more of them, librdkafka turns in a loop, at
-    # the cost of a core, whenever 5 records are under way and others wait (1.2 to 1.7 instead of 0.35 CPU s/GB).
+    # One request at a time; what arrives meanwhile is sent with the next. With more requests, librdkafka's thread
+    # spins, at the cost of a core, whenever 5 records are in flight and others wait (1.2 to 1.7 instead of 0.35 CPU
+    # s/GB).
     "max.in.flight": 1,
     "linger.ms": 0,
     "allow.auto.create.topics": False,
@@ -29,43 +30,45 @@ PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
 
 
 def without_producer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings of a producer's that other clients of the same brokers take as well."""
+    """Return the settings without those that only the producer has, for other clients of the same brokers."""
     return {key: value for key, value in config.items() if key not in PRODUCER_CONFIG}
 
 
-_OVERHEAD_BYTES = 1400  # what a record takes in this process besides its value, until it is acknowledged (measured)
+_OVERHEAD_BYTES = 1400  # memory of one record besides its value, until it is acknowledged (measured)
 
 
 @dataclass(slots=True)
 class _UnackedBatch:
-    """A bundle that isn't acknowledged yet. parts: of it that aren't; one for each of its topics. received_ms: ms,
-    when its first record was received."""
+    """A batch that isn't acknowledged yet."""
 
     parts: int
+    """How many of its topics have not acknowledged their records yet."""
     received_ms: int
+    """When its first record was received, ms since the epoch."""
 
 
 class InFlightBatches:
-    """What one producer has been given. For one thread at a time.
+    """The batches that one producer was given. Not thread-safe.
 
-    config: of the producer, PRODUCER_CONFIG in it. topics: of frames, and of those that are rejected. latency: is
-    told how long records took, from receipt to acknowledgement.
-
-    `bytes` are on their way; `failed` is why no more of them will be taken: another producer must begin again from
-    the spool, and `failed_topic` whose record it was, if that is known. `acknowledged_offsets`: of the last record of
-    each topic that Kafka has, by whether it is that of rejected frames; `last_answer_at` when it last had
-    acknowledged something, or nothing was to be (time.monotonic()).
+    config: of the producer, PRODUCER_CONFIG included. topics: the topic's name, by whether it is that of rejected
+    frames. latency: observes the time from receipt to acknowledgement.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Mapping[bool, str], latency: LatencyHistogram) -> None:
         self.bytes = 0
+        """Size of what is in flight, estimated overhead included."""
         self.failed: KafkaError | None = None
+        """The fatal error of the producer, after which another one must start again with the spool's first record."""
         self.failed_topic: str | None = None
+        """The topic of the record that failed, if it is known."""
         self.acknowledged_offsets: dict[bool, int] = {}
+        """Of each topic, the offset of the last acknowledged record; by whether it is that of rejected frames."""
         self.last_answer_at = time.monotonic()
+        """When Kafka last acknowledged something, or nothing was in flight (time.monotonic())."""
         self.acknowledged_bytes = 0
+        """Size of what was acknowledged since the last `pop_acknowledged`."""
         self.timestamps_replaced: bool | None = None
-        """Whether Kafka has given the last frame that it acknowledged a time of its own; None if it has none yet."""
+        """Whether Kafka replaced the timestamp of the last frame that it acknowledged; None if there is none yet."""
         self._producer = Producer(dict(config))
         self._topics = topics
         self._latency = latency
@@ -74,47 +77,52 @@ class InFlightBatches:
 
     @property
     def oldest_unacked_ms(self) -> int | None:
-        """When the first record that isn't acknowledged yet was received, ms; None if all are."""
+        """When the first unacknowledged record was received, ms since the epoch; None if there is none."""
         return next((unacked.received_ms for unacked in self._unacked.values()), None)
 
     def send(self, batch: Batch, include_rejected: bool) -> None:
-        """Give the producer a bundle's records. It won't be acknowledged, ever, if it has rejected ones that mustn't
-        be sent: so it stays in the spool, and the copies of the others will be dropped as duplicates."""
+        """Give the producer the records of a batch.
+
+        include_rejected: if false, its rejected frames are not sent. A batch that has some then never becomes
+        acknowledged; it stays in the spool, and when it is sent again, its other records are dropped as duplicates.
+        """
         if not self.bytes:
             self.last_answer_at = time.monotonic()
-        since = batch.records[0].time_ms
-        age = time.time() - since / 1000
+        received_ms = batch.records[0].time_ms
+        age_s = time.time() - received_ms / 1000
         parts: dict[bool, list[SpooledRecord]] = {}
         for record in batch.records:
             parts.setdefault(record.rejected, []).append(record)
-        self._unacked[batch.key] = _UnackedBatch(len(parts), since)
+        self._unacked[batch.key] = _UnackedBatch(len(parts), received_ms)
         with self._capturing_fatal_errors():
             for rejected, records in parts.items():
                 if rejected and not include_rejected:
                     continue
                 size = sum(len(record.value) + _OVERHEAD_BYTES for record in records)
                 self.bytes += size
-                # An acknowledgement comes with a copy of its record: of many it is asked for the last one only. What
-                # befalls another one is a fatal error, by the gapless guarantee, and fails the last one, too.
+                # An acknowledgement contains a copy of its record, so only that of the last record is requested. A
+                # failure of another one is a fatal error, by the gapless guarantee, and fails the last one, too.
                 last = records.pop()
                 for record in records:
                     self._produce(record)
-                self._produce(last, partial(self._on_delivery, batch.key, len(records) + 1, size, age))
+                self._produce(last, partial(self._on_delivery, batch.key, len(records) + 1, size, age_s))
 
     def poll(self, timeout_s: float) -> None:
-        """See which are acknowledged now; wait for one up to that long."""
+        """Process acknowledgements; wait up to `timeout_s` for the first one."""
         with self._capturing_fatal_errors():
             self._producer.poll(timeout_s)
 
     def pop_acknowledged(self) -> list[int]:
-        """The keys of the bundles that Kafka has, each once."""
+        """Return the keys of the batches acknowledged since the last call."""
         keys, self._acknowledged, self.acknowledged_bytes = self._acknowledged, [], 0
         return keys
 
     def close(self) -> None:
-        """Let go of the producer, and with it of what is in flight. To purge that would be a fatal error: it leaves a
-        gap. Afterwards only what was noted may be asked for."""
-        # The callbacks that it awaits hold this, and this holds it: it would live on, and go on sending, unseen.
+        """Destroy the producer, and with it what is in flight. Afterwards only the attributes may be read.
+
+        Purging instead would be a fatal error, as it leaves a gap.
+        """
+        # Pending callbacks refer to this object: with a reference to the producer, it would go on sending, unnoticed.
         del self._producer
 
     def _produce(
@@ -131,13 +139,13 @@ class InFlightBatches:
                     on_delivery=on_delivery,
                 )
                 break
-            except BufferError:  # never with our settings; with a smaller queue in --kafka-config
+            except BufferError:  # not with our settings, only with a smaller queue in --kafka-config
                 self._producer.poll(0.1)
 
     def _on_delivery(
         self, key: int, records: int, size_bytes: int, age_s: float, error: KafkaError | None, message: Message
     ) -> None:
-        """age_s: s, from receipt until it was given to the producer."""
+        """Process the acknowledgement of `records` records. age_s: from receipt to handing over to the producer."""
         self.bytes -= size_bytes
         if error is not None:
             if not self.failed:
@@ -158,7 +166,7 @@ class InFlightBatches:
 
     @contextmanager
     def _capturing_fatal_errors(self) -> Iterator[None]:
-        """confluent-kafka tells `error_cb` nothing of these."""
+        """Set `failed` after a fatal error: confluent-kafka doesn't report these to `error_cb`."""
         try:
             with unwrap_fatal_errors():
                 yield

@@ -1,4 +1,4 @@
-"""From the spool to the stream's topics: in order, each record until Kafka has acknowledged it."""
+"""Publishes one stream's spool to its topics: in order, each record until Kafka has acknowledged it."""
 
 import logging
 import threading
@@ -24,20 +24,20 @@ from ingest.spool.spool import Spool
 log = logging.getLogger(__name__)
 
 IN_FLIGHT_BYTES = 4 << 20
-"""How much may be on its way to Kafka; the rest waits in the spool, on disk. That is a batch, and the next ones while
-it is acknowledged; of more, the bytes have left the processor's cache when they are sent."""
+"""How much may be in flight; the rest waits in the spool. It is enough for one batch, and the next ones while it is
+acknowledged; with more, the bytes have left the processor's cache by the time they are sent."""
 
 _ACKNOWLEDGE_BYTES = 8 << 20
 _ACKNOWLEDGE_SECONDS = 0.5
-"""What is acknowledged leaves the spool so late, or when that many bytes are: each time costs a write."""
+"""Acknowledged batches are removed from the spool after this time, or this many bytes: each removal costs a write."""
 _POLL_SECONDS = 0.1
-"""How soon acknowledgements are seen, and with them room in the spool, while nothing else is to be done."""
+"""How often acknowledgements are processed, and space in the spool is freed, while there is nothing to send."""
 _IDLE_SECONDS = 1.0
 _WARN_SECONDS = 5.0
 _REFUSED_RETRY_SECONDS = 2.0
-"""Between two tries while Kafka refuses records, or the topic can't take them."""
+"""Wait between two attempts while Kafka refuses records, or the topic can't be used."""
 _MAX_REJECTED_RETRY_SECONDS = 60.0
-"""At most, between two tries to publish rejected frames: at each, frames are sent again that Kafka has."""
+"""Longest wait between two attempts to publish rejected frames: each sends again some frames that Kafka has."""
 _NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 
 
@@ -45,14 +45,11 @@ class Publisher:
     """Publishes one stream's spool until stopped; `run` is its thread's work.
 
     config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
-    default. topic_config: further settings for those. watch: checks the topics while they are used. in_flight_bytes:
-    how much may be on its way to Kafka. Raises nothing but TopicRefused out of `run`: only if this is the stream's
-    first start, so nothing has been published and nothing waits. Later it waits, and says so, until the topic is
-    mended.
+    default. topic_config: further settings for these topics. watch: checks the topics while they are used.
+    in_flight_bytes: how much may be in flight.
 
-    `acknowledged_offset` is the offset, in the stream's topic, of the last record that Kafka has acknowledged.
-    `oldest_unacked_ms`: ms, when the first record that waits for Kafka was received, None if none is known to;
-    `latency`: of those that it acknowledged, from their receipt on.
+    `run` raises TopicRefused only at the stream's first start, when nothing has been published and nothing waits.
+    Later it waits until the topic is fixed, and logs a warning.
     """
 
     def __init__(
@@ -75,30 +72,33 @@ class Publisher:
         self._is_first_start = spool.previous is None and not spool.waiting_batches
         self._servers = config["bootstrap.servers"]
         self.acknowledged_offset: int | None = None
+        """The offset, in the stream's topic, of the last record that Kafka has acknowledged."""
         self._outage_reason: str | None = None
         self._timestamps_replaced = False
-        self._refusals: dict[bool, Refusal] = {}  # of frames, and of rejected ones, as long as it is so
-        self._unusable: dict[bool, str] = {}  # why their topics can't be used, as long as they are asked for
+        self._refusals: dict[bool, Refusal] = {}  # current ones, by whether they are of rejected frames
+        self._unusable: dict[bool, str] = {}  # why the topics can't be used, by whether it is that of rejected frames
         self.oldest_unacked_ms: int | None = None
+        """When the first record that Kafka hasn't acknowledged was received, ms since the epoch; None if unknown."""
         self.latency = LatencyHistogram()
+        """From receipt to acknowledgement."""
         self.activity = Activity()
         self._stopping = threading.Event()
         self._cancelled = threading.Event()
-        self._wakeup = threading.Event()  # something for `run` to do
-        self._waiting = False  # whether `run` waits long, as it expects no acknowledgement
-        self._publish_lock = threading.Lock()  # of whoever uses what follows
+        self._wakeup = threading.Event()  # `run` has something to do
+        self._waiting = False  # `run` waits for `_wakeup` for long, as it expects no acknowledgement
+        self._publish_lock = threading.Lock()  # guards the following
         self._in_flight: InFlightBatches | None = None
-        self._last_sent_key = -1  # the key of the last bundle given to it
-        self._acknowledged_at = 0.0  # when
+        self._last_sent_key = -1  # of the last batch given to the producer
+        self._acknowledged_at = 0.0  # when the last batches were removed from the spool
         self._rejected_topic_ready = False
-        self._skipped_rejected = False  # rejected frames, as there was no topic for them
+        self._skipped_rejected = False  # rejected frames were not sent, as they had no topic
         self._retry_rejected_at, self._rejected_retry_s = 0.0, _WARN_SECONDS
         self._connection_errors = ConnectionErrors()
         self._warned_at = 0.0
 
     @property
     def degraded_reason(self) -> str | None:
-        """Why Kafka takes no records now, or no rejected frames; None if it does. For any thread."""
+        """Why Kafka doesn't accept records, or rejected frames, now; None if it does. For any thread."""
         replaced = timestamps_replaced(self._topics.names[False]) if self._timestamps_replaced else None
         return (
             self._refusal_reason(rejected=False)
@@ -109,11 +109,11 @@ class Publisher:
 
     @property
     def topics(self) -> tuple[Difference, ...]:
-        """How its topics differ from what they are to be, as far as is known. For any thread."""
+        """How its topics differ from what they should be, as of the last check. For any thread."""
         return self._topics.differences
 
     def run(self) -> None:
-        """Publish until `stop`; then until the spool is empty, or `cancel`. Raises TopicRefused."""
+        """Publish until `stop`, and then until the spool is empty or `cancel` is called. Raises TopicRefused."""
         try:
             while not self._done():
                 if self._ensure_topic(rejected=False):
@@ -125,9 +125,9 @@ class Publisher:
             self._topics.close()
 
     def publish_inline(self) -> None:
-        """Publish what was just spooled, in the thread that spooled it: waking another costs more than doing it.
+        """Publish what was just spooled, in the thread that spooled it: waking another thread costs more.
 
-        Waits for nothing: what Kafka can't be given at once is left for `run`.
+        Never blocks: what can't be handed to the producer at once is left to `run`.
         """
         if not self._publish_lock.acquire(blocking=False):
             self._wakeup.set()
@@ -141,16 +141,16 @@ class Publisher:
 
     @property
     def throttling(self) -> Throttling:
-        """What Kafka's quotas do to it. For any thread."""
+        """How Kafka's quotas slow it down. For any thread."""
         return self._throttling
 
     def stop(self) -> None:
-        """Nothing more will be spooled: publish what is there and return."""
+        """Make `run` publish the rest of the spool and return: nothing more will be spooled."""
         self._stopping.set()
         self._wakeup.set()
 
     def cancel(self) -> None:
-        """Return now; what Kafka has not acknowledged stays in the spool."""
+        """Make `run` return now; what Kafka has not acknowledged stays in the spool."""
         self._cancelled.set()
         self._wakeup.set()
 
@@ -158,7 +158,7 @@ class Publisher:
         return self._cancelled.is_set() or (self._stopping.is_set() and not self._spool.waiting_batches)
 
     def _publish(self) -> None:
-        """With one producer, from the spool's first record on, until done or the producer has failed."""
+        """Publish with one producer, from the spool's first record on, until done or the producer fails."""
         in_flight = InFlightBatches(self._config, self._topics.names, self.latency)
         with self._publish_lock:
             self._last_sent_key, self._skipped_rejected = -1, False
@@ -166,19 +166,19 @@ class Publisher:
         try:
             while not self._done() and not in_flight.failed:
                 if self._topics.unusable_reason(rejected=False):
-                    break  # and ask again whether that is so
+                    break  # to check the topic again
                 if self._skipped_rejected and self._can_send_rejected():
-                    break  # and begin again with the spool's first
+                    break  # to start again with the spool's first record
                 if self._timestamps_newly_replaced(in_flight):
-                    break  # and ask why, sooner than the watch does
+                    break  # to check the topic sooner than the watch does
                 self._wakeup.clear()
                 with self._publish_lock:
                     all_sent = self._send_available(in_flight, from_disk=True)
                     if not all_sent or self._spool.stopping:
                         in_flight.poll(_POLL_SECONDS)
                 if all_sent and not self._spool.stopping:
-                    # Not for acknowledgements: nobody waits for one, and each wait for one costs more than it does.
-                    self._waiting = True  # before looking, so that what comes meanwhile ends the wait
+                    # Don't wait for acknowledgements: no one needs them soon, and waking up for each costs more.
+                    self._waiting = True  # before looking, so that what arrives meanwhile ends the wait
                     self._waiting = not self._spool.waiting_batches
                     self._wakeup.wait(_IDLE_SECONDS if self._waiting else _POLL_SECONDS)
                     self._waiting = False
@@ -193,9 +193,11 @@ class Publisher:
             self._on_refusal(Refusal.of(in_flight.failed, in_flight.failed_topic))
 
     def _timestamps_newly_replaced(self, in_flight: InFlightBatches) -> bool:
-        """Whether Kafka has begun to replace the times of receipt. Where its settings can be seen, nothing more is
-        published then until that is mended; where ACLs hide them it is said, and goes on: that it is mended shows in
-        a record that is published, and nowhere else."""
+        """Whether Kafka has begun to replace the times of receipt.
+
+        If the topic's settings are visible, publishing then stops until they are fixed. If ACLs hide them, that is
+        logged, and publishing continues: only a published record can show that the settings were fixed.
+        """
         replaced, before = in_flight.timestamps_replaced, self._timestamps_replaced
         if replaced is None or replaced == before:
             return False
@@ -205,15 +207,17 @@ class Publisher:
         return replaced
 
     def _on_refusal(self, refusal: Refusal) -> None:
-        """Kafka takes a record no more, which stays in the spool: say so, and wait a while. Rejected frames wait for
-        themselves, the others go on."""
+        """Log that Kafka refused a record, which stays in the spool, and wait before the next attempt.
+
+        Refused rejected frames don't hold up the other records.
+        """
         rejected = refusal.topic == self._topics.names[True]
         self._refusals[rejected] = refusal
         if rejected:
             self._rejected_topic_ready = False
             self._retry_rejected_at = time.monotonic() + self._rejected_retry_s
             self._rejected_retry_s = min(2 * self._rejected_retry_s, _MAX_REJECTED_RETRY_SECONDS)
-            with suppress(KafkaException):  # it is only to know why
+            with suppress(KafkaException):  # only needed to report the cause
                 self._topics.ensure(rejected=True)
             self._warn(str(self._refusal_reason(rejected=True)), retrying=self._topics.names[True])
         elif self._ensure_topic(rejected=False):
@@ -221,7 +225,7 @@ class Publisher:
             self._cancelled.wait(_REFUSED_RETRY_SECONDS)
 
     def _refusal_reason(self, *, rejected: bool) -> str | None:
-        """Why one of the topics takes no records, in words; None if it does."""
+        """Why one of the topics takes no records; None if it does."""
         which = "rejected frames" if rejected else "records"
         if unusable := self._unusable.get(rejected):
             return f"{which} can't be published: {unusable}"
@@ -232,9 +236,9 @@ class Publisher:
         return None
 
     def _send_available(self, in_flight: InFlightBatches, *, from_disk: bool) -> bool:
-        """Give the producer what is in the spool, as far as there is room; gives whether that was all of it.
+        """Give the producer the spool's batches, up to the limit in flight. Returns whether that was all of them.
 
-        from_disk: else only what is still in memory. With the turn.
+        from_disk: if false, only cached batches are sent. With _publish_lock held.
         """
         in_flight.poll(0)
         all_sent = False
@@ -251,7 +255,7 @@ class Publisher:
         return all_sent
 
     def _send_batch(self, in_flight: InFlightBatches, batch: Batch, *, may_create_topic: bool) -> bool:
-        """Whether it was given to the producer: not if Kafka must be asked first, and mustn't be now."""
+        """Give the producer a batch. Returns False if a topic must be created first, and that isn't allowed."""
         rejected = any(record.rejected for record in batch.records)
         if rejected and not (self._rejected_topic_ready or may_create_topic):
             return False
@@ -262,7 +266,7 @@ class Publisher:
         return True
 
     def _update_progress(self, in_flight: InFlightBatches) -> None:
-        """What the producer has come to; what is acknowledged leaves the spool, many at a time."""
+        """Update status from the producer; remove acknowledged batches from the spool, many at a time."""
         self.oldest_unacked_ms = in_flight.oldest_unacked_ms
         offset = in_flight.acknowledged_offsets.get(False)
         if offset is not None and offset != self.acknowledged_offset:
@@ -293,7 +297,7 @@ class Publisher:
             self._warn(self._outage_reason)
 
     def _can_send_rejected(self) -> bool:
-        """Whether there is a topic for rejected frames. While not, they stay in the spool, and hold up no others."""
+        """Whether rejected frames have a topic. Without it they stay in the spool; other records continue."""
         now = time.monotonic()
         if not self._rejected_topic_ready and now >= self._retry_rejected_at:
             self._rejected_topic_ready = self._ensure_topic(rejected=True)
@@ -301,8 +305,10 @@ class Publisher:
         return self._rejected_topic_ready
 
     def _ensure_topic(self, rejected: bool) -> bool:
-        """Whether the topic exists, created if need be, and takes records; False also if Kafka can't be asked now.
-        Raises TopicRefused, if this is the first start."""
+        """Create and check the topic. Returns whether it can be published to; False also if Kafka doesn't answer.
+
+        Raises TopicRefused at the stream's first start.
+        """
         topic = self._topics.names[rejected]
         try:
             self._topics.ensure(rejected=rejected)
@@ -320,7 +326,7 @@ class Publisher:
             if self._is_first_start and not rejected:
                 raise TopicRefused(unusable)
             self._unusable[rejected] = unusable
-            # What one flipped bit on the wire calls for must not hold up a stream.
+            # A single flipped bit on the wire makes a rejected frame; it must not hold up the stream.
             self._warn(str(self._refusal_reason(rejected=rejected)), retrying=topic)
             if not rejected:
                 self._cancelled.wait(_REFUSED_RETRY_SECONDS)
@@ -339,7 +345,7 @@ class Publisher:
         if now - self._warned_at < _WARN_SECONDS:
             return
         self._warned_at = now
-        log.warning(  # not with the stream's name first: of many streams in a process that say so, most are folded
+        log.warning(  # without the stream's name in front, so that many streams' equal warnings can be folded
             "%s; %.1f MB wait in the spool; still trying for %s",
             message,
             self._spool.waiting_bytes / 1e6,

@@ -1,4 +1,4 @@
-"""The topics of one stream: created if they are missing, checked, and refused if they can't take its records."""
+"""The topics of one stream: created if missing, checked, and refused if they can't take its records."""
 
 import logging
 from collections.abc import Mapping
@@ -16,14 +16,15 @@ _NOT_CREATABLE = (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION)
 
 
 class TopicRefused(Exception):
-    """The topic isn't one that a stream can be published to; the message says why."""
+    """A stream can't be published to its topic; the message says why."""
 
 
 class StreamTopics:
-    """For frames, and (by True) for those that are rejected.
+    """The topic of a stream's frames and, with `rejected`, that of its rejected frames.
 
-    config: librdkafka settings, of any client. requested, replication_factor: what an operator asked for; None for
-    the broker's default. watch: checks them from then on.
+    config: librdkafka settings that suit any client. requested: topic settings that the operator asked for, for
+    topics that are created. replication_factor: likewise; None for the broker's default. watch: checks the topics
+    from then on.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class StreamTopics:
         }
         self.names: Mapping[bool, str] = {rejected: expected.name for rejected, expected in self._expected.items()}
         self._not_created: dict[bool, str] = {}
-        watch.add(self._expected[True])  # created with the first frame that is rejected, which may have been long ago
+        watch.add(self._expected[True])  # created for the first rejected frame, which may have been long ago
 
     def ensure(self, *, rejected: bool) -> None:
-        """Create the topic if it is missing, and check it. Takes seconds if Kafka doesn't answer, and raises
-        KafkaException then."""
+        """Create the topic if it is missing, and check it.
+
+        If Kafka doesn't answer, takes seconds and raises KafkaException.
+        """
         expected = self._expected[rejected]
         try:
             created, found = TopicAdmin(self._config).ensure(expected)
@@ -63,22 +66,22 @@ class StreamTopics:
         self._watch.update(expected, found)
 
     def unusable_reason(self, *, rejected: bool) -> str | None:
-        """Why records can't be published to the topic, as far as is known; None if they can. Asks nobody."""
+        """Why records can't be published to the topic, as of the last check; None if they can. Doesn't ask Kafka."""
         if not_created := self._not_created.get(rejected):
             return not_created
         reasons = [str(found) for found in self.found(rejected=rejected) if found.severity is Severity.REFUSE]
         return "; ".join(reasons) or None
 
     def found(self, *, rejected: bool) -> tuple[Difference, ...]:
-        """How the topic differs from what it is to be, as far as is known."""
+        """How the topic differs from what it should be, as of the last check."""
         return self._watch.of(self.names[rejected])
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """Of both."""
+        """The differences of both topics."""
         return self.found(rejected=False) + self.found(rejected=True)
 
     def close(self) -> None:
-        """Check them no more."""
+        """Stop watching the topics."""
         for name in self.names.values():
             self._watch.remove(name)
