@@ -1,4 +1,4 @@
-"""What every test may ask for: a real Kafka broker for the run; a stream name of its own, a recorder, dice."""
+"""Fixtures for all tests: the run's Kafka broker, a stream name, a recorder, random numbers, OCS agents."""
 
 import errno
 import os
@@ -35,22 +35,22 @@ _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _IN_CONTAINER, _FAR_IN_CONTAINER = 9092, 9094
 _BROKER = pytest.StashKey[RunsBroker]()
 _ADDRESS = pytest.StashKey[str]()
-"""Of the broker, for other processes of the run."""
+"""The address at which other processes of the run get the broker."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the first process of a run: what all of its processes share. In each: no test is timed."""
+    """Prepare what a run's processes share, in the first one; in each, tests have no time limit."""
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
     if not hasattr(config, "workerinput"):
         config.stash[_BROKER] = RunsBroker(_broker)
-        # pytest-xdist wants the same tests everywhere, and some are chosen by it.
+        # pytest-xdist needs the same tests in all processes, and the seed selects some of them.
         os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(1 << 32)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """pytest-xdist, in the first process: another one is going to be started."""
+    """Give another process, which pytest-xdist is about to start, the broker's address."""
     config: pytest.Config = node.config
     if _ADDRESS not in config.stash:
         config.stash[_ADDRESS] = config.stash[_BROKER].listen()
@@ -58,7 +58,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The run is over."""
+    """Stop the broker at the end of the run."""
     if broker := config.stash.get(_BROKER, None):
         broker.close()
 
@@ -67,15 +67,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def kafka(request: pytest.FixtureRequest, runs_kafka: Found) -> str:
     """The `bootstrap.servers` of the run's one broker; a test that kills brokers starts its own `Broker`.
 
-    For tests of faults it is some ms away: those happen at sites, where the broker isn't on the loopback.
+    For tests of faults it has a delay of some ms, as at sites, where the broker isn't on the loopback.
     """
     return runs_kafka.far if "faults" in request.path.relative_to(Path(__file__).parent).parts else runs_kafka.servers
 
 
 @pytest.fixture(scope="session")
 def runs_kafka(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """The run's one broker: KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded
-    one. The run's last lines say which.
+    """The run's one broker, which the run's last lines name.
+
+    It is KAFKA_BOOTSTRAP_SERVERS if set, else one in Docker if a daemon answers, else the embedded one.
     """
     directory = tmp_path_factory.mktemp("kafka")
     try:
@@ -97,14 +98,14 @@ def stream(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def recorder(kafka: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    """That stream's recorder on that broker, in the test's directory; its programs are killed at the end."""
+    """A recorder of that stream on that broker, in the test's directory; its programs are killed at the end."""
     with Recorder(kafka, stream, tmp_path) as started:
         yield started
 
 
 @pytest.fixture
 def dice() -> random.Random:
-    """Random numbers that can be had again: FAULTS_SEED is the run's, and is printed."""
+    """Reproducible random numbers: the run's seed FAULTS_SEED is printed."""
     seed = int(os.environ["FAULTS_SEED"])
     print(f"FAULTS_SEED={seed}")
     return random.Random(seed)
@@ -112,7 +113,7 @@ def dice() -> random.Random:
 
 @pytest.fixture(params=["hard links", "no hard links", "hard links within a directory only"])
 def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the file system of this test has: as ext4; exFAT; BeeGFS."""
+    """The hard links of this test's file system: as in ext4; exFAT; BeeGFS."""
     link = os.link
 
     def refused(src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int, follow_symlinks: bool) -> None:
@@ -124,8 +125,8 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
     if request.param != "hard links":
         monkeypatch.setattr(os, "link", refused)
-    given: str = request.param
-    return given
+    support: str = request.param
+    return support
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +149,7 @@ def analysis() -> Analysis:
 
 @pytest.fixture(scope="session")
 def router(crossbar_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crossbar]:
-    """A crossbar that stays, for tests that don't harm it."""
+    """A crossbar router for the whole run, for tests that don't stop it."""
     assert crossbar_program
     with Crossbar(tmp_path_factory.mktemp("crossbar")) as crossbar:
         yield crossbar
@@ -158,18 +159,18 @@ def router(crossbar_program: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def observatory(
     router: Crossbar, kafka: str, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> "Iterator[Observatory]":
-    """A site of OCS agents on that router; they end with the test."""
+    """A site of OCS agents on that router, which are stopped at the end of the test."""
     from tests.ocs.agents import Observatory
 
     if not entry_points(group="ocs.plugins", name="g3-recorder"):
-        pytest.fail("this environment knows nothing of our OCS plugin yet: pip install --editable .", pytrace=False)
+        pytest.fail("this environment lacks the OCS plugin: pip install --editable .", pytrace=False)
     with Observatory(router, kafka, stream, tmp_path) as site:
         monkeypatch.setenv("OCS_CONFIG_DIR", str(site.config))
         yield site
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which broker the run used."""
+    """Print which broker the run used."""
     if found := config.stash[_BROKER].found:
         terminalreporter.write_line(f"Kafka: {found.servers}, {found.which}")
 
@@ -197,13 +198,13 @@ def _broker(directory: Path) -> Iterator[Found]:
 
 
 class _NoDockerError(Exception):
-    """Why the broker can't be had from Docker."""
+    """Docker can't run the broker; the message says why."""
 
 
 @contextmanager
 def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
-    """port: where it listens on this host; far_port: where for the proxy, which listens on proxy_port."""
-    # testcontainers reads this when imported: its clean-up sidecar needs an image of its own; we stop ours.
+    """Run a broker in Docker on `port` of this host, and on `far_port` for the proxy on `proxy_port`."""
+    # testcontainers reads this when imported. Its clean-up sidecar needs an image of its own, and isn't needed here.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     # Found at run time only: for mypy `docker` is the directory tests/docker.
     docker, docker_errors = import_module("docker"), import_module("docker.errors")
@@ -225,8 +226,8 @@ def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
     finally:
         client.close()
 
-    # testcontainers' own KafkaContainer runs scripts that only Confluent's images have. The broker must be
-    # told the address that its clients use before it starts, so the port can't be one that Docker picks.
+    # testcontainers' own KafkaContainer runs scripts that only Confluent's images have. The broker needs
+    # the address for its clients before it starts, so Docker can't choose the port.
     listeners = (
         f"PLAINTEXT://0.0.0.0:{_IN_CONTAINER}",
         f"FAR://0.0.0.0:{_FAR_IN_CONTAINER}",
@@ -243,7 +244,7 @@ def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
         .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
         .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,FAR:PLAINTEXT")
         .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
-        # All else as Kafka ships it, `auto.create.topics.enable` too; see testbed/kafka/broker.py.
+        # Everything else is Kafka's default, `auto.create.topics.enable` too; see testbed/kafka/broker.py.
         .with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
         .with_env("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "1")
         .with_env("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1")
@@ -256,7 +257,7 @@ def _docker_broker(port: int, far_port: int, proxy_port: int) -> Iterator[None]:
 
 
 def _await_broker(servers: str, seconds: float) -> None:
-    """Return when a broker answers there. Raises NoBrokerError after that many seconds."""
+    """Wait until a broker answers. Raises NoBrokerError after `seconds`."""
     try:
         AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=seconds)
     except KafkaException as error:
