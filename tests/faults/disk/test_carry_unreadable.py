@@ -1,4 +1,4 @@
-"""The file that has the frame which heads the next ones can't be read when its stream is taken up."""
+"""During recovery the file that has the carried frame can't be read."""
 
 import pytest
 
@@ -11,7 +11,7 @@ UNREADABLE = ["EIO", "before", r"pread .*_000\.g3$", "--times", "1000"]
 
 @pytest.fixture
 def source(recorder: Recorder) -> Source:
-    """One that has lost its connection in mid-acquisition; its archiver has finished the file, and was stopped."""
+    """A stream disconnected in mid-acquisition; its archiver has finished the file, and was stopped."""
     recorder.create_topic()
     source = Source(recorder.servers, recorder.stream)
     archiver = recorder.archiver()
@@ -36,7 +36,7 @@ def test_it_comes_from_the_topic(recorder: Recorder, source: Source) -> None:
     assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
 
 
-def test_if_the_topic_has_not_got_it_any_more_that_is_said(recorder: Recorder, source: Source) -> None:
+def test_if_the_topic_no_longer_has_it_that_is_logged(recorder: Recorder, source: Source) -> None:
     delete_before(recorder.servers, frames_topic(recorder.stream), source.sent)
     archiver = disturbed(recorder, UNREADABLE, archive="archive")
     archiver.await_line("ERROR .*the carried frame of type Observation is lost: its next files begin without it")

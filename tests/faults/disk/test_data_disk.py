@@ -1,4 +1,4 @@
-"""The disk of the data directory is full, read-only, gone, or fails: work pauses, and goes on by itself."""
+"""The disk of the data directory is full, read-only, gone, or fails: recording pauses, and continues by itself."""
 
 import signal
 import time
@@ -54,13 +54,13 @@ def fill_in_mid_file(directory: Path, recorder: Recorder, source: Source, archiv
 
 
 def lines_of_trouble(archiver: Program) -> list[str]:
-    """What it has said about it; that the group gave its stream away is another matter."""
-    said = [line for _, line in archiver.lines if any(word in line for word in TROUBLE.split("|"))]
-    return [line for line in said if ": released: " not in line]
+    """What it has logged about it, without the release of the stream."""
+    logged = [line for _, line in archiver.lines if any(word in line for word in TROUBLE.split("|"))]
+    return [line for line in logged if ": released: " not in line]
 
 
 def assert_same(recorder: Recorder, undisturbed: Program, archiver: Program, files: int) -> None:
-    """All is finished, as in peace; the trouble was said once or twice, not every time it was tried."""
+    """All is finished, as without the trouble, which was logged once or twice, not at each attempt."""
     undisturbed.await_line(r"finished .* \(end\)", count=files)
     archiver.await_line(r"finished .* \(end\)", count=files)
     assert_same_tree(without_filler(recorder.tree()), recorder.tree("undisturbed"))
@@ -85,7 +85,7 @@ def trouble() -> None:
     time.sleep(SECONDS_OF_TROUBLE)
 
 
-def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> None:
+def test_full_in_mid_file_it_continues_when_there_is_room(recorder: Recorder) -> None:
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
@@ -100,7 +100,7 @@ def test_full_in_mid_file_it_goes_on_when_there_is_room(recorder: Recorder) -> N
         assert_same(recorder, undisturbed, archiver, 1)
 
 
-def test_full_while_the_stream_is_given_away_and_back_it_goes_on(recorder: Recorder) -> None:
+def test_full_while_the_stream_is_given_away_and_back_it_continues(recorder: Recorder) -> None:
     """The archiver is frozen past its session; what it had paused must come again."""
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
@@ -141,7 +141,7 @@ def test_without_room_for_a_copy_it_is_not_filled(recorder: Recorder, tmp_path: 
         undisturbed.await_line(r"finished .* \(end\)")
         archiver.await_line(r"finished .* \(end\)")
         assert_same_tree(recorder.tree(), recorder.tree("undisturbed"))
-        assert len(lines_of_trouble(archiver)) == 2, "that there is no room, and that it goes on in a copy"
+        assert len(lines_of_trouble(archiver)) == 2, "that there is no room, and that it continues in a copy"
 
 
 def test_full_while_a_file_is_finished_it_is_finished_when_there_is_room(recorder: Recorder) -> None:
@@ -228,7 +228,7 @@ FAILING = {
 }
 
 
-def test_an_error_of_the_disk_is_said_once_and_tried_again(recorder: Recorder) -> None:
+def test_an_error_of_the_disk_is_logged_once_and_retried(recorder: Recorder) -> None:
     # All at the same time, as most of it is waiting.
     source = Source(recorder.servers, recorder.stream)
     source.start()

@@ -68,7 +68,7 @@ def night(recorder: Recorder) -> Night:
     return Night(recorder)
 
 
-def test_on_nfs_an_open_file_is_gone_on_with_after_a_restart(night: Night, on: On) -> None:
+def test_on_nfs_an_open_file_is_continued_after_a_restart(night: Night, on: On) -> None:
     on("nfs_flock")
     archiver = night.recorder.archiver()
     night.begin()
@@ -96,7 +96,7 @@ def test_without_hard_links_files_are_finished(night: Night, on: On, settings: d
 
 
 def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: Night, on: On) -> None:
-    """Killed when it had been given its name, before anybody was told of it."""
+    """Killed when it had been given its name, before its event was published."""
     on("no_link")
     archiver = night.recorder.archiver()
     night.begin()
@@ -129,7 +129,7 @@ def test_without_hard_links_what_only_a_partial_holds_is_published_once(night: N
     ],
     ids=["no-flock", "no-lock-daemon", "neither-link-nor-rename"],
 )
-def test_what_recording_needs_and_is_not_there_is_said_at_the_start(
+def test_what_recording_needs_and_is_missing_is_reported_at_the_start(
     recorder: Recorder, on: On, shim: str, settings: dict[str, str], why: str
 ) -> None:
     on(shim, **settings)
@@ -139,7 +139,7 @@ def test_what_recording_needs_and_is_not_there_is_said_at_the_start(
     assert [path.name for path in recorder.data().iterdir()] == [".archiver"]
 
 
-def test_with_few_calls_files_are_finished_and_it_is_said_what_a_power_cut_may_do(night: Night, on: On) -> None:
+def test_with_few_calls_files_are_finished_and_the_log_says_what_a_power_cut_may_do(night: Night, on: On) -> None:
     on("few_calls", "no_link")
     archiver = night.recorder.archiver()
     for _ in range(2):
@@ -151,7 +151,7 @@ def test_with_few_calls_files_are_finished_and_it_is_said_what_a_power_cut_may_d
     assert len(archiver.times_of("WARN|ERROR")) == 1
 
 
-def test_a_date_directory_on_another_mount_is_told_with_its_reason(night: Night) -> None:
+def test_a_date_directory_on_another_mount_is_reported_with_its_reason(night: Night) -> None:
     """As somebody does who puts this year's files onto another disk."""
     directory = night.recorder.data() / f"{night.source.now // 1000:010d}"[:5]
     with small_disk(directory, "8m", in_use=True):
@@ -167,7 +167,7 @@ def test_a_date_directory_on_another_mount_is_told_with_its_reason(night: Night)
 
 @pytest.mark.parametrize("settings", [{}, {"STALE_ERRNO": "5"}], ids=["stale-handle", "lost-lock"])
 @pytest.mark.parametrize("then", ["more frames", "its end"])
-def test_on_nfs_a_descriptor_that_is_lost_is_opened_anew(
+def test_on_nfs_a_descriptor_that_the_server_forgot_is_reopened(
     night: Night, on: On, tmp_path: Path, settings: dict[str, str], then: str
 ) -> None:
     server = tmp_path / "server"

@@ -1,4 +1,4 @@
-"""Others put things beside our files, and where ours are to be: recording goes on, and they are left as they are."""
+"""Others put things beside our files, and at their names: recording continues, and these are left alone."""
 
 import os
 from collections.abc import Callable

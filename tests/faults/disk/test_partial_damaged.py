@@ -1,4 +1,4 @@
-"""An open file damaged while the archiver was down: noticed before anything gets its name, made again, and said."""
+"""An open file damaged while the archiver was down: noticed before the file gets its name, rebuilt, and logged."""
 
 import os
 import random

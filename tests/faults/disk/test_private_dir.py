@@ -19,7 +19,7 @@ from tests.support.injection.shims import compiled
 from tests.support.processes import PATIENT, Program, Recorder, eventually
 
 PATH = re.compile(r"[0-9]{5}(/[A-Za-z0-9_-]+(/[0-9-]+_[0-9]{3}\.g3)?)?")
-"""Of a directory or a file that whoever reads the data directory expects in it."""
+"""A directory or a file that programs which read the data directory expect in it."""
 FILES_OF_A_SECOND = ("--time-per-file", "1")
 SHA256SUM = shutil.which("sha256sum") or "sha256sum"
 
@@ -162,7 +162,7 @@ def test_without_hard_links_files_are_moved_there(
 
 
 def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path: Path) -> None:
-    """From before its last file. Recording goes on with the open one; that file is missing, and made again."""
+    """From before its last file. Recording continues the open one; that file is missing, and is rebuilt."""
     site = Site(recorder)
     archiver = site.archiver()
     archiver.await_line(f"recording {recorder.stream}$")
@@ -230,7 +230,7 @@ def test_without_checksums_there_are_none(recorder: Recorder) -> None:
     assert_same_tree(site.files(), site.files("undisturbed"))
 
 
-def test_whoever_forgets_it_is_told_and_leaves_nothing(kafka: str, stream: str) -> None:
+def test_a_start_without_it_is_refused_and_leaves_nothing(kafka: str, stream: str) -> None:
     # Below a short path: of both directories a commit has 160 characters, and pytest's own may take more.
     with tempfile.TemporaryDirectory(prefix="g3") as short, Recorder(kafka, stream, Path(short)) as recorder:
         forgotten(Site(recorder), recorder)
@@ -267,7 +267,7 @@ def forgetful_host() -> str:
 
 
 def test_two_data_directories_do_not_share_a_private_directory(recorder: Recorder, tmp_path: Path) -> None:
-    """The archiver's identity is in that, so nothing else would tell them apart."""
+    """The archiver's identity is in that, so nothing else would distinguish them."""
     site = Site(recorder)
     archiver = site.archiver()
     archiver.await_line(f"recording {recorder.stream}$")
@@ -334,7 +334,7 @@ def relocate(site: Site, *flags: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def test_sums_that_lie_beside_files_whose_checksums_are_private_are_said(recorder: Recorder) -> None:
+def test_sums_beside_files_whose_checksums_are_private_are_reported(recorder: Recorder) -> None:
     site = Site(recorder)
     archiver = site.archiver()
     archiver.await_line(f"recording {recorder.stream}$")

@@ -1,4 +1,4 @@
-"""Those who record a stream into a directory share its files; who rebuilds them has them alone."""
+"""Archivers that record a stream into a directory share its files; a process that rebuilds them has them alone."""
 
 import errno
 import os
@@ -52,8 +52,8 @@ def other(archive: ArchiveRoot, stream: str, how: str) -> Iterator[tuple[str, "s
 def test_recorders_share_a_claim(archive: ArchiveRoot) -> None:
     """As when a stream moves from one archiver to another, of one host or two."""
     ours = [archive.claim("a", alone=False), archive.claim("a", alone=False)]
-    with other(archive, "a", "shared") as (said, _):
-        assert said == "claimed"
+    with other(archive, "a", "shared") as (answer, _):
+        assert answer == "claimed"
     for claim in ours:
         os.close(claim)
 
@@ -67,8 +67,8 @@ def test_recorders_share_a_claim(archive: ArchiveRoot) -> None:
     ],
 )
 def test_who_rebuilds_has_it_alone(archive: ArchiveRoot, first: str, then: str, why: str) -> None:
-    with other(archive, "a", first) as (said, process):
-        assert said == "claimed"
+    with other(archive, "a", first) as (answer, process):
+        assert answer == "claimed"
         with pytest.raises(OSError, match=why) as refused:
             archive.claim("a", alone=then == "alone")
         assert refused.value.errno == errno.EBUSY
@@ -83,8 +83,8 @@ def test_a_claim_lasts_until_its_descriptor_is_closed(archive: ArchiveRoot) -> N
     with pytest.raises(OSError, match="rebuilt"):
         archive.claim("a", alone=True)
     os.close(claim)
-    with other(archive, "a", "alone") as (said, _):
-        assert said == "claimed"
+    with other(archive, "a", "alone") as (answer, _):
+        assert answer == "claimed"
 
 
 def test_a_refused_claim_leaves_no_descriptor_open(archive: ArchiveRoot) -> None:
@@ -98,8 +98,8 @@ def test_a_refused_claim_leaves_no_descriptor_open(archive: ArchiveRoot) -> None
 
 
 def test_another_stream_is_another_claim(archive: ArchiveRoot) -> None:
-    with other(archive, "a", "alone") as (said, _):
-        assert said == "claimed"
+    with other(archive, "a", "alone") as (answer, _):
+        assert answer == "claimed"
         os.close(archive.claim("b", alone=True))
 
 

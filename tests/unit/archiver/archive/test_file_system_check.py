@@ -1,4 +1,4 @@
-"""What a file system can't do is said before anything is recorded on it; and nothing of the check is left."""
+"""What a file system can't do is reported before anything is recorded on it; the check leaves nothing behind."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""An archive's identity is made once, whoever is first, and read back as it was."""
+"""An archive's identity is created once, whichever archiver is first, and read back as it was."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_what_it_says(text: str, expected: Identity | None) -> None:
     assert parse(text) == expected
 
 
-def test_one_that_cannot_be_understood_is_never_made_anew(root: Path) -> None:
+def test_one_that_cannot_be_understood_is_never_replaced(root: Path) -> None:
     path = written(root, "damaged")
     with pytest.raises(IdentityError, match="can't be understood") as refused:
         identity.read(Location(root))

@@ -1,4 +1,4 @@
-"""Where an archive lies: how it is kept is noted, and an empty mount point is never written below."""
+"""The location of an archive: its settings are kept, and nothing is written to an empty mount point."""
 
 import os
 import shutil
@@ -56,7 +56,7 @@ def test_settings_of_a_later_version_are_not_guessed_at(location: Location, text
         archive_settings.with_settings(location)
 
 
-def test_a_new_archive_is_kept_as_asked_and_goes_on_so(tmp_path: Path) -> None:
+def test_a_new_archive_keeps_the_settings_it_was_created_with(tmp_path: Path) -> None:
     location = Location(tmp_path / "data")
     assert initialize(location, Checksums.OFF).checksums is Checksums.OFF
     assert initialize(location, None).checksums is Checksums.OFF
@@ -91,7 +91,7 @@ def test_one_that_has_not_been_moved_yet_is_refused_before_anything_is_made(tmp_
     assert not location.private_path.exists()
 
 
-def test_whoever_writes_shares_the_lock_and_whoever_moves_it_has_it_alone(location: Location) -> None:
+def test_writers_share_the_lock_and_a_program_that_moves_the_archive_has_it_alone(location: Location) -> None:
     ours = [archive_lock.acquire_shared(location), archive_lock.acquire_shared(location)]
     with pytest.raises(OSError, match="stop that first"):
         archive_lock.acquire_exclusive(location)
@@ -194,7 +194,7 @@ print(tree_scan.has_private(location), tree_scan.partials(location),
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_for_another_user_there_is_no_private_directory(location: Location) -> None:
-    """`verify` goes on without."""
+    """`verify` continues without it."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         private = shutil.move(location.private_path, Path(place) / "private")

@@ -1,4 +1,4 @@
-"""Foreign files get their lines when they are whole, and what is skipped is said once."""
+"""Unknown files get their lines once they are whole, and a skipped file is logged once."""
 
 import hashlib
 import logging
@@ -64,8 +64,8 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
     sums = ForeignChecksums(Location(archive.root))
     for _ in range(3):
         assert archive.look(sums) == expected
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert sorted(said) == [
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(warnings) == [
         f"no line in SHA256SUMS for the unknown file '{PARENT}/{name}': it isn't a regular file"
         for name in ("directory.g3", "link.g3", "pipe.g3")
     ]
@@ -107,7 +107,7 @@ def test_one_that_is_too_large_is_not_read(archive: Archive, caplog: pytest.LogC
     assert "it has 1.1 TB, more than 100.0 GB" in caplog.text
 
 
-def test_an_error_of_one_directory_is_said_once_and_others_are_looked_at(
+def test_an_error_of_one_directory_is_logged_once_and_others_are_processed(
     archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     sha = archive.put("a.g3")

@@ -1,4 +1,4 @@
-"""What an archive has told counts once, however often it was told; nothing that was told is left out."""
+"""Each event of an archive counts once, however often it was published; none is left out."""
 
 import pytest
 from msgspec.structs import replace
@@ -50,15 +50,15 @@ def adopted(path: str, **changed: object) -> FileAdopted:
     return replace(made, **changed)
 
 
-def test_what_is_told_twice_counts_once_in_its_first_place() -> None:
+def test_what_is_published_twice_counts_once_in_its_first_place() -> None:
     files = [finished(0), finished(1), finished(0), finished(2), finished(1)]
     assert FileCatalog.from_events(files).files == {STREAM: (finished(0), finished(1), finished(2))}
     loss = lost(7, FIRST.time)
     assert FileCatalog.from_events([loss, SALVAGED, loss, SALVAGED]) == FileCatalog({}, (SALVAGED,), (loss,))
 
 
-def test_what_is_told_last_of_a_file_counts() -> None:
-    """Told again by another host, after the first was killed."""
+def test_what_is_published_last_of_a_file_counts() -> None:
+    """Published again by another host, after the first was killed."""
     again = finished(0, host="other")
     assert FileCatalog.from_events([finished(0), finished(1), again]).files == {STREAM: (again, finished(1))}
 
@@ -69,7 +69,7 @@ def test_two_losses_that_one_record_shows_are_two() -> None:
     assert FileCatalog.from_events(both).losses == both
 
 
-def test_losses_at_the_same_offset_of_a_topic_made_anew_are_two() -> None:
+def test_losses_at_the_same_offset_of_a_topic_created_again_are_two() -> None:
     both = (lost(7, FIRST.time), lost(7, FIRST.time + 86_400_000))
     assert FileCatalog.from_events(both).losses == both
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_understood_is_kept_in_words() -> None:
 
 
 def test_of_what_was_before_a_time_only_the_last_file_is_kept() -> None:
-    """Acquisitions of three, two and two files; the time asked for lies in the second one's last file."""
+    """Acquisitions of three, two and two files; the requested time is in the second one's last file."""
     ends = (2, 4, 6)
     files = [finished(n, why=CloseReason.END if n in ends else CloseReason.TIME) for n in range(7)]
     assert list(events_for_replay(files, files[4].first.time)) == files[2:]
@@ -100,11 +100,11 @@ def test_of_what_was_before_a_time_only_the_last_file_is_kept() -> None:
     assert list(events_for_replay(files, files[6].closing.time + 1)) == files[6:]
 
 
-def test_what_was_left_out_stays_so_when_it_is_told_again() -> None:
+def test_what_was_left_out_stays_so_when_it_is_published_again() -> None:
     """By an archiver that was frozen, for longer than it took another to finish more files."""
     files = [finished(n, why=CloseReason.END) for n in range(4)]
-    told = [files[0], files[1], files[0], files[2], files[3], files[1], files[3]]
-    assert list(events_for_replay(told, files[3].first.time)) == files[2:]
+    published = [files[0], files[1], files[0], files[2], files[3], files[1], files[3]]
+    assert list(events_for_replay(published, files[3].first.time)) == files[2:]
 
 
 def test_a_gap_may_be_none_in_a_replay_so_what_was_before_it_is_kept() -> None:
@@ -115,8 +115,8 @@ def test_a_gap_may_be_none_in_a_replay_so_what_was_before_it_is_kept() -> None:
 def test_streams_are_apart_in_what_is_kept() -> None:
     theirs = [finished(n, stream="other", why=CloseReason.END) for n in range(3)]
     ours = [finished(n, why=CloseReason.END) for n in range(3)]
-    told = [event for both in zip(theirs, ours, strict=True) for event in both]
-    kept = FileCatalog.from_events(events_for_replay(told, ours[2].first.time))
+    published = [event for both in zip(theirs, ours, strict=True) for event in both]
+    kept = FileCatalog.from_events(events_for_replay(published, ours[2].first.time))
     assert kept.files == {"other": tuple(theirs[1:]), STREAM: tuple(ours[1:])}
 
 
@@ -132,7 +132,7 @@ BEFORE = adopted(f"15463/{STREAM}/1546343000_000.g3")
     [
         ([finished(0), retired(finished(0))], {PATH}),
         ([finished(0), retired(finished(0)), retired(finished(0), reason="again")], {PATH}),
-        ([finished(0), retired(finished(0)), finished(0, host="told again after a kill")], {PATH}),
+        ([finished(0), retired(finished(0)), finished(0, host="published again after a kill")], {PATH}),
         ([finished(0), retired(finished(0)), BACK], set()),
         ([finished(0), retired(finished(0)), BACK, retired(finished(0))], {PATH}),
         ([finished(0), retired(finished(0)), finished(0, sha256="5" * 64)], set()),
@@ -143,16 +143,16 @@ BEFORE = adopted(f"15463/{STREAM}/1546343000_000.g3")
         ([BEFORE, retired(BEFORE)], {BEFORE.path}),
     ],
     ids=[
-        "retired", "twice", "recorded event told again", "back", "and retired again", "another file took its path",
+        "retired", "twice", "recorded event repeated", "back", "and retired again", "another file took its path",
         "of another file", "of nothing that is known", "salvaged", "adopted", "adopted, and retired",
     ],
 )  # fmt: skip
-def test_which_files_are_retired_is_what_was_told_last_of_each(events: list[Event], paths: set[str]) -> None:
+def test_the_last_event_of_a_file_decides_whether_it_is_retired(events: list[Event], paths: set[str]) -> None:
     account = FileCatalog.from_events([finished(1), *events])
     assert set(account.retired) == paths
     assert set(account.file_events()) >= paths
 
 
-def test_an_adopted_file_is_told_of_but_what_was_recorded_of_it_says_more() -> None:
-    told = FileCatalog.from_events([BEFORE, finished(0), BACK]).file_events()
-    assert told == {BEFORE.path: BEFORE, PATH: finished(0)}
+def test_an_adopted_file_counts_but_the_event_that_recorded_it_has_more() -> None:
+    published = FileCatalog.from_events([BEFORE, finished(0), BACK]).file_events()
+    assert published == {BEFORE.path: BEFORE, PATH: finished(0)}

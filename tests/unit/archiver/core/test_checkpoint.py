@@ -171,7 +171,7 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     assert kept.archive.where == (found.archive.where if len(kept.epochs) == len(found.epochs) else "")
     assert kept.epochs == found.epochs[len(found.epochs) - len(kept.epochs) :], "the newest are kept"
     by_session = name_format is NameFormat.SESSION and big is AS_TYPES_ALLOW
-    assert len(kept.epochs) >= (1 if by_session else 8), "of a spool, the latest tells duplicates as well"
+    assert len(kept.epochs) >= (1 if by_session else 8), "of a spool, the latest is enough to recognize duplicates"
     assert kept.partial
     assert found.partial
     before = found.partial.base.state.names
@@ -197,11 +197,11 @@ FRAMES = st.lists(
 @quick
 @given(FRAMES)
 def test_whatever_session_and_number_a_frame_says_can_be_committed(
-    said: list[tuple[Kind, int, int, int | None]],
+    records: list[tuple[Kind, int, int, int | None]],
 ) -> None:
     archive = MemoryArchive()
     chosen = Settings(carry=(FRAME_TYPES["Observation"],), name_format=NameFormat.SESSION)
-    for at, (kind, code, session, num) in enumerate(said):
+    for at, (kind, code, session, num) in enumerate(records):
         frame = kind is Kind.FRAME
         headers = (
             RecordHeaders(kind, "a" * 16, at, code, "x1", session, num)

@@ -1,4 +1,4 @@
-"""What is told on g3.files, and its JSON Schema, which others check it with."""
+"""The events on g3.files, and their JSON Schema."""
 
 import json
 import re
@@ -78,8 +78,8 @@ def test_the_examples_in_the_documentation_are_events(validator: Any) -> None:
     assert set(json.loads(finalized[0])) == set(msgspec.to_builtins(FINALIZED))
     validator.validate(json.loads(finalized[0]))
     examples.remove(finalized[0])
-    told = [decode(example.encode()) for example in examples]
-    assert {type(event) for event in told} == {FileFinished, RecordsLost, FileSalvaged, FileRetired, FileAdopted}
+    decoded = [decode(example.encode()) for example in examples]
+    assert {type(event) for event in decoded} == {FileFinished, RecordsLost, FileSalvaged, FileRetired, FileAdopted}
     assert {json.loads(example)["event"] for example in examples} == KINDS
     for example in examples:
         validator.validate(json.loads(example))
@@ -136,7 +136,7 @@ def test_the_key_is_the_same_for_the_same_and_begins_as_those_of_the_stream(even
         assert event.key.encode().startswith(key_prefixes(event.group, streams))
     for group, streams in ((event.group, ["another"]), ("another", []), (event.group[:-1], [])):
         assert not event.key.encode().startswith(key_prefixes(group, streams))
-    assert replace(event, host="another").key == event.key, "told again by whoever went on"
+    assert replace(event, host="another").key == event.key, "published again by the archiver that continued"
 
 
 def test_a_command_s_event_has_a_key_of_its_own_that_older_versions_take_for_another_archive_s() -> None:
@@ -150,7 +150,7 @@ def test_a_command_s_event_has_a_key_of_its_own_that_older_versions_take_for_ano
             encode(replace(file, group=group))  # no archive has that name
 
 
-def test_a_kind_that_only_a_later_version_knows_is_told_from_what_is_no_event() -> None:
+def test_a_kind_that_only_a_later_version_knows_is_distinguished_from_what_is_no_event() -> None:
     with pytest.raises(UnknownEventError, match="unknown kind: file_moved"):
         decode(b'{"event":"file_moved","v":1}')
     for value in (

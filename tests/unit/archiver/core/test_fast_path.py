@@ -16,7 +16,7 @@ from archiver.kafka.topic_reader import record_headers
 from g3stream.contract.headers import Kind, PublishedHeaders, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
-from tests.unit.archiver.core.test_sequence import Message as Said
+from tests.unit.archiver.core.test_sequence import Message as SequenceMessage
 
 SCAN = FRAME_TYPES["Scan"]
 A, B = "a" * 16, "b" * 16
@@ -152,8 +152,8 @@ class RunningArchive(MemoryArchive):
 def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[int]) -> None:
     alone = MemoryArchive()
     for each in log:
-        said = Said(record_headers(each), each.timestamp()[1], each.value() or b"")
-        alone.take(said, each.offset() or 0, chosen)
+        parsed = SequenceMessage(record_headers(each), each.timestamp()[1], each.value() or b"")
+        alone.take(parsed, each.offset() or 0, chosen)
     running = RunningArchive()
     rest = list(log)
     for size in [*batches, len(log)]:
@@ -186,7 +186,7 @@ def test_a_run_comes_to_the_same_as_frame_by_frame_whatever_happens(what: str) -
         (2, "a type that is left out", "num stays", 4, "another type", 3),
     ],
 )
-def test_frames_that_do_more_than_go_on_are_no_run(happenings: Sequence[int | str]) -> None:
+def test_frames_that_do_more_than_continue_are_no_run(happenings: Sequence[int | str]) -> None:
     assert_the_same(log_of(happenings, 0), Settings(time_per_file_ms=5_000), [])
 
 

@@ -33,7 +33,7 @@ MOMENTS = st.integers(0, 253_402_300_799_999)  # ms, to the end of 9999
         ("-1w", NOW - 7 * 86_400_000),
     ],
 )
-def test_a_time_may_be_said_in_many_ways(text: str, ms: int) -> None:
+def test_a_time_may_be_given_in_many_ways(text: str, ms: int) -> None:
     assert parse_time(text, NOW) == ms
 
 
@@ -43,7 +43,7 @@ def test_a_time_may_be_said_in_many_ways(text: str, ms: int) -> None:
      "2026-11-22-21-30-61", "22.11.2026", "12345678", "12345678901", "nan", "-1e3s", "١٧٩٥٣٨٣٠٠٠", "-99999999999h",
      "\n", "2026-11-22\n"],
 )  # fmt: skip
-def test_what_is_no_time_is_refused_with_what_may_be_said(text: str) -> None:
+def test_what_is_no_time_is_refused_with_what_is_valid(text: str) -> None:
     with pytest.raises(ValueError, match="is no time; say 2026-11-22T21:30:00"):
         parse_time(text, NOW)
 
@@ -57,11 +57,11 @@ def test_any_text_is_a_time_or_refused(text: str) -> None:
 
 
 @given(MOMENTS, st.integers(-12, 14))
-def test_what_is_shown_can_be_said(ms: int, hours: int) -> None:
+def test_what_is_shown_can_be_parsed(ms: int, hours: int) -> None:
     assert parse_time(format_time(ms), NOW) == ms - ms % 1000
-    said = format_iso(ms)
-    assert said is not None
-    assert parse_time(said, NOW) == ms
+    text = format_iso(ms)
+    assert text is not None
+    assert parse_time(text, NOW) == ms
     if 10**9 <= ms // 1000 < 10**10:
         assert parse_time(f"{ms / 1000:.3f}", NOW) == ms
     elsewhere = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)

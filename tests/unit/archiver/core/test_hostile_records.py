@@ -106,7 +106,7 @@ def test_records_that_are_never_completed_cost_neither_memory_nor_time_without_e
                 is None
             )
             assert seen.safe_offset(number + 1) > number - 100, "or nothing could be committed"
-            seen.losses.clear()  # as a recording does, once it has told them
+            seen.losses.clear()  # as a recording does, once it has published them
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()

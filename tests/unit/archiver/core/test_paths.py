@@ -1,4 +1,4 @@
-"""Where files lie and what they are called."""
+"""Paths and names of files."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ NOON = 1_546_344_000
 STARTS = st.integers(0, LATEST_START)
 
 
-def test_a_file_lies_where_the_recorder_this_replaces_puts_it() -> None:
+def test_a_file_is_where_the_recorder_this_replaces_puts_it() -> None:
     assert file_path(NOON, "crate1slot2", 0, NameFormat.DATE) == "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
     assert file_path(NOON, "crate1slot2", 1, NameFormat.CTIME) == "15463/crate1slot2/1546344000_001.g3"
 
@@ -93,11 +93,11 @@ def test_a_start_is_a_whole_second_that_can_be_named(ms: int, second: int) -> No
 @given(STARTS, st.integers(0, 10**6), st.sampled_from(NameFormat))
 def test_a_name_says_its_start_and_number(start: int, number: int, name_format: NameFormat) -> None:
     directory, stream_id, name = file_path(start, "x", number, name_format).split("/")
-    said, _, suffix = name.removesuffix(".g3").rpartition("_")
+    text, _, suffix = name.removesuffix(".g3").rpartition("_")
     if name_format is NameFormat.DATE:
-        at = datetime.strptime(said, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC).timestamp()
+        at = datetime.strptime(text, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC).timestamp()
     else:
-        at = int(said)
+        at = int(text)
     assert (at, int(suffix), stream_id) == (start, number, "x")
     assert int(directory) == start // 100_000
 

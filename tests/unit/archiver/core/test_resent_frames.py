@@ -83,7 +83,7 @@ S = NOON // 1000
 OBSERVATION, SCAN = FRAME_TYPES["Observation"], FRAME_TYPES["Scan"]
 
 
-def test_of_a_topic_that_was_made_anew() -> None:
+def test_of_a_topic_that_was_created_again() -> None:
     """Offsets begin again; what is sent again before its first file is recorded in a file of the topic before."""
     first, again, second = (OBSERVATION, S, 0), (OBSERVATION, S, 0), (OBSERVATION, S + 3, 0)
     records: list[Kind | tuple[int, int, int]] = [first, (SCAN, S, 1), Kind.END]
@@ -96,9 +96,9 @@ def test_of_a_topic_that_was_made_anew() -> None:
         for seq, it in enumerate(records)
     ]
     archive = Telling([], Settings())
-    before, anew = log[:3], log[3:]
-    for topic in (before, anew):
+    before, recreated = log[:3], log[3:]
+    for topic in (before, recreated):
         for at, message in enumerate(topic):
             archive.take(message, at, Settings(name_format=NameFormat.SESSION))
     assert len(archive.told) == 2
-    assert compared(anew, archive) == ComparisonResult((), 2, 0, 0, resent=1)
+    assert compared(recreated, archive) == ComparisonResult((), 2, 0, 0, resent=1)

@@ -196,7 +196,7 @@ def test_settings_are_the_acquisitions() -> None:
 # Suffixes
 
 
-def test_an_acquisition_in_the_same_second_goes_on_with_the_next_suffix() -> None:
+def test_an_acquisition_in_the_same_second_continues_with_the_next_suffix() -> None:
     story = Story().frame(0.1, "a").end(0.2).frame(0.3, "b").fact(Kind.LOST, 0.4).frame(0.9, "c").end(1).frame(1, "d")
     assert story.names == [
         *(f"{AT_NOON}_{n:03d}.g3" for n in range(3)),
@@ -267,14 +267,14 @@ def numbers(story: Story) -> list[str]:
     return [name.rpartition("/")[2].removesuffix(".g3").removeprefix(f"{S}_") for name in story.names]
 
 
-def test_a_sessions_files_lie_under_its_id() -> None:
+def test_a_sessions_files_are_under_its_id() -> None:
     story = Story(BY_SESSION).start(0).of(S, 0.1, 0, "O", OBSERVATION).of(S, 1, 1, "a")
     assert story.names == [f"15463/crate1slot2/{S}_000.g3"]
     assert story.archive.state.acquisition
     assert story.archive.state.acquisition.start_s == S
 
 
-def test_a_sessions_files_go_on_counting() -> None:
+def test_a_sessions_files_are_numbered_on() -> None:
     """Through START sent again, reconnects, gaps, and rotation."""
     story = Story(Settings(time_per_file_ms=20_000, name_format=NameFormat.SESSION)).start(0)
     story.of(S, 0, 0, "a").start(1).of(S, 2, 1, "b").fact(Kind.LOST, 3).of(S, 4, 2, "c")
@@ -289,7 +289,7 @@ def test_two_acquisitions_in_one_session_have_names_of_it() -> None:
     assert numbers(story) == ["000", "001"]
 
 
-def test_a_session_that_comes_back_goes_on_counting() -> None:
+def test_the_files_of_a_session_that_comes_back_are_numbered_on() -> None:
     """As when a crate's clock was set: whichever of the two is the later."""
     for other in (S + 100, S - 100):
         story = Story(BY_SESSION).of(S, 0, 0, "a").end(1).of(other, 2, 0, "b").end(3).of(S, 4, 1, "c").end(5)
@@ -346,7 +346,7 @@ def test_frames_without_a_session_are_named_by_their_time() -> None:
     assert numbers(story) == [f"{noon}_000", "000", f"{noon + 4}_000", f"{noon + 30}_000"]
 
 
-def test_a_file_that_begins_without_a_session_goes_on_with_its_acquisitions() -> None:
+def test_a_file_that_begins_without_a_session_continues_its_acquisitions() -> None:
     story = Story(Settings(time_per_file_ms=5_000, name_format=NameFormat.SESSION))
     story.of(S, 0, 0, "a").frame(5, "b").of(S, 6, 1, "c")
     assert numbers(story) == ["000", "001"]
@@ -407,7 +407,7 @@ def test_what_is_sent_again_of_another_session_is_left_out() -> None:
 
 
 def test_data_is_never_left_out() -> None:
-    """Whatever its numbers are: as when a streamer is started anew within a second."""
+    """Whatever its numbers are: as when a streamer is started again within a second."""
     story = Story(BY_SESSION).of(S, 0, 5, "a").end(1).of(S, 2, 0, "b").of(S, 3, 1, "c").end(4)
     assert story.contents == ["a", "b c"]
 
@@ -636,7 +636,7 @@ def test_what_is_missing_between_two_files_is_the_later_ones() -> None:
 
 
 def test_what_is_missing_is_counted_over_acquisitions_and_lost_connections() -> None:
-    """A session goes on while nothing is recorded: what it sent meanwhile was never received."""
+    """A session continues while nothing is recorded: what it sent meanwhile was never received."""
     story = Story().numbered(0, 1, 2).end(1).start(2).numbered(3, 6)
     assert missing(story) == 3
     story.fact(Kind.LOST, 4).fact(Kind.CONNECTED, 5).numbered(6, 7, 9)
@@ -665,6 +665,6 @@ def test_numbers_decide_no_boundary() -> None:
 def test_a_salvaged_files_name_is_used() -> None:
     names = with_name_taken(Names(), S, 3, in_digits=True)
     assert (number_of_session(names, S), number_of_session(names, S + 1)) == (4, 0)
-    assert with_name_taken(names, S, 1, in_digits=True) == names, "a lower number tells nothing"
+    assert with_name_taken(names, S, 1, in_digits=True) == names, "a lower number changes nothing"
     dated = with_name_taken(Names(S, S, 5, 5), S + 9, 7, in_digits=False)
-    assert dated == Names(S + 9, S, 5, 7), "the acquisition that is open goes on with its own number"
+    assert dated == Names(S + 9, S, 5, 7), "the acquisition that is open continues with its own number"

@@ -286,7 +286,7 @@ def test_the_state_survives_json_at_any_point(log: list[Message], chosen: Settin
 @quick
 @given(wild_logs(), SETTINGS, st.integers(0, 3))
 def test_what_closed_a_file_does_not_close_again(log: list[Message], chosen: Settings, further: int) -> None:
-    """The closing record is stepped anew after a restart, with the file's number or the one that was free."""
+    """The closing record is stepped again after a restart, with the file's number or the one that was free."""
     state = State(STREAM)
     for message in log:
         if close_reason(state, message.headers, message.time):
@@ -326,7 +326,7 @@ def test_a_file_is_made_again_from_its_first_record(killed: Killed, chosen: Sett
 @quick
 @given(wild_logs().flatmap(killed_ingests), SETTINGS, st.data())
 def test_republished_records_give_the_same_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
-    """Ingest is killed and publishes again, in chunks; the archiver is killed and goes on from any earlier commit."""
+    """Ingest is killed and publishes again, in chunks; the archiver is killed and continues from any commit."""
     log = killed.log
     uninterrupted = archived(killed.records, chosen)
     archive, saved_at = MemoryArchive(), 0
@@ -366,7 +366,7 @@ def test_settings_take_effect_at_the_next_acquisition(
         assert len(archive.open.head) <= len(effective.carry)
 
 
-# The same table, said in another way
+# The same table, written in another way
 
 
 def expected(log: Sequence[Message], chosen: Settings) -> list[tuple[str, list[bytes], list[bytes]]]:
@@ -448,7 +448,7 @@ def contents(archive: MemoryArchive) -> list[tuple[str, list[bytes], list[bytes]
     return [(file.path, list(file.head), [value for _, value in file.frames]) for file in archive.all_files()]
 
 
-# Names by session, said in another way
+# Names by session, written in another way
 
 
 class Sessions:

@@ -1,4 +1,4 @@
-"""Records count once, whole and in order, whatever ingest publishes again; every loss is told, once."""
+"""Records count once, whole and in order, whatever ingest publishes again; every loss is detected, once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Message(NamedTuple):
 
 
 def record(epoch: str, seq: int, **more: Any) -> RecordHeaders:
-    """A frame's headers, unless `kind` says otherwise."""
+    """The headers of a frame, or of another kind of record."""
     return RecordHeaders(Kind.FRAME, epoch, seq, SCAN)._replace(**more)
 
 
@@ -46,20 +46,20 @@ def stepped(seen: SequenceTracker, log: Sequence[Message], offset: int = 0) -> I
             yield found
 
 
-class Told(NamedTuple):
-    """What came of a log: the (epoch, seq) of its records, and the losses told."""
+class Outcome(NamedTuple):
+    """The result of a log: the (epoch, seq) of its records, and the losses detected."""
 
     records: list[tuple[str, int]]
     losses: list[int | None]
 
 
-def told(labels: Sequence[RecordHeaders], epochs: Sequence[tuple[str, int]] = ()) -> Told:
+def outcome(labels: Sequence[RecordHeaders], epochs: Sequence[tuple[str, int]] = ()) -> Outcome:
     """Step these, each with a value of one byte."""
     seen = SequenceTracker(epochs)
     found = [
         (r.headers.epoch, r.headers.seq) for r in stepped(seen, [Message(headers, 0, b"x") for headers in labels])
     ]
-    return Told(found, [loss.records for loss in seen.losses])
+    return Outcome(found, [loss.records for loss in seen.losses])
 
 
 def test_duplicates_are_dropped_and_counted() -> None:
@@ -80,7 +80,7 @@ def test_a_record_counts_only_once_it_has_been_stepped() -> None:
 
 
 def test_the_first_epoch_ever_known_may_begin_anywhere() -> None:
-    assert told([record(A, 7), record(A, 8)]) == ([(A, 7), (A, 8)], [])
+    assert outcome([record(A, 7), record(A, 8)]) == ([(A, 7), (A, 8)], [])
 
 
 NEXT_EPOCHS = [
@@ -98,10 +98,12 @@ NEXT_EPOCHS = [
 
 
 @pytest.mark.parametrize(("headers", "losses"), NEXT_EPOCHS)
-def test_a_loss_is_told_once_with_its_size_if_that_is_known(headers: RecordHeaders, losses: list[int | None]) -> None:
-    assert told([headers], [(A, 8)]) == ([(headers.epoch, headers.seq)], losses)
+def test_a_loss_is_reported_once_with_its_size_if_that_is_known(
+    headers: RecordHeaders, losses: list[int | None]
+) -> None:
+    assert outcome([headers], [(A, 8)]) == ([(headers.epoch, headers.seq)], losses)
     again = headers._replace(seq=headers.seq + 1, prev=None, unclean=False)
-    assert told([headers, headers, again], [(A, 8)]).losses == losses
+    assert outcome([headers, headers, again], [(A, 8)]).losses == losses
 
 
 def test_a_loss_says_which_records() -> None:
@@ -155,7 +157,7 @@ def test_chunks_are_one_record_at_the_place_of_the_last() -> None:
     assert seen.safe_offset(4) == 4
 
 
-def test_reading_must_go_on_from_the_first_chunk_of_what_is_incomplete() -> None:
+def test_reading_must_resume_from_the_first_chunk_of_an_incomplete_record() -> None:
     first, second, third = chunks(Message(record(A, 1), 0, b"abcdef"), 3)
     seen = SequenceTracker([(A, 0)])
     assert seen.safe_offset(10) == 10
@@ -202,12 +204,12 @@ GIVEN_UP = [
 
 
 @pytest.mark.parametrize(("labels", "records"), GIVEN_UP)
-def test_what_stays_incomplete_is_given_up_and_told_once(
+def test_what_stays_incomplete_is_given_up_and_reported_once(
     labels: list[RecordHeaders], records: list[tuple[str, int]]
 ) -> None:
     epoch, seq = records[-1]
     after = [record(epoch, seq + 1), chunk(A, 5, 2, 3), record(epoch, seq + 2)]
-    found = told([*labels, *after], [(A, 4)])
+    found = outcome([*labels, *after], [(A, 4)])
     assert found.records == [*records, (epoch, seq + 1), (epoch, seq + 2)]
     assert found.losses == [1]
 
@@ -215,7 +217,7 @@ def test_what_stays_incomplete_is_given_up_and_told_once(
 def test_what_came_whole_after_all_is_no_loss() -> None:
     """An ingest of another version, with another size of chunks."""
     labels = [chunk(A, 5, 1, 3), record(A, 5), record(A, 6)]
-    assert told(labels, [(A, 4)]) == ([(A, 5), (A, 6)], [])
+    assert outcome(labels, [(A, 4)]) == ([(A, 5), (A, 6)], [])
 
 
 def test_what_is_given_up_holds_no_offset_back() -> None:
@@ -230,7 +232,7 @@ def one_gib(epoch: str) -> list[Message]:
     return [Message(record(epoch, seq), 0, block) for seq in range(1, 9)] + [Message(record(epoch, 9), 0, b"x")]
 
 
-def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_told_once() -> None:
+def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_reported_once() -> None:
     seen = SequenceTracker([(B, 0), (A, 4)])
     other = one_gib(B)
     log = [Message(chunk(A, 5, 1, 3), 0, b"x"), *other]
@@ -245,28 +247,28 @@ def test_after_1_gib_of_later_records_what_is_incomplete_is_given_up_and_told_on
     assert [loss.records for loss in seen.losses] == [1]
 
 
-def test_a_jump_before_what_is_given_up_after_1_gib_is_told_too() -> None:
+def test_a_jump_before_what_is_given_up_after_1_gib_is_reported_too() -> None:
     seen = SequenceTracker([(B, 0), (A, 4)])
     log = [Message(chunk(A, 6, 1, 3), 0, b"x"), *one_gib(B), Message(record(A, 7), 0, b"x")]
     list(stepped(seen, log))
     assert sum(loss.records or 0 for loss in seen.losses) == 2
 
 
-def test_an_epochs_first_record_given_up_after_1_gib_is_told_once() -> None:
+def test_an_epochs_first_record_given_up_after_1_gib_is_reported_once() -> None:
     seen = SequenceTracker([(B, 0)])
     log = [Message(chunk(A, 0, 1, 3), 0, b"x"), *one_gib(B), Message(record(A, 1), 0, b"x")]
     list(stepped(seen, log))
     assert [loss.records for loss in seen.losses] == [1]
 
 
-def test_a_successor_that_names_the_record_before_gives_up_and_tells() -> None:
-    """ingest's spool had gone back to before a record of which Kafka has a part already: both are told."""
-    found = told([chunk(A, 5, 1, 3), record(B, 0, prev=(A, 4))], [(A, 4)])
+def test_a_successor_that_names_the_record_before_gives_it_up_and_reports_it() -> None:
+    """ingest's spool had gone back to before a record that Kafka has in part already: both losses are detected."""
+    found = outcome([chunk(A, 5, 1, 3), record(B, 0, prev=(A, 4))], [(A, 4)])
     assert found == ([(B, 0)], [1, None])
 
 
-def test_the_first_record_of_a_stream_given_up_is_told() -> None:
-    assert told([chunk(A, 0, 1, 3), record(A, 1)]) == ([(A, 1)], [1])
+def test_the_first_record_of_a_stream_given_up_is_reported() -> None:
+    assert outcome([chunk(A, 0, 1, 3), record(A, 1)]) == ([(A, 1)], [1])
 
 
 # What comes of it, whatever is killed
@@ -288,7 +290,7 @@ some_messages = st.lists(st.sampled_from([Kind.FRAME, Kind.FRAME, Kind.FRAME, Ki
 def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
     """What comes of these if ingest is killed, or its producer fails, at any time.
 
-    Each takes up the spool of the one before, and publishes it from the first unacknowledged message on. A new
+    Each continues the spool of the one before, and publishes it from the first unacknowledged message on. A new
     ingest makes itself known by `lost`, so every `lost` here begins an epoch.
     """
     records: list[Message] = []
@@ -320,7 +322,7 @@ def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
 @settings(deadline=None, max_examples=40)
 @given(some_messages.flatmap(killed_ingests), st.data())
 def test_every_record_comes_exactly_once_and_in_order(killed: Killed, data: st.DataObject) -> None:
-    """Here the archiver is killed, too, and goes on from what it had committed."""
+    """Here the archiver is killed, too, and continues from its last commit."""
     seen = SequenceTracker()
     got: list[Message] = []
     saved = (0, seen.epochs(), 0)
@@ -367,7 +369,7 @@ def operators(epoch: str, prev: tuple[str, int]) -> RecordHeaders:
 
 def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
     log = [record(A, 5), operators(C, (A, 5)), record(B, 0, prev=(A, 5)), record(B, 1)]
-    assert told(log, [(A, 4)]) == ([(A, 5), (C, 0), (B, 0), (B, 1)], [])
+    assert outcome(log, [(A, 4)]) == ([(A, 5), (C, 0), (B, 0), (B, 1)], [])
     seen = SequenceTracker([(A, 4)])
     list(stepped(seen, [Message(headers, 0, b"") for headers in log]))
     assert seen.epochs() == ((A, 5), (B, 1))
@@ -375,7 +377,7 @@ def test_an_operators_record_leaves_the_chain_of_epochs_as_it_is() -> None:
 
 
 LATER = [
-    pytest.param([record(A, 6)], id="the same ingest goes on"),
+    pytest.param([record(A, 6)], id="the same ingest continues"),
     pytest.param([record(B, 0, prev=(A, 5))], id="another ingest has begun"),
     pytest.param([record(B, 0), record(A, 6), record(B, 1)], id="two ingests"),
 ]
@@ -386,8 +388,8 @@ def test_an_operators_record_that_comes_too_late_or_again_ends_nothing_later(lat
     """An ingest that was alive after all; a restart that reads it again; a mirror that copies a piece twice."""
     late = operators(C, (A, 5))
     log = [record(A, 5), *later]
-    assert told([*log, late], [(A, 4)]).records == told(log, [(A, 4)]).records
-    assert told([record(A, 5), late, *later, late], [(A, 4)]).records == [(A, 5), (C, 0)] + [
+    assert outcome([*log, late], [(A, 4)]).records == outcome(log, [(A, 4)]).records
+    assert outcome([record(A, 5), late, *later, late], [(A, 4)]).records == [(A, 5), (C, 0)] + [
         (headers.epoch, headers.seq) for headers in later
     ]
 

@@ -1,4 +1,4 @@
-"""Whatever `decode` accepts, from whoever wrote it, every later step can use; and what `encode` writes it accepts."""
+"""Every later step can use whatever `decode` accepts; and what `encode` writes it accepts."""
 
 import copy
 import json
@@ -199,9 +199,9 @@ def test_what_would_be_refused_is_never_written() -> None:
 
 def test_a_carried_frame_as_long_as_it_pleases_a_stranger_takes_no_memory(tmp_path: Path) -> None:
     place = GOOD.carry[ord("O")]
-    lying = tmp_path / place.path
-    lying.parent.mkdir(parents=True)
-    lying.write_bytes(b"short")
+    existing = tmp_path / place.path
+    existing.parent.mkdir(parents=True)
+    existing.write_bytes(b"short")
     for length in (2**40, 2**63 - 1):
         for at in (0, 2**63 - 1):
             found = replace(GOOD, carry={ord("O"): replace(place, length=length, at=at)}, partial=None)

@@ -30,7 +30,7 @@ def test_none_is_taken_before_it_is_known_where_to_begin() -> None:
     assert (deliveries.faults, deliveries.seek_to) == (0, None)
 
 
-def test_an_earlier_record_is_dropped_and_the_next_one_is_asked_for() -> None:
+def test_an_earlier_record_is_dropped_and_the_next_one_is_requested() -> None:
     deliveries = DeliveryCheck(STREAM)
     deliveries.reset(100)
     assert accepted(deliveries, [100, 101, 0, 1, 2]) == [100, 101]
@@ -134,7 +134,7 @@ def crash_loops(draw: st.DrawFn, most_epochs: int = 3 * EPOCHS_REMEMBERED) -> Cr
 def test_every_record_counts_once_whatever_is_delivered_or_published_again(
     loop: CrashLoop, data: st.DataObject
 ) -> None:
-    """With any number of epochs; the archiver is killed, too, and goes on from what it had committed."""
+    """With any number of epochs; the archiver is killed, too, and continues from its last commit."""
     random = data.draw(st.randoms(use_true_random=False))
     state = State(STREAM)
     deliveries, seen = DeliveryCheck(STREAM), SequenceTracker()
@@ -246,13 +246,13 @@ def test_epochs_of_older_versions_have_no_order_and_are_forgotten_as_before() ->
 
 def spare_host(starts: int) -> list[RecordHeaders]:
     """What an ingest on another host publishes, with a spool of its own, which is started so many times."""
-    labels: list[RecordHeaders] = []
+    records: list[RecordHeaders] = []
     epoch = None
     for n in range(starts):
         prev = (epoch, 0) if epoch else None
         epoch = new_epoch(epoch, 1_796_000_000_000 + 1000 * n, 0xBBBBB)
-        labels.append(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
-    return labels
+        records.append(RecordHeaders(Kind.LOST, epoch, 0, prev=prev))
+    return records
 
 
 def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
@@ -278,18 +278,18 @@ def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
 def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
     """What was seen before it is known again, in its order."""
     old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
-    labels = spare_host(2 * EPOCHS_REMEMBERED)
+    records = spare_host(2 * EPOCHS_REMEMBERED)
     seen = SequenceTracker()
-    for headers in [RecordHeaders(Kind.QUIET, old, 0), *labels[:5]]:
+    for headers in [RecordHeaders(Kind.QUIET, old, 0), *records[:5]]:
         seen.mark_processed(headers)
     before = seen.epochs()
-    for headers in labels[5:]:
+    for headers in records[5:]:
         seen.mark_processed(headers)
     epochs = roll_back(seen.epochs(), epoch_changes(before, seen.epochs()))
     assert epochs[-1] == before[-1], "the newest"
     again = SequenceTracker(epochs, forgotten_before(epochs, seen.forgotten))
-    for headers in labels:
-        assert (again.assemble(headers, 0, b"", 0) is not None) == (headers in labels[5:])
-        if headers in labels[5:]:
+    for headers in records:
+        assert (again.assemble(headers, 0, b"", 0) is not None) == (headers in records[5:])
+        if headers in records[5:]:
             again.mark_processed(headers)
     assert (again.losses, again.interleaved_producers) == ([], 0)

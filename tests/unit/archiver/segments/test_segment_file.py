@@ -1,4 +1,4 @@
-"""What was said to be durable is there, what was damaged is found, and a finished file appears whole and once."""
+"""What was reported durable is there, damage is found, and a finished file appears whole and once."""
 
 import errno
 import hashlib
@@ -164,7 +164,7 @@ def test_a_partial_is_never_made_over_another_nor_through_a_link(partial: Path, 
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_writing_and_making_durable_may_go_on_at_once(partial: Path) -> None:
+def test_writing_and_syncing_may_happen_at_the_same_time(partial: Path) -> None:
     blocks = [bytes([n]) * 10_007 for n in range(200)]
     file = create(partial)
     over = threading.Event()
@@ -220,7 +220,7 @@ def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
 # A full disk
 
 
-def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_on_a_full_disk_nothing_is_lost_and_it_continues_when_there_is_room(tmp_path: Path) -> None:
     parts = [bytes([n]) * 7_001 for n in range(30)]
     data = b"".join(parts)
     with small_disk(tmp_path / "disk", "256k") as disk:
@@ -259,7 +259,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_nothing_behind(tmp_path: Path)
 # After a restart
 
 
-def test_reopened_it_is_cut_to_what_was_committed_and_goes_on(partial: Path) -> None:
+def test_reopened_it_is_cut_to_what_was_committed_and_continues(partial: Path) -> None:
     crc = left(partial, b"committed", b" and torn")
     file = reopen(partial, 9, crc)
     assert partial.read_bytes() == b"committed"
@@ -375,9 +375,7 @@ def held(path: Path, writes_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
         holder.communicate()
 
 
-def test_it_is_let_go_of_within_a_block_while_its_digest_is_read(
-    partial: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_closed_within_a_block_while_its_digest_is_read(partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, places = os.pread, []
     reading, wanted = threading.Event(), threading.Event()
 
@@ -427,7 +425,7 @@ def test_what_another_process_holds_cannot_be_reopened_and_stays_as_it_is(partia
     reopen(partial, 9, crc).close()  # a lock ends with its process
 
 
-def test_an_open_one_is_held(partial: Path) -> None:
+def test_an_open_one_is_locked(partial: Path) -> None:
     file = written(partial, b"x")
     with pytest.raises(PartialLockedError):
         reopen(partial, 1, crc_of(b"x"))
@@ -435,7 +433,7 @@ def test_an_open_one_is_held(partial: Path) -> None:
     reopen(partial, 1, crc_of(b"x")).close()
 
 
-def test_a_copy_goes_on_whatever_the_holder_does_later(partial: Path) -> None:
+def test_a_copy_is_unaffected_by_what_the_holder_does_later(partial: Path) -> None:
     crc = left(partial, b"committed", b" and its own")
     new = partial.with_name("2019-01-01-12-00-00_000.89ab4567")
     with held(partial, writes_at=3) as holder:

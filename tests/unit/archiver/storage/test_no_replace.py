@@ -46,14 +46,14 @@ def test_nothing_is_replaced(two: tuple[Directory, Directory]) -> None:
 
 
 @pytest.mark.usefixtures("links")
-def test_a_file_that_is_not_there_is_said_to_be_missing(two: tuple[Directory, Directory]) -> None:
+def test_a_file_that_is_not_there_is_reported_missing(two: tuple[Directory, Directory]) -> None:
     one, other = two
     with pytest.raises(FileNotFoundError):
         one.publish("gone", other, "final")
 
 
 @pytest.mark.parametrize("failed", [errno.EINVAL, errno.ENOSYS])
-def test_where_neither_way_is_there_both_reasons_are_said(
+def test_where_neither_way_works_both_reasons_are_reported(
     two: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch, failed: int
 ) -> None:
     def no_link(*_: object, **__: object) -> None:
@@ -62,14 +62,16 @@ def test_where_neither_way_is_there_both_reasons_are_said(
     one, other = two
     monkeypatch.setattr(os, "link", no_link)
     monkeypatch.setattr(no_replace, "renameat2", lambda *_: failed)
-    said = f"link: Operation not permitted; rename without replacing: {os.strerror(failed)}"
-    with pytest.raises(OSError, match=said) as refused:
+    message = f"link: Operation not permitted; rename without replacing: {os.strerror(failed)}"
+    with pytest.raises(OSError, match=message) as refused:
         one.publish("ours", other, "final")
     assert refused.value.filename == str(other.path / "final")
     assert one.read("ours", 99) == b"ours"
 
 
-def test_between_two_mounts_it_is_said_that_they_are_two(two: tuple[Directory, Directory], tmp_path: Path) -> None:
+def test_between_two_mounts_the_error_says_that_they_are_two(
+    two: tuple[Directory, Directory], tmp_path: Path
+) -> None:
     one, _ = two
     with small_disk(tmp_path / "disk", "1m") as disk, Directory(disk, "") as other:
         with pytest.raises(OSError, match="must be on one mount"):

@@ -51,7 +51,7 @@ def test_bytes_are_copied_as_far_as_there_are_any(tmp_path: Path, start: int, le
     assert (tmp_path / "target").read_bytes() == data[start : start + length]
 
 
-def test_it_ends_before_the_next_block_once_it_is_told_to(tmp_path: Path) -> None:
+def test_it_ends_before_the_next_block_once_cancelled(tmp_path: Path) -> None:
     asked: list[None] = []
 
     def going_on() -> None:
