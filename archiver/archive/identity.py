@@ -1,7 +1,7 @@
 """The identity of an archive: a random id in `archive.identity` of its private directory, created once.
 
 Each line is an id and the consumer group that records here. The first is the archive's own id. Others are of archives
-whose files were moved here; an operator adds these by hand, as an error message tells him to (ownership.py).
+whose files were moved here; an operator adds these by hand, as an error message instructs (ownership.py).
 """
 
 import contextlib

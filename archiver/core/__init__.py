@@ -1,4 +1,4 @@
-"""Decisions: where files begin and end, what they are called, which record comes next, what is committed.
+"""The decisions: where files begin and end, their names, the order of records, what is committed.
 
 Pure: functions of data and state. No I/O, no clock, no threads, no Kafka client; time is a parameter. Everything that
 live recording and replay must agree on is here.

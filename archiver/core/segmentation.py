@@ -95,7 +95,7 @@ class Settings(Struct, frozen=True, omit_defaults=True):
 
 
 class Acquisition(Struct, frozen=True, omit_defaults=True):
-    """The acquisition that goes on: frames that belong together, from START or a first frame."""
+    """The current acquisition: frames that belong together, from START or a first frame."""
 
     start_s: Start = msgspec.field(name="start")
     """In s since 1970; with names by session, the session of its last file."""

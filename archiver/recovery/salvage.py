@@ -7,8 +7,8 @@ The rest is kept beside, for inspection: a frame that was cut off, or good frame
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event, FileSalvaged
@@ -36,16 +36,9 @@ class CompleteFrames:
     """Of the file."""
 
 
-class EventPublisherLike(Protocol):
-    """Publishes events, as GroupConsumer does."""
-
-    def publish(self, event: Event) -> None:
-        """Publish an event, as GroupConsumer.publish."""
-
-
 def salvage(
     archive: ArchiveRoot,
-    publisher: EventPublisherLike,
+    publish: Callable[[Event], None],
     stream: str,
     partial: str,
     why: str,
@@ -53,6 +46,7 @@ def salvage(
 ) -> FileSalvaged | None:
     """Publish the whole frames of a partial and their event; return the event, None if there are no whole frames.
 
+    publish: called with the event; returns once Kafka has it, as GroupConsumer.publish does.
     May be repeated after a kill, or an error, at any point. Raises OSError, KafkaException, Cancelled.
     """
     name = PartialName.parse(partial)
@@ -78,7 +72,7 @@ def salvage(
         assert published
         archive.add_checksum(stream, published, sha256)
         event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
-        publisher.publish(event)
+        publish(event)
         log.error(
             "%s: published the %d frames that could be salvaged, as %s: %s", stream, whole.frames, published, why
         )

@@ -48,8 +48,8 @@ def test_after_a_changed_byte_nothing_is_trusted(tmp_path: Path, at: int) -> Non
     assert (found.frames, found.bytes, found.size_bytes) == (2, 2 * len(FRAMES[0]), len(data))
 
 
-class Told:
-    """Who is told of events."""
+class Publisher:
+    """Records the published events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -75,16 +75,18 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
 @pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: bytes) -> None:
-    partial, told = left(archive, b"".join(FRAMES[:3]) + torn), Told()
-    event = salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken())
+    partial, publisher = left(archive, b"".join(FRAMES[:3]) + torn), Publisher()
+    event = salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert (archive.root / PATH).read_bytes() == b"".join(FRAMES[:3])
     assert PATH.rpartition("/")[2] in (archive.root / PATH).with_name("SHA256SUMS").read_text()
-    assert told.events == [event]
+    assert publisher.events == [event]
     assert isinstance(event, FileSalvaged)
     assert (event.path, event.frames, event.what) == (PATH, 3, "why")
     kept = {file.name: file.read_bytes() for file in partial.parent.iterdir()}
     assert kept == ({f"{PARTIAL}.damaged": torn} if torn else {})
-    assert salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken()) is None, "there is nothing left"
+    assert salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken()) is None, (
+        "there is nothing left"
+    )
 
 
 @pytest.mark.usefixtures("links")
@@ -94,7 +96,7 @@ def test_from_the_damage_on_it_is_kept_beside(archive: ArchiveRoot, at: int) -> 
     data = bytearray(b"".join(FRAMES))
     data[at] ^= 1
     partial = left(archive, bytes(data))
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
+    event = salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert event
     assert event.frames == 1
     (kept,) = partial.parent.iterdir()
@@ -103,7 +105,7 @@ def test_from_the_damage_on_it_is_kept_beside(archive: ArchiveRoot, at: int) -> 
 
 def test_one_without_a_whole_frame_is_not_published(archive: ArchiveRoot) -> None:
     partial = left(archive, FRAMES[0][:-1])
-    assert salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken()) is None
+    assert salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken()) is None
     assert [file.name for file in partial.parent.iterdir()] == [f"{PARTIAL}.damaged"]
     assert not (archive.root / PATH).exists()
 
@@ -114,7 +116,7 @@ def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path
         archive = ArchiveRoot(disk, "group", "host")
         partial = left(archive, frame([(b"n", bytes(700_000))]) + FRAMES[0][:-1])
         with pytest.raises(OSError, match=r"a copy of it needs 70\d\.\d kB"):
-            salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
+            salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
         assert list(partial.parent.iterdir()) == [partial]
 
 
@@ -123,7 +125,7 @@ def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
     (archive.root / PATH).parent.mkdir(parents=True)
     (archive.root / PATH).write_bytes(b"another")
     left(archive, FRAMES[0])
-    event = salvage(archive, Told(), "crate1slot2", PARTIAL, "why", CancellationToken())
+    event = salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert event
     assert event.path == PATH.replace("_000", "_001")
     assert (archive.root / PATH).read_bytes() == b"another"
@@ -136,7 +138,7 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
     class Killed(Exception):
         pass
 
-    class Killer(Told):
+    class Killer(Publisher):
         def publish(self, event: Event) -> None:
             super().publish(event)
             raise Killed
@@ -144,13 +146,13 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
     partial = left(archive, b"".join(FRAMES[:3]) + torn)
     if published:
         with pytest.raises(Killed):
-            salvage(archive, Killer(), "crate1slot2", PARTIAL, "why", CancellationToken())
+            salvage(archive, Killer().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert partial.exists()
-    told = Told()
-    salvage(archive, told, "crate1slot2", PARTIAL, "why", CancellationToken())
+    publisher = Publisher()
+    salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
-    assert len(told.events) == 1
+    assert len(publisher.events) == 1
     # What the kill left is no partial of anything that is lost: the next start sees to it in the same way.
     for left_over in filter(lambda file: PartialName.parse(file.name), list(partial.parent.iterdir())):
-        salvage(archive, told, "crate1slot2", left_over.name, "why", CancellationToken())
+        salvage(archive, publisher.publish, "crate1slot2", left_over.name, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
