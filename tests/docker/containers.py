@@ -1,4 +1,4 @@
-"""The recorder in containers, as an operator runs it: a compose project of its own, and what its tests ask of it."""
+"""The recorder in containers, as an operator runs it, in a separate compose project."""
 
 import json
 import os
@@ -22,23 +22,23 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose" / "compose.yaml"
 PRODUCTION = ROOT / "compose" / "compose.production.yaml"
 BROKER = "KAFKA_BROKER_SESSION_TIMEOUT_MS: 2000"
-"""Of a broker's environment: it is let in again sooner after it was killed (by default in 9 s)."""
+"""For a broker's environment: it may register again sooner after it was killed (by default after 9 s)."""
 IMAGE = "g3-recorder:test"
-"""What the tests build; it stays, with its cache, for their next run."""
+"""The image that the tests build; it is kept, with its cache, for their next run."""
 SECONDS = 90.0
-"""How long they wait for what takes a few seconds on a machine that does nothing else."""
+"""Timeout for what takes a few seconds on an idle machine."""
 _SESSION = re.compile(r"session (\d+): frames 0 to (\d+)")
 
 
 def docker(*arguments: str, seconds: float = SECONDS) -> str:
-    """What `docker` with these arguments prints; fails if it does."""
+    """Run `docker` with these arguments. Returns its output; fails if it fails."""
     return run("docker", *arguments, seconds=seconds).stdout
 
 
 def run(
     *command: str, seconds: float = SECONDS, check: bool = True, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """A command, run to its end; its stderr is shown if it fails."""
+    """Run a command to its end; its stderr is shown if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env, check=False)
     if check and done.returncode:
         pytest.fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -47,7 +47,7 @@ def run(
 
 @cache
 def missing_compose() -> str | None:
-    """Why `docker compose` can't be used here; None if it can."""
+    """Return why `docker compose` can't be used here; None if it can."""
     try:
         found = run("docker", "compose", "version", check=False).returncode == 0
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def missing_compose() -> str | None:
 
 @cache
 def missing(*images: str) -> str | None:
-    """Why nothing can be tested in containers here; None if it can. images: those that can't be built here."""
+    """Return why nothing can be tested in containers here; None if it can. images: those to pull if missing."""
     if why := missing_compose():
         return why
     try:
@@ -74,16 +74,16 @@ def missing(*images: str) -> str | None:
 
 
 def base_images() -> Sequence[str]:
-    """The images of others that recording needs."""
+    """Return the third-party images that recording needs."""
     bases = re.findall(r"^FROM (\S+:\S+)", (ROOT / "compose" / "Dockerfile").read_text(), re.MULTILINE)
     kafka = re.findall(r"image: (apache/kafka:\S+)", COMPOSE.read_text())
     return sorted({*bases, *kafka})
 
 
 class Site:
-    """A compose project with a name, ports and a data directory of its own; all of it is removed at the end.
+    """A compose project with its own name, ports and data directory; all of it is removed at the end.
 
-    override: YAML that is laid over the compose files. files: these.
+    override: YAML that overrides the compose files. files: the compose files.
     """
 
     def __init__(self, directory: Path, override: str = "{}", *, files: Sequence[Path] = (COMPOSE,)) -> None:
@@ -91,20 +91,20 @@ class Site:
         self.data = directory / "data"
         ports = ("KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "CROSSBAR_PORT")
         self.settings = {name: str(free_port()) for name in ports}
-        # Files of root are no recording of a recorder that isn't root.
+        # The recorder isn't root, so its files must not be root's.
         owner = {"RECORDER_UID": str(os.getuid() or 1000), "RECORDER_GID": str(os.getgid() or 1000)}
         self.settings |= {"DATA_DIR": str(self.data), "RECORDER_IMAGE": IMAGE, "SPOOL_SIZE": "1GiB", **owner}
         (directory / "override.yaml").write_text(override)
         self._files = [*files, directory / "override.yaml"]
 
     def compose(self, *arguments: str, seconds: float = SECONDS) -> str:
-        """What `docker compose` with these arguments prints; fails if it does. It knows every profile."""
+        """Run `docker compose` with these arguments. Returns its output; fails if it fails."""
         files = [part for file in self._files for part in ("-f", str(file))]
         command = ("docker", "compose", "-p", self.name, *files, *arguments)
         return run(*command, seconds=seconds, env={**os.environ, **self.settings}).stdout
 
     def up(self, *services: str) -> None:
-        """Build what is to be built, and start everything, or these; return when it is healthy."""
+        """Build the image, start these services or all, and wait until they are healthy."""
         wait = ("--detach", "--wait", "--wait-timeout", "180")
         self.compose("--profile", "sim", "up", "--build", *wait, *services, seconds=900)
 
@@ -113,21 +113,21 @@ class Site:
         self.compose("--profile", "*", "down", "--volumes", "--timeout", "1", seconds=180)
 
     def container(self, service: str) -> str:
-        """A service's container."""
+        """Return the name of a service's container."""
         return f"{self.name}-{service}-1"
 
     def state(self, service: str) -> dict[str, Any]:
-        """A container's state, as `docker inspect` shows it."""
+        """Return a container's state, as in `docker inspect`."""
         found: dict[str, Any] = json.loads(docker("inspect", self.container(service)))[0]["State"]
         return found
 
     def health(self, service: str) -> tuple[str, str]:
-        """healthy, unhealthy or starting; and what its latest check said."""
+        """Return healthy, unhealthy or starting, and the output of the latest check."""
         health = self.state(service)["Health"]
         return health["Status"], health["Log"][-1]["Output"].strip() if health["Log"] else ""
 
     def await_health(self, service: str, status: str, pattern: str = "") -> str:
-        """Wait until it is that, and its latest check says the pattern; gives what that said."""
+        """Wait for that status and a check whose output matches the pattern. Returns that output."""
         found = ("", "")
 
         def there() -> bool:
@@ -135,25 +135,25 @@ class Site:
             found = self.health(service)
             return found[0] == status and re.search(pattern, found[1]) is not None
 
-        eventually(there, lambda: f"{service} {status}, saying {pattern!r}; it is {found}\n{self.log(service)}")
+        eventually(there, lambda: f"{service} {status} with {pattern!r}; it is {found}\n{self.log(service)}")
         return found[1]
 
     def log(self, service: str) -> str:
-        """All that a service has logged."""
+        """Return a service's log."""
         return run("docker", "logs", self.container(service), check=False).stderr
 
     def kill(self, service: str) -> None:
-        """`docker kill`: SIGKILL. Docker takes that for the operator's wish, and doesn't restart the container."""
+        """Kill the container with `docker kill` (SIGKILL), after which Docker doesn't restart it."""
         docker("kill", self.container(service))
 
     def start(self, service: str) -> None:
-        """Start what was killed or stopped."""
+        """Start a killed or stopped container."""
         docker("start", self.container(service))
 
     def crash(self, *services: str) -> None:
-        """Kill containers' processes, as the kernel would that has no memory left; skips where we may not.
+        """Kill containers' processes, as the kernel does when memory runs out. Skips the test if that is forbidden.
 
-        Returns when Docker's restart policy has made them run again.
+        Returns when Docker's restart policy has started them again.
         """
         before = {service: self.state(service) for service in services}
         for state in before.values():
@@ -169,16 +169,16 @@ class Site:
         eventually(lambda: all(map(again, services)), lambda: f"they run again: {', '.join(services)}")
 
     def files(self, stream: str) -> list[Path]:
-        """A stream's finished files, in order."""
+        """Return a stream's finished files, in order."""
         return sorted(self.data.glob(f"*/{stream}/*.g3"))
 
     def sessions(self, stream: str) -> dict[int, int]:
-        """The sessions that a stream's simulator has sent whole: their number, and their last frame_num."""
-        said = run("docker", "logs", self.container(f"simulator-{stream}"), check=False).stdout
-        return {int(session): int(last) for session, last in _SESSION.findall(said)}
+        """Return the sessions that a stream's simulator has sent completely: their id and their last frame_num."""
+        log = run("docker", "logs", self.container(f"simulator-{stream}"), check=False).stdout
+        return {int(session): int(last) for session, last in _SESSION.findall(log)}
 
     def await_whole_session(self, stream: str) -> dict[int, int]:
-        """Wait until a session that begins from now on was sent whole; gives all that were."""
+        """Wait until a session that begins from now on is sent completely. Returns all complete sessions."""
         now = int(time.time())
         eventually(lambda: max(self.sessions(stream), default=0) > now, lambda: f"{stream}: a session is over")
         return self.sessions(stream)
@@ -196,14 +196,14 @@ class Site:
 
 
 def sent(sessions: Mapping[int, int]) -> Sent:
-    """What a simulator with --loop has sent in these sessions: Observation, Wiring, Scans, and an Observation."""
+    """Return the frames of a simulator with --loop in these sessions: Observation, Wiring, Scans, Observation."""
     metadata = {FrameId(session, num) for session, last in sessions.items() for num in (0, 1, last)}
     scans = {FrameId(session, num) for session, last in sessions.items() for num in range(2, last)}
     return Sent(frozenset(scans), frozenset(metadata))
 
 
 def eventually(condition: Callable[[], bool], what: Callable[[], str], seconds: float = SECONDS) -> None:
-    """Wait for what nothing tells us of: a container's state. Fails after the time, with what was waited for."""
+    """Poll a condition that has no event, as a container's state. Fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -212,7 +212,7 @@ def eventually(condition: Callable[[], bool], what: Callable[[], str], seconds: 
 
 
 def left_behind(name: str) -> Iterator[str]:
-    """What is still there of a project."""
+    """Yield all that is left of a project."""
     label = f"label=com.docker.compose.project={name}"
     for kind, listing in (
         ("container", ("ps", "--all")),

@@ -1,4 +1,4 @@
-"""The image: small, without what isn't needed to record, and nobody's root."""
+"""The image: small, without what recording doesn't need, and not run as root."""
 
 import json
 from collections.abc import Iterator
@@ -35,28 +35,28 @@ def test_it_is_small_and_our_code_is_its_last_layer(image: str) -> None:
 def test_it_runs_as_nobody_special_and_has_no_tools_to_build_with(image: str) -> None:
     found = json.loads(docker("inspect", image))[0]["Config"]
     assert found["User"] == "1000:1000"
-    assert not found.get("Volumes")  # one without a name would stay behind
-    look = "id -u; command -v gcc cc make ld g++; find / -xdev -user 1000 -not -path '/proc/*' 2>/dev/null"
-    assert docker("run", "--rm", "--network", "none", image, "sh", "-c", f"{look}; true").split() == ["1000"]
+    assert not found.get("Volumes")  # an anonymous volume would be left behind
+    script = "id -u; command -v gcc cc make ld g++; find / -xdev -user 1000 -not -path '/proc/*' 2>/dev/null"
+    assert docker("run", "--rm", "--network", "none", image, "sh", "-c", f"{script}; true").split() == ["1000"]
     cached = "find /root/.cache /tmp /opt -mindepth 1 -name pip -o -path /root/.cache/\\* -o -path /tmp/\\*"
     assert not docker("run", "--rm", "--user", "0", "--network", "none", image, "sh", "-c", f"{cached}; true")
 
 
 @pytest.mark.parametrize("command", ["ingest", "archiver", "ocs-agent-cli", "python -m testbed.smurf"])
 def test_it_has_every_command(image: str, command: str) -> None:
-    said = docker("run", "--rm", "--network", "none", "--read-only", image, *command.split(), "--help")
-    assert "usage:" in said
+    help_text = docker("run", "--rm", "--network", "none", "--read-only", image, *command.split(), "--help")
+    assert "usage:" in help_text
 
 
 def test_without_a_disk_at_its_data_directory_archiver_refuses_to_record(image: str) -> None:
-    """Into the container itself, which is gone with it."""
+    """It would record into the container itself, and the files would be removed with it."""
     done = run("docker", "run", "--rm", "--network", "none", image, "archiver", check=False)
     assert done.returncode == 1
     assert "the data directory /data can't be used" in done.stderr
 
 
 def test_docker_stops_it_in_order_at_once(image: str) -> None:
-    """Also as process 1, which the kernel spares from signals that nobody handles."""
+    """Also as process 1, to which the kernel delivers no signal without a handler."""
     name = docker("run", "--detach", "--network", "none", image, "ingest", "--stream", "x").strip()
     try:
         eventually(lambda: "from localhost:50000" in run("docker", "logs", name).stderr, lambda: "it has begun")

@@ -1,4 +1,4 @@
-"""compose.production.yaml: three brokers, any one of which may die."""
+"""compose.production.yaml: three brokers, of which any one may fail."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ pytestmark = [
 
 STREAM = "crate1slot2"
 _BROKERS = ("kafka", "kafka2", "kafka3")
-# Brokers that three others leave room for; sessions as in test_recording.
+# Brokers with little memory, as there are three; sessions as in test_recording.
 _OVERRIDE = "\n".join(
     [
         "services:",
@@ -61,7 +61,7 @@ def test_a_broker_dies_in_the_middle_and_nothing_is_lost(site: Site) -> None:
     leader = admin.list_topics(topic, 30).topics[topic].partitions[0].leader
     victim = _BROKERS[leader - 1]
     site.kill(victim)
-    site.await_whole_session(STREAM)  # recorded by two
+    site.await_whole_session(STREAM)  # recorded with two brokers
     before = len(site.files(STREAM))
     eventually(lambda: len(site.files(STREAM)) > before, lambda: "a file while a broker is dead")
     site.start(victim)
@@ -72,12 +72,12 @@ def test_a_broker_dies_in_the_middle_and_nothing_is_lost(site: Site) -> None:
     )
 
     sessions = site.await_whole_session(STREAM)
-    sessions.pop(min(sessions))  # when it began nobody was connected
+    sessions.pop(min(sessions))  # no reader was connected when it began
     last = max(sessions)
     eventually(
         lambda: any(frame.id == (last, sessions[last]) for frame in read_frames(site.files(STREAM))), lambda: ""
     )
     recorded = [frame for frame in read_frames(site.files(STREAM)) if frame.id and frame.id.session in sessions]
-    verdict = compare(sent(sessions), recorded)
-    assert verdict.agrees, verdict.differences()
-    assert verdict.recorded > 200
+    comparison = compare(sent(sessions), recorded)
+    assert comparison.agrees, comparison.differences()
+    assert comparison.recorded > 200

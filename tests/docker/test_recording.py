@@ -1,4 +1,4 @@
-"""`docker compose --profile sim up --build` records, tells how it is, and loses nothing to any container's death."""
+"""`docker compose --profile sim up --build` records, reports its health, and loses nothing if a container dies."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from tests.docker.containers import BROKER, Site, base_images, docker, eventuall
 
 pytestmark = [
     pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
-    pytest.mark.timeout(600),  # the first build installs all that the image has
+    pytest.mark.timeout(600),  # the first build installs all packages of the image
 ]
 
 STREAMS = ("crate1slot2", "crate1slot3")
@@ -24,7 +24,7 @@ OURS = (*INGESTS, "archiver")
 _CHECK = "healthcheck: {interval: 2s, timeout: 5s, retries: 2}"
 RATE = 20
 _SIMULATOR = f"python -m testbed.smurf --loop --seconds 5 --rate {RATE} --bytes 20000 --pause 1 --stream-id"
-# Shorter sessions and files than by default, and sooner told how it is.
+# Shorter sessions, files and intervals of health checks than by default.
 OVERRIDE = "\n".join(
     [
         "services:",
@@ -38,14 +38,14 @@ OVERRIDE = "\n".join(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The recorder and its simulated streams, running; each test but the last leaves it so."""
+    """The running recorder and its simulated streams; each test but the last leaves them running."""
     with Site(tmp_path_factory.mktemp("site"), OVERRIDE) as running:
         running.up()
         yield running
 
 
 def test_it_records_to_a_data_directory_that_wasnt_there(site: Site) -> None:
-    """What Docker made as root's is the archiver's, and the files are the user's who was named."""
+    """A directory that Docker made as root becomes the archiver's; the files belong to the configured user."""
     for stream in STREAMS:
         eventually(lambda stream=stream: len(site.files(stream)) >= 2, lambda: "two files")  # type: ignore[misc]  # mypy can't infer a lambda with a default
     owner, group = (int(site.settings[name]) for name in ("RECORDER_UID", "RECORDER_GID"))
@@ -65,7 +65,7 @@ def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:
         ).split()
         user = f"{site.settings['RECORDER_UID']}:{site.settings['RECORDER_GID']}"
         assert found == [user, "true", "[ALL]", "[no-new-privileges]"], service
-        # What the kernel says of its first process: no capabilities, none to be had.
+        # The kernel's view of its first process: no capabilities, and none can be gained.
         status = docker("exec", site.container(service), "cat", "/proc/1/status")
         assert {"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} <= {*status.splitlines()}
 
@@ -82,9 +82,9 @@ def test_health_says_what_is_missing(site: Site) -> None:
 
 
 def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
-    """Each is killed while frames come, then all at once; what was read is recorded, and recorded once.
+    """Each is killed while frames are received, then all at once; all that was read is recorded once.
 
-    Not read, so not recorded, is what a simulator sent to an ingest that was dead.
+    Only what a simulator sent while its ingest was dead isn't read, and so isn't recorded.
     """
     begun = int(time.time())
     dead: dict[str, list[_Outage]] = {stream: [] for stream in STREAMS}
@@ -104,8 +104,8 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
         if service in INGESTS:
             await_connection(service, killed)
         else:
-            for well in ("kafka", *OURS):
-                site.await_health(well, "healthy")
+            for running in ("kafka", *OURS):
+                site.await_health(running, "healthy")
     killed = time.time()
     site.crash("kafka", *OURS)
     for ingest in INGESTS:
@@ -115,44 +115,45 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
 
     assert len(dead[STREAMS[0]]) == 2
     for stream in STREAMS:
-        # What a simulator sent at first, while nobody was connected, is nobody's loss.
+        # What a simulator sent before a reader was connected isn't lost by the recorder.
         sessions = {number: last for number, last in site.await_whole_session(stream).items() if number > begun}
         assert len(sessions) > 3
         last = max(FrameId(*item) for item in sessions.items())
         eventually(lambda stream=stream, last=last: last in _recorded(site, stream)[1], lambda: "the last frame")  # type: ignore[misc]  # mypy can't infer a lambda with defaults
         frames, times = _recorded(site, stream)
-        # Of sessions that a stopped simulator didn't finish it hasn't said what it sent.
-        verdict = compare(sent(sessions), [frame for frame in frames if frame.id and frame.id.session in sessions])
-        assert verdict.recorded > 100
-        assert not verdict.duplicates
-        assert not verdict.unknown
-        unexplained = _unexplained(verdict.lost, times, dead[stream])
+        # A stopped simulator hasn't printed what it sent in its last session.
+        comparison = compare(sent(sessions), [frame for frame in frames if frame.id and frame.id.session in sessions])
+        assert comparison.recorded > 100
+        assert not comparison.duplicates
+        assert not comparison.unknown
+        lost = comparison.lost
+        unexplained = _unexplained(lost, times, dead[stream])
         assert not unexplained, (
-            f"{stream}: lost {verdict.lost[0]} to {verdict.lost[-1]}, not while ingest was dead ({dead[stream]}): "
+            f"{stream}: lost {lost[0]} to {lost[-1]}, not while ingest was dead ({dead[stream]}): "
             f"{unexplained[0]} to {unexplained[-1]}\n{site.log(f'ingest-{stream}')}"
         )
-        print(f"{stream}: {verdict.sent} sent, {verdict.recorded} recorded, {len(verdict.lost)} to a dead ingest")
+        print(f"{stream}: {comparison.sent} sent, {comparison.recorded} recorded, {len(lost)} to a dead ingest")
     assert not [name for path in site.data.glob("*/*") for name in mismatched_checksums(path)]
     assert not [line for service in OURS for line in site.log(service).splitlines() if "LOST" in line]
 
 
 @dataclass(frozen=True, slots=True)
 class _Outage:
-    """An ingest was dead, s since the epoch."""
+    """A period in which an ingest was dead, s since the epoch."""
 
     begin: float
     end: float
 
 
 def _connections(site: Site, ingest: str, since: float) -> list[float]:
-    """When an ingest connected after that, as its log says."""
+    """Return the times of an ingest's connections after `since`, from its log."""
     lines = [json.loads(line) for line in site.log(ingest).splitlines()]
     times = [datetime.fromisoformat(line["time"]) for line in lines if ": connected to" in line["message"]]
     return [at for time in times if (at := time.timestamp()) > since]
 
 
 def _recorded(site: Site, stream: str) -> tuple[list[RecordedFrame], dict[FrameId, float]]:
-    """All frames in a stream's files, and when each was sent, s since the epoch."""
+    """Return all frames in a stream's files, and when each was sent, s since the epoch."""
     frames, times = [], {}
     for path in site.files(stream):
         for frame in core.G3File(str(path)):
@@ -163,9 +164,9 @@ def _recorded(site: Site, stream: str) -> tuple[list[RecordedFrame], dict[FrameI
 
 
 def _unexplained(lost: tuple[FrameId, ...], recorded: Mapping[FrameId, float], dead: list[_Outage]) -> list[FrameId]:
-    """Those of the lost frames that weren't sent while an ingest was dead.
+    """Return the lost frames that weren't sent while an ingest was dead.
 
-    When one was sent at the earliest, its session's number and its own say; and it was after the frame before it.
+    The earliest time of sending follows from the session id and frame_num, and from the frame before it.
     """
     known = sorted(recorded)
     found = []
@@ -179,7 +180,7 @@ def _unexplained(lost: tuple[FrameId, ...], recorded: Mapping[FrameId, float], d
 
 
 def test_at_last_it_stops_in_order_and_leaves_nothing_behind(site: Site) -> None:
-    site.compose("--profile", "sim", "stop")  # what takes too long it kills, which the exit code says
+    site.compose("--profile", "sim", "stop")  # it kills what takes too long, as the exit code shows
     for service in OURS:
         assert (site.state(service)["ExitCode"], site.state(service)["OOMKilled"]) == (0, False), service
         assert "Traceback" not in site.log(service)

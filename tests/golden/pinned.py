@@ -1,11 +1,11 @@
-"""What is persisted or public, as this version makes it; `data/` holds it as it has to stay.
+"""Everything persisted or public, as this version makes it; `data/` has it as it must stay.
 
     python -c 'from tests.golden import pinned; pinned.write()'
 
-writes it anew: for what is added; what is there may not change. Files that real programs leave behind, and exit
-codes, are pinned by test_on_disk.py and test_exit_codes.py.
+writes the data again, to add to it; what is there must not change. The files of real programs and the exit codes are
+pinned by test_on_disk.py and test_exit_codes.py.
 
-Whoever has spools, commits, events, files, alerts and command lines of an older version goes on with this one.
+With them this version continues with the spools, commits, events, files, alerts and command lines of older versions.
 """
 
 import argparse
@@ -68,7 +68,7 @@ SUPRSYNC = SupRsyncStatus(
 DATA = Path(__file__).with_name("data")
 EPOCH = "0123456789abcdef"
 MARK = b"\x01\x02\x03\x04\x05\x06\x07\x08"
-LABELS = {
+HEADERS = {
     "start": RecordHeaders(Kind.START, EPOCH, 1, 78, "crate1slot2"),
     "frame": RecordHeaders(Kind.FRAME, EPOCH, 2, 83, "crate1slot2", 1_546_344_000, 7),
     "frame that says nothing": RecordHeaders(Kind.FRAME, EPOCH, 3, 79),
@@ -81,23 +81,23 @@ LABELS = {
     "operator": RecordHeaders(Kind.LOST, EPOCH, 9, why="closed", prev=("f" * 16, 9), operator=True),
     "rejected": RecordHeaders(Kind.FRAME, EPOCH, 0, why="its CRC is wrong"),
 }
-ENTRIES = [
-    PendingRecord(LABELS["ingest started"], MS),
-    PendingRecord(LABELS["frame"], MS + 1, b"a frame"),
-    PendingRecord(LABELS["rejected"], MS + 2, b"bad", rejected=True),
+RECORDS = [
+    PendingRecord(HEADERS["ingest started"], MS),
+    PendingRecord(HEADERS["frame"], MS + 1, b"a frame"),
+    PendingRecord(HEADERS["rejected"], MS + 2, b"bad", rejected=True),
     PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 4, 83), MS + 3, bytes(range(256)) * 5_000),
-    PendingRecord(LABELS["quiet"], MS + 4),
+    PendingRecord(HEADERS["quiet"], MS + 4),
 ]
-"""One of them takes two chunks."""
+"""One record takes two chunks."""
 
 
 def headers() -> dict[str, list[tuple[str, str]]]:
-    """Kafka's headers of each kind of record, in order."""
-    return {name: [(key, value.decode()) for key, value in label.to_kafka()] for name, label in LABELS.items()}
+    """Kafka headers of each kind of record, in order."""
+    return {name: [(key, value.decode()) for key, value in one.to_kafka()] for name, one in HEADERS.items()}
 
 
 def topics() -> dict[str, Any]:
-    """What topics and consumer groups are called, and topics created with."""
+    """Names of topics and consumer groups, and the settings that topics are created with."""
     return {
         "frames": frames_topic("crate1slot2"),
         "files": FILES_TOPIC,
@@ -112,8 +112,10 @@ def topics() -> dict[str, Any]:
 
 
 def checkpoints() -> dict[str, str]:
-    """A commit's metadata: of a stream that has just begun; in the midst of finishing a file with everything; in
-    mid-file, with what the largest has no room for."""
+    """Metadata of commits: of a new stream; of the largest state, while a file is finished; and in mid-file.
+
+    The last has the fields that the largest has no space for.
+    """
     made = {str(name_format): checkpoint.encode(largest(IN_DECADES, name_format)) for name_format in NameFormat}
     first = RecordId(5, EPOCH, 2, MS, Kind.FRAME)
     base = Base(4, State("crate1slot2"), {EPOCH: 1, "f" * 16: -1})
@@ -153,7 +155,7 @@ def events() -> dict[str, tuple[str, str]]:
 
 
 def names() -> dict[str, str]:
-    """Files' paths, and their partials' names."""
+    """Paths of files, and names of their partials."""
     paths = {
         f"{form} {n}": file_path(1_546_344_000, "crate1slot2", n, form) for form in NameFormat for n in (0, 1234)
     }
@@ -162,7 +164,7 @@ def names() -> dict[str, str]:
 
 
 def metrics() -> dict[str, list[str]]:
-    """Each metric: its type, and the names of its labels."""
+    """Type and label names of each metric."""
     found: dict[str, list[str]] = {}
     ingest = ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), DiskSpace(), NOW)
     archiver = archiver_metrics(ARCHIVE, EventCounters(), ALL_IS_WRITTEN, os.statvfs("/"), FOLLOWERS, SUPRSYNC, NOW)
@@ -174,7 +176,7 @@ def metrics() -> dict[str, list[str]]:
 
 
 def command_lines() -> dict[str, dict[str, dict[str, Any]]]:
-    """Each option of each program, command and agent: its variable, default, choices, how many values it takes."""
+    """Each option of each program, command and agent: its variable, default, choices, number of values."""
     parsers: dict[str, argparse.ArgumentParser] = {"ingest": ingest_parser(), "archiver": archiver_parser()}
     for name in COMMANDS:
         parsers[f"archiver {name}"] = importlib.import_module(f"archiver.commands.{name}").make_parser()
@@ -187,7 +189,7 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
     found = {}
     for action in parser._actions:  # noqa: SLF001 - argparse has no other list of them
         variable = re.search(r"\[([A-Z][A-Z_0-9]+)[],]", action.help or "")
-        said = {
+        properties = {
             "variable": variable and variable[1],
             "default": _plain(action.default),
             "nargs": action.nargs,
@@ -195,12 +197,12 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
             "required": action.required or None,
         }
         name = " ".join(action.option_strings) or action.dest
-        found[name] = {key: value for key, value in said.items() if value is not None}
+        found[name] = {key: value for key, value in properties.items() if value is not None}
     return found
 
 
 def _plain(value: Any) -> Any:
-    """A default, without whose and which machine's it is."""
+    """A default value, without the names of this user and this machine."""
     if value == argparse.SUPPRESS:
         return None
     if value is None or isinstance(value, int | float | list | dict):
@@ -210,7 +212,7 @@ def _plain(value: Any) -> Any:
 
 
 def spool_state() -> dict[str, str]:
-    """What a spool remembers beside its files, in hex: after a kill, and before its first record."""
+    """A spool's ledger in hex: after a kill, and before its first record."""
     boot = b"11111111-2222-3333-4444-555555555555"
     return {
         "killed": Ledger(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
@@ -219,16 +221,16 @@ def spool_state() -> dict[str, str]:
 
 
 def spool_names() -> list[str]:
-    """What its files are called: one that is written, one that is complete."""
+    """Names of a spool's files: of one being written, and of a complete one."""
     return [str(SpoolFileName(5, end, MARK)) for end in (None, 8)]
 
 
 def spool_file() -> bytes:
-    """A file of a spool with these records."""
+    """A spool file with these records."""
     with tempfile.TemporaryDirectory() as directory:
         name = SpoolFileName(5, None, MARK)
         writer = SpoolFileWriter(Path(directory), name)
-        writer.append(5, (pieces for pieces, _ in make_batches(ENTRIES)))
+        writer.append(5, (pieces for pieces, _ in make_batches(RECORDS)))
         os.close(writer.fd)
         return (Path(directory) / str(name)).read_bytes()
 
@@ -248,12 +250,12 @@ SPOOL_FILE = DATA / "spool-file.gz"
 
 
 def as_text(value: Any) -> str:
-    """As it lies in data/."""
+    """The text of a file in data/."""
     return json.dumps(value, indent=1) + "\n"
 
 
 def write() -> None:
-    """Write data/ anew."""
+    """Write data/ again."""
     DATA.mkdir(exist_ok=True)
     for name, make in TEXTS.items():
         (DATA / f"{name}.json").write_text(as_text(make()))

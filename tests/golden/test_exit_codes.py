@@ -1,6 +1,6 @@
-"""The exit codes of each program and command: units, scripts and monitoring act by them.
+"""The exit codes of each program and command, on which systemd units, scripts and monitoring depend.
 
-data/exit-codes.txt has them; what is new is added there by hand.
+data/exit-codes.txt has them; new ones are added there by hand.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _SECTION = re.compile(r"\[(.*)\]")
 
 
 def section(name: str) -> list[tuple[str, int]]:
-    """The lines of a section of the data: what is run, and its exit code."""
+    """Return the lines of a section of the data: the command line and its exit code."""
     current, found = "", []
     for line in DATA.read_text().splitlines():
         if match := _SECTION.fullmatch(line):
@@ -43,14 +43,14 @@ def section(name: str) -> list[tuple[str, int]]:
 
 
 class Situation:
-    """What the lines of a section are run in. names: what stands for {…}."""
+    """The environment of the commands of a section. names: replacements for {…}."""
 
     def __init__(self, servers: str, names: dict[str, str]) -> None:
         self._servers = servers
         self._names = names
 
     def command(self, line: str) -> tuple[list[str], dict[str, str]]:
-        """A line's program with its arguments, and its environment."""
+        """Return a line's program with its arguments, and its environment."""
         words = [word.format(**self._names) for word in shlex.split(line)]
         given = [word.split("=", 1) for word in words if re.fullmatch("[A-Z_]+=.*", word)]
         ours = ("INGEST_", "ARCHIVER_", "LOGLEVEL")
@@ -59,7 +59,7 @@ class Situation:
         return [sys.executable, "-m", *words[len(given) :]], environment
 
     def exit_code(self, line: str) -> int:
-        """That of a line, run to its end; `>&-`: with stdout closed; `| :`: into a pipe that nobody reads."""
+        """Run a line. Returns its exit code. `>&-`: with stdout closed; `| :`: into a pipe without a reader."""
         command, environment = self.command(line.removesuffix(CLOSED).removesuffix(UNREAD))
         if line.endswith(CLOSED):
             command = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command]
@@ -85,7 +85,7 @@ class Situation:
 
 @pytest.fixture
 def names(tmp_path: Path, stream: str) -> Iterator[dict[str, str]]:
-    """Files, directories and ports."""
+    """Paths of files and directories, and ports."""
     directory, file = tmp_path / "dir", tmp_path / "file"
     (directory / "locked").mkdir(parents=True)
     file.write_text("text\n")
@@ -111,15 +111,15 @@ def names(tmp_path: Path, stream: str) -> Iterator[dict[str, str]]:
 
 def test_without_kafka(names: dict[str, str]) -> None:
     situation = Situation(names["nowhere"], names)
-    kept = section("without Kafka")
-    with ThreadPoolExecutor(12) as pool:  # those that ask Kafka wait for it for 10 s
-        found = pool.map(situation.exit_code, [line for line, _ in kept])
-    assert list(zip([line for line, _ in kept], found, strict=True)) == kept
+    pinned = section("without Kafka")
+    with ThreadPoolExecutor(12) as pool:  # commands that query Kafka wait for it for 10 s
+        found = pool.map(situation.exit_code, [line for line, _ in pinned])
+    assert list(zip([line for line, _ in pinned], found, strict=True)) == pinned
 
 
 @pytest.mark.timeout(600)  # 35 commands one after the other: half a minute, and longer on a busy machine
 def test_of_an_archive(kafka: str, recorder: Recorder, names: dict[str, str], tmp_path: Path) -> None:
-    # Of years ago: nobody may take its ingest for alive. And no retention may take its records.
+    # The records are years old, so that their ingest isn't taken for running; retention must not delete them.
     recorder.create_topic(config={"retention.ms": "-1"})
     source = Source(kafka, recorder.stream, epochs=0)
     source.now = 1_546_344_000_000
@@ -152,8 +152,8 @@ def test_of_an_archive(kafka: str, recorder: Recorder, names: dict[str, str], tm
         "compacted": compacted,
     }
     situation = Situation(kafka, names)
-    kept = section("of an archive")
-    assert [(line, situation.exit_code(line)) for line, _ in kept] == kept
+    pinned = section("of an archive")
+    assert [(line, situation.exit_code(line)) for line, _ in pinned] == pinned
 
 
 @pytest.mark.parametrize(("line", "code"), section("stopped"))

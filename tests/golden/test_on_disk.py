@@ -1,7 +1,7 @@
-"""What lies in a data directory, a private directory and a spool: names and, of small texts, what is in them.
+"""The files in a data directory, a private directory and a spool: their names and the content of small text files.
 
-data/on-disk.txt has it, as it is after a stop with a file open; what is new is added there by hand. What differs from
-run to run stands there in capital letters.
+data/on-disk.txt has them, as they are after a stop with a file open; new ones are added there by hand. What differs
+from run to run is written there in capital letters.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from tests.support.archives import Source
 from tests.support.processes import RawSender, Recorder, bytes_in, eventually, scan
 
 DATA = Path(__file__).with_name("data") / "on-disk.txt"
-MOST_BYTES = 1000
-"""That are shown of a file."""
+MAX_BYTES = 1000
+"""The content of smaller files is shown."""
 NOON_MS = 1_546_344_000_000
 """2019-01-01 12:00:00 UTC."""
 RANDOM = {
@@ -31,21 +31,21 @@ RANDOM = {
 
 
 class Shown:
-    """Files, without what this run and this machine put there. words: what stands for what."""
+    """A listing of files without what is specific to this run or machine. words: replacements."""
 
     def __init__(self, words: dict[str, str]) -> None:
         self._words = words
 
     def tree(self, root: Path) -> list[str]:
-        """A line for each file, sorted: its path; whether only its user may read it; if it is a small text, that."""
+        """Return a sorted line for each file: path, whether only its user may read it, content of a small text."""
         return sorted(self._line(root, path) for path in root.rglob("*") if path.is_file())
 
     def _line(self, root: Path, path: Path) -> str:
         data = path.read_bytes()
-        is_text = data and data.isascii() and b"\0" not in data and len(data) < MOST_BYTES
+        is_text = data and data.isascii() and b"\0" not in data and len(data) < MAX_BYTES
         private = "" if path.stat().st_mode & 0o077 else "  (its user's only)"
-        said = f"  {_without_comments(data.decode())!r}" if is_text else ""
-        return self._text(f"{path.relative_to(root)}{private}{said}")
+        content = f"  {_without_comments(data.decode())!r}" if is_text else ""
+        return self._text(f"{path.relative_to(root)}{private}{content}")
 
     def _text(self, text: str) -> str:
         for found, shown in self._words.items():
@@ -61,7 +61,7 @@ def _without_comments(text: str) -> str:
 
 @pytest.fixture
 def usual_umask() -> Iterator[None]:
-    """By which files are readable for others, unless they are private."""
+    """The umask with which others may read files, unless these are private."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -69,7 +69,7 @@ def usual_umask() -> Iterator[None]:
 
 @pytest.mark.usefixtures("usual_umask")
 def test_on_disk(recorder: Recorder, tmp_path: Path) -> None:
-    recorder.create_topic(config={"retention.ms": "-1"})  # as the records are of 2019
+    recorder.create_topic(config={"retention.ms": "-1"})  # the records are from 2019
     source = Source(recorder.servers, recorder.stream, epochs=0)
     source.now = NOON_MS
     date, ctime, private = recorder.data("date"), recorder.data("ctime"), tmp_path / "private"
@@ -93,7 +93,7 @@ def test_on_disk(recorder: Recorder, tmp_path: Path) -> None:
     assert recorder.command("repair", archive="date").returncode == 0
     assert recorder.command("replay", archive="date", into=recorder.data("rebuilt")).returncode == 0
     with RawSender() as sender:
-        # Kafka isn't there, so that there is something in the spool.
+        # Without Kafka, so that the records stay in the spool.
         ingest = recorder.ingest(sender.port, "--bootstrap-servers", "127.0.0.1:1")
         spool = tmp_path / "spool"
         with sender.accept() as connection:

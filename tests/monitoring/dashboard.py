@@ -1,4 +1,4 @@
-"""Grafana's dashboard, as its file says it."""
+"""The Grafana dashboard, read from its file."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ GRAFANA = Path(__file__).parents[2] / "compose" / "monitoring" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "g3-recorder.json").read_text())
 
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-"""Those that show something."""
+"""The panels that show data."""
 
 
 def expressions(panel: dict[str, Any]) -> list[str]:
-    """What it asks of Prometheus."""
+    """Return a panel's queries to Prometheus."""
     return [target["expr"] for target in panel["targets"]]

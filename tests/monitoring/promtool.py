@@ -1,4 +1,4 @@
-"""Prometheus and its promtool: those on PATH, else Debian's, fetched once into the user's cache."""
+"""Prometheus and its promtool: from PATH, else from Debian's packages, fetched once into the user's cache."""
 
 import shutil
 import subprocess
@@ -14,13 +14,13 @@ _RUN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """Where the two programs are."""
+    """The paths of the two programs."""
 
     server: Path
     promtool: Path
 
     def check(self, *arguments: str, stdin: str = "") -> str:
-        """Run promtool with these; gives all that it printed. Fails with that, if promtool isn't content."""
+        """Run promtool with these arguments. Returns its output, or fails with it if promtool finds faults."""
         done = subprocess.run(
             [self.promtool, *arguments],
             input=stdin,
@@ -35,7 +35,7 @@ class Prometheus:
 
 
 def prometheus() -> Prometheus:
-    """Find it, or fetch it (19 MB). Raises FetchError."""
+    """Find Prometheus, or fetch it (19 MB). Raises FetchError."""
     server, promtool = shutil.which("prometheus"), shutil.which("promtool")
     if server and promtool:
         return Prometheus(Path(server), Path(promtool))
@@ -44,8 +44,8 @@ def prometheus() -> Prometheus:
 
 
 def prometheus_or_skip() -> Prometheus:
-    """The same for a test, which is skipped without."""
+    """Return Prometheus, or skip the test if it is missing."""
     try:
         return prometheus()
-    except FetchError as why:
-        pytest.skip(f"no Prometheus: {why}")
+    except FetchError as error:
+        pytest.skip(f"no Prometheus: {error}")

@@ -1,10 +1,10 @@
-"""Runs a command under the restrictions that a unit of ours asks systemd for, where no systemd runs.
+"""Run a command under the restrictions of one of our systemd units, where no systemd runs.
 
     python sandbox.py UNIT WRITABLE COMMAND …
 
-UNIT: the unit's file; WRITABLE: the one directory in which the command may write. Its system call filter, its address
-families, its memory that can't be made executable, its read-only file system, and no capabilities; by the same means
-of the kernel as systemd's. Needs root, and what else, it says.
+UNIT: the unit's file; WRITABLE: the one directory in which the command may write. It applies the system call filter,
+the address families, no executable memory mappings, a read-only file system, and no capabilities, by the same kernel
+interfaces as systemd. It needs root; errors name what else is missing.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Comparison(ctypes.Structure):
-    """libseccomp's: of a system call's argument number `arg` with `datum`."""
+    """libseccomp's struct: a comparison of a system call's argument number `arg` with `datum`."""
 
     _fields_ = (
         ("arg", ctypes.c_uint),
@@ -37,7 +37,7 @@ class _Comparison(ctypes.Structure):
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
-    """What the unit's file says, in order, by name."""
+    """Return the settings in the unit's file, by name, in order."""
     found: dict[str, list[str]] = {}
     for line in unit.read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -57,14 +57,14 @@ def _done(result: int, what: str) -> None:
 
 
 def _system_calls(group: str) -> set[str]:
-    """Those of a group such as @system-service, as systemd knows them."""
+    """Return the system calls of a systemd group such as @system-service."""
     program = shutil.which("systemd-analyze")
     assert program, "no systemd-analyze"
-    told = subprocess.run(
+    listed = subprocess.run(
         [program, "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True
     )
     found = set()
-    for name in map(str.strip, told.stdout.splitlines()[1:]):
+    for name in map(str.strip, listed.stdout.splitlines()[1:]):
         if name.startswith("@"):
             found |= _system_calls(name)
         elif name and not name.startswith("#"):
@@ -85,7 +85,7 @@ def _filter(lines: list[str], families: set[int]) -> None:
     context = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ERRNO | _EPERM)))
     for name in allowed - {"socket"}:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if number >= 0:  # this machine has it
+        if number >= 0:  # this machine's kernel has it
             seccomp.seccomp_rule_add_array(context, ctypes.c_uint32(_ALLOW), number, 0, None)
     number = seccomp.seccomp_syscall_resolve_name(b"socket")
     for family in range(64):
@@ -96,8 +96,8 @@ def _filter(lines: list[str], families: set[int]) -> None:
 
 
 def main(unit: Path, writable: str, command: list[str]) -> None:
-    """Become that command. Raises OSError."""
-    said = settings(unit)
+    """Replace this process by the restricted command. Raises OSError."""
+    configured = settings(unit)
     _done(_libc.unshare(_CLONE_NEWNS), "unshare")
     _mount("/", _MS_REC | _MS_PRIVATE)
     _mount(writable, _MS_BIND, writable)
@@ -105,13 +105,15 @@ def main(unit: Path, writable: str, command: list[str]) -> None:
         place = line.split()[4]
         if place != writable and not place.startswith(("/proc", "/sys", "/dev")):
             _mount(place, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
-    assert said["CapabilityBoundingSet"] == [""]
+    assert configured["CapabilityBoundingSet"] == [""]
     for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
         _done(_libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl")
     _done(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-    assert said["MemoryDenyWriteExecute"] == ["yes"]
+    assert configured["MemoryDenyWriteExecute"] == ["yes"]
     _libc.prctl(_PR_SET_MDWE, 1, 0, 0, 0)  # kernels before 6.3 can't
-    _filter(said["SystemCallFilter"], {_FAMILIES[name] for name in said["RestrictAddressFamilies"][0].split()})
+    _filter(
+        configured["SystemCallFilter"], {_FAMILIES[name] for name in configured["RestrictAddressFamilies"][0].split()}
+    )
     os.execvp(command[0], command)  # noqa: S606 - that is what this is for
 
 

@@ -1,4 +1,4 @@
-"""Real programs, watched by a real Prometheus: what it asks for is there, fills the dashboard, tells of a fault."""
+"""Real programs, monitored by a real Prometheus: all queried metrics exist, panels have data, alerts fire."""
 
 import json
 import re
@@ -26,18 +26,18 @@ RULES = (MONITORING / "alerts.yml").read_text()
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A stream that is being recorded.
-
-    ports: of the programs' HTTP, by job. connection: to ingest. sender: closed, it is gone.
-    """
+    """A stream that is being recorded."""
 
     stream: str
     ports: Mapping[str, int]
+    """HTTP port of each program, by job."""
     connection: socket.socket
+    """The sender's connection to ingest."""
     sender: ExitStack
+    """Closing it ends the sender."""
 
     def metrics(self, job: str) -> str:
-        """What that program tells Prometheus now."""
+        """Return the program's present metrics."""
         status, text = get(self.ports[job], "/metrics")
         assert status == 200
         return text
@@ -45,7 +45,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """An acquisition was recorded, and another has begun; the sender is connected, and silent."""
+    """One acquisition is recorded and another has begun; the sender is connected, and sends nothing."""
     stream = f"monitored-{secrets.token_hex(4)}"
     ports = {"ingest": free_port(), "archiver": free_port()}
     with Recorder(kafka, stream, tmp_path_factory.mktemp("recorder")) as recorder, ExitStack() as stack:
@@ -78,16 +78,16 @@ def test_every_metric_is_explained(scene: Scene) -> None:
         assert [name for name in named if f"`{name}`" not in explained] == []
 
 
-def test_all_that_rules_and_dashboard_ask_for_is_there(scene: Scene) -> None:
+def test_all_that_rules_and_dashboard_query_exists(scene: Scene) -> None:
     labels: dict[str, set[str]] = {"up": set(), "ALERTS": {"alertname", "alertstate"}}
     for job in scene.ports:
         for family in text_string_to_metric_families(scene.metrics(job)):
             for sample in family.samples:
                 labels.setdefault(sample.name, set()).update(sample.labels)
-    asked = re.findall(r"- alert: (\w+)\n.*?expr: (.*?)\n +(?:for|labels):", RULES, re.DOTALL)
-    assert len(asked) == RULES.count("- alert:")
-    asked += [(panel["title"], expr) for panel in PANELS for expr in expressions(panel)]
-    for where, expr in asked:
+    queries = re.findall(r"- alert: (\w+)\n.*?expr: (.*?)\n +(?:for|labels):", RULES, re.DOTALL)
+    assert len(queries) == RULES.count("- alert:")
+    queries += [(panel["title"], expr) for panel in PANELS for expr in expressions(panel)]
+    for where, expr in queries:
         bare = re.sub(r'"[^"]*"', '""', expr)
         names = set(re.findall(r"\b(?:g3_\w+|process_\w+|up|ALERTS)\b", bare))
         assert names, where
@@ -101,7 +101,7 @@ def test_all_that_rules_and_dashboard_ask_for_is_there(scene: Scene) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A Prometheus with our settings, in a hurry, that watches the scene; gives its port."""
+    """The port of a Prometheus that monitors the scene, with our settings but shorter intervals."""
     programs = prometheus_or_skip()
     directory = tmp_path_factory.mktemp("prometheus")
     settings = re.sub(r"1[05]s", "1s", (MONITORING / "prometheus.yml").read_text())
@@ -144,7 +144,7 @@ def test_every_panel_shows_something(prometheus: int, scene: Scene) -> None:
 
 def test_a_sender_that_is_gone_is_an_alert_and_nothing_else_is(prometheus: int, scene: Scene) -> None:
     def alerts() -> dict[str, Any]:
-        # What other programs write to this machine's disk is no matter of ours.
+        # Other programs may fill this machine's disk.
         found = {alert["labels"]["alertname"]: alert for alert in ask(prometheus, "alerts")["alerts"]}
         return {name: alert for name, alert in found.items() if "Disk" not in name}
 
@@ -153,7 +153,7 @@ def test_a_sender_that_is_gone_is_an_alert_and_nothing_else_is(prometheus: int, 
         return [rule["name"] for rule in rules if rule["health"] == "ok"]
 
     eventually(lambda: sorted(evaluated()) == sorted(re.findall(r"- alert: (\w+)", RULES)), "all rules work")
-    eventually(lambda: not alerts(), "all is well")
+    eventually(lambda: not alerts(), "no alert")
     scene.sender.close()
     eventually(lambda: [alert["state"] for alert in alerts().values()] == ["firing"], "the alert")
     alert = alerts()["G3StreamDisconnected"]
@@ -162,13 +162,13 @@ def test_a_sender_that_is_gone_is_an_alert_and_nothing_else_is(prometheus: int, 
 
 
 def query(port: int, expr: str) -> list[Any]:
-    """The series that this is at this moment."""
+    """Return the present series of an expression."""
     result: list[Any] = ask(port, f"query?{urlencode({'query': expr})}")["result"]
     return result
 
 
 def ask(port: int, what: str) -> dict[str, Any]:
-    """What Prometheus answers."""
+    """Return Prometheus's answer."""
     _, text = get(port, f"/api/v1/{what}")
     answer = json.loads(text)
     assert answer["status"] == "success", f"{what}: {text}"

@@ -1,4 +1,4 @@
-"""The systemd units: systemd takes them, they are tight, the programs take their settings, and record within them."""
+"""The systemd units: they are valid and restrictive, and the programs accept their settings and record in them."""
 
 import argparse
 import os
@@ -19,13 +19,13 @@ from tests.support.processes import Program, RawSender, Recorder, eventually, fl
 
 SYSTEMD = Path(__file__).parents[2] / "packaging" / "systemd"
 UNITS = {"archiver.service": SYSTEMD / "archiver.service", "ingest@crate1slot2.service": SYSTEMD / "ingest@.service"}
-MOST_EXPOSED = 1.5
-"""systemd's own measure, from 0 to 10. A network service can't come below 1: that takes a network of its own."""
+MAX_EXPOSURE = 1.5
+"""systemd's exposure level, from 0 to 10. A network service has at least 1: less needs a private network."""
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A file system in which all is installed as docs/services.md says, and the system's own units."""
+    """A root directory with our units installed as in docs/services.md, and the system's own units."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze")
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(*command: str) -> str:
-    """All that it printed; fails if it fails."""
+    """Run a command. Returns its output, or fails with it."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}"
     return done.stdout
@@ -51,7 +51,7 @@ def test_systemd_finds_nothing_wrong(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("example", "unit"), [("data-dir", "archiver.service"), ("spool-dir", "ingest@.service")])
-def test_systemd_takes_the_example_of_a_change(root: Path, example: str, unit: str) -> None:
+def test_systemd_accepts_the_examples_of_changes(root: Path, example: str, unit: str) -> None:
     changed = root / "etc" / "systemd" / "system" / f"{unit}.d"
     changed.mkdir()
     shutil.copy(SYSTEMD / "examples" / f"{example}.conf", changed)
@@ -59,10 +59,10 @@ def test_systemd_takes_the_example_of_a_change(root: Path, example: str, unit: s
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_service_is_shut_in(root: Path, unit: str) -> None:
-    threshold = f"--threshold={MOST_EXPOSED * 10:.0f}"  # in tenths
-    said = run("systemd-analyze", "security", "--no-pager", "--offline=true", f"--root={root}", threshold, unit)
-    print(said.splitlines()[-1])
+def test_the_service_is_restricted(root: Path, unit: str) -> None:
+    threshold = f"--threshold={MAX_EXPOSURE * 10:.0f}"  # in tenths
+    report = run("systemd-analyze", "security", "--no-pager", "--offline=true", f"--root={root}", threshold, unit)
+    print(report.splitlines()[-1])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -80,20 +80,22 @@ def test_the_user_and_the_settings_directory_are_made(root: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_program_takes_what_the_unit_and_the_examples_say(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_accepts_the_settings_of_the_unit_and_the_examples(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_parser = _make_parser(unit)
-    said = sandbox.settings(UNITS[unit])
-    monkeypatch.setattr(os, "environ", _environment(said))
-    program, *arguments = shlex.split(said["ExecStart"][0])
+    configured = sandbox.settings(UNITS[unit])
+    monkeypatch.setattr(os, "environ", _environment(configured))
+    program, *arguments = shlex.split(configured["ExecStart"][0])
     assert Path(program).name == make_parser().prog
     options = make_parser().parse_args(arguments)
-    assert options.http.host == "0.0.0.0"  # noqa: S104 - as the example says, for a Prometheus elsewhere
+    assert options.http.host == "0.0.0.0"  # noqa: S104 - as in the example, for a Prometheus on another host
     assert options.bootstrap_servers == "kafka1.example.org:9092,kafka2.example.org:9092"
     if unit == "archiver.service":
-        assert options.data_dir == Path(said["ReadWritePaths"][0]) == Path(said["RequiresMountsFor"][0])
+        assert options.data_dir == Path(configured["ReadWritePaths"][0]) == Path(configured["RequiresMountsFor"][0])
     else:
         assert options.stream == "crate1slot2"
-        assert options.spool_dir == Path("/var/lib") / said["StateDirectory"][0]
+        assert options.spool_dir == Path("/var/lib") / configured["StateDirectory"][0]
         assert ("retention.ms", "-1") in options.topic_config
 
 
@@ -108,7 +110,7 @@ def test_it_records_within_the_sandbox_of_the_units(kafka: str, stream: str, tmp
     here = Path(sandbox.__file__)
     probe = [sys.executable, str(here), str(UNITS["archiver.service"]), str(tmp_path), "true"]
     if os.geteuid() != 0 or not shutil.which("systemd-analyze"):
-        pytest.skip("shutting a process in takes root, and systemd-analyze to tell what is in its filters")
+        pytest.skip("restricting a process takes root, and systemd-analyze to list its system call filters")
     tried = subprocess.run(probe, capture_output=True, text=True, check=False)
     if "PermissionError" in tried.stderr:
         pytest.skip(f"this root may not shut a process in: {tried.stderr.splitlines()[-1]}")
@@ -142,12 +144,12 @@ def _make_parser(unit: str) -> Callable[[], argparse.ArgumentParser]:
     return archiver.__main__.make_parser if unit == "archiver.service" else ingest.__main__.make_parser
 
 
-def _environment(said: dict[str, list[str]]) -> dict[str, str]:
+def _environment(configured: dict[str, list[str]]) -> dict[str, str]:
     """What systemd gives to the instance crate1slot2, with the example files installed."""
     environment: dict[str, str] = {}
-    for line in said["Environment"]:
+    for line in configured["Environment"]:
         environment |= dict(each.split("=", 1) for each in shlex.split(line.replace("%S", "/var/lib")))
-    for path in said["EnvironmentFile"]:
+    for path in configured["EnvironmentFile"]:
         example = SYSTEMD / "examples" / Path(path.replace("%i", "crate1slot2")).name
         assert example.exists()
         environment |= dict(each.split("=", 1) for each in shlex.split(example.read_text(), comments=True))

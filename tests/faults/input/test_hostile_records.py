@@ -1,4 +1,4 @@
-"""Kafka is network, too: a record that nobody can read stops its stream with a clear line, and nothing else."""
+"""Kafka is untrusted input, too: an unreadable record stops its stream with a clear error, and nothing else."""
 
 import ctypes
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from g3stream.contract.topics import frames_topic
 from tests.support.processes import RawSender, Recorder, flow, scan
 
 SECONDS = 30
-# Of librdkafka's rd_kafka_vtype_t.
+# Values of librdkafka's rd_kafka_vtype_t.
 END, TOPIC, PARTITION, VALUE, HEADER = 0, 1, 3, 4, 9
 
 
 def produce(servers: str, topic: str, value: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """A record as another language's client may make it: confluent-kafka itself refuses names that aren't UTF-8."""
+    """Produce a record as another language's client may: confluent-kafka refuses names that aren't UTF-8."""
     [path] = (Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka-*")
     library = ctypes.CDLL(str(path))
     library.rd_kafka_conf_new.restype = library.rd_kafka_new.restype = ctypes.c_void_p
@@ -25,7 +25,7 @@ def produce(servers: str, topic: str, value: bytes, headers: Sequence[tuple[byte
     config = ctypes.c_void_p(library.rd_kafka_conf_new())
     assert library.rd_kafka_conf_set(config, b"bootstrap.servers", servers.encode(), why, ctypes.c_size_t(500)) == 0
     producer = ctypes.c_void_p(library.rd_kafka_new(0, config, why, ctypes.c_size_t(500)))
-    said: list[object] = [
+    arguments: list[object] = [
         TOPIC,
         topic.encode(),
         PARTITION,
@@ -35,8 +35,8 @@ def produce(servers: str, topic: str, value: bytes, headers: Sequence[tuple[byte
         ctypes.c_size_t(len(value)),
     ]
     for name, text in headers:
-        said += [HEADER, name, text, ctypes.c_ssize_t(len(text))]
-    assert library.rd_kafka_producev(producer, *said, END) == 0
+        arguments += [HEADER, name, text, ctypes.c_ssize_t(len(text))]
+    assert library.rd_kafka_producev(producer, *arguments, END) == 0
     assert library.rd_kafka_flush(producer, SECONDS * 1000) == 0
     library.rd_kafka_destroy(producer)
 
@@ -73,14 +73,16 @@ def test_a_record_that_cannot_be_read_stops_its_stream_and_no_other(
     assert [file.read_bytes() for file in recorder.files()] == [scan(2)]
 
 
-def test_one_among_others_that_are_taken_at_once(kafka: str, stream: str, tmp_path: Path) -> None:
-    """All are there when the archiver begins: so it looks twice at the one that can't be read, as the next frame of a
-    run and by itself; and interpreters run what has run often in another way."""
+def test_one_among_others_that_are_processed_together(kafka: str, stream: str, tmp_path: Path) -> None:
+    """All are in the topic when the archiver starts, so it decodes the unreadable one twice: in a run, and alone.
+
+    (And the interpreter runs frequently executed code differently.)
+    """
     with Recorder(kafka, stream, tmp_path) as recorder:
         recorder.create_topic()
         for num in range(40):
-            label = RecordHeaders(Kind.FRAME, EPOCH, num, ord("S"), "x1", 1, num)
-            headers = [(name.encode(), text) for name, text in label.to_kafka()]
+            record = RecordHeaders(Kind.FRAME, EPOCH, num, ord("S"), "x1", 1, num)
+            headers = [(name.encode(), text) for name, text in record.to_kafka()]
             produce(kafka, frames_topic(stream), scan(num), headers)
         produce(kafka, frames_topic(stream), scan(40), [*headers, (b"\xff\xfe", b"x")])
         archiver = recorder.archiver()

@@ -1,4 +1,4 @@
-"""What is committed, told on g3.files, or lies among the partials may be anybody's: it stops its stream at most."""
+"""Commits, events on g3.files and files among the partials are untrusted: at most they stop their stream."""
 
 import copy
 import ctypes
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 
 def committed(recorder: Recorder, stream: str) -> tuple[int, str]:
-    """Offset and metadata, of a group that nobody is in."""
+    """Return offset and metadata of a group without members."""
     with_group = {"bootstrap.servers": recorder.servers, "group.id": f"{recorder.stream}.archive"}
     consumer = Consumer({**with_group, "enable.auto.commit": False})
     try:
@@ -31,7 +31,7 @@ def committed(recorder: Recorder, stream: str) -> tuple[int, str]:
 
 
 def commit(recorder: Recorder, stream: str, offset: int, metadata: bytes) -> None:
-    """As another language's client may do it: confluent-kafka itself takes text."""
+    """Commit bytes, as another language's client may: confluent-kafka accepts only text."""
     [path] = (Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka-*")
     library = ctypes.CDLL(str(path))
 
@@ -60,19 +60,19 @@ def commit(recorder: Recorder, stream: str, offset: int, metadata: bytes) -> Non
     held = ctypes.create_string_buffer(metadata)
     partition.offset, partition.metadata_size = offset, len(held)
     partition.metadata = ctypes.addressof(held)
-    # A static member that has stopped is one until its session is over.
-    eventually(lambda: library.rd_kafka_commit(consumer, offsets, 0) == 0, "the commit is taken")
-    partition.metadata = None  # it is ours, not librdkafka's to free
+    # A static member that has stopped is a member until its session expires.
+    eventually(lambda: library.rd_kafka_commit(consumer, offsets, 0) == 0, "the commit accepted")
+    partition.metadata = None  # owned by this process: librdkafka must not free it
     library.rd_kafka_destroy(consumer)
 
 
 def with_path(document: Document, path: str) -> None:
-    """The open file has that path."""
+    """Change the open file's path in a checkpoint."""
     document["partial"]["path"] = path
 
 
 def as_bytes(change: Callable[[Document], object]) -> Callable[[str], bytes]:
-    """The metadata with that change."""
+    """Return a function that changes metadata."""
 
     def changed(metadata: str) -> bytes:
         document = copy.deepcopy(json.loads(metadata))
@@ -115,7 +115,7 @@ def test_a_commit_that_cannot_be_used_stops_its_stream_and_no_other(recorder: Re
         commit(recorder, stream, offset, change(metadata))
     impossible = "15463.x.2019-13-45-99-99-99_000.1546344000000.0123abcd"
     planted = recorder.data() / ".archiver" / well.stream / impossible
-    planted.write_bytes(b"whose?")
+    planted.write_bytes(b"not ours")
     archiver = recorder.archiver(*flags)
     for source in (well, *sources.values()):
         source.scans(3)
@@ -125,7 +125,7 @@ def test_a_commit_that_cannot_be_used_stops_its_stream_and_no_other(recorder: Re
         archiver.await_line(rf"{sources[what].stream}: finished .*: 7 frames")
     for what in STOPS:
         archiver.await_line(rf"{sources[what].stream}: STOPPED .*; nothing is recorded over it")
-    assert planted.read_bytes() == b"whose?"
+    assert planted.read_bytes() == b"not ours"
     assert archiver.stop() == 0
 
 
@@ -148,7 +148,7 @@ def test_an_event_that_cannot_be_used_stops_its_stream_and_no_other(recorder: Re
     producer.produce(FILES_TOPIC, json.dumps(value), key)
     assert producer.flush(SECONDS) == 0
     offset, _ = committed(recorder, hostile)
-    commit(recorder, hostile, offset, b"")  # so that it goes on after its last file
+    commit(recorder, hostile, offset, b"")  # without a state it continues after its last file
     archiver = recorder.archiver("--stream", hostile)
     sources[0].start()
     sources[0].scans(3)

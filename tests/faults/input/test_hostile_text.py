@@ -1,4 +1,4 @@
-"""Text from Kafka and from file names can't steer the terminal of who reads the log, or runs a command."""
+"""Text from Kafka and from file names can't control the terminal that shows a log or a command's output."""
 
 import json
 import time
@@ -32,9 +32,9 @@ def test_hostile_text_in_kafka_is_escaped_wherever_it_is_shown(kafka: str, strea
             running.await_line("finished")
         assert ingest.stop() == 0
         producer = Producer({"bootstrap.servers": kafka})
-        label = RecordHeaders(Kind.LOST, "b" * 16, 0, why="x")
+        record = RecordHeaders(Kind.LOST, "b" * 16, 0, why="x")
         headers: list[tuple[str, str | bytes | None]] = [
-            (name, ESCAPE.encode() if name == "why" else value) for name, value in label.to_kafka()
+            (name, ESCAPE.encode() if name == "why" else value) for name, value in record.to_kafka()
         ]
         long_ago = round(1000 * (time.time() - 3600))
         producer.produce(frames_topic(stream), b"", headers=headers, timestamp=long_ago, partition=0)

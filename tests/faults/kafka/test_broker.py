@@ -1,4 +1,4 @@
-"""Kafka goes away, comes back, forgets: nothing is lost, doubled or reordered; what Kafka has lost is told."""
+"""Kafka fails, returns, deletes data: nothing is lost, duplicated or reordered; what Kafka deleted is reported."""
 
 import json
 import random
@@ -23,21 +23,21 @@ from tests.support.processes import SECONDS, Program, RawSender, Recorder, delet
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One to kill, and to start again."""
+    """A broker to kill and start again."""
     with FarBroker(tmp_path_factory.mktemp("broker")) as started:
         yield started
 
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> tuple[str, str]:
-    """Flags for clients that look every moment whether Kafka is back, not every ten seconds."""
+    """Flags for clients that reconnect to Kafka at once, not every ten seconds."""
     path = tmp_path / "client.properties"
     path.write_text("reconnect.backoff.max.ms=200\n")
     return "--kafka-config", str(path)
 
 
 class Streaming:
-    """Frames of some 20 kB one after another, at some 4 MB/s, on one connection, until `finish`; then END."""
+    """Sends frames of about 20 kB at about 4 MB/s on one connection, until `finish`; then END."""
 
     def __init__(self, sender: RawSender) -> None:
         self.sent: list[bytes] = []
@@ -47,7 +47,7 @@ class Streaming:
         threading.Thread(target=self._run, daemon=True).start()
 
     def finish(self) -> bytes:
-        """Send END; gives all the frames that were sent before it."""
+        """Send END. Returns all frames sent before it."""
         self._enough.set()
         assert self._ended.wait(SECONDS)
         return b"".join(self.sent)
@@ -65,7 +65,7 @@ class Streaming:
 
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
-    """What this archive has told on g3.files."""
+    """Return the events that this archive has published on g3.files."""
     consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
     found = []
     try:
@@ -84,7 +84,7 @@ def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]
 
 
 def assert_recorded_exactly(recorder: Recorder, sent: bytes) -> None:
-    """The files hold what was sent, frame for frame; an undisturbed archive made now has the same, byte for byte."""
+    """Check that the files have the sent frames, and that an undisturbed archive has the same files."""
     recorded = b"".join(file.read_bytes() for file in recorder.files())
     assert len(recorded) == len(sent)
     assert recorded == sent
@@ -97,11 +97,11 @@ def assert_recorded_exactly(recorder: Recorder, sent: bytes) -> None:
 
 
 def assert_quiet(*programs: Program) -> None:
-    """None of them thinks that anything is lost or wrong, beyond that Kafka is away."""
+    """Check that the programs report no loss and no error but Kafka's outage."""
     for program in programs:
         assert "LOST" not in program.log
         assert "connection closed" not in program.log
-        # They say it every few seconds, and fold the rest.
+        # They report it every few seconds, and count the other messages.
         assert len(program.times_of("WARNING|ERROR")) < 60
 
 
@@ -175,7 +175,7 @@ def test_a_broker_that_dies_while_a_file_is_being_finished(
         recorder.ingest(sender.port, *impatient)
         archiver = recorder.archiver(*impatient)
         archiver.await_line("recording to")
-        # A file where the directory of the stream's files is to be: finishing stops there, its beginning committed.
+        # A file in place of the directory of the stream's files: finishing is blocked after its first commit.
         now = int(time.time())
         blocks = [recorder.data() / str(at)[:5] for at in {now, now + 100_000}]
         for block in blocks:
@@ -186,7 +186,7 @@ def test_a_broker_that_dies_while_a_file_is_being_finished(
             broker.kill()
             for block in blocks:
                 block.unlink()
-            eventually(lambda: len(recorder.files()) == 1, "the file under its name, while Kafka is away")
+            eventually(lambda: len(recorder.files()) == 1, "the file under its name, while Kafka is down")
             first = recorder.files()[0]
             written = first.stat()
             if killed:
@@ -220,7 +220,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
             connection.sendall(scan(40) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
     frames = [data for file in recorder.files() for data in decode_frames(file.read_bytes())]
-    remained = [value for label, _, value in records[:at] + records[at + 20 :] if label.kind is Kind.FRAME]
+    remained = [value for headers, _, value in records[:at] + records[at + 20 :] if headers.kind is Kind.FRAME]
     assert frames == [*remained, scan(40)]
     lost = [event for event in events(recorder) if event["event"] == "loss"]
     assert sum(event["records"] for event in lost) == 20
@@ -229,7 +229,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_a_topic_that_is_deleted_and_made_anew(recorder: Recorder, stopped: bool) -> None:
+def test_a_topic_that_is_deleted_and_created_again(recorder: Recorder, stopped: bool) -> None:
     recorder.create_topic()
     with RawSender() as sender:
         ingest = recorder.ingest(sender.port)

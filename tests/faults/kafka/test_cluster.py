@@ -1,6 +1,6 @@
-"""Three brokers, three copies of everything: one of them is always going away or coming back, and no frame is late.
+"""Three brokers, three replicas of each partition: brokers fail and return one by one, and no frame is late.
 
-Each test prints how late the frames were: the time from sending one until it can be read in the open file.
+Each test prints the frames' lag: the time from sending one until it can be read in the open file.
 """
 
 import json
@@ -30,23 +30,23 @@ from tests.support.injection.lateness import EVERY_SECONDS, Stream
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, eventually
 
 LATE_SECONDS = 10.0
-"""No frame may take longer, whatever happens to one broker."""
+"""Maximum lag of a frame, whatever happens to one broker."""
 
 STREAMS = 2
 ROTATION = ("--time-per-file", "4")
-"""So that files are finished in the midst of the faults too: that takes commits, and an event on g3.files."""
+"""Files are also finished during the faults, which takes commits and an event on g3.files."""
 
 SILENT_SECONDS = 20.0
-"""Nor this, if a broker says nothing any more and nobody is told: two requests in turn may wait 4 s for it; nor, once
-the brokers are back, after an outage of Kafka: the archiver may have to join its group anew."""
+"""Maximum lag if a broker hangs with its connections open, as two successive requests may each wait 4 s for it; and
+after an outage of Kafka, once the brokers are back, as the archiver may have to rejoin its group."""
 
 RANDOM_SECONDS = 180.0
 
 DEFAULT_SESSION = {"broker.session.timeout.ms": "9000", "broker.heartbeat.interval.ms": "2000"}
-"""As brokers have it unless told otherwise: so long after its last word a dead one is waited for. Ours: 2 s."""
+"""The brokers' default session timeout, after which a dead broker is fenced. Ours have 2 s."""
 
 AWAY = "Kafka at .* does not acknowledge"
-"""What ingest says after 5 s."""
+"""The problem that ingest reports after 5 s."""
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 class Site:
-    """Streams that are recorded from a cluster, by one archiver, and how late their frames are.
+    """Streams that one archiver records from a cluster, and the lags of their frames.
 
-    patience: so late may a frame be when something has happened to one broker, s.
+    patience: maximum lag during a fault of one broker, s.
     """
 
     def __init__(self, cluster: Cluster, name: str, directory: Path, patience: float = LATE_SECONDS) -> None:
@@ -75,18 +75,18 @@ class Site:
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
-    # What an operator sees
+    # What an operator sees of the cluster
 
     def leader(self, topic: str) -> int:
-        """Of a topic's first partition."""
+        """Return the leader of a topic's first partition."""
         return self.admin.list_topics(topic, SECONDS).topics[topic].partitions[0].leader
 
     def coordinator(self) -> int:
-        """Of the archiver's group: all groups' commits are in one partition here."""
+        """Return the coordinator of the archiver's group; all groups' commits are in one partition here."""
         return self.leader("__consumer_offsets")
 
     def controller(self) -> int:
-        """The controllers' leader. A client isn't told that: each broker keeps it in a file of its own."""
+        """Return the active controller. Clients can't query it: each broker has it in a file."""
         leader = -1
         while leader < 0:
             broker = next(broker for broker in self.cluster.brokers.values() if broker.pid is not None)
@@ -95,39 +95,39 @@ class Site:
         return leader
 
     def called(self, number: int) -> str:
-        """A broker, as it is called in the report: if it leads the controllers, Kafka takes longer without it."""
+        """Return a broker's name for the report; without the active controller Kafka recovers more slowly."""
         return f"broker {number}{', the controller' if self.controller() == number else ''}"
 
-    # What happens to it
+    # Faults
 
     def phase(self, name: str) -> None:
-        """From now on that is going on."""
+        """Begin a phase of the report."""
         self._phases.append((time.monotonic(), name))
         print(f"{time.strftime('%H:%M:%S')} {name}")
 
     def want_copies(self, topics: Sequence[str], copies: int) -> None:
-        """Change how many must have a record before it is acknowledged."""
-        entry = ConfigEntry("min.insync.replicas", str(copies), incremental_operation=AlterConfigOpType.SET)
-        wanted = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry]) for topic in topics]
+        """Change min.insync.replicas of these topics."""
+        setting = ConfigEntry("min.insync.replicas", str(copies), incremental_operation=AlterConfigOpType.SET)
+        resources = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[setting]) for topic in topics]
 
         def changed() -> bool:
-            # A client of its own: one that is older goes on asking the controller that it knew, though it is dead.
+            # A new client: an older one keeps sending requests to the controller that it knew, even if it is dead.
             admin = admin_client(self.cluster.bootstrap_servers)
             try:
-                for done in admin.incremental_alter_configs(wanted, request_timeout=3).values():
+                for done in admin.incremental_alter_configs(resources, request_timeout=3).values():
                     done.result(SECONDS)
             except KafkaException:
                 return False
             return True
 
-        eventually(changed, "the topics' settings are others")
+        eventually(changed, "the topics' settings changed")
 
     def await_recorded(self, seconds: float | None = None) -> None:
-        """Until all that has been sent by now can be read. Fails if it takes longer."""
+        """Wait until all that has been sent by now can be read. Fails if that takes longer than `seconds`."""
         counts = [len(stream.sent) for stream in self.streams]
 
         def recorded() -> bool:
-            """With the next frame, as the last one may have been on its way when it was counted."""
+            """Return whether the next frame is readable too: the last one may have been counted while being sent."""
             return all(
                 len(stream.sent) > count and stream.readable >= stream.sent[count][1]
                 for stream, count in zip(self.streams, counts, strict=True)
@@ -136,7 +136,7 @@ class Site:
         eventually(recorded, "all that had been sent readable in the files", seconds or self.patience)
 
     def finish(self) -> None:
-        """END; then see that all is in the files, once, in order, and as an archiver records it in peace."""
+        """Send END; check that all is in the files, once, in order, and as an undisturbed archiver records it."""
         for stream in self.streams:
             stream.finish()
         for stream in self.streams:
@@ -159,11 +159,11 @@ class Site:
         assert sorted(files) == verified_files(self.recorder, "archive")
 
     def files(self, stream: Stream) -> list[Path]:
-        """Its finished files."""
+        """Return a stream's finished files."""
         return sorted(self.recorder.data().glob(f"*/{stream.name}/*.g3"))
 
     def report(self) -> float:
-        """Print how late the frames were in each phase; gives the worst of all, s."""
+        """Print the frames' lags in each phase. Returns the maximum of all, s."""
         worst = 0.0
         late = [each for stream in self.streams for each in stream.lateness()]
         ends = [at for at, _ in self._phases[1:]] + [time.monotonic()]
@@ -216,7 +216,7 @@ VICTIMS: dict[str, Callable[[Site], int]] = {
 
 
 def kill_and_start(site: Site, what: str) -> None:
-    """kill -9 to the broker that is that; it comes back when recording has gone on without it."""
+    """Kill (SIGKILL) the broker with this role, and start it again when recording has continued without it."""
     victim = VICTIMS[what](site)
     site.phase(f"{what} ({site.called(victim)}) is killed")
     site.cluster.brokers[victim].kill()
@@ -228,7 +228,7 @@ def kill_and_start(site: Site, what: str) -> None:
 
 
 def freeze_and_thaw(site: Site, what: str) -> None:
-    """It says nothing any more, and no connection to it is closed: so it is when its host loses power."""
+    """Freeze the broker: it doesn't answer, and its connections stay open, as when its host loses power."""
     victim = VICTIMS[what](site)
     site.phase(f"{what} ({site.called(victim)}) falls silent")
     pid = site.cluster.brokers[victim].pid
@@ -238,13 +238,13 @@ def freeze_and_thaw(site: Site, what: str) -> None:
         site.await_recorded(SILENT_SECONDS)
     finally:
         os.kill(pid, signal.SIGCONT)
-    site.phase("it goes on")
+    site.phase("it continues")
     site.cluster.await_in_sync()
     site.await_recorded()
 
 
 def stop_and_start(site: Site, number: int) -> None:
-    """As an operator does it, who then waits until it has all that it missed."""
+    """Restart a broker as an operator does, and wait until it is in sync."""
     site.phase(f"broker {number} is stopped and started")
     site.cluster.brokers[number].stop()
     site.cluster.brokers[number].start()
@@ -253,7 +253,7 @@ def stop_and_start(site: Site, number: int) -> None:
 
 
 def lose_two(site: Site, numbers: Sequence[int]) -> None:
-    """Nothing can be acknowledged then, so all that is sent waits in the spools."""
+    """Kill two brokers: nothing can be acknowledged, so all that is sent waits in the spools."""
     site.phase(f"brokers {numbers[0]} and {numbers[1]} are killed")
     for number in numbers:
         site.cluster.brokers[number].kill()
@@ -269,8 +269,8 @@ def lose_two(site: Site, numbers: Sequence[int]) -> None:
 
 
 def too_few_in_sync(site: Site, number: int) -> None:
-    """Every write is refused (NOT_ENOUGH_REPLICAS): of three there are two, and three are asked for."""
-    site.phase(f"broker {number} is killed, and all three are wanted")
+    """Kill one broker while 3 in-sync replicas are required: every write is refused (NOT_ENOUGH_REPLICAS)."""
+    site.phase(f"broker {number} is killed, and all three are required")
     topics = [frames_topic(each.name) for each in site.streams]
     site.want_copies(topics, 3)
     site.cluster.brokers[number].kill()
@@ -301,7 +301,7 @@ def test_a_rolling_restart_while_it_records(cluster: Cluster, stream: str, tmp_p
         assert site.report() < LATE_SECONDS
 
 
-def test_two_brokers_die_and_recording_goes_on_when_they_are_back(
+def test_two_brokers_die_and_recording_continues_when_they_are_back(
     cluster: Cluster, stream: str, tmp_path: Path
 ) -> None:
     with Site(cluster, stream, tmp_path) as site:
@@ -339,7 +339,7 @@ def test_faults_at_random(cluster: Cluster, stream: str, tmp_path: Path, dice: r
     until = time.monotonic() + RANDOM_SECONDS
     with Site(cluster, stream, tmp_path) as site:
         while time.monotonic() < until:
-            # Any of them once in a while, the ordinary ones more often.
+            # Rare faults sometimes, ordinary ones more often.
             faults: list[Callable[[], None]] = [
                 lambda: kill_and_start(site, dice.choice(sorted(VICTIMS))),
                 lambda: kill_and_start(site, dice.choice(sorted(VICTIMS))),

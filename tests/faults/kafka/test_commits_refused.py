@@ -1,4 +1,4 @@
-"""Commits that Kafka refuses, and files that can't be finished: the log and health say why, and nothing is lost."""
+"""Commits that Kafka refuses, and files that can't be finished: log and health show why, and nothing is lost."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from tests.support.health import await_health, await_healthy
 from tests.support.processes import Recorder, eventually, get
 
 TOO_SMALL = {"offset.metadata.max.bytes": "300"}
-"""The metadata of a stream that has a file open are about 500 characters, of one that has none 120."""
+"""The metadata of a stream with an open file have about 500 characters, those of a stream without one 120."""
 REFUSED = "Kafka refuses commits: .*set the brokers' offset.metadata.max.bytes to 4096"
 
 
-def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_committed(
+def test_metadata_that_the_broker_finds_too_large_are_reported_and_other_streams_committed(
     stream: str, tmp_path: Path
 ) -> None:
     broker, port = Broker(tmp_path / "kafka", free_port(), TOO_SMALL), free_port()
@@ -29,7 +29,7 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
         archiver.await_line(f"WARNING +{stream}: {REFUSED}")
         await_health(port, "Kafka refuses commits: ", "set the brokers' offset.metadata.max.bytes to 4096")
         other.lost()
-        eventually(lambda: all_committed(recorder, [other]), "the other one's is committed")
+        eventually(lambda: all_committed(recorder, [other]), "the other stream is committed")
         assert not all_committed(recorder, [refused])
         refused.end()
         eventually(lambda: "committing the end of" in archiver.log, "it can't be finished either")
@@ -49,7 +49,7 @@ def test_metadata_that_the_broker_finds_too_large_are_said_and_other_streams_com
 
 
 def test_a_state_that_is_too_large_is_committed_without_what_it_can_spare(stream: str, tmp_path: Path) -> None:
-    """It knows of 32 starts of ingest: 2,000 characters with so long a name; 1,200 without, 1,400 at a file's end."""
+    """The state has 32 producer epochs: 2,000 characters with a long name; 1,200 without, 1,400 at a file's end."""
     room = {"offset.metadata.max.bytes": "1600"}
     with (
         Broker(tmp_path / "kafka", properties=room) as broker,
@@ -61,7 +61,7 @@ def test_a_state_that_is_too_large_is_committed_without_what_it_can_spare(stream
         source.start()
         source.scans(20)
         archiver.await_line("WARNING .*offset.metadata.max.bytes")
-        eventually(lambda: all_committed(recorder, [source]), "what is recorded is committed all the same")
+        eventually(lambda: all_committed(recorder, [source]), "what is recorded is committed nevertheless")
         archiver.kill()
         again = recorder.archiver()
         source.scans(20)
@@ -74,7 +74,7 @@ def test_a_state_that_is_too_large_is_committed_without_what_it_can_spare(stream
         assert again.stop() == 0
 
 
-def test_a_file_that_cant_be_finished_is_said_with_the_step_and_its_error(recorder: Recorder) -> None:
+def test_a_file_that_cant_be_finished_is_reported_with_the_step_and_its_error(recorder: Recorder) -> None:
     recorder.create_topic()
     source, port = Source(recorder.servers, recorder.stream), free_port()
     fails = ["EIO", "before", r"link .*\.g3$", "--times", "12"]

@@ -1,4 +1,4 @@
-"""The broker is some ms away, and the topic has seen many starts of ingest, as at any site after some weeks."""
+"""The broker has a latency of some ms, and the topic has many producer epochs, as at any site after some weeks."""
 
 import re
 import signal
@@ -26,7 +26,7 @@ STARTS = EPOCHS_REMEMBERED + 4
 
 @pytest.fixture(params=[5, 15], ids=["5ms", "15ms"])
 def far(request: pytest.FixtureRequest, stream: str, tmp_path: Path) -> Iterator[tuple[Recorder, Proxy]]:
-    """A recorder whose broker is so far away."""
+    """A recorder whose broker has that latency."""
     port = free_port()
     with (
         Proxy(port, delay_ms=request.param) as proxy,
@@ -38,18 +38,18 @@ def far(request: pytest.FixtureRequest, stream: str, tmp_path: Path) -> Iterator
 
 
 def recorded(recorder: Recorder) -> list[int]:
-    """The frame_num of all recorded frames, in the order of the files' names."""
+    """Return the frame_num of all recorded frames, in the order of the files' names."""
     return [n for file in recorder.files() for n in numbers(file.read_bytes(), recorder.directory / "scratch.g3")]
 
 
 def assert_in_order(*programs: Program) -> None:
-    """Nothing was delivered out of order, nor taken for lost."""
+    """Check that nothing was delivered out of order, or reported as lost."""
     for program in programs:
         assert not re.search("Kafka's client|LOST|lies below", program.log)
 
 
-def test_an_archiver_that_is_restarted_goes_on_where_it_was(far: tuple[Recorder, Proxy]) -> None:
-    """librdkafka's late retry of a look-up, which had been replaced, had it read the topic from its first record."""
+def test_an_archiver_that_is_restarted_continues_where_it_was(far: tuple[Recorder, Proxy]) -> None:
+    """A late retry of a replaced offset query once made librdkafka read the topic from its first record."""
     recorder, _ = far
     source = Source(recorder.servers, recorder.stream)
     for _ in range(STARTS):
@@ -60,7 +60,7 @@ def test_an_archiver_that_is_restarted_goes_on_where_it_was(far: tuple[Recorder,
         archivers.append(recorder.archiver())
         source.scans(5)
         eventually(lambda: all_committed(recorder, [source]), "all is committed")
-        time.sleep(0.7)  # a look-up is retried after 0.5 s: nothing else shows that it isn't
+        time.sleep(0.7)  # an offset query is retried after 0.5 s; only time shows that this one isn't
         offsets.append(recorder.committed())
         assert archivers[-1].stop() == 0
     archivers.append(recorder.archiver())
@@ -77,8 +77,7 @@ def test_an_archiver_that_is_restarted_goes_on_where_it_was(far: tuple[Recorder,
 
 @pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
 def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Recorder, Proxy]) -> None:
-    """Its spool holds more epochs than an archiver remembers; when it has published them, it is killed, and publishes
-    them all again."""
+    """Its spool has more epochs than an archiver remembers, and is published again after a kill."""
     recorder, proxy = far
     sent = 0
     with RawSender() as sender:
@@ -104,17 +103,17 @@ def test_an_ingest_in_a_crash_loop_has_every_frame_recorded_once(far: tuple[Reco
             archiver.await_line(r"finished .* \(end\)", SECONDS)
     assert again.stop() == 0
     records = recorder.records()
-    assert len({label.epoch for label, _, _ in records}) == STARTS + 1
-    twice = len(records) - len({(label.epoch, label.seq) for label, _, _ in records})
+    assert len({headers.epoch for headers, _, _ in records}) == STARTS + 1
+    twice = len(records) - len({(headers.epoch, headers.seq) for headers, _, _ in records})
     assert twice > 4 * EPOCHS_REMEMBERED, "or nothing was published again"
-    assert sum(label.kind is Kind.FRAME for label, _, _ in records) > sent
+    assert sum(headers.kind is Kind.FRAME for headers, _, _ in records) > sent
     assert_in_order(archiver)
     assert recorded(recorder) == list(range(sent + 1))
 
 
 @pytest.mark.parametrize("far", [5], indirect=True, ids=["5ms"])
 def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Recorder, Proxy]) -> None:
-    """As MirrorMaker publishes with `exactly.once.source.support`: to read each once more took 0.5 s."""
+    """MirrorMaker publishes in transactions with `exactly.once.source.support`: reading each again took 0.5 s."""
     recorder, _ = far
     producer = Producer({"bootstrap.servers": recorder.servers, "transactional.id": recorder.stream})
     producer.init_transactions(SECONDS)
@@ -123,10 +122,10 @@ def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Record
     values = [(Kind.START, flow(1)), *((Kind.FRAME, scan(n)) for n in range(30)), (Kind.END, flow(2))]
     for seq, (kind, value) in enumerate(values):
         producer.begin_transaction()
-        label = RecordHeaders(kind, epoch, seq, type=frame_type(value))
-        headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
+        record = RecordHeaders(kind, epoch, seq, type=frame_type(value))
+        headers: list[tuple[str, str | bytes | None]] = [*record.to_kafka()]
         producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
-        if seq == 20:  # Kafka has it, and its producer takes it back
+        if seq == 20:  # Kafka has it, but its producer aborts the transaction
             assert producer.flush(SECONDS) == 0
             producer.abort_transaction(SECONDS)
             producer.begin_transaction()

@@ -1,4 +1,4 @@
-"""A disk that doesn't answer any more, in the midst of it: health says so at once, and answers, whatever hangs."""
+"""A disk that stops answering during recording: /healthz reports it at once, and answers whatever hangs."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ Hang = Callable[[str, str], "Disk"]
 
 
 class Disk:
-    """One that hangs, while that is so."""
+    """A disk that can be made to hang."""
 
     def __init__(self, switch: Path) -> None:
         self._switch = switch
 
     @contextmanager
     def dead(self) -> Iterator[None]:
-        """Calls don't return."""
+        """Make its calls hang within the `with` block."""
         self._switch.touch()
         try:
             yield
@@ -35,7 +35,7 @@ class Disk:
 
 @pytest.fixture
 def disk_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hang:
-    """Programs that start from now on have a disk, for paths that contain this, of which those calls may hang."""
+    """Return a disk, for paths that contain `part`, of which these calls may hang in programs started from now on."""
 
     def preload(part: str, calls: str) -> Disk:
         switch = tmp_path / "hang"
@@ -63,12 +63,12 @@ def test_the_spools_disk_hangs(recorder: Recorder, disk_of: Hang, call: str) -> 
                 await_health(port, "the spool's disk doesn't answer", f"a {call} ", " has taken 1")
                 status, text = get(port, "/metrics")
                 assert status == 200
-                assert "g3_ingest_spool_disk_free_bytes" not in text, "that can't be had now"
+                assert "g3_ingest_spool_disk_free_bytes" not in text, "it can't be measured now"
             await_healthy(port)
             connection.sendall(scan(2))
             eventually(lambda: len(recorder.records()) >= 6, "all of it in Kafka")
             assert ingest.stop() == 0
-    recorded = [value for label, _, value in recorder.records() if label.kind is Kind.FRAME]
+    recorded = [value for headers, _, value in recorder.records() if headers.kind is Kind.FRAME]
     assert recorded == [scan(number) for number in range(3)]
 
 
@@ -100,7 +100,7 @@ FINISHING = {
     "publishing": "/{stream}/20",
     "adding to SHA256SUMS": "/SHA256SUMS",
 }
-"""Of which step a sync of such a path is."""
+"""The step of finishing that syncs such a path."""
 
 
 @pytest.mark.parametrize("step", FINISHING)
@@ -170,7 +170,7 @@ def test_an_archiver_whose_disk_hangs_at_the_start_can_be_stopped(recorder: Reco
     assert archiver.stop() == 0
 
 
-def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk_of: Hang) -> None:
+def test_a_sync_that_hangs_delays_only_its_own_stream(recorder: Recorder, disk_of: Hang) -> None:
     hangs, other = sources = [Source(recorder.servers, f"{recorder.stream}-{name}") for name in ("a", "b")]
     for source in sources:
         recorder.create_topic(source.stream)
@@ -198,7 +198,7 @@ def test_a_sync_that_hangs_holds_up_its_own_stream_only(recorder: Recorder, disk
     assert archiver.stop() == 0
 
 
-def test_who_stops_an_archiver_whose_disk_hangs_is_told_so_and_all_else_is_committed(
+def test_an_archiver_whose_disk_hangs_reports_that_when_stopped_and_commits_all_else(
     recorder: Recorder, disk_of: Hang
 ) -> None:
     hangs, other = sources = [Source(recorder.servers, f"{recorder.stream}-{name}") for name in ("a", "b")]

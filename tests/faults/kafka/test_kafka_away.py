@@ -1,4 +1,4 @@
-"""Kafka is away while a stream runs at full speed: ingest reads on in little memory, and all of it arrives."""
+"""Kafka is down while a stream runs at full speed: ingest keeps reading in little memory, and all is recorded."""
 
 import os
 import re
@@ -24,11 +24,11 @@ FRAME_BYTES = 2_000_000
 ANONYMOUS_BYTES = 150e6
 STEP_SECONDS = 60.0
 STOP_SECONDS = 8.0
-"""It is 4 s on a machine that does nothing else; and was 10 to 20 s, or for ever."""
+"""It takes 4 s on an idle machine; it once took 10 to 20 s, or never ended."""
 
 
 class Memory(threading.Thread):
-    """The most anonymous memory that a process had, in bytes, asked for all the time."""
+    """Samples the maximum of a process's anonymous memory, bytes."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(daemon=True)
@@ -51,13 +51,13 @@ class Memory(threading.Thread):
 
 
 def received(http: int) -> float:
-    """How many frames ingest has read, as its metrics say."""
+    """Return the number of frames that ingest has read, from its metrics."""
     (frames,) = re.findall(r"^g3_ingest_frames_total\{.*\} (\S+)$", get(http, "/metrics")[1], re.MULTILINE)
     return float(frames)
 
 
 def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
-    """All whole frames up to END, in order, as they come: time in ms, bytes."""
+    """Yield all whole frames up to END, in order: time in ms, and bytes."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(frames_topic(stream), 0, 0)])
@@ -66,13 +66,13 @@ def frames_to_end(servers: str, stream: str) -> Iterator[tuple[int, bytes]]:
             message = consumer.poll(SECONDS)
             assert message is not None
             assert message.error() is None
-            label = RecordHeaders.from_kafka(headers_of(message))
-            if label.kind is Kind.END:
+            headers = RecordHeaders.from_kafka(headers_of(message))
+            if headers.kind is Kind.END:
                 return
-            if label.kind is Kind.FRAME:
+            if headers.kind is Kind.FRAME:
                 parts.append(message.value() or b"")
-                assert label.chunk[0] == len(parts), "each chunk once, in order"
-                if label.chunk[0] == label.chunk[1]:
+                assert headers.chunk[0] == len(parts), "each chunk once, in order"
+                if headers.chunk[0] == headers.chunk[1]:
                     yield message.timestamp()[1], b"".join(parts)
                     parts = []
     finally:
@@ -91,7 +91,7 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
         memory = Memory(ingest)
         with sender.accept() as connection:
             for number, frame in enumerate(frames):
-                if number == FRAMES // 2:  # the times of receipt can be told from any other
+                if number == FRAMES // 2:  # makes the times of receipt recognizable
                     eventually(lambda number=number: received(http) == number, "all of these are read")  # type: ignore[misc]  # mypy infers no lambda with a default
                     clock.step(STEP_SECONDS)
                 sent.append(clock.time())
@@ -100,7 +100,7 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
             ingest.await_line("END")
             read_at = clock.time()
             took = read_at - sent[0] - STEP_SECONDS
-            print(f"read {FRAMES * FRAME_BYTES / took / 1e6:.0f} MB/s with Kafka away")
+            print(f"read {FRAMES * FRAME_BYTES / took / 1e6:.0f} MB/s with Kafka down")
             with broker:
                 ingest.await_line("created the topic")
                 times = []
@@ -113,7 +113,7 @@ def test_a_gigabyte_that_came_while_kafka_was_away_arrives_with_its_own_timestam
     assert len(times) == FRAMES
     assert times == sorted(times)
     assert all(begun - 0.01 < at < read_at for begun, at in zip(sent, times, strict=True))
-    assert times[FRAMES // 2] - times[FRAMES // 2 - 1] > STEP_SECONDS - 1, "the step is where it was"
+    assert times[FRAMES // 2] - times[FRAMES // 2 - 1] > STEP_SECONDS - 1, "the step in the times is where it was"
     print(f"at most {memory.most / 1e6:.0f} MB of anonymous memory")
     assert memory.most < ANONYMOUS_BYTES
 
@@ -134,16 +134,16 @@ def test_an_archiver_stops_within_seconds_though_its_commit_waits_for_kafka(stre
 
 
 NAMED = r"link .*\.g3$"
-"""The call that gives a file its name."""
+"""The call that publishes a file under its final name."""
 
 
 @pytest.mark.parametrize(
     "call",
     ["fdatasync", NAMED, "watermarks g3.files"],
-    ids=["it is to commit", "it finishes a file", "it is taking a stream up"],
+    ids=["it commits", "it finishes a file", "it recovers a stream"],
 )
-def test_an_archiver_stops_within_seconds_while_kafka_says_nothing(stream: str, tmp_path: Path, call: str) -> None:
-    """No connection is closed, so nobody knows yet. What was begun is done by the next archiver."""
+def test_an_archiver_stops_within_seconds_while_kafka_does_not_answer(stream: str, tmp_path: Path, call: str) -> None:
+    """Connections stay open, so the archiver doesn't know yet. The next archiver completes what was begun."""
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         source, gate = Source(recorder.servers, stream), Gate(tmp_path)

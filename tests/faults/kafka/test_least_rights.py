@@ -1,4 +1,4 @@
-"""On a broker with ACLs: the whole recorder with the rights that docs/kafka.md lists, and none besides."""
+"""A broker with ACLs: the whole recorder with only the rights that docs/kafka.md lists."""
 
 import os
 import re
@@ -45,7 +45,7 @@ FRAMES, REJECTED = "g3.frames.", "g3.rejected."
 TOPIC, PREFIX, OF_GROUP, GROUPS = "topic", "topics that begin with", "group", "groups that begin with"
 
 Right = tuple[str, str, str]
-"""What kind of resource, its name, the operation."""
+"""A right: kind of resource, its name, operation."""
 
 LEAST: dict[str, set[Right]] = {
     "ingest": {(PREFIX, topic, operation) for topic in (FRAMES, REJECTED) for operation in ("Create", "Write")},
@@ -71,12 +71,12 @@ LEAST: dict[str, set[Right]] = {
     "close": {(PREFIX, FRAMES, "Read"), (PREFIX, FRAMES, "Write")},
     "quarantine": {(PREFIX, FRAMES, operation) for operation in ("Create", "Read", "Write")},
 }
-"""By program or command; as docs/kafka.md has it."""
+"""Rights by program or command, as in docs/kafka.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A broker that allows nobody anything but its administrator, who comes by the plain listener."""
+    """A broker that allows nothing except to its administrator, who uses the plaintext listener."""
 
     broker: Broker
     port: int
@@ -87,7 +87,7 @@ class Guarded:
         return f"{HOST}:{self.port}"
 
     def user(self, name: str) -> Path:
-        """Make a user without rights; gives its client.properties."""
+        """Make a user without rights. Returns its client.properties."""
         admin = admin_client(self.broker.bootstrap_servers)
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         upsertion = UserScramCredentialUpsertion(name, info, PASSWORD.encode())
@@ -101,14 +101,14 @@ class Guarded:
         return path
 
     def allow(self, user: str, *rights: Right) -> None:
-        """As kafka-acls.sh --add."""
+        """Add an ACL, as kafka-acls.sh --add does."""
         bindings = [AclBinding(*self._of(user, right)) for right in rights]
         admin = admin_client(self.broker.bootstrap_servers)
         for done in admin.create_acls(bindings).values():
             done.result(SECONDS)
 
     def forbid(self, user: str, *rights: Right) -> None:
-        """As kafka-acls.sh --remove."""
+        """Remove an ACL, as kafka-acls.sh --remove does."""
         filters = [AclBindingFilter(*self._of(user, right)) for right in rights]
         admin = admin_client(self.broker.bootstrap_servers)
         for done in admin.delete_acls(filters).values():
@@ -139,7 +139,7 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 
 class Site:
-    """A recorder of which each program and command is a user of its own."""
+    """A recorder whose programs and commands each have their own user."""
 
     def __init__(self, guarded: Guarded, stream: str) -> None:
         self.guarded = guarded
@@ -158,7 +158,7 @@ class Site:
         return self.recorder.archiver("--group", GROUP, *self._as("archiver"), *arguments)
 
     def command(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run it as its user; `arguments` are what that command needs."""
+        """Run a command as its user, with the `arguments` that it needs."""
         whose = () if name in ("close", "quarantine") else ("--group", GROUP)
         stream = ("--stream", self.stream)
         return run_archiver(self.guarded.servers, name, *whose, *stream, *self._as(name), *arguments)
@@ -175,12 +175,12 @@ def site(guarded: Guarded, stream: str) -> Iterator[Site]:
 
 
 def numbers_of(recorder: Recorder) -> list[int | None]:
-    """The frame_num of every record in the topic: a look at the last one alone may find that the sender is quiet."""
-    return [label.num for label, _, _ in recorder.records()]
+    """Return the frame_num of every record in the topic; the last one alone may be a heartbeat of kind `quiet`."""
+    return [headers.num for headers, _, _ in recorder.records()]
 
 
 def record(site: Site, frame: bytes) -> None:
-    """Have ingest and archiver record a file of that frame, and stop them."""
+    """Record a file with that frame by ingest and archiver, and stop them."""
     with RawSender() as sender:
         ingest, archiver = site.ingest(sender.port), site.archiver()
         with sender.accept() as connection:
@@ -208,7 +208,7 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
             ingest.kill()
     status = site.command("status")
     assert (status.returncode, site.stream in status.stdout) == (0, True)
-    eventually(lambda: site.command("close").returncode == 0, "its ingest has said nothing for 10 s")
+    eventually(lambda: site.command("close").returncode == 0, "its ingest has published nothing for 10 s")
     archiver.await_line(r"finished .* \(disconnected\): 1 frames")
     eventually(
         lambda: handed_over.exists() and len(handed_over.read_text().splitlines()) == 2, "both files handed over"
@@ -236,12 +236,12 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     assert first.read_bytes() == scan(1)
 
 
-def test_an_archiver_without_commits_goes_on_with_the_least_rights(site: Site) -> None:
+def test_an_archiver_without_commits_continues_with_the_least_rights(site: Site) -> None:
     site.allow_least("ingest", "archiver", "verify")
     record(site, scan(1))
     admin = admin_client(site.guarded.broker.bootstrap_servers)
 
-    def deleted() -> bool:  # not while the group still counts with its member
+    def deleted() -> bool:  # fails while the group still has its member
         return admin.delete_consumer_groups([GROUP])[GROUP].exception(SECONDS) is None
 
     eventually(deleted, "the group deleted")
@@ -262,7 +262,7 @@ def test_an_archiver_without_commits_goes_on_with_the_least_rights(site: Site) -
 def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> None:
     site.allow_least("ingest", "archiver")
     record(site, scan(1))
-    with RawSender() as sender:  # an acquisition that is on, and that nobody ends
+    with RawSender() as sender:  # an acquisition that isn't ended
         ingest = site.ingest(sender.port)
         with sender.accept() as connection:
             connection.sendall(scan(2))
@@ -280,7 +280,7 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
             if others := LEAST[name] - {right}:
                 site.guarded.allow(name, *others)
             done = site.command(name, *arguments)
-            while "is alive" in done.stderr:  # until its ingest has said nothing for 10 s
+            while "is alive" in done.stderr:  # until its ingest has published nothing for 10 s
                 done = site.command(name, *arguments)
             assert (done.returncode, done.stdout) == (1, ""), (name, right)
             assert lacks(right, site.stream) in done.stderr, (name, right)
@@ -288,7 +288,7 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
                 site.guarded.forbid(name, *others)
 
 
-def test_a_right_that_a_hand_over_lacks_is_named_and_nothing_is_left_out_once_it_is_given(
+def test_a_right_that_a_hand_over_lacks_is_named_and_all_is_handed_over_once_it_is_given(
     site: Site, tmp_path: Path
 ) -> None:
     site.allow_least("ingest", "archiver")
@@ -304,12 +304,12 @@ def test_a_right_that_a_hand_over_lacks_is_named_and_nothing_is_left_out_once_it
             assert get(port, "/healthz")[0] == 200
             site.allow_least("archiver --on-file")
             eventually(handed_over.exists, "handed over")
-            eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")
+            eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "healthy")
     assert [program.stop() for program in (ingest, archiver)] == [0, 0]
     assert handed_over.read_text().split() == [str(path) for path in site.recorder.files()]
 
 
-def test_files_are_registered_and_said_to_be_final_with_the_least_rights(site: Site, tmp_path: Path) -> None:
+def test_files_are_registered_and_reported_as_final_with_the_least_rights(site: Site, tmp_path: Path) -> None:
     pytest.importorskip("socs", reason="the package socs isn't installed: pip install 'g3-recorder[socs]'")
     site.allow_least("ingest", "archiver", "archiver --suprsync-db")
     hand_over = ("--suprsync-db", str(tmp_path / "suprsync.db"))
@@ -387,7 +387,7 @@ def test_a_right_that_the_archiver_lacks_is_named_and_all_is_recorded_once_it_is
     assert [file.read_bytes() for file in site.recorder.files()] == [scan(1), scan(2)]
 
 
-def test_times_that_kafka_replaces_are_said_where_settings_are_hidden_too(site: Site) -> None:
+def test_times_that_kafka_replaces_are_reported_where_settings_are_hidden_too(site: Site) -> None:
     site.allow_least("ingest", "archiver")
     site.recorder.create_topic(config={"message.timestamp.type": "LogAppendTime"})
     with RawSender() as sender:
@@ -404,12 +404,12 @@ def test_times_that_kafka_replaces_are_said_where_settings_are_hidden_too(site: 
 
 
 def _user(name: str) -> str:
-    """Who that program or command is; what it needs for an option of it besides is its own, too."""
+    """Return the user of a program or command, which an option of that program shares."""
     return name.split()[0]
 
 
 def lacks(right: Right, stream: str) -> str:
-    """What is said of that right, when it is missing, of that stream."""
+    """Return the error text for a stream when this right is missing."""
     kind, name, operation = right
     what = f"group {name}" if kind == OF_GROUP else f"topic {name}{stream if kind == PREFIX else ''}"
     return f"lacks {operation} on the {what} "

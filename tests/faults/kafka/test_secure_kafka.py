@@ -1,4 +1,4 @@
-"""TLS and SASL to Kafka by `--kafka-config`: the file of Kafka's own tools, and nothing of its secrets in any log."""
+"""TLS and SASL by `--kafka-config`, the file of Kafka's own tools; none of its secrets is in any log."""
 
 import secrets
 import subprocess
@@ -26,7 +26,7 @@ PASSWORD, KEY_PASSWORD, WRONG = (f"secret-{secrets.token_hex(8)}" for _ in range
 
 @dataclass(frozen=True, slots=True)
 class SecureKafka:
-    """A broker that lets nobody in without a client certificate (SSL), or a password (SASL_PLAINTEXT, SASL_SSL).
+    """A broker that requires a client certificate (SSL) or a password (SASL_PLAINTEXT, SASL_SSL).
 
     directory: of ca.pem, other-ca.pem, client.pem (key, encrypted with KEY_PASSWORD, and certificate), and
     open-client.pem (the same, not encrypted).
@@ -40,21 +40,21 @@ class SecureKafka:
         return f"{HOST}:{self.ports[protocol]}"
 
     def set_password(self, user: str, password: str) -> None:
-        """As `kafka-configs.sh --add-config SCRAM-SHA-512=…` does."""
+        """Set a user's password, as `kafka-configs.sh --add-config SCRAM-SHA-512=…` does."""
         admin = admin_client(self.broker.bootstrap_servers)
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, info, password.encode())
         admin.alter_user_scram_credentials([change])[user].result(SECONDS)
 
     def file(self, path: Path, text: str) -> Path:
-        """Write properties, with `{dir}` for the directory of the keys."""
+        """Write properties to a file, replacing `{dir}` by the directory of the keys."""
         path.write_text(text.replace("{dir}", str(self.directory)))
         path.chmod(0o600)
         return path
 
 
 def pem(issued: trustme.LeafCert, password: str | None = None) -> bytes:
-    """Key and certificate as Kafka reads them: PKCS#8."""
+    """Return key and certificate as Kafka reads them: PKCS#8."""
     key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
     encryption = (
         serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
@@ -85,7 +85,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
             f"listener.name.{protocol}.scram-sha-512.sasl.jaas.config": f"{SCRAM} required;"
             for protocol in ("sasl_plaintext", "sasl_ssl")
         },
-        # It answers a wrong password after a while, lest we guess.
+        # The broker delays its response to a wrong password, against guessing.
         "connection.failed.authentication.delay.ms": "50",
     }
     with Broker(directory / "kafka", properties=properties, listeners=ports) as broker:
@@ -134,13 +134,13 @@ ssl.endpoint.identification.algorithm=
 
 
 def start(recorder: Recorder, secure: SecureKafka, protocol: str, config: Path, port: int) -> tuple[Program, Program]:
-    """Ingest and archiver, as talkative as they can be."""
-    said = ("--bootstrap-servers", secure.servers(protocol), "--kafka-config", str(config), "--log-level", "debug")
-    return recorder.ingest(port, *said), recorder.archiver(*said)
+    """Start ingest and archiver with the most detailed log."""
+    flags = ("--bootstrap-servers", secure.servers(protocol), "--kafka-config", str(config), "--log-level", "debug")
+    return recorder.ingest(port, *flags), recorder.archiver(*flags)
 
 
 def assert_no_secrets(*programs: Program) -> None:
-    """In what others can see of them: their logs, and `ps`."""
+    """Check that logs and command lines (`ps`) have no secrets."""
     for program in programs:
         process = Path("/proc", str(program.pid))
         shown = [program.log.encode()]
@@ -177,13 +177,13 @@ def test_a_frame_goes_all_the_way(
 @pytest.mark.parametrize(
     ("protocol", "text"),
     [
-        # Not encrypted: Java can't read an encrypted key of today ("PBES2 SecretKeyFactory not available").
+        # Not encrypted: Java can't read keys in today's encryption ("PBES2 SecretKeyFactory not available").
         ("SSL", TLS_OF_KAFKAS_TOOLS.replace("client.pem", "open-client.pem").replace("ssl.key.password", "#")),
         ("SASL_SSL", SCRAM_OVER_TLS),
     ],
     ids=["client-certificate", "scram-over-tls"],
 )
-def test_the_file_is_one_that_kafkas_own_tools_take(
+def test_the_file_is_one_that_kafkas_own_tools_accept(
     secure: SecureKafka, tmp_path: Path, protocol: str, text: str
 ) -> None:
     config = secure.file(tmp_path / "client.properties", text)
@@ -194,7 +194,7 @@ def test_the_file_is_one_that_kafkas_own_tools_take(
     assert "SCRAM-SHA-512" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_wrong_password_is_told_every_few_seconds_until_it_is_right(
+def test_a_wrong_password_is_reported_every_few_seconds_until_it_is_right(
     recorder: Recorder, secure: SecureKafka, stream: str, tmp_path: Path
 ) -> None:
     config = SCRAM_OF_KAFKAS_TOOLS.replace('"recorder"', f'"{stream}"').replace(PASSWORD, WRONG)
@@ -227,7 +227,7 @@ def test_a_wrong_password_is_told_every_few_seconds_until_it_is_right(
     ],
     ids=["wrong-ca", "no-client-certificate", "plain"],
 )
-def test_what_came_while_kafka_let_nobody_in_is_recorded_when_the_file_is_mended(
+def test_what_was_received_while_kafka_refused_access_is_recorded_when_the_file_is_corrected(
     recorder: Recorder, secure: SecureKafka, tmp_path: Path, text: str, cause: str
 ) -> None:
     config = secure.file(tmp_path / "client.properties", text)
@@ -263,7 +263,7 @@ def test_what_came_while_kafka_let_nobody_in_is_recorded_when_the_file_is_mended
     ],
     ids=["key-password", "broken-line", "misspelt", "no-pem", "no-protocol", "no-mechanism", "no-plugin"],
 )
-def test_a_file_that_cannot_be_used_ends_it_with_an_error_that_tells_no_secret(
+def test_a_file_that_cannot_be_used_ends_it_with_an_error_that_shows_no_secret(
     recorder: Recorder, secure: SecureKafka, tmp_path: Path, module: str, text: str, code: int
 ) -> None:
     config = ("--kafka-config", str(secure.file(tmp_path / "client.properties", text)), "--log-level", "debug")

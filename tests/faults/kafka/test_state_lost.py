@@ -1,4 +1,4 @@
-"""What is committed may be lost: offsets expire, topics are made anew, clusters are replaced."""
+"""Commits may be lost: offsets expire, topics are created again, clusters are replaced."""
 
 import signal
 from pathlib import Path
@@ -24,12 +24,12 @@ from tests.support.processes import RawSender, Recorder, admin_client, delete_be
 
 @pytest.fixture
 def quick(tmp_path: Path) -> tuple[str, str]:
-    """Flags of an archiver with a short session: a group can be deleted when its last one has ended."""
+    """Flags for a short session: a group can be deleted when the session of its last archiver has expired."""
     return quick_session(tmp_path)
 
 
 def forget_group(recorder: Recorder, archive: str = "archive") -> None:
-    """Delete what an archiver has committed, once its session has ended."""
+    """Delete an archiver's commits, once its session has expired."""
     admin = admin_client(recorder.servers)
     group = f"{recorder.stream}.{archive}"
 
@@ -44,7 +44,7 @@ def forget_group(recorder: Recorder, archive: str = "archive") -> None:
 
 
 def move_group(recorder: Recorder, offset: int, archive: str = "archive") -> None:
-    """Commit an offset for an archiver's group by hand, once its session has ended."""
+    """Commit an offset for an archiver's group by hand, once its session has expired."""
     admin = admin_client(recorder.servers)
     moved = [TopicPartition(frames_topic(recorder.stream), 0, offset)]
     request = ConsumerGroupTopicPartitions(f"{recorder.stream}.{archive}", moved)
@@ -60,8 +60,10 @@ def move_group(recorder: Recorder, offset: int, archive: str = "archive") -> Non
 
 
 def stopped_in_mid_file(recorder: Recorder, quick: tuple[str, str], files: int) -> tuple[Source, int]:
-    """So many files are finished, and nine data frames of another are committed, when an archiver is stopped; gives
-    who sends them, and how many records had been sent before those nine."""
+    """Stop an archiver when `files` files are finished and nine data frames of another are committed.
+
+    Returns the sender, and how many records were sent before those nine.
+    """
     source = Source(recorder.servers, recorder.stream)
     archiver = recorder.archiver(*quick)
     for _ in range(files):
@@ -77,7 +79,7 @@ def stopped_in_mid_file(recorder: Recorder, quick: tuple[str, str], files: int) 
 
 
 def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
-    """What an archive has told on g3.files."""
+    """Return the events that an archive has published on g3.files."""
     return [value for _, value in published_events(recorder, archive)]
 
 
@@ -86,7 +88,7 @@ def recorded(recorder: Recorder) -> list[bytes]:
 
 
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
-def test_without_a_commit_it_goes_on_after_the_last_file(
+def test_without_a_commit_it_continues_after_the_last_file(
     recorder: Recorder, quick: tuple[str, str], files: int
 ) -> None:
     recorder.create_topic()
@@ -119,7 +121,7 @@ def test_without_a_commit_it_goes_on_after_the_last_file(
 def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
     recorder: Recorder, quick: tuple[str, str], files: int, to: str
 ) -> None:
-    """As `kafka-consumer-groups.sh --reset-offsets` does: an offset, without the state that belongs to it."""
+    """As by `kafka-consumer-groups.sh --reset-offsets`: an offset without the state that belongs to it."""
     recorder.create_topic()
     untouched = recorder.archiver(archive="untouched")
     source, begun = stopped_in_mid_file(recorder, quick, files)
@@ -135,12 +137,12 @@ def test_a_group_whose_offset_was_moved_by_hand_records_every_frame_once(
     assert recorder.command("verify").returncode == 0
 
 
-@pytest.mark.parametrize("gone", [4, 9, 11], ids=["half of the file", "all of it", "and what came after"])
+@pytest.mark.parametrize("gone", [4, 9, 11], ids=["half of the file", "all of it", "and what was sent after"])
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
-def test_of_a_group_that_was_moved_what_retention_took_is_told_and_nothing_is_recorded_twice(
+def test_of_a_group_that_was_moved_what_retention_deleted_is_reported_and_nothing_is_recorded_twice(
     recorder: Recorder, quick: tuple[str, str], files: int, gone: int
 ) -> None:
-    """Two frames more came while the archiver was away. gone: so many of the 11 frames have left the topic."""
+    """Two more frames are sent while the archiver is stopped. gone: how many of the 11 frames retention deletes."""
     recorder.create_topic()
     source, begun = stopped_in_mid_file(recorder, quick, files)
     source.scans(2)
@@ -160,12 +162,12 @@ def test_of_a_group_that_was_moved_what_retention_took_is_told_and_nothing_is_re
 
 
 def scans_in(path: Path) -> list[int]:
-    """The numbers of the data frames in a file."""
+    """Return the numbers of the data frames in a file."""
     return [frame["frame_num"] for frame in core.G3File(str(path)) if frame.type == core.G3FrameType.Scan]
 
 
 @pytest.mark.parametrize("files", [0, 2], ids=["before the first file's end", "after two files"])
-def test_what_a_topic_made_anew_cannot_give_again_is_published(
+def test_what_a_topic_created_again_does_not_have_any_longer_is_published(
     recorder: Recorder, quick: tuple[str, str], files: int
 ) -> None:
     recorder.create_topic()
@@ -193,13 +195,13 @@ def test_what_a_topic_made_anew_cannot_give_again_is_published(
             archiver.await_line(r"finished .* \(end\)")
     assert before.items() <= {**recorder.tree(), **{k: v for k, v in before.items() if k.endswith("SUMS")}}.items()
     assert recorded(recorder) == [*(scan(n) for n in range(files)), scan(10) + scan(11), scan(20)]
-    told = [event for event in events(recorder) if event["event"] == "salvaged"]
-    assert [(event["path"], event["frames"]) for event in told] == [(opened, 2)]
+    salvaged = [event for event in events(recorder) if event["event"] == "salvaged"]
+    assert [(event["path"], event["frames"]) for event in salvaged] == [(opened, 2)]
     (kept,) = (recorder.data() / ".archiver" / recorder.stream).glob("*_*")
     assert (kept.name, kept.read_bytes()) == (f"{partial.name}.damaged", torn)
 
 
-def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: Path) -> None:
+def test_with_a_new_cluster_the_same_archive_is_continued(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "one") as one, Recorder(one.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         with RawSender() as sender:
@@ -224,7 +226,7 @@ def test_a_new_cluster_records_on_into_the_same_archive(stream: str, tmp_path: P
     assert all(recorder.tree()[name] == data for name, data in before.items() if name.endswith(".g3"))
 
 
-def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_is_good(recorder: Recorder) -> None:
+def test_a_damaged_partial_that_cannot_be_rebuilt_is_published_up_to_the_damage(recorder: Recorder) -> None:
     recorder.create_topic()
     with RawSender() as sender:
         recorder.ingest(sender.port)
@@ -243,7 +245,7 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
             delete_before(recorder.servers, frames_topic(recorder.stream), recorder.committed() - 1)
             archiver = recorder.archiver()
             connection.sendall(flow(2))
-            # scan(3) came after them; but with what went before it in its file it counts as recorded.
+            # scan(3) was sent after them, but counts as recorded with the frames before it in its file.
             archiver.await_line(rf"LOST 3 frames of {opened}")
             connection.sendall(flow(1) + scan(4) + flow(2))
             archiver.await_line(r"finished .* \(end\)")
@@ -254,7 +256,7 @@ def test_a_damaged_partial_that_cannot_be_made_again_is_published_as_far_as_it_i
 
 
 def killed_in_mid_file(recorder: Recorder) -> tuple[Source, Path]:
-    """Five data frames are committed, and their archiver is killed; gives who sends them, and the partial."""
+    """Kill an archiver when five data frames are committed. Returns the sender and the partial."""
     recorder.create_topic()
     source, archiver = Source(recorder.servers, recorder.stream), recorder.archiver()
     source.start()
@@ -265,7 +267,7 @@ def killed_in_mid_file(recorder: Recorder) -> tuple[Source, Path]:
     return source, partial
 
 
-def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: Recorder) -> None:
+def test_a_loss_is_reported_although_the_file_that_it_shows_in_is_damaged(recorder: Recorder) -> None:
     source, partial = killed_in_mid_file(recorder)
     sent = source.sent
     data = bytearray(partial.read_bytes())
@@ -281,8 +283,8 @@ def test_a_loss_is_told_although_the_file_that_it_shows_in_is_damaged(recorder: 
 
 
 @pytest.mark.parametrize("action", ["kill", "EIO"])
-def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, action: str) -> None:
-    """Killed, or without Kafka for a moment, between a salvage and the commit of what comes after it."""
+def test_what_was_salvaged_already_is_not_reported_as_lost(recorder: Recorder, action: str) -> None:
+    """The archiver is killed, or Kafka is down for a moment, between a salvage and the commit after it."""
     source, partial = killed_in_mid_file(recorder)
     with partial.open("r+b") as file:
         file.truncate(partial.stat().st_size - 1)
@@ -300,8 +302,8 @@ def test_what_was_salvaged_already_is_not_told_as_lost(recorder: Recorder, actio
     assert [event["records"] for event in events(recorder) if event["event"] == "loss"] == [1]
 
 
-def test_what_retention_took_is_told_as_that_although_records_from_before_it_wait(recorder: Recorder) -> None:
-    """They wait for a file to be finished; nothing is missing before them, and none of it is ingest's loss."""
+def test_what_retention_deleted_is_reported_as_that_although_records_from_before_it_wait(recorder: Recorder) -> None:
+    """They wait for a file to be finished. Nothing is missing before them, and ingest has lost nothing."""
     recorder.create_topic()
     source, gate = Source(recorder.servers, recorder.stream), Gate(recorder.directory)
     source.start()

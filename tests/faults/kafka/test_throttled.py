@@ -1,4 +1,4 @@
-"""Kafka throttles the clients, by a quota: what it lets through is recorded, and an operator sees why it is late."""
+"""Kafka throttles the clients by a quota: what it delivers is recorded, and operators see why it is late."""
 
 import re
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from tests.support.processes import RawSender, Recorder, eventually, flow, get, 
 
 BYTES_PER_SECOND = 200_000
 FRAMES, FRAME_BYTES = 60, 100_000
-"""30 s of the quota: each answer takes up what the quota allows for 10 s."""
+"""30 s of the quota: each response uses what the quota allows for 10 s."""
 SECONDS = 120.0
 
 
 @pytest.fixture
 def recorder(stream: str, tmp_path: Path) -> Iterator[Recorder]:
-    """On a broker of its own: the quota is for all its clients."""
+    """A recorder with its own broker, as the quota applies to all clients of a broker."""
     with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         recorder.create_topic()
         yield recorder
 
 
 @pytest.mark.timeout(300)
-def test_a_throttled_archiver_records_what_the_quota_lets_through_and_says_so(recorder: Recorder) -> None:
+def test_a_throttled_archiver_records_what_the_quota_allows_and_reports_it(recorder: Recorder) -> None:
     source, port = Source(recorder.servers, recorder.stream), free_port()
     source.start()
     source.scans(FRAMES, FRAME_BYTES)
@@ -55,7 +55,7 @@ def test_a_throttled_archiver_records_what_the_quota_lets_through_and_says_so(re
 
 
 @pytest.mark.timeout(300)
-def test_a_throttled_ingest_publishes_what_the_quota_lets_through_and_says_so(recorder: Recorder) -> None:
+def test_a_throttled_ingest_publishes_what_the_quota_allows_and_reports_it(recorder: Recorder) -> None:
     set_default_quota(recorder.servers, "producer_byte_rate", BYTES_PER_SECOND)
     port = free_port()
     frames = [scan(number, FRAME_BYTES) for number in range(FRAMES)]
@@ -70,4 +70,4 @@ def test_a_throttled_ingest_publishes_what_the_quota_lets_through_and_says_so(re
             spooled = re.compile(r"^g3_ingest_spool_bytes\S* 0\.0$", re.MULTILINE)
             eventually(lambda: spooled.search(get(port, "/metrics")[1]) is not None, "all acknowledged", SECONDS)
         assert ingest.stop() == 0
-    assert [value for label, _, value in recorder.records() if label.kind is Kind.FRAME] == frames
+    assert [value for headers, _, value in recorder.records() if headers.kind is Kind.FRAME] == frames

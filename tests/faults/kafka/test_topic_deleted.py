@@ -1,4 +1,4 @@
-"""A stream's topic is deleted: the other streams are recorded on, and new ones are found as soon as ever."""
+"""A stream's topic is deleted: the other streams are still recorded, and new ones are found as soon as before."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from tests.support.archives import Gate, Source, all_committed, disturbed
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, delete_before, eventually, numbers
 
 FOUND_SECONDS = 20.0
-"""It is 6 s on a machine that does nothing else."""
+"""It takes 6 s on an idle machine."""
 
 
 class Site:
-    """One recorder's broker, and streams: two whose topics will be deleted, one that stays, one to come.
+    """A recorder's broker, and streams: two whose topics will be deleted, one that stays, one that begins later.
 
-    By name the one that stays is between the others: whatever is done for all in turn comes to one of them later.
+    The name of the one that stays is between the others', so that loops over all streams handle one of them after it.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -28,11 +28,11 @@ class Site:
 
     @property
     def flags(self) -> list[str]:
-        """Of an archiver: all of them are recorded."""
+        """Return an archiver's flags to record all of them."""
         return [flag for name in (self.stays, self.gone, self.also_gone, self.new) for flag in ("--stream", name)]
 
     def begin(self, *streams: str) -> list[Source]:
-        """Create their topics, each with a START and a frame."""
+        """Create the topics of these streams, each with a START and a frame."""
         sources = []
         for stream in streams:
             self.recorder.create_topic(stream)
@@ -41,23 +41,22 @@ class Site:
         return sources
 
     def await_committed(self, *sources: Source, archive: str = "archive") -> None:
-        """Return when all that these have sent is committed."""
+        """Wait until all that these streams have sent is committed."""
         streams = ", ".join(source.stream for source in sources)
         eventually(lambda: all_committed(self.recorder, sources, archive), f"all committed of {streams}")
 
     def delete(self, *streams: str) -> None:
-        """Delete their topics."""
+        """Delete the topics of these streams."""
         topics = [frames_topic(stream) for stream in streams]
         for future in self._admin.delete_topics(topics).values():
             future.result(SECONDS)
 
     def held(self, call: str, nth: int = 1) -> Program:
-        """An archiver of which the thread that makes the n-th such call (injection/stopped_at.py) is held at
-        `gate`."""
+        """Start an archiver whose thread that makes the n-th such call (injection/stopped_at.py) waits at `gate`."""
         return disturbed(self.recorder, self.gate.at(call, nth=nth), *self.flags, archive="archive")
 
     def assert_recording(self, archiver: Program, source: Source) -> None:
-        """That the archiver records this stream on, and finds a new one."""
+        """Check that the archiver continues with this stream, and finds a new one."""
         source.end()
         archiver.await_line(rf"{source.stream}: finished .* \(end\)")
         self.begin(self.new)
@@ -71,7 +70,7 @@ def site(kafka: str, stream: str, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_while_the_archiver_is_away(site: Site) -> None:
-    """The group gives the stream to the archiver once more, as it had it when it left."""
+    """The group assigns the stream to the archiver again, as it was assigned when the archiver left."""
     stays, gone = site.begin(site.stays, site.gone)
     archiver = site.recorder.archiver(*site.flags)
     site.await_committed(stays, gone)
@@ -96,7 +95,7 @@ def test_while_it_is_recorded(site: Site) -> None:
 
 
 def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
-    """A commit is of all streams, and their files are made durable one after the other, before it."""
+    """A commit is for all streams, after their files have been synced one after the other."""
     stays, gone, also_gone = sources = site.begin(site.stays, site.gone, site.also_gone)
     archiver = site.held(f"fdatasync .*/{site.stays}/", nth=3)
 
@@ -115,7 +114,7 @@ def test_while_a_disk_is_waited_for_with_a_commit(site: Site) -> None:
 
 
 def test_after_retention_had_overtaken_it(site: Site) -> None:
-    """Kafka is asked where the stream goes on, and will never know."""
+    """Kafka is asked for the offset at which the stream continues, and never answers."""
     stays, gone = site.begin(site.stays, site.gone)
     archiver = site.recorder.archiver(*site.flags)
     site.await_committed(stays, gone)
@@ -130,8 +129,8 @@ def test_after_retention_had_overtaken_it(site: Site) -> None:
     assert again.stop() == 0
 
 
-def test_it_is_made_anew_while_a_commit_and_records_of_the_former_one_wait(recorder: Recorder) -> None:
-    """Their offsets lie above all that the new one has, which is committed all the same."""
+def test_it_is_created_again_while_a_commit_and_records_of_the_former_one_wait(recorder: Recorder) -> None:
+    """Their offsets are higher than all of the new topic, which is committed nevertheless."""
     recorder.create_topic()
     source, gate = Source(recorder.servers, recorder.stream), Gate(recorder.directory)
     source.start()
@@ -143,18 +142,18 @@ def test_it_is_made_anew_while_a_commit_and_records_of_the_former_one_wait(recor
     source.start()
     source.scans(5)
     recorder.recreate_topic()
-    anew = Source(recorder.servers, recorder.stream, epochs=0)
-    anew.start()
+    renewed = Source(recorder.servers, recorder.stream, epochs=0)
+    renewed.start()
     archiver.await_line("made anew|released", FOUND_SECONDS)
     gate.open()
-    anew.scans(3)
-    anew.end()
-    anew.start()
-    eventually(lambda: recorder.committed() == anew.sent, "all of the new topic committed")
+    renewed.scans(3)
+    renewed.end()
+    renewed.start()
+    eventually(lambda: recorder.committed() == renewed.sent, "all of the new topic committed")
     assert archiver.stop() == 0
     assert "lies below" not in archiver.log
     again = recorder.archiver()
-    anew.end()
+    renewed.end()
     again.await_line(r"finished .* \(end\)")
     frames = [n for file in recorder.files() for n in numbers(file.read_bytes(), recorder.directory / "scratch.g3")]
     assert frames.count(2) in (1, 2), "of the new topic, and if it was read, of the former one"

@@ -1,6 +1,6 @@
-"""Topics that aren't as they are to be: made by others, altered or deleted while they are used.
+"""Unsuitable topics: made by others, altered or deleted while they are used.
 
-Nothing is lost, whoever asks is told why and what mends it, and when it is mended all goes on by itself.
+Nothing is lost; the log and /healthz show the reason and the remedy; and after the remedy all continues by itself.
 """
 
 import re
@@ -44,12 +44,12 @@ from tests.support.processes import (
 )
 
 CHECKED_SECONDS = 60.0
-"""Topics are checked each 15 s, and each 3 s while one needs mending; a busy machine takes its time."""
+"""Topics are checked every 15 s, and every 3 s while one is unsuitable; a busy machine takes longer."""
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a broker with Kafka's own defaults, but that a topic gets three partitions unless told otherwise."""
+    """The servers of a broker with Kafka's defaults, but three partitions as the default of a topic."""
     with FarBroker(tmp_path_factory.mktemp("kafka"), properties={"num.partitions": "3"}) as broker:
         yield broker.bootstrap_servers
 
@@ -61,14 +61,14 @@ def site(servers: str, stream: str, tmp_path: Path) -> Iterator[Recorder]:
 
 
 def frames_in(recorder: Recorder) -> list[bytes]:
-    """The frames in the topic, each once."""
+    """Return the frames in the topic, each once."""
     records = recorder.records()
-    found = {(label.epoch, label.seq): value for label, _, value in records if label.kind is Kind.FRAME}
+    found = {(headers.epoch, headers.seq): value for headers, _, value in records if headers.kind is Kind.FRAME}
     return [*found.values()]
 
 
 def partitions(servers: str, topic: str) -> int:
-    """0: there is no such topic."""
+    """Return the topic's number of partitions; 0 if there is no such topic."""
     topics = admin_client(servers).list_topics(timeout=SECONDS).topics
     return len(topics[topic].partitions) if topic in topics else 0
 
@@ -84,18 +84,18 @@ def await_healthy(port: int) -> None:
 
 
 def await_problem(port: int, pattern: str) -> None:
-    def is_told() -> bool:
+    def is_reported() -> bool:
         status, text = get(port, "/healthz")
         return status == 503 and re.search(pattern, text) is not None
 
-    eventually(is_told, f"/healthz says {pattern}", CHECKED_SECONDS)
+    eventually(is_reported, f"/healthz reports {pattern}", CHECKED_SECONDS)
 
 
 # --- On a broker that creates topics by itself ---------------------------------------------------------
 
 
-def test_a_question_creates_no_topic(site: Recorder, tmp_path: Path) -> None:
-    """Also one for a stream that isn't there."""
+def test_a_query_creates_no_topic(site: Recorder, tmp_path: Path) -> None:
+    """Not even a query for a stream that doesn't exist."""
     for topic in (FILES_TOPIC, frames_topic(site.stream)):
         if partitions(site.servers, topic):
             delete(site.servers, topic)
@@ -108,7 +108,7 @@ def test_a_question_creates_no_topic(site: Recorder, tmp_path: Path) -> None:
     assert not partitions(site.servers, frames_topic(site.stream))
 
 
-def test_topics_are_created_as_they_were_asked_for(site: Recorder) -> None:
+def test_topics_are_created_with_the_requested_settings(site: Recorder) -> None:
     asked = ("--topic-config", "retention.ms=-1", "--topic-config", "segment.bytes=1048576")
     bad = bytearray(scan(1, size=80))
     bad[-1] ^= 1
@@ -127,8 +127,8 @@ def test_topics_are_created_as_they_were_asked_for(site: Recorder) -> None:
         assert "to fix it" not in program.log
 
 
-def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(site: Recorder) -> None:
-    """As a producer has it do who only writes to them, or a consumer of the older Java kind."""
+def test_topics_that_the_broker_has_created_are_recorded_and_what_is_wrong_is_reported(site: Recorder) -> None:
+    """The broker creates them for a producer that only writes to them, or for a consumer of the old Java client."""
     if partitions(site.servers, FILES_TOPIC):
         delete(site.servers, FILES_TOPIC)
     maker = Producer({"bootstrap.servers": site.servers})
@@ -147,7 +147,7 @@ def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(
             await_problem(ingests, rf"{frames_topic(site.stream)} has retention.ms=604800000.*{configs}")
             archiver.await_line(f"WARNING +the topic {frames_topic(site.stream)} has 3 partitions; only partition 0")
             for program, topic in ((archiver, FILES_TOPIC), (ingest, frames_topic(site.stream))):
-                mend_as_told(program, f"{topic} has retention.ms=")
+                apply_proposed_fix(program, f"{topic} has retention.ms=")
             await_healthy(port)
             await_healthy(ingests)
             metrics = get(port, "/metrics")[1]
@@ -158,8 +158,8 @@ def test_topics_that_the_broker_has_made_are_recorded_and_what_is_wrong_is_told(
     assert [file.read_bytes() for file in site.files()] == [scan(0)]
 
 
-def mend_as_told(program: Program, what: str) -> None:
-    """Run the command that the line with `what` ends with, by the class that Kafka's own script runs."""
+def apply_proposed_fix(program: Program, what: str) -> None:
+    """Run the command at the end of the log line with `what`, by the class that Kafka's own script runs."""
     command = program.await_line(f"{what}.*; to fix it: kafka-configs.sh (.*)")[1]
     subprocess.run(installation().command("kafka.admin.ConfigCommand", *shlex.split(command)), check=True)
 
@@ -167,8 +167,8 @@ def mend_as_told(program: Program, what: str) -> None:
 # --- Partitions ----------------------------------------------------------------------------------------
 
 
-def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(site: Recorder) -> None:
-    """Before and after a rebalance, and for an ingest that is started anew."""
+def test_partitions_that_are_added_change_nothing_and_records_in_them_are_reported(site: Recorder) -> None:
+    """Before and after a rebalance, and for an ingest that is restarted."""
     quick = quick_session(site.directory)
     ports = [free_port() for _ in range(3)]
     site.create_topic()
@@ -178,23 +178,23 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(s
         return site.archiver("--instance-id", f"member{number}", "--http", str(ports[number]), *quick)
 
     def await_problem_of_one(pattern: str) -> None:
-        def is_told() -> bool:
+        def is_reported() -> bool:
             return any(re.search(pattern, get(port, "/healthz")[1]) for port in ports)
 
-        eventually(is_told, f"/healthz says {pattern}", CHECKED_SECONDS)
+        eventually(is_reported, f"/healthz reports {pattern}", CHECKED_SECONDS)
 
     members = [member(0)]
     members[0].await_line(f"recording {site.stream}")
     sent: list[bytes] = []
 
     def record(sender: RawSender) -> None:
-        """A frame, by an ingest of its own, to the end of its file."""
+        """Record a frame through a new ingest, to the end of its file."""
         sent.append(scan(len(sent)))
         ingest = site.ingest(sender.port)
         with sender.accept() as connection:
             connection.sendall(sent[-1] + flow(2))
             eventually(lambda: len(site.files()) == len(sent), "it is recorded")
-            # While it is connected: else it connects anew first, and the next ingest's frame goes to that connection.
+            # Stopped while connected: otherwise it would reconnect, and receive the next ingest's frame.
             assert ingest.stop() == 0
 
     with RawSender() as sender:
@@ -204,7 +204,7 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(s
         members[0].await_line(f"WARNING +the topic {topic} has 3 partitions; only partition 0", CHECKED_SECONDS)
         await_healthy(ports[0])
         record(sender)
-        # Two more, so that every partition has an owner of its own; then the first one goes.
+        # Two more, so that every partition has a different owner; then the first one leaves.
         members += [member(1), member(2)]
         for each in members[1:]:
             each.await_line("recording to")
@@ -230,7 +230,7 @@ def test_partitions_that_are_added_change_nothing_and_records_in_them_are_told(s
 # --- g3.files ------------------------------------------------------------------------------------------
 
 
-def test_g3_files_is_made_again_when_it_is_deleted_and_is_told_of_the_next_file(stream: str, tmp_path: Path) -> None:
+def test_g3_files_is_created_again_when_it_is_deleted_and_has_the_next_event(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         port = free_port()
         recorder.create_topic()
@@ -277,7 +277,7 @@ def test_g3_files_is_made_again_when_it_is_deleted_and_is_told_of_the_next_file(
 def test_a_topic_that_becomes_unfit_is_waited_for(
     kafka: str, stream: str, tmp_path: Path, wrong: dict[str, str], mended: dict[str, str], problem: str
 ) -> None:
-    """While it is published to, and at a start of ingest."""
+    """While ingest publishes to it, and when ingest starts."""
     sent = [scan(number) for number in range(6)]
     port, topic = free_port(), frames_topic(stream)
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
@@ -312,7 +312,7 @@ def test_a_topic_that_becomes_unfit_is_waited_for(
 
 
 def test_a_topic_that_ingest_may_not_write_is_waited_for(stream: str, tmp_path: Path) -> None:
-    """And settings that it may not see keep it from nothing."""
+    """And settings that it may not read don't prevent anything."""
     properties = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
@@ -342,7 +342,7 @@ def test_a_topic_that_ingest_may_not_write_is_waited_for(stream: str, tmp_path: 
 
 
 def forbid(servers: str, topic: str, operation: AclOperation) -> None:
-    """Everybody, from now on. (Who is allowed nothing else has an entry of its own.)"""
+    """Forbid an operation to everybody. (A user who is allowed nothing else has a separate ACL.)"""
     every = [
         AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*", what, permission)
         for what, permission in (
@@ -356,7 +356,7 @@ def forbid(servers: str, topic: str, operation: AclOperation) -> None:
 
 
 def allow_all(servers: str, topic: str) -> None:
-    """Take back what was forbidden."""
+    """Allow again what was forbidden."""
     mine = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL)
     every = AclBindingFilter(*mine, "User:*", "*", AclOperation.ANY, AclPermissionType.ANY)
     admin = admin_client(servers)
@@ -364,7 +364,7 @@ def allow_all(servers: str, topic: str) -> None:
 
 
 def test_a_topic_of_others_is_left_alone(site: Recorder) -> None:
-    """The archiver watches what it records, and no more."""
+    """The archiver checks only the topics that it records."""
     other = frames_topic(f"{site.stream}-other")
     new = NewTopic(other, 1, config={"cleanup.policy": "compact"})
     admin = admin_client(site.servers)

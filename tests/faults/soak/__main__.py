@@ -1,12 +1,14 @@
-"""Random faults, one after another, for as long as is told; then: is everything there, once, and byte for byte?
+"""Random faults for a given time; then check that everything is recorded once, byte for byte.
 
     make soak SOAK=30m
 
-Two senders, an ingest for each, two archivers that share the streams, and a broker of their own, all real processes.
-Each sender keeps what it has put on the wire. In the end an archiver that nothing has happened to records the same
-topics once more: names and SHA-256 of all files must be the same, and the frames in them those that were sent.
+Two senders, an ingest for each, two archivers that share the streams, and a
+broker, all real processes. Each sender keeps what it has sent. At the end an
+undisturbed archiver records the same topics again: names and SHA-256 of all
+files must be the same, and the frames in them those that were sent.
 
-The broker is 5 ms away, and ingest has been started more often before than an archiver remembers.
+The broker has a latency of 5 ms, and each spool begins with more starts of
+ingest than an archiver remembers.
 """
 
 import argparse
@@ -49,15 +51,16 @@ _SETTINGS = ("--time-per-file", "3", "--gap", "2")
 
 @dataclass
 class Connection:
-    """What a sender has sent on one connection: frames, by their digests, in order. cut: it may have ended before
-    all was read."""
+    """What a sender has sent on one connection."""
 
     sent: list[bytes] = field(default_factory=list)
+    """Digests of the frames, in order."""
     cut: bool = True
+    """Whether the connection may have ended before all was read."""
 
 
 class Sender:
-    """Sends numbered frames of random sizes in random acquisitions, and keeps them, by connection."""
+    """Sends numbered frames of random sizes in random acquisitions, and keeps their digests by connection."""
 
     def __init__(self, seed: int) -> None:
         self.connections: list[Connection] = []
@@ -69,11 +72,11 @@ class Sender:
         self._thread.start()
 
     def disturb(self, how: Callable[[socket.socket], None]) -> None:
-        """Do that between two frames of the current connection, or of the next."""
+        """Call `how` between two frames of the current connection, or of the next one."""
         self._disturb.append(how)
 
     def finish(self) -> None:
-        """Send an END, and return when ingest has read it: after that nothing is sent any more."""
+        """Send an END, wait until ingest has read it, and send nothing after it."""
         self._over.set()
         self._thread.join(_PATIENCE_SECONDS)
         if self._thread.is_alive():
@@ -91,7 +94,7 @@ class Sender:
                 try:
                     self._send_all(connection, found)
                 except OSError:
-                    continue  # ingest, or the connection, has gone
+                    continue  # ingest has ended, or the connection is broken
 
     def _send_all(self, connection: socket.socket, found: Connection) -> None:
         while not self._over.is_set():
@@ -107,11 +110,11 @@ class Sender:
                     break
             connection.sendall(flow(2))
         connection.shutdown(socket.SHUT_WR)
-        found.cut = bool(connection.recv(1))  # b"": ingest has read all, and closed
+        found.cut = bool(connection.recv(1))  # b"": ingest has read all, and has closed the connection
 
 
 class Soak:
-    """What runs, and what can happen to it. A fault is a method named `fault_…`."""
+    """The running programs and their faults. A fault is a method named `fault_…`."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.faults: Counter[str] = Counter()
@@ -134,18 +137,18 @@ class Soak:
         self._ingests = {stream: self._ingest(stream) for stream in self._streams}
         self._archivers = {name: self._archiver(name) for name in ("a", "b")}
 
-    def hurt(self, until: float) -> None:
-        """One fault after another until that time (time.monotonic())."""
+    def inject_faults(self, until: float) -> None:
+        """Inject one fault after another until that time (time.monotonic())."""
         kinds = [name for name in dir(self) if name.startswith("fault_")]
         while time.monotonic() < until:
             name = self._random.choice(kinds)
             print(f"{time.strftime('%H:%M:%S')} {name.removeprefix('fault_')}", flush=True)
             getattr(self, name)()
             self.faults[name.removeprefix("fault_").replace("_", " ")] += 1
-            time.sleep(self._random.uniform(0.2, 2))  # whatever goes on meanwhile
+            time.sleep(self._random.uniform(0.2, 2))  # the next fault may come during the recovery from this one
 
-    def come_to_rest(self) -> None:
-        """All is sent, published and archived; then an undisturbed archiver does it all again."""
+    def drain(self) -> None:
+        """Wait until all is sent, published and archived, also by an undisturbed archiver."""
         for sender in self.senders.values():
             sender.finish()
             sender.raw.__exit__(None, None, None)
@@ -156,7 +159,7 @@ class Soak:
             eventually(partial(self._is_done, archive), f"{archive} complete", _PATIENCE_SECONDS)
 
     def close(self) -> None:
-        """End everything."""
+        """Kill everything."""
         for program in (*self._ingests.values(), *self._archivers.values()):
             program.kill()
         self._broker.kill()
@@ -256,7 +259,7 @@ class Soak:
         bad[-1] ^= 1
         self._disturb(lambda connection: connection.sendall(bad))
 
-    # What goes on
+    # Programs
 
     def _disturb(self, how: Callable[[socket.socket], None]) -> None:
         self.senders[self._random.choice(self._streams)].disturb(how)
@@ -283,17 +286,17 @@ class Soak:
         return program
 
     def _is_published(self, stream: str) -> bool:
-        """Stop its ingest, and see whether all is published; if not, start it again for that."""
+        """Stop the stream's ingest. Returns whether all is published; if not, starts it again."""
         ingest = self._ingests[stream]
         _stop(ingest, "to Kafka at")
         if "everything received is published" in ingest.log:
             return True
         self._ingests[stream] = self._ingest(stream)
-        time.sleep(2)  # to publish
+        time.sleep(2)  # it publishes meanwhile
         return False
 
     def _is_done(self, archive: str) -> bool:
-        """Whether all of the topics is committed, and no file is open."""
+        """Return whether the topics are committed to their ends, and no file is open."""
         consumer = Consumer({"bootstrap.servers": self.recorder.servers, "group.id": archive})
         try:
             partitions = [TopicPartition(frames_topic(stream), 0) for stream in self._streams]
@@ -306,51 +309,59 @@ class Soak:
 
 
 def _stop(program: Program, started: str) -> None:
-    program.await_line(started, _PATIENCE_SECONDS)  # from then on it minds signals
+    program.await_line(started, _PATIENCE_SECONDS)  # it handles signals from then on
     code = program.stop()
     if code != 0:
-        raise SystemExit(f"{program.name} was told to stop, and exited with {code}:\n{program.log}")
+        raise SystemExit(f"{program.name} ended with exit code {code} after SIGTERM:\n{program.log}")
 
 
 def fill_spool(directory: Path, epochs: int = 40, records: int = 50) -> None:
-    """Leave what so many starts of ingest have spooled for a Kafka that was away: records without frames."""
+    """Fill a spool as `epochs` starts of ingest do while Kafka is down and no frames are received."""
     now_ms = time.time_ns() // 1_000_000
     for _ in range(epochs):
         with Spool(directory, 1 << 30) as spool:
             previous = spool.previous[0] if spool.previous else None
             epoch = new_epoch(previous, now_ms, secrets.randbits(RANDOM_BITS))
-            of_epoch = RecordBuilder(epoch, spool.previous, spool.unclean_shutdown)
-            spool.append([of_epoch.started(now_ms), *(of_epoch.heartbeat(now_ms) for _ in range(records))])
+            builder = RecordBuilder(epoch, spool.previous, spool.unclean_shutdown)
+            spool.append([builder.started(now_ms), *(builder.heartbeat(now_ms) for _ in range(records))])
 
 
 @dataclass
 class Outcome:
-    """Frames sent, recorded, and: left unread in the socket of a killed connection; lost; doubled; recorded and never
-    sent. Records delivered out of order (each was asked for again). Files, and those that differ from an undisturbed
-    archive's. Programs that ended in a traceback."""
+    """The result: counts of frames, records, files and programs."""
 
     sent: int = 0
+    """Frames that were sent."""
     recorded: int = 0
+    """Frames in the archive's files."""
     unread: int = 0
+    """Frames left in the socket of a killed connection."""
     lost: int = 0
-    doubled: int = 0
-    foreign: int = 0
-    misdelivered: int = 0
+    """Other frames that aren't recorded."""
+    duplicates: int = 0
+    """Further copies of recorded frames."""
+    never_sent: int = 0
+    """Frames that are recorded, but were never sent."""
+    out_of_order: int = 0
+    """Records delivered out of order, each of which was fetched again."""
     files: int = 0
+    """Files in the undisturbed archive."""
     tracebacks: int = 0
+    """Programs that printed a traceback."""
     different: list[str] = field(default_factory=list)
+    """Files that differ from those in the undisturbed archive."""
 
     @property
     def good(self) -> bool:
         """Whether every promise was kept."""
-        broken = self.lost or self.doubled or self.foreign or self.misdelivered or self.different or self.tracebacks
-        return not broken and self.recorded > 0
+        wrong = self.lost, self.duplicates, self.never_sent, self.out_of_order, self.different, self.tracebacks
+        return not any(wrong) and self.recorded > 0
 
 
 def judge(soak: Soak) -> Outcome:
     """Compare what was sent with what was recorded, and the archive with an undisturbed one."""
     outcome = Outcome(tracebacks=sum("Traceback" in program.log for program in soak.programs))
-    outcome.misdelivered = sum(len(program.times_of(OUT_OF_ORDER)) for program in soak.programs)
+    outcome.out_of_order = sum(len(program.times_of(OUT_OF_ORDER)) for program in soak.programs)
     recorder = soak.recorder
     trees = [_digests(recorder.data(archive)) for archive in ("archive", "untouched")]
     outcome.files = len(trees[1])
@@ -360,12 +371,12 @@ def judge(soak: Soak) -> Outcome:
         frames = [_digest(frame) for file in files for frame in decode_frames(file.read_bytes())]
         counted = Counter(frames)
         outcome.recorded += len(frames)
-        outcome.doubled += sum(count - 1 for count in counted.values())
+        outcome.duplicates += sum(count - 1 for count in counted.values())
         for connection in sender.connections:
             outcome.sent += len(connection.sent)
             there = [frame in counted for frame in connection.sent]
             whole = there.index(False) if False in there else len(there)
-            # Behind the last frame that ingest had read when it, or the connection, was killed, all may be missing.
+            # When ingest or the connection is killed, all frames after the last one that was read may be missing.
             if connection.cut and not any(there[whole:]):
                 outcome.unread += len(there) - whole
             else:
@@ -373,7 +384,7 @@ def judge(soak: Soak) -> Outcome:
         sent = [frame for connection in sender.connections for frame in connection.sent]
         place = {frame: at for at, frame in enumerate(sent)}
         places = [place[frame] for frame in frames if frame in place]
-        outcome.foreign += len(frames) - len(places)
+        outcome.never_sent += len(frames) - len(places)
         outcome.different += [f"{stream}: the order of its frames"] if places != sorted(places) else []
     return outcome
 
@@ -393,21 +404,32 @@ def _start_and_number(file: Path) -> tuple[str, int]:
 
 @contextmanager
 def soaked(directory: Path, seed: int, seconds: float) -> Iterator[tuple[Soak, Outcome]]:
-    """The whole of it."""
+    """Run a soak test of `seconds`, and yield it with its outcome."""
     soak = Soak(directory, seed)
     try:
-        soak.hurt(time.monotonic() + seconds)
-        soak.come_to_rest()
+        soak.inject_faults(time.monotonic() + seconds)
+        soak.drain()
         yield soak, judge(soak)
     finally:
         soak.close()
 
 
 def main() -> int:
-    """As the module says; 0 if every promise was kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--for", dest="seconds", type=_duration, default="5m", help="how long, as 90s, 30m or 8h")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="to do it again")
+    """Run the soak test and print its outcome. Exit code 0 if every promise was kept, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--for", dest="seconds", type=_duration, default="5m", help="duration: 90s, 30m, 8h, … (default: 5m)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.SystemRandom().randrange(10**6),
+        help="seed that a run has printed, to repeat its faults",
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -419,13 +441,13 @@ def main() -> int:
             table.add_row(fault, str(count))
         table.add_section()
         for what, value in vars(outcome).items():
-            table.add_row(what, str(value if isinstance(value, int) else len(value)))
+            table.add_row(what.replace("_", " "), str(value if isinstance(value, int) else len(value)))
         Console().print(table)
     if outcome.good:
         return 0
     for program in soak.programs:
         (directory / f"{program.name}-{program.pid}.log").write_text(program.log)
-    print(f"NOT KEPT; everything lies in {directory}; differences: {outcome.different[:20]}")
+    print(f"FAILED; logs, files and Kafka's data are in {directory}; differences: {outcome.different[:20]}")
     return 1
 
 

@@ -120,7 +120,7 @@ def test_the_open_file_and_the_commits_are_continued(
             assert archiver.await_line(r"continuing (\S+)")[1] == opened
             assert partial(new, private_dir) == begun
             connection.sendall(following.data(19) + (last := following.data(1)))
-            # What ingest hasn't read when it ends, nobody has.
+            # Frames that ingest hasn't read when it ends would be gone.
             eventually(lambda: last in [value for _, _, value in old.records()], "all of it published")
             end(ingest, number)
         ingest = new.ingest(sender.port)
@@ -144,8 +144,10 @@ def test_the_open_file_and_the_commits_are_continued(
 def test_records_that_only_the_old_spool_has_are_published(
     earlier: EarlierVersion, stream: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Kafka is away when the old programs end, and when the new ones begin: with records of one chunk and of three,
-    and with a rejected frame."""
+    """Kafka is down when the old programs end and when the new ones start.
+
+    The spool has records of one chunk and of three, and a rejected frame.
+    """
     with (
         FarBroker(tmp_path / "kafka") as broker,
         Recorder(broker.bootstrap_servers, stream, tmp_path, earlier.python) as old,
@@ -162,7 +164,7 @@ def test_records_that_only_the_old_spool_has_are_published(
             inode = partial(old).stat().st_ino
             broker.kill()
             rejected = scan(20)[:-1] + b"?"
-            # Nothing tells from outside that the last frame is in the spool, but the place that it takes there.
+            # From outside, only the spool's size shows that the last frame is in it.
             spool = tmp_path / "spool" / stream / "spool"
             connection.sendall(scan(21, 2_500_000) + rejected)
             eventually(lambda: bytes_in(spool) > 2_500_000, "the large frame in the spool")
@@ -195,18 +197,18 @@ STEPS = {
     "its-event": r"produce g3\.files ",
     "the-end-of-its-partial": r"unlink .*_001\.",
 }
-"""Of finishing a file, in order: as injection/stopped_at.py takes them."""
+"""The steps of finishing a file, in order, as patterns of injection/stopped_at.py."""
 
 
 @pytest.mark.parametrize("step", STEPS if FULL else list(STEPS)[::2])
 def test_a_file_that_was_being_finished_is_finished(
     old: Recorder, new: Recorder, earlier: EarlierVersion, step: str
 ) -> None:
-    """The old archiver is killed after each step of it."""
+    """The old archiver is killed after each step of finishing."""
     old.create_topic()
     source = Source(old.servers, old.stream)
     undisturbed = old.archiver(*SPLIT_AT, archive="undisturbed")
-    # The old version's own, at its place in that commit: it patches modules by their old names.
+    # The old version's injection, at its path in that commit: it patches modules by their old names.
     stopped_at = str(earlier.source.joinpath("tests", "faults", "stopped_at.py"))
     what = ["kill", "after", STEPS[step], "--since", SINCE_SECOND_FILE, "--"]
     where = ["--data-dir", str(old.data()), "--group", f"{old.stream}.archive", "--stream", old.stream]
@@ -251,14 +253,14 @@ def test_the_position_of_on_file_and_retired_files_are_known(
     eventually(lambda: hook.paths() == ["_000.g3"], "the first file handed over")
     [retired] = old.files()
     retired.unlink()
-    done = old.command("retire", "--reason", "it is at home", str(retired))
+    done = old.command("retire", "--reason", "its position stored", str(retired))
     assert done.returncode == 0, done.stderr
-    eventually(lambda: hook.paths() == ["_000.g3", "_000.g3"], "that it is retired, too")
+    eventually(lambda: hook.paths() == ["_000.g3", "_000.g3"], "its retirement, too")
     hook.ask("fail")
     record(2)
     archiver.await_line(r"finished .* \(end\)", count=3)
     archiver.await_line("on-file: .*_001.g3: attempt 1 failed")
-    # Else the last file's event may be published again, which is no duplicate of the upgrade's making.
+    # Otherwise the last file's event may be published again, which isn't a duplicate caused by the upgrade.
     eventually(lambda: all_committed(old, [source]), "all of it committed")
     end(archiver, number)
     hook.ask_no_more("fail")
