@@ -113,7 +113,7 @@ class LiveView:
             return f"{event['stream']}: {event['event']}: {event['path']}"
         file = FinishedFile(event["path"], event["frames"], event["bytes"], CloseReason(event["why"]).shown)
         self._streams[event["stream"]].files.append(file)
-        return f"{event['stream']}: finished {Path(file.path).name}: {file.closed_by}, {file.frames} frames"
+        return f"{event['stream']}: finished {Path(file.path).stem}: {file.closed_by}, {file.frames} frames"
 
     def _record(self, message: Message) -> Iterator[str]:
         headers = RecordHeaders.from_kafka(headers_of(message))

@@ -30,7 +30,7 @@ def test_the_demo_records_all_that_was_sent_and_says_so(tmp_path: Path) -> None:
         assert len(re.findall(f" s  {stream}: END$", done.stdout, re.MULTILINE)) >= 2
         assert f"{stream}: idle" in done.stdout
         for why in ("time", "gap", "end"):
-            assert re.search(rf"{stream}: finished \S+\.g3: {why}, \d+ frames$", done.stdout, re.MULTILINE)
+            assert re.search(rf"{stream}: finished \S+_\d{{3}}: {why}, \d+ frames$", done.stdout, re.MULTILINE)
         assert len(re.findall(f"{stream}: connected", done.stdout)) == 2
     assert "crate1slot2: no connection: the sender closed it" in done.stdout
     assert "crate1slot3: no connection: nothing came for 4 s" in done.stdout
