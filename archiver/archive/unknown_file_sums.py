@@ -52,7 +52,7 @@ class Skipped(Exception):
     """A file gets no line; the message says why."""
 
 
-class ForeignChecksums:
+class UnknownFileChecksums:
     """Adds the lines for one archive, on its own thread."""
 
     def __init__(self, location: Location) -> None:
@@ -73,7 +73,7 @@ class ForeignChecksums:
         self._requests.put((stream, parent))
         if self._thread is None:
             # A daemon: a read from a hanging disk can't be interrupted, and must not keep the process from exiting.
-            self._thread = threading.Thread(target=self._run, name="foreign-sums", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="unknown-sums", daemon=True)
             self._thread.start()
 
     def close(self) -> None:

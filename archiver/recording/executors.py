@@ -4,7 +4,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 
 from archiver.archive.location import Location
-from archiver.archive.unknown_file_sums import ForeignChecksums
+from archiver.archive.unknown_file_sums import UnknownFileChecksums
 from archiver.recovery.recovery import RecoveryPool
 from g3stream.service.timeouts import call_with_timeout
 
@@ -28,7 +28,7 @@ class Executors:
         self.syncers: Executor = ThreadPoolExecutor(_SYNCING_THREADS, "syncing")
         self.publishers: Executor = ThreadPoolExecutor(_PUBLISHING_THREADS, "telling")
         self.committer: Executor = ThreadPoolExecutor(1, "committing")
-        self.foreign_checksums = ForeignChecksums(location)
+        self.foreign_checksums = UnknownFileChecksums(location)
 
     def shutdown(self, seconds: float | None = None) -> None:
         """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs.

@@ -27,7 +27,7 @@ def recorder(recorder: Recorder) -> Recorder:
 
 @contextmanager
 def data_disk(recorder: Recorder) -> Iterator[Path]:
-    """The data directory is one, until the recorder's programs are gone."""
+    """A small file system as the data directory, until the recorder's programs have ended."""
     with small_disk(recorder.data(), SIZE, in_use=True) as directory:
         try:
             yield directory
@@ -36,7 +36,7 @@ def data_disk(recorder: Recorder) -> Iterator[Path]:
 
 
 def fill(directory: Path) -> Path:
-    """A file that takes all that is free."""
+    """A file that fills the disk."""
     filler = directory / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(1 << 16)):
@@ -45,7 +45,7 @@ def fill(directory: Path) -> Path:
 
 
 def fill_in_mid_file(directory: Path, recorder: Recorder, source: Source, archiver: Program) -> Path:
-    """A file that takes all that is free once an acquisition has begun, and some of it is committed."""
+    """A file that fills the disk once an acquisition has begun, and some of it is committed."""
     source.start()
     source.scans(10, 200_000)
     archiver.await_line("opened")
@@ -70,18 +70,18 @@ def assert_same(recorder: Recorder, undisturbed: Program, archiver: Program, fil
 
 
 def without_filler(tree: dict[str, bytes]) -> dict[str, bytes]:
-    """What the archiver has made."""
+    """The finished files."""
     return {name: data for name, data in tree.items() if name != "filler"}
 
 
 def members(recorder: Recorder) -> int:
-    """How many the archive's group has."""
+    """The number of members of the archive's group."""
     admin, group = admin_client(recorder.servers), f"{recorder.stream}.archive"
     return len(admin.describe_consumer_groups([group])[group].result(SECONDS).members)
 
 
 def trouble() -> None:
-    """A while in which the archiver would say the same again and again, if it did."""
+    """Time enough for the archiver to log the same line repeatedly, if it did."""
     time.sleep(SECONDS_OF_TROUBLE)
 
 
@@ -101,7 +101,7 @@ def test_full_in_mid_file_it_continues_when_there_is_room(recorder: Recorder) ->
 
 
 def test_full_while_the_stream_is_given_away_and_back_it_continues(recorder: Recorder) -> None:
-    """The archiver is frozen past its session; what it had paused must come again."""
+    """The archiver is frozen past its session; what it had paused must be delivered again."""
     source = Source(recorder.servers, recorder.stream)
     with data_disk(recorder) as directory:
         undisturbed, archiver = recorder.archiver(archive="undisturbed"), recorder.archiver()
@@ -119,7 +119,7 @@ def test_full_while_the_stream_is_given_away_and_back_it_continues(recorder: Rec
 
 
 def test_without_room_for_a_copy_it_is_not_filled(recorder: Recorder, tmp_path: Path) -> None:
-    """A frozen archiver holds the open file; who takes its stream over needs a copy."""
+    """A frozen archiver has the open file locked; the one that takes over its stream needs a copy."""
     source, quick, gate = Source(recorder.servers, recorder.stream), quick_session(tmp_path), Gate(tmp_path)
     with data_disk(recorder) as directory:
         undisturbed = recorder.archiver(archive="undisturbed")

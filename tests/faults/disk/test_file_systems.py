@@ -12,14 +12,14 @@ from tests.support.injection.shims import compiled
 from tests.support.processes import Recorder, eventually
 
 NO_LINK = r"renameat2 .*\.g3$"
-"""The call that gives a file its name where there are no hard links, as injection/stopped_at.py says it."""
+"""The call that gives a file its name where there are no hard links, in the notation of injection/stopped_at.py."""
 
 On = Callable[..., None]
 
 
 @pytest.fixture
 def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> On:
-    """Programs that start from now on see a file system that behaves so. settings: the shim's."""
+    """Make programs that start from now on see such a file system; settings: the shim's."""
 
     def preload(*shims: str, **settings: str) -> None:
         monkeypatch.setenv("LD_PRELOAD", " ".join(compiled(shim, tmp_path) for shim in shims))
@@ -30,7 +30,7 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> On:
 
 
 class Night:
-    """A stream, and what an undisturbed archiver makes of it on a file system that can everything."""
+    """A stream, and what an undisturbed archiver makes of it on a file system without limitations."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -41,19 +41,19 @@ class Night:
         self._acquisitions = 0
 
     def begin(self) -> None:
-        """An acquisition begins."""
+        """Begin an acquisition."""
         self.source.start()
         self.source.scans(50)
 
     def end(self) -> None:
-        """It ends."""
+        """End the acquisition."""
         self._acquisitions += 1
         self.source.scans(50)
         self.source.now += 1000  # so that the next one has a name of its own
         self.source.end()
 
     def assert_same(self) -> None:
-        """All that is finished is as in peace."""
+        """The finished files are the same as without faults."""
         self.undisturbed.await_line(r"finished .* \(end\)", count=self._acquisitions)
         eventually(
             lambda: len(self.recorder.files()) == self._acquisitions and not left_behind(self.recorder, "archive"),
@@ -152,7 +152,7 @@ def test_with_few_calls_files_are_finished_and_the_log_says_what_a_power_cut_may
 
 
 def test_a_date_directory_on_another_mount_is_reported_with_its_reason(night: Night) -> None:
-    """As somebody does who puts this year's files onto another disk."""
+    """As when an operator moves this year's files to another disk."""
     directory = night.recorder.data() / f"{night.source.now // 1000:010d}"[:5]
     with small_disk(directory, "8m", in_use=True):
         archiver = night.recorder.archiver()

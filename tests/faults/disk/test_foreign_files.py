@@ -11,7 +11,7 @@ SPARSE = 8 << 30
 
 
 def sparse(path: Path) -> None:
-    """A large file that takes no room."""
+    """A large sparse file."""
     with path.open("wb") as file:
         file.truncate(SPARSE)
 

@@ -108,7 +108,7 @@ def test_a_damaged_partial_is_made_again(
 
 
 def test_it_is_made_again_with_the_settings_that_it_had(recorder: Recorder) -> None:
-    """With others it would end elsewhere: before what is committed, where no commit may be any more."""
+    """With other settings it would end before the committed offset, where no commit is allowed any more."""
     recorder.create_topic()
     source = Source(recorder.servers, recorder.stream)
     source.start()

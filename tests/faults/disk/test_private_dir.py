@@ -56,11 +56,11 @@ class Site:
         self.source.now += 1000
 
     def await_commit(self) -> None:
-        """All that was sent is recorded and committed."""
+        """Wait until all that was sent is recorded and committed."""
         eventually(lambda: all_committed(self.recorder, [self.source]), "all of it committed")
 
     def end(self, archiver: Program, count: int = 1) -> None:
-        """The acquisition ends; all is as in peace."""
+        """End the acquisition; the files are the same as without faults."""
         self.second()
         self.source.end()
         for program in (archiver, self.undisturbed):
@@ -73,11 +73,11 @@ class Site:
         return {name: data for name, data in self.recorder.tree(archive).items() if name.endswith(".g3")}
 
     def command(self, name: str, *flags: str) -> "subprocess.CompletedProcess[str]":
-        """A command on it, that says where it is and no more."""
+        """Run a command with only the location flags."""
         return self.recorder.command(name, *(flags or ("--private-dir", str(self.private))))
 
     def assert_right(self) -> None:
-        """`verify` finds nothing, and sha256sum proves all of it."""
+        """`verify` finds nothing, and sha256sum verifies all of it."""
         verified = self.command("verify")
         assert (verified.returncode, verified.stderr) == (0, ""), verified.stdout
         assert "nothing is wrong" in verified.stdout
@@ -85,7 +85,7 @@ class Site:
 
 
 def prove(data: Path, private: Path) -> list[str]:
-    """The paths that sha256sum proves, from the data directory."""
+    """The paths that sha256sum verifies, in the data directory."""
     sums = sorted(str(it) for it in private.glob("sha256sums.d/*/*.sha256"))
     check = [SHA256SUM, "--strict", "--check", *sums]
     done = subprocess.run(check, cwd=data, capture_output=True, text=True, check=True)
@@ -93,14 +93,14 @@ def prove(data: Path, private: Path) -> list[str]:
 
 
 def foreign(data: Path) -> set[str]:
-    """What is there that nobody expects: as `find` has it."""
+    """Unexpected paths in the data directory, as `find` prints them."""
     found = (Path(at) / name for at, directories, files in os.walk(data) for name in (*directories, *files))
     return {path for it in found if not PATH.fullmatch(path := str(it.relative_to(data)))}
 
 
 @contextmanager
 def nothing_foreign_in(data: Path) -> Iterator[None]:
-    """Looks all the time; fails if there was anything."""
+    """Looks all the time; fails if anything unexpected was there."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -191,7 +191,7 @@ def test_a_data_directory_is_restored_from_a_backup(recorder: Recorder, tmp_path
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_data_directory_is_moved_with_a_file_open(recorder: Recorder, tmp_path: Path, how: str) -> None:
-    """Nothing is lost or doubled; the private directory knows which archive it is."""
+    """Nothing is lost or duplicated; the private directory has the identity of the archive."""
     site = Site(recorder)
     archiver = site.with_second_file_open()
     archiver.kill() if how == "killed" else archiver.stop()

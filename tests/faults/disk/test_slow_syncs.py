@@ -12,11 +12,11 @@ from tests.support.processes import Recorder, eventually
 STREAMS = 8
 SYNC_SECONDS = 3.0
 SERIAL_SECONDS = STREAMS * SYNC_SECONDS
-"""What one sync of each stream takes, one after another; at once, it is an eighth."""
+"""The time of one sync of each stream, one after another; at the same time they take an eighth."""
 
 
 def most_at_once(syncs: Path) -> int:
-    """How many syncs there were at once, since this was asked last."""
+    """The highest number of syncs at the same time, since the last call."""
     counts = [int(line) for line in syncs.read_text().split()]
     os.truncate(syncs, 0)
     return max(counts)

@@ -34,7 +34,7 @@ def archive(tmp_path: Path) -> ArchiveRoot:
 
 @contextmanager
 def other(archive: ArchiveRoot, stream: str, how: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Another process that claims, and what it says of that; it keeps the claim until it ends."""
+    """Another process that claims, and its answer; it keeps the claim until it ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", CLAIM, str(archive.root), stream, how],
         stdin=subprocess.PIPE,

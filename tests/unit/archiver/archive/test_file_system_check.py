@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def refusal(root: Path) -> str:
-    """Why it is refused; nothing is left of the check."""
+    """The reason of the refusal; the check leaves nothing behind."""
     try:
         check_disk(Location(root), NAME)
     except OSError as error:
@@ -111,7 +111,7 @@ def test_a_full_disk_is_no_reason_not_to_start(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_a_private_directory_on_another_mount_is_refused(root: Path) -> None:
-    """Of the same file system: that of its numbers (st_dev) doesn't show it."""
+    """Of the same file system, so st_dev doesn't reveal it."""
     (root / "elsewhere").mkdir()
     mount("--bind", str(root / "elsewhere"), str(root / ".archiver"))
     try:

@@ -141,7 +141,7 @@ def test_a_file_of_the_private_directory_is_named_as_a_shell_needs_it(location: 
 
 
 def test_nothing_is_made_below_an_empty_mount_point(location: Location, other_disk: Path) -> None:
-    """As if the disk had gone: what is at the data directory's path is on another one."""
+    """As after an unmount: the data directory's path is on another file system."""
     unmounted = Location(other_disk, location.private_dir)
     with pytest.raises(OSError, match=r"is on another mount than .*: is its disk mounted"):
         unmounted.data("15463/crate1slot2", make=True)
@@ -167,7 +167,7 @@ def test_the_check_leaves_nothing(location: Location, monkeypatch: pytest.Monkey
 
 
 def test_a_data_directory_that_takes_no_files_is_refused(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one of another quota, between which XFS moves nothing."""
+    """As between two quotas of XFS, between which nothing can be moved."""
     link = os.link
 
     def refused(source: str, target: str, **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which directory is a group's archive, by what its commits say of it: pure."""
+"""Whether a directory is a group's archive, according to its commits: pure."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.location import Location
-from archiver.archive.unknown_file_sums import ForeignChecksums
+from archiver.archive.unknown_file_sums import UnknownFileChecksums
 from archiver.core.paths import PRIVATE_DIRECTORY, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.sha256sums import read
@@ -21,7 +21,7 @@ OURS = f"{PARENT}/2019-01-01-12-00-00_000.g3"
 
 
 class Archive:
-    """One directory of an archive, and the thread that sees to foreign files in it."""
+    """One directory of an archive, and the thread that adds lines for unknown files."""
 
     def __init__(self, root: Path) -> None:
         (root / PRIVATE_DIRECTORY / "x1").mkdir(parents=True)
@@ -30,13 +30,13 @@ class Archive:
         self.root = root
 
     def put(self, name: str, content: bytes = b"", written_to: float = 0.0) -> str:
-        """A file that was last written to then, in s since the epoch; gives its SHA-256."""
+        """Write a file with that mtime, in s since 1970; returns its SHA-256."""
         (self.place / name).write_bytes(content)
         os.utime(self.place / name, (written_to, written_to))
         return hashlib.sha256(content).hexdigest()
 
-    def look(self, sums: ForeignChecksums) -> dict[str, str]:
-        """All that it finds to do, done; gives the lines."""
+    def look(self, sums: UnknownFileChecksums) -> dict[str, str]:
+        """Add all missing lines; returns all lines."""
         for name in sums.missing_lines(PARENT):
             sums.add("x1", PARENT, name)
         with Directory(self.root, PARENT) as directory:
@@ -61,7 +61,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
     for name in ("directory.g3", "pipe.g3"):
         os.utime(archive.place / name, (0, 0))
     os.utime(archive.place / "link.g3", (0, 0), follow_symlinks=False)
-    sums = ForeignChecksums(Location(archive.root))
+    sums = UnknownFileChecksums(Location(archive.root))
     for _ in range(3):
         assert archive.look(sums) == expected
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -73,7 +73,7 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
 
 def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> None:
     now = time.time()
-    sums = ForeignChecksums(Location(archive.root))
+    sums = UnknownFileChecksums(Location(archive.root))
     archive.put("a.g3", b"ha", now)
     assert archive.look(sums) == {}
     half = archive.put("a.g3", b"half", now - 65)
@@ -86,7 +86,7 @@ def test_one_that_is_still_copied_waits_until_it_is_whole(archive: Archive) -> N
 
 def test_one_that_changes_while_it_is_read_waits(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.put("a.g3", b"before")
-    sums = ForeignChecksums(Location(archive.root))
+    sums = UnknownFileChecksums(Location(archive.root))
     blocks = Directory.blocks
 
     def changing(directory: Directory, name: str) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ def test_one_that_is_too_large_is_not_read(archive: Archive, caplog: pytest.LogC
     archive.put("a.g3")
     os.truncate(archive.place / "a.g3", 1 << 40)
     os.utime(archive.place / "a.g3", (0, 0))
-    assert archive.look(ForeignChecksums(Location(archive.root))) == {}
+    assert archive.look(UnknownFileChecksums(Location(archive.root))) == {}
     assert "it has 1.1 TB, more than 100.0 GB" in caplog.text
 
 
@@ -111,7 +111,7 @@ def test_an_error_of_one_directory_is_logged_once_and_others_are_processed(
     archive: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     sha = archive.put("a.g3")
-    sums = ForeignChecksums(Location(archive.root))
+    sums = UnknownFileChecksums(Location(archive.root))
     other = "15463/gone/2019-01-01-12-00-00_000.g3"
     with caplog.at_level(logging.INFO):
         for path in (other, other, OURS):

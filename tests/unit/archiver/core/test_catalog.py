@@ -37,7 +37,7 @@ SALVAGED = FileSalvaged(
 
 
 def retired(file: FileEvent, **changed: object) -> FileRetired:
-    """A file that was taken away."""
+    """A file that was retired."""
     made = FileRetired(
         file.group, file.stream, file.path, file.sha256, file.bytes, FIRST.time + 10**9, "ops@daq1", "daq1", "at home"
     )

@@ -180,7 +180,7 @@ def test_the_largest_fits_into_a_commit(big: Big, name_format: NameFormat) -> No
     for short in (kept, shortest):
         assert short.partial
         number = number_of_session(short.partial.base.state.names, LATEST_START)
-        assert number == number_of_session(before, LATEST_START), "the open file is made again under its number"
+        assert number == number_of_session(before, LATEST_START), "the open file is rebuilt under its number"
 
 
 FRAMES = st.lists(
@@ -246,7 +246,7 @@ def test_an_archive_that_nobody_would_name_is_refused(mark: dict[str, str]) -> N
         decode(json.dumps({"state": {"stream": "s"}, "archive": mark}), "s")
 
 
-# Kafka is network
+# Kafka is untrusted input
 
 
 def recorded_once() -> Checkpoint:

@@ -121,7 +121,7 @@ WRONG: list[tuple[str, object]] = [
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_what_is_no_event_is_refused_by_us_and_by_the_schema(name: str, value: object, validator: Any) -> None:
-    """Kafka is network: the paths become files' names."""
+    """Kafka is untrusted input: the paths become files' names."""
     document = {**msgspec.to_builtins(finished(0)), name: value}
     with pytest.raises(CheckpointError):
         decode(json.dumps(document).encode())

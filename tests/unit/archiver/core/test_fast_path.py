@@ -1,4 +1,4 @@
-"""Frames taken as a run come to the same as each taken by itself, whatever comes between them."""
+"""Frames taken as a run have the same result as frames taken one by one, whatever comes between them."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -120,7 +120,7 @@ def log_of(happenings: Sequence[int | str], seq: int) -> list[Message]:
 
 
 class RunningArchive(MemoryArchive):
-    """Takes what waits as a recording does: by the run, where there is one."""
+    """Takes waiting messages as a recording does: as a run, where there is one."""
 
     def __init__(self) -> None:
         super().__init__()

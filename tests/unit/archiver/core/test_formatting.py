@@ -1,4 +1,4 @@
-"""Times as operators say and read them."""
+"""Times as operators type and read them."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -71,7 +71,7 @@ def test_what_is_shown_can_be_parsed(ms: int, hours: int) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_any_time_of_a_record_can_be_shown(ms: int) -> None:
-    """Kafka is network: a record may bear any."""
+    """Kafka is untrusted input: a record may have any time."""
     assert format_time(ms)
     assert format_iso(ms) is None or format_iso(ms).endswith("Z")  # type: ignore[union-attr]  # just seen
     assert format_duration(ms)

@@ -1,4 +1,4 @@
-"""Hostile records: no crash, no memory without end, and states and names that are always valid."""
+"""Hostile records: no crash, no unbounded memory, and states and names that are always valid."""
 
 import tracemalloc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A topic is compared with its files: what names by session leave out is in none of them, and isn't called lost."""
+"""A topic compared with its files: frames that names by session leave out are in no file, and not reported lost."""
 
 import tempfile
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The design's segmentation table, row by row: where files begin and end, what they are called, what heads them."""
+"""The segmentation table, row by row: where files begin and end, their names, and the frames at their heads."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ class Story:
         return self
 
     def numbered(self, at: float, *nums: int | None, session: int | None = 1) -> "Story":
-        """Frames that say these frame_nums, one after the other."""
+        """Frames with these frame_nums, one after the other."""
         for num in nums:
             self.take(RecordHeaders(Kind.FRAME, A, self._seq, SCAN, None, session, num), at, "s")
         return self
@@ -290,7 +290,7 @@ def test_two_acquisitions_in_one_session_have_names_of_it() -> None:
 
 
 def test_the_files_of_a_session_that_comes_back_are_numbered_on() -> None:
-    """As when a crate's clock was set: whichever of the two is the later."""
+    """As when a crate's clock was set: whichever of the two is later."""
     for other in (S + 100, S - 100):
         story = Story(BY_SESSION).of(S, 0, 0, "a").end(1).of(other, 2, 0, "b").end(3).of(S, 4, 1, "c").end(5)
         story.of(other, 6, 1, "d").end(7)

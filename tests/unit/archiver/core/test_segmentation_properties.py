@@ -58,7 +58,7 @@ class MemoryFile:
 
 
 class Base(NamedTuple):
-    """What was so before a file's first record."""
+    """The state before a file's first record."""
 
     offset: int
     state: bytes
@@ -67,7 +67,7 @@ class Base(NamedTuple):
 
 
 class MemoryArchive:
-    """Takes a log's messages, one after the other. disk: content by path, with what isn't ours, too."""
+    """Takes a log's messages, one after the other. disk: content by path, with unknown files, too."""
 
     def __init__(self, stream: str = STREAM) -> None:
         self.state = State(stream)
@@ -131,7 +131,7 @@ def json(state: State) -> bytes:
 
 
 def archived(log: Sequence[Message], chosen: Settings, offset: int = 0) -> MemoryArchive:
-    """What comes of a log, from that offset on."""
+    """The archive that records a log, from that offset on."""
     archive = MemoryArchive()
     for at, message in enumerate(log[offset:], offset):
         archive.take(message, at, chosen)
@@ -197,7 +197,7 @@ def recorded(log: Sequence[Message]) -> list[Message]:
 
 
 def not_by_session(chosen: Settings) -> Settings:
-    """The same, but for names."""
+    """The same, except for names."""
     by_session = chosen.name_format is NameFormat.SESSION
     return msgspec.structs.replace(chosen, name_format=NameFormat.DATE) if by_session else chosen
 

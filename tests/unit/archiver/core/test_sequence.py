@@ -39,7 +39,7 @@ def chunks(message: Message, count: int) -> list[Message]:
 
 
 def stepped(seen: SequenceTracker, log: Sequence[Message], offset: int = 0) -> Iterator[Record]:
-    """The records that the log holds from that offset on, each stepped before the next is looked at."""
+    """The records of the log from that offset on, each processed before the next is read."""
     for at, (headers, time, value) in enumerate(log[offset:], offset):
         if found := seen.assemble(headers, time, value, at):
             seen.mark_processed(headers)
@@ -271,11 +271,11 @@ def test_the_first_record_of_a_stream_given_up_is_reported() -> None:
     assert outcome([chunk(A, 0, 1, 3), record(A, 1)]) == ([(A, 1)], [1])
 
 
-# What comes of it, whatever is killed
+# The result, whatever is killed
 
 
 class Killed(NamedTuple):
-    """What ingest made, and what Kafka has got of that, with republications."""
+    """The records that ingest made, and the messages that Kafka has of them, with repeated ones."""
 
     records: list[Message]
     log: list[Message]
@@ -288,7 +288,7 @@ some_messages = st.lists(st.sampled_from([Kind.FRAME, Kind.FRAME, Kind.FRAME, Ki
 
 @st.composite
 def killed_ingests(draw: st.DrawFn, originals: Sequence[Message]) -> Killed:
-    """What comes of these if ingest is killed, or its producer fails, at any time.
+    """What is published of these if ingest is killed, or its producer fails, at any time.
 
     Each continues the spool of the one before, and publishes it from the first unacknowledged message on. A new
     ingest makes itself known by `lost`, so every `lost` here begins an epoch.

@@ -18,7 +18,7 @@ STREAM = "crate1slot2"
 
 
 def accepted(deliveries: DeliveryCheck, offsets: Sequence[int]) -> list[int]:
-    """Which of these are taken."""
+    """Which of these are accepted."""
     return [offset for offset in offsets if deliveries.accept(offset)]
 
 
@@ -51,7 +51,7 @@ def test_a_skipped_record_is_asked_for_and_a_hole_that_is_there_again_is_one() -
     assert accepted(deliveries, [12]) == []
     deliveries.on_seek_done()
     assert accepted(deliveries, [12, 13]) == [12, 13]
-    assert deliveries.faults == 1, "the topic has none there: a transaction's mark, say"
+    assert deliveries.faults == 1, "the topic has none there: a transaction marker, say"
 
 
 def test_a_hole_before_the_very_next_record_needs_no_second_look() -> None:
@@ -97,7 +97,7 @@ def test_which_records_have_nothing_between_them(
 
 
 class CrashLoop(NamedTuple):
-    """What an ingest made that was killed many times (epoch, seq), and the topic: what it published, one by one."""
+    """The records (epoch, seq) of an ingest that was killed many times, and what it published, in order."""
 
     made: list[tuple[str, int]]
     topic: list[RecordHeaders]
@@ -105,7 +105,7 @@ class CrashLoop(NamedTuple):
 
 @st.composite
 def crash_loops(draw: st.DrawFn, most_epochs: int = 3 * EPOCHS_REMEMBERED) -> CrashLoop:
-    """Each of its lives publishes its spool from the first record on that it hasn't removed, as far as it comes."""
+    """After each start it publishes its spool from the first record that it hasn't removed, until it is killed."""
     random = draw(st.randoms(use_true_random=False))
     made: list[tuple[str, int]] = []
     spool: list[RecordHeaders] = []
@@ -276,7 +276,7 @@ def test_a_host_that_comes_back_after_a_spare_one_is_known_still() -> None:
 
 
 def test_a_file_is_rebuilt_after_many_starts_of_a_spare_host() -> None:
-    """What was seen before it is known again, in its order."""
+    """What was seen before is known again, in order."""
     old = new_epoch(None, 1_795_000_000_000, 0xAAAAA)
     records = spare_host(2 * EPOCHS_REMEMBERED)
     seen = SequenceTracker()

@@ -52,19 +52,19 @@ def create(path: Path, *, md5: bool = False) -> SegmentFile:
 
 
 def reopen(path: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFile:
-    """One that a killed archiver has left."""
+    """A partial that a killed archiver has left."""
     with Directory(path.parent, "") as directory:
         return SegmentFile.reopen(directory, path.name, length, crc, md5=md5)
 
 
 def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> SegmentFile:
-    """A copy of one that is held."""
+    """A copy of a partial that is locked."""
     with Directory(path.parent, "") as directory:
         return SegmentFile.copy(directory, path.name, new.name, length, crc, CancellationToken(), md5=md5)
 
 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
-    """The path that it has got, as a file that holds those bytes."""
+    """The path that it got, as a file with those bytes."""
     with Directory(partial.parent, "") as directory:
         return finished_name.publish(
             directory, partial.name, Location(root), path, len(data), sha_of(data), CancellationToken()
@@ -81,7 +81,7 @@ def written(path: Path, *parts: bytes) -> SegmentFile:
 
 
 def left(path: Path, data: bytes, more: bytes = b"") -> int:
-    """A partial as a killed archiver leaves it: `data` committed, `more` written; gives the committed CRC."""
+    """A partial as a killed archiver leaves it: `data` committed, `more` written; returns the committed CRC."""
     file = written(path, data)
     crc = file.crc
     file.write([more])
@@ -191,7 +191,7 @@ def test_writing_and_syncing_may_happen_at_the_same_time(partial: Path) -> None:
 def test_whatever_is_done_to_it_the_bytes_and_digests_are_right(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[list[bytes], str]]
 ) -> None:
-    """f: flush. d: make durable. s: and give the digest. r: killed after a commit, and reopened."""
+    """f: flush. d: make durable. s: and compute the digest. r: killed after a commit, and reopened."""
     partial = tmp_path_factory.mktemp("any") / "x_000.1546344000123.0123abcd"
     file, committed, crc = create(partial), b"", 0
     pending = b""
@@ -292,7 +292,7 @@ def test_missing_or_short_it_cannot_be_reopened(partial: Path) -> None:
     with pytest.raises(PartialDamagedError, match="8 bytes of 9"):
         reopen(partial, 9, crc)
     assert partial.read_bytes() == b"committe"
-    reopen(partial, 8, crc_of(b"committe")).close()  # it isn't held any longer
+    reopen(partial, 8, crc_of(b"committe")).close()  # it is no longer locked
 
 
 @pytest.mark.parametrize("at", [0, 5, 8])
@@ -345,7 +345,7 @@ def test_what_happens_to_it_under_our_hands_is_damage_not_a_wrong_digest(partial
         partial.unlink()
 
 
-# Held by another
+# Locked by another process
 
 HOLDER = """
 import fcntl, sys
@@ -362,7 +362,7 @@ sys.stdin.readline()
 
 @contextmanager
 def held(path: Path, writes_at: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process has it; a line to its stdin makes it write there, as one that thaws."""
+    """Another process has it locked; a line to its stdin makes it write there, as when it thaws."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path), str(writes_at)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -380,7 +380,7 @@ def test_it_is_closed_within_a_block_while_its_digest_is_read(partial: Path, mon
     reading, wanted = threading.Event(), threading.Event()
 
     class Lock:
-        """A lock that says when this thread waits for it, to close the file."""
+        """A lock that reports when this thread waits for it, to close the file."""
 
         def __init__(self) -> None:
             self._lock = threading.RLock()
@@ -472,7 +472,7 @@ def test_what_is_short_cannot_be_copied(partial: Path) -> None:
 
 
 def finished(partial: Path, data: bytes) -> bytes:
-    """A partial that is complete; gives its bytes."""
+    """A complete partial; returns its bytes."""
     written(partial, data).close()
     return data
 
@@ -480,7 +480,7 @@ def finished(partial: Path, data: bytes) -> bytes:
 def test_a_directory_that_is_removed_at_the_wrong_instant_is_made_again(
     partial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a clean-up job does with one that is empty; the partial isn't taken for a lost one."""
+    """As a clean-up job does with an empty directory; the partial isn't taken for a missing one."""
     data = finished(partial, b"whole")
     given = Directory.publish
 

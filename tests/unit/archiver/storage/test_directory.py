@@ -1,4 +1,4 @@
-"""Below the data directory no link is followed, and nothing is made where no data directory is."""
+"""Below the data directory no link is followed, and nothing is created where there is no data directory."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A file gets a name without ever replacing another; where the file system can't do that, it says what it can't."""
+"""A file gets a name without ever replacing another; if the file system can't do that, the error says why."""
 
 import errno
 import os

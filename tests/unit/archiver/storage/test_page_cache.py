@@ -1,4 +1,4 @@
-"""A large file is copied block by block, whole or as far as it goes, until nobody wants it any more."""
+"""A large file is copied block by block, whole or as far as it goes, until it is cancelled."""
 
 import errno
 import os
@@ -23,12 +23,12 @@ def two_files(directory: Path, data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def nothing() -> None:
-    """It is wanted."""
+    """Never cancelled."""
 
 
 @pytest.fixture(params=["in the kernel", "by us", "by us after a block"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How it is copied: some file systems can't do it by themselves, and some only within one."""
+    """The ways of copying: some file systems have no copy_file_range, some only within one file system."""
     real: Callable[..., int] = os.copy_file_range
     left = [{"in the kernel": 1000, "by us": 0, "by us after a block": 1}[request.param]]
 

@@ -1,4 +1,4 @@
-"""SHA256SUMS proves every finished file of its directory, with the tool that everybody has."""
+"""SHA256SUMS verifies every finished file of its directory, with a standard tool."""
 
 import hashlib
 import os
@@ -22,13 +22,13 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 def put(directory: Path, name: str, content: bytes = b"") -> str:
-    """A file; gives its SHA-256."""
+    """Write a file; returns its SHA-256."""
     (directory / name).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
 def add(directory: Path, name: str, sha256: str) -> None:
-    """Give that file its line."""
+    """Add that file's line."""
     with Directory(directory, "") as opened:
         sha256sums.add(opened, name, sha256, opened)
 
