@@ -36,7 +36,7 @@ def test_ingest_reads_although_kafkas_name_is_unknown_and_stops(
         dead_resolver.delenv("LD_PRELOAD")
         again = recorder.ingest(sender.port)
         with sender.accept():
-            eventually(lambda: any(label.num == 1 for label, _, _ in recorder.records()), "the frame in Kafka")
+            eventually(lambda: any(headers.num == 1 for headers, _, _ in recorder.records()), "the frame in Kafka")
             assert again.stop() == 0
 
 

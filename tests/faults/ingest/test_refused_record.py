@@ -1,4 +1,4 @@
-"""Kafka, or its client, takes not all records of many that came together: those wait in the spool; none is lost."""
+"""Kafka, or its client, refuses some of many records that arrived together: those wait in the spool; none is lost."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_a_refused_record_among_others_is_published_once_it_is_taken(kafka: str,
         connection.sendall(flow(1) + sent[0])
         eventually(lambda: len(_frames(recorder)) == 1, "its first frame is in the topic")
         alter_topic(kafka, frames_topic(stream), {"max.message.bytes": "100000"})
-        connection.sendall(b"".join(sent[1:]))  # in the midst of these is one that is refused; those after it are not
+        connection.sendall(b"".join(sent[1:]))  # among these is one that is refused; those after it are not
         ingest.await_line("Kafka refuses records in .*|records can't be published: .* max.message.bytes=100000")
         alter_topic(kafka, frames_topic(stream), {"max.message.bytes": "1048588"})
         eventually(lambda: len(_frames(recorder)) == len(sent), "all of them are in the topic")
@@ -40,7 +40,7 @@ def test_a_client_that_holds_few_records_is_given_the_others_later(kafka: str, s
 def _frames(recorder: Recorder) -> list[bytes]:
     """The frames in the topic, each once: what was sent again after a refusal is a duplicate by its seq."""
     found: dict[int, tuple[Kind, bytes]] = {}
-    for label, _, value in recorder.records():
-        assert label.seq <= len(found), "one is missing in between"
-        found.setdefault(label.seq, (label.kind, value))
+    for headers, _, value in recorder.records():
+        assert headers.seq <= len(found), "one is missing in between"
+        found.setdefault(headers.seq, (headers.kind, value))
     return [value for kind, value in found.values() if kind is Kind.FRAME]

@@ -5,7 +5,9 @@ from pathlib import Path
 from tests.support.processes import RawSender, Recorder, flow, scan
 
 
-def test_two_ingests_of_one_stream_are_told_and_both_are_recorded(kafka: str, stream: str, tmp_path: Path) -> None:
+def test_two_ingests_of_one_stream_are_reported_and_both_are_recorded(
+    kafka: str, stream: str, tmp_path: Path
+) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as one, RawSender() as two:
         recorder.create_topic()
         archiver = recorder.archiver()

@@ -1,7 +1,7 @@
 """A sender that dies, is cut off, stalls or sends nonsense: what was good is recorded, once, as it came; no more is.
 
-The frames around each fault are known; what they come to on the other side is told by `wire_model`, which knows the
-format and nothing of ingest.
+The frames around each fault are known. What must arrive is computed by `wire_model`, which knows the format and
+nothing of ingest.
 """
 
 import random
@@ -25,7 +25,7 @@ from tests.support.wire_model import End, read
 
 MIB = 1 << 20
 PAUSE = 3
-"""After so many s without a byte ingest drops a connection here: more than a busy machine needs to send some."""
+"""After so many s without a byte ingest closes a connection here: more than a busy machine needs to send some."""
 LARGE = scan(0, size=8 * MIB)
 
 
@@ -67,7 +67,7 @@ def killed(connection: socket.socket, data: bytes, sent: Callable[[], None]) -> 
 
 
 def reset(connection: socket.socket, data: bytes, sent: Callable[[], None]) -> None:
-    """Send this, and let the other side see a reset, as from a host that was started anew."""
+    """Send this, and let the other side see a reset, as from a host that was rebooted."""
     with connection:
         connection.sendall(data)
         sent()
@@ -82,7 +82,7 @@ def stalled(connection: socket.socket, data: bytes, sent: Callable[[], None]) ->
         assert closed_by_peer(connection)
 
 
-def test_a_sender_that_is_lost_in_the_middle_of_a_frame_costs_that_frame_only(
+def test_a_sender_that_disconnects_in_the_middle_of_a_frame_costs_that_frame_only(
     recorder: Recorder, dice: random.Random
 ) -> None:
     recorder.create_topic()
@@ -134,7 +134,7 @@ def unread(port: int) -> int:
     return waiting
 
 
-def test_a_large_frame_that_is_never_finished_is_let_go_of(recorder: Recorder) -> None:
+def test_the_memory_of_a_large_frame_that_is_never_finished_is_released(recorder: Recorder) -> None:
     """Four times: what the first half took must be there for the next."""
     recorder.create_topic()
     promise = bytearray(scan(0, size=8)[:13]) + struct.pack("<Q", 4) + b"data" + struct.pack("<Q", 200 * MIB)
@@ -208,7 +208,7 @@ def send(sender: RawSender, lane: list[Burst]) -> None:
 
 
 def test_every_byte_of_a_frame_flipped_in_turn(recorder: Recorder, dice: random.Random) -> None:
-    """By four ingests, as a connection that was lost is made anew a second later at the earliest.
+    """By four ingests, as a closed connection is made again a second later at the earliest.
 
     A flipped type code can't be known, as the CRC leaves it out; such a frame is recorded as it came. A flipped
     length may swallow the next good frames, until the connection is dropped: for garbage, or when the sender pauses.
@@ -245,13 +245,13 @@ def test_every_byte_of_a_frame_flipped_in_turn(recorder: Recorder, dice: random.
         assert files == [*(b"".join(burst.good) for burst in burst_list), LAST]
         rejected = [frame for burst in burst_list for frame in burst.rejected]
         assert [value for _, _, value in recorder.records(rejected_topic(stream))] == rejected
-        assert told(ingest, "rejected a frame of") == len(rejected)
+        assert count_reported(ingest, "rejected a frame of") == len(rejected)
         # After the last it was connected once more, or just about to be, when it was stopped.
-        assert told(ingest, "connection closed: ") - (len(burst_list) + 1) in (0, 1)
+        assert count_reported(ingest, "connection closed: ") - (len(burst_list) + 1) in (0, 1)
     assert "LOST" not in archiver.log
 
 
-def told(program: Program, what: str) -> int:
-    """How often it said that, by what it wrote and what it counted."""
+def count_reported(program: Program, what: str) -> int:
+    """How often it reported that, by the lines that it wrote and those that it folded."""
     lines = [line for _, line in program.lines if what in line]
     return sum(int(match[1]) if (match := re.search(r"… (\d+) more like this", line)) else 1 for line in lines)

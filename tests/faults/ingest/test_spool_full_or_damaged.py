@@ -57,7 +57,7 @@ class Sending(threading.Thread):
 
 def frames_in_topic(recorder: Recorder) -> list[bytes]:
     """Each frame as often as it is there; none of them is chunked."""
-    return [value for label, _, value in recorder.records() if label.kind is Kind.FRAME]
+    return [value for headers, _, value in recorder.records() if headers.kind is Kind.FRAME]
 
 
 def spool_of(recorder: Recorder) -> Path:
@@ -175,12 +175,12 @@ def test_a_stop_on_a_full_disk_ends_in_seconds_and_says_what_it_could_not_keep(
 
 
 def lost_seqs(log: str, epoch: str) -> set[int]:
-    """Those that the archiver's log says are lost."""
+    """The seqs that the archiver logged as lost."""
     ranges = re.findall(rf"LOST .*: {epoch}:(\d+) to {epoch}:(\d+)", log)
     return {seq for first, last in ranges for seq in range(int(first), int(last) + 1)}
 
 
-def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(
+def test_a_damaged_spool_file_is_moved_away_and_what_could_be_read_is_recorded(
     recorder: Recorder, dice: random.Random
 ) -> None:
     small = ("--spool-size", "16MiB")
@@ -214,14 +214,14 @@ def test_a_damaged_spool_is_set_aside_and_what_could_be_read_is_recorded(
     assert recorded[:-1] == [frames[number] for number in kept]
     assert 100 < len(set(kept)) == len(kept) < 199
     epoch = records[0][0].epoch
-    published = {label.seq for label, _, _ in records if label.epoch == epoch}
+    published = {headers.seq for headers, _, _ in records if headers.epoch == epoch}
     lost = lost_seqs(archiver.log, epoch)
     assert not lost & published
-    assert lost | published == set(range(max(lost) + 1)), "each record is there, or told as lost"
+    assert lost | published == set(range(max(lost) + 1)), "each record is there, or reported as lost"
     assert len(lost) >= len(frames) - len(kept)
 
 
-def test_an_older_copy_of_the_spool_is_told_and_no_new_frame_is_taken_for_a_duplicate(
+def test_an_older_copy_of_the_spool_is_reported_and_no_new_frame_is_taken_for_a_duplicate(
     recorder: Recorder,
 ) -> None:
     copy = recorder.directory / "copy"
@@ -248,7 +248,7 @@ def test_an_older_copy_of_the_spool_is_told_and_no_new_frame_is_taken_for_a_dupl
             archiver.await_line(r"finished .* \(end\)", count=2)
         assert ingest.stop() == 0
         assert archiver.stop() == 0
-        numbers = [label.num for label, _, _ in recorder.records() if label.kind is Kind.FRAME]
+        numbers = [headers.num for headers, _, _ in recorder.records() if headers.kind is Kind.FRAME]
         assert numbers == [0, 1, 2, 3, 0, 1, 4, 5], "the copy's records were published again"
     recorded = [frame for file in recorder.files() for frame in decode_frames(file.read_bytes())]
     assert recorded == [scan(number) for number in range(6)]

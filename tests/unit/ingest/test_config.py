@@ -64,7 +64,7 @@ OK = '[[stream]]\nname = "ok"\nport = 1\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", ": no stream in it"),
         ("stream = []", ": no stream in it"),
@@ -123,7 +123,7 @@ OK = '[[stream]]\nname = "ok"\nport = 1\n'
     ],
 )
 def test_a_wrong_file_is_wrong_usage_and_nothing_is_opened(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, expected: str
 ) -> None:
     path = tmp_path / "streams.toml"
     path.write_text(text)
@@ -131,7 +131,7 @@ def test_a_wrong_file_is_wrong_usage_and_nothing_is_opened(
     with pytest.raises(SystemExit) as exit_:
         main(["--streams", str(path), "--spool-dir", str(spools)])
     assert exit_.value.code == 2
-    assert f"ingest: error: {path}{said}" in capsys.readouterr().err
+    assert f"ingest: error: {path}{expected}" in capsys.readouterr().err
     assert not spools.exists()
 
 
@@ -157,7 +157,7 @@ def test_the_same_port_of_two_addresses_is_two_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "variables", "said"),
+    ("flags", "variables", "expected"),
     [
         ("", {}, "one of these is required: --stream or --streams"),
         ("--stream a --streams {file}", {}, "not together: --stream and --streams"),
@@ -174,7 +174,7 @@ def test_one_stream_or_a_file_of_them(
     monkeypatch: pytest.MonkeyPatch,
     flags: str,
     variables: dict[str, str],
-    said: str,
+    expected: str,
 ) -> None:
     file = tmp_path / "streams.toml"
     file.write_text(OK)
@@ -183,7 +183,7 @@ def test_one_stream_or_a_file_of_them(
     with pytest.raises(SystemExit) as exit_:
         main(flags.format(file=file).split())
     assert exit_.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_the_flag_of_one_beats_the_variable_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A connection to a sender on loopback: made, read, lost, made again, and stopped at any moment."""
+"""A connection to a sender on loopback: made, read, closed, made again, and stopped at any moment."""
 
 import queue
 import socket
@@ -24,7 +24,7 @@ FRAME = frame([(b"key", b"blob")])
 SOON = 10.0  # s; a test that waits so long fails
 NEVER = 3600.0  # s; what takes so long has to be ended by something else
 
-Told = tuple[str, str | list[bytes] | None]
+ListenerEvent = tuple[str, str | list[bytes] | None]
 
 
 class Clock:
@@ -62,36 +62,36 @@ class Clock:
 
 @dataclass
 class Listener:
-    """Collects what a connection tells. on_frames runs in its thread, and says whether there was data.
+    """Collects what a connection reports. on_frames runs in its thread, and says whether there was data.
 
-    times: of its clock, at which each kind of thing was told.
+    times: of its clock, at which each kind of event was reported.
     """
 
     on_frames: Callable[[], bool] = lambda: True
     clock: Clock = field(default_factory=Clock)
-    told: "queue.Queue[Told]" = field(default_factory=queue.Queue)
+    reported: "queue.Queue[ListenerEvent]" = field(default_factory=queue.Queue)
     times: "defaultdict[str, list[float]]" = field(default_factory=lambda: defaultdict(list))
 
     def events(self) -> ConnectionListener:
         """What to give to the Connection."""
         return ConnectionListener(
-            connected=lambda peer: self._told("connected", peer),
+            connected=lambda peer: self._add("connected", peer),
             frames=self._frames,
-            idle=lambda: self._told("quiet", None),
-            disconnected=lambda why: self._told("lost", why),
+            idle=lambda: self._add("quiet", None),
+            disconnected=lambda why: self._add("lost", why),
         )
 
-    def _told(self, kind: str, what: str | list[bytes] | None) -> None:
+    def _add(self, kind: str, what: str | list[bytes] | None) -> None:
         self.times[kind].append(self.clock.now)
-        self.told.put((kind, what))
+        self.reported.put((kind, what))
 
     def _frames(self, frames: list[bytes | memoryview]) -> bool:
-        self._told("frames", [bytes(one) for one in frames])
+        self._add("frames", [bytes(one) for one in frames])
         return self.on_frames()
 
     def next(self, kind: str) -> str | list[bytes] | None:
-        """What it tells next, which must be of that kind."""
-        got, what = self.told.get(timeout=SOON)
+        """What it reports next, which must be of that kind."""
+        got, what = self.reported.get(timeout=SOON)
         assert got == kind, what
         return what
 
@@ -105,10 +105,10 @@ class Listener:
         return found
 
     def why(self) -> str:
-        """Why the connection was lost, which it tells next."""
-        said = self.next("lost")
-        assert isinstance(said, str)
-        return said
+        """Why the connection was closed, which it reports next."""
+        reason = self.next("lost")
+        assert isinstance(reason, str)
+        return reason
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def server() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def listener() -> Listener:
-    """Who collects what is told."""
+    """The listener of the connection."""
     return Listener()
 
 
@@ -203,7 +203,7 @@ def test_a_sender_that_accepts_and_closes_is_asked_once_a_second_at_most(
     assert listener.times["connected"][:3] == [0, 1, 2]
 
 
-def test_a_silent_connection_is_lost_and_made_anew(server: socket.socket, listener: Listener) -> None:
+def test_a_silent_connection_is_closed_and_made_again(server: socket.socket, listener: Listener) -> None:
     with running(to(server), listener, timeout=0.3):
         with accept(server) as silent:
             listener.next("connected")
@@ -224,9 +224,9 @@ def test_a_byte_now_and_then_keeps_a_connection(server: socket.socket, listener:
             clock.await_readings(readings + 2)  # as a byte comes, and before waiting for another
             clock.now += 0.4
         slow.sendall(FRAME[8:])
-        while (told := listener.told.get(timeout=SOON)) == ("quiet", None):
+        while (event := listener.reported.get(timeout=SOON)) == ("quiet", None):
             pass
-        assert told == ("frames", [FRAME])
+        assert event == ("frames", [FRAME])
 
 
 def test_a_reader_held_up_longer_than_the_timeout_keeps_the_connection(server: socket.socket) -> None:
@@ -265,7 +265,7 @@ def test_a_close_between_frames(server: socket.socket, listener: Listener) -> No
         assert listener.why() == "the sender closed it"
 
 
-def test_a_close_in_the_middle_of_a_frame_tells_how_much_is_dropped(
+def test_a_close_in_the_middle_of_a_frame_reports_how_much_is_dropped(
     server: socket.socket, listener: Listener
 ) -> None:
     with running(to(server), listener):
@@ -280,7 +280,7 @@ def test_a_close_in_the_middle_of_a_frame_tells_how_much_is_dropped(
             assert listener.frames(1) == [FRAME], "nothing of the half frame is left"
 
 
-def test_a_reset_is_a_loss(server: socket.socket, listener: Listener) -> None:
+def test_a_reset_is_a_disconnection(server: socket.socket, listener: Listener) -> None:
     with running(to(server), listener):
         with accept(server) as sender:
             listener.next("connected")
@@ -296,22 +296,22 @@ def test_a_reset_is_a_loss(server: socket.socket, listener: Listener) -> None:
         (frame([(b"k", b"")])[:22] + struct.pack("<Q", LIMIT), f"allowed are {LIMIT}"),
     ],
 )
-def test_garbage_loses_the_connection_but_not_the_frames_before_it(
+def test_garbage_closes_the_connection_but_not_the_frames_before_it(
     server: socket.socket, listener: Listener, garbage: bytes, why: str
 ) -> None:
     with running(to(server), listener), accept(server) as sender:
         listener.next("connected")
         sender.sendall(FRAME * 3 + garbage)
         assert listener.frames(3) == [FRAME] * 3
-        said = listener.why()
-        assert said.startswith("garbage instead of a frame")
-        assert why in said
+        reason = listener.why()
+        assert reason.startswith("garbage instead of a frame")
+        assert why in reason
 
 
 # -- quiet ----------------------------------------------------------------------------------------------------
 
 
-def test_quiet_is_told_though_nothing_comes(server: socket.socket, listener: Listener) -> None:
+def test_quiet_is_reported_though_nothing_comes(server: socket.socket, listener: Listener) -> None:
     with running(to(server), listener), accept(server):
         listener.next("connected")
         for _ in range(2):
@@ -319,14 +319,16 @@ def test_quiet_is_told_though_nothing_comes(server: socket.socket, listener: Lis
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reported"),
     [
         pytest.param([False] * 6, ["frames", "frames", "quiet"] * 3, id="every second without data"),
         pytest.param([True] * 6, ["frames"] * 6, id="data puts it off"),
         pytest.param([True, False, False, False], ["frames"] * 3 + ["quiet", "frames"], id="other frames don't"),
     ],
 )
-def test_each_second_without_data_is_told_once(server: socket.socket, data: list[bool], told: list[str]) -> None:
+def test_each_second_without_data_is_reported_once(
+    server: socket.socket, data: list[bool], reported: list[str]
+) -> None:
     """Frames that take half a second each. data: whether each is a data frame."""
     clock, whether_data = Clock(), iter(data)
 
@@ -338,11 +340,11 @@ def test_each_second_without_data_is_told_once(server: socket.socket, data: list
     with running(to(server), listener, clock=clock):
         with accept(server) as sender:
             listener.next("connected")
-            for kind in told:
+            for kind in reported:
                 if kind == "frames":
                     sender.sendall(FRAME)
                 listener.next(kind)
-        assert listener.why() == "the sender closed it", "and no more was told"
+        assert listener.why() == "the sender closed it", "and no more was reported"
 
 
 # -- listening ------------------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second
     assert listener.times["connected"] == [0, 1, 2]
 
 
-def test_a_port_that_is_taken_is_told_at_once(server: socket.socket, listener: Listener) -> None:
+def test_a_port_that_is_taken_is_reported_at_once(server: socket.socket, listener: Listener) -> None:
     port = server.getsockname()[1]
     with pytest.raises(ListenError, match=f"{HOST}:{port}"):
         Connection("s", ListenEndpoint(HOST, port), 5, LIMIT, listener.events())
@@ -410,7 +412,7 @@ def test_stop_while_nobody_answers(listener: Listener) -> None:
     with running(ClientEndpoint(HOST, free_port()), listener, clock=clock) as (connection, thread):
         clock.waits.get(timeout=SOON)  # until it tries again
         stop(connection, thread)
-    assert listener.told.empty(), "there was no connection to lose"
+    assert listener.reported.empty(), "there was no connection to lose"
 
 
 def connecting_to(address: tuple[str, int]) -> bool:
@@ -428,7 +430,7 @@ def test_stop_while_a_connect_hangs(listener: Listener) -> None:
         with running(to(deaf), listener) as (connection, thread):
             eventually(lambda: connecting_to(deaf.getsockname()), "it connects", SOON)
             stop(connection, thread)
-    assert listener.told.empty()
+    assert listener.reported.empty()
 
 
 def test_stop_while_reading_half_a_frame(server: socket.socket, listener: Listener) -> None:
@@ -444,7 +446,7 @@ def test_stop_while_listening(listener: Listener) -> None:
     with running(ListenEndpoint(HOST, free_port()), listener, clock=listener.clock) as (connection, thread):
         listener.clock.await_readings(1)  # how long ago the last one came
         stop(connection, thread)
-    assert listener.told.empty()
+    assert listener.reported.empty()
 
 
 def test_stop_before_run(server: socket.socket, listener: Listener) -> None:

@@ -55,15 +55,15 @@ def test_a_none_frame_without_flow_control_is_data() -> None:
 
 def test_a_data_frame_says_all_of_it() -> None:
     data = frame_with(sostream_id="crate1slot2", session_id=1_500_000_000, frame_num=-3, time=core.G3Time(5))
-    said = FrameInfo(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
-    assert read_frame_info(data) == said
-    assert read_frame_info(memoryview(data)) == said, "large frames come so"
+    info = FrameInfo(Kind.FRAME, SCAN, "crate1slot2", 1_500_000_000, -3)
+    assert read_frame_info(data) == info
+    assert read_frame_info(memoryview(data)) == info, "large frames come so"
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "0", "x" * 64])
 def test_valid_ids_are_used(name: str) -> None:
-    said = read_frame_info(frame_with(sostream_id=name))
-    assert (said.id, said.bad_id) == (name, False)
+    info = read_frame_info(frame_with(sostream_id=name))
+    assert (info.id, info.bad_id) == (name, False)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_any_whole_frame_is_data(data: bytes) -> None:
 
 
 def test_a_real_session() -> None:
-    said = [read_frame_info(data) for data in decode_frames((DATA / "smurf-session.g3").read_bytes())]
-    kinds = [one.kind for one in said]
+    infos = [read_frame_info(data) for data in decode_frames((DATA / "smurf-session.g3").read_bytes())]
+    kinds = [one.kind for one in infos]
     assert Kind.START in kinds
     assert Kind.END in kinds
     assert kinds.index(Kind.START) < kinds.index(Kind.FRAME) < kinds.index(Kind.END)
-    data = [one for one in said if one.kind is Kind.FRAME and one.type == SCAN]
+    data = [one for one in infos if one.kind is Kind.FRAME and one.type == SCAN]
     assert len({one.id for one in data}) == len({one.session for one in data}) == 1
     numbers = [one.num for one in data if one.num is not None]
     assert len(numbers) == len(data)
@@ -145,11 +145,11 @@ def test_every_real_frame_says_what_spt3g_reads(name: str) -> None:
     for data in decode_frames((DATA / name).read_bytes()):
         oracle = core.G3Frame()
         oracle._cereal_loads(data)
-        said = read_frame_info(data)
-        assert not said.bad_id
-        assert said.id == oracle.get("sostream_id")
-        assert said.session == oracle.get("session_id")
-        assert said.num == oracle.get("frame_num")
+        info = read_frame_info(data)
+        assert not info.bad_id
+        assert info.id == oracle.get("sostream_id")
+        assert info.session == oracle.get("session_id")
+        assert info.num == oracle.get("frame_num")
 
 
 # -- damage ---------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ SMALL = frame_with(sostream_id="crate1slot2", session_id=1, frame_num=2)
 
 
 def read_all(data: bytes) -> list[FrameInfo]:
-    """As ingest reads: only what the splitter lets through, with lengths that fit."""
+    """As ingest reads: only what the decoder lets through, with lengths that fit."""
     return [read_frame_info(whole) for whole in decode_frames(data, 1 << 20)]
 
 

@@ -35,8 +35,8 @@ def good(number: int) -> bytes:
 
 
 def received(pieces: list[bytes], limit: int) -> Reading:
-    """What ingest makes of them: its splitter, and its reception."""
-    splitter, reception = FrameDecoder(limit), RecordBuilder("0" * 16, None, False)
+    """What ingest makes of them: its decoder and its record builder."""
+    splitter, builder = FrameDecoder(limit), RecordBuilder("0" * 16, None, False)
     taken: list[bytes] = []
     rejected: list[bytes] = []
     end = End.WHOLE
@@ -47,11 +47,11 @@ def received(pieces: list[bytes], limit: int) -> Reading:
                 space[: len(piece)] = piece
             splitter.advance(len(piece))
             for whole in splitter.frames():
-                entry = reception.received(whole, 0)
-                assert entry, "none of these is discarded"
-                (rejected if entry.rejected else taken).append(bytes(entry.value))
-                if not entry.rejected:
-                    seqs.append(entry.headers.seq)
+                record = builder.received(whole, 0)
+                assert record, "none of these is discarded"
+                (rejected if record.rejected else taken).append(bytes(record.value))
+                if not record.rejected:
+                    seqs.append(record.headers.seq)
         if splitter.pending_bytes:
             end = End.CUT
     except FrameFormatError:
@@ -256,7 +256,7 @@ def test_mutations_of_real_frames_and_of_nested_containers_harm_nothing(dice: ra
 
 
 def test_mutations_of_whole_streams_harm_nothing(dice: random.Random) -> None:
-    """Anywhere in the bytes of several frames; some with a CRC made right again over what came of it."""
+    """Anywhere in the bytes of several frames; some with a CRC that is right for the changed bytes."""
     real = decode_frames((DATA / "smurf-session.g3").read_bytes())[:40]
     streams = []
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""A flight that is over leaves no producer behind."""
+"""A closed InFlightBatches leaves no producer behind."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from tests.support.processes import eventually
 
 
 def threads() -> int:
-    """How many this process has, librdkafka's too."""
+    """How many threads this process has, librdkafka's too."""
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_a_producer_is_let_go_of_with_what_is_on_its_way() -> None:
+def test_a_producer_is_released_with_what_is_in_flight() -> None:
     before = threads()
     flight = InFlightBatches(
         {"bootstrap.servers": "127.0.0.1:1", **PRODUCER_CONFIG}, {False: "t", True: "r"}, LatencyHistogram()

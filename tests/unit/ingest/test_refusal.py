@@ -1,4 +1,4 @@
-"""What a producer's error says of a record that Kafka has refused."""
+"""The reason why Kafka refused a record, from the producer's error."""
 
 from confluent_kafka import KafkaError
 
@@ -9,7 +9,7 @@ GAPLESS = (
     "ProduceRequest for {topic} [0] with 2 message(s) failed: {why} (broker 1 PID{{Id:3,Epoch:0}}, base seq 0): "
     "unable to satisfy gap-less guarantee"
 )
-"""As librdkafka 2.12 says it."""
+"""The text of librdkafka 2.12."""
 
 
 def test_a_gap_in_the_order_names_the_topic_and_the_brokers_reason() -> None:
@@ -18,12 +18,12 @@ def test_a_gap_in_the_order_names_the_topic_and_the_brokers_reason() -> None:
     assert refusal == Refusal("g3.frames.s", "Broker: Invalid timestamp")
 
 
-def test_another_error_is_told_as_it_is() -> None:
+def test_another_error_is_shown_as_it_is() -> None:
     refusal = Refusal.of(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), "g3.rejected.s")
     assert refusal == Refusal("g3.rejected.s", "Broker: Topic authorization failed")
 
 
-def test_it_is_told_with_what_mends_its_cause_and_nothing_else() -> None:
+def test_it_is_shown_with_the_command_that_fixes_its_cause_and_nothing_else() -> None:
     config = {
         "message.timestamp.before.max.ms": "1000",
         "message.timestamp.after.max.ms": "1000",
