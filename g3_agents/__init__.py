@@ -1,1 +1,1 @@
-"""The recorder as OCS agents: SmurfRecorder, and its two halves, SmurfIngest and SmurfArchiver."""
+"""The recorder as OCS agents: SmurfIngest runs ingest, SmurfArchiver runs archiver, SmurfRecorder runs both."""

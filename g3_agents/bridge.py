@@ -1,11 +1,12 @@
-"""The process that speaks OCS for a recorder, as the recorder sees it.
+"""The recorder's side of the bridge to OCS: starts the process that OCS sees, and talks to it.
 
-OCS runs an operation only once its agent has joined the router, and ends the agent some time after it has lost the
-router. A recorder must do neither. So the agent that OCS sees is a child process, which only shows and commands. It
-is started when the router answers, and again whenever it has ended, for whatever reason. Nothing is recorded in it.
+OCS runs an operation only after its agent has joined the router, and ends the agent some time after the router has
+gone away. A recorder must not depend on either. So the agent that OCS sees is a child process, which only reports
+status and passes on commands; nothing is recorded in it. It is started when the router answers, and restarted
+whenever it ends.
 
-Between them is a socket with lines of JSON. To the child: what it is, once; {"status": …} each second; {"message": …,
-"number": …}, one for each event. From it: {"do": "start" or "stop"}; {"published": number}.
+They exchange lines of JSON over a socket. To the child: a first message with its configuration; {"status": …} each
+second; {"message": …, "number": …} for each event. From the child: {"do": "start" or "stop"}; {"published": number}.
 """
 
 import json
@@ -28,16 +29,17 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 10.0
 _STABLE_SECONDS = 3.0
-"""Children that live no longer are started ever more rarely."""
+"""If a child ends sooner, the wait before the next start is doubled."""
 _SEND_TIMEOUT_SECONDS = 2.0
 _END_TIMEOUT_SECONDS = 3.0
 _MAX_MESSAGES = 1000
 
 
 class OcsBridge:
-    """A context manager. hello: what the child is told first. router: its address, as ws://host:port/path.
+    """The bridge to OCS, a context manager.
 
-    on_command: is given the child's commands, "start" or "stop", in a thread of ours.
+    hello: the first message to the child. router: its address, as ws://host:port/path. on_command: called with the
+    child's commands, "start" or "stop", in a thread of the bridge.
     """
 
     def __init__(self, hello: Mapping[str, Any], router: str, on_command: Callable[[str], None]) -> None:
@@ -46,7 +48,7 @@ class OcsBridge:
         self._router = url.hostname or "localhost", url.port or (443 if url.scheme == "wss" else 80)
         self._on_command = on_command
         self._closing = threading.Event()
-        self._has_status = threading.Event()  # there is a status
+        self._has_status = threading.Event()
         self._lock = threading.Lock()
         self._status: Mapping[str, Any] = {}
         self._messages: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=_MAX_MESSAGES)
@@ -56,14 +58,14 @@ class OcsBridge:
         self._thread = threading.Thread(target=self._supervise_child, name="ocs", daemon=True)
 
     def update_status(self, status: Mapping[str, Any]) -> None:
-        """This is how the recorder is now."""
+        """Send the recorder's current status."""
         with self._lock:
             self._status = status
             self._send({"status": status})
         self._has_status.set()
 
     def publish(self, message: Mapping[str, Any]) -> None:
-        """Something has happened, which is to be published once OCS can be reached; the last thousand are kept."""
+        """Publish a message as soon as OCS can be reached; meanwhile the last thousand are kept."""
         with self._lock:
             self._number += 1
             self._messages.append((self._number, message))
@@ -80,7 +82,7 @@ class OcsBridge:
         self._has_status.set()
         with self._lock:
             if self._socket:
-                self._socket.shutdown(socket.SHUT_WR)  # it publishes what it has, and ends
+                self._socket.shutdown(socket.SHUT_WR)  # the child publishes what it has, and ends
         self._thread.join(_END_TIMEOUT_SECONDS)
         with self._lock:
             if self._child and self._child.poll() is None:
@@ -103,7 +105,7 @@ class OcsBridge:
                 backoff_s = _POLL_SECONDS
             if self._closing.is_set():
                 return
-            log.warning("the process that speaks OCS has ended (%d); starting another in %g s", code, backoff_s)
+            log.warning("the process for OCS has ended with exit code %d; restarting it in %g s", code, backoff_s)
             self._closing.wait(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_SECONDS)
 
@@ -115,11 +117,12 @@ class OcsBridge:
         return True
 
     def _run_child(self) -> int:
-        """Start a child and do as it says until it ends; gives its exit code."""
+        """Start a child and execute its commands until it ends. Returns its exit code."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.settimeout(_SEND_TIMEOUT_SECONDS)
-            # In a session of its own: a Ctrl-C in the terminal is for us alone. It ends when we end, by the socket.
+            # In a session of its own, as a Ctrl-C in the terminal is only for this process. The child ends when this
+            # process ends, by the socket.
             child = subprocess.Popen(
                 [sys.executable, "-m", "g3_agents.bridge_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -132,10 +135,10 @@ class OcsBridge:
                 self._send({**self._hello, "status": self._status})
                 for number, message in self._messages:
                     self._send({"message": message, "number": number})
-            # A reader of its own: the timeout is for sending only.
+            # Duplicated, as the timeout is for sending only.
             with os.fdopen(os.dup(ours.fileno()), "rb", buffering=0) as lines:
                 os.set_blocking(lines.fileno(), True)
-                with suppress(ConnectionResetError):  # it ended before it had read all that we told it
+                with suppress(ConnectionResetError):  # the child ended before it had read everything
                     self._read_commands(lines)
             with self._lock:
                 self._socket = None
@@ -153,12 +156,12 @@ class OcsBridge:
                         self._messages.popleft()
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        """With the lock held."""
+        """Send a message to the child, if there is one. With the lock held."""
         if self._socket is None:
             return
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:  # it has ended, or hangs
+        except OSError:  # the child has ended, or hangs
             self._socket = None
             if self._child:
                 self._child.kill()

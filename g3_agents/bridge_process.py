@@ -1,6 +1,6 @@
-"""The process that OCS sees: it shows how a recorder is, and passes on what OCS commands. See bridge.py.
+"""The process that OCS sees: reports a recorder's status to OCS, and passes on OCS' commands. See bridge.py.
 
-`python -m g3_agents.bridge_process FD`, started by the recorder, with the socket between them as descriptor FD.
+The recorder starts it as `python -m g3_agents.bridge_process FD`; FD is the file descriptor of the socket to it.
 """
 
 import argparse
@@ -31,18 +31,18 @@ _END_DELAY_SECONDS = 0.3
 _JOIN_TIMEOUT_SECONDS = 10.0
 _MAX_LINE_BYTES = 1 << 22
 ARCHIVE_STATS = "archive_stats"
-"""As socs' SupRsync agent calls the feed in which sotodlib looks for a `finalized_until`."""
+"""The feed in which sotodlib looks for a `finalized_until`; socs' SupRsync agent has one of this name."""
 
 
 class StatusAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
-    """An OCSAgent whose processes aren't its own: that it ends must not stop them. It ends when it loses the router.
+    """An OCSAgent that ends as soon as the router is disconnected, without stopping the recording.
 
-    OCS's own would wait for the router for a time, and then end, perhaps just after it has joined again; and try ever
-    more rarely. The recorder sees at once when the router is back, and starts another.
+    OCS' own agent waits for the router for a time, with longer and longer intervals, and then ends, perhaps just
+    after it has joined again. The recorder notices at once when the router is back, and starts another process.
     """
 
     def onDisconnect(self) -> None:  # noqa: N802 - autobahn's name
-        """As ApplicationSession's."""
+        """End the process (called by autobahn)."""
         self.log.info("transport disconnected")
         _end()
 
@@ -50,13 +50,17 @@ class StatusAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
         return defer.succeed(None)
 
 
-# If OCS comes to call it otherwise, its end would stop the recording: then rather no OCS than that.
+# If a later OCS renames it, the end of this process would stop the recording: better no OCS than that.
 if not hasattr(ocs_agent.OCSAgent, "_stop_all_running_sessions"):
     raise ImportError("this version of ocs stops an agent's processes in another way than g3_agents knows")
 
 
 class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
-    """The recorder, as the agent sees it. agent: an OCSAgent. feed, files: names of its feeds."""
+    """The agent's side of the bridge: the recorder's status and its commands.
+
+    agent: an OCSAgent. status: the recorder's first status. feed: the name of the feed of numbers. by_stream: as for
+    SessionReport.
+    """
 
     delimiter = b"\n"
     MAX_LENGTH = _MAX_LINE_BYTES
@@ -73,8 +77,9 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
 
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
     def follow(self, session: Any) -> Any:
-        """The life of an OCS process: have the recorder started, show how it is, until it has stopped."""
-        # What runs already is only followed: by now it may have been stopped, and nobody wants it started again.
+        """Run an OCS process: start the recorder, and report its status until it has stopped."""
+        # A recorder that was running when this process started is only followed: it may have been stopped since,
+        # and must not be started again.
         was_running, self._was_running = self._was_running, False
         runs = was_running or self._status["state"] != "stopped"
         starts_before = self._status["starts"] - runs
@@ -99,7 +104,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
 
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
     def stop(self, session: Any) -> Any:
-        """Have the recorder stopped; `follow` ends when it is."""
+        """Stop the recorder; `follow` returns when it has stopped."""
         if session.status in ("starting", "running"):
             session.set_status("stopping")
         self._send({"do": "stop"})
@@ -107,7 +112,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
         return True, "Stopping."
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802 - twisted's name
-        """As LineReceiver's."""
+        """Process a line from the recorder (called by twisted)."""
         message = json.loads(line)
         if "number" in message:
             self._messages.append((message["number"], message["message"]))
@@ -118,7 +123,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
             previous.callback(None)
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: N802, ARG002
-        """As LineReceiver's: the recorder has ended, or wants us to."""
+        """End the process (called by twisted): the recorder has ended, or has closed the socket."""
         reactor.callLater(_END_DELAY_SECONDS, _end)
 
     def _publish_messages(self) -> None:
@@ -132,7 +137,7 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
 
 
 def main() -> None:
-    """Run it until the recorder ends, or OCS wants it to."""
+    """Run the agent until the recorder ends or the router is disconnected."""
     txaio.start_logging(out=service_output(1), level=os.environ.get("LOGLEVEL", "info").lower())
     with socket.socket(fileno=int(sys.argv[1])) as to_recorder:
         with to_recorder.makefile("rb", buffering=0) as unbuffered:
@@ -154,7 +159,7 @@ def main() -> None:
         agent.register_feed(ARCHIVE_STATS, record=True)
     operations = getattr(importlib.import_module(hello["module"]), args.agent_class)(agent, link)
     start = getattr(operations, f"start_{process}")
-    ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS says so to who gives some
+    ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS rejects any
     agent.register_process(
         process,
         start,

@@ -1,4 +1,4 @@
-"""What an agent controls: ingest, archiver, or both; they begin together, and end one after the other."""
+"""Start and stop of what an agent runs: ingest, archiver, or both; they start together and stop one by one."""
 
 import logging
 import threading
@@ -10,14 +10,14 @@ from g3_agents.services import ArchiverService, IngestService
 log = logging.getLogger(__name__)
 
 _CATCH_UP_TIMEOUT_SECONDS = 4.0
-"""How long a stop waits, once ingest has ended, for the archiver to finish what it has published."""
+"""How long a stop waits, after ingest has ended, for the archiver to record what ingest has published."""
 _INGEST_TIMEOUT_SECONDS = 4.0
-"""How long a stop waits for ingest before it stops the archiver, too: without Kafka, it takes longer."""
+"""How long a stop waits for ingest before it stops the archiver too: without Kafka, ingest takes longer."""
 _POLL_SECONDS = 0.02
 
 
 class RecorderState(StrEnum):
-    """What a recorder is doing, as it was told to."""
+    """The state of a recorder, as requested by its operator."""
 
     STOPPED = "stopped"
     RUNNING = "running"
@@ -25,9 +25,9 @@ class RecorderState(StrEnum):
 
 
 class Recorder:
-    """Either half may be missing. `start` and `stop` return at once, and may be called by any thread, in any state.
+    """ingest and archiver, of which one may be missing.
 
-    starts: how often it was started.
+    `start` and `stop` return at once, and may be called by any thread, in any state.
     """
 
     def __init__(self, ingest: IngestService | None, archiver: ArchiverService | None) -> None:
@@ -35,11 +35,12 @@ class Recorder:
         self.archiver = archiver
         self.state = RecorderState.STOPPED
         self.starts = 0
+        """How often it was started."""
         self._lock = threading.Lock()
         self._services = [service for service in (archiver, ingest) if service]
 
     def start(self) -> None:
-        """Run both, if it is stopped."""
+        """Start the services, if the recorder is stopped."""
         with self._lock:
             if self.state is RecorderState.STOPPED:
                 self.state = RecorderState.RUNNING
@@ -48,7 +49,7 @@ class Recorder:
                     service.start()
 
     def stop(self) -> None:
-        """Stop ingest, let the archiver finish its file, stop it, if both run; the state says when that is done."""
+        """Stop ingest, wait until the archiver has finished its file, stop it; `state` becomes STOPPED after that."""
         with self._lock:
             if self.state is RecorderState.RUNNING:
                 self.state = RecorderState.STOPPING
@@ -68,7 +69,7 @@ class Recorder:
         log.info("stopped")
 
     def _await_archiver(self, ingest: IngestService, archiver: ArchiverService) -> None:
-        """Until it has recorded what ingest published last, that its connection is lost: so it finishes its file."""
+        """Wait until the archiver has recorded ingest's last record, by which its file is closed."""
         last = ingest.last_published_offset
         if last is None:
             log.warning("%s: what waits in the spool is recorded after the next start", ingest.stream)
@@ -76,6 +77,6 @@ class Recorder:
         give_up_at = time.monotonic() + _CATCH_UP_TIMEOUT_SECONDS
         while not archiver.has_recorded(ingest.stream, last):
             if time.monotonic() > give_up_at:
-                log.warning("%s: its file stays open; recording goes on with it at the next start", ingest.stream)
+                log.warning("%s: its file stays open; recording continues it at the next start", ingest.stream)
                 return
-            time.sleep(_POLL_SECONDS)  # a commit is no event that a thread could wait for
+            time.sleep(_POLL_SECONDS)  # there is no event of a commit to wait for

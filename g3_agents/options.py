@@ -1,6 +1,6 @@
-"""The agents' options: those of the SmurfRecorder that observatories have, and what Kafka adds.
+"""The agents' options: those of the existing SmurfRecorder agent, and those that Kafka adds.
 
-They come from a site file as a list of strings, in which an option may stand but once: so one that takes several
+They come from a site file as a list of strings, in which each option may appear only once. So an option with several
 values takes them all at once (`--carry Observation Wiring`).
 """
 
@@ -28,38 +28,38 @@ from g3stream.service.arguments import (
 )
 
 LOG_LEVELS = {"trace": "debug", "warn": "warning"}
-"""What OCS calls the levels that Python's logging calls otherwise, or hasn't."""
+"""OCS' names of log levels, as Python's logging calls them."""
 
 
 def agent_options(parser: argparse.ArgumentParser, what: str) -> "argparse._ArgumentGroup":
-    """Add --auto-start, and give the group that the agent's own options belong to. what: it starts."""
+    """Add --auto-start. Returns the group for the agent's own options. what: is started, for --help."""
     options = parser.add_argument_group("Agent Options")
     options.add_argument(
         "--auto-start",
-        type=boolean,  # the agents before this took any text, "False" too, as true
+        type=boolean,  # earlier agents took any text as true, even "False"
         nargs="?",
         const=True,
         default=False,
         metavar="BOOL",
-        help=f"Start {what} when the agent starts, crossbar there or not.",
+        help=f"Start {what} when the agent starts, whether or not crossbar can be reached.",
     )
     return options
 
 
 def sender_options(options: "argparse._ArgumentGroup") -> None:
-    """Add where the frames come from."""
+    """Add the options of the sender."""
     options.add_argument("--address", default="localhost", help="Host of the G3NetworkSender.")
     options.add_argument("--port", type=port, default=50000, help="Its TCP port.")
     options.add_argument(
         "--stream-id",
         type=stream_flag,
-        help="Name of the stream: of its Kafka topic, and of its files' directory if its frames bear no sostream_id. "
-        "No two senders may have the same. By default the instance id.",
+        help="Name of the stream: of its Kafka topic, and of its files' directory if its frames have no sostream_id. "
+        "It must be unique. By default the instance id.",
     )
 
 
 def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
-    """Add what ingest needs besides. spool: where it lies by default, as --help says it."""
+    """Add the other options of ingest. spool: the default directory, for --help."""
     options = parser.add_argument_group("Ingest Options")
     options.add_argument(
         "--listen",
@@ -71,19 +71,19 @@ def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
         "--timeout",
         type=seconds,
         default=5.0,
-        help="Close a connection on which nothing came for so many seconds, and connect anew.",
+        help="Close a connection on which nothing is received for so many seconds, and reconnect.",
     )
     options.add_argument(
-        "--max-frame-size", type=size, default=256 << 20, help="Drop a connection that announces a larger frame."
+        "--max-frame-size", type=size, default=256 << 20, help="Close a connection that announces a larger frame."
     )
     options.add_argument(
         "--spool-dir",
         type=Path,
-        help="Where frames lie on disk until Kafka has them, in a directory of the stream's name. "
+        help="Where frames are kept on disk until Kafka has them, in a directory of the stream's name. "
         f"By default {spool}.",
     )
     options.add_argument(
-        "--spool-size", type=size, default=16 << 30, help="The most that the spool may take, such as 16GiB."
+        "--spool-size", type=size, default=16 << 30, help="The most that the spool may take on disk, such as 16GiB."
     )
     options.add_argument(
         "--replication-factor",
@@ -101,13 +101,13 @@ def ingest_options(parser: argparse.ArgumentParser, spool: str) -> None:
 
 
 def file_options(options: "argparse._ArgumentGroup") -> None:
-    """Add where the files go, and how they are cut."""
+    """Add the options of the files: their directory and their length."""
     options.add_argument("--data-dir", type=Path, default=Path("/data/"), help="Where the files go.")
     options.add_argument("--time-per-file", type=seconds, default=600.0, help="The most that a file may span, s.")
 
 
 def archiver_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the archiver needs besides."""
+    """Add the other options of the archiver."""
     options = parser.add_argument_group("Archiver Options")
     options.add_argument(
         "--gap", type=seconds, default=10.0, help="So many seconds without frames end an acquisition."
@@ -118,7 +118,7 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         choices=list(NameFormat),
         default=NameFormat.DATE,
         metavar="date|ctime|session",
-        help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or so by session_id, as sotodlib finds files.",
+        help="2019-01-01-12-00-00_000.g3, or 1546344000_000.g3, or that by session_id, as sotodlib finds files.",
     )
     options.add_argument(
         "--carry",
@@ -127,14 +127,15 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         choices=[*sorted(FRAME_TYPES), NOTHING],
         action=_Carry,
         metavar="TYPE",
-        help=f"Frame types (up to {MAX_CARRIED_TYPES}) whose last frame heads every following file; may be empty.",
+        help=f"Frame types (up to {MAX_CARRIED_TYPES}) whose last frame is repeated at the head of each following "
+        "file; may be empty.",
     )
     options.add_argument(
         "--private-dir",
         type=Path,
         default=_from_environment("ARCHIVER_PRIVATE_DIR"),
         metavar="DIR",
-        help="Where all is that isn't a finished file, on the file system of the data dir, but not below it. "
+        help="Directory of all that isn't a finished file, on the data dir's file system, but not below it. "
         "By default the environment's ARCHIVER_PRIVATE_DIR, else .archiver in the data dir.",
     )
     options.add_argument(
@@ -172,25 +173,26 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
 
 
 def kafka_options(parser: argparse.ArgumentParser) -> None:
-    """Add which Kafka."""
+    """Add the options of Kafka's clients."""
     options = parser.add_argument_group("Kafka Options")
     options.add_argument(
         "--bootstrap-servers",
         default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
         metavar="HOST:PORT,…",
-        help="The brokers to begin with. By default the environment's KAFKA_BOOTSTRAP_SERVERS, else localhost:9092.",
+        help="The brokers to connect to first. By default the environment's KAFKA_BOOTSTRAP_SERVERS, else "
+        "localhost:9092.",
     )
     options.add_argument(
         "--kafka-config",
         type=client_properties,
         default={},
         metavar="FILE",
-        help="A client.properties for TLS, SASL and what else librdkafka knows.",
+        help="A client.properties file for TLS, SASL and other settings of librdkafka.",
     )
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """How files are cut, from the options."""
+    """Return the settings of segmentation, from the options."""
     time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
     return Settings(time_per_file, gap, options.name_format, carried_types(options.carry))
 

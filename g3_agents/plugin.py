@@ -1,4 +1,4 @@
-"""What OCS finds under the entry point `ocs.plugins`: the agents' classes, and where each starts."""
+"""The entry point `ocs.plugins`: the agents' classes, and their modules and main functions."""
 
 package_name = "g3_recorder"
 agents = {

@@ -1,4 +1,4 @@
-"""An agent's main program: the recorder in this process, OCS beside it, until a signal."""
+"""Main program of an agent: runs the recorder in this process, and the bridge to OCS, until a signal."""
 
 import argparse
 import logging
@@ -23,23 +23,26 @@ log = logging.getLogger(__name__)
 
 _UPDATE_SECONDS = 1.0
 _STOP_SECONDS = 9.0
-"""OCS and Docker kill what takes longer than 10."""
+"""OCS and Docker kill a process that takes longer than 10 s to stop."""
 
 
 def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
-    """The options, from the site file and `args` (the command line, if None), which win; and the log begun."""
+    """Parse the options and start the log.
+
+    args: override the site file; the command line if None.
+    """
     prepare_standard_streams()
     options: argparse.Namespace = site_config.parse_args(agent_class=agent_class, parser=parser, args=args)
     level = os.environ.get("LOGLEVEL", "info").lower()
     level = LOG_LEVELS.get(level, level)
     if level.upper() not in logging.getLevelNamesMapping():
-        parser.error(f"the environment variable LOGLEVEL: {level!r} is none of error, warn, info, debug")
+        parser.error(f"the environment variable LOGLEVEL: {level!r} is not one of error, warn, info, debug")
     service_log(level)
     return options
 
 
 def address(options: argparse.Namespace) -> str:
-    """The agent's address: nobody else at the site has it, so it also says who an archiver is in its group."""
+    """Return the agent's address. It is unique at the site, so it also identifies an archiver in its group."""
     return f"{options.address_root}.{options.instance_id}"
 
 
@@ -53,8 +56,8 @@ def run(
 ) -> None:
     """Run a recorder as the agent `options.agent_class` until SIGTERM or SIGINT, then stop it within 10 s.
 
-    module: of that class. process: what OCS calls it. make_recorder: makes the recorder, which is to give its events
-    to what `make_recorder` is given. by_stream: as for Report.
+    module: of the agent's class. process: the name of its OCS process. make_recorder: makes the recorder; its
+    argument is the callback for the recorder's events. by_stream: as for SessionReport.
     """
     errors = LastErrors()
     logging.getLogger().addHandler(errors)
@@ -74,8 +77,8 @@ def run(
     def update_status() -> None:
         try:
             bridge.update_status(report.snapshot(time.time()))
-        except Exception:  # a fault in what only looks on must not end the recording
-            log.exception("OCS can't be shown how it is")
+        except Exception:  # a fault in reporting must not end the recording
+            log.exception("the status can't be sent to OCS")
 
     recorder = make_recorder(on_event)
     report = SessionReport(recorder, errors, by_stream=by_stream)
@@ -97,13 +100,13 @@ def run(
             time.sleep(0.05)
         update_status()
     if recorder.state is not RecorderState.STOPPED:
-        # All of it is on disk or in Kafka; what it waits for may take longer than we are given.
-        log.warning("not everything has stopped in time; recording goes on from there at the next start")
+        # All data is on disk or in Kafka; what it waits for may take longer than OCS and Docker allow.
+        log.warning("not everything has stopped in time; recording continues from there at the next start")
         logging.shutdown()
         os._exit(0)
 
 
 def _site(options: argparse.Namespace) -> Mapping[str, Any]:
-    """OCS's own options: ours, of which some are secret, are none of the other process's business."""
+    """Return OCS' own options only: the recorder's, some of them secret, are not for the other process."""
     names = [*vars(site_config.add_arguments().parse_args([])), "agent_class"]
     return {name: getattr(options, name) for name in names}

@@ -1,4 +1,4 @@
-"""The two halves of a recorder in threads of their own: what fails is run again, until it is stopped."""
+"""The services of a recorder, ingest and archiver: each in a thread, restarted after a failure until stopped."""
 
 import argparse
 import logging
@@ -42,39 +42,40 @@ _EXPECTED_ERRORS = (SpoolError, TopicRefused, ListenError, ClaimedError, FencedE
 
 
 class Service(ABC):
-    """A half that can be started and stopped again and again.
+    """A service that can be started and stopped repeatedly.
 
-    `error` is why it isn't running though it should be, None if it is. A command would end with that, and somebody
-    would start it again; an agent does so itself, with the other half undisturbed.
+    After a failure it is restarted, without disturbing the other service. (A command would exit instead, and systemd
+    or an operator would restart it.)
     """
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.name = name
         self._options = options
         self.error: str | None = None
+        """Why it isn't running although it should; None if it is."""
         self._stop_requested = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def running(self) -> bool:
-        """Whether it was started, and has not ended yet."""
+        """Whether it was started and has not ended yet."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin. It must not be running."""
+        """Start the service. It must not be running."""
         self._stop_requested.clear()
         self.error = None
-        # A daemon: what a disk or the resolver holds up must not keep the process.
+        # A daemon: a disk or a resolver that hangs must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it end, in order; `join` waits for that."""
+        """Request an orderly stop; `join` waits for it."""
         self._stop_requested.set()
         self._interrupt()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Whether it has ended; waits for that up to so long."""
+        """Wait until the service has ended. Returns False after the timeout."""
         if self._thread:
             self._thread.join(timeout_s)
         return not self.running
@@ -93,7 +94,7 @@ class Service(ABC):
                 kafka = isinstance(error, KafkaException)
                 self.error = describe_kafka_error(error, self._options) if kafka else str(error)
                 log.error("%s has ended: %s", self.name, self.error)
-            except Exception as error:  # whatever it is, the night goes on
+            except Exception as error:  # whatever it is, the other service continues, and this one may recover
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("%s failed", self.name)
             if self._stop_requested.is_set():
@@ -110,11 +111,11 @@ class Service(ABC):
 
     @abstractmethod
     def _interrupt(self) -> None:
-        """Let `_run_once` end; for any thread, also when it isn't running."""
+        """Make `_run_once` return. For any thread, also when it isn't running."""
 
 
 class IngestService(Service):
-    """ingest, for one stream. options: with those of sender_options, ingest_options, kafka_options."""
+    """ingest, for one stream. options: those of sender_options, ingest_options and kafka_options."""
 
     def __init__(self, options: argparse.Namespace, spool_dir: Path) -> None:
         super().__init__("ingest", options)
@@ -123,12 +124,12 @@ class IngestService(Service):
         self._running: Stream | None = None
 
     def status(self) -> StreamStatus | None:
-        """How it is now, or was at its end; None if it never was."""
+        """Return the status, after the end the last one; None if it never ran."""
         return self._running.status() if self._running else None
 
     @property
     def last_published_offset(self) -> int | None:
-        """After its end: the offset of the last record that it has published, None if not all are."""
+        """After its end: the offset of the last record published; None if some records are still in the spool."""
         status = self.status()
         return status.acknowledged_offset if status and not self.error and not status.spool_bytes else None
 
@@ -156,9 +157,10 @@ class IngestService(Service):
 
 
 class ArchiverService(Service):
-    """archiver, for these streams (None: all). options: with those of file_options, archiver_options, kafka_options.
+    """archiver, for these streams (None: all).
 
-    instance_id: who this is in the consumer group. on_event: is given each event on g3.files, in any thread.
+    options: those of file_options, archiver_options and kafka_options. instance_id: the member's id in the consumer
+    group. on_event: called with each event on g3.files, in any thread.
     """
 
     def __init__(
@@ -176,19 +178,19 @@ class ArchiverService(Service):
         self._followers: Followers | None = None
 
     def followers(self) -> tuple[FollowerStatus, ...]:
-        """How the hand-overs of its events are."""
+        """Return the status of the hand-overs of its events."""
         return self._followers.status() if self._followers else ()
 
     def suprsync(self) -> "SupRsyncStatus | None":
-        """How the hand-over to SupRsync is, if there is one."""
+        """Return the status of the hand-over to SupRsync, if there is one."""
         return self._followers.suprsync() if self._followers else None
 
     def status(self) -> ArchiveStatus | None:
-        """How it is now, or was at its end; None if it never was."""
+        """Return the status, after the end the last one; None if it never ran."""
         return self._member.status() if self._member else None
 
     def has_recorded(self, stream: str, offset: int) -> bool:
-        """Whether all of a stream up to that record is durable and committed."""
+        """Whether a stream is durable and committed up to and including that record."""
         status = self.status()
         committed = [r.committed_offset for r in status.streams if r.stream == stream] if status else []
         return any(at is not None and at > offset for at in committed)

@@ -1,6 +1,6 @@
-"""What an agent says of itself: session.data, whether it is degraded, house-keeping numbers, a message for each file.
+"""What an agent reports to OCS: session.data, whether it is degraded, numbers for its feed, a message for each event.
 
-Pure but for the clock that its callers read, and `LastErrors`, which listens to the log.
+Pure, except for `LastErrors`, which is a handler of the log.
 """
 
 import logging
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus
 
 HISTORY_LENGTH = 10
-"""So many of the last finished files, and of the last errors, are in session.data."""
+"""How many of the last finished files, and of the last errors, are in session.data."""
 RATE_WINDOW_SECONDS = 10.0
-"""Rates are means over so long."""
+"""Rates are averages over this time."""
 _RECENT_MS = 2000
 
 Data = dict[str, Any]
 
 
 class LastErrors(logging.Handler):
-    """The last warnings and errors that were logged: [s since the epoch, level, text]."""
+    """Log handler that keeps the last warnings and errors: [s since the epoch, level, text]."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._entries: deque[list[Any]] = deque(maxlen=HISTORY_LENGTH)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """As logging's."""
+        """Keep a log record (called by logging)."""
         self._entries.append([round(record.created, 3), record.levelname.lower(), record.getMessage()])
 
     def latest(self) -> list[list[Any]]:
-        """The oldest first."""
+        """Return the warnings and errors, the oldest first."""
         self.acquire()
         try:
             return list(self._entries)
@@ -49,7 +49,7 @@ class LastErrors(logging.Handler):
 
 
 class SessionReport:
-    """What there is to say of a recorder. by_stream: its archiver is for many streams, or for any."""
+    """Reports the status of a recorder. by_stream: its archiver records several streams, or all."""
 
     def __init__(self, recorder: Recorder, errors: LastErrors, *, by_stream: bool) -> None:
         self._recorder = recorder
@@ -60,7 +60,7 @@ class SessionReport:
         self._finished = 0
 
     def add_event(self, event: Event, now_s: float) -> Data:
-        """An event is on g3.files; gives the message of it for a feed. now_s: s since the epoch."""
+        """Count an event that was published to g3.files. Returns its message for a feed. now_s: s since the epoch."""
         message = {"timestamp": now_s, **event_message(event)}
         if isinstance(event, FileFinished):
             self._finished += 1
@@ -68,8 +68,7 @@ class SessionReport:
         return message
 
     def snapshot(self, now_s: float) -> Data:
-        """state, starts, degraded, data (for session.data), numbers (for the feed, by `feed_blocks`),
-        archive_stats."""
+        """Return state, starts, degraded, data (for session.data), numbers (for `feed_blocks`), archive_stats."""
         recorder, suprsync = self._recorder, None
         stream = recorder.ingest.status() if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
@@ -125,17 +124,17 @@ class SessionReport:
         if stream:
             found += stream.problems(now_s)
         elif recorder.ingest:
-            found.append("ingest hasn't begun yet")
+            found.append("ingest hasn't started yet")
         if archive:
             found += [f"archiver: {problem}" for problem in archive.problems(now_s)]
         if recorder.archiver and not self._by_stream and not (archive and archive.streams):
-            found.append("archiver: the stream isn't its own yet")
+            found.append("archiver: the stream isn't assigned to it yet")
         return found
 
     def _rates(self, stream: StreamStatus, now_s: float) -> dict[str, float]:
         samples = self._samples
         if samples and samples[-1][1] > stream.frames:
-            samples.clear()  # another start
+            samples.clear()  # ingest was restarted
         samples.append((now_s, stream.frames, stream.bytes))
         while now_s - samples[0][0] > RATE_WINDOW_SECONDS:
             samples.popleft()
@@ -156,19 +155,19 @@ _EMPTY_ARCHIVER_DATA = {
     "duplicates": 0,
     "two_ingests": 0,
 }
-"""What `archiver_data` gives of a stream of which nothing is known."""
+"""As `archiver_data`, of a stream of which nothing is known yet."""
 _FILE_FIELDS = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
 _INTERNAL_FIELDS = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
 
 
 def event_message(event: Event) -> Data:
-    """What an event on g3.files says, without what only a recorder needs."""
+    """Return the fields of an event on g3.files, without those that only the archiver needs."""
     whole: Data = msgspec.to_builtins(event)
     return {name: value for name, value in whole.items() if name not in _INTERNAL_FIELDS}
 
 
 def ingest_data(stream: StreamStatus) -> Data:
-    """What session.data says of ingest."""
+    """Return the fields of ingest in session.data."""
     return {
         "connection": {
             "source": stream.source,
@@ -192,7 +191,7 @@ def ingest_data(stream: StreamStatus) -> Data:
 
 
 def ingest_numbers(stream: StreamStatus) -> Data:
-    """House-keeping of ingest."""
+    """Return the housekeeping numbers of ingest."""
     return {
         "connected": int(stream.peer is not None),
         "connections": stream.connections,
@@ -205,7 +204,7 @@ def ingest_numbers(stream: StreamStatus) -> Data:
 
 
 def archiver_data(recording: RecorderStatus, now_s: float) -> Data:
-    """What session.data says of a stream's recording."""
+    """Return the fields of a stream's recording in session.data."""
     file = recording.file
     return {
         "file": file
@@ -227,7 +226,7 @@ def archiver_data(recording: RecorderStatus, now_s: float) -> Data:
 
 
 def archiver_numbers(recording: RecorderStatus, now_s: float) -> Data:
-    """House-keeping of a stream's recording."""
+    """Return the housekeeping numbers of a stream's recording."""
     file = recording.file
     return {
         "recording": int(file is not None),
@@ -240,7 +239,7 @@ def archiver_numbers(recording: RecorderStatus, now_s: float) -> Data:
 
 
 def suprsync_data(suprsync: "SupRsyncStatus") -> Data:
-    """What session.data says of the registration of files for transfer."""
+    """Return the fields of SupRsync's registration in session.data."""
     finalized = suprsync.finalized
     return {
         "finalized_until": _seconds(finalized.time_ms) if finalized else None,
@@ -251,7 +250,7 @@ def suprsync_data(suprsync: "SupRsyncStatus") -> Data:
 
 
 def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
-    """The message for a feed as socs' SupRsync agent has it; None while nothing is known."""
+    """Return the message for a feed like that of socs' SupRsync agent; None while nothing is known."""
     if suprsync.finalized is None:
         return None
     return {
@@ -266,10 +265,10 @@ def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
 
 
 def feed_blocks(status: Data, now_s: float, *, by_stream: bool) -> Iterable[Data]:
-    """The messages for an aggregated feed: of each stream, what ingest counts, and what the archiver does. now_s: s.
+    """Yield the messages for an aggregated feed: each stream's numbers of ingest and of archiver.
 
-    by_stream: each field's name begins with its stream's, as names must differ within a feed. In InfluxDB a stream is
-    a tag, and the field's name the plain one.
+    now_s: s since the epoch. by_stream: prefix each field's name with its stream's, as names must be unique in a
+    feed. In InfluxDB the stream is a tag, and the field has its plain name.
     """
     for stream, service, numbers in status["numbers"]:
         prefix = f"{_field_name(stream)}_" if by_stream else ""

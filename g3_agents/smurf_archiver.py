@@ -1,4 +1,4 @@
-"""SmurfArchiver: the half of a SmurfRecorder that writes what is in Kafka to files, for any number of streams."""
+"""SmurfArchiver: the agent that writes any number of streams from Kafka to files."""
 
 import argparse
 from typing import Any
@@ -28,13 +28,13 @@ class SmurfArchiver:
     def start_archive(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_archive()
 
-        **Process** - Write the streams to files. With ``--auto-start`` it runs from the Agent's start on, also while
-        the crossbar server can't be reached. Once it is started again, it goes on with the same files.
+        **Process** - Write the streams to files. With ``--auto-start`` it starts with the Agent, even if the crossbar
+        server can't be reached. After a restart it continues with the same files.
 
         Notes
         -----
         The session is degraded while ``problems`` isn't empty. The data, updated each second, are those of
-        SmurfRecorder's ``record`` that tell of the files, for each stream::
+        SmurfRecorder's ``record`` about the files, for each stream::
 
             >>> response.session['data']
             {'timestamp': 1753651835.2,
@@ -93,7 +93,9 @@ def main(args: list[str] | None = None) -> None:
         options,
         "g3_agents.smurf_archiver",
         "archive",
-        lambda told: Recorder(None, ArchiverService(options, address(options), options.stream_id or None, told)),
+        lambda on_event: Recorder(
+            None, ArchiverService(options, address(options), options.stream_id or None, on_event)
+        ),
         by_stream=True,
     )
 

@@ -1,4 +1,4 @@
-"""SmurfIngest: the half of a SmurfRecorder that reads a stream and publishes it to Kafka."""
+"""SmurfIngest: the agent that reads a stream and publishes it to Kafka."""
 
 import argparse
 from typing import Any
@@ -28,13 +28,13 @@ class SmurfIngest:
     def start_ingest(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_ingest()
 
-        **Process** - Read the stream and publish it. With ``--auto-start`` it runs from the Agent's start on, also
-        while the crossbar server can't be reached.
+        **Process** - Read the stream and publish it. With ``--auto-start`` it starts with the Agent, even if the
+        crossbar server can't be reached.
 
         Notes
         -----
         The session is degraded while ``problems`` isn't empty. The data, updated each second, are those of
-        SmurfRecorder's ``record`` that tell of the connection and the spool::
+        SmurfRecorder's ``record`` about the connection and the spool::
 
             >>> response.session['data']
             {'timestamp': 1753651835.2,

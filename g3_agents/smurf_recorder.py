@@ -46,8 +46,8 @@ class SmurfRecorder:
     def start_record(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_record()
 
-        **Process** - Record the stream. With ``--auto-start`` it runs from the Agent's start on, also while the
-        crossbar server can't be reached.
+        **Process** - Record the stream. With ``--auto-start`` it starts with the Agent, even if the crossbar server
+        can't be reached.
 
         Notes
         -----
@@ -63,14 +63,14 @@ class SmurfRecorder:
                             'peer': '10.0.0.12:50000',      # None: not connected
                             'since': 1753651800.0,          # of either
                             'connections': 1,
-                            'lost_why': None},              # of the last that was lost
-             'frames': 351,             # that were received
+                            'lost_why': None},              # why the last one was closed
+             'frames': 351,             # received
              'bytes': 70402113,
              'frames_per_second': 10.0, # over the last 10 s
              'bytes_per_second': 2003410.5,
              'last_frame': 1753651835.1,
              'rejected': 0,             # frames with a bad CRC, or unreadable
-             'bad_ids': 0,              # frames with a sostream_id that is no stream name
+             'bad_ids': 0,              # frames with a sostream_id that is no valid stream name
              'spool': {'bytes': 0,      # received, and not in Kafka yet
                        'full': False,
                        'stalls': 0,     # how often reading had to wait for it
@@ -85,8 +85,8 @@ class SmurfRecorder:
              'lag_seconds': 0.1,
              'losses': 0,               # how often records were lost
              'lost_records': 0,         # how many, as far as is known
-             'duplicates': 0,           # records that came again, and were dropped
-             'two_ingests': 0,          # how often two ingests for this stream took turns
+             'duplicates': 0,           # records that were received again, and dropped
+             'two_ingests': 0,          # how often records of two ingests for this stream alternated
              'warnings': [],            # of --on-file, say: 'on-file: 3 events waiting, …'
              'suprsync': {'finalized_until': 1753651800.1,  # with --suprsync-db only
                           'held_by': 'crate1slot2: its file is open',
@@ -118,7 +118,7 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     file_options(options)
     sender_options(options)
     options.add_argument(
-        "--target-rate", help="Of monitored channels, as other recorders have it; without effect: none are published."
+        "--target-rate", help="Accepted for compatibility, without effect: no channel's data is published to OCS."
     )
     ingest_options(parser, "in the private dir, if one is given, else in the data dir")
     archiver_options(parser)
@@ -127,8 +127,11 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
 
 
 def spool_of(options: argparse.Namespace) -> Path:
-    """Where the spool is. Frames that Kafka hasn't got may be where it was before there was a --private-dir: so that
-    stays the place, until `archiver relocate` has moved it."""
+    """Return the directory of the spool.
+
+    A spool from before there was a --private-dir may contain frames that Kafka doesn't have. So it is used where it
+    is, until `archiver relocate` has moved it.
+    """
     if options.spool_dir:
         found: Path = options.spool_dir
         return found
@@ -150,8 +153,8 @@ def main(args: list[str] | None = None) -> None:
         options,
         "g3_agents.smurf_recorder",
         "record",
-        lambda told: Recorder(
-            IngestService(options, spool), ArchiverService(options, address(options), [options.stream_id], told)
+        lambda on_event: Recorder(
+            IngestService(options, spool), ArchiverService(options, address(options), [options.stream_id], on_event)
         ),
         by_stream=False,
     )

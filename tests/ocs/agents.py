@@ -147,5 +147,5 @@ def data(process: Any) -> Any:
 
 
 def process_of(client: Any) -> int:
-    """The id of the process that speaks OCS for a client's agent."""
+    """The process id of the process for OCS of a client's agent."""
     return int(client._api["instance_pid"])  # noqa: SLF001 - OCS says it nowhere else

@@ -1,4 +1,4 @@
-"""What a site file and the command line may say, and what is said of what they may not."""
+"""What a site file and the command line may contain, and the errors for what they may not."""
 
 import logging
 import sys

@@ -5,7 +5,7 @@ from tests.ocs.agents import Observatory, data, ocs
 from tests.support.processes import PATIENT, SECONDS, eventually
 
 
-def test_the_halves_record_together_and_the_archiver_goes_on_with_its_file(observatory: Observatory) -> None:
+def test_both_agents_record_together_and_the_archiver_continues_its_file(observatory: Observatory) -> None:
     stream = observatory.stream
     spool = str(observatory.directory / "spool")
     observatory.create_topic()

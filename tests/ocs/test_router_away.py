@@ -1,4 +1,4 @@
-"""Recording doesn't depend on crossbar, nor on the process that speaks OCS."""
+"""Recording doesn't depend on crossbar, nor on the process for OCS."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again
 
         crossbar.kill()
         frames()
-        agent.await_line("the process that speaks OCS has ended")
+        agent.await_line("the process for OCS has ended")
         frames()
         meanwhile(crossbar.start)
         client = joined()
@@ -71,13 +71,13 @@ def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again
         eventually(lambda: data(client.record).get("frames") == sent + 1, "what came meanwhile is counted")
 
         crossbar.stop()  # with a good-bye
-        agent.await_line("the process that speaks OCS has ended", count=2)
+        agent.await_line("the process for OCS has ended", count=2)
         meanwhile(crossbar.start)
         client = joined()
 
         # As OCS says who it is: whoever stops that process doesn't stop the recording.
         os.kill(process_of(client), signal.SIGTERM)
-        agent.await_line("the process that speaks OCS has ended", count=3)
+        agent.await_line("the process for OCS has ended", count=3)
         client = joined()
         eventually(lambda: client.record.status().session.get("status") == "running", "it goes on showing")
         eventually(lambda: data(client.record).get("frames") == sent + 1, "all of them are received")

@@ -22,7 +22,7 @@ def await_files(observatory: Observatory, count: int) -> None:
 
 
 def ends(agent: Program, number: signal.Signals) -> None:
-    """Stop it, and see that it ended in order, and not because it had to give up before OCS kills it."""
+    """Stop it, and check that it stopped cleanly in time."""
     assert agent.stop(number) == 0
     assert not agent.times_of("not everything has stopped in time")
 
@@ -44,7 +44,7 @@ def test_sigterm_in_mid_acquisition_and_another_start(observatory: Observatory) 
         agent = observatory.agent("recorder")
         simulator.command("wait")
         last = simulator.command("frames 40 --rate 40")["last"]
-        # To whoever connects anew, the sender sends the last Observation and Wiring again.
+        # After a new connection the sender sends the last Observation and Wiring again.
         await_frames(observatory, 42)
         ends(agent, signal.SIGTERM)
         _, second = observatory.files()
@@ -110,7 +110,7 @@ def test_a_burst_of_signals_while_nobody_reads_the_log(observatory: Observatory)
         ends(agent, signal.SIGTERM)
 
 
-def test_the_process_that_speaks_ocs_ends_with_a_recorder_that_is_killed(observatory: Observatory) -> None:
+def test_the_process_for_ocs_ends_with_a_recorder_that_is_killed(observatory: Observatory) -> None:
     agent = observatory.recorder(1)
     child = process_of(observatory.client("recorder"))
     assert child != agent.pid
