@@ -36,28 +36,28 @@ def good(number: int) -> bytes:
 
 def received(pieces: list[bytes], limit: int) -> Reading:
     """What ingest makes of them: its decoder and its record builder."""
-    splitter, builder = FrameDecoder(limit), RecordBuilder("0" * 16, None, False)
+    decoder, builder = FrameDecoder(limit), RecordBuilder("0" * 16, None, False)
     taken: list[bytes] = []
     rejected: list[bytes] = []
     end = End.WHOLE
     seqs = []
     try:
         for piece in pieces:
-            with splitter.writable_buffer() as space:
+            with decoder.writable_buffer() as space:
                 space[: len(piece)] = piece
-            splitter.advance(len(piece))
-            for whole in splitter.frames():
+            decoder.advance(len(piece))
+            for whole in decoder.frames():
                 record = builder.received(whole, 0)
                 assert record, "none of these is discarded"
                 (rejected if record.rejected else taken).append(bytes(record.value))
                 if not record.rejected:
                     seqs.append(record.headers.seq)
-        if splitter.pending_bytes:
+        if decoder.pending_bytes:
             end = End.CUT
     except FrameFormatError:
         end = End.GARBAGE
     assert seqs == list(range(len(taken))), "no number is left out, or it would be a loss"
-    return Reading(taken, rejected, end, splitter.pending_bytes if end is End.CUT else 0)
+    return Reading(taken, rejected, end, decoder.pending_bytes if end is End.CUT else 0)
 
 
 def cut(stream: bytes, dice: random.Random) -> list[bytes]:
@@ -132,7 +132,7 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
     finally:
         tracemalloc.stop()
     assert got == expected
-    assert peak < 4 * len(stream) + (4 << 20), "the splitter's first buffer is 1 MiB; other threads have some, too"
+    assert peak < 4 * len(stream) + (4 << 20), "the decoder's first buffer is 1 MiB; other threads have some, too"
 
 
 # -- what spt3g is given --------------------------------------------------------------------------------------
@@ -149,14 +149,14 @@ resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:
     data = bytes.fromhex(line)
     taken = 0
-    splitter = FrameDecoder(64 << 20)
+    decoder = FrameDecoder(64 << 20)
     try:
         for at in range(0, len(data), 1 << 18):
             piece = data[at : at + (1 << 18)]
-            with splitter.writable_buffer() as space:
+            with decoder.writable_buffer() as space:
                 space[: len(piece)] = piece
-            splitter.advance(len(piece))
-            for whole in splitter.frames():
+            decoder.advance(len(piece))
+            for whole in decoder.frames():
                 try:
                     read_frame_info(whole)
                     taken += 1

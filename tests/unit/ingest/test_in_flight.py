@@ -15,12 +15,12 @@ def threads() -> int:
 
 def test_a_producer_is_released_with_what_is_in_flight() -> None:
     before = threads()
-    flight = InFlightBatches(
+    in_flight = InFlightBatches(
         {"bootstrap.servers": "127.0.0.1:1", **PRODUCER_CONFIG}, {False: "t", True: "r"}, LatencyHistogram()
     )
-    flight.send(Batch(0, [SpooledRecord(False, 7, [], b"one"), SpooledRecord(False, 8, [], b"two")]), True)
-    flight.poll(0)
-    assert flight.bytes
-    flight.close()
-    del flight
+    in_flight.send(Batch(0, [SpooledRecord(False, 7, [], b"one"), SpooledRecord(False, 8, [], b"two")]), True)
+    in_flight.poll(0)
+    assert in_flight.bytes
+    in_flight.close()
+    del in_flight
     eventually(lambda: threads() <= before, "its threads have ended", 5)
