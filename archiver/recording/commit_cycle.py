@@ -1,7 +1,7 @@
-"""What is on its way to being committed: each stream made durable on a thread of its own, then committed together.
+"""The commit cycle: snapshots of streams are made durable on threads of their own, then committed in one request.
 
-So a disk that takes long for one file, or hangs, holds up no other stream's commit: what is durable is committed. And
-one request a second is for all streams, as a request for each would take Kafka too long (300 of them: 1.75 s).
+A slow or hanging disk delays no other stream's commit. One request a second commits all streams, as a request for
+each takes Kafka too long (300 of them: 1.75 s).
 """
 
 import logging
@@ -24,42 +24,44 @@ from g3stream.service.histogram import LatencyHistogram
 log = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.25
-"""So long what is durable waits for what was begun with it, to be committed in one request."""
+"""How long durable snapshots wait for those submitted with them, to be committed in one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitResults:
-    """What came of snapshots whose recorders are held no more: those of `committed` are committed; those of `failed`
-    aren't, as Kafka refused it; those of `not_durable` couldn't be made durable, by an error of the disk, or one that
-    nobody expected."""
+    """The outcomes of snapshots that are no longer pending."""
 
     committed: Sequence[tuple[StreamRecorder, Snapshot]]
     failed: Sequence[tuple[StreamRecorder, Exception]]
+    """Kafka refused the commit."""
     not_durable: Sequence[tuple[StreamRecorder, BaseException]]
+    """A disk failed, or an error was unexpected."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A snapshot that is made durable on another thread, since `started_s` (s, monotonic), and whose it is. That
-    thread has the snapshot only; the recorder is for the loop's.
+    """A snapshot that is being made durable on another thread."""
 
-    durable: what to commit; None if it can't be committed yet, or needn't be any more.
-    """
-
-    recording: StreamRecorder
+    recorder: StreamRecorder
+    """Only for the loop's thread."""
     snapshot: Snapshot
-    begun: float
-    made: Future[OffsetCommit | None]
+    started_s: float
+    """Monotonic."""
+    durable: Future[OffsetCommit | None]
+    """What to commit; None if it can't be committed yet, or is no longer needed."""
 
 
 class CommitPipeline:
-    """For the loop's thread. A recorder's snapshots are here one at a time: while one is, the recorder is `held`.
+    """Makes snapshots durable and commits them. For the loop's thread.
 
-    commit_latency: how long requests took; sync_latency: how long the disk took for each open file.
+    It has one snapshot of a recorder at a time; meanwhile that recorder's `snapshot_pending` is set.
     """
 
     def __init__(self, consumer: GroupConsumer, executors: Executors) -> None:
-        self.commit_latency, self.sync_latency = LatencyHistogram(), LatencyHistogram()
+        self.commit_latency = LatencyHistogram()
+        """Of commit requests."""
+        self.sync_latency = LatencyHistogram()
+        """Of syncs of open files."""
         self._consumer = consumer
         self._executors = executors
         self._syncing: list[_Pending] = []
@@ -67,67 +69,71 @@ class CommitPipeline:
         self._request: tuple[list[_Pending], Future[Mapping[str, Exception]]] | None = None
 
     def __bool__(self) -> bool:
-        """Whether anything is on its way."""
+        """Whether any snapshot is pending."""
         return bool(self._syncing or self._durable or self._request)
 
     def submit(self, recorder: StreamRecorder, snapshot: Snapshot) -> None:
         """Make a snapshot of that recorder durable, publish its losses, then commit it."""
         recorder.snapshot_pending = True
-        # Losses on threads of their own, as g3.files may be away while all else is well.
+        # Losses on threads of their own, as g3.files may be unavailable while all else works.
         pool = self._executors.publishers if snapshot.losses else self._executors.syncers
         durable = pool.submit(self._make_durable, snapshot)
         self._syncing.append(_Pending(recorder, snapshot, time.monotonic(), durable))
 
     def poll(self) -> CommitResults:
-        """Go on with what other threads have come to; returns what is over since the last time."""
-        committed, failed = self._take_answer()
+        """Commit what is durable; return the outcomes since the last call."""
+        committed, failed = self._collect_committed()
         not_durable = self._collect_durable()
         now = time.monotonic()
-        batching = any(now - pending.begun < _BATCH_SECONDS for pending in self._syncing)
+        batching = any(now - pending.started_s < _BATCH_SECONDS for pending in self._syncing)
         if self._durable and not self._request and not batching:
             commits = [commit for _, commit in self._durable]
             durable, self._durable = [pending for pending, _ in self._durable], []
             self._request = durable, self._executors.committer.submit(self._commit, commits)
         return CommitResults(committed, failed, not_durable)
 
-    def _take_answer(self) -> tuple[list[tuple[StreamRecorder, Snapshot]], list[tuple[StreamRecorder, Exception]]]:
-        """What Kafka has answered: which are committed, and which aren't."""
+    def _collect_committed(
+        self,
+    ) -> tuple[list[tuple[StreamRecorder, Snapshot]], list[tuple[StreamRecorder, Exception]]]:
+        """Return which snapshots of the request are committed, and which aren't."""
         if not self._request or not self._request[1].done():
             return [], []
         (requested, done), self._request = self._request, None
         for pending in requested:
-            pending.recording.snapshot_pending = False
+            pending.recorder.snapshot_pending = False
         errors = done.result()
         return (
-            [(p.recording, p.snapshot) for p in requested if p.snapshot.stream not in errors],
-            [(p.recording, errors[p.snapshot.stream]) for p in requested if p.snapshot.stream in errors],
+            [(p.recorder, p.snapshot) for p in requested if p.snapshot.stream not in errors],
+            [(p.recorder, errors[p.snapshot.stream]) for p in requested if p.snapshot.stream in errors],
         )
 
     def _collect_durable(self) -> list[tuple[StreamRecorder, BaseException]]:
-        """See what has been made durable since; returns what can't be, and why."""
+        """Collect what is durable now; return what can't be made durable, and why."""
         waiting, errors = [], []
         for pending in self._syncing:
-            if not pending.made.done():
+            if not pending.durable.done():
                 waiting.append(pending)
-            elif commit := _made(pending.made):
+            elif commit := _commit_of(pending.durable):
                 self._durable.append((pending, commit))
             else:
-                pending.recording.snapshot_pending = False
-                if error := pending.made.exception():
-                    errors.append((pending.recording, error))
+                pending.recorder.snapshot_pending = False
+                if error := pending.durable.exception():
+                    errors.append((pending.recorder, error))
         self._syncing = waiting
         return errors
 
     def syncing(self) -> Mapping[str, float]:
-        """For how long streams have been made durable that have nothing else to wait for, s. For any thread."""
+        """Return by stream for how long its disk has been syncing, s. Thread-safe."""
         now = time.monotonic()
-        return {p.snapshot.stream: now - p.begun for p in list(self._syncing) if not p.snapshot.losses}
+        return {p.snapshot.stream: now - p.started_s for p in list(self._syncing) if not p.snapshot.losses}
 
     def make_durable_now(
         self, snapshots: Sequence[tuple[StreamRecorder, Snapshot]], seconds: float
     ) -> tuple[list[OffsetCommit], list[tuple[StreamRecorder, Snapshot]]]:
-        """Make these durable, all at once, and wait for it, for so long at most; returns what to commit, and of which
-        of them. The recorders of those whose disks took longer stay `held`."""
+        """Make these durable in parallel, waiting for at most `seconds`; return what to commit, and for which.
+
+        The recorders of those whose disks took longer keep their snapshot pending.
+        """
         durable = {
             self._executors.syncers.submit(self._make_durable, snapshot): (r, snapshot) for r, snapshot in snapshots
         }
@@ -136,11 +142,13 @@ class CommitPipeline:
             recorder, snapshot = durable[future]
             recorder.snapshot_pending = True
             _log_hanging_sync(snapshot.stream, seconds)
-        done = [(commit, of) for future, of in durable.items() if future not in hanging and (commit := _made(future))]
+        done = [
+            (commit, of) for future, of in durable.items() if future not in hanging and (commit := _commit_of(future))
+        ]
         return [commit for commit, _ in done], [of for _, of in done]
 
     def log_hanging(self, streams: Sequence[str]) -> None:
-        """Of these streams, which are let go of."""
+        """Log the hanging syncs of these streams, which are being released."""
         for stream, seconds in self.syncing().items():
             if stream in streams:
                 _log_hanging_sync(stream, seconds)
@@ -155,7 +163,7 @@ class CommitPipeline:
         return errors
 
     def _make_durable(self, snapshot: Snapshot) -> OffsetCommit | None:
-        """Returns what to commit; None if it can't be committed yet, or needn't be any more. Raises SyncError."""
+        """Return what to commit; None if it can't be committed yet, or is no longer needed. Raises SyncError."""
         try:
             started_s = time.monotonic()
             commit = snapshot.make_durable()
@@ -165,23 +173,25 @@ class CommitPipeline:
                 self._consumer.publish(loss)
         except KafkaException as error:
             why = error.args[0].str()
-            log.error("%s: its losses can't be told, so it isn't committed: %s; still trying", snapshot.stream, why)
+            log.error(
+                "%s: its losses can't be published, so it isn't committed: %s; still trying", snapshot.stream, why
+            )
         except SegmentClosedError:
-            log.debug("%s: was let go of before this was durable", snapshot.stream)
+            log.debug("%s: released before its snapshot was durable", snapshot.stream)
         else:
             return commit
         return None
 
 
-def _made(done: Future[OffsetCommit | None]) -> OffsetCommit | None:
-    """What to commit, if that has been made durable."""
+def _commit_of(done: Future[OffsetCommit | None]) -> OffsetCommit | None:
+    """Return what to commit, if it was made durable."""
     return None if done.exception() else done.result()
 
 
 def _log_hanging_sync(stream: str, seconds: float) -> None:
     log.error(
         "%s: its disk hasn't synced its file for %.0f s: what isn't committed will be recorded again. "
-        "This program ends when that disk answers; kill -9 harms nothing",
+        "This program ends when that disk answers; kill -9 is safe",
         stream,
         seconds,
     )

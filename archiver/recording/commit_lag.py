@@ -1,31 +1,31 @@
-"""Since when a stream has had something to commit that isn't committed."""
+"""The age of a stream's uncommitted records."""
 
 import time
 
 LATE_SECONDS = 15.0
-"""Nearly always it is a second or two; 15 while one of three brokers dies, with Kafka's default settings."""
+"""Normally it is a second or two; 15 while one of three brokers dies, with Kafka's default settings."""
 
 
 class UncommittedTimer:
-    """For the loop's thread; `seconds` for any."""
+    """Measures how long records have been uncommitted. For the loop's thread; `seconds` is thread-safe."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
 
     @property
     def seconds(self) -> float:
-        """How long the first of it has waited; 0 if all is committed."""
-        since = self._since_s
-        return time.monotonic() - since if since is not None else 0.0
+        """Age of the oldest uncommitted record; 0 if all are committed."""
+        since_s = self._since_s
+        return time.monotonic() - since_s if since_s is not None else 0.0
 
     def update(self, *, has_uncommitted: bool) -> None:
-        """Whether there is something to commit now."""
+        """Start or stop the timer."""
         if not has_uncommitted:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = time.monotonic()
 
     def on_committed(self, until: float) -> None:
-        """What there was at that time (time.monotonic()) is committed; what has come since is younger."""
+        """Note that all up to that time is committed. until: monotonic, s."""
         if self._since_s is not None:
             self._since_s = max(self._since_s, until)

@@ -1,4 +1,4 @@
-"""The threads beside the loop's: each kind of work has its own, so that none waits for another kind."""
+"""Thread pools for slow work: one for each kind of work, so that none waits for another kind."""
 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -11,30 +11,33 @@ from g3stream.service.timeouts import call_with_timeout
 _WRITING_THREADS = 4
 _FINALIZING_THREADS = 8
 _SYNCING_THREADS = 32
-"""So many streams' disks may hang, or take long, at once, before the others have to wait."""
+"""As many streams' disks may hang or be slow at once, before other streams have to wait."""
 _PUBLISHING_THREADS = 8
 
 
 class Executors:
-    """Of one archive. writers: write much at once; finalizers: finish files, and read them back for their SHA-256;
-    recovery: take streams up; syncers: make durable; publishers: the same for those whose losses are to be told, too,
-    as g3.files may be away while all else is well; committer: commits, for all streams in one request;
-    foreign_checksums: sees to the files that others put beside ours."""
+    """The thread pools of one archive."""
 
     def __init__(self, location: Location) -> None:
         self.writers: Executor = ThreadPoolExecutor(_WRITING_THREADS, "writing")
+        """Write large amounts to files."""
         self.finalizers: Executor = ThreadPoolExecutor(_FINALIZING_THREADS, "finishing")
+        """Finish files, and read them back for their SHA-256."""
         self.recovery = RecoveryPool()
         self.syncers: Executor = ThreadPoolExecutor(_SYNCING_THREADS, "syncing")
-        self.publishers: Executor = ThreadPoolExecutor(_PUBLISHING_THREADS, "telling")
+        """Make snapshots durable."""
+        self.publishers: Executor = ThreadPoolExecutor(_PUBLISHING_THREADS, "publishing")
+        """Make snapshots with losses durable, and publish these: g3.files may be unavailable while all else works."""
         self.committer: Executor = ThreadPoolExecutor(1, "committing")
+        """Commits, all streams in one request."""
         self.foreign_checksums = UnknownFileChecksums(location)
+        """Adds unknown files to the checksums."""
 
     def shutdown(self, seconds: float | None = None) -> None:
-        """Return when all of it has ended, but for a foreign file that is being read from a disk that hangs.
+        """Wait for all threads to end, except one that reads an unknown file from a hanging disk.
 
-        seconds: how long what waits for Kafka may take; None if it may for ever. What takes longer goes on until the
-        process ends.
+        seconds: timeout for threads that wait for Kafka; None for no timeout. Threads that take longer continue
+        until the process ends.
         """
         for pool in (self.finalizers, self.writers, self.syncers):
             pool.shutdown()

@@ -1,4 +1,4 @@
-"""How a recorded file becomes a finished one: law 4.
+"""Finalization: the steps by which a recorded file becomes a finished one (law 4).
 
     1. The losses that showed before its end are published on g3.files.
     2. It is made durable, and read back for its SHA-256.
@@ -8,11 +8,11 @@
     5. Its checksum is added to SHA256SUMS.
     6. Its event is published on g3.files.
     7. Its partial is removed.
-    8. The checkpoint after the file, without `closing`, is committed: recording goes on from it.
+    8. The checkpoint after the file, without `closing`, is committed: recording continues from it.
 
-Each step may be repeated, and is until it succeeds. The commit of step 3 is made before anything that others can see,
-that of step 8 after all of it. So a kill between them is repaired at the restart: the partial is checked to be what
-was committed (in place of steps 1 to 3), and steps 4 to 8 are done, again or for the first time.
+Each step is repeated until it succeeds. The commit of step 3 is made before anything that others can see, that of
+step 8 after all of it. So after a kill between them, the restart checks that the partial is what was committed (in
+place of steps 1 to 3), and does steps 4 to 8, again or for the first time.
 """
 
 import logging
@@ -45,14 +45,15 @@ _REPEAT_LOG_ATTEMPTS = 60
 
 
 class Finalizer:
-    """Finishes the open file of a checkpoint, on a thread of `pool`, from when it is made.
+    """Finishes the open file of a checkpoint, on a thread of `pool`; it starts at once.
 
-    offset: at which the checkpoint is committed meanwhile, and the one after it at the end. file: None after a
-    restart in the middle of this, when the checkpoint is the one that was committed; else the checkpoint lacks the
-    digests yet. losses: that showed before its end.
+    offset: at which the checkpoint is committed, before and after.
+    file: the open file, whose digests the checkpoint doesn't have yet. None after a restart within the steps: then
+    the checkpoint is the committed one.
+    losses: noticed before the file's end.
 
-    future: the checkpoint to go on from. It raises PartialDamagedError if the partial isn't what was committed,
-    SyncError if the disk didn't take it, Cancelled once `cancellation` is set, FencedError, MemberEvicted.
+    `future` has the checkpoint after the file. It raises PartialDamagedError if the partial isn't what was committed,
+    SyncError if the disk failed to sync it, Cancelled once `cancellation` is set, FencedError, MemberEvicted.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Finalizer:
             finished = self._attempt(FinalizeStep.FIND_EVENT, self._consumer.last_file, stream, self._cancellation)
             if not finished or finished.sha256 != sha256 or finished.closing != closing.record:
                 raise PartialDamagedError("neither it nor the finished file is there")
-            log.error("%s: %s was finished as %s, and has been taken away since", stream, path, finished.path)
+            log.error("%s: %s was finished as %s, which has been removed since", stream, path, finished.path)
             after = _checkpoint_after(checkpoint, partial_file, finished.path)
         else:
             if name != path:
@@ -115,14 +116,14 @@ class Finalizer:
 
         try:
             archive.discard_copies(stream, partial_file)
-        except OSError as error:  # they are removed when the stream is recovered the next time
+        except OSError as error:  # the next recovery of the stream removes them
             log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
         what = "%s: finished %s (%s): %d frames, %.1f MB"
         log.info(what, stream, name or path, closing.why.shown, partial_file.frames, length / 1e6)
         return after
 
     def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Checkpoint:
-        """Returns the checkpoint with the digests, committed."""
+        """Do steps 1 to 3; return the checkpoint with the digests, as committed."""
         # Step 1: publish the losses before its end. If the partial turns out to be damaged, they need not show again.
         for loss in losses:
             self._attempt(FinalizeStep.PUBLISH_LOSS, self._consumer.publish, loss)
@@ -139,7 +140,7 @@ class Finalizer:
         return checkpoint
 
     def _check_committed(self) -> Checkpoint:
-        """In place of steps 1 to 3, which were done before a restart; returns the checkpoint as it was committed."""
+        """Check the partial, in place of steps 1 to 3, which were done before a restart; return the checkpoint."""
         partial_file, closing = self.checkpoint.partial, self.checkpoint.closing
         assert partial_file
         assert closing
@@ -153,10 +154,10 @@ class Finalizer:
         self._attempt(step, self._consumer.commit, [commit])
 
     def _attempt(self, step: FinalizeStep, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do that, again each second until it succeeds. Raises as `future`."""
+        """Run a step, again each second until it succeeds. Raises as `future` does."""
         what = f"{step} {self.path}"
 
-        def say(state: RetryCallState) -> None:
+        def log_failure(state: RetryCallState) -> None:
             assert state.outcome
             if error := state.outcome.exception():
                 self.progress.step_failed(error)
@@ -173,7 +174,7 @@ class Finalizer:
             reraise=True,
             wait=wait_fixed(_RETRY_SECONDS),
             sleep=sleep_using_event(self._cancellation),
-            before_sleep=say,
+            before_sleep=log_failure,
         )
         return retrying(act, *args, **kwargs)
 
@@ -181,7 +182,7 @@ class Finalizer:
 def _check(
     archive: ArchiveRoot, stream: str, partial_file: Partial, sha256: str, cancellation: CancellationToken
 ) -> None:
-    """The partial, if it is still there, must be what was committed. Raises PartialDamagedError, OSError."""
+    """Check that the partial, if it still exists, is what was committed. Raises PartialDamagedError, OSError."""
     with archive.private(stream) as private:
         found = private.stat(partial_file.name)
         if found is None:

@@ -1,4 +1,4 @@
-"""A stream's messages on their way in: they wait here, become records, each once; losses that show are told."""
+"""The inbox of a stream: buffered messages, joined to records, each once; losses are noticed here."""
 
 import logging
 from collections import deque
@@ -22,33 +22,36 @@ log = logging.getLogger(__name__)
 
 
 class MessageInbox:
-    """What the loop has read of a stream and the recording hasn't taken yet.
-
-    next_offset: the offset after the last message taken, None if none was and nothing is committed. last_time_ms: of
-    that message, ms. buffered_bytes: of the messages that wait. deliveries: which messages are taken in. sequence:
-    which records have been. losses: what was told of them. quarantined: how many records were in quarantine.
-    """
+    """Messages of a stream that the loop has read and the recorder has not taken yet."""
 
     def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
         self.next_offset = offset
+        """After the last message taken; None if none was, and nothing is committed."""
         self.last_time_ms = 0
+        """Of the last message taken, ms since the epoch."""
         self.buffered_bytes = 0
+        """Of the messages that wait."""
         self.quarantined = 0
+        """Records that were left out, as they are quarantined."""
         self.deliveries = DeliveryCheck(stream)
+        """Accepts each offset once, in order."""
         self.sequence = SequenceTracker()
+        """The records that were taken."""
         self.losses = LossReporter(archive, stream)
         self.times_replaced = False
-        """Whether the last record bears Kafka's time, not that of its receipt. It is recorded by that all the same:
-        no other is known, it is the same for every archive, and what is in Kafka already can't be mended."""
+        """Whether the last record has Kafka's time, not that of its receipt. It is recorded by that time
+        nevertheless: no other is known, it is the same for every archive, and what is in Kafka can't be changed."""
         self._stream = stream
         self._messages: deque[Message] = deque()
-        self._newest: Message | None = None  # that was taken in, since `start`
-        self._last_taken: Message | None = None  # the last one
-        self._taken_count = 0  # of the messages that were taken
-        # that count: until then they are of a topic of that name that has been deleted since
+        self._newest: Message | None = None  # the newest accepted one, since `start`
+        self._last_taken: Message | None = None  # the last message taken
+        self._taken_count = 0
+        # Up to this count, messages are from a deleted topic of the same name.
         self._former_topic_until = 0
-        self._deleted: deque[tuple[int, str]] = deque()  # after so many, what was deleted before the next one
-        self._may_begin_inside_acquisition = False  # in the midst of an acquisition, perhaps
+        self._deleted: deque[tuple[int, str]] = (
+            deque()
+        )  # by count of messages taken: what was deleted before the next one
+        self._may_begin_inside_acquisition = False  # until the first record
         self._interleaved_reported = 0
 
     def __bool__(self) -> bool:
@@ -56,7 +59,7 @@ class MessageInbox:
         return bool(self._messages)
 
     def append(self, message: Message, size: int) -> None:
-        """The loop has read this; its length is known to it. Dropped if it isn't the next one."""
+        """Add a message that the loop has read; it is dropped if it isn't the next one. size: bytes."""
         offset = message.offset()
         if offset is None:
             return
@@ -70,12 +73,13 @@ class MessageInbox:
         try:
             return self._newest is not None and is_successor(record_headers(message), record_headers(self._newest))
         except ContractError:
-            return False  # which is said when it is its turn
+            return False  # reported when the message is taken
 
     def start(self, offset: int, checkpoint: Checkpoint, *, has_prior_state: bool) -> None:
-        """Messages come from that offset on; the checkpoint says what had been seen before it.
+        """Accept messages from that offset on.
 
-        has_prior_state: what was recorded before is known, too.
+        checkpoint: has the records before it.
+        has_prior_state: whether that checkpoint was committed, or is in an event.
         """
         self.clear()
         self.next_offset = offset
@@ -84,7 +88,7 @@ class MessageInbox:
         self._may_begin_inside_acquisition = not has_prior_state
 
     def clear(self) -> None:
-        """Forget the messages that wait; none comes in until `start`."""
+        """Drop the messages that wait, and accept none until `start`."""
         self._messages.clear()
         self._newest = None
         self.buffered_bytes = self._former_topic_until = 0
@@ -92,7 +96,10 @@ class MessageInbox:
         self.deliveries.next_offset = None
 
     def next_record(self) -> Record | None:
-        """The record that the first of the messages completes, if it does. Raises ContractError, and it stays."""
+        """Take the first message; return the record that it completes, if any.
+
+        Raises ContractError if it can't be read; then the message stays.
+        """
         message = self._messages[0]
         headers = record_headers(message)
         offset = message.offset()
@@ -100,11 +107,11 @@ class MessageInbox:
         if self._may_begin_inside_acquisition:
             self._may_begin_inside_acquisition = False
             if headers.kind is Kind.FRAME:
-                log.warning("%s: the topic begins at offset %d in the midst of an acquisition", self._stream, offset)
+                log.warning("%s: the topic begins at offset %d, within an acquisition", self._stream, offset)
         kind, self.last_time_ms = message.timestamp()
         self._check_timestamp_type(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
         if self._taken_count < self._former_topic_until:
-            # Where it lay says nothing any more: to go on after it is to begin with what that topic has now.
+            # Its offset means nothing any more: the records after it begin at the new topic's first.
             assert self.next_offset is not None
             offset, after = self.next_offset, self.next_offset
         else:
@@ -119,11 +126,11 @@ class MessageInbox:
 
     @property
     def first(self) -> Message:
-        """The first of the messages that wait."""
+        """The first message that waits."""
         return self._messages[0]
 
     def skip_quarantined(self) -> None:
-        """The first of the messages is in quarantine."""
+        """Drop the first message, which is quarantined."""
         message = self._messages.popleft()
         self.buffered_bytes -= len(message)
         if self._taken_count >= self._former_topic_until:
@@ -136,11 +143,11 @@ class MessageInbox:
             topic = frames_topic(self._stream)
             log.error("%s: from offset %d on %s", self._stream, offset, timestamps_replaced(topic))
         elif self.times_replaced and not replaced:
-            log.info("%s: from offset %d on records bear their times of receipt again", self._stream, offset)
+            log.info("%s: from offset %d on records have their times of receipt again", self._stream, offset)
         self.times_replaced = replaced
 
     def next_run(self, headers: RecordHeaders, window: FrameWindow | None) -> FrameRun | None:
-        """Those that wait and only go on after the record given last, if any do; they count as recorded."""
+        """Take the buffered frames that only continue after the last record, if any; they count as recorded."""
         if (
             not self._messages
             or not window
@@ -150,7 +157,7 @@ class MessageInbox:
         ):
             return None
         if self._taken_count < self._former_topic_until:
-            return None  # their offsets don't count
+            return None  # their offsets are of the deleted topic
         run = take_run(self._messages, self._last_taken, headers, window)
         if run:
             self.sequence.advance(headers.epoch, run.headers.seq)
@@ -160,7 +167,7 @@ class MessageInbox:
         return run
 
     def on_offset_reset(self, earliest: int) -> None:
-        """Records were deleted before they were read; reading goes on at `earliest`."""
+        """Handle records that were deleted before they were read: reading continues at `earliest`."""
         expected = self.deliveries.next_offset
         after = self._taken_count + len(self._messages)
         self._deleted.append((after, self.losses.describe_deleted(expected, earliest)))
@@ -172,14 +179,13 @@ class MessageInbox:
             self.next_offset = earliest
 
     def mark_processed(self, record: Record, previous_ms: int | None) -> None:
-        """That record is recorded. previous_ms: of the last frame recorded before it, if known."""
+        """Count a record as recorded. previous_ms: of the last frame recorded before it, if known."""
         self.sequence.mark_processed(record.headers)
         if self._deleted and self._taken_count > self._deleted[0][0]:
             self._report_losses(previous_ms)
 
     def report_losses(self, previous_ms: int | None) -> None:
-        """Tell what has shown until now, if anything has. previous_ms: of the last frame recorded before, if
-        known."""
+        """Report the losses noticed so far, if any. previous_ms: of the last frame recorded before, if known."""
         if self.sequence.losses or self.sequence.interleaved_producers > self._interleaved_reported:
             self._report_losses(previous_ms)
 
@@ -192,7 +198,7 @@ class MessageInbox:
         if self.sequence.interleaved_producers > self._interleaved_reported:
             self._interleaved_reported = self.sequence.interleaved_producers
             log.error(
-                "%s: two ingests publish to this stream at once (they took turns %d times); stop one of them",
+                "%s: two ingests publish to this stream at once (alternating %d times); stop one of them",
                 self._stream,
                 self._interleaved_reported,
             )

@@ -1,11 +1,11 @@
-"""Losses of a stream, said where an operator looks: in the log at once, on g3.files with the next commit (law 5).
+"""Reporting of losses: in the log at once, on g3.files with the next commit (law 5).
 
-A topic may have tens of thousands of holes, and an event takes 5 to 10 ms to be published. So those that show between
-two commits are told together, if they are alike and close to each other (`merge_losses`). Where a commit is made
-depends on the clock, and so does what is told together: but a commit is there for good, and what is told after it
-begins with the first loss after it, whose key it has. Besides, an event ends only where that shows in two losses next
-to each other, whatever came before them: at another cause, and at each full minute. So after a kill, or a commit that
-failed, events begin again wherever one has begun, under the same keys; and of each key the last event counts.
+A topic may have tens of thousands of gaps, and publishing an event takes 5 to 10 ms. So similar losses that are close
+to each other and between two commits are published in one event (`merge_losses`). An event's key is that of its first
+loss. When commits are made depends on the clock, and so does where events begin; but a commit is permanent, and the
+next event begins with the first loss after it. Otherwise an event ends only where two neighbouring losses show it,
+whatever was before them: at another cause, and at each full minute. So after a kill or a failed commit, events begin
+at the same losses again, with the same keys; of each key, the last event counts.
 """
 
 import logging
@@ -22,13 +22,16 @@ log = logging.getLogger(__name__)
 
 
 _MERGE_MS = 60_000
-"""Of records' time, in one event: what is told as lost is still found by its time. Counted from full minutes, not
-from the first loss: after a kill that could be another one, and what was told under a later key would count twice."""
+"""The span of records' time in one event, so that a loss can still be found by its time. Counted from full minutes,
+not from the first loss: after a kill that could be a different one, and losses under a later key would count
+twice."""
 
 
 def merge_losses(losses: Sequence[RecordsLost]) -> list[RecordsLost]:
-    """These losses, as few events: those in a row become one if they have one cause, and all of them a known number
-    of records, or none of them has. Pure."""
+    """Merge successive losses of the same cause into few events. Pure.
+
+    Losses with a known number of records are never merged with losses of unknown size.
+    """
     merged: list[RecordsLost] = []
     for loss in losses:
         before = merged[-1] if merged else None
@@ -49,39 +52,42 @@ def merge_losses(losses: Sequence[RecordsLost]) -> list[RecordsLost]:
 
 
 def _can_merge(before: RecordsLost, loss: RecordsLost) -> bool:
-    """Asks of `before` only what is so of the last of its losses, too, so that it doesn't matter where it began."""
+    """Whether both belong in one event: by the last loss of `before`, so that it doesn't matter where that began."""
     alike = (before.cause, before.records is None) == (loss.cause, loss.records is None)
     same_minute = before.until // _MERGE_MS == loss.until // _MERGE_MS
     return alike and same_minute and before.until <= loss.until
 
 
 class LossReporter:
-    """`unpublished` are those that are still to be told on g3.files, each by itself: `merge_losses` before they are.
-
-    records: how many are known to be lost, count: how often any were, since this archiver took the stream.
-    """
+    """Logs losses of a stream, and collects them for g3.files. Counts are since the stream was assigned."""
 
     def __init__(self, archive: ArchiveRoot, stream: str) -> None:
         self.unpublished: list[RecordsLost] = []
-        self.records = self.count = 0
+        """Losses to be published on g3.files, not merged yet (`merge_losses`)."""
+        self.records = 0
+        """Records known to be lost."""
+        self.count = 0
+        """How often records were lost."""
         self._archive = archive
         self._stream = stream
 
     def describe_deleted(self, at: int | None, earliest: int) -> str:
-        """The topic hasn't the offset any more at which recording was to go on; it goes on at `earliest`. Gives that
-        in words, for `report`: how many records are lost, if any, is for the seq of the one at `earliest` to show.
+        """Log that the topic no longer has the offset `at`, so that recording continues at `earliest`.
+
+        Returns that in words, for `report`. How many records are lost, the seq of the next record shows.
         """
         what = f"offsets {at} to {earliest - 1} were deleted from the topic before they were recorded"
         if at is not None and at > earliest:
             what = f"the topic ends before offset {at}, where recording was to go on: it has been made anew"
-        log.error("%s: %s; going on at offset %d", self._stream, what, earliest)
+        log.error("%s: %s; continuing at offset %d", self._stream, what, earliest)
         return what
 
     def report(self, losses: Sequence[Loss], since_ms: int | None, until_ms: int, offset: int, deleted: str) -> None:
-        """A record showed these; none, if nothing is missing before it.
+        """Log the losses before a record, and add them to `unpublished`.
 
-        since_ms, until_ms: of the last record before, if known, and of that one. offset: after it.
-        describe_deleted: what was deleted before that record; empty if nothing was.
+        since_ms, until_ms: times of the record before, if known, and of that record.
+        offset: the one after it.
+        deleted: what was deleted before that record, in words; empty if nothing was.
         """
         for loss in losses:
             self.count += 1

@@ -1,8 +1,7 @@
-"""What is written of one stream: each record's way through segmentation into the open file.
+"""Write the records of one stream to its open file.
 
-core/segmentation.py decides where files begin and end, and this carries it out, up to a file's last record. What is
-written is made durable and committed by others (commit_cycle.py), and so are the steps that finish a file
-(finalizer.py).
+core/segmentation.py decides where files begin and end, and this carries it out, up to a file's last record.
+commit_cycle.py makes what is written durable and commits it, finalizer.py finishes the file.
 """
 
 import logging
@@ -36,15 +35,13 @@ log = logging.getLogger(__name__)
 
 
 class SegmentWriter:
-    """For the loop's thread. settings: for acquisitions that begin from now on.
-
-    segment: the file that is being written; None between two. previous_ms: the time of the last frame recorded before
-    the record that was written last, if known. throughput: how much was.
-    """
+    """Writes the records of a stream. For the loop's thread. settings: of acquisitions that begin from now on."""
 
     def __init__(self, archive: ArchiveRoot, stream: str, settings: Settings) -> None:
         self.segment: OpenSegment | None = None
+        """The open file; None between two files."""
         self.previous_ms: int | None = None
+        """The time of the last frame before the last record, if known, ms since the epoch."""
         self.throughput = Throughput()
         self._archive = archive
         self._stream = stream
@@ -55,20 +52,21 @@ class SegmentWriter:
         self._carry = Carry()
 
     def resume(self, resume_point: ResumePoint, carry: Carry) -> None:
-        """Be as the checkpoint says."""
+        """Set the state to the resume point's."""
         self._state = resume_point.checkpoint.state
         self._files = resume_point.checkpoint.files
         self._carry = carry
         self.segment = resume_point.file
         self._next_settings = resume_point.settings or self._settings
 
-    # A file's life, in its order
+    # In the order of a file's life
 
     def write(self, record: Record, sequence: SequenceTracker) -> CloseReason | None:
-        """Append a record to the open file, or open the next one with it, or neither, as segmentation decides.
+        """Append a record to the open file, open the next file with it, or skip it, as segmentation decides.
 
-        Returns why the open file must be finished before that; then nothing has changed. sequence: of the records
-        before. Raises OSError, and then nothing has changed either.
+        If the open file must be finished before, changes nothing and returns the reason.
+        sequence: the records before this one.
+        Raises OSError without having changed anything.
         """
         headers, time_ms = record.headers, record.time_ms
         self.previous_ms = self._state.last_frame_ms or None
@@ -86,12 +84,11 @@ class SegmentWriter:
         return None
 
     def frame_window(self, headers: RecordHeaders) -> FrameWindow | None:
-        """Within which frames only go on after the record with these headers, which was written last; as
-        `frame_window`."""
+        """Return the window in which frames only continue after the last record, which has these headers."""
         return frame_window(self._state, headers)
 
     def write_run(self, run: FrameRun) -> None:
-        """Append frames that only go on."""
+        """Append frames that only continue the file."""
         assert self.segment
         assert run.headers.num is not None
         self.segment.write_run(run)
@@ -100,7 +97,7 @@ class SegmentWriter:
         self._state = advance(self._state, run.headers.num, run.times[-1])
 
     def _open_segment(self, state: State, record: Record, sequence: SequenceTracker) -> OpenSegment:
-        """Raises OSError, and then nothing has changed."""
+        """Open the next file. Raises OSError without having changed anything."""
         base = Base(sequence.safe_offset(record.offset), self._state, {}, self._carry.places(self._state.carry))
         with self._archive.private(self._stream) as private:
             opened = OpenSegment.create(
@@ -123,8 +120,10 @@ class SegmentWriter:
             log.warning("%s: frames in %s name another id than its own", self._stream, opened.path)
 
     def flush(self, pool: Executor | None = None) -> None:
-        """Write what is pending, on a thread of that pool if it is much. Raises OSError: of another thread, at the
-        next flush."""
+        """Write what is buffered, on a thread of the pool if it is large.
+
+        Raises OSError; an error of another thread is raised by the next flush.
+        """
         if self.segment and pool:
             self.segment.file.flush_in_background(pool)
         elif self.segment:
@@ -132,16 +131,16 @@ class SegmentWriter:
 
     @property
     def written_bytes(self) -> int:
-        """Bytes of the open file that are written; 0 if none is open."""
+        """Bytes written to the open file; 0 if none is open."""
         return self.segment.file.written_bytes if self.segment else 0
 
     @property
     def length_bytes(self) -> int:
-        """Bytes of the open file with those that are still to be written; 0 if none is open."""
+        """Bytes of the open file, including buffered ones; 0 if none is open."""
         return self.segment.file.length_bytes if self.segment else 0
 
     def checkpoint(self, sequence: SequenceTracker) -> Checkpoint:
-        """What is to be committed once all that is written is durable. sequence: of the records until now."""
+        """Return the checkpoint to commit once all that is written is durable. sequence: the records so far."""
         epochs = sequence.epochs()
         return Checkpoint(
             self._state,
@@ -154,7 +153,7 @@ class SegmentWriter:
         )
 
     def on_finalized(self, after: Checkpoint) -> None:
-        """The open file is finished; `after` is the checkpoint to go on from."""
+        """Close the finished file. after: the checkpoint to continue from."""
         if self.segment:
             self.segment.file.close()
             self.segment = None
@@ -163,7 +162,7 @@ class SegmentWriter:
         self._carry.update_places(after.carry)
 
     def reset(self) -> SegmentFile | None:
-        """Have no open file any more, until `resume`; returns it, to be closed."""
+        """Drop the open file, until `resume`; return it, to be closed."""
         opened, self.segment = self.segment, None
         self.throughput.rollback()
         return opened.file if opened else None

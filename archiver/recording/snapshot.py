@@ -1,4 +1,4 @@
-"""What of a stream is to be made durable and committed: frozen, for another thread."""
+"""A snapshot of a stream's recording, to be made durable and committed by other threads."""
 
 from dataclasses import dataclass
 
@@ -12,25 +12,27 @@ from g3stream.service.cancellation import CancellationToken
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is to be made durable and committed.
-
-    cancellation: cancels the commit, once the stream isn't recorded by this archiver any more. file: the open one, of
-    which the checkpoint tells. losses: to be published before the commit. throughput_mark: of what is recorded by
-    then, for Throughput.on_durable. taken_s: monotonic.
-    """
+    """What is to be made durable and committed of a stream."""
 
     stream: str
-    abandoned: CancellationToken
+    cancellation: CancellationToken
+    """Cancels the commit once this archiver no longer records the stream."""
     offset: int
     checkpoint: Checkpoint
     file: SegmentFile | None
+    """The open file, which the checkpoint describes."""
     losses: tuple[RecordsLost, ...]
+    """To be published before the commit."""
     throughput_mark: int
+    """Of what is recorded by then, for Throughput.on_durable."""
     taken_s: float
+    """Monotonic."""
 
     def make_durable(self) -> OffsetCommit:
-        """Sync the open file; returns what to commit then. For another thread. Raises SyncError,
-        SegmentClosedError."""
+        """Sync the open file; return what to commit. For another thread.
+
+        Raises SyncError, SegmentClosedError.
+        """
         if self.file:
             self.file.make_durable()
-        return OffsetCommit(self.stream, self.offset, checkpoints.encode(self.checkpoint), self.abandoned)
+        return OffsetCommit(self.stream, self.offset, checkpoints.encode(self.checkpoint), self.cancellation)

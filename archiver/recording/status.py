@@ -1,4 +1,4 @@
-"""How a running archive is at this moment, as its own process sees it; `archiver status` sees it from outside."""
+"""The status of a running archive, as seen by its own process; `archiver status` shows it from outside."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,63 +12,70 @@ from g3stream.host.activity import HANGING_AFTER_SECONDS, Hang
 from g3stream.service.histogram import LatencyCounts
 
 LATE_SECONDS = 30.0
-"""An archiver that is so far behind is a problem."""
+"""An archiver that is further behind than this is a problem."""
 
 _RECOVERING_SECONDS = 5.0
-"""Nearly always a stream is taken up in less than one."""
+"""Nearly always a stream is recovered in less than one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecorderStatus:
-    """How the recording of a stream is. Counts since this archiver took the stream.
-
-    next_offset: of the next record to be recorded; committed_offset: up to it everything is durable; end_offset:
-    after the topic's last record, as far as Kafka has told. None: not known. time_ms: of the last record taken, 0
-    if none was. frames, bytes: data frames that are durable and committed; latency: of these, from ingest's receipt
-    on. losses: how often records were lost, lost_records: how many are known to be. duplicates: records dropped as
-    such. interleaved_producers: how often two ingests took turns. error: why it can't write now; resume_error: why
-    Kafka doesn't give it on; halted: why it has stopped, for good or until the record at which it stands is in
-    quarantine. recovering_s: for which it has been found out from where to go on; None once it is known.
-    uncommitted_s: since which the first record that was taken has not been committed; commit_error: why the last
-    commit failed, if it did. syncing_s: for which its file has been made durable. finalizing: of the file that
-    ended.
-    """
+    """The status of a stream's recorder. Counts are since the stream was assigned; None: not known."""
 
     stream: str
     next_offset: int | None
+    """Of the next record to be recorded."""
     committed_offset: int | None
+    """Up to this, everything is durable and committed."""
     end_offset: int | None
+    """After the topic's last record, as last reported by Kafka."""
     time_ms: int
+    """Of the last record consumed, ms since the epoch; 0 if there was none."""
     frames: int
+    """Data frames that are durable and committed."""
     bytes: int
+    """Of these frames."""
     latency: LatencyCounts
+    """Of these frames, from ingest's receipt on."""
     file: OpenFileStatus | None
     losses: int
+    """How often records were lost."""
     lost_records: int
+    """Records known to be lost."""
     duplicates: int
+    """Records that were dropped as duplicates."""
     interleaved_producers: int
+    """How often records of two ingests alternated."""
     error: str | None
+    """Why it can't write now."""
     halted: str | None
+    """Why it has stopped, until an operator acts."""
     recovering_s: float | None = None
+    """Duration so far of the recovery; None once it is done."""
     resume_error: str | None = None
+    """Why Kafka doesn't deliver the stream."""
     uncommitted_s: float = 0.0
+    """Age of the oldest uncommitted record."""
     commit_error: str | None = None
+    """Why the last commit failed, if it did."""
     syncing_s: float = 0.0
+    """Duration so far of the present sync of its file."""
     finalizing: FinalizeStatus | None = None
+    """Of the file that is being finished."""
     delivery_faults: int = 0
-    """How often Kafka's client delivered another record than the next one, which was then asked for again."""
+    """How often Kafka's client delivered another record than the next one, which was fetched again."""
     quarantined: int = 0
-    """Records that an operator has put into quarantine."""
+    """Records that were left out, as an operator has quarantined them."""
 
     repeated_frames: int = 0
-    """Frames that were recorded before and are left out, as their sender sent them again; with names by session."""
+    """Frames that were left out, as their sender sent them again; with names by session."""
 
     times_replaced: bool = False
-    """Whether the last record taken bears Kafka's time, not that of its receipt."""
+    """Whether the last record has Kafka's time, not that of its receipt."""
 
     @property
     def lag(self) -> int:
-        """How many records aren't recorded yet, as far as is known."""
+        """Records in the topic that aren't recorded yet; 0 if not known."""
         return (
             max(0, self.end_offset - self.next_offset)
             if self.end_offset is not None and self.next_offset is not None
@@ -76,19 +83,22 @@ class RecorderStatus:
         )
 
     def lag_s(self, now: float) -> float:
-        """How long ago the last record was taken, if there are others. now: s since the epoch."""
+        """Age of the last record consumed, s, if more are in the topic. now: s since the epoch."""
         return round(max(0.0, now - self.time_ms / 1000), 3) if self.lag and self.time_ms else 0.0
 
     def problems(self, now: float, *, kafka_reported: bool = False) -> Iterator[str]:
-        """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch.
-        kafka_reported: what is wrong with Kafka, or with all streams, is told elsewhere."""
+        """Yield what is wrong, in words; of a fault with several effects, only the cause.
+
+        now: s since the epoch.
+        kafka_reported: whether a problem of Kafka, or of all streams, is reported elsewhere.
+        """
         finishing = self.finalizing.problem(kafka_reported=kafka_reported) if self.finalizing else None
         if self.halted:
             yield f"{self.stream}: stopped {self.halted}"
         if self.error:
             yield f"{self.stream}: can't write: {self.error}"
         elif self.recovering_s and self.recovering_s > _RECOVERING_SECONDS:
-            why = "its open file is copied or saved, or g3.files is looked through"
+            why = "its open file is being copied or salvaged, or g3.files searched"
             yield f"{self.stream}: not recorded for {self.recovering_s:.0f} s: {why}"
         elif self.finalizing:
             if finishing:
@@ -97,12 +107,12 @@ class RecorderStatus:
             kafka_reported or self.syncing_s > HANGING_AFTER_SECONDS
         ):
             why = self.commit_error or "Kafka doesn't answer its commits"
-            yield f"{self.stream}: what came {self.uncommitted_s:.0f} s ago isn't committed: {why}"
+            yield f"{self.stream}: records of {self.uncommitted_s:.0f} s ago aren't committed: {why}"
         if self.times_replaced:
             yield f"{self.stream}: {timestamps_replaced(frames_topic(self.stream))}"
         if self.resume_error:
-            yield f"{self.stream}: Kafka doesn't give it on: {self.resume_error}"
-        # What it waits for has been said: that it is behind is an effect.
+            yield f"{self.stream}: Kafka doesn't deliver it: {self.resume_error}"
+        # The cause is reported already: that it is behind is an effect.
         waits = self.halted or self.error or finishing or (self.finalizing and self.finalizing.hangs)
         if (lag := self.lag_s(now)) > LATE_SECONDS and not waits:
             yield f"{self.stream}: {lag:.0f} s behind"
@@ -110,29 +120,34 @@ class RecorderStatus:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """How an archive is. kafka_error: of Kafka, as last heard; None once it answers. unpublished: why g3.files
-    doesn't take what is to be told. turn_s: for which its loop has been at what it does now. commit_latency: how
-    long they took, of all streams together; sync_latency: of each open file. throttled: what is to be said of Kafka's
-    quotas, None if it doesn't throttle; throttled_s: for how long it has, in all. topic_differences: what isn't right
-    of those that are used. commit_error: why Kafka refuses commits, until somebody mends that. hanging_write: a write
-    that its loop waits for, if that hangs. identify_error: why it can't begin, if its directory can't take a new
-    archive's identity."""
+    """The status of an archive that is being recorded."""
 
     streams: tuple[RecorderStatus, ...]
     kafka_error: str | None
+    """Kafka's last error; None once it answers again."""
     turn_s: float
+    """Duration so far of the loop's present turn."""
     commit_latency: LatencyCounts
+    """Of commit requests, each for all streams."""
     sync_latency: LatencyCounts
+    """Of syncs of open files."""
     unpublished: str | None = None
+    """Why events can't be published on g3.files."""
     throttled: str | None = None
+    """The problem with Kafka's quotas; None if it doesn't throttle."""
     throttled_s: float = 0.0
+    """For how long Kafka has throttled, in all."""
     topic_differences: tuple[Difference, ...] = ()
+    """Wrong settings of the topics that are used."""
     commit_error: str | None = None
+    """Why Kafka refuses commits, until an operator acts."""
     hanging_write: Hang | None = None
+    """A write that hangs, and that the loop waits for."""
     identify_error: str | None = None
+    """Why it can't begin: the directory can't store a new archive's identity."""
 
     def problems(self, now: float) -> Iterator[str]:
-        """What is wrong, in words; of one fault that has several effects, the cause. now: s since the epoch."""
+        """Yield what is wrong, in words; of a fault with several effects, only the cause. now: s since the epoch."""
         if self.identify_error:
             yield f"nothing is recorded yet: {self.identify_error}"
             return
@@ -145,11 +160,11 @@ class ArchiveStatus:
         for difference in self.topic_differences:
             if difference.severity is not Severity.REPORT:
                 yield str(difference)
-        for recording in self.streams:
-            yield from recording.problems(now, kafka_reported=bool(kafka or loop))
+        for recorder in self.streams:
+            yield from recorder.problems(now, kafka_reported=bool(kafka or loop))
 
     def _kafka_problem(self) -> str | None:
-        """What is wrong with Kafka, for all streams."""
+        """Return what is wrong with Kafka, for all streams."""
         if self.throttled:
             return self.throttled
         if self.kafka_error:
@@ -157,7 +172,9 @@ class ArchiveStatus:
         if self.commit_error:
             return f"Kafka refuses commits: {self.commit_error}"
         if self.unpublished:
-            return f"losses and finished files can't be told on g3.files, so their streams wait: {self.unpublished}"
+            return (
+                f"losses and finished files can't be published on g3.files, so their streams wait: {self.unpublished}"
+            )
         return None
 
     def _loop_problem(self) -> str | None:

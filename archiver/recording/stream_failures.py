@@ -1,8 +1,8 @@
-"""Streams that an error which nobody expected has stopped: when each is tried again, from what Kafka has of it.
+"""Retries of streams that were stopped by an unexpected error, from what is committed.
 
-Such an error is a fault of this program, or of its environment (no more threads, say), and what it has left of a
-stream's state isn't to be trusted. So all that is gone on with is what was committed. That may help, or fail again at
-the same place; the other streams are recorded all the while.
+Such an error is a fault of this program or of its environment (no more threads, say), and the stream's state in
+memory can't be trusted. So recording continues from the commit. That may help, or fail again at the same record; the
+other streams are recorded meanwhile.
 """
 
 from concurrent.futures import Future
@@ -15,14 +15,14 @@ from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.recording.executors import Executors
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
-"""Between a failure and the next try; as `ingest --streams` has it."""
+"""Between a failure and the next attempt, as with `ingest --streams`."""
 _FORGOTTEN_SECONDS = 600.0
-"""A stream that has been well for so long begins with the first pause again."""
+"""After this long without a failure, the first pause applies again."""
 
 
 @dataclass(slots=True)
 class _Failure:
-    """Of one stream. failed_at_s, retry_at_s: monotonic."""
+    """The last failure of a stream. Times are monotonic, s."""
 
     failed_at_s: float
     pause_s: float
@@ -31,7 +31,7 @@ class _Failure:
 
 
 class StreamFailures:
-    """For the loop's thread."""
+    """The failed streams, and when each is tried again. For the loop's thread."""
 
     def __init__(self, consumer: GroupConsumer, executors: Executors) -> None:
         self._consumer = consumer
@@ -39,15 +39,15 @@ class StreamFailures:
         self._failures: dict[str, _Failure] = {}
 
     def failed(self, stream: str, now_s: float) -> float:
-        """A stream has failed; gives after how many seconds it is tried again. now_s: monotonic."""
+        """Note a failure; return after how many seconds the stream is tried again. now_s: monotonic."""
         last = self._failures.get(stream)
-        fresh = last is None or now_s - last.failed_at_s > _FORGOTTEN_SECONDS
-        pause = FIRST_PAUSE_SECONDS if last is None or fresh else min(2 * last.pause_s, LONGEST_PAUSE_SECONDS)
+        is_first = last is None or now_s - last.failed_at_s > _FORGOTTEN_SECONDS
+        pause = FIRST_PAUSE_SECONDS if last is None or is_first else min(2 * last.pause_s, LONGEST_PAUSE_SECONDS)
         self._failures[stream] = _Failure(now_s, pause, now_s + pause)
         return pause
 
     def due(self, stream: str, now_s: float) -> CommittedOffset | None:
-        """From where to try a failed stream again; None if it isn't time yet, or Kafka hasn't answered."""
+        """Return the commit to retry a failed stream from; None if it isn't due, or Kafka hasn't answered."""
         failure = self._failures[stream]
         if failure.request is None:
             if now_s >= failure.retry_at_s:
@@ -57,11 +57,11 @@ class StreamFailures:
             return None
         if not failure.request.done():
             return None
-        asked, failure.request = failure.request, None
+        request, failure.request = failure.request, None
         failure.retry_at_s = now_s + failure.pause_s
         try:
-            return asked.result()
-        except KafkaException:  # which is told elsewhere
+            return request.result()
+        except KafkaException:  # reported elsewhere
             return None
 
     def _committed(self, stream: str) -> CommittedOffset:

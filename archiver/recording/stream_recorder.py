@@ -1,8 +1,8 @@
-"""The recording of one stream: its records in, its open file out, between two commits.
+"""The recorder of one stream: consumes its records, and writes them to its open file.
 
-What decides is elsewhere: core/sequence.py says which records count, core/segmentation.py where files begin and end.
-This is the thread of the loop (archiver/loop.py) carrying that out, and it never waits for a disk's sync or for
-Kafka: those are done on other threads, by a CommitPipeline and a Finalizer, with what is frozen here for them.
+Decisions are made elsewhere: core/sequence.py accepts records, core/segmentation.py decides where files begin and
+end. This code runs on the thread of the loop (archiver/loop.py), and never waits for a sync or for Kafka: a
+CommitPipeline and a Finalizer do that on other threads, with the snapshots that are taken here.
 """
 
 import logging
@@ -39,14 +39,15 @@ from g3stream.service.cancellation import CancellationToken
 log = logging.getLogger(__name__)
 
 BACKLOG_BYTES = 16 << 20
-"""Records that wait while a file is being finished, or the disk is full, before the stream is paused."""
+"""Buffered while a file is being finished, or the disk is full, before the stream is paused (backpressure)."""
 
 
 class StreamRecorder:
-    """Records one stream from what was committed for it. settings: for acquisitions that begin from now on.
+    """Records one stream, from its last commit on.
 
-    `inbox` takes its messages; `poll` does them. Raises nothing on a full disk: `errors` says what it is, and
+    `inbox` receives its messages; `poll` processes them. A full disk raises nothing: `errors` has the reason, and
     `poll` tries again.
+    settings: of acquisitions that begin from now on.
     """
 
     def __init__(
@@ -58,14 +59,17 @@ class StreamRecorder:
         executors: Executors,
     ) -> None:
         self.stream = committed.stream
-        # by Committing, while it makes a snapshot durable: the file can't be finished meanwhile
         self.snapshot_pending = False
-        self.halted: str | None = None  # by what can't be understood: for good, or until `invalid_record` passes
-        self.invalid_record: InvalidRecord | None = None  # at which it stands
-        self.end_offset: int | None = None  # after the topic's last record, as far as Kafka has told
+        """Whether the CommitPipeline has a snapshot: the file can't be finished meanwhile."""
+        self.halted: str | None = None
+        """Why recording has stopped, until an operator acts."""
+        self.invalid_record: InvalidRecord | None = None
+        """The record that can't be read, at which recording waits."""
+        self.end_offset: int | None = None
+        """After the topic's last record, as last reported by Kafka."""
         self.errors = WriteErrors(committed.stream)
         self.failed = False
-        # a finishing that didn't know yet that it failed
+        # Of a file that was being finished when this failed.
         self._orphaned_finalization: Future[Checkpoint] | None = None
         self.cancellation = CancellationToken()
         self.inbox = MessageInbox(archive, committed.stream, committed.offset)
@@ -74,20 +78,20 @@ class StreamRecorder:
         self._executors = executors
         self._position = CommitPosition(committed)
         self._writer = SegmentWriter(archive, committed.stream, settings)
-        self._unprocessed: Record | None = None  # whole, but not stepped yet
-        self._close_reason: CloseReason | None = None  # the open file must be finished before it is
+        self._unprocessed: Record | None = None  # complete, but not processed yet
+        self._close_reason: CloseReason | None = None  # why the open file must be finished before that
         self._finalizing: Finalizer | None = None
         self._recovery = StreamRecovery(archive, consumer, executors.recovery, committed, self.cancellation)
 
-    # What is asked of a recording by the loop
+    # For the loop
 
     @property
     def recovered(self) -> bool:
-        """Whether it is known from where to go on; until then another thread finds out."""
+        """Whether the stream's recovery is done; until then it runs on another thread."""
         return self._recovery.is_done
 
     def poll_recovery(self, *, again: bool) -> None:
-        """Go on, once it is known from where. again: find out again, if that has failed."""
+        """Start recording once the recovery is done. again: start another attempt if it failed."""
         try:
             recovered = self._recovery.poll(again=again)
         except CheckpointError as error:
@@ -99,7 +103,7 @@ class StreamRecorder:
                 self._resume(recovered.resume_point, recovered.carry)
 
     def poll(self) -> None:
-        """Do what can be done now. Raises FencedError, MemberEvicted."""
+        """Process what can be processed now. Raises FencedError, MemberEvicted."""
         if not self.recovered or self.halted or self.invalid_record:
             return
         try:
@@ -117,7 +121,7 @@ class StreamRecorder:
             self._writer.flush(None if self.errors.current else self._executors.writers)
         except SyncError as error:
             if self.snapshot_pending:
-                self.errors.on_error(error)  # it is gone back from once the snapshot is done with, if it fails again
+                self.errors.on_error(error)  # rolled back once the snapshot is done, if it fails again
             else:
                 self.handle_sync_error(error)
         except (OSError, KafkaException) as error:
@@ -126,7 +130,7 @@ class StreamRecorder:
             self.errors.on_success()
 
     def skip_if_quarantined(self, invalid_record: InvalidRecord) -> bool:
-        """Whether recording goes on after that record, at which it stands: it is in quarantine."""
+        """Continue after the invalid record if it is quarantined; return whether it is."""
         found = invalid_record.is_in_quarantine(time.monotonic())
         if found:
             self.invalid_record = self.halted = None
@@ -142,22 +146,24 @@ class StreamRecorder:
         return bool(found)
 
     def _query_quarantine(self) -> Future[frozenset[str]]:
-        look = partial(self._consumer.topic_reader.quarantined_digests, self.stream)
-        return self._executors.recovery.submit(self.stream, look, stateless=False)
+        read = partial(self._consumer.topic_reader.quarantined_digests, self.stream)
+        return self._executors.recovery.submit(self.stream, read, stateless=False)
 
     def advance_digest(self) -> None:
-        """Let the SHA-256 of the open file come nearer to its end."""
+        """Continue the SHA-256 of the open file, on another thread."""
         if self._writer.segment and not self._finalizing:
             self._writer.segment.advance_digest(self._executors.finalizers)
 
     def halt(self, why: str) -> None:
-        """Record no more of this stream: going on would be guessing."""
+        """Stop recording this stream: it can't be continued without guessing."""
         self.halted = why
         log.error("%s: STOPPED %s", self.stream, why)
 
     def fail(self, why: str) -> None:
-        """Let go of all that there is, after an error that nobody expected: its state isn't to be trusted any more.
-        To be called in the midst of any method."""
+        """Release everything after an unexpected error: the state can't be trusted any more.
+
+        May be called within any method.
+        """
         self.halt(why)
         if self.failed:
             return
@@ -172,14 +178,14 @@ class StreamRecorder:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no other thread does anything for it, once it has failed."""
+        """Whether no other thread works for it, once it has failed."""
         return not self.snapshot_pending and (
             self._orphaned_finalization is None or self._orphaned_finalization.done()
         )
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something here waits for another thread, or for a disk with room."""
+        """Whether it waits for another thread, or for free disk space."""
         waits = (
             self._finalizing or self._close_reason or self.errors.current or self.invalid_record or not self.recovered
         )
@@ -187,12 +193,12 @@ class StreamRecorder:
 
     @property
     def backpressured(self) -> bool:
-        """Whether no more records should be delivered for now."""
+        """Whether the stream should be paused for now."""
         waits = self.halted or self.errors.current or not self.recovered
         return bool(waits) or self.inbox.buffered_bytes > BACKLOG_BYTES
 
     def status(self, resume_error: str | None = None) -> RecorderStatus:
-        """How it is now; for any thread. resume_error: why Kafka doesn't give it on."""
+        """Return the present status. Thread-safe. resume_error: why Kafka doesn't deliver the stream."""
         record, segment, finalizing, inbox = self._unprocessed, self._writer.segment, self._finalizing, self.inbox
         throughput = self._writer.throughput
         committed, durable_bytes = self._position.last_saved
@@ -227,11 +233,11 @@ class StreamRecorder:
         )
 
     def snapshot(self) -> Snapshot | None:
-        """What there is to commit, or None if that is committed, or can't be now."""
+        """Return what can be committed now; None if there is nothing, or it can't be committed now."""
         offset = self._offset_to_commit()
         if offset is None or self._finalizing or self.snapshot_pending or self.errors.current:
             return None
-        if self.cancellation.is_set():  # without its file its state contradicts itself
+        if self.cancellation.is_set():  # without its file the state would be inconsistent
             return None
         try:
             self._writer.flush()
@@ -254,14 +260,14 @@ class StreamRecorder:
         )
 
     def track_uncommitted(self) -> None:
-        """See whether there is something to commit: how long it waits is watched. (To be called each second.)"""
+        """Update the age of what isn't committed. To be called each second."""
         offset = self._offset_to_commit()
         self._position.track_uncommitted(
             exists=offset is not None and not self._position.is_saved(offset, self._writer.length_bytes)
         )
 
     def _offset_to_commit(self) -> int | None:
-        """Up to where all is recorded; None if that isn't known, or lies where nothing may be committed any more."""
+        """Return the offset up to which all is recorded; None if it isn't known, or may not be committed."""
         at = self._unprocessed.offset if self._unprocessed else self.inbox.next_offset
         if at is None or not self.recovered:
             return None
@@ -269,38 +275,37 @@ class StreamRecorder:
         return offset if self._position.may_commit(offset) else None
 
     def on_committed(self, snapshot: Snapshot) -> None:
-        """That snapshot is durable and committed."""
+        """Handle a snapshot that is durable and committed."""
         self._position.on_committed(snapshot)
         del self.inbox.losses.unpublished[: len(snapshot.losses)]
         self._writer.throughput.on_durable(snapshot.throughput_mark, _now())
         self.errors.on_committed()
 
     def handle_sync_error(self, error: SyncError) -> None:
-        """The disk failed to take what was written: go back to what it had taken before."""
+        """Roll back to the last commit: the disk failed to sync what was written."""
         if self.failed:
             return
         self.errors.on_sync_error(error)
         self._recovery.restart(self._position.roll_back(), self._reset())
 
     def on_offset_reset(self, earliest: int) -> None:
-        """Records were deleted before they were read; reading goes on at `earliest`."""
+        """Handle records that were deleted before they were read: reading continues at `earliest`."""
         self._position.on_offset_reset(earliest)
         self.inbox.on_offset_reset(earliest)
 
     def release(self) -> None:
-        """Let go of the open file as it is; whoever has the stream next goes on from what was committed."""
+        """Close the open file as it is: the next recorder of the stream continues from the last commit."""
         if self.failed:
             return
         self.cancellation.set()
-        left = self._reset()
-        if left and not self.snapshot_pending:
-            left.close()  # at once, so that whoever has the stream next doesn't find it open
-            left = None
-        self._recovery.release(left)
+        open_file = self._reset()
+        if open_file and not self.snapshot_pending:
+            open_file.close()  # at once, so that the next recorder of the stream doesn't find it open
+            open_file = None
+        self._recovery.release(open_file)
 
     def drain(self) -> bool:
-        """Come to a state that can be committed, or in which there is nothing to commit; gives whether it is there,
-        or another thread still finishes a file or takes the stream up. To be followed by `release`."""
+        """Drain for revocation: return True once no file is being finished, and no recovery runs."""
         if self._finalizing and not self._finalizing.future.done():
             return False
         try:
@@ -321,14 +326,14 @@ class StreamRecorder:
             return
         self.inbox.mark_processed(record, self._writer.previous_ms)
         self._unprocessed = None
-        # Nearly always, what waits only goes on after that record.
+        # Nearly always, the buffered records only continue the file: they are taken as a run.
         if run := self.inbox.next_run(record.headers, self._writer.frame_window(record.headers)):
             self._writer.write_run(run)
 
     # From open to finished
 
     def _drive_finalization(self) -> None:
-        """Begin to finish the open file if it is time; take over from a finishing that is done."""
+        """Start to finish the open file if it must be closed; take over the outcome once it is finished."""
         if self._finalizing and self._finalizing.future.done():
             self._on_finalized(self._finalizing)
         if self._close_reason and not self._finalizing and not self.snapshot_pending:
@@ -355,7 +360,7 @@ class StreamRecorder:
         )
 
     def _on_finalized(self, finalizing: Finalizer) -> None:
-        """Go on from what a finishing came to; raises what it raised, but for what is wrong with the partial."""
+        """Continue after a finished file. Raises the Finalizer's error, unless it concerns the partial."""
         try:
             after = finalizing.future.result()
         except PartialDamagedError as error:
@@ -372,10 +377,10 @@ class StreamRecorder:
         throughput = self._writer.throughput
         throughput.on_durable(throughput.mark(), _now())
 
-    # From and to what is committed
+    # Resume and roll back
 
     def _resume(self, resume_point: ResumePoint, carry: Carry) -> None:
-        """Be as the checkpoint says."""
+        """Set the state to the resume point's."""
         found = resume_point.checkpoint
         assert resume_point.offset is not None
         self.inbox.start(resume_point.offset, found, has_prior_state=resume_point.has_prior_state)
@@ -384,15 +389,15 @@ class StreamRecorder:
             self._start_finalization(resume_point.offset, found, None)
 
     def _reset(self) -> SegmentFile | None:
-        """Forget all that isn't committed; gives the open file, to be closed."""
+        """Discard all that isn't committed; return the open file, to be closed."""
         self._finalizing = self._unprocessed = self._close_reason = None
         if self.invalid_record:
-            self.invalid_record = self.halted = None  # it is met again
+            self.invalid_record = self.halted = None  # it is consumed again
         self._position.track_uncommitted(exists=False)
         self.inbox.clear()
         return self._writer.reset()
 
 
 def _now() -> int:
-    """Ms since the epoch, UTC."""
+    """Return ms since the epoch."""
     return time.time_ns() // 1_000_000

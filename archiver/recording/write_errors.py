@@ -1,4 +1,4 @@
-"""Why nothing of a stream can be written just now: an error of its disk, or of Kafka, that will pass."""
+"""The temporary error, of a disk or of Kafka, that keeps a stream from being written."""
 
 import logging
 import time
@@ -13,21 +13,22 @@ _REPEAT_LOG_SECONDS = 60.0
 
 
 class WriteErrors:
-    """For the loop's thread; `current` and `shown` for any. current: the last error; None once all is written."""
+    """The present error of a stream. For the loop's thread; `current` and `shown` are thread-safe."""
 
     def __init__(self, stream: str) -> None:
         self.current: str | None = None
+        """The last error; None once all is written."""
         self._stream = stream
         self._log_again_at_s = 0.0
         self._sync_failing = False
 
     @property
     def shown(self) -> str | None:
-        """As `current`; or that the disk has failed to sync the file, until something of the stream is committed."""
-        return self.current or ("the disk didn't take its file" if self._sync_failing else None)
+        """`current`, or that a sync of the file failed, until something of the stream is committed."""
+        return self.current or ("the disk failed to sync its file" if self._sync_failing else None)
 
     def on_error(self, error: OSError | KafkaException) -> None:
-        """The disk, or Kafka, can't be used now; what is to be written waits, here and in Kafka."""
+        """Note an error; records wait, here and in Kafka."""
         now_s = time.monotonic()
         of_disk = isinstance(error, OSError)
         why = str(error) if of_disk else error.args[0].str()
@@ -38,20 +39,20 @@ class WriteErrors:
         self.current = why
 
     def on_success(self) -> None:
-        """All that there was is written."""
+        """Note that all is written."""
         if self.current is not None:
             log.info("%s: writing again", self._stream)
         self.current = None
 
     def on_sync_error(self, error: SyncError) -> None:
-        """The disk failed to take what was written."""
+        """Note that a sync failed."""
         if not self._sync_failing:
-            what = "%s: the disk didn't take its file: %s; going back to what was committed, until it does"
+            what = "%s: the disk failed to sync its file: %s; recording again from the last commit"
             log.error(what, self._stream, error)
         self._sync_failing = True
 
     def on_committed(self) -> None:
-        """Something is durable and committed."""
+        """Note that something is durable and committed."""
         if self._sync_failing:
             self._sync_failing = False
-            log.info("%s: the disk takes its file again", self._stream)
+            log.info("%s: the disk syncs its file again", self._stream)

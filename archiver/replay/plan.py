@@ -1,4 +1,4 @@
-"""What a replay is asked for, where it begins, and how far the archive is that it makes again."""
+"""The plan of a replay: what is selected, where reading begins, and how far the archive is."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from archiver.core.segmentation import Settings
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What an operator wants otherwise than it was recorded. Times in ms; None: as recorded."""
+    """Settings that differ from the recorded ones. Times in ms; None: as recorded."""
 
     time_per_file_ms: int | None = None
     gap_ms: int | None = None
@@ -18,11 +18,11 @@ class Overrides:
 
     @property
     def any_given(self) -> bool:
-        """Whether anything is: then names, cuts and bytes aren't those of the live archive."""
+        """Whether any is given: then names, cuts and bytes aren't those of the live archive."""
         return self != Overrides()
 
     def apply_to(self, recorded: Settings) -> Settings:
-        """The settings that result."""
+        """Return the settings that result."""
         return Settings(
             recorded.time_per_file_ms if self.time_per_file_ms is None else self.time_per_file_ms,
             recorded.gap_ms if self.gap_ms is None else self.gap_ms,
@@ -33,8 +33,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files: those of acquisitions that overlap `since_ms` to `until_ms`, and of these only the paths in
-    `paths`, if it has any."""
+    """The selected files: of acquisitions that overlap `since_ms` to `until_ms`, and in `paths`, if it has any."""
 
     since_ms: int | None = None
     until_ms: int | None = None
@@ -43,21 +42,25 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ReplayStart:
-    """Where reading begins. offset: None for the topic's first record. checkpoint: what was so there, None if that
-    isn't known; then `is_truncated` says whether the topic once had records before it."""
+    """Where reading begins."""
 
     offset: int | None
+    """None for the topic's first record."""
     checkpoint: Checkpoint | None
+    """The state there; None if it isn't known."""
     is_truncated: bool
+    """Whether the topic once had records before, if the state isn't known."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivePosition:
-    """How far the archive is. offset: what was closed before it has its event. settings: of what has none yet.
-    open_file_first: epoch and seq of the first record of the file that is open at that offset, if one is; is_known:
-    whether that can be said."""
+    """How far the archive is recorded."""
 
     offset: int
+    """Files that were closed before it have their events."""
     settings: Settings
+    """Of files that have no event yet."""
     open_file_first: tuple[str, int] | None = None
+    """Epoch and seq of the first record of the file that is open at that offset, if there is one."""
     is_known: bool = False
+    """Whether a checkpoint shows which file is open."""

@@ -1,9 +1,9 @@
-"""One stream's records → its files again, as the live archive has them.
+"""Rebuild a stream's files from its records, as the live archive has them.
 
-The same laws decide (core/sequence.py, core/segmentation.py). What is known at the start differs: not a commit, but
-what the archive told of its files (core/catalog.py). From there come the settings of each acquisition, the names
-where a file couldn't have its own, and the digest that a rebuilt file must have. No I/O here: a `RebuildTarget` takes
-what files hold.
+The same code decides (core/sequence.py, core/segmentation.py). What differs is the state at the start: not a
+commit, but the events of the archive's files (core/catalog.py). These have the settings of each acquisition, the
+names where a file couldn't have its own, and the digest of each file. No I/O here: a `RebuildTarget` takes the
+content.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,11 +39,11 @@ _FOREVER_MS = 2**62
 
 
 class Rebuilder:
-    """Rebuilds from `start`. events: this stream's files, in order. load: finds the frames of a carry at their
-    places. through: the last file that is wanted, if that is known.
+    """Rebuilds files from the records that are fed, beginning at `start`.
 
-    After each batch of messages look at `file` (the open one), `not_rebuilt` and `done` (nothing wanted comes any
-    more). lost_records: how many records the topic lacks, as their sequence shows.
+    events: of this stream's files, in order.
+    load: reads the frames of a carry from their places.
+    through: the last file that is selected, if that is known.
     """
 
     def __init__(
@@ -59,9 +59,13 @@ class Rebuilder:
         through: FileFinished | None = None,
     ) -> None:
         self.file: RebuiltFile | None = None
+        """The open file."""
         self.not_rebuilt: list[RebuiltFile] = []
+        """Files that can't be rebuilt; `missing` says why."""
         self.done = False
+        """Whether no selected file can follow."""
         self.lost_records = 0
+        """Records that are missing in the topic, by their sequence."""
         self._stream, self._overrides, self._selection = stream, overrides, selection
         self._recorded = RecordedFiles(events, position, is_truncated=start.is_truncated)
         self._target, self._load, self._through = target, load, through
@@ -69,21 +73,21 @@ class Rebuilder:
         self._state = before.state if before else State(stream)
         self._sequence = SequenceTracker(before.epochs, before.forgotten) if before else SequenceTracker()
         self._carry = load(before.carry) if before else Carry()
-        self._first_offset = -1  # the first offset that we are given
-        # names, duplicates; and what heads the next files
+        self._first_offset = -1  # of the first message fed
+        # The state has names and sequence; the carry heads the next files.
         self._is_state_known = self._is_carry_known = not start.is_truncated
-        # the next frame may be in the midst of a file that began before the topic does
+        # The next frame may be within a file that began before the topic does.
         self._is_truncated = start.is_truncated
-        self._held_back: list[RebuiltFile] = []  # of an acquisition that may end before `since_ms`
+        self._held_back: list[RebuiltFile] = []  # closed files of an acquisition that may end before `since_ms`
         self._is_since_reached = selection.since_ms is None  # by this acquisition
-        self._too_late = False  # this acquisition is
+        self._too_late = False  # whether this acquisition begins after `until_ms`
         until = selection.until_ms
         self._last_selected_offset = max(
             (event.closing.offset for event in events if until is None or event.first.time <= until), default=-1
         )
 
     def feed(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
-        """The topic's next message, its time in ms. Raises what the target raises."""
+        """Feed the topic's next message, with its time in ms. Raises the target's errors."""
         if self._first_offset < 0:
             self._first_offset = offset
         record = self._sequence.assemble(headers, time_ms, value, offset)
@@ -96,7 +100,7 @@ class Rebuilder:
             self._sequence.losses.clear()
 
     def finish(self) -> None:
-        """The log is at its end: what is open stays open, if it is wanted."""
+        """End at the topic's end: the open file stays open, if it is selected."""
         self._drop_held_back()
         if self.file and not self._is_since_reached:
             self._target.drop(self.file)
@@ -132,19 +136,19 @@ class Rebuilder:
         if not self._recorded.is_inside:
             self._recorded.see_newest_settings(record)
             if self._recorded.was_recorded(record.offset) and is_repeated(self._state, record.headers):
-                # The archive went on after it, and it is in no file: it was left out, whatever settings were before.
+                # The archive continued after it, and it is in no file: it was left out, whatever the settings before.
                 name_format = self._overrides.name_format or NameFormat.SESSION
                 return replace(self._overrides.apply_to(self._recorded.settings), name_format=name_format)
         settings = self._overrides.apply_to(self._recorded.settings)
-        # Where a file begins that began before the topic does, only what was told can say.
+        # Only the events show where a file ends that began before the topic does.
         return replace(settings, time_per_file_ms=_FOREVER_MS) if self._is_truncated else settings
 
     def _synchronize(self, record: Record) -> None:
-        """Not knowing what was before: if this record closed or began a file told of, go on as the archive did."""
+        """Adopt the archive's state, if it isn't known yet, and this record closed or began a recorded file."""
         closed_file, begun = self._recorded.closed_by(record), self._recorded.beginning_with(record)
-        # If it stood before our first record, this is a copy, from a killed ingest.
-        here = closed_file and closed_file.closing.offset >= self._first_offset
-        if closed_file and here and not self._is_original_cut(closed_file):
+        # If the original was before our first record, this is a copy, from a killed ingest.
+        is_original = closed_file and closed_file.closing.offset >= self._first_offset
+        if closed_file and is_original and not self._is_original_cut(closed_file):
             self._adopt_state(closed_file, closed_file.checkpoint.state, closed_file.checkpoint.epochs)
         elif begun and begun.first.offset >= self._first_offset:
             before = self._recorded.before(begun)
@@ -158,8 +162,10 @@ class Rebuilder:
             self._adopt_sessions(record)
 
     def _adopt_sessions(self, record: Record) -> None:
-        """As the last file before this record left them: what is sent again of those is in no file, though we can't
-        know what else was so there."""
+        """Adopt the sessions of the last file before this record: their repeated frames are in no file.
+
+        The rest of the state isn't known.
+        """
         if last := self._recorded.newly_finished_before(record.offset):
             found = last.checkpoint.state
             self._state = replace(self._state, session=found.session, num=found.num, names=found.names)
@@ -192,9 +198,9 @@ class Rebuilder:
         codes = head_types(state, headers.type)
         assert state.acquisition
         if self._is_truncated:
-            file.missing = "its beginning has left the topic"
+            file.missing = "its beginning is no longer in the topic"
         elif missing := self._missing_carry(codes, headers.type, state.acquisition.settings, event):
-            file.missing = f"its head repeats a frame of type {frame_type_name(missing)} that can't be found any more"
+            file.missing = f"its head repeats a frame of type {frame_type_name(missing)} that no longer exists"
         elif not self._too_late and (not self._selection.paths or name in self._selection.paths):
             file.content = self._target.begin(self._stream, name, time_ms)
         self.file = file
@@ -205,12 +211,12 @@ class Rebuilder:
     def _missing_carry(
         self, codes: tuple[int, ...], first: int | None, settings: Settings, event: FileFinished | None
     ) -> int:
-        """The type of a frame that the file's head needs and that isn't here; 0 if there is none."""
-        here = self._carry.places(codes)
+        """Return the type of a frame that the file's head needs and that isn't available; 0 if there is none."""
+        available = self._carry.places(codes)
         needed = list(event.carry) if event else list(codes)
         if not event and not self._is_carry_known:
             needed += [code for code in settings.carry if code != first]
-        return next((code for code in needed if code not in here), 0)
+        return next((code for code in needed if code not in available), 0)
 
     def _write_frame(self, state: State, record: Record) -> None:
         file, code = self.file, record.headers.type
@@ -246,9 +252,9 @@ class Rebuilder:
         self._state = after_close(self._state, number)
         self.done = file.event is not None and file.event is self._through
         if not file.event and not self._overrides.any_given and self._recorded.has_events_until(closing.offset):
-            # As when a killed ingest published again what had been recorded before the topic's first record.
+            # As when a killed ingest published records again that had been recorded before the topic's first record.
             self._target.drop(file)
-            file.missing = file.missing or "no file is told of that begins so"
+            file.missing = file.missing or "no event of a file that begins with this record"
         if file.missing:
             self.not_rebuilt.append(file)
         elif file.content and self._is_since_reached:
@@ -272,8 +278,11 @@ class Rebuilder:
 
 
 def _epochs_before(event: FileFinished, before: FileFinished | None) -> list[tuple[str, int]]:
-    """What had been seen before a file's first record. Between that and the end of the file before, there may have
-    been more of the older epochs than is told; an epoch ends when the next begins, so it is all of them."""
+    """Return what had been recorded before a file's first record, by producer epoch.
+
+    Between that and the end of the file before, there may have been more records of older epochs than the event
+    shows. As an epoch ends when the next begins, all of theirs count as recorded.
+    """
     epochs = dict(before.checkpoint.epochs) if before else {}
     if before:
         epochs[before.closing.epoch] = 0

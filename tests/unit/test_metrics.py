@@ -291,12 +291,12 @@ def test_a_loss_published_again_after_a_failed_commit_is_counted_once() -> None:
         (replace(ARCHIVE, streams=(replace(RECORDING, error="full", recovering_s=9.0),)), "slot: can't write: full"),
         (
             replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=76.0),)),
-            "slot: not recorded for 76 s: its open file is copied or saved, or g3.files is looked through",
+            "slot: not recorded for 76 s: its open file is being copied or salvaged, or g3.files searched",
         ),
-        (replace(ARCHIVE, streams=(replace(RECORDING, resume_error="no"),)), "slot: Kafka doesn't give it on: no"),
+        (replace(ARCHIVE, streams=(replace(RECORDING, resume_error="no"),)), "slot: Kafka doesn't deliver it: no"),
         (
             replace(ARCHIVE, unpublished="too large"),
-            "losses and finished files can't be told on g3.files, so their streams wait: too large",
+            "losses and finished files can't be published on g3.files, so their streams wait: too large",
         ),
         (replace(ARCHIVE, kafka_error="no answer", unpublished="no answer"), "Kafka: no answer"),
         (replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 31_000),)), "slot: 31 s behind"),

@@ -77,10 +77,12 @@ def test_only_the_stream_with_the_loss_waits(site: Site) -> None:
 
 @pytest.mark.parametrize("site", ["it refuses"], indirect=True)
 def test_an_operator_is_told_why_it_waits(site: Site) -> None:
-    site.archiver.await_line(f"{site.loses.stream}: its losses can't be told, so it isn't committed: .*too large")
+    site.archiver.await_line(
+        f"{site.loses.stream}: its losses can't be published, so it isn't committed: .*too large"
+    )
     status, text = get(site.port, "/healthz")
     assert status == 503
-    assert "can't be told on g3.files, so their streams wait: Broker: Message size too large" in text
+    assert "can't be published on g3.files, so their streams wait: Broker: Message size too large" in text
     site.loses.end()
     site.take()
     site.archiver.await_line(rf"{site.loses.stream}: finished .* \(end\)")

@@ -30,7 +30,7 @@ def test_it_is_said_by_all_and_ingest_keeps_what_comes_until_it_is_mended(record
             assert "LogAppendTime" in status.stdout
             connection.sendall(scan(3) + flow(2))
             set_type(recorder, "CreateTime")
-            archiver.await_line("INFO .*records bear their times of receipt again")
+            archiver.await_line("INFO .*records have their times of receipt again")
             archiver.await_line(r"finished .* \(end\)")
             await_healthy(port)
         assert ingest.stop() == 0

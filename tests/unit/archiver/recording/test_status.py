@@ -40,8 +40,8 @@ def test_what_takes_no_longer_than_it_may_is_no_problem(recording: dict[str, obj
 
 
 PROBLEMS: list[tuple[dict[str, object], str]] = [
-    ({"uncommitted_s": 16.0}, "slot: what came 16 s ago isn't committed: Kafka doesn't answer its commits"),
-    ({"uncommitted_s": 16.0, "commit_error": "why"}, "slot: what came 16 s ago isn't committed: why"),
+    ({"uncommitted_s": 16.0}, "slot: records of 16 s ago aren't committed: Kafka doesn't answer its commits"),
+    ({"uncommitted_s": 16.0, "commit_error": "why"}, "slot: records of 16 s ago aren't committed: why"),
     ({"uncommitted_s": 16.0, "syncing_s": 12.0}, "the data disk doesn't answer: a sync has taken 12 s, of slot"),
     ({"uncommitted_s": 16.0, "error": "full"}, "slot: can't write: full"),
     (
@@ -75,7 +75,7 @@ OF_ALL = [
     (replace(ARCHIVE, commit_error="why"), "Kafka refuses commits: why"),
     (
         replace(ARCHIVE, unpublished="why"),
-        "losses and finished files can't be told on g3.files, so their streams wait: why",
+        "losses and finished files can't be published on g3.files, so their streams wait: why",
     ),
     (replace(ARCHIVE, turn_s=12.0), "nothing has been recorded for 12 s: it waits for Kafka or for a disk"),
     (

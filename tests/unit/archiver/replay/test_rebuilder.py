@@ -365,7 +365,7 @@ SENT_AGAIN = said(
 def test_what_is_sent_again_at_the_beginning_of_what_retention_has_left_is_no_file(cut: int) -> None:
     archive = Telling(SENT_AGAIN, BY_SESSION)
     target = rebuild(SENT_AGAIN, archive.told, Selection(), BY_SESSION, cut, len(SENT_AGAIN))
-    assert set(target.left_out) <= {"its beginning has left the topic"}
+    assert set(target.left_out) <= {"its beginning is no longer in the topic"}
 
 
 @pytest.mark.parametrize("after", [[], [(SCAN, S, 2)], [(OBSERVATION, S + 3, 0)]])
