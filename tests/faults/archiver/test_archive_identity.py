@@ -40,7 +40,7 @@ class Site:
         self.await_commit()
 
     def await_commit(self) -> None:
-        """All that was sent is recorded and committed."""
+        """Wait until all that was sent is recorded and committed."""
         eventually(lambda: all_committed(self.recorder, [self.source]), "all of it committed")
 
     def start(self, directory: Path, *arguments: str, group: str | None = None) -> Program:
@@ -49,17 +49,17 @@ class Site:
         return self.recorder.start("archiver", *where, "--stream", self.recorder.stream, "--gap", "60", *arguments)
 
     def identity(self, directory: Path | None = None) -> Path:
-        """The file of a directory's identity (None: the archive's)."""
+        """Return the identity file of a directory (None: the archive's)."""
         return (directory or self.recorder.data()) / ".archiver" / IDENTITY
 
     def id(self) -> str:
-        """The archive's."""
+        """Return the archive's identity."""
         found = parse(self.identity().read_text())
         assert found
         return found.ids[0]
 
     def assert_goes_on(self, archiver: Program, directory: Path | None = None, count: int = 1) -> None:
-        """The open file is finished there, and all of it is as in peace."""
+        """Check that the open file is finished there, and all is as in the undisturbed archive."""
         self.source.scans(20)
         self.source.now += 1000
         self.source.end()
@@ -73,7 +73,7 @@ class Site:
         assert "LOST" not in archiver.log
 
     def checkpoint(self) -> tuple[int, dict[str, object]]:
-        """The offset that is committed, and what is with it."""
+        """Return the committed offset and its metadata."""
         consumer = Consumer({"bootstrap.servers": self.recorder.servers, "group.id": self.group})
         try:
             (found,) = consumer.committed([TopicPartition(frames_topic(self.recorder.stream), 0)], SECONDS)
@@ -83,7 +83,7 @@ class Site:
         return found.offset, state
 
     def forget_identity(self) -> None:
-        """As an archiver of before there were identities has left it all."""
+        """Make all look as an archiver from before identities left it."""
         offset, state = self.checkpoint()
         del state["archive"]
         self.identity().unlink()
@@ -111,10 +111,10 @@ def site(recorder: Recorder) -> Site:
     return Site(recorder)
 
 
-def assert_refused(archiver: Program, directory: Path, *said: str) -> None:
-    """It has said that, and has recorded nothing."""
+def assert_refused(archiver: Program, directory: Path, *lines: str) -> None:
+    """Check that it has logged these lines, and recorded nothing."""
     assert archiver.exit_code() == 1
-    for line in said:
+    for line in lines:
         archiver.await_line(line)
     assert "nothing was recorded: " in archiver.log.splitlines()[-1]
     assert not list(directory.glob("[0-9]*"))

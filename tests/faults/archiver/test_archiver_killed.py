@@ -1,4 +1,4 @@
-"""An archiver killed at any instant: between any two of its steps, the files are those of one that lived."""
+"""An archiver killed at any instant: between any two of its steps, the files are those of an undisturbed one."""
 
 import random
 from collections.abc import Iterator
@@ -144,31 +144,31 @@ def night(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nigh
 
 
 def live(night: Night, directory: Path, kills: list[Kill]) -> None:
-    """Archivers that are killed there, one after the other, and one that lives."""
+    """Run archivers that are killed there, one after the other, and one that isn't."""
     archive, last = token_hex(4), f"finished {night.files[-1]}"
     with Recorder(night.servers, STREAM, directory) as recorder:
         for number, kill in enumerate(kills):
             archiver = disturbed(recorder, kill.flags, *SPLIT_AT, archive=archive)
-            # One that goes on after another may find that done already where it was to die.
+            # One that continues after another may find the step done already at which it was to be killed.
             archiver.await_line(rf"^stopped_at: kill{'|' + last if number else ''}")
             if not archiver.times_of(last):
                 assert archiver.exit_code() == -9
         if not archiver.times_of(last):
             archiver = recorder.archiver(*SPLIT_AT, archive=archive)
             archiver.await_line(rf"recording {STREAM}$")
-        # It may have been finished but for what comes after its link, or altogether: then the log doesn't say it.
+        # It may have been finished completely, or up to its link: then the log doesn't show it.
         path = recorder.data(archive) / night.files[-1]
         eventually(lambda: path.exists() and not left_behind(recorder, archive), "the last file, its partial gone")
         code = archiver.stop()
-        if code == -9:  # after it had said that it was done: one step comes later
+        if code == -9:  # after it had logged that it was done: one step comes later
             archiver = recorder.archiver(*SPLIT_AT, archive=archive)
             archiver.await_line(rf"recording {STREAM}$")
             code = archiver.stop()
         assert code == 0
         assert_same_tree(recorder.tree(archive), night.tree)
         group = f"{STREAM}.{archive}"
-        told = night.events.of(group)
-        assert {key for key, _ in told} == {f"{group}/{STREAM}/{path}" for path in night.files}
+        events = night.events.of(group)
+        assert {key for key, _ in events} == {f"{group}/{STREAM}/{path}" for path in night.files}
         assert not archiver.times_of("LOST|made again")
 
 

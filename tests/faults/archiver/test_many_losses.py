@@ -1,4 +1,4 @@
-"""A topic with thousands of holes: each is told, in few events, and recording goes on beside it."""
+"""A topic with thousands of gaps: all are reported, in few events, and recording continues meanwhile."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_thousands_of_holes_are_few_events(recorder: Recorder) -> None:
 
 
 def test_each_hole_counts_once_though_the_archiver_is_killed(recorder: Recorder) -> None:
-    """After losses were told, and before that was committed, thrice."""
+    """Three times, after losses were published and before that was committed."""
     source = full_of_holes(recorder)
     for nth in (1, 2, 1):
         killed = disturbed(

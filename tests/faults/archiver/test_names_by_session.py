@@ -1,4 +1,4 @@
-"""Names by session, through all that begins an acquisition anew: a session's files, numbered, and each frame once."""
+"""Names by session, through all that begins a new acquisition: a session's files, numbered, and each frame once."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ class Streamer:
         return begun + self._metadata(core.G3FrameType.Wiring, dump=True)
 
     def data(self, count: int) -> bytes:
-        """So many Scan frames."""
+        """Return this many Scan frames."""
         return b"".join(scan(next(self._nums), session_id=self.session) for _ in range(count))
 
     def end(self) -> bytes:

@@ -31,13 +31,13 @@ def source(recorder: Recorder) -> Source:
 
 
 def in_a_second(source: Source) -> Source:
-    """It begins with a second, so that all that a test has of acquisitions is in that one, numbered."""
+    """Start at a full second, so that all acquisitions of a test are in that one, numbered."""
     source.now -= source.now % 1000
     return source
 
 
 def record(source: Source, archiver: Program, count: int, of_them: int = 1) -> None:
-    """Send an acquisition each, and wait until so many are finished, in all."""
+    """Send an acquisition for each, and wait until that many are finished in all."""
     for _ in range(of_them):
         source.start()
         source.scans(3)
@@ -46,7 +46,7 @@ def record(source: Source, archiver: Program, count: int, of_them: int = 1) -> N
 
 
 def metric(port: int, name: str, sink: str = "on-file") -> float:
-    """What /metrics says, of that sink."""
+    """Return a sample of /metrics, of that sink."""
     (line,) = [line for line in get(port, "/metrics")[1].splitlines() if line.startswith(f'{name}{{sink="{sink}"}} ')]
     return float(line.rpartition(" ")[2])
 
@@ -74,7 +74,7 @@ def test_a_command_that_fails_is_run_again_until_it_succeeds_and_the_next_events
     assert archiver.stop() == 0
 
 
-def test_what_a_command_is_told_of_an_event(recorder: Recorder, source: Source, hook: Hook) -> None:
+def test_what_a_command_gets_of_an_event(recorder: Recorder, source: Source, hook: Hook) -> None:
     archiver = recorder.archiver(*hook.flags)
     source.start()
     source.scans(2)
@@ -215,7 +215,7 @@ def test_a_command_that_hangs_holds_up_neither_recording_nor_the_stop(
     assert archiver.stop() == 0
 
 
-def test_a_program_that_is_not_there_is_said_at_the_start_and_run_once_it_is(
+def test_a_program_that_is_not_there_is_reported_at_the_start_and_run_once_it_is(
     recorder: Recorder, source: Source, tmp_path: Path
 ) -> None:
     program = tmp_path / "late"
@@ -248,7 +248,7 @@ def test_kafka_goes_away_and_comes_back(stream: str, tmp_path: Path, hook: Hook)
 
 
 class Requests(ThreadingHTTPServer):
-    """A server that notes what is posted to it, and answers as is asked for."""
+    """A server that records what is posted to it, and answers as asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)

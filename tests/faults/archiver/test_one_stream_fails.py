@@ -1,4 +1,4 @@
-"""An error that nobody expected, of one stream: that one stops, says so, and is tried again; the others go on."""
+"""An unexpected error of one stream: that stream stops, reports it, and is tried again; the others continue."""
 
 from testbed.child_process import free_port
 from tests.support.archives import Source, assert_same_tree, disturbed, left_behind
@@ -56,9 +56,9 @@ def test_health_says_so_meanwhile(recorder: Recorder) -> None:
     source.start()
     source.scans(10)
     archiver.await_line(f"{source.stream}: STOPPED")
-    code, said = get(port, "/healthz")
+    code, text = get(port, "/healthz")
     assert code == 503
-    assert said.startswith(f"{source.stream}: stopped by an error of this program")
+    assert text.startswith(f"{source.stream}: stopped by an error of this program")
     eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "it is recorded again")
     source.end()
     archiver.await_line(rf"{source.stream}: finished .* \(end\)")

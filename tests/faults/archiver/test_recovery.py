@@ -1,4 +1,4 @@
-"""A stream whose taking up takes long, as its file is large or its disk slow, holds up no other stream."""
+"""A stream whose recovery takes long, as its file is large or its disk slow, delays no other stream."""
 
 import re
 import signal
@@ -24,11 +24,11 @@ from tests.support.injection.proxy import FarBroker
 from tests.support.processes import SECONDS, Program, Recorder, eventually, get
 
 NEW_STREAMS = 40
-"""More than there are threads that take streams up."""
+"""More than there are recovery threads."""
 OTHERS_EVENTS = 400_000
-"""Of g3.files: looking through so many took 8 s, in which nothing was recorded."""
+"""On g3.files: searching this many took 8 s, in which nothing was recorded."""
 LATE_SECONDS = 2.0
-"""On a busy machine; a frame is in its file after some ms."""
+"""Limit on a busy machine; a frame is in its file after some ms."""
 
 
 class Two:
@@ -54,30 +54,30 @@ class Two:
         return self.recorder.archiver(*flags, archive=archive)
 
     def begin(self, count: int) -> None:
-        """So many frames of 200 kB on each; all is committed when this returns."""
+        """Send this many frames of 200 kB on each, and wait until all are committed."""
         for source in self.sources.values():
             source.start()
             source.scans(count, 200_000)
         self.await_committed(*self.streams)
 
     def goes_on(self, stream: str) -> None:
-        """Its frames are recorded."""
+        """Wait until its frames are recorded."""
         self.sources[stream].scans(20)
         self.await_committed(stream)
 
     def await_committed(self, *streams: str) -> None:
-        """All that was sent on these is recorded, and committed."""
+        """Wait until all that was sent on these is recorded and committed."""
         sources = [self.sources[stream] for stream in streams]
         eventually(lambda: all_committed(self.recorder, sources), f"{', '.join(streams)} recorded")
 
     def end(self, *archivers: Program) -> None:
-        """The acquisitions end; all is finished by these, and as in peace."""
+        """End the acquisitions; check that these finish all, as the undisturbed archive does."""
         for source in self.sources.values():
             source.end()
         for stream in self.streams:
-            said = rf" {stream}: finished .* \(end\)"
-            eventually(lambda said=said: any(one.times_of(said) for one in archivers), "it is finished")  # type: ignore[misc]
-            self.undisturbed.await_line(said)
+            line = rf" {stream}: finished .* \(end\)"
+            eventually(lambda line=line: any(one.times_of(line) for one in archivers), "it is finished")  # type: ignore[misc]
+            self.undisturbed.await_line(line)
         assert_same_tree(self.recorder.tree(), self.recorder.tree("undisturbed"))
         assert not any("LOST" in archiver.log for archiver in archivers)
 
@@ -176,13 +176,13 @@ def test_while_a_damaged_file_is_removed_the_other_stream_is_recorded(
 
 
 def taking_up_seconds(port: int) -> dict[str, bool]:
-    """Of each stream whether it is being taken up, as the metrics say."""
+    """By stream, whether it is being recovered, by the metrics."""
     _, text = get(port, "/metrics")
-    told = re.findall(r'^g3_archiver_taking_up_seconds{stream="([^"]+)"} (\S+)$', text, re.MULTILINE)
-    return {stream: float(seconds) > 0 for stream, seconds in told}
+    samples = re.findall(r'^g3_archiver_taking_up_seconds{stream="([^"]+)"} (\S+)$', text, re.MULTILINE)
+    return {stream: float(seconds) > 0 for stream, seconds in samples}
 
 
-def test_while_g3_files_is_looked_through_for_a_new_stream_the_other_is_recorded(stream: str, tmp_path: Path) -> None:
+def test_while_g3_files_is_searched_for_a_new_stream_the_other_is_recorded(stream: str, tmp_path: Path) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
         new = f"{stream}-new"
         recorder.create_topic()
@@ -206,7 +206,7 @@ def test_while_g3_files_is_looked_through_for_a_new_stream_the_other_is_recorded
         assert late < LATE_SECONDS
 
 
-def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_taken_up(
+def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_recovered(
     stream: str, tmp_path: Path
 ) -> None:
     with FarBroker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder:
@@ -229,7 +229,7 @@ def test_while_g3_files_says_nothing_to_many_new_streams_one_with_a_state_is_tak
 
 
 def publish_others_events(servers: str) -> None:
-    """Very many, of another group."""
+    """Very many events of another group."""
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
     for number in range(OTHERS_EVENTS):
         producer.produce(FILES_TOPIC, b"{}", f"other/stream/{number}", partition=0)

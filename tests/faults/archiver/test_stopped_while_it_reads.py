@@ -1,4 +1,4 @@
-"""An archiver that reads a large file, for its SHA-256: it records on meanwhile, and ends when it is stopped."""
+"""An archiver that reads a large file for its SHA-256 continues to record, and ends when it is stopped."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from tests.support.processes import Program, Recorder, eventually
 LARGE = 90 * 10**9
 """Bytes, of which the disk has none: a minute and a half at 1 GB/s."""
 PATIENCE = 30.0
-"""Seconds; those who stop an archiver wait for 60 or 90."""
+"""Seconds; systemd and Docker wait for 60 or 90."""
 
 
 def reads(archiver: Program, path: Path) -> bool:

@@ -50,7 +50,7 @@ class Pair:
         return ["--instance-id", f"{self.recorder.stream}-{name}", *self._quick]
 
     def start(self) -> None:
-        """An acquisition begins on every stream."""
+        """Begin an acquisition on every stream."""
         for source in self.sources:
             source.start()
             source.scans(50)
@@ -60,32 +60,32 @@ class Pair:
         return all_committed(self.recorder, self.sources)
 
     def go_on(self) -> None:
-        """More frames of every stream."""
+        """Send more frames on every stream."""
         for source in self.sources:
             source.scans(50)
 
     def end(self) -> None:
-        """The acquisitions end."""
+        """End the acquisitions."""
         for source in self.sources:
             source.now += 1000  # so that the next one has a name of its own
             source.end()
 
     def assert_same(self, acquisitions: int) -> None:
-        """All is finished, and as in peace."""
+        """Check that all is finished, as in the undisturbed archive."""
         expected = len(self.streams) * acquisitions
         self.undisturbed.await_line(r"finished .* \(end\)", count=expected)
         assert len(self.recorder.files("undisturbed")) == expected
 
-        def said(stream: str) -> int:
+        def finished(stream: str) -> int:
             pattern = rf" {stream}: finished .* \(end\)"
             return len(self.a.times_of(pattern)) + len(self.b.times_of(pattern))
 
-        eventually(lambda: all(said(stream) >= acquisitions for stream in self.streams), "every file finished")
+        eventually(lambda: all(finished(stream) >= acquisitions for stream in self.streams), "every file finished")
         assert_same_tree(self.recorder.tree(), self.recorder.tree("undisturbed"))
 
 
 def streams_of(archiver: Program) -> list[str]:
-    """The streams that it has said to be recording, first in any order, then taken over."""
+    """Return the streams that it has logged as recorded: the first ones in any order, then those taken over."""
     found = (re.search(r"INFO +recording ((?!to ).*)", line) for _, line in archiver.lines)
     return [stream for match in found if match for stream in match[1].split(", ")]
 
@@ -176,7 +176,7 @@ def test_on_another_host_without_the_data_the_open_file_is_made_again(recorder: 
     undisturbed = recorder.archiver(*rotating, archive="undisturbed")
     archiver = recorder.archiver(*rotating)
     source.start()
-    source.scans(15, every=100)  # the second file begins with the carry, which lies in the first
+    source.scans(15, every=100)  # the second file begins with the carry, which is in the first
     archiver.await_line("opened .*_001")
     eventually(lambda: recorder.committed() >= source.sent, "a commit of them")
     archiver.kill()

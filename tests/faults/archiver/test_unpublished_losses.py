@@ -1,4 +1,4 @@
-"""g3.files doesn't take what is told, and all else of Kafka is well: only a stream with something to tell waits."""
+"""g3.files takes no events, and all else of Kafka works: only a stream with an event to publish waits."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Site:
     port: int
 
     def assert_committed(self, source: Source) -> None:
-        """All that this has sent is, or soon."""
+        """Wait until all that this has sent is committed."""
         eventually(lambda: all_committed(self.recorder, [source]), f"all committed of {source.stream}")
 
 

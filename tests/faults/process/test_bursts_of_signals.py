@@ -15,7 +15,7 @@ STARTS = 10
 
 
 def burst(program: Program, dice: random.Random) -> None:
-    """Some hundred signals within milliseconds."""
+    """Send some hundred signals within milliseconds."""
     for _ in range(300):
         program.send(dice.choice([signal.SIGTERM, signal.SIGINT]))
         if dice.random() < 0.1:

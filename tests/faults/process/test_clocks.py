@@ -1,4 +1,4 @@
-"""The ingest host's clock is stepped while it receives: nothing is lost, no name comes twice, files are cut as said.
+"""The ingest host's clock is stepped while it receives: nothing is lost, and no name is used twice.
 
 The rules are the design's: a step of more than `gap`, either way, is a gap; an acquisition in a second that is not
 later than all before it is numbered after the highest number ever used.
@@ -141,4 +141,4 @@ def test_an_ingest_that_starts_in_the_past_records_into_new_files(recorder: Reco
 
 def received(recorder: Recorder) -> list[tuple[int, bytes]]:
     """The frames in the topic: time in ms, bytes."""
-    return [(at, value) for label, at, value in recorder.records() if label.kind is Kind.FRAME]
+    return [(at, value) for headers, at, value in recorder.records() if headers.kind is Kind.FRAME]

@@ -1,4 +1,4 @@
-"""Nothing that records, answers or stops waits for whoever reads the log: a pager, a log driver, a full disk."""
+"""Recording, HTTP and stopping never wait for the log's reader: a pager, a log driver, a full disk."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.support.processes import SECONDS, Program, RawSender, Recorder, event
 CHATTY = str(Path(__file__).parents[2] / "support" / "injection" / "chatty.py")
 PAGE = 4096
 ACQUISITIONS = 3 * KEPT_LINES
-"""Each is some lines of both logs: more than a page of them, and than are kept."""
+"""Each gives some lines in both logs: more than a page, and more than are kept."""
 
 
 class Unread:

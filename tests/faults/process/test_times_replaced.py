@@ -1,4 +1,4 @@
-"""A topic whose records get Kafka's time in place of that of their receipt (LogAppendTime): never without a word."""
+"""A topic whose records have Kafka's time, not that of their receipt (LogAppendTime): it is always reported."""
 
 from pathlib import Path
 
@@ -12,7 +12,9 @@ def set_type(recorder: Recorder, value: str) -> None:
     alter_topic(recorder.servers, frames_topic(recorder.stream), {"message.timestamp.type": value})
 
 
-def test_it_is_said_by_all_and_ingest_keeps_what_comes_until_it_is_mended(recorder: Recorder, tmp_path: Path) -> None:
+def test_all_report_it_and_ingest_keeps_what_arrives_until_it_is_corrected(
+    recorder: Recorder, tmp_path: Path
+) -> None:
     recorder.create_topic()
     with RawSender() as sender:
         ingest = recorder.ingest(sender.port)
@@ -48,7 +50,7 @@ def test_it_is_said_by_all_and_ingest_keeps_what_comes_until_it_is_mended(record
     assert again == {path.name: path.read_bytes() for path in recorder.files()}
 
 
-def test_an_archiver_that_is_started_says_it_before_a_record_comes(recorder: Recorder) -> None:
+def test_an_archiver_that_is_started_reports_it_before_a_record_arrives(recorder: Recorder) -> None:
     """It may be long until the next one: ingest publishes none."""
     recorder.create_topic()
     set_type(recorder, "LogAppendTime")

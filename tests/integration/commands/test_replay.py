@@ -369,6 +369,6 @@ def test_files_before_a_record_that_nobody_understands_are_all_there(recorder: R
     assert producer.flush(SECONDS) == 0
     done = recorder.command("replay", into=rebuilt)
     assert done.returncode == 1
-    assert "an archiver stops there" in done.stderr
+    assert "replay stops here, as an archiver does" in done.stderr
     assert "9 written" in done.stdout
     assert_no_difference(recorder.data(), rebuilt)

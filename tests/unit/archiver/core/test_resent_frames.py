@@ -17,7 +17,7 @@ from g3stream.frames.layout import FRAME_TYPES
 from tests.support.frames import frame
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, quick, recorded, wild_logs
 from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
-from tests.unit.archiver.replay.test_rebuilder import Telling
+from tests.unit.archiver.replay.test_rebuilder import ArchiveWithEvents
 
 
 def ended(log: list[Message]) -> list[Message]:
@@ -29,13 +29,13 @@ def ended(log: list[Message]) -> list[Message]:
 LOGS = wild_logs().map(ended).flatmap(killed_ingests)
 
 
-def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> ComparisonResult:
+def compared(log: Sequence[Message], archive: ArchiveWithEvents, cut: int = 0) -> ComparisonResult:
     """The log from the offset `cut` on, with what the archive finished."""
     with tempfile.TemporaryDirectory() as directory:
         for path, data in archive.disk.items():
             (Path(directory) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(directory) / path).write_bytes(data)
-        known = RecordedStream(STREAM, archive.told, archive.disk.keys(), (), len(log), None, None)
+        known = RecordedStream(STREAM, archive.events, archive.disk.keys(), (), len(log), None, None)
         comparison = Comparison(Location(Path(directory)), known, cut, len(log))
         for offset, (headers, time, value) in enumerate(log[cut:], cut):
             comparison.add_record(headers, time, value, offset)
@@ -46,7 +46,7 @@ def compared(log: Sequence[Message], archive: Telling, cut: int = 0) -> Comparis
 @settings(quick, max_examples=100)
 @given(LOGS, SETTINGS)
 def test_every_frame_of_a_topic_is_in_a_file_or_was_sent_again(killed: Killed, chosen: Settings) -> None:
-    archive = Telling(killed.log, chosen)
+    archive = ArchiveWithEvents(killed.log, chosen)
     found = compared(killed.log, archive)
     in_files = sum(len(file.frames) for file in archive.files)
     assert found == ComparisonResult((), in_files, 0, 0, resent=len(recorded(killed.records)) - in_files)
@@ -55,15 +55,15 @@ def test_every_frame_of_a_topic_is_in_a_file_or_was_sent_again(killed: Killed, c
 @settings(quick, max_examples=100)
 @given(LOGS, SETTINGS, st.data())
 def test_of_a_topic_that_begins_between_two_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
-    archive = Telling(killed.log, chosen)
-    cut = data.draw(st.sampled_from([0, *(event.offset for event in archive.told)]), label="cut at")
+    archive = ArchiveWithEvents(killed.log, chosen)
+    cut = data.draw(st.sampled_from([0, *(event.offset for event in archive.events)]), label="cut at")
     assert compared(killed.log, archive, cut).findings == ()
 
 
 @settings(quick, max_examples=100)
 @given(LOGS, st.lists(SETTINGS, min_size=2, max_size=3), st.data())
 def test_with_settings_that_changed(killed: Killed, choices: list[Settings], data: st.DataObject) -> None:
-    archive = Telling([], choices[0])
+    archive = ArchiveWithEvents([], choices[0])
     log = killed.log
     changes = data.draw(st.lists(st.integers(0, len(log)), min_size=1, max_size=len(choices) - 1), label="changed at")
     used = []
@@ -95,10 +95,10 @@ def test_of_a_topic_that_was_created_again() -> None:
         else Message(RecordHeaders(Kind.FRAME, A, seq, it[0], None, *it[1:]), NOON, frame([(b"n", b"%d" % seq)]))
         for seq, it in enumerate(records)
     ]
-    archive = Telling([], Settings())
+    archive = ArchiveWithEvents([], Settings())
     before, recreated = log[:3], log[3:]
     for topic in (before, recreated):
         for at, message in enumerate(topic):
             archive.take(message, at, Settings(name_format=NameFormat.SESSION))
-    assert len(archive.told) == 2
+    assert len(archive.events) == 2
     assert compared(recreated, archive) == ComparisonResult((), 2, 0, 0, resent=1)

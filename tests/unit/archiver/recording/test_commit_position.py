@@ -1,4 +1,4 @@
-"""Up to where a stream is committed: nothing below what was, and back to the last of it."""
+"""The commit position: nothing is committed below the last commit, and a roll-back returns to it."""
 
 import time
 
@@ -45,7 +45,7 @@ def test_a_file_that_is_rebuilt_is_not_committed_below_its_end() -> None:
     assert not position.may_commit(89)
 
 
-def test_a_topic_made_anew_is_committed_from_its_beginning() -> None:
+def test_a_recreated_topic_is_committed_from_its_beginning() -> None:
     position = taken(40)
     position.on_offset_reset(0)
     assert position.may_commit(0)

@@ -1,4 +1,4 @@
-"""The loop, when what comes from Kafka and what threads do meet in an unlucky order.
+"""The loop, when Kafka's callbacks and other threads act in an unlucky order.
 
 The broker and the group are real; at moments that a test chooses its consumer does what librdkafka may do then.
 """
@@ -107,21 +107,21 @@ class Running:
     def _run(self) -> None:
         try:
             self.archive.run()
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:  # noqa: BLE001 - the test checks it
             self.failure = error
 
     @property
     def frames(self) -> int:
-        """How many are recorded and committed."""
+        """Return how many are recorded and committed."""
         return sum(recording.frames for recording in self.archive.status().streams)
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong."""
+        """Return the problems."""
         return list(self.archive.status().problems(0))
 
     def callback(self, name: str) -> None:
-        """What librdkafka calls when the stream comes or goes."""
+        """Return what librdkafka calls when the stream is assigned or revoked."""
         self.consumer.callbacks[name](self.consumer, [self.partition])
 
     def join(self) -> None:
@@ -189,7 +189,7 @@ def test_evicted_while_the_stream_goes_to_another_nothing_more_is_committed(runn
     assert it.failure is None
 
 
-def test_a_commit_from_before_the_stream_was_let_go_of_is_not_made_once_it_is_back(
+def test_a_commit_from_before_the_stream_was_released_is_not_made_once_it_is_back(
     running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -238,7 +238,7 @@ def test_a_consumer_that_leaves_is_asked_nothing_about_a_stream_that_still_comes
         assert it.archive.status().streams == ()
 
 
-def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
+def test_a_stream_that_kafka_does_not_deliver_is_reported_and_no_other(
     running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archiver.kafka.assignment._REPORT_AFTER_SECONDS", 0.0)
@@ -258,7 +258,7 @@ def test_a_stream_that_kafka_does_not_give_on_is_said_to_be_so_and_no_other(
         eventually(lambda: it.problems == [], "it is over")
 
 
-def test_a_stream_that_is_let_go_of_is_no_longer_said_not_to_be_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_released_stream_is_no_longer_reported_as_not_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archiver.kafka.assignment._REPORT_AFTER_SECONDS", 0.0)
     reading = AssignedPartitions(Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "unused", "log_level": 0}))
     for stream in ("a", "b"):
@@ -269,7 +269,9 @@ def test_a_stream_that_is_let_go_of_is_no_longer_said_not_to_be_given_on(monkeyp
     assert reading.resume_error("b")
 
 
-def test_what_is_overtaken_while_it_is_taken_up_stays_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_overtaken_while_it_is_recovered_stays_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paused: list[str] = []
     monkeypatch.setattr(AssignedPartitions, "pause", lambda _, stream: paused.append(stream))
     stopping = threading.Event()

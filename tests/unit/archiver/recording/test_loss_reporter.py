@@ -1,4 +1,4 @@
-"""Losses in a row are told together, and each counts once, whatever is committed, fails or is killed in between."""
+"""Successive losses are published together, and each counts once, whatever is committed, fails or is killed."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ NOW = 1_546_344_000_000
 
 
 def lost(number: int, at: int, cause: LossCause = LossCause.MISSING, records: int | None = 2) -> RecordsLost:
-    """The number-th loss of a stream, which shows at that time, in ms from NOW."""
+    """Return the number-th loss of a stream, noticed at that time, in ms from NOW."""
     return RecordsLost("archiver", STREAM, records, f"a:{number}", 10 * number, NOW + at - 5, NOW + at, "host", cause)
 
 
@@ -33,7 +33,7 @@ def losses(draw: st.DrawFn) -> list[RecordsLost]:
     return found
 
 
-def test_one_loss_is_told_as_ever() -> None:
+def test_one_loss_is_published_as_before() -> None:
     assert merge_losses([lost(0, 0)]) == [lost(0, 0)]
     assert merge_losses([]) == []
 
@@ -47,7 +47,7 @@ def test_losses_in_a_row_are_one_event_with_the_key_of_the_first() -> None:
     assert decode(encode(event)) == event
 
 
-def test_what_is_of_another_cause_or_a_minute_later_is_told_apart() -> None:
+def test_losses_of_another_cause_or_a_minute_later_are_another_event() -> None:
     apart = [
         lost(0, 0),
         lost(1, 10, LossCause.INCOMPLETE),
@@ -66,7 +66,7 @@ def test_an_event_of_before_is_read() -> None:
 
 
 def test_an_event_begins_at_the_same_losses_wherever_the_one_before_began() -> None:
-    """Told to the end, and killed before that was committed: then a commit is made in the midst of it."""
+    """Published to the end, and killed before the commit: then a commit is made between them."""
     found = [lost(n, 20_000 * n) for n in range(9)]
     killed = {event.key: event for event in merge_losses(found)}
     again = {event.key: event for event in (*merge_losses(found[:2]), *merge_losses(found[2:]))}

@@ -1,4 +1,4 @@
-"""What an archiver says is wrong: each fault at once, with one reason for each, and nothing of what is well."""
+"""The problems that an archiver reports: each fault at once, with one reason, and nothing that is healthy."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ PROBLEMS: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("recording", "said"), PROBLEMS)
-def test_each_fault_of_a_stream_is_said_once(recording: dict[str, object], said: str) -> None:
+def test_each_fault_of_a_stream_is_reported_once(recording: dict[str, object], said: str) -> None:
     assert problems(ARCHIVE, **recording) == [said]
 
 
@@ -87,17 +87,17 @@ OF_ALL = [
 
 @pytest.mark.parametrize(("status", "said"), OF_ALL)
 @pytest.mark.parametrize("recording", [{"uncommitted_s": 60.0}, {"finalizing": replace(TOLD, total_s=60.0)}])
-def test_what_is_wrong_for_all_streams_isnt_said_of_each(
+def test_what_is_wrong_for_all_streams_isnt_reported_of_each(
     status: ArchiveStatus, said: str, recording: dict[str, object]
 ) -> None:
     assert problems(status, **recording) == [said]
 
 
-def test_a_file_that_a_disk_refuses_is_said_whatever_kafka_does() -> None:
+def test_a_file_that_a_disk_refuses_is_reported_whatever_kafka_does() -> None:
     assert len(problems(replace(ARCHIVE, kafka_error="away"), finalizing=ENDED)) == 2
 
 
-def test_a_sync_that_hangs_is_said_once_for_all_streams() -> None:
+def test_a_sync_that_hangs_is_reported_once_for_all_streams() -> None:
     slots = tuple(replace(RECORDING, stream=f"slot{n}", syncing_s=10.0 + n, uncommitted_s=20.0) for n in (1, 2, 3))
     found = list(replace(ARCHIVE, streams=slots).problems(NOW))
     assert found == ["the data disk doesn't answer: a sync has taken 13 s, of slot1, slot2, slot3"]
@@ -133,7 +133,7 @@ def test_an_activity_that_hangs_is_seen_from_outside_and_one_that_ends_isnt(monk
     assert activity.hang() is None
 
 
-def test_the_step_of_a_finishing_its_error_and_its_age_are_told() -> None:
+def test_the_step_of_finishing_its_error_and_its_age_are_shown() -> None:
     progress = FinalizeProgress("x_000.g3")
     assert progress.status().step is FinalizeStep.WAIT
     progress.start_step(FinalizeStep.PUBLISH)
@@ -145,7 +145,7 @@ def test_the_step_of_a_finishing_its_error_and_its_age_are_told() -> None:
     assert progress.status().of_kafka
 
 
-def test_a_refused_commit_is_said_once_with_what_to_do_and_one_that_will_pass_never(
+def test_a_refused_commit_is_reported_once_with_what_to_do_and_a_temporary_one_never(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     errors = CommitErrors("archiver")

@@ -1,4 +1,4 @@
-"""How much of a partial is whole frames, and what becomes of it."""
+"""Salvage: how much of a partial is whole frames, and what is published and kept of it."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
 
 @pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
-def test_its_whole_frames_get_its_name_and_are_told(archive: ArchiveRoot, torn: bytes) -> None:
+def test_its_whole_frames_get_its_name_and_an_event(archive: ArchiveRoot, torn: bytes) -> None:
     partial, publisher = left(archive, b"".join(FRAMES[:3]) + torn), Publisher()
     event = salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert (archive.root / PATH).read_bytes() == b"".join(FRAMES[:3])
@@ -134,7 +134,7 @@ def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
 @pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("torn", [b"", FRAMES[3][:50]], ids=["whole", "torn"])
 @pytest.mark.parametrize("published", [False, True])
-def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool, torn: bytes) -> None:
+def test_a_kill_in_between_doubles_nothing(archive: ArchiveRoot, published: bool, torn: bytes) -> None:
     class Killed(Exception):
         pass
 
@@ -152,7 +152,7 @@ def test_a_kill_on_the_way_doubles_nothing(archive: ArchiveRoot, published: bool
     salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
     assert len(publisher.events) == 1
-    # What the kill left is no partial of anything that is lost: the next start sees to it in the same way.
+    # What the kill left is handled by the next start in the same way.
     for left_over in filter(lambda file: PartialName.parse(file.name), list(partial.parent.iterdir())):
         salvage(archive, publisher.publish, "crate1slot2", left_over.name, "why", CancellationToken())
     assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]

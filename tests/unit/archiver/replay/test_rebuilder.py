@@ -1,6 +1,6 @@
-"""Wherever the topic was cut, and whatever is asked for: what is rebuilt is what was recorded, or it isn't there.
+"""Wherever the topic was cut, and whatever is selected: a rebuilt file equals the recorded one, or isn't made.
 
-`Telling` is a live archive that tells of its files as a real one does; the pure rebuilding is given its log, or what
+`ArchiveWithEvents` is a live archive with the events of a real one; the pure rebuilding is given its log, or what
 retention has left of that.
 """
 
@@ -46,12 +46,12 @@ AS_RECORDED = Overrides()
 BOUNDARIES = set(CloseReason) - {CloseReason.TIME}
 
 
-class Telling(MemoryArchive):
-    """Its events are in `told`."""
+class ArchiveWithEvents(MemoryArchive):
+    """An archive in memory that also has the events of its files, in order."""
 
     def __init__(self, log: Sequence[Message], chosen: Settings) -> None:
         super().__init__()
-        self.told: list[FileFinished] = []
+        self.events: list[FileFinished] = []
         self._ids: list[RecordId] = []
         self._brought: dict[bytes, tuple[int, int]] = {}  # by value: its type, and the offset of its record
         for at, message in enumerate(log):
@@ -106,7 +106,7 @@ class Telling(MemoryArchive):
             ),
             host="here",
         )
-        self.told.append(event)
+        self.events.append(event)
 
     def _place(self, value: bytes) -> FramePlace:
         crc = google_crc32c.value(value)
@@ -120,7 +120,7 @@ class Telling(MemoryArchive):
     def acquisitions(self) -> list[list[FileFinished]]:
         """Those that have ended, with their files."""
         found: list[list[FileFinished]] = [[]]
-        for event in self.told:
+        for event in self.events:
             found[-1].append(event)
             if event.why is not CloseReason.TIME:
                 found.append([])
@@ -146,7 +146,7 @@ class MemoryContent:
 
 
 class MemoryTarget:
-    """disk: what was finished, by path, unless it isn't what was told; changed: the paths of that. left_out: why."""
+    """disk: finished content by path, of files that match their events. changed: paths of others. left_out: why."""
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
@@ -172,7 +172,7 @@ class MemoryTarget:
 
 def rebuild(
     log: Sequence[Message],
-    told: Sequence[FileFinished],
+    events: Sequence[FileFinished],
     wanted: Selection,
     newest: Settings,
     cut: int = 0,
@@ -180,7 +180,7 @@ def rebuild(
     choice: Overrides = AS_RECORDED,
     open_first: tuple[str, int] | None = None,
 ) -> MemoryTarget:
-    """What comes of the log from the offset `cut` on."""
+    """Rebuild from the log from the offset `cut` on."""
     target = MemoryTarget()
 
     def fetch(offset: int) -> tuple[bytes, ...]:
@@ -189,7 +189,7 @@ def rebuild(
     def load(places: Mapping[int, FramePlace]) -> Carry:
         return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
 
-    for after, through in topic_ranges(told, wanted, BOUNDARIES):
+    for after, through in topic_ranges(events, wanted, BOUNDARIES):
         start = ReplayStart(None, None, is_truncated=cut > 0)
         if after and after.offset >= cut:
             start = ReplayStart(after.offset, after.checkpoint, is_truncated=False)
@@ -198,7 +198,7 @@ def rebuild(
         rebuilding = Rebuilder(
             STREAM,
             start,
-            told,
+            events,
             choice,
             wanted,
             target,
@@ -216,16 +216,16 @@ def rebuild(
     return target
 
 
-def ways(archive: Telling, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Overrides]]:
-    """To the same files: by what was told; without; by flags that say the same."""
+def ways(archive: ArchiveWithEvents, chosen: Settings) -> list[tuple[list[FileFinished], Settings, Overrides]]:
+    """Ways to the same files: with the events; without; by flags with the same settings."""
     same = Overrides(chosen.time_per_file_ms, chosen.gap_ms, chosen.name_format, chosen.carry)
-    return [(archive.told, chosen, Overrides()), ([], chosen, Overrides()), (archive.told, Settings(), same)]
+    return [(archive.events, chosen, Overrides()), ([], chosen, Overrides()), (archive.events, Settings(), same)]
 
 
-def whole(archive: Telling, cut: int) -> set[str]:
+def whole(archive: ArchiveWithEvents, cut: int) -> set[str]:
     """The files of which the log still has all, from the record that ended the one before, and what heads them."""
     found = set()
-    for before, event in zip([None, *archive.told], archive.told, strict=False):
+    for before, event in zip([None, *archive.events], archive.events, strict=False):
         begin = before.offset if before else 0
         carry = before.checkpoint.carry if before else {}
         if begin >= cut and all(carry[code].offset >= cut for code in event.carry):
@@ -236,9 +236,9 @@ def whole(archive: Telling, cut: int) -> set[str]:
 @quick
 @given(LOGS, SETTINGS)
 def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
-    archive = Telling(killed.log, chosen)
-    for told, newest, choice in ways(archive, chosen):
-        target = rebuild(killed.log, told, Selection(), newest, choice=choice)
+    archive = ArchiveWithEvents(killed.log, chosen)
+    for events, newest, choice in ways(archive, chosen):
+        target = rebuild(killed.log, events, Selection(), newest, choice=choice)
         assert target.disk == archive.disk
         assert target.changed == []
 
@@ -246,10 +246,10 @@ def test_all_of_a_log(killed: Killed, chosen: Settings) -> None:
 @quick
 @given(LOGS, SETTINGS, st.data())
 def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
-    archive = Telling(killed.log, chosen)
+    archive = ArchiveWithEvents(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     target = rebuild(
-        killed.log, archive.told, Selection(), chosen, cut, len(killed.log), open_first=archive.open_first
+        killed.log, archive.events, Selection(), chosen, cut, len(killed.log), open_first=archive.open_first
     )
     assert target.disk.items() <= archive.disk.items()
     assert whole(archive, cut) <= target.disk.keys()
@@ -258,11 +258,11 @@ def test_what_retention_has_left_of_it(killed: Killed, chosen: Settings, data: s
 @quick
 @given(LOGS, SETTINGS, st.data())
 def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
-    archive = Telling(killed.log, chosen)
+    archive = ArchiveWithEvents(killed.log, chosen)
     cut = data.draw(st.integers(0, len(killed.log)), label="cut at")
     only = frozenset(data.draw(st.sets(st.sampled_from(sorted(archive.disk)))) if archive.disk else [])
     target = rebuild(
-        killed.log, archive.told, Selection(paths=only), chosen, cut, len(killed.log), open_first=archive.open_first
+        killed.log, archive.events, Selection(paths=only), chosen, cut, len(killed.log), open_first=archive.open_first
     )
     if only:
         assert target.disk.items() <= {path: archive.disk[path] for path in only}.items()
@@ -272,8 +272,8 @@ def test_only_some_files(killed: Killed, chosen: Settings, data: st.DataObject) 
 @quick
 @given(FORWARD_LOGS, SETTINGS, st.data())
 def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -> None:
-    """Whole acquisitions; with or without what was told, or only with what was told of that time."""
-    archive = Telling(killed.log, chosen)
+    """Whole acquisitions; with or without events, or only with the events of that time."""
+    archive = ArchiveWithEvents(killed.log, chosen)
     times = sorted({message.time for message in killed.log}) or [0]
     since, until = sorted(data.draw(st.tuples(*[st.sampled_from(times)] * 2), label="span"))
     expected = {
@@ -283,13 +283,16 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
         for event in files
     }
     # Without an end of its acquisition in the log, a file that was cut by time is told of, too.
-    open_files = [event for event in archive.told if not any(event in files for files in archive.acquisitions())]
+    open_files = [event for event in archive.events if not any(event in files for files in archive.acquisitions())]
     if open_files and archive.open:
         last = archive.open.frames[-1][0]
         if last >= since and open_files[0].first.time <= until:
             expected |= {event.path for event in open_files}
-    for told, newest, choice in ways(archive, chosen):
-        for known in (told, [event for event in events_for_replay(told, since) if isinstance(event, FileFinished)]):
+    for events, newest, choice in ways(archive, chosen):
+        for known in (
+            events,
+            [event for event in events_for_replay(events, since) if isinstance(event, FileFinished)],
+        ):
             target = rebuild(killed.log, known, Selection(since, until), newest, choice=choice)
             assert target.disk == {path: archive.disk[path] for path in expected}
             assert target.changed == []
@@ -298,14 +301,14 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
 @settings(quick, max_examples=200)
 @given(LOGS, st.lists(SETTINGS, min_size=2, max_size=3), st.data())
 def test_settings_that_changed(killed: Killed, choices: list[Settings], data: st.DataObject) -> None:
-    """As when an archiver is started anew with others: what was recorded with each is rebuilt with those."""
+    """As when an archiver is restarted with others: what was recorded with each is rebuilt with the same."""
     log = killed.log
     changes = data.draw(st.lists(st.integers(0, len(log)), min_size=1, max_size=len(choices) - 1), label="changed at")
-    archive = Telling([], choices[0])
+    archive = ArchiveWithEvents([], choices[0])
     for at, message in enumerate(log):
         archive.take(message, at, choices[sum(at >= change for change in changes)])
     newest = archive.open.settings if archive.open else choices[len(changes)]  # as its commit says
-    target = rebuild(log, archive.told, Selection(), newest, told_until=len(log), open_first=archive.open_first)
+    target = rebuild(log, archive.events, Selection(), newest, told_until=len(log), open_first=archive.open_first)
     assert target.disk == archive.disk
     assert target.changed == []
 
@@ -324,9 +327,9 @@ CHOICES = st.builds(
 def test_what_is_wanted_otherwise_is_as_if_recorded_so(killed: Killed, chosen: Settings, choice: Overrides) -> None:
     if not choice.any_given:
         return
-    archive, other = Telling(killed.log, chosen), archived(killed.log, choice.apply_to(chosen))
+    archive, other = ArchiveWithEvents(killed.log, chosen), archived(killed.log, choice.apply_to(chosen))
     target = rebuild(
-        *(killed.log, archive.told, Selection(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
+        *(killed.log, archive.events, Selection(), chosen, 0, len(killed.log), choice), open_first=archive.open_first
     )
     assert target.disk == other.disk
 
@@ -336,7 +339,7 @@ BY_SESSION = Settings(name_format=NameFormat.SESSION)
 S = NOON // 1000
 
 
-def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
+def messages(*records: Kind | tuple[int, int, int]) -> list[Message]:
     """A record each second: facts, and frames, of which it says type, session and frame_num."""
     labels = [
         RecordHeaders(it, A, seq) if isinstance(it, Kind) else RecordHeaders(Kind.FRAME, A, seq, it[0], None, *it[1:])
@@ -347,14 +350,14 @@ def said(*records: Kind | tuple[int, int, int]) -> list[Message]:
 
 def test_with_another_gap_no_frame_is_left_out_that_is_in_a_file_by_date() -> None:
     """It comes again within a file, after a silence: without what follows that in the archive's own file."""
-    log = said((OBSERVATION, S, 0), (SCAN, S, 1), (OBSERVATION, S, 0), (SCAN, S, 2), Kind.END)
+    log = messages((OBSERVATION, S, 0), (SCAN, S, 1), (OBSERVATION, S, 0), (SCAN, S, 2), Kind.END)
     chosen = Settings(carry=())
-    archive = Telling(log, chosen)
-    target = rebuild(log, archive.told, Selection(), chosen, choice=Overrides(gap_ms=500))
+    archive = ArchiveWithEvents(log, chosen)
+    target = rebuild(log, archive.events, Selection(), chosen, choice=Overrides(gap_ms=500))
     assert sorted(target.disk.values()) == [b"0;", b"1;", b"2;", b"3;"]
 
 
-SENT_AGAIN = said(
+SENT_AGAIN = messages(
     *(Kind.START, (OBSERVATION, S, 0), (SCAN, S, 1), Kind.END, Kind.LOST),
     *(Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0)),
     *(Kind.START, (OBSERVATION, S + 3, 0), (SCAN, S + 3, 1), Kind.END),
@@ -363,20 +366,22 @@ SENT_AGAIN = said(
 
 @pytest.mark.parametrize("cut", range(len(SENT_AGAIN)))
 def test_what_is_sent_again_at_the_beginning_of_what_retention_has_left_is_no_file(cut: int) -> None:
-    archive = Telling(SENT_AGAIN, BY_SESSION)
-    target = rebuild(SENT_AGAIN, archive.told, Selection(), BY_SESSION, cut, len(SENT_AGAIN))
+    archive = ArchiveWithEvents(SENT_AGAIN, BY_SESSION)
+    target = rebuild(SENT_AGAIN, archive.events, Selection(), BY_SESSION, cut, len(SENT_AGAIN))
     assert set(target.left_out) <= {"its beginning is no longer in the topic"}
 
 
 @pytest.mark.parametrize("after", [[], [(SCAN, S, 2)], [(OBSERVATION, S + 3, 0)]])
 def test_what_was_left_out_with_settings_that_no_file_has_is_no_file(after: list[tuple[int, int, int]]) -> None:
     """By date; then by session, and only what is sent again comes; by date again, with an open file or without."""
-    log = said((OBSERVATION, S, 0), (SCAN, S, 1), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, *after)
-    archive = Telling([], Settings())
+    log = messages(
+        (OBSERVATION, S, 0), (SCAN, S, 1), Kind.LOST, Kind.CONNECTED, (OBSERVATION, S, 0), Kind.LOST, *after
+    )
+    archive = ArchiveWithEvents([], Settings())
     for at, message in enumerate(log):
         archive.take(message, at, BY_SESSION if 3 <= at < 6 else Settings())
     target = rebuild(
-        *(log, archive.told, Selection(), Settings()), told_until=len(log), open_first=archive.open_first
+        *(log, archive.events, Selection(), Settings()), told_until=len(log), open_first=archive.open_first
     )
     assert target.disk == archive.disk
     assert target.left_out == []

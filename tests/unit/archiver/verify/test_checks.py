@@ -1,4 +1,4 @@
-"""What was seen of an archive, held against what was told: no fault without a reason, each with its reason."""
+"""The checks of an archive, against its events: no fault without a reason, each with its reason."""
 
 import hashlib
 import threading
@@ -102,7 +102,7 @@ def test_a_gap_between_files_is_missed_in_the_later() -> None:
     assert faults(events, runs) == [(Fault.UNREPORTED_GAP, 2)]
     assert faults([events[0], replace(events[1], missing=2)], runs) == []
     loss = RecordsLost("g", "s", 2, "given up", 10, 9000, 9000, "h")
-    assert faults(events, runs, [loss]) == []  # the state that was gone on with isn't known
+    assert faults(events, runs, [loss]) == []  # the state that recording continued from isn't known
     assert faults([events[1]], runs) == []
 
 
@@ -279,7 +279,7 @@ def test_a_file_unlike_the_topic(tmp_path: Path, two: list[FileFinished]) -> Non
     assert texts(compared(tmp_path, log_of(*range(5, 20)), events, 5)) == [(Fault.DIFFERS_FROM_TOPIC, two[0].path)]
 
 
-def test_a_topic_that_ends_in_the_midst_of_a_file(tmp_path: Path, two: list[FileFinished]) -> None:
+def test_a_topic_that_ends_within_a_file(tmp_path: Path, two: list[FileFinished]) -> None:
     [found] = compared(tmp_path, log_of(*range(15)), two).findings
     assert found == Finding(
         Fault.DIFFERS_FROM_TOPIC, "s", two[1].path, "the topic ends before its last frame", two[1]
