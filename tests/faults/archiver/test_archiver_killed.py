@@ -169,7 +169,7 @@ def live(night: Night, directory: Path, kills: list[Kill]) -> None:
         group = f"{STREAM}.{archive}"
         events = night.events.of(group)
         assert {key for key, _ in events} == {f"{group}/{STREAM}/{path}" for path in night.files}
-        assert not archiver.times_of("LOST|made again")
+        assert not archiver.times_of("LOST|must be rebuilt")
 
 
 @pytest.mark.parametrize("kill", ALL if FULL else SAMPLE, ids=str)

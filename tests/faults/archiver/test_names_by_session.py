@@ -176,7 +176,7 @@ def test_a_file_is_made_again_under_its_name(recorder: Recorder) -> None:
         [partial] = (recorder.data() / ".archiver" / recorder.stream).glob("*_001.*")
         partial.write_bytes(partial.read_bytes()[:-1] + b"?")
         archiver = recorder.archiver(*BY_SESSION)
-        archiver.await_line("has to be made again")
+        archiver.await_line("must be rebuilt")
         archiver.await_line(r"finished .*_001\.g3 \(end\)")
         with sender.accept() as connection:
             connection.sendall(streamer.again() + streamer.data(1) + flow(2))

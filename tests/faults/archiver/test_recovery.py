@@ -166,7 +166,7 @@ def test_while_a_damaged_file_is_removed_the_other_stream_is_recorded(
     two.goes_on(other)
     assert taking_up_seconds(port) == {damaged: True, other: False}
     gate.open()
-    archiver.await_line(f"{damaged}: .* has to be made again")
+    archiver.await_line(f"{damaged}: .* must be rebuilt")
     if found == "when it is finished":
         archiver.await_line(rf" {damaged}: finished .* \(end\)")
         two.sources[damaged].now += 1000

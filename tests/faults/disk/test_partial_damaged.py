@@ -103,7 +103,7 @@ def test_a_damaged_partial_is_made_again(
         if damage is append and killed is IN_MID_FILE:
             archiver.await_line("continuing", 0)  # what follows the committed bytes is cut off
         else:
-            archiver.await_line("ERROR .*made again", 0)
+            archiver.await_line("ERROR .*must be rebuilt", 0)
         assert "LOST" not in archiver.log
 
 
@@ -125,7 +125,7 @@ def test_it_is_made_again_with_the_settings_that_it_had(recorder: Recorder) -> N
     source.end()
     archiver.await_line(r"finished .* \(end\)", count=2)
     assert archiver.stop() == 0
-    archiver.await_line("ERROR .*made again", 0)
+    archiver.await_line("ERROR .*must be rebuilt", 0)
     whys = re.findall(r"finished .* \((\w+)\)", archiver.log)
     assert whys[0] == "end", "the whole of it in one file, as it had begun"
     assert len(whys) > 2, "the next acquisition is cut each second"
