@@ -107,11 +107,12 @@ class _Demo:
 
         address = ("--address", "127.0.0.1")
         data, spool = ("--data-dir", str(self._data)), ("--spool-dir", str(self._directory / "spool"))
+        gap = ("--gap", "600")  # a busy machine pauses the frames for more than the default 10 s
         one, two = _STREAMS
         return (
-            block(0, "SmurfRecorder", one, ("--time-per-file", "600"), data, ("--port", str(ports[0])), address),
+            block(0, "SmurfRecorder", one, ("--time-per-file", "600"), gap, data, ("--port", str(ports[0])), address),
             block(1, "SmurfIngest", two, ("--port", str(ports[1])), address, spool),
-            block(2, "SmurfArchiver", two, data),
+            block(2, "SmurfArchiver", two, gap, data),
         )
 
     @contextmanager
