@@ -1,4 +1,4 @@
-"""Finished files handed over to others: each event of g3.files to a command or a URL, at least once and in order.
+"""Hand-over: each event of g3.files is given to a command or a URL, at least once and in order.
 
-Runs beside the recording and never holds it up.
+It runs beside the recording and never delays it.
 """

@@ -1,8 +1,8 @@
-"""CommandSink: runs a command for each event, with the event's JSON on its stdin, and its essentials as variables.
+"""CommandSink: runs a command for each event.
 
-What it prints goes to the log. It may take as long as it likes. Exit code 0 means done; anything else, and it is run
-again. It leads a process group of its own, so that Ctrl-C in a terminal isn't meant for it, and so that what it has
-started ends with it when it is aborted.
+The command gets the event's JSON on stdin, and the main values as environment variables. What it prints is logged. It
+may take any time. Exit code 0 means success; after any other it is run again. It has a process group of its own, so
+that Ctrl-C in the archiver's terminal doesn't reach it, and that an abort also ends the processes it has started.
 """
 
 import contextlib
@@ -26,26 +26,27 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 _TERM_S = 2.5
-"""How long a command may take to end after SIGTERM, before SIGKILL: a sink has 3 s."""
+"""Time from SIGTERM to SIGKILL: a sink must end within 3 s of an abort."""
 _MAX_LINE_BYTES = 1000
-"""Of a line that a command prints, that are logged."""
+"""The most bytes logged of one line of output."""
 _MAX_LINES = 100
-"""Of a run, that are logged."""
+"""The most lines logged of one run."""
 _READ_BYTES = 1 << 16
 _FLOOD_S = 0.01
-"""The pause after so many bytes: a command that prints without end takes little of this program's time."""
+"""Pause after each _READ_BYTES: a command that prints endlessly takes little of this program's time."""
 _MAX_REASON = 200
+"""The most characters of the last line of output that an error quotes."""
 
 
 class CommandSink:
-    """Runs the command. root: the data directory."""
+    """Runs the command of `--on-file`. root: the data directory."""
 
     def __init__(self, command: Command, root: Path) -> None:
         self._argv = command.argv
         self._root = root
         if shutil.which(self._argv[0]) is None:
-            # No reason not to record: its file system may not be mounted yet.
-            log.warning("%s: there is no program %s now; it is looked for at each event", SINK, self._argv[0])
+            # No reason not to start: the program's file system may not be mounted yet.
+            log.warning("%s: there is no program %s now; it is searched for again at each event", SINK, self._argv[0])
 
     @property
     def name(self) -> str:
@@ -53,7 +54,7 @@ class CommandSink:
         return SINK
 
     def wants(self, event: Event) -> bool:
-        """As Sink's: not what was adopted, which was there, and handed over or not, before it was the archive's."""
+        """As Sink's. Not adopted files: they were there, and handed over or not, before the archive recorded them."""
         return not isinstance(event, FileAdopted)
 
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
@@ -63,7 +64,7 @@ class CommandSink:
 
 
 def variables(pending: PendingEvent, root: Path) -> Mapping[str, str]:
-    """What the command's environment says of an event, besides what the archiver's own says. Pure."""
+    """Return the environment variables that describe an event, added to the archiver's own. Pure."""
     event = pending.event
     found = {
         "G3_EVENT": str(event.__struct_config__.tag),
@@ -81,7 +82,7 @@ def variables(pending: PendingEvent, root: Path) -> Mapping[str, str]:
 
 
 def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abort: threading.Event) -> None:
-    """Run it to its end. Raises SinkError if it doesn't exit 0."""
+    """Run the command to its end. given: its stdin. Raises SinkError if its exit code isn't 0."""
     try:
         process = subprocess.Popen(
             argv,
@@ -99,7 +100,9 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abor
     try:
         _communicate(process, given, output, abort)
     finally:
-        if process.poll() is None or abort.is_set():  # aborted: what it has started mustn't go on beside the next run
+        if (
+            process.poll() is None or abort.is_set()
+        ):  # aborted: processes it has started mustn't run beside the next attempt
             _signal(process, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout):
@@ -115,9 +118,9 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abor
 
 
 def _communicate(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output", abort: threading.Event) -> None:
-    """Give it its input, log what it prints, and end it if that is asked for; until it has ended.
+    """Write the command's input, log its output and end it on abort, until it has ended.
 
-    What it has started, and left behind with its stdout, isn't waited for.
+    Processes that it has left behind with its stdout are not waited for.
     """
     assert process.stdin
     assert process.stdout
@@ -140,14 +143,14 @@ def _communicate(process: "subprocess.Popen[bytes]", given: bytes, output: "_Out
                         process.stdin.close()
                 elif not output.read(key.fd):
                     selector.unregister(process.stdout)
-                    # It most likely ends now: known sooner so than by looking at times.
+                    # It most likely ends now: waiting notices that sooner than polling.
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(_POLL_S)
         output.read(process.stdout.fileno())
 
 
 def _write(fd: int, given: bytes) -> bytes:
-    """What of it is left to be written: nothing, too, if the command doesn't read it."""
+    """Write some input; return the rest: nothing, if the command has closed its stdin."""
     try:
         return given[os.write(fd, given) :]
     except BlockingIOError:
@@ -157,7 +160,7 @@ def _write(fd: int, given: bytes) -> bytes:
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """To all of its process group, while it hasn't been waited for."""
+    """Signal the process group; call it before `wait`, while the id can't belong to another group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -170,7 +173,7 @@ def _name(number: int) -> str:
 
 
 class _Output:
-    """What a command prints, logged line by line."""
+    """Logs a command's output line by line."""
 
     def __init__(self) -> None:
         self._line = b""
@@ -183,7 +186,7 @@ class _Output:
         return printable(self._tail.decode(errors="replace").rstrip().rpartition("\n")[2])[:_MAX_REASON]
 
     def read(self, fd: int) -> bool:
-        """Take some of what is there now; gives whether there may be more later."""
+        """Read and log some output; return False at its end."""
         try:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
@@ -200,7 +203,7 @@ class _Output:
         return bool(data)
 
     def end(self) -> None:
-        """There is no more."""
+        """Log the last, unterminated line."""
         if self._line and self._lines < _MAX_LINES:
             self._end_line()
 
@@ -211,6 +214,6 @@ class _Output:
         line, self._line = self._line, b""
         self._lines += 1
         if text := line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip():
-            log.info("%s: says: %s%s", SINK, text, " …" if len(line) > _MAX_LINE_BYTES else "")
+            log.info("%s: output: %s%s", SINK, text, " …" if len(line) > _MAX_LINE_BYTES else "")
         if self._lines == _MAX_LINES:
-            log.info("%s: what else this run says isn't logged", SINK)
+            log.info("%s: further output of this run is not logged", SINK)

@@ -1,4 +1,4 @@
-"""One event after another through a sink, each until it has succeeded; on a thread of its own."""
+"""SinkDelivery: gives a sink one event at a time, again until it succeeds, on a thread of its own."""
 
 import logging
 import queue
@@ -14,35 +14,40 @@ from archiver.handover.sink import PendingEvent, Sink, SinkError
 log = logging.getLogger(__name__)
 
 _ABORT_S = 4.0
-"""How long an attempt may take to end once it is aborted; its sink is told 3 s."""
+"""How long an aborted attempt is waited for; a sink is promised 3 s (sink.py)."""
 
 
 class SinkDelivery:
-    """Feeds a sink. For one thread, which isn't the sink's. save_position: is given each event first, in the sink's
-    thread.
+    """Runs a sink's attempts. For the follower's thread; the sink has another.
 
-    delivered, failures: how many attempts ended so. error: why the last one failed, None if it succeeded.
+    save_position: called with each event before its first attempt, in the sink's thread.
     """
 
     def __init__(self, sink: Sink, save_position: Callable[[PendingEvent], None]) -> None:
         self._save_position = save_position
-        self.delivered = self.failures = 0
+        self.delivered = 0
+        """Attempts that succeeded."""
+        self.failures = 0
+        """Attempts that failed."""
         self.error: str | None = None
+        """Why the last attempt failed; None if it succeeded."""
         self._sink = sink
         self._worker = _Worker(f"sink {sink.name}")
         self._running: Future[None] | None = None
         self._started_s = 0.0
-        self._pending: PendingEvents | None = None  # whose first event that is; None: its end doesn't count
+        self._pending: PendingEvents | None = (
+            None  # the running attempt is of their first event; None: its result is ignored
+        )
         self._abort = threading.Event()
         self._retry_at_s = 0.0
 
     @property
     def running_since(self) -> float | None:
-        """Since when (time.monotonic()) an attempt has been going on, None if none is."""
+        """The start of the running attempt (time.monotonic()); None if none runs."""
         return self._started_s if self._running else None
 
     def begin_if_due(self, pending: PendingEvents) -> None:
-        """Hand over the first event, if there is one, and nothing else is going on."""
+        """Start an attempt for the first event, if there is one, no attempt runs and no retry delay lasts."""
         event = pending.first
         if self._running or event is None or time.monotonic() < self._retry_at_s:
             return
@@ -57,13 +62,16 @@ class SinkDelivery:
         self._running = self._worker.submit(deliver)
 
     def wait(self, seconds: float) -> None:
-        """Until the attempt that is going on has ended, so long at most."""
+        """Wait for the running attempt to end, so long at most."""
         if self._running:
             with suppress(TimeoutError):
                 self._running.exception(seconds)
 
     def take_result(self, backlog: Callable[[], int]) -> int | None:
-        """See whether the attempt has ended; gives the offset of the event if it has been handed over now."""
+        """Handle the end of the attempt, if it has ended; return the event's offset if it succeeded.
+
+        backlog: how many events wait, for the log.
+        """
         if not (self._running and self._running.done()):
             return None
         error, self._running = self._running.exception(), None
@@ -91,9 +99,9 @@ class SinkDelivery:
         return None
 
     def abort(self, *, wait: bool) -> bool:
-        """Forget what is going on: it ends soon, and what comes of it doesn't count. Gives whether there was any.
+        """Abort the running attempt and ignore its result; return whether there was one.
 
-        wait: until it has ended, for some seconds at most.
+        wait: also wait for its end, for some seconds at most.
         """
         was_running = self._running is not None
         self._abort.set()
@@ -103,33 +111,33 @@ class SinkDelivery:
         return was_running
 
     def close(self) -> None:
-        """Nothing more will be handed over."""
+        """End the sink's thread."""
         self._worker.close()
 
 
 class _Worker:
-    """A daemon thread that does one thing after another."""
+    """A daemon thread that runs requests in order."""
 
     def __init__(self, name: str) -> None:
         self._requests: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, act: Callable[[], None]) -> Future[None]:
-        """Do it after all before."""
+        """Run it after all earlier requests."""
         done: Future[None] = Future()
         self._requests.put((act, done))
         return done
 
     def close(self) -> None:
-        """Nothing more will be asked for."""
+        """End the thread once all requests are done."""
         self._requests.put(None)
 
     def _run(self) -> None:
-        while asked := self._requests.get():
-            act, done = asked
+        while request := self._requests.get():
+            act, done = request
             try:
                 act()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the end is seen to
+            except BaseException as error:  # noqa: BLE001 - whatever it is: `take_result` handles it
                 done.set_exception(error)
             else:
                 done.set_result(None)

@@ -1,4 +1,4 @@
-"""What `--on-file` names: a command to run, or a URL to post to, for each event of an archive. Pure; no Kafka."""
+"""The value of `--on-file`: a command to run, or a URL to post to, for each event. Pure; no Kafka."""
 
 import argparse
 import shlex
@@ -8,27 +8,28 @@ from urllib.parse import urlsplit
 from g3stream.service import arguments
 
 SINK = "on-file"
-"""The name of the sink, and so of its position: the same whatever the command is."""
+"""The sink's name, and so its position's: the same whatever the command is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program and its arguments, as the kernel is to get them: no shell looks at them."""
+    """A program and its arguments, run without a shell."""
 
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A URL that takes a POST. host, port: where; target: path and query."""
+    """A URL that takes a POST."""
 
     host: str
     port: int
     target: str
+    """Path and query."""
     is_tls: bool
 
     def __str__(self) -> str:
-        """For the log: without the query, which may hold a token."""
+        """Return the URL for the log: without the query, which may hold a token."""
         scheme = "https" if self.is_tls else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}{self.target.partition('?')[0]}"
@@ -38,7 +39,7 @@ OnFile = Command | Webhook
 
 
 def on_file(text: str) -> OnFile:
-    """Type of the flag."""
+    """Type of the flag --on-file."""
     if text.lower().startswith(("http://", "https://")):
         return _webhook(text)
     try:

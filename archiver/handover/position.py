@@ -1,4 +1,4 @@
-"""The position of a follower in g3.files: what its group has committed; where it begins if that is nothing."""
+"""The position of a follower in g3.files: its group's committed offset, and where it starts without one."""
 
 import logging
 import time
@@ -12,17 +12,17 @@ log = logging.getLogger(__name__)
 
 _REQUEST_S = 2.0
 _COMMIT_AGAIN_S = 0.5
-_PASSED_OVER_S = 5.0
-"""So often the position is committed, if only events that aren't to be handed over have come."""
+_SKIPPED_S = 5.0
+"""How often the position is committed while all new events are skipped."""
 
 
 def partition(offset: int) -> TopicPartition:
-    """That place in g3.files."""
+    """Return g3.files' partition at an offset."""
     return TopicPartition(FILES_TOPIC, 0, offset)
 
 
 def committed_offset(consumer: Consumer) -> int | None:
-    """What the consumer's group has committed, None if nothing. Raises KafkaException."""
+    """Return the group's committed offset, None if there is none. Raises KafkaException."""
     found = consumer.committed([TopicPartition(FILES_TOPIC, 0)], timeout=_REQUEST_S)[0]
     if found.error:
         raise KafkaException(found.error)
@@ -30,8 +30,8 @@ def committed_offset(consumer: Consumer) -> int | None:
 
 
 def first_offset_since(consumer: Consumer, since_ms: int) -> int:
-    """Of the first record that was published then or later; of the next one, if none was. Raises KafkaException."""
-    _, end = offset_range(consumer)  # before the question: what comes in between is at `end` or after it
+    """Return the offset of the first record published since; the end offset, if none was. Raises KafkaException."""
+    _, end = offset_range(consumer)  # asked first: records published in between are at `end` or later
     found = consumer.offsets_for_times([partition(since_ms)], timeout=_REQUEST_S)[0]
     if found.error:
         raise KafkaException(found.error)
@@ -39,49 +39,54 @@ def first_offset_since(consumer: Consumer, since_ms: int) -> int:
 
 
 def offset_range(consumer: Consumer) -> tuple[int, int]:
-    """The topic's first offset, and the one after its last. Raises KafkaException."""
+    """Return the topic's first offset, and the one after its last. Raises KafkaException."""
     found = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), timeout=_REQUEST_S)
     if found is None:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"the ends of {FILES_TOPIC} can't be had"))
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT, f"the first and last offset of {FILES_TOPIC} are unknown")
+        )
     return found[0], found[1]
 
 
 def cached_end_offset(consumer: Consumer) -> int:
-    """The offset after the topic's last record, as the last answer to a fetch told it; 0 if none has."""
+    """Return the offset after the topic's last record, as of the last fetch; 0 before the first one."""
     _, end = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), cached=True) or (0, -1)
     return max(0, end)
 
 
 class CommittedPosition:
-    """What Kafka has, and is asked to have, as the position. failed: is given each error of a commit, which is made
-    again. `on_commit_response` is for the consumer's on_commit."""
+    """Commits the position, and keeps track of what Kafka has acknowledged.
+
+    failed: called with the error of each failed commit, which is repeated. `on_commit_response` is the consumer's
+    on_commit.
+    """
 
     def __init__(self, failed: Callable[[KafkaError], None]) -> None:
         self._failed = failed
         self._committed: int | None = None
         self._in_flight: int | None = None
-        self._requested: int | None = None  # the least that it has to be before the next event
+        self._requested: int | None = None  # must be committed, at least, before the next event
         self._retry_at_s = 0.0
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that was handed over is committed as such, and no answer is awaited."""
+        """Whether every event that was handed over is committed, and no commit is in flight."""
         return self._requested is None and self._in_flight is None
 
     def reset(self, committed: int | None) -> None:
-        """The partition is ours, with that committed; answers that are still to come are of before."""
+        """Begin a new assignment with this committed offset; answers to earlier commits are ignored."""
         self._committed, self._in_flight, self._requested, self._retry_at_s = committed, None, None, 0.0
 
     def request_commit(self, offset: int) -> None:
-        """An event was handed over: at least that is to be committed, at once."""
+        """Request that at least this offset is committed at once, as an event was handed over."""
         self._requested, self._retry_at_s = offset, 0.0
 
     def is_behind(self, position: int) -> bool:
-        """Whether Kafka has another one."""
+        """Whether the committed offset is another than this position."""
         return position != self._committed
 
     def commit_if_due(self, consumer: Consumer, position: int) -> None:
-        """Ask Kafka to have this position, if it is time for that."""
+        """Commit this position, if it is time for that."""
         if self._in_flight is not None or position == self._committed or time.monotonic() < self._retry_at_s:
             return
         self._in_flight = position
@@ -91,10 +96,10 @@ class CommittedPosition:
             self.on_commit_response(error.args[0], [partition(position)])
 
     def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """The consumer's on_commit."""
+        """Handle the answer to a commit (the consumer's on_commit)."""
         ours = next((found for found in partitions if found.partition == 0), None)
         if ours is None or self._in_flight is None or ours.offset != self._in_flight:
-            return  # of an assignment before this one
+            return  # the answer to a commit of an earlier assignment
         self._in_flight = None
         if failed := error or ours.error:
             self._retry_at_s = time.monotonic() + _COMMIT_AGAIN_S
@@ -104,4 +109,4 @@ class CommittedPosition:
         if self._requested is not None and ours.offset >= self._requested:
             self._requested = None
         if self._requested is None:
-            self._retry_at_s = time.monotonic() + _PASSED_OVER_S
+            self._retry_at_s = time.monotonic() + _SKIPPED_S

@@ -1,8 +1,8 @@
-"""A follower's position, kept with the archive's files: for when Kafka has forgotten it, or has another g3.files.
+"""A follower's position, saved in the private directory: for when Kafka has lost it, or g3.files was created again.
 
-Kafka forgets what a group has committed a week after its last member has gone (offsets.retention.minutes): a winter's
-shutdown, or a hand-over that is switched off for a while. And in a topic that was deleted and created anew, the same
-offset is another event. So the event that a sink is at is noted as `<sink>.position` in the private directory.
+Kafka deletes a group's commits a week after its last member has left (offsets.retention.minutes), as in a winter's
+shutdown, or while the hand-over is switched off. And in a topic that was deleted and created again, the same offset
+is another event. So the event that a sink is at is saved as `<sink>.position` in the private directory.
 """
 
 import logging
@@ -26,33 +26,35 @@ _MAX_BYTES = 1 << 16
 
 
 class SavedPosition(Struct, frozen=True):
-    """An event that was to be handed over next. time_ms: when it was published; key: its Kafka key."""
+    """The event that was to be handed over next."""
 
     offset: int
     time_ms: int
+    """When it was published, ms since the epoch."""
     key: str
+    """Its Kafka key."""
 
     @classmethod
     def of(cls, message: Message) -> "SavedPosition":
-        """Of a record of g3.files."""
+        """Return the position of a record of g3.files."""
         key = (message.key() or b"").decode(errors="replace")
         return cls(message.offset() or 0, message.timestamp()[1], key)
 
 
 class NoPosition(Enum):
-    """Why a position can't be gone on from."""
+    """Why there is no position to continue from."""
 
     NEVER_DELIVERED = "nothing was handed over before"
-    TOPIC_RECREATED = "g3.files has been made anew"
+    TOPIC_RECREATED = "g3.files was deleted and created again"
 
 
 def resume_offset(
     committed: int | None, saved: SavedPosition | None, there: SavedPosition | None, end: int
 ) -> int | NoPosition:
-    """The offset to go on from. Pure.
+    """Return the offset to continue from, or why there is none. Pure.
 
-    committed: what Kafka has. saved: what the archive has. there: what is at the saved offset now, if anything. end:
-    the offset after the topic's last record.
+    committed: the group's committed offset. saved: the position saved in the archive. there: the event at the saved
+    offset now, if there is one. end: the offset after the topic's last record.
     """
     if saved and (there not in (None, saved) or saved.offset >= end):
         return NoPosition.TOPIC_RECREATED
@@ -62,7 +64,7 @@ def resume_offset(
 
 
 class PositionFile:
-    """The note of one sink. location, group: of the archive. config: librdkafka's settings."""
+    """The saved position of one sink. location, group: of the archive. config: librdkafka's settings."""
 
     def __init__(self, location: Location, sink: str, config: Mapping[str, Any], group: str) -> None:
         self._location = location
@@ -71,32 +73,35 @@ class PositionFile:
         self._has_failed = False
 
     def save(self, event: PendingEvent) -> None:
-        """The sink is at this event now."""
+        """Save that the sink is at this event; a failure is logged."""
         try:
             save(self._location, self._sink, SavedPosition(event.offset, event.time_ms, event.event.key))
-        except OSError as error:  # no reason not to hand it over: Kafka has the position, too
+        except OSError as error:  # no reason not to hand over: Kafka has the position, too
             if not self._has_failed:
                 self._has_failed = True
-                log.warning("%s: how far it is can't be noted: %s", self._sink, error)
+                log.warning("%s: its position can't be saved: %s", self._sink, error)
         else:
             self._has_failed = False
 
     def resume_offset(self, committed: int | None) -> int | NoPosition:
-        """The offset to go on from. Raises KafkaException; OSError, if only the note could tell."""
+        """Return the offset to continue from, or why there is none.
+
+        Raises KafkaException; OSError if nothing is committed and the saved position can't be read.
+        """
         try:
             remove_leftovers(self._location, self._sink)
             saved = load(self._location, self._sink)
         except OSError as error:
             if committed is None:
                 raise
-            log.warning("%s: what was noted of how far it is can't be read: %s", self._sink, error)
+            log.warning("%s: its saved position can't be read, the committed one is used: %s", self._sink, error)
             return committed
         if saved is None:
             return NoPosition.NEVER_DELIVERED if committed is None else committed
         return resume_offset(committed, saved, *self._event_at(saved.offset))
 
     def _event_at(self, offset: int) -> tuple[SavedPosition | None, int]:
-        """What is at that offset of g3.files, if anything; the offset after the last. Raises KafkaException."""
+        """Return the event at an offset of g3.files, if there is one, and the end offset. Raises KafkaException."""
         first, end = self._reader.files_offset_range()
         within = first <= offset < end
         batches: Iterator[list[Message]] = self._reader.files_batches(offset, offset + 1) if within else iter(())
@@ -105,7 +110,7 @@ class PositionFile:
 
 
 def load(location: Location, sink: str) -> SavedPosition | None:
-    """What was noted last, None if nothing was. Raises OSError, also if it can't be understood."""
+    """Return the saved position, None if there is none. Raises OSError, also if it can't be decoded."""
     name = _name(sink)
     try:
         with location.private() as private:
@@ -118,17 +123,19 @@ def load(location: Location, sink: str) -> SavedPosition | None:
         return msgspec.json.decode(data, type=SavedPosition)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         path = location.private_path / name
-        raise OSError(f"{path} can't be understood: {error}. Move it away; then Kafka's word counts") from None
+        raise OSError(
+            f"{path} can't be decoded: {error}. Move it away; then the position committed in Kafka is used"
+        ) from None
 
 
 def save(location: Location, sink: str, position: SavedPosition) -> None:
-    """Note it, durably. Raises OSError."""
+    """Save a position durably. Raises OSError."""
     with location.private() as private:
         replace_file(private, _name(sink), msgspec.json.encode(position) + b"\n")
 
 
 def remove_leftovers(location: Location, sink: str) -> None:
-    """Remove what a kill has left in the midst of `save`; for who is alone in using it. Raises OSError."""
+    """Remove the temporary files of a killed `save`; only for its single user. Raises OSError."""
     with location.private() as private:
         for name in private.names():
             if name.startswith(f"{_name(sink)}.") and private.is_file(name):
@@ -136,4 +143,4 @@ def remove_leftovers(location: Location, sink: str) -> None:
 
 
 def _name(sink: str) -> str:
-    return f"{sink}.position"  # with a dot, as no stream has one in its name
+    return f"{sink}.position"  # with a dot, which no stream's name has

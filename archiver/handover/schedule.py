@@ -1,4 +1,4 @@
-"""Which events of g3.files are still to be handed over, and when: decisions only. No I/O, no clock, no threads."""
+"""Which events of g3.files are still to be handed over, and when. Pure: no I/O, clock or threads."""
 
 from collections import deque
 from collections.abc import Collection
@@ -9,17 +9,17 @@ from archiver.handover.sink import PendingEvent
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 16 << 20
-"""So much is read ahead of what is handed over, so that the backlog is known exactly unless it is longer."""
+"""The most that is read ahead of the hand-over; within it the backlog is counted exactly."""
 _LONGEST_RETRY_S = 60.0
 LATE_S = 300.0
-"""An event that waits longer, or an attempt that takes longer, is worth a warning."""
+"""An event that has waited longer, or an attempt that has taken longer, is reported in a warning."""
 
 
 def concerns(event: Event, group: str, ids: Collection[str]) -> bool:
-    """Whether an event is of the archive that the group records to, and that has these ids (archive/identity.py).
+    """Whether an event is of the archive of this group and with these ids (archive/identity.py).
 
-    A finished file says of which archive it is, since archives have ids. Other events say only the group: no two
-    archives have the same at a time.
+    The event of a finished file has the archive's id, since archives have ids. Other events have only the group,
+    which no two archives have at the same time.
     """
     if event.group != group:
         return False
@@ -28,28 +28,28 @@ def concerns(event: Event, group: str, ids: Collection[str]) -> bool:
 
 
 def group_of(group: str, sink: str, archive_id: str) -> str:
-    """The consumer group whose committed offset is a sink's position."""
+    """Return the name of the consumer group whose committed offset is a sink's position."""
     return f"{group}.{sink}.{archive_id}"
 
 
 def retry_delay_s(attempts: int) -> float:
-    """How long to wait after so many failed attempts: 1 s, 2 s, 4 s, … 60 s."""
+    """Return the delay after so many failed attempts: 1 s, 2 s, 4 s, … 60 s."""
     return min(2.0 ** min(attempts - 1, 10), _LONGEST_RETRY_S)
 
 
 class PendingEvents:
-    """The events that have been read from g3.files and not handed over yet, from a position on."""
+    """The events that were read from g3.files and not handed over yet. start: the first offset to read."""
 
     def __init__(self, start: int) -> None:
         self.next_offset = start
-        """Of the record that is read next."""
+        """Offset of the record that is read next."""
         self._waiting: deque[PendingEvent] = deque()
         self._bytes = 0
 
     def add(self, offset: int, event: PendingEvent | None) -> None:
-        """A record has been read. event: what it is; None if it is to be passed over."""
+        """Add a record that was read. event: None if it is to be skipped."""
         if offset < self.next_offset:
-            return  # of before a seek
+            return  # read before a seek
         self.next_offset = offset + 1
         if event:
             self._waiting.append(event)
@@ -61,61 +61,66 @@ class PendingEvents:
         return self._waiting[0] if self._waiting else None
 
     def on_failure(self) -> None:
-        """The first could not be handed over; it stays the first."""
+        """Count a failed attempt of the first event, which stays the first."""
         self._waiting[0] = replace(self._waiting[0], attempt=self._waiting[0].attempt + 1)
 
     def acknowledge(self) -> None:
-        """The first has been handed over."""
+        """Remove the first event, which was handed over."""
         self._bytes -= len(self._waiting.popleft().value)
 
     @property
     def position(self) -> int:
-        """The offset to commit: everything before it is done with."""
+        """The offset to commit: every record before it is handed over or skipped."""
         return self._waiting[0].offset if self._waiting else self.next_offset
 
     @property
     def is_full(self) -> bool:
-        """Whether no more should be read for now."""
+        """Whether reading should pause."""
         return len(self._waiting) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
 
     def backlog(self, end: int) -> int:
-        """How many events wait; if so many do that not all have been read, those of others count, too. end: the
-        offset after the topic's last record."""
+        """Return how many events wait; records that aren't read yet all count, also those of other archives.
+
+        end: the offset after the topic's last record.
+        """
         return len(self._waiting) + max(0, end - self.next_offset)
 
 
 @dataclass(frozen=True, slots=True)
 class FollowerStatus:
-    """How a hand-over is. Times in s of time.monotonic() but for oldest_ms, ms since the epoch.
-
-    sink: its name. active: whether this archiver does it (another one of the archive may). backlog: events that wait,
-    with the one that is being handed over. oldest_ms: when the first of them was published. running_since: of the
-    attempt that goes on. delivered, failures: since the start. error: why the first of them could not be handed over
-    the last time, None if it could or hasn't been tried. refused: what Kafka refuses. position: all events of
-    g3.files before that offset have been handed over, None if another archiver does it.
-    """
+    """The state of a hand-over."""
 
     sink: str
+    """The sink's name."""
     active: bool = False
+    """Whether this archiver does the hand-over; else another one of the archive does, or none."""
     backlog: int = 0
+    """Events that wait, including the one that is being handed over."""
     oldest_ms: int | None = None
+    """When the first of them was published, ms since the epoch."""
     running_since: float | None = None
+    """Start of the running attempt, s of time.monotonic()."""
     delivered: int = 0
+    """Attempts that succeeded since the start."""
     failures: int = 0
+    """Attempts that failed since the start."""
     error: str | None = None
+    """Why the last attempt of the first event failed; None if there was none."""
     refused: str | None = None
+    """The error that an operator must fix, such as a right that Kafka refuses."""
     position: int | None = None
+    """All events of g3.files before this offset have been handed over; None if another archiver does it."""
 
     def age_s(self, now: float) -> float:
-        """How long the oldest event has waited; 0 if none does. now: s since the epoch."""
+        """Return how long the oldest event has waited; 0 if none waits. now: s since the epoch."""
         return 0.0 if self.oldest_ms is None else max(0.0, now - self.oldest_ms / 1000)
 
     def running_s(self, monotonic: float) -> float:
-        """How long the present attempt has taken; 0 if none goes on. monotonic: time.monotonic()."""
+        """Return how long the running attempt has taken; 0 if none runs. monotonic: time.monotonic()."""
         return 0.0 if self.running_since is None else max(0.0, monotonic - self.running_since)
 
     def warning(self, now: float, monotonic: float) -> str | None:
-        """What an operator should know, though recording is well; None if nothing."""
+        """Return a warning for the operator, though recording is healthy; None if there is none."""
         waiting = f"{self.backlog} event{'s' * (self.backlog != 1)} waiting"
         if self.refused:
             return f"{self.sink}: {self.refused}"

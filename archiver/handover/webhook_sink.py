@@ -1,4 +1,4 @@
-"""WebhookSink: posts the JSON of each event to a URL; after a 2xx answer it is done, else it is posted again."""
+"""WebhookSink: posts the JSON of each event to a URL, again until the answer is 2xx."""
 
 import http.client
 import ssl
@@ -11,12 +11,13 @@ from g3stream.host.printable import printable
 from g3stream.service.timeouts import call_unless_stopped
 
 _RESPONSE_S = 30.0
-"""So long nothing may come from the server: neither a connection, nor a piece of an answer."""
+"""How long the server may send nothing: neither accept the connection, nor a part of an answer."""
 _MAX_REPORTED = 200
+"""The most bytes of an answer that an error quotes."""
 
 
 class WebhookSink:
-    """Posts to the webhook. Redirects aren't followed: the one who is told must be the one who was named."""
+    """Posts to the webhook. It follows no redirect: events go only to the URL that the operator has given."""
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
@@ -31,7 +32,7 @@ class WebhookSink:
         return not isinstance(event, FileAdopted)
 
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
-        """As Sink's. An answer that is still awaited when it is aborted is left to come."""
+        """As Sink's. On abort the answer is no longer waited for."""
         try:
             status, text = call_unless_stopped(abort, "webhook", lambda: self._post(pending))
         except TimeoutError:
@@ -44,7 +45,7 @@ class WebhookSink:
             raise SinkError(f"{self._webhook} answers {status}{text and f': {text}'}")
 
     def _post(self, pending: PendingEvent) -> tuple[int, str]:
-        """The answer's status, and how its text begins. Raises OSError, HTTPException."""
+        """Post the event; return the answer's status and the start of its text. Raises OSError, HTTPException."""
         connection = self._connection()
         try:
             headers = {"Content-Type": "application/json", "User-Agent": "g3-recorder"}

@@ -1,4 +1,4 @@
-"""Files registered with the SupRsync agent of Simons Observatory's socs, and up to when an archive is final.
+"""SupRsync: registers files with the agent of Simons Observatory's socs, and finds up to when an archive is final.
 
-Imports socs only where its database is used: it is an extra.
+socs is an extra: only the modules that use its database import it.
 """

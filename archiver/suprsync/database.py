@@ -1,7 +1,7 @@
-"""The SQLite database of socs' SupRsync agent, by socs' own classes (PyPI `socs`, the extra `[socs]`).
+"""The SQLite database of socs' SupRsync agent, used through socs' own classes (PyPI `socs`, the extra `[socs]`).
 
-Other programs use it at the same time, and lock it for as long as a transaction of theirs takes: then, as for
-whatever else SQLite says, DatabaseError is raised soon, and all may be done again.
+Other programs use it at the same time, and lock it during their transactions: then, as for any other error of SQLite,
+DatabaseError is raised within about a second, and the call may be repeated.
 """
 
 from collections.abc import Iterator
@@ -21,15 +21,19 @@ class DatabaseError(Exception):
 
 
 class Registration(NamedTuple):
-    """What there is of a file among all rows, at least up to the one with the id `newest`: its MD5, or None."""
+    """The result of a lookup of a file."""
 
     md5: str | None
+    """The MD5 in its row; None if it has no row."""
     newest: int
+    """All rows up to this id were searched."""
 
 
 class SupRsyncDatabase:
-    """Rows of one archive (as SupRsync's --archive-name) in the file `path`, made when it is first used. For any
-    thread. All raise DatabaseError."""
+    """The rows of one archive (SupRsync's --archive-name) in the file `path`, which is created at its first use.
+
+    For any thread. Its methods raise DatabaseError.
+    """
 
     def __init__(self, path: Path, archive_name: str) -> None:
         self.path = path
@@ -37,16 +41,18 @@ class SupRsyncDatabase:
         self._manager: SupRsyncFilesManager | None = None
 
     def lookup(self, local_path: Path) -> "Registration":
-        """Whether a file is registered. No index helps: 0.1 to 0.3 s for a million rows, but no lock."""
+        """Look up whether a file is registered: without an index 0.1 to 0.3 s for a million rows, but no lock."""
         with self._session() as session:
             newest = session.query(func.max(SupRsyncFile.id)).scalar() or 0
             return Registration(self._md5_of(session, local_path, true()), newest)
 
     def add(self, local_path: Path, remote_path: str, md5: str, timestamp: float, look: "Registration") -> str | None:
-        """Register a file that isn't, as `lookup` has found; gives the MD5 with which another program has registered
-        it since then, if one has. timestamp: now, s."""
+        """Register a file, unless another program has done so since `look`; return that one's MD5, else None.
+
+        look: the result of `lookup`: not registered. timestamp: now, s since the epoch.
+        """
         with self._session() as session:
-            # At once the transaction that writes: else a row could come between this look and ours.
+            # A write transaction from the start: else another program could add a row between this query and ours.
             session.execute(text("BEGIN IMMEDIATE"))
             found = self._md5_of(session, local_path, SupRsyncFile.id > look.newest)
             if found is None:
@@ -62,20 +68,20 @@ class SupRsyncDatabase:
             return found
 
     def timecodes(self) -> tuple[list[int], int]:
-        """Those of which files are registered, and the newest of any archive; -1 if there is none."""
+        """Return the timecodes with registered files, and the newest one of any archive; -1 if there is none."""
         with self._session() as session:
             rows = [(int(row[0]), row[1]) for row in session.query(TimecodeDir.timecode, TimecodeDir.archive_name)]
         ours = {timecode for timecode, archive_name in rows if archive_name == self.archive_name}
         return sorted(ours), max((timecode for timecode, _ in rows), default=-1)
 
     def count(self) -> int:
-        """How many files are registered."""
+        """Return how many files are registered."""
         with self._session() as session:
             rows = session.query(SupRsyncFile.id).filter(SupRsyncFile.archive_name == self.archive_name)
             return int(rows.count())
 
     def remote_paths(self, timecode: int) -> list[str]:
-        """Those of the timecode's files."""
+        """Return the remote paths of a timecode's files."""
         with self._session() as session:
             rows = session.query(SupRsyncFile.remote_path).filter(
                 SupRsyncFile.archive_name == self.archive_name, SupRsyncFile.remote_path.like(f"{timecode}/%")
@@ -104,5 +110,5 @@ class SupRsyncDatabase:
             try:
                 self._manager = SupRsyncFilesManager(str(self.path))
             except OSError as error:
-                raise DatabaseError(f"the database {self.path} can't be made: {error}") from error
+                raise DatabaseError(f"the database {self.path} can't be created: {error}") from error
         return self._manager

@@ -1,7 +1,8 @@
-"""Keeps finding out up to which time an archive is final (finalized_until.py), beside the recording.
+"""Finalization: determines, again and again, up to which time an archive is final (finalized_until.py).
 
-Kafka is asked for it: what the archive's group has committed says of every stream, whichever archiver has it, which
-file is open and what waits. Only the archiver that hands the archive's events over does so.
+It reads this from Kafka, beside the recording: the commits of the archive's group have, for every stream and
+whichever archiver records it, the open file and the records that wait. Only the archiver that hands the archive's
+events over does it.
 """
 
 import logging
@@ -27,11 +28,10 @@ _STOP_S = 2.0
 
 
 class Finalization:
-    """A context manager: it works within, on a thread of its own.
+    """Runs in a thread of its own while its context is entered.
 
-    config: librdkafka's settings. group: the archive's. streams: that it records, None: all. position: how far the
-    archive's events on g3.files have been handed over, None if another archiver does that (FollowerStatus). found: is
-    given each time that counts, in the thread; what it raises is logged.
+    config: librdkafka's settings. group: the archive's. streams: those that it records, None: all. position: returns
+    FollowerStatus.position. found: called in the thread with each new result; its exceptions are logged.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Finalization:
 
     @property
     def latest(self) -> FinalizedUntil | None:
-        """What is known; None if nothing is yet, or another archiver finds it out. For any thread."""
+        """The latest result; None if there is none yet, or another archiver does this. For any thread."""
         return self._latest
 
     @property
     def problem(self) -> str | None:
-        """Why it can't be found out now; None if it can. For any thread."""
+        """Why it can't be determined now; None if it can. For any thread."""
         return self._problem
 
     def __enter__(self) -> Self:
@@ -82,58 +82,63 @@ class Finalization:
                     promotion.add(*read(self._config, self._group, self._streams, _now_ms()))
                 position = self._position()
                 if position is None:
-                    self._latest = self._problem = None  # of whoever hands over now
+                    self._latest = self._problem = None  # reported by the archiver that hands over now
                 if found := promotion.reached(position):
                     self._found(found)
                     self._latest = found
                     self._on_solved()
             except (KafkaException, CheckpointError) as error:
                 self._on_problem(error.args[0].str() if isinstance(error, KafkaException) else str(error))
-            except Exception as error:  # recording goes on, and so must this, whatever it was
+            except Exception as error:  # whatever it is, this must continue, as recording does
                 if self._on_problem(f"{type(error).__name__}: {error}"):
-                    log.exception("finalized_until: what went wrong")
+                    log.exception("finalized_until: unexpected error")
             self._stopping.wait(_POLL_S)
 
     def _on_problem(self, problem: str) -> bool:
-        """Whether this problem is new."""
+        """Note a problem and log it if there was none; return whether it was logged."""
         is_new = self._problem is None
         if is_new:
-            log.warning("finalized_until can't be brought up to date: %s; still trying", problem)
+            log.warning("finalized_until can't be updated: %s; still trying", problem)
         self._problem = problem
         return is_new
 
     def _on_solved(self) -> None:
         if self._problem is not None:
-            log.info("finalized_until is brought up to date again")
+            log.info("finalized_until is updated again")
         self._problem = None
 
 
 def read(
     config: Mapping[str, Any], group: str, streams: Collection[str] | None, now_ms: int
 ) -> tuple[FinalizedUntil, int]:
-    """Ask Kafka up to when the archive is final, and up to where its events on g3.files have to have been handed over
-    for that to count. now_ms: before asking. Raises KafkaException, CheckpointError."""
+    """Return up to when the archive is final, and up to which offset of g3.files events must be handed over first.
+
+    now_ms: the time before the call. Raises KafkaException, CheckpointError.
+    """
     reader = TopicReader(config, group)
     with TopicTails(config, group) as tails:
         topics = list(tails.streams())
-        # In this order: what is committed after this only makes it later than we say.
+        # In this order: later commits only move the time forward.
         commits = reader.committed(topics)
         wanted = [stream for stream in topics if stream in commits or streams is None or stream in streams]
         spans = tails.offset_ranges(wanted)
         checkpoints = {s: decode(c.metadata, s) for s, c in commits.items() if s in spans and c.metadata}
         next_offsets = {s: _next_offset(span, commits.get(s)) for s, span in spans.items()}
         next_ones = tails.read({s: (at, at + 1) for s, at in next_offsets.items() if at < spans[s][1]})
-        # The last record matters of streams of which nothing is open and nothing waits.
+        # The last record matters only for streams with no open file and no waiting record.
         idle = {s: spans[s] for s in spans if not next_ones.get(s) and not _is_open(checkpoints.get(s))}
         last_ones = tails.read_back(idle, bool)
     progress = [_progress(s, checkpoints.get(s), next_ones.get(s), last_ones.get(s)) for s in wanted]
-    # A file's event comes before the commit that says no more that it is open.
+    # A file's event is published before the commit in which it is no longer open.
     _, files_end = reader.files_offset_range()
     return finalized_until(now_ms, progress), files_end
 
 
 def _next_offset(span: tuple[int, int], commit: OffsetAndMetadata | None) -> int:
-    """Of the first record that isn't archived; the topic may have been made anew, or lost its first ones."""
+    """Return the offset of the first record that isn't archived.
+
+    The topic may have been created again, or have had records deleted.
+    """
     first, end = span
     return first if commit is None or commit.offset > end else max(first, commit.offset)
 

@@ -1,16 +1,16 @@
-"""Up to which time an archive is final: everything received before is in a finished file. Decisions only; no I/O.
+"""Up to which time an archive is final: everything received before it is in a finished file. Pure: no I/O.
 
-Nothing may be received before that time and not be in a finished file yet. So of each stream these hold it back:
+Nothing received before that time may be missing from the finished files. So each stream limits the time:
 
     a file is open, or being finished                 its first frame
     records of its topic aren't archived yet          the first of them
-    neither, and its sender was connected last        the topic's last record: a sender that is connected gives
-                                                      at least a `quiet` each second, so what is newer is on its
-                                                      way, perhaps in a spool while Kafka is away
-    neither, and the connection was lost              nothing: when Kafka was asked, nothing was there
+    neither, and its sender is connected              the topic's last record: while a sender is connected, ingest
+                                                      publishes at least a `quiet` each second, so newer records may
+                                                      be in a spool, while Kafka is down
+    neither, and its sender is disconnected           no limit: nothing was there when Kafka was asked
 
-What is finished has an event on g3.files, too, by then: `files_end` is read after the checkpoints. Whoever hands
-those events over (handover/follower.py) has to be there before the time counts.
+Finished files have an event on g3.files by then: `files_end` is read after the checkpoints. The hand-over
+(handover/follower.py) must have reached that offset before the time counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,41 +19,42 @@ from dataclasses import dataclass
 from archiver.core.checkpoint import Checkpoint
 
 MARGIN_MS = 10_000
-"""A frame holds samples from before it was received, a second or a few; and a connection made just now has perhaps
-not been published yet."""
+"""A frame holds samples from a few seconds before it was received; and a new connection may not be published yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamProgress:
-    """How far the archive of a stream is. Times in ms since the epoch, of receipt; None if there is no such thing.
-
-    open_since_ms: the first frame of the file that is open. waiting_since_ms: the first record that isn't archived.
-    last_ms: the topic's last record. is_connected: as that record says. directory: the five digits of the directory
-    in which the acquisition that goes on has its files.
-    """
+    """How far a stream is archived. Times are of receipt, ms since the epoch; None if there is no such record."""
 
     stream: str
     open_since_ms: int | None = None
+    """Time of the first frame of the open file."""
     waiting_since_ms: int | None = None
+    """Time of the first record that isn't archived."""
     last_ms: int | None = None
+    """Time of the topic's last record."""
     is_connected: bool = False
+    """Whether the sender is connected, by the topic's last record."""
     directory: int | None = None
+    """The five digits of the directory that has the files of the current acquisition."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinalizedUntil:
-    """time_ms: everything before it is in finished files. asked_ms: when Kafka was asked. held_by: the stream that
-    holds it back, and by what; None if it goes with the clock. directories: those that go on getting files (five
-    digits)."""
+    """Up to when an archive is final. Times in ms since the epoch."""
 
     time_ms: int
+    """Everything received before it is in finished files."""
     asked_ms: int
+    """When Kafka was asked."""
     held_by: str | None = None
+    """The stream that limits the time, and why; None if only the clock does."""
     directories: frozenset[int] = frozenset()
+    """The directories (five digits) of acquisitions that haven't ended."""
 
 
 def finalized_until(asked_ms: int, streams: Iterable[StreamProgress]) -> FinalizedUntil:
-    """Up to when these are final. asked_ms: when Kafka was asked for the first of it."""
+    """Return up to when these streams are final. asked_ms: the time before Kafka was asked."""
     streams = tuple(streams)
     held = min((found for stream in streams if (found := _held_by(stream))), default=None)
     directories = frozenset(stream.directory for stream in streams if stream.directory is not None)
@@ -63,7 +64,7 @@ def finalized_until(asked_ms: int, streams: Iterable[StreamProgress]) -> Finaliz
 
 
 def directory_of(checkpoint: Checkpoint) -> int | None:
-    """The directory in which the acquisition that goes on has its files; None if none does."""
+    """Return the directory of the current acquisition's files; None if there is no acquisition."""
     acquisition = checkpoint.state.acquisition
     if checkpoint.partial:
         return int(checkpoint.partial.path[:5])
@@ -71,7 +72,7 @@ def directory_of(checkpoint: Checkpoint) -> int | None:
 
 
 def _held_by(stream: StreamProgress) -> tuple[int, str] | None:
-    """Since when, and by what, a stream holds the time back."""
+    """Return the time to which a stream limits the archive's, and why; None if it doesn't."""
     found: Sequence[tuple[int | None, str]] = (
         (stream.open_since_ms, "its file is open"),
         (stream.waiting_since_ms, "records of it wait in Kafka"),
@@ -83,9 +84,9 @@ def _held_by(stream: StreamProgress) -> tuple[int, str] | None:
 
 
 class Promotion:
-    """Lets a time count once all events of g3.files that belong to it have been handed over.
+    """Holds a result back until all events of g3.files that belong to it have been handed over.
 
-    One time waits for that at a time: else, while events come all the time, none would ever count.
+    One result waits at a time: if newer ones replaced it, none would count while events keep coming.
     """
 
     def __init__(self) -> None:
@@ -93,16 +94,18 @@ class Promotion:
 
     @property
     def wants_another(self) -> bool:
-        """Whether none waits."""
+        """Whether no result waits."""
         return self._waiting is None
 
     def add(self, found: FinalizedUntil, files_end: int) -> None:
-        """A time that counts once the events before `files_end` have been handed over."""
+        """Add a result that counts once the events before the offset `files_end` have been handed over."""
         self._waiting = found, files_end
 
     def reached(self, position: int | None) -> FinalizedUntil | None:
-        """The time that counts now, if one does. position: up to it all events have been handed over; None: it is
-        another archiver that does that, and what was found out here is void."""
+        """Return the result that counts now, if there is one.
+
+        position: FollowerStatus.position; None if another archiver hands over: then the waiting result is dropped.
+        """
         if position is None:
             self._waiting = None
         elif self._waiting and position >= self._waiting[1]:

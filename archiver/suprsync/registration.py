@@ -1,7 +1,7 @@
-"""What `--suprsync-db` brings: files are registered for transfer by socs' SupRsync agent; how far that is, is shown.
+"""SupRsync: implements `--suprsync-db`, the registration of files for transfer by socs' SupRsync agent.
 
-The one place where its parts meet: the sink (sink.py), up to when the archive is final (finalization.py),
-and the files that say which timecodes are complete (timecode_files.py). All of it beside the recording.
+It connects the parts: the sink (sink.py), up to when the archive is final (finalization.py), and the files that say
+which timecodes are complete (timecode_files.py). All of it runs beside the recording.
 """
 
 import logging
@@ -26,27 +26,29 @@ from archiver.suprsync.timecode_files import TimecodeFiles
 log = logging.getLogger(__name__)
 
 LATE_HOURS = 2.0
-"""A file spans 10 minutes. What is further behind waits for something that doesn't come by itself."""
+"""A file spans 10 minutes. An archive that is further behind waits for an operator."""
 OLD_SECONDS = 120.0
-"""Kafka is asked each 10 s. What it said longer ago still waits until what was finished by then is registered."""
+"""Kafka is asked every 10 s. An older result means that files finished by then still wait to be registered."""
 EVENT_SECONDS = 600.0
-"""Events of `finalized` are kept forever: so many seconds lie between two, at least."""
+"""The least time between two events `finalized`, as they are kept forever."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupRsyncStatus:
-    """How the hand-over to SupRsync is. archive_name: of SupRsync. finalized: None if it isn't known yet, or another
-    archiver finds it out; num_files: that were registered then. problem: why that isn't brought up to date, or a
-    timecode's file can't be written."""
+    """The state of the hand-over to SupRsync."""
 
     archive_name: str
+    """SupRsync's --archive-name."""
     registered: Registered
     num_files: int
+    """Registered files at the time of `finalized`."""
     finalized: FinalizedUntil | None
+    """None if it isn't known yet, or another archiver determines it."""
     problem: str | None
+    """Why `finalized` can't be updated, or a timecode's file can't be written; None if all works."""
 
     def warnings(self, now: float) -> Iterator[str]:
-        """What an operator should know, though recording is well. now: s since the epoch."""
+        """Yield warnings for the operator, though recording is healthy. now: s since the epoch."""
         if self.problem:
             yield f"finalized_until: {self.problem}"
         if self.finalized and (hours := (now - self.finalized.time_ms / 1000) / 3600) > LATE_HOURS:
@@ -56,10 +58,10 @@ class SupRsyncStatus:
 
 
 class SupRsync:
-    """`sink` is for a Follower to feed; `running`, for the time that it does.
+    """The hand-over to SupRsync: a Follower feeds `sink`, within the context `running`.
 
-    config: librdkafka's settings. streams: those that the archive has, None: all. instance_id: in whose name
-    timecodes are said to be complete.
+    config: librdkafka's settings. streams: those that the archive records, None: all. instance_id: the agent's, in
+    the paths of the files that say which timecodes are complete.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class SupRsync:
         self._timecode_files = TimecodeFiles(archive.location, self._database, instance_id)
         self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
         self._num_files = 0
-        self._counted_at: int | None = None  # how many were added by then
+        self._counted_at: int | None = None  # the number of files added when they were counted
         self._publisher: EventPublisher | None = None
         self._finalization: Finalization | None = None
         self._published_until: tuple[float, int] | None = None  # when the last event was published, and its time
@@ -86,8 +88,11 @@ class SupRsync:
 
     @contextmanager
     def running(self, position: Callable[[], int | None]) -> Iterator[None]:
-        """Find out up to when the archive is final, meanwhile. position: of the sink's follower (FollowerStatus).
-        Raises KafkaException on a setting that librdkafka doesn't take."""
+        """Context in which it is determined up to when the archive is final.
+
+        position: returns FollowerStatus.position of the sink's follower. Raises KafkaException if a setting is
+        invalid.
+        """
         self._publisher = EventPublisher(self._config, lambda _: None)
         with Finalization(
             self._config, self._archive.group, self._streams, position, self._on_found
@@ -98,7 +103,7 @@ class SupRsync:
                 self.stop()
 
     def status(self) -> SupRsyncStatus:
-        """How it is; for any thread."""
+        """Return its present status; for any thread."""
         finalization = self._finalization
         latest = finalization.latest if finalization else None
         problem = finalization.problem if finalization else None
@@ -106,12 +111,12 @@ class SupRsync:
         return SupRsyncStatus(name, registered, self._num_files, latest, problem or self._problem)
 
     def stop(self) -> None:
-        """Nobody is to wait any longer for an event to be published. For any thread."""
+        """End waiting for the acknowledgement of events. For any thread."""
         if self._publisher:
             self._publisher.shut_down()
 
     def _on_found(self, found: FinalizedUntil) -> None:
-        """In the thread of Finalization, each time that there is something new."""
+        """Handle a new result; called in the thread of Finalization."""
         self._publish(found)
         try:
             self._count_files()
@@ -126,7 +131,7 @@ class SupRsync:
             self._problem = None
 
     def _count_files(self) -> None:
-        """Once more if some have been added: of a million it takes half a second."""
+        """Count the registered files again if some were added: half a second for a million."""
         added = self.sink.registered().counts[RegistrationOutcome.REGISTERED]
         if self._counted_at != added:
             self._num_files = self._database.count()
@@ -142,7 +147,7 @@ class SupRsync:
         event = ArchiveFinalized(self._archive.group, found.time_ms, found.held_by, self._archive.host)
         try:
             self._publisher.publish_uncounted(event)
-        except KafkaException as error:  # the next one says more
+        except KafkaException as error:  # the next event replaces it
             log.debug("finalized_until isn't published on g3.files: %s", error)
         else:
             self._published_until = time.monotonic(), found.time_ms

@@ -1,7 +1,7 @@
-"""Registers finished files in the database of socs' SupRsync agent, which copies what is registered there.
+"""SupRsyncSink: registers finished files in the database of socs' SupRsync agent, which copies them.
 
-A row is as socs' own agents make it: the absolute path, the last three parts of it as the path at the other side,
-the time of registration as its timestamp, deletable. The event of a file may come twice: there is one row then.
+A row is as socs' own agents make it: the absolute path, its last three parts as the remote path, the time of
+registration as its timestamp, deletable. If the event of a file is delivered twice, there is still one row.
 """
 
 import hashlib
@@ -23,28 +23,32 @@ log = logging.getLogger(__name__)
 
 
 class RegistrationOutcome(Enum):
-    """What became of the event of a file; its value is a label of a metric."""
+    """The outcome of a file's event; the value is a metric's label."""
 
     REGISTERED = "registered"
     KNOWN = "known"
-    """It had a row already."""
+    """The file had a row already."""
     GONE = "gone"
-    """The file isn't there any more: there is nothing to copy."""
+    """The file doesn't exist any more: there is nothing to copy."""
     DIFFERENT = "different"
-    """The file, or its row, has other bytes than those that were recorded."""
+    """The bytes or the row of the file differ from what was recorded."""
 
 
 class Registered(NamedTuple):
-    """How far registration is. counts: events since the start, by what became of them. last: the path of the file
-    that was added last, "" if none was."""
+    """How far registration is."""
 
     counts: dict[RegistrationOutcome, int]
+    """Events since the start, by outcome."""
     last: str
+    """Path of the last file that was registered; empty if none was."""
 
 
 class SupRsyncSink:
-    """A Sink (handover/sink.py). location: of the archive. is_finalized: whether a timecode has been said to be
-    complete. now: the time, s since the epoch."""
+    """A Sink (handover/sink.py) that registers files.
+
+    location: of the archive. is_finalized: whether the file that says that a timecode is complete was written. now:
+    returns the time, s since the epoch.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class SupRsyncSink:
         is_finalized: Callable[[int], bool] = lambda _: False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        # With another database it begins anew, with all that was ever recorded.
+        # Another database has another position: all files that were ever recorded are registered in it.
         place = f"{database.path.absolute()} {database.archive_name}".encode(errors="surrogateescape")
         self.name = f"suprsync-{hashlib.sha256(place).hexdigest()[:8]}"
         self._location = location
@@ -64,7 +68,7 @@ class SupRsyncSink:
         self._last = ""
 
     def wants(self, event: Event) -> bool:
-        """As Sink's: the files that the archiver has made."""
+        """As Sink's: only files that an archiver has written."""
         return isinstance(event, FileFinished | FileSalvaged)
 
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
@@ -82,13 +86,15 @@ class SupRsyncSink:
         self._counts[outcome] += 1
 
     def registered(self) -> Registered:
-        """How far it is; for any thread."""
+        """Return how far it is; for any thread."""
         return Registered(dict(self._counts), self._last)
 
     def _register(self, event: FileFinished | FileSalvaged, abort: threading.Event) -> RegistrationOutcome:
         path = self._location.data_dir / event.path
         md5 = event.md5 if isinstance(event, FileFinished) else None
-        look = self._database.lookup(path)  # before gigabytes are read for an event that comes again
+        look = self._database.lookup(
+            path
+        )  # first, so that gigabytes aren't read for an event that is delivered again
         known_md5 = look.md5
         if known_md5 is None:
             found = self._md5(event, md5, abort)
@@ -100,13 +106,13 @@ class SupRsyncSink:
             self._last = str(path)
             log.info("%s: registered %s", event.stream, path)
             if self._is_finalized(int(event.path[:5])):
-                text = "%s: %s comes after its timecode was finalized; it is copied all the same"
+                text = "%s: %s was finished after its timecode was finalized; it is copied nevertheless"
                 log.warning(text, event.stream, path)
             return RegistrationOutcome.REGISTERED
         if md5 is not None and known_md5 != md5:
             log.error(
-                "%s: %s was recorded with the MD5 %s, and its row in %s has %s. The row is left as it is, with which "
-                "the file isn't copied, or not as it was recorded; `archiver verify` says which of them is right",
+                "%s: %s was recorded with the MD5 %s, but its row in %s has %s. The row isn't changed; with it the "
+                "file isn't copied, or not as recorded. `archiver verify` shows which MD5 is right",
                 *(event.stream, path, md5, self._database.path, known_md5),
             )
             return RegistrationOutcome.DIFFERENT
@@ -115,8 +121,10 @@ class SupRsyncSink:
     def _md5(
         self, event: FileFinished | FileSalvaged, md5: str | None, abort: threading.Event
     ) -> str | RegistrationOutcome:
-        """A file's MD5: `md5`, if that was taken while it was written, else that of its bytes; or why it isn't to be
-        registered. Raises OSError, SinkError."""
+        """Return a file's MD5, or the outcome if it isn't to be registered. Raises OSError, SinkError.
+
+        md5: computed while the file was written; if None, the file is read.
+        """
         parent, _, name = event.path.rpartition("/")
         try:
             with self._location.data(parent) as directory:
@@ -127,15 +135,15 @@ class SupRsyncSink:
                 digest, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
                 for block in directory.blocks(name):
                     if abort.is_set():
-                        raise SinkError(f"{event.path}: stopped while its MD5 was taken")
+                        raise SinkError(f"{event.path}: stopped while its MD5 was computed")
                     digest.update(block)
                     sha256.update(block)
         except FileNotFoundError:
             return self._gone(event)
         if sha256.hexdigest() != event.sha256:
             log.error(
-                "%s: %s isn't registered for transfer: its bytes aren't those that were recorded. Run `archiver "
-                "repair`, then register it by socs' command `suprsync`",
+                "%s: %s isn't registered for transfer: its bytes aren't those recorded. Run `archiver repair`, then "
+                "register it with socs' command `suprsync`",
                 *(event.stream, self._location.data_dir / event.path),
             )
             return RegistrationOutcome.DIFFERENT
@@ -143,6 +151,6 @@ class SupRsyncSink:
 
     def _gone(self, event: FileFinished | FileSalvaged) -> RegistrationOutcome:
         with self._location.data(make=True):
-            pass  # it raises OSError if it is an empty mount point: of what isn't mounted nothing is known
-        log.warning("%s: %s isn't there any more: not registered for transfer", event.stream, event.path)
+            pass  # raises OSError for an empty mount point: of a disk that isn't mounted nothing is known
+        log.warning("%s: %s doesn't exist any more: not registered for transfer", event.stream, event.path)
         return RegistrationOutcome.GONE

@@ -1,6 +1,6 @@
-"""Writes the files that say that a timecode is complete (timecodes.py), each once, durably and whole.
+"""TimecodeFiles: writes the files that say that a timecode is complete (timecodes.py), each once and durably.
 
-Which have been written is kept in the private directory: an observatory's clean-up jobs delete the files themselves,
+Which were written is recorded in the private directory: an observatory's clean-up jobs delete the files themselves,
 like all others, once copies are safe.
 """
 
@@ -20,14 +20,16 @@ from archiver.suprsync.finalized_until import FinalizedUntil
 log = logging.getLogger(__name__)
 
 _WRITTEN = "suprsync.finalized"
-"""With a dot, as no stream has one in its name: the directories beside it are streams'."""
+"""With a dot, which no stream's name has: the directories beside it are the streams'."""
 _MAX_BYTES = 8 << 20
 _LINE = re.compile(r"([0-9]{1,5}) (\S+)")
 
 
 class TimecodeFiles:
-    """location: of the archive. instance_id: of the agent in whose name they are written. For the
-    thread that calls `write`, but `is_finalized`. Raises OSError."""
+    """Writes the files. location: of the archive. instance_id: the agent's, a part of their paths.
+
+    For one thread, except `is_finalized`. Its methods raise OSError.
+    """
 
     def __init__(self, location: Location, database: SupRsyncDatabase, instance_id: str) -> None:
         self._location = location
@@ -37,12 +39,14 @@ class TimecodeFiles:
         self._written: frozenset[int] | None = None
 
     def is_finalized(self, timecode: int) -> bool:
-        """Whether that has been said of a timecode; for any thread."""
+        """Whether a timecode's file was written; for any thread."""
         return timecode in self._all_written()
 
     def write(self, found: FinalizedUntil, now: float) -> list[int]:
-        """Write the files of the timecodes that are complete now; gives those. now: s since the epoch. Raises
-        OSError, DatabaseError."""
+        """Write the files of the timecodes that are complete now; return these timecodes.
+
+        now: s since the epoch. Raises OSError, DatabaseError.
+        """
         written = self._all_written()
         known, newest = self._database.timecodes()
         until = found.time_ms / 1000
@@ -76,7 +80,7 @@ class TimecodeFiles:
         log.info("timecode %d is complete, of %d files: wrote %s", timecode, len(paths), path)
 
     def _is_there(self, timecode: int, now: float) -> bool:
-        """Whether its file is there: an archiver was killed before it had noted that."""
+        """Whether the file exists: an archiver may have been killed between writing and recording it."""
         for day in range(timecode, timecodes.timecode_of(now) + 1):
             try:
                 with self._location.data(f"{day}/{timecodes.SUBDIRECTORY}/{self._instance_id}") as directory:

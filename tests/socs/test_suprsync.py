@@ -106,7 +106,7 @@ def test_what_was_recorded_before_is_registered_too_and_what_is_gone_is_not(site
     first, *others = site.recorder.files()
     first.unlink()
     archiver = site.archiver()
-    archiver.await_line(f"{first.name} isn't there any more: not registered")
+    archiver.await_line(f"{first.name} doesn't exist any more: not registered")
     site.record()
     eventually(lambda: len(site.paths) == 3, "the others are registered")
     assert site.paths == [str(file) for file in site.recorder.files()]
@@ -217,7 +217,7 @@ def test_a_timecode_that_is_over_is_said_to_be_complete_once_its_acquisition_is(
     late = site.archiver("--instance-id", "archiver-1")
     site.source.restart()
     site.record()
-    late.await_line("comes after its timecode was finalized")
+    late.await_line("was finished after its timecode was finalized")
     site.source.lost()
     assert len(site.paths) == 3
     assert _finalized_files(site) == [path]

@@ -58,7 +58,7 @@ def test_a_command_that_fails_is_run_again_until_it_succeeds_and_the_next_events
     archiver = recorder.archiver(*hook.flags, "--http", str(port := free_port()))
     record(source, archiver, 3, of_them=3)
     archiver.await_line("on-file: .*_000.g3: attempt 2 failed: exit code 3: the other side is full; trying again in")
-    archiver.await_line(r"on-file: says: .*_000.g3 \\x1b\[31m")
+    archiver.await_line(r"on-file: output: .*_000.g3 \\x1b\[31m")
     eventually(lambda: metric(port, "g3_archiver_sink_backlog_events") == 3, "three events wait")
     status, text = get(port, "/healthz")
     assert (status, text.splitlines()[0]) == (200, "ok"), "recording is well"

@@ -98,7 +98,7 @@ def run(script: str, caplog: pytest.LogCaptureFixture) -> list[str]:
         CommandSink(Command((sys.executable, "-c", script)), ROOT).deliver(pending(finished(0)), threading.Event())
     finally:
         found = [record.getMessage() for record in caplog.records]
-    return [text.removeprefix("on-file: says: ") for text in found]
+    return [text.removeprefix("on-file: output: ") for text in found]
 
 
 def test_a_command_gets_the_event_as_a_line_and_what_it_says_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,8 +138,8 @@ def test_of_a_command_that_prints_much_the_first_lines_are_logged_and_the_last_i
     with pytest.raises(SinkError, match="exit code 1: the reason"):
         run(script, caplog)
     said = [record.getMessage() for record in caplog.records]
-    assert said[:100] == [f"on-file: says: {number}" for number in range(100)]
-    assert said[100:] == ["on-file: what else this run says isn't logged"]
+    assert said[:100] == [f"on-file: output: {number}" for number in range(100)]
+    assert said[100:] == ["on-file: further output of this run is not logged"]
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
