@@ -124,7 +124,7 @@ def load(location: Location, sink: str) -> SavedPosition | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         path = location.private_path / name
         raise OSError(
-            f"{path} can't be decoded: {error}. Move it away; then the position committed in Kafka is used"
+            f"{path} can't be understood: {error}. Move it away; then the position committed in Kafka is used"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What an operator does to an archive or looks up in it: one module per command, its pure rules beside it.
+"""What the operator's commands do: a module per command, its pure rules in another module beside it.
 
-Flags are in commands/, printing in console/.
+The flags are in commands/, printing is in console/.
 """

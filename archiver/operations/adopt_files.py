@@ -1,4 +1,4 @@
-"""The command `archiver adopt`: record files that were there before, so that `verify` proves them from then on."""
+"""The command `archiver adopt`: records files that were there before the archive, so that `verify` checks them."""
 
 import argparse
 import os
@@ -31,11 +31,14 @@ from g3stream.kafka.topic_admin import TopicAdmin
 
 _PROG = "archiver adopt"
 _MAX_DAMAGE = 1000
-"""Characters; as core/events.py takes them."""
+"""Characters; the limit in core/events.py."""
 
 
 def adopt(options: argparse.Namespace, paths: Sequence[str]) -> int:
-    """Do as the options say (commands/adopt.py). paths: below the data directory. Gives the exit code."""
+    """Run the command with its options (commands/adopt.py); return its exit code.
+
+    paths: relative to the data directory.
+    """
     return run_client(options, _PROG, lambda config: _adopt(config, options, paths))
 
 
@@ -52,17 +55,17 @@ def _adopt(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequen
         known.tree.entries, known.file_events, known.catalog.retired.keys(), known.in_progress()
     )
     now = _now()
-    choice = adoption.plan_named(archive, paths, now) if paths else adoption.plan_unlisted(archive, now)
+    plan = adoption.plan_named(archive, paths, now) if paths else adoption.plan_unlisted(archive, now)
     if options.stream:
-        theirs = [entry for entry in choice.to_read if known.stream_of(entry.path) in options.stream]
-        choice = replace(choice, to_read=tuple(theirs))
-    with ExitStack() as held, Progress() as progress:
-        run = Adoption(location, options, known, choice, progress)
+        of_streams = [entry for entry in plan.to_read if known.stream_of(entry.path) in options.stream]
+        plan = replace(plan, to_read=tuple(of_streams))
+    with ExitStack() as locks, Progress() as progress:
+        run = Adoption(location, options, known, plan, progress)
         if options.dry_run:
             for _ in run.events():
                 pass
         else:
-            held.callback(os.close, archive_lock.acquire_shared(location))
+            locks.callback(os.close, archive_lock.acquire_shared(location))
             TopicAdmin(config).ensure(EXPECTED_FILES_TOPIC)
             publish_events(config, run.events())
     print_lines(run.as_text())
@@ -70,39 +73,40 @@ def _adopt(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequen
 
 
 def _not_the_archive(location: Location, group: str) -> str:
-    """Why files there aren't that group's; empty if they are. Raises OSError."""
+    """Return why the directory isn't the archive of that group; empty if it is. Raises OSError."""
     own = identity.read(location)
     if own is None:
         return (
             "no archiver has recorded there, or its disk isn't mounted, or it has another --private-dir. "
-            "For a new archive, start its archiver once; then adopt what was there before"
+            "For a new archive, start its archiver once; then adopt the older files"
         )
     return "" if own.group == group else f"it is the archive of the group {own.group}, not {group}"
 
 
 class Adoption:
-    """One run over what was chosen. refused: by path, why not."""
+    """One run of the command over the chosen files."""
 
     def __init__(
         self,
         location: Location,
         options: argparse.Namespace,
         known: Inventory,
-        choice: AdoptionPlan,
+        plan: AdoptionPlan,
         progress: Progress,
     ) -> None:
-        self.refused = dict(choice.refused)
+        self.refused = dict(plan.refused)
+        """By path: why a file isn't adopted."""
         self._location = location
         self._archive = ArchiveRoot.from_location(location, options.group, host_name())
         self._known = known
-        self._plan = choice
+        self._plan = plan
         self._progress = progress
         self._who, self._reason, self._dry_run = options.who, options.reason, options.dry_run
         self._damaged_too = options.damaged
         self._adopted: list[FileAdopted] = []
 
     def events(self) -> Iterator[FileAdopted]:
-        """Read each file; gives the event of each that is adopted, once it has its line in SHA256SUMS.
+        """Read each file, write its line in SHA256SUMS, and yield its event if it is adopted.
 
         Raises OSError.
         """
@@ -112,8 +116,8 @@ class Adoption:
             files.setdefault(self._known.stream_of(path), []).append(FileToRead(entry))
         others = {event.sha256: path for path, event in self._known.file_events.items()}
         for seen in read_files(self._location.data_dir, files, self._progress):
-            told = self._known.file_events.get(seen.path)
-            why = adoption.adoption_refusal(seen, told, others, damaged_too=self._damaged_too)
+            recorded = self._known.file_events.get(seen.path)
+            why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self._damaged_too)
             why = why or self._changed(entries[seen.path])
             if not why and not self._dry_run:
                 why = self._add_line(seen)
@@ -126,26 +130,26 @@ class Adoption:
             yield event
 
     def as_text(self) -> str:
-        """A table of the files, and their sums."""
+        """Return a table of the files, and their totals."""
         did = "would be adopted" if self._dry_run else "adopted"
         rows = [
             (it.path, format_bytes(it.bytes), f"{it.frames:,}", f"{did}: {it.damage}" if it.damage else did)
             for it in self._adopted
         ]
         rows += [(path, "", "", f"not adopted: {why}") for path, why in sorted(self.refused.items())]
-        sums = [
+        totals = [
             f"{count_noun(len(self._adopted), 'file')} {did}, {format_bytes(sum(it.bytes for it in self._adopted))}"
         ]
         if self._plan.recorded:
-            sums.append(f"{self._plan.recorded:,} recorded already")
+            totals.append(f"{self._plan.recorded:,} recorded already")
         if self.refused:
-            sums.append(f"{len(self.refused):,} not adopted")
+            totals.append(f"{len(self.refused):,} not adopted")
         head = [table(["file", " size", " frames", "what"], rows), ""] if rows else []
-        return "\n".join([*head, "; ".join(sums)])
+        return "\n".join([*head, "; ".join(totals)])
 
     def _event(self, seen: InspectedFile) -> FileAdopted:
-        if told := self._known.file_events.get(seen.path):
-            return adoption_event(told, _now(), self._who, self._reason, host_name())
+        if recorded := self._known.file_events.get(seen.path):
+            return adoption_event(recorded, _now(), self._who, self._reason, host_name())
         contents = seen.contents
         assert contents
         return FileAdopted(
@@ -154,7 +158,7 @@ class Adoption:
         )
 
     def _add_line(self, seen: InspectedFile) -> str:
-        """Give it its line in SHA256SUMS; gives why it takes none, or is claimed by others. Raises OSError."""
+        """Write a file's line in SHA256SUMS; return why that isn't possible, else empty. Raises OSError."""
         contents = seen.contents
         assert contents
         claim = self._archive.claim(seen.stream, alone=False)
@@ -162,14 +166,14 @@ class Adoption:
             added = self._archive.add_checksum(seen.stream, seen.path, contents.sha256)
         finally:
             os.close(claim)
-        return "" if added else "its directory's SHA256SUMS takes no line, as the log says"
+        return "" if added else "its line can't be added to its directory's SHA256SUMS; the log says why"
 
     def _changed(self, entry: FileEntry) -> str:
-        """Why its digest may not be that of the whole file, if it has been changed while it was read."""
+        """Return how a file was changed while it was read, so that its digest may be wrong; else empty."""
         try:
             now = tree_scan.stat_entry(self._location.data_dir, entry.path)
         except OSError as error:
-            return error.strerror or "it has been taken away"
+            return error.strerror or "it was removed while it was read"
         return "" if now == entry else "it was changed while it was read"
 
 

@@ -1,7 +1,7 @@
-"""Which files that no event tells of may be recorded in an archive, and why others may not. Pure.
+"""Which files that no event describes may be adopted by an archive, and why others may not. Pure.
 
-They were there before: another recorder's, or of before g3.files was lost. So they lie where recorded files lie, and
-their names are such; from then on `verify` proves them by the digest that they had.
+They were there before: another recorder's, or from before g3.files was lost. They must be where recorded files are,
+and be named as these; from then on `verify` checks them by the digest of their adoption.
 """
 
 import re
@@ -14,42 +14,50 @@ from archiver.verify.checks import InspectedFile
 from archiver.verify.tree_scan import FileEntry
 
 _UNCHANGED_MS = 60_000
-"""A file that was changed since may still be written, by another recorder or a copy."""
+"""A file that was changed more recently may still be written, by another recorder or a copy."""
 _PATH = re.compile(rf"([0-9]{{5}})/{ID}/[^/]+\.g3")
 _LIKE = "<start>_<NNN>.g3, such as 2019-01-01-12-00-00_000.g3 or 1546344000_000.g3"
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveContents:
-    """What is known of it. entries: what is there, by path. event: what recorded a file, by path. retired: paths.
-    in_progress: those of files that are being recorded."""
+    """What is known of an archive."""
 
     entries: Mapping[str, FileEntry]
+    """The files that exist, by path."""
     file_events: Mapping[str, FileEvent]
+    """The event that recorded a file, by path."""
     retired: Collection[str]
+    """Paths of retired files."""
     in_progress: Collection[str]
+    """Paths of files that are being recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptionPlan:
-    """to_read: what may be adopted, if its contents are right. refused: by path, why not. recorded: files that are
-    recorded already."""
+    """What to do with the files that were asked for."""
 
     to_read: tuple[FileEntry, ...]
+    """Files to adopt, if their contents are right."""
     refused: Mapping[str, str]
+    """By path: why a file isn't adopted."""
     recorded: int
+    """The number of files that are recorded already."""
 
 
 def plan_unlisted(archive: ArchiveContents, now: int) -> AdoptionPlan:
-    """All files that no event tells of. now: ms."""
-    untold = [path for path in archive.entries if path not in archive.file_events and path not in archive.in_progress]
-    return _plan(archive, untold, now)
+    """Plan the adoption of all files that no event describes. now: ms since the epoch."""
+    unlisted = [
+        path for path in archive.entries if path not in archive.file_events and path not in archive.in_progress
+    ]
+    return _plan(archive, unlisted, now)
 
 
 def plan_named(archive: ArchiveContents, names: Iterable[str], now: int) -> AdoptionPlan:
-    """Of files, or directories of them, that an operator names, by their paths below the data directory. now: ms.
+    """Plan the adoption of named files, and of the files in named directories.
 
-    A retired one that is there again is adopted, too.
+    names: paths relative to the data directory. A retired file that exists again is adopted, too. now: ms since the
+    epoch.
     """
     paths: dict[str, None] = {}
     for name in names:
@@ -62,13 +70,16 @@ def plan_named(archive: ArchiveContents, names: Iterable[str], now: int) -> Adop
 def adoption_refusal(
     seen: InspectedFile, event: FileEvent | None, others: Mapping[str, str], *, damaged_too: bool = False
 ) -> str:
-    """Why a file that has been read may not be adopted; empty if it may. event: of a retired one. others: the paths
-    of recorded files, by digest. damaged_too: it need not be whole frames."""
+    """Return why a file that was read may not be adopted; empty if it may.
+
+    event: the one that recorded it, if it is retired. others: the paths of recorded files, by digest. damaged_too: a
+    file that isn't whole frames may be adopted, too.
+    """
     contents = seen.contents
     if contents is None:
         return seen.error
     if event:
-        return "" if contents.sha256 == event.sha256 else "its bytes aren't those that it had when it was retired"
+        return "" if contents.sha256 == event.sha256 else "its bytes aren't those recorded before it was retired"
     if contents.broken and not damaged_too:
         return f"it isn't whole frames: {contents.broken}"
     other = others.get(contents.sha256)
@@ -103,7 +114,7 @@ def _refusal(path: str, archive: ArchiveContents, now: int) -> str:
 
 
 def name_refusal(path: str) -> str:
-    """Why a recorded file may not have that path; empty if it may."""
+    """Return why a recorded file may not have this path; empty if it may."""
     if parse_path(path):
         return ""
     match = _PATH.fullmatch(path)
@@ -115,5 +126,5 @@ def name_refusal(path: str) -> str:
         return f"its name must be {_LIKE}"
     directory = f"{start:010d}"[:5]
     if 0 <= start <= LATEST_START and directory != match[1]:
-        return f"by the time in its name it belongs into {directory}/"
+        return f"by the time in its name it belongs in {directory}/"
     return f"its name must be {_LIKE}"

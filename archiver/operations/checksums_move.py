@@ -1,7 +1,7 @@
-"""An archive's checksums on their way: from SHA256SUMS beside its files to the private directory, or back, or away.
+"""Moves an archive's checksums: from SHA256SUMS beside its files to the private directory, or back, or removes them.
 
-Directory by directory, a line is durable in its new place before it is removed from the old one. What isn't a line of
-a SHA256SUMS is nobody's to delete: such a file is kept in the private directory.
+Directory by directory, each line is durable in its new place before it is removed from the old one. A SHA256SUMS with
+anything but checksum lines is never deleted: it is kept in the private directory.
 """
 
 import contextlib
@@ -17,35 +17,38 @@ from archiver.storage.durable_file import replace_file
 from archiver.verify import tree_scan
 
 UNREAD = ".unread"
-"""What a file with something else in it is kept as."""
+"""The suffix of a file that is kept because of its other content."""
 
 
 def others(location: Location, wanted: Checksums) -> bool:
-    """Whether there are checksums elsewhere than wanted. Raises OSError."""
+    """Whether there are checksums in another place than `wanted`. Raises OSError."""
     beside, private = _parents(location)
     return bool(beside and wanted is not Checksums.BESIDE) or bool(private and wanted is not Checksums.PRIVATE)
 
 
 def move(location: Location, now: Checksums, wanted: Checksums) -> Iterator[str]:
-    """Move all of them; gives what was left where it is, and why. now: where they are that win. Raises OSError."""
+    """Move all checksums; yield a line for each directory where that failed. Raises OSError.
+
+    now: the place whose lines win, if both have one.
+    """
     beside, private = _parents(location)
     for parent in sorted(beside | private):
         try:
             _move_one(location, parent, now, wanted)
         except OSError as error:
-            yield f"{parent}: its checksums are left where they are: {error}"
+            yield f"{parent}: its checksums were not moved: {error}"
     _remove_empty(location)
 
 
 def _parents(location: Location) -> tuple[set[str], set[str]]:
     tree = tree_scan.scan_tree(location.data_dir)
     for path, why in tree.closed.items():
-        raise OSError(None, f"{why}; it must be readable for this", str(location.data_dir / path))
+        raise OSError(None, f"{why}; it must be readable to move checksums", str(location.data_dir / path))
     return tree.summed_directories, checksums.private_parents(location)
 
 
 def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums) -> None:
-    """Of one directory. Raises OSError."""
+    """Move the checksums of one directory. Raises OSError."""
     beside, private = checksums.beside(parent), checksums.private(parent)
     assert private
     files = {Checksums.BESIDE: beside, Checksums.PRIVATE: private}
@@ -61,7 +64,7 @@ def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums
 
 
 def _read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool]:
-    """The lines, by files' names, and whether it has nothing else. Raises OSError."""
+    """Return a file's lines, by file name, and whether it has no other content. Raises OSError."""
     try:
         with location.open(file.within) as directory:
             found = directory.stat(file.name)
@@ -77,7 +80,7 @@ def _read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool
 
 
 def _write(location: Location, file: ChecksumsFile, lines: dict[str, str]) -> None:
-    """Replace it, durably, all at once; but make no directory of files that others have removed. Raises OSError."""
+    """Replace a file durably and atomically, unless its directory of data was removed. Raises OSError."""
     text = checksums.merged({file.prefix + name: sha256 for name, sha256 in lines.items()})
     with contextlib.ExitStack() as opened:
         scratch = opened.enter_context(location.private())
@@ -92,7 +95,7 @@ def _write(location: Location, file: ChecksumsFile, lines: dict[str, str]) -> No
 
 
 def _remove(location: Location, file: ChecksumsFile, keep: ChecksumsFile | None) -> None:
-    """Remove it; or, if it has something else in it, keep it beside `keep`. Raises OSError."""
+    """Remove a file; or move it beside `keep`, if that is given. Raises OSError."""
     try:
         directory = location.open(file.within)
     except FileNotFoundError:
@@ -109,7 +112,7 @@ def _remove(location: Location, file: ChecksumsFile, keep: ChecksumsFile | None)
 
 
 def _remove_empty(location: Location) -> None:
-    """Remove the directories of checksums in which there are none any more. Raises OSError."""
+    """Remove the directories of checksums that are empty now. Raises OSError."""
     try:
         with location.private(checksums.CHECKSUMS) as directory:
             for name in directory.names():

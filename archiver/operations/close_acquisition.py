@@ -1,6 +1,6 @@
-"""`archiver close`: an operator ends an acquisition whose ingest died without a word.
+"""The command `archiver close`: ends an acquisition whose ingest died and can't report its end.
 
-What is published is a record of the stream like any other (g3stream/contract/headers.py says which), so that every
+It publishes a record in the stream's topic (kind `lost`, header `by`: g3stream/contract/headers.py), so that every
 archiver, and every replay, closes the same file at the same place.
 """
 
@@ -26,17 +26,18 @@ from g3stream.kafka.availability import unwrap_fatal_errors
 
 _PROG = "archiver close"
 _GROUP = "archiver-close"
-"""It asks for nothing of any group."""
+"""For a consumer that commits nothing."""
 _ALIVE_MS = 10_000
+"""If the last record is younger, ingest is alive: while connected it publishes at least one each second."""
 _WATCH_SECONDS = 3.0
-"""While connected ingest publishes something every second. This is for hosts whose clocks are not ours."""
+"""How long a new record is waited for: it shows a live ingest, whatever its host's clock says."""
 _KAFKA_SECONDS = 10.0
 _ENOUGH_RECORDS = 1000
-"""To be read back: more than a killed ingest's successor publishes once more, usually."""
+"""How many records are read back: usually more than the next ingest repeats after one was killed."""
 
 
 def close(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/close.py). Gives the exit code."""
+    """Run the command with its options (commands/close.py); return its exit code."""
     return run_client(options, _PROG, lambda config: _close(config, options.stream, " ".join(options.why.split())))
 
 
@@ -61,24 +62,24 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         age = _now() - newest
         if abs(age) < _ALIVE_MS:
             return _fail(
-                f"an ingest of {stream} is alive: its last record is {format_duration(age)} old. Stop it; wait "
-                f"{_ALIVE_MS // 1000} s if it is stopped already"
+                f"an ingest of {stream} is alive: its last record is {format_duration(age)} old. Stop it; if it "
+                f"is stopped already, wait {_ALIVE_MS // 1000} s"
             )
         if tails.wait_for_record(stream, spans[stream][1], _WATCH_SECONDS):
             return _fail(
-                f"an ingest of {stream} is alive: a record has just come (the last one before says "
+                f"an ingest of {stream} is alive: a record has just come (the one before is of "
                 f"{format_time(newest)} UTC; do the clocks agree?)"
             )
     headers = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
     offset = _publish(config, stream, headers)
     if offset != spans[stream][1]:
-        return _fail(f"an ingest of {stream} is alive: a record came just before ours, which so counts for nothing")
+        return _fail(f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect")
     print_out(
         f"{stream}: closed after its last record, of {format_time(newest)} UTC ({format_duration(age)} ago): "
         f"published `lost` at offset {offset} of {frames_topic(stream)}: {why}"
     )
     print_out(
-        "Its archivers finish the open file now, or as soon as they run (why: lost), if it isn't finished already. "
+        "Unless the open file is finished already, its archivers finish it now, or as soon as they run (why: lost). "
         "The next frame begins a new acquisition."
     )
     return 0
@@ -86,19 +87,19 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What an archiver knows at a stream's end.
-
-    newest_fact: the last record that says whether an acquisition is on: a frame, or a fact but `quiet` (that ends
-    one, too, but after a gap that each archiver's settings say). last: epoch and seq of the last record that it has
-    seen.
-    """
+    """What an archiver knows at the end of a stream's topic."""
 
     newest_fact: TailRecord | None = None
+    """The last record that shows whether an acquisition is open: any but `quiet`.
+
+    (`quiet` may end one, too, but after a gap by each archiver's settings.)
+    """
     last: tuple[str, int] | None = None
+    """Producer epoch and seq of the last record."""
 
 
 def situation(entries: Sequence[TailRecord]) -> Situation:
-    """At the end of these records. What archivers drop says nothing: duplicates, an operator's that came too late."""
+    """Return the situation after these records, without those that archivers drop, such as duplicates."""
     seen = SequenceTracker()
     decisive = None
     for entry in entries:
@@ -115,7 +116,7 @@ def situation(entries: Sequence[TailRecord]) -> Situation:
 
 
 def _recorded_frames(entries: Sequence[TailRecord], left_out: Collection[str]) -> list[TailRecord]:
-    """Those that aren't in quarantine."""
+    """Return the records that aren't in quarantine."""
     return [entry for entry in entries if entry.digest not in left_out]
 
 
@@ -127,11 +128,11 @@ def _nothing_open_message(last: TailRecord | None) -> str:
     if last is None or last.headers is None:
         return "it has no frames"
     why = f" ({last.headers.why})" if last.headers.why else ""
-    return f"no acquisition is on since {last.headers.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
+    return f"no acquisition is open since {last.headers.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
 
 
 def _publish(config: Mapping[str, Any], stream: str, headers: RecordHeaders) -> int:
-    """Gives the record's offset, once Kafka has it. Raises KafkaException."""
+    """Publish the record; return its offset once Kafka has acknowledged it. Raises KafkaException."""
     outcome: list[KafkaError | None] = []
     offsets: list[int] = []
 

@@ -1,4 +1,4 @@
-"""`archiver files`: what was recorded, from g3.files alone: acquisitions, their files, and what is missing."""
+"""The command `archiver files`: lists acquisitions, their files and losses, from g3.files alone."""
 
 import argparse
 import json
@@ -24,52 +24,61 @@ _NO_STATE = Checkpoint(State(""))
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file, the losses noticed while it was recorded, and its event if it is retired."""
+    """A file of an acquisition."""
 
     event: FileFinished
     losses: tuple[RecordsLost, ...] = ()
+    """The losses noticed while it was recorded."""
     retired: FileRetired | None = None
+    """The event of its retirement, if it is retired."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedAcquisition:
-    """Its files, in order; ended: whether it has ended. Times in ms."""
+    """An acquisition."""
 
     files: tuple[ListedFile, ...]
+    """Its files, in order."""
     ended: bool
+    """Whether it has ended."""
 
     @property
     def time_ms(self) -> int:
-        """Of its first frame."""
+        """The time of its first frame, ms since the epoch."""
         return self.files[0].event.first.time
 
     @property
     def until_ms(self) -> int:
-        """Of its last frame."""
+        """The time of its last frame, ms since the epoch."""
         return self.files[-1].event.last.time
 
     @property
     def losses(self) -> tuple[RecordsLost, ...]:
-        """Of all its files."""
+        """The losses of all its files."""
         return tuple(loss for file in self.files for loss in file.losses)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedEvent:
-    """What belongs to no acquisition: a loss, or what was salvaged or adopted. Times in ms. retired: as of a file."""
+    """A loss, or a salvaged or adopted file, that belongs to no acquisition."""
 
     event: RecordsLost | FileSalvaged | FileAdopted
     time_ms: int
+    """Its start, ms since the epoch."""
     until_ms: int
+    """Its end, ms since the epoch."""
     retired: FileRetired | None = None
+    """The event of its retirement, if it is a retired file."""
 
 
 Listing = ListedAcquisition | ListedEvent
 
 
 def entries(catalog: FileCatalog, since_ms: int | None = None, until_ms: int | None = None) -> list[Listing]:
-    """All that is to be listed, by time. since_ms, until_ms: ms; of acquisitions that were recorded between, and what
-    else happened there. Pure."""
+    """Return all that is to be listed, by time. Pure.
+
+    since_ms, until_ms: ms since the epoch; only what overlaps the time between.
+    """
     found: list[Listing] = []
     for stream, files in catalog.files.items():
         losses = [loss for loss in catalog.losses if loss.stream == stream]
@@ -94,7 +103,10 @@ def entries(catalog: FileCatalog, since_ms: int | None = None, until_ms: int | N
 
 
 def _acquisitions(files: Sequence[ListedFile]) -> list[ListedAcquisition]:
-    """Of a stream's files in order. In the same second there may be several, of the same start and id."""
+    """Return the acquisitions of a stream's files, which are in order.
+
+    Several may begin in the same second, with the same start and id.
+    """
     found: list[ListedAcquisition] = []
     begun: list[ListedFile] = []
     for file in files:
@@ -111,9 +123,10 @@ def _acquisitions(files: Sequence[ListedFile]) -> list[ListedAcquisition]:
 def _with_losses(
     files: Iterable[FileFinished], losses: Sequence[RecordsLost], retired: Mapping[str, FileRetired]
 ) -> list[ListedFile]:
-    """Each loss with the first file in which it was noticed, from its first record to the one that closed it.
+    """Return the files, each loss with the first file during which it was noticed.
 
-    By time, as offsets come again in a topic made anew. What was noticed later was lost after the file's end.
+    A file lasts from its first record to the one that closed it. Losses are matched by time, as a topic that was
+    created again has the same offsets again. A loss that was noticed later happened after the file's end.
     """
     left = list(losses)
     listed = []
@@ -126,14 +139,14 @@ def _with_losses(
 
 
 def show(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/files.py). Gives the exit code."""
+    """Run the command with its options (commands/files.py); return its exit code."""
     return run(options, _PROG, lambda reader: _list(reader, options))
 
 
 def _list(reader: TopicReader, options: argparse.Namespace) -> int:
     wanted = set(options.stream)
-    told = (e for e in reader.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
-    catalog = FileCatalog.from_events(map(_without_state, told))
+    events = (e for e in reader.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
+    catalog = FileCatalog.from_events(map(_without_state, events))
     found = entries(catalog, options.since, options.until)
     retired = sorted(_retired_of(found), key=lambda event: (event.time, event.path)) if options.retired else []
     if options.json:
@@ -164,23 +177,23 @@ def _retired_of(found: Iterable[Listing]) -> Iterator[FileRetired]:
 
 
 def _without_state(event: Event | CheckpointError) -> Event | CheckpointError:
-    """All of an event that is listed. The state after each of very many files is much, and isn't."""
+    """Return the event without its checkpoint, which isn't listed: of very many files it takes much memory."""
     return replace(event, checkpoint=_NO_STATE) if isinstance(event, FileFinished) else event
 
 
 def as_json(entry: Listing) -> dict[str, Any]:
-    """By the names that --help promises."""
+    """Return the JSON object of an entry, with the names documented in --help."""
     if isinstance(entry, ListedEvent):
         event = entry.event
         if isinstance(event, RecordsLost):
             return {"kind": "loss", "stream": event.stream, "group": event.group, **_loss(event)}
-        told = msgspec.to_builtins(event)
+        fields = msgspec.to_builtins(event)
         names = ["stream", "group", "path", "frames", "bytes", "sha256", "host"]
         names += ["what"] if isinstance(event, FileSalvaged) else ["who", "reason", "damage"]
         return {
             "kind": "salvaged" if isinstance(event, FileSalvaged) else "adopted",
             "start": format_iso(start_and_number(event.path)[0] * 1000),
-            **{name: told[name] for name in names},
+            **{name: fields[name] for name in names},
             "retired": _retired(entry.retired),
         }
     first = entry.files[0].event
@@ -203,11 +216,11 @@ def as_json(entry: Listing) -> dict[str, Any]:
 
 
 def _file(file: ListedFile) -> dict[str, Any]:
-    told = msgspec.to_builtins(file.event)
+    fields = msgspec.to_builtins(file.event)
     return {
         "first_frame": format_iso(file.event.first.time),
         "last_frame": format_iso(file.event.last.time),
-        **{n: told[n] for n in ("path", "number", "frames", "missing", "bytes", "sha256", "why", "host")},
+        **{n: fields[n] for n in ("path", "number", "frames", "missing", "bytes", "sha256", "why", "host")},
         "losses": [_loss(loss) for loss in file.losses],
         "retired": _retired(file.retired),
     }
@@ -223,8 +236,8 @@ def _retired(event: FileRetired | None) -> dict[str, Any] | None:
 
 def _loss(loss: RecordsLost) -> dict[str, Any]:
     since_ms = None if loss.since is None else format_iso(loss.since)
-    told = {name: getattr(loss, name) for name in ("records", "times", "what", "cause", "offset", "host")}
-    return {**told, "since": since_ms, "until": format_iso(loss.until)}
+    fields = {name: getattr(loss, name) for name in ("records", "times", "what", "cause", "offset", "host")}
+    return {**fields, "since": since_ms, "until": format_iso(loss.until)}
 
 
 def _sum_if_known(losses: Iterable[RecordsLost]) -> int | None:
@@ -237,13 +250,13 @@ def _sum_if_known(losses: Iterable[RecordsLost]) -> int | None:
 
 
 def retired_as_json(event: FileRetired) -> dict[str, Any]:
-    """By the names that --help promises."""
+    """Return the JSON object of a retired file, with the names documented in --help."""
     names = ("stream", "group", "path", "bytes", "sha256", "who", "reason", "host")
     return {"kind": "retired", "time": format_iso(event.time), **{name: getattr(event, name) for name in names}}
 
 
 def retired_as_table(events: Sequence[FileRetired]) -> str:
-    """For people, with a line of sums at the end."""
+    """Return a table of retired files, with a line of totals at the end."""
     rows = [(format_time(it.time), it.path, format_bytes(it.bytes), it.who, it.reason) for it in events]
     lines = table(("retired (UTC)", "file", " size", "by", "reason"), rows)
     return f"{lines}\n{count_noun(len(events), 'file')} retired, {format_bytes(sum(it.bytes for it in events))}"
@@ -253,7 +266,7 @@ _HEAD = ("start (UTC)", "stream", " length", " frames", " missing", " lost", " s
 
 
 def as_table(found: Sequence[Listing]) -> str:
-    """For people, with a line of sums at the end."""
+    """Return a table of entries, with a line of totals at the end."""
     rows: list[tuple[str, ...]] = []
     for entry in found:
         rows += _rows(entry)
@@ -264,23 +277,23 @@ def as_table(found: Sequence[Listing]) -> str:
     adopted = [event for event in alone if isinstance(event, FileAdopted)]
     losses = [loss for acquisition in acquisitions for loss in acquisition.losses]
     losses += [event for event in alone if isinstance(event, RecordsLost)]
-    said = [count_noun(len(acquisitions), "acquisition"), count_noun(len(files), "file")]
-    held: list[FileEvent] = [*(file.event for file in files), *salvaged, *adopted]
-    said.append(format_bytes(sum(event.bytes for event in held)))
-    said.append(count_noun(sum(event.frames for event in held), "frame"))
+    totals = [count_noun(len(acquisitions), "acquisition"), count_noun(len(files), "file")]
+    counted: list[FileEvent] = [*(file.event for file in files), *salvaged, *adopted]
+    totals.append(format_bytes(sum(event.bytes for event in counted)))
+    totals.append(count_noun(sum(event.frames for event in counted), "frame"))
     if salvaged:
-        said.append(f"{count_noun(len(salvaged), 'file')} SALVAGED")
+        totals.append(f"{count_noun(len(salvaged), 'file')} SALVAGED")
     if adopted:
-        said.append(f"{count_noun(len(adopted), 'file')} adopted")
+        totals.append(f"{count_noun(len(adopted), 'file')} adopted")
     if retired := sum(it.retired is not None for it in (*files, *found) if not isinstance(it, ListedAcquisition)):
-        said.append(f"{count_noun(retired, 'file')} retired")
-    said.append(f"{sum(file.event.missing for file in files):,} missing")
-    said.append(
+        totals.append(f"{count_noun(retired, 'file')} retired")
+    totals.append(f"{sum(file.event.missing for file in files):,} missing")
+    totals.append(
         f"LOST: {_lost(losses)} records, {count_noun(sum(loss.times for loss in losses), 'time')}"
         if losses
         else "nothing lost"
     )
-    return f"{table(_HEAD, rows)}\n{', '.join(said)}"
+    return f"{table(_HEAD, rows)}\n{', '.join(totals)}"
 
 
 def _rows(entry: Listing) -> list[tuple[str, ...]]:
@@ -323,7 +336,7 @@ def _figures(
 
 
 def _lost(losses: Sequence[RecordsLost]) -> str:
-    """5; ?: some, nobody knows how many; 5+?: these, and some."""
+    """Return the number of lost records: 5; ? if it is unknown; 5+? if it is unknown for some losses."""
     known = sum(loss.records or 0 for loss in losses)
     unknown = any(loss.records is None for loss in losses)
     return f"{known:,}" * bool(known or not unknown) + "+" * bool(known and unknown) + "?" * unknown

@@ -1,11 +1,10 @@
-"""`archiver quarantine`: an operator sets aside one record that breaks the contract, so that its stream goes on.
+"""The command `archiver quarantine`: quarantines a record that breaks the contract, so that its stream continues.
 
-The record is copied to the stream's quarantine topic: its bytes as the value (an empty one, with the
-header `no-value`, if it had none), its key and headers as headers; and where it was, what is wrong, who did it, why.
-From then on every reader of the stream leaves it out (kafka/invalid_records.py), here and where the topics are
-mirrored.
+The record is copied to the stream's quarantine topic: its bytes as the value (empty, with the header `no-value`, if
+it had none), its key and headers as headers; and where it was, what is wrong, and who quarantined it and why. From then
+on every reader of the stream leaves it out (kafka/invalid_records.py), here and where the topics are mirrored.
 
-What somebody has written to another partition than 0, where nobody records it, is moved there: copied, then deleted.
+Records in another partition than 0, which nobody records, are moved: copied to that topic, then deleted.
 """
 
 import argparse
@@ -30,13 +29,13 @@ from g3stream.kafka.topic_admin import ADMIN_CONFIG
 
 _PROG = "archiver quarantine"
 _GROUP = "archiver-quarantine"
-"""It asks for nothing of any group."""
+"""For a consumer that commits nothing."""
 _KAFKA_SECONDS = 10.0
 _EPOCH = re.compile(rb"[0-9a-f]{16}")
 
 
 def quarantine(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/quarantine.py). Gives the exit code."""
+    """Run the command with its options (commands/quarantine.py); return its exit code."""
     why = " ".join(options.why.split())
     return run_client(
         options,
@@ -65,12 +64,12 @@ def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: 
     wrong = contract_violation(message)
     if wrong is None:
         return _fail(
-            f"the record at offset {offset} is one of ours, and is recorded; only what can't be is set aside"
+            f"the record at offset {offset} is one of ours, and is recorded; only an invalid record is quarantined"
         )
     if may_be_ours(message) and not force:
         return _fail(
-            f"{wrong}; but it has an epoch, so an ingest may have published it, of a later version: then update the "
-            "archiver, and it is recorded. --force sets it aside all the same"
+            f"{wrong}; but it has an epoch, so a later version of ingest may have published it: then update the "
+            "archiver, and it is recorded. --force quarantines it nevertheless"
         )
     topic, digest = quarantine_topic(stream), digest_of(message)
     if digest in reader.quarantined_digests(stream):
@@ -81,8 +80,8 @@ def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: 
     at = format_time(message.timestamp()[1])
     print_out(f"{stream}: the record at offset {offset}, of {at} UTC, is in quarantine now ({topic}): {wrong}")
     print_out(
-        "The archivers of the stream leave it out and go on, within seconds, or as soon as they run; so do verify, "
-        "repair and replay."
+        "The archivers of the stream leave it out and continue within seconds, or as soon as they run; verify, "
+        "repair and replay leave it out, too."
     )
     return 0
 
@@ -90,7 +89,10 @@ def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: 
 def _move(
     config: Mapping[str, Any], reader: TopicReader, stream: str, last: TopicPartition, why: str, *, force: bool
 ) -> int:
-    """Move what lies in that partition, up to that offset. Killed in between, the next run does the rest."""
+    """Move the records of a partition up to the offset of `last`; return the exit code.
+
+    If it is killed, the next run does the rest.
+    """
     admin = AdminClient({**config, **ADMIN_CONFIG})
     topic, partition = last.topic, last.partition
     if partition not in admin.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
@@ -105,14 +107,14 @@ def _move(
             if may_be_ours(message):
                 return _fail(
                     f"the record at offset {message.offset()} of partition {partition} has an epoch, so an ingest or "
-                    "a mirror may have published it, and it may be in no file; --force moves it all the same"
+                    "a mirror may have published it, and it may be in no file; --force moves it nevertheless"
                 )
     _create(config, stream)
     kept, count = set(reader.quarantined_digests(stream)), 0
-    said = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
+    details = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
     for batch in reader.batches(stream, first, after, partition):
         new = {digest: message for message in batch if (digest := digest_of(message)) not in kept}
-        _publish(config, stream, new.values(), said)
+        _publish(config, stream, new.values(), details)
         kept |= new.keys()
         count += len(batch)
     before = TopicPartition(topic, partition, after)
@@ -126,7 +128,7 @@ def _move(
 
 
 def contract_violation(message: Message) -> str | None:
-    """Why a record can't be recorded; None if it can."""
+    """Return why a record can't be recorded; None if it can."""
     try:
         record_headers(message)
     except ContractError as error:
@@ -135,7 +137,7 @@ def contract_violation(message: Message) -> str | None:
 
 
 def may_be_ours(message: Message) -> bool:
-    """Whether a record that can't be understood may be an ingest's: it has an epoch."""
+    """Whether ingest may have published an invalid record: it has a producer epoch."""
     try:
         headers = headers_of(message)
     except ContractError:
@@ -144,14 +146,14 @@ def may_be_ours(message: Message) -> bool:
 
 
 def quarantine_records(
-    message: Message, said: Mapping[str, str]
+    message: Message, details: Mapping[str, str]
 ) -> tuple[bytes, list[tuple[str, str | bytes | None]]]:
-    """A record's copy in quarantine: value, and headers."""
-    headers: list[tuple[str, str | bytes | None]] = [("v", "1"), *said.items()]
+    """Return the value and headers of a record's copy in quarantine. details: additional headers."""
+    headers: list[tuple[str, str | bytes | None]] = [("v", "1"), *details.items()]
     headers += [("offset", str(message.offset())), ("time", str(message.timestamp()[1]))]
     value = message.value()
     if value is None:
-        headers.append(("no-value", "1"))  # an empty one would be a deletion, in a compacted topic
+        headers.append(("no-value", "1"))  # a null value would be a tombstone in a compacted topic
     if (key := message.key()) is not None:
         headers.append(("record-key", key))
     try:
@@ -164,7 +166,7 @@ def quarantine_records(
 
 
 def _create(config: Mapping[str, Any], stream: str) -> None:
-    """The stream's quarantine topic, with as many copies as the stream's own. Raises KafkaException."""
+    """Create the stream's quarantine topic, with the replication factor of its own. Raises KafkaException."""
     admin = AdminClient({**config, **ADMIN_CONFIG})
     frames = admin.list_topics(frames_topic(stream), timeout=_KAFKA_SECONDS).topics[frames_topic(stream)]
     name, copies = quarantine_topic(stream), len(frames.partitions[0].replicas)
@@ -176,8 +178,8 @@ def _create(config: Mapping[str, Any], stream: str) -> None:
             raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, name))) from None
 
 
-def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], said: Mapping[str, str]) -> None:
-    """Copy them there; returns once Kafka has all. Raises KafkaException."""
+def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], details: Mapping[str, str]) -> None:
+    """Copy records to the quarantine topic; return once Kafka has acknowledged all. Raises KafkaException."""
     failed: list[KafkaError] = []
     ours = {
         "enable.idempotence": True,
@@ -192,7 +194,7 @@ def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message]
 
     with needs(topic_right(Operation.WRITE, topic)), unwrap_fatal_errors():
         for message in messages:
-            value, headers = quarantine_records(message, said)
+            value, headers = quarantine_records(message, details)
             producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)
         left = producer.flush(_KAFKA_SECONDS + 1)
         if left or failed:

@@ -1,4 +1,4 @@
-"""The command `archiver relocate`: move an archive's private directory, or its checksums."""
+"""The command `archiver relocate`: moves an archive's private directory, or its checksums."""
 
 import argparse
 import secrets
@@ -14,7 +14,7 @@ _PROG = "archiver relocate"
 
 
 def relocate(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/relocate.py). Gives the exit code."""
+    """Run the command with its options (commands/relocate.py); return its exit code."""
     log_to_stderr("warning", "text")
     try:
         source = located(options.data_dir, options.source)
@@ -26,9 +26,9 @@ def relocate(options: argparse.Namespace) -> int:
         print_err(f"{_PROG}: error: {where}{error.strerror or error}")
         return 1
     except KeyboardInterrupt:
-        print_err(f"\n{_PROG}: stopped; run it again, and it goes on")
+        print_err(f"\n{_PROG}: stopped; run it again to continue")
         return 128 + signal.SIGINT
     if target.private_dir:
-        print_out(f"from now on, say --private-dir {target.private_dir} to the archiver and its commands")
-    print_out("done" if whole else "not all of it could be moved; see above, then run it again")
+        print_out(f"from now on give --private-dir {target.private_dir} to the archiver and its commands")
+    print_out("done" if whole else "not everything could be moved; see above, then run it again")
     return int(not whole)

@@ -1,12 +1,12 @@
-"""Moving an archive to another private directory, or its checksums to another place: the steps, in their order.
+"""Moves an archive to another private directory, or its checksums to another place.
 
-Each may be repeated, and a kill at any point is repaired by doing them all again:
+After a kill at any point the command is run again: every step may be repeated.
 
-1. lock the archive and the spools, so that nobody writes;
+1. lock the archive and the spools, so that no other program writes;
 2. rename the private directory as a whole: its partials, identity and locks are in one place at any time;
-3. note where the checksums are going, so that no archiver starts in between;
+3. save in the settings where the checksums are moving to, so that no archiver starts in between;
 4. move them, directory by directory: a line is in its new place before it leaves the old one;
-5. note that they are there;
+5. save in the settings that they are there;
 6. rename the agent's spool.
 """
 
@@ -33,9 +33,10 @@ Say = Callable[[str], None]
 
 
 def relocate(source: Location, target: Location, checksums: Checksums | None, say: Say) -> bool:
-    """Move what is at `source`, or at `target` already. checksums: where they shall be; None: where they are.
+    """Move an archive from `source`, or continue if it is at `target` already; return whether everything is moved.
 
-    Gives whether all of it is moved: what others have put in the way is left, and said. Raises OSError.
+    checksums: their new place; None: unchanged. say: called with lines for the operator, also for what
+    can't be moved because a foreign file is in the way. Raises OSError.
     """
     for location in (source, target):
         check_apart(location)
@@ -48,7 +49,7 @@ def relocate(source: Location, target: Location, checksums: Checksums | None, sa
         if here.private_path != target.private_path:
             _move(here, target)
             say(f"{here.private_path} is {target.private_path} now")
-        # Also what an earlier attempt has renamed just before it was killed.
+        # Also for an earlier attempt that was killed just after its rename.
         for directory in (here.private_path.parent, target.private_path.parent):
             sync_directory(directory)
         whole = _move_checksums(target, checksums, say)
@@ -56,20 +57,20 @@ def relocate(source: Location, target: Location, checksums: Checksums | None, sa
 
 
 def _where(source: Location, target: Location) -> Location:
-    """Where the archive's private directory is now. Raises SettingsError if that can't be told."""
+    """Return which one has the archive's private directory now. Raises SettingsError if that is unclear."""
     if source.private_path == target.private_path:
         if is_in_use(target):
             return target
-        raise SettingsError(None, f"there is no archive's private directory at {target.private_path}; say --from DIR")
+        raise SettingsError(
+            None, f"{target.private_path} is no archive's private directory; give its place: --from DIR"
+        )
     there, moved = is_in_use(source), is_in_use(target)
     if there and moved:
-        why = f"{source.private_path} and {target.private_path} are both in use; which is it? Move the other one away"
+        why = f"{source.private_path} and {target.private_path} are both in use. Move the wrong one away"
         raise SettingsError(None, why)
     if not there and not moved:
-        why = (
-            f"there is no archive's private directory, neither at {source.private_path} nor at {target.private_path}"
-        )
-        raise SettingsError(None, f"{why}; say where it is: --from DIR")
+        why = f"neither {source.private_path} nor {target.private_path} is an archive's private directory"
+        raise SettingsError(None, f"{why}; give its place: --from DIR")
     return source if there else target
 
 
@@ -77,8 +78,10 @@ def _where(source: Location, target: Location) -> Location:
 
 
 def _lock_archive(location: Location, locks: ExitStack) -> None:
-    """Keep all archivers and commands from it, also those of versions that lock only what they record. Raises
-    OSError."""
+    """Lock out all archivers and commands, including older versions, which lock only what they record.
+
+    Raises OSError.
+    """
     locks.callback(os.close, archive_lock.acquire_exclusive(location))
     with location.private() as private:
         instances = [name for name in private.names() if name.endswith(".lock") and name != archive_lock.LOCK]
@@ -90,7 +93,7 @@ def _lock_archive(location: Location, locks: ExitStack) -> None:
 
 
 def _lock_spools(paths: set[Path], locks: ExitStack) -> None:
-    """Keep every ingest from them. Raises OSError."""
+    """Lock out every ingest of these spools. Raises OSError."""
     for path in sorted(paths):
         with contextlib.suppress(FileNotFoundError):
             for stream in _names(path):
@@ -110,7 +113,7 @@ def _lock(directory: Directory, names: list[str], locks: ExitStack) -> None:
         try:
             locks.callback(os.close, directory.lock(name, fcntl.LOCK_EX))
         except BlockingIOError:
-            why = "it is in use, by an archiver, an ingest or a command: stop that first"
+            why = "it is in use by an archiver, an ingest or a command: stop that first"
             raise OSError(errno.EBUSY, why, str(directory.path / name)) from None
 
 
@@ -118,7 +121,7 @@ def _lock(directory: Directory, names: list[str], locks: ExitStack) -> None:
 
 
 def _tidy(location: Location) -> None:
-    """Remove what a kill has left in the midst of replacing a file; for who has it alone. Raises OSError."""
+    """Remove temporary files of a killed command; only with the archive locked. Raises OSError."""
     with location.private() as private:
         for name in private.names():
             if name.startswith((f"{SETTINGS}.", f"{SUMS}.")) and private.is_file(name):
@@ -126,7 +129,7 @@ def _tidy(location: Location) -> None:
 
 
 def _move(here: Location, target: Location) -> None:
-    """Rename it. Raises OSError."""
+    """Rename the private directory. Raises OSError."""
     old, new = (Path(os.path.realpath(it.private_path)) for it in (here, target))
     make_directory(new.parent)
     with here.private() as private, here.data() as data, Directory(new.parent, "") as parent:
@@ -135,7 +138,7 @@ def _move(here: Location, target: Location) -> None:
                 raise OSError(errno.EXDEV, _other_mount(one.path), str(new))
     _make_way(old, new)
     try:
-        os.rename(old, new)  # noqa: PTH104 - tests stop it here, as in all that they stop
+        os.rename(old, new)  # noqa: PTH104 - tests kill the command in calls of os
     except OSError as error:
         why = _other_mount(old) if error.errno == errno.EXDEV else f"can't be renamed to it: {old}: {error.strerror}"
         raise OSError(error.errno, why, str(new)) from None
@@ -143,13 +146,13 @@ def _move(here: Location, target: Location) -> None:
 
 def _other_mount(path: Path) -> str:
     return (
-        f"nothing can be renamed to there from {path}, which is on another file system or mount. Choose one on the "
-        "same; in a service or a container, both must be below one directory that it is given (docs/services.md)"
+        f"it is on another file system or mount than {path}, which can't be renamed to it. Choose one on the same; "
+        "a service or a container must see both below one mounted directory (docs/services.md)"
     )
 
 
 def _make_way(old: Path, new: Path) -> None:
-    """Remove what a start that was refused has left of the new one, and keep an agent's spool. Raises OSError."""
+    """Remove what a refused start has left in the new directory; move an agent's spool out of it. Raises OSError."""
     try:
         names = _names(new)
     except FileNotFoundError:
@@ -158,7 +161,7 @@ def _make_way(old: Path, new: Path) -> None:
         if SPOOL in names:
             if there.stat(SPOOL):
                 raise OSError(
-                    errno.EEXIST, f"there is a spool at {old / SPOOL}, too; move one away", str(new / SPOOL)
+                    errno.EEXIST, f"there is a spool at {old / SPOOL}, too; move one of them away", str(new / SPOOL)
                 )
             directory.rename(SPOOL, there, SPOOL)
         for name in names:
@@ -168,27 +171,27 @@ def _make_way(old: Path, new: Path) -> None:
         new.rmdir()
     except OSError:
         what = ", ".join(_names(new)[:3])
-        raise OSError(errno.ENOTEMPTY, f"it has something in it: {what}; choose another one", str(new)) from None
+        raise OSError(errno.ENOTEMPTY, f"it isn't empty: {what}; choose another directory", str(new)) from None
 
 
 # The checksums
 
 
 def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -> bool:
-    """Gives whether all are moved. Raises OSError."""
+    """Move the checksums; return whether all are moved. Raises OSError."""
     found = archive_settings.read(location)
     now = found or archive_settings.default_settings(location)
     wanted = checksums or now.moving_to or now.checksums
     if wanted is not now.checksums or now.moving_to or checksums_move.others(location, wanted):
         archive_settings.write(location, replace(now, moving_to=wanted))
-        said = list(checksums_move.move(location, now.checksums, wanted))
-        for line in said:
+        failures = list(checksums_move.move(location, now.checksums, wanted))
+        for line in failures:
             say(line)
         archive_settings.write(location, ArchiveSettings(wanted))
-        say(f"checksums: {wanted}; they were {now.checksums}")
+        say(f"checksums: {wanted} (before: {now.checksums})")
         if now.checksums is Checksums.OFF and wanted is not Checksums.OFF:
-            say("files that were finished without have none yet: `archiver repair` writes them")
-        return not said
+            say("files that were finished without a checksum have none yet: `archiver repair` writes them")
+        return not failures
     if found is None and (location.private_dir or wanted is not Checksums.BESIDE):
         archive_settings.write(location, now)
     return True
@@ -198,7 +201,7 @@ def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -
 
 
 def _move_spool(location: Location, say: Say) -> bool:
-    """Gives whether all of it is moved. Raises OSError."""
+    """Move the agent's spools; return whether all are moved. Raises OSError."""
     new = location.spool_path
     [old] = {location.data_dir / SPOOL, location.private_path / SPOOL} - {new}
     if not old.is_dir():
@@ -206,7 +209,7 @@ def _move_spool(location: Location, say: Say) -> bool:
     make_directory(new, private=True)
     left = list(_spools_left(old, new))
     for name, why in left:
-        say(f"{old / name} is left there: {why}")
+        say(f"{old / name} was not moved: {why}")
     sync_directory(new)
     sync_directory(old)
     if not left:
@@ -217,11 +220,11 @@ def _move_spool(location: Location, say: Say) -> bool:
 
 
 def _spools_left(old: Path, new: Path) -> Iterator[tuple[str, str]]:
-    """Move what can be moved; gives what can't, and why. Raises OSError."""
+    """Move the spools; yield the name of each that can't be moved, and why. Raises OSError."""
     with Directory(old, "") as source, Directory(new, "") as target:
         for name in sorted(source.names()):
             if target.stat(name):
-                yield name, f"{new / name} is there, too"
+                yield name, f"{new / name} exists, too"
                 continue
             try:
                 source.rename(name, target, name)

@@ -1,4 +1,4 @@
-"""The command `archiver repair`: rebuild what verify finds broken, as far as the topics still hold it."""
+"""The command `archiver repair`: rebuilds what verify finds broken, as far as the topics still have it."""
 
 import argparse
 import os
@@ -31,9 +31,9 @@ _PROG = "archiver repair"
 
 
 def repair(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/repair.py). Gives the exit code."""
+    """Run the command with its options (commands/repair.py); return its exit code."""
 
-    def look(location: Location, reader: TopicReader, *, retired_too: bool = False) -> Report:
+    def check(location: Location, reader: TopicReader, *, retired_too: bool = False) -> Report:
         with Progress() as progress:
             report = inspect(location, reader, options.stream, options.since, progress, retired_too=retired_too)
         if report.unknown:
@@ -45,37 +45,37 @@ def repair(options: argparse.Namespace) -> int:
         location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
         archive = ArchiveRoot.from_location(location, options.group, host_name())
         check_not_elsewhere(archive, reader)
-        report = look(location, reader, retired_too=options.retired)
+        report = check(location, reader, retired_too=options.retired)
         if report.findings:
             print_lines(f"{as_text(report, advise=False)}\n")
-            with ExitStack() as held:
-                held.callback(os.close, archive_lock.acquire_shared(location))
-                made = rebuild_broken(archive, reader, report, held.enter_context(Progress()))
-            publish_events(config, _restored_events(report, made, options.who, options.reason))
-            report = look(location, reader)
+            with ExitStack() as stack:
+                stack.callback(os.close, archive_lock.acquire_shared(location))
+                rebuilt = rebuild_broken(archive, reader, report, stack.enter_context(Progress()))
+            publish_events(config, _restored_events(report, rebuilt, options.who, options.reason))
+            report = check(location, reader)
         print_lines(as_text(report, advise=False))
         return int(bool(report.findings))
 
     return run_client(options, _PROG, act)
 
 
-def _restored_events(report: Report, made: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
-    """The events of the retired files that were made again: from now on they must be there."""
-    told = report.catalog.file_events()
+def _restored_events(report: Report, rebuilt: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
+    """Return the events of the retired files that were rebuilt: from now on verify expects them."""
+    recorded = report.catalog.file_events()
     now = time.time_ns() // 1_000_000
     return [
-        adoption_event(told[path], now, who, reason, host_name())
-        for path in sorted(made)
+        adoption_event(recorded[path], now, who, reason, host_name())
+        for path in sorted(rebuilt)
         if path in report.catalog.retired
     ]
 
 
 def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, progress: Progress) -> set[str]:
-    """Mend what can be mended, and say what was done. Gives the files that are right now, and weren't.
+    """Repair what can be repaired, and print what was done; return the files that are right now.
 
     Raises OSError, KafkaException, CheckpointError.
     """
-    made: set[str] = set()
+    rebuilt: set[str] = set()
     broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
     recorded = report.catalog.file_events()
     lines = _by_stream(it for it in report.findings if it.fault in CHECKSUM_FAULTS)
@@ -84,7 +84,7 @@ def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, pr
     commits = reader.committed(sorted(topics & broken.keys()))
     for stream in sorted(broken.keys() | lines.keys() | stale.keys()):
         with ExitStack() as claims:
-            claims.callback(os.close, archive.claim(stream, alone=False))  # not while a replay works on it
+            claims.callback(os.close, archive.claim(stream, alone=False))  # excludes a replay of the stream
             claims.callback(os.close, archive.claim_repair(stream))
             remove_leftovers(archive, stream)
             _discard(archive, report, stale.get(stream, ()), progress)
@@ -96,17 +96,17 @@ def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, pr
             if not paths:
                 continue
             if stream not in topics:
-                progress.print_output(f"{stream}: it has no topic any more; what is broken can't be rebuilt")
+                progress.print_output(f"{stream}: it has no topic any more; its broken files can't be rebuilt")
                 continue
-            told = report.catalog.files[stream]
+            files = report.catalog.files[stream]
             span = reader.offset_range(stream)
-            replay = TopicReplay(reader, stream, told, span, commits.get(stream), archive.location)
-            made |= _rebuild(archive, replay, paths, progress)
-    return made
+            replay = TopicReplay(reader, stream, files, span, commits.get(stream), archive.location)
+            rebuilt |= _rebuild(archive, replay, paths, progress)
+    return rebuilt
 
 
 def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], progress: Progress) -> None:
-    """Remove stale partials of files that are finished, and as they were told."""
+    """Remove the stale partials of files that are finished and right."""
     wrong = {finding.path for finding in report.findings}
     for finding in stale:
         partial = finding.path.rpartition("/")[2]
@@ -120,11 +120,11 @@ def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], pro
             archive.discard(finding.stream, partial)
             progress.print_output(f"{finding.path}: removed, as its file is finished")
         else:
-            progress.print_output(f"{finding.path}: an archiver saves or removes it when it is started again")
+            progress.print_output(f"{finding.path}: an archiver salvages or removes it when it is started again")
 
 
 def _rebuild(archive: ArchiveRoot, replay: TopicReplay, paths: frozenset[str], progress: Progress) -> set[str]:
-    """Gives those that are right now."""
+    """Rebuild files of a stream; return those that are right now."""
     first, end = replay.offsets
     progress.start(replay.stream, end - first)
     with closing(InPlaceTarget(archive)) as target:

@@ -1,4 +1,4 @@
-"""The command `archiver retire`: tell that files were deleted on purpose, so that they aren't missing."""
+"""The command `archiver retire`: records that files were deleted on purpose, so that they aren't missing."""
 
 import argparse
 import time
@@ -27,7 +27,10 @@ _PROG = "archiver retire"
 
 
 def retire(options: argparse.Namespace, paths: Sequence[str]) -> int:
-    """Do as the options say (commands/retire.py). paths: below the data directory. Gives the exit code."""
+    """Run the command with its options (commands/retire.py); return its exit code.
+
+    paths: relative to the data directory.
+    """
     return run_client(options, _PROG, lambda config: _retire(config, options, paths))
 
 
@@ -35,27 +38,29 @@ def _retire(config: Mapping[str, Any], options: argparse.Namespace, paths: Seque
     location = located(options.data_dir, options.private_dir)
     root = location.data_dir
     history = TopicReader(config, options.group)
-    # In this order: a file is there before its event is.
-    account = FileCatalog.from_events(history.events())
-    there, _ = tree_scan.existing(root, tree_scan.scan_tree(root), account.file_events())
-    for unreadable in account.unreadable:
+    # In this order: a file exists before its event does.
+    catalog = FileCatalog.from_events(history.events())
+    there, _ = tree_scan.existing(root, tree_scan.scan_tree(root), catalog.file_events())
+    for unreadable in catalog.unreadable:
         print_err(f"{_PROG}: an event of {options.group} can't be understood: {unreadable}")
     if paths:
-        plan = plan_named(account, there, paths, options.stream)
+        plan = plan_named(catalog, there, paths, options.stream)
     else:
-        if (why := _doubt(location, options.group, account, there)) and not options.yes:
-            print_err(f"{_PROG}: error: {root}: {why} Nothing is retired; if it is right so, say --yes")
+        if (why := _doubt(location, options.group, catalog, there)) and not options.yes:
+            print_err(f"{_PROG}: error: {root}: {why} Nothing is retired; --yes overrides this")
             return 1
-        unseen = sorted(path for path, entry in there.items() if entry.kind)
-        if unseen:
-            print_err(f"{_PROG}: {len(unseen)} files are passed over, as they can't be looked at: {unseen[0]}, …")
-        plan = plan_missing(account, there, options.stream, options.before)
+        unreadable_paths = sorted(path for path, entry in there.items() if entry.kind)
+        if unreadable_paths:
+            print_err(
+                f"{_PROG}: {len(unreadable_paths)} files are skipped, as they can't be read: {unreadable_paths[0]}, …"
+            )
+        plan = plan_missing(catalog, there, options.stream, options.before)
     retired = [
         FileRetired(
-            *(told.group, told.stream, told.path, told.sha256, told.bytes, _now(), options.who, host_name()),
+            *(it.group, it.stream, it.path, it.sha256, it.bytes, _now(), options.who, host_name()),
             reason=options.reason,
         )
-        for told in plan.retire
+        for it in plan.retire
     ]
     if not options.dry_run:
         publish_events(config, retired)
@@ -63,21 +68,21 @@ def _retire(config: Mapping[str, Any], options: argparse.Namespace, paths: Seque
     return int(bool(plan.unknown))
 
 
-def _doubt(location: Location, group: str, account: FileCatalog, there: Mapping[str, tree_scan.FileEntry]) -> str:
-    """Why that may not be the group's data directory, or not all of it; empty if it is."""
+def _doubt(location: Location, group: str, catalog: FileCatalog, there: Mapping[str, tree_scan.FileEntry]) -> str:
+    """Return why this may not be the group's data directory, or not all of it; empty if it is."""
     try:
         own = identity.read(location)
-    except PermissionError:  # another user's than ours
-        return wrong_directory_reason(account, there)
+    except PermissionError:  # it belongs to another user
+        return wrong_directory_reason(catalog, there)
     if own is None:
         return "no archiver has recorded there; or its disk isn't mounted, or it has another --private-dir."
     if own.group != group:
         return f"it is the archive of the group {own.group}, not {group}."
-    return wrong_directory_reason(account, there)
+    return wrong_directory_reason(catalog, there)
 
 
 def as_text(plan: RetirementPlan, *, dry_run: bool) -> str:
-    """A table of the files, and their sums."""
+    """Return a table of the files, and their totals."""
     lines = []
     if plan.items:
         rows = []
@@ -90,19 +95,19 @@ def as_text(plan: RetirementPlan, *, dry_run: bool) -> str:
                 what = f"would be {what}"
             rows.append((it.path, format_bytes(it.event.bytes) if it.event else "", what))
         lines += [table(["file", " size", "what"], rows), ""]
-    lines.append(_sums(plan, dry_run=dry_run))
+    lines.append(_totals(plan, dry_run=dry_run))
     return "\n".join(lines)
 
 
-def _sums(plan: RetirementPlan, *, dry_run: bool) -> str:
+def _totals(plan: RetirementPlan, *, dry_run: bool) -> str:
     outcomes = [it.outcome for it in plan.items]
     now = plan.retire
-    said = f"{count_noun(len(now), 'file')} {'would be ' if dry_run else ''}retired"
-    parts = [f"{said}, {format_bytes(sum(it.bytes for it in now))}" if now else said]
+    retired = f"{count_noun(len(now), 'file')} {'would be ' if dry_run else ''}retired"
+    parts = [f"{retired}, {format_bytes(sum(it.bytes for it in now))}" if now else retired]
     for count, what in (
         (outcomes.count(RetirementOutcome.STILL_THERE), "of them still there, to be deleted by you"),
         (outcomes.count(RetirementOutcome.RETIRED_BEFORE) + plan.retired_before_count, "retired before"),
-        (plan.still_there_count, "there, and so not retired"),
+        (plan.still_there_count, "that exist, and so not retired"),
         (outcomes.count(RetirementOutcome.UNKNOWN), "not recorded by this group"),
     ):
         if count:

@@ -1,8 +1,8 @@
-"""Which recorded files are to be retired: of what an operator asks for, and what is there. Pure.
+"""Which recorded files to retire, given what an operator asks for and which files exist. Pure.
 
-A file is retired when it was deleted on purpose: then it isn't missing. Nothing may be retired by mistake, as nobody
-would hear of its loss: so what isn't named is retired only if it is gone, and not if all is gone, as below an empty
-mount point.
+A file that was deleted on purpose is retired: then it isn't missing. No file may be retired by mistake, as nobody
+would notice its loss. So a file that isn't named is retired only if it doesn't exist, and none if none exists, as below
+an empty mount point.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +15,7 @@ from archiver.core.paths import start_and_number
 
 
 class RetirementOutcome(StrEnum):
-    """What becomes of a file that an operator names."""
+    """The outcome for a file that an operator names; the value is shown."""
 
     RETIRED = "retired"
     STILL_THERE = "retired, still there"
@@ -25,23 +25,26 @@ class RetirementOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetirementItem:
-    """A file that was named, or found missing. event: what recorded it, None if nothing did. earlier: its event, if
-    it was retired before."""
+    """A file that was named, or found missing."""
 
     path: str
     outcome: RetirementOutcome
     event: FileEvent | None = None
+    """The event that recorded it; None if it isn't recorded."""
     earlier: FileRetired | None = None
+    """The event of its retirement, if it was retired before."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetirementPlan:
-    """What is to be done. items: by path. still_there_count: of files that were to be retired only if they are gone,
-    how many aren't. retired_before_count: of those gone, how many were retired before."""
+    """What to do with the files that were asked for."""
 
     items: tuple[RetirementItem, ...]
+    """The files, by path."""
     still_there_count: int = 0
+    """With --missing or --before: files that exist, and so aren't retired."""
     retired_before_count: int = 0
+    """With --missing or --before: missing files that were retired before."""
 
     @property
     def retire(self) -> tuple[FileEvent, ...]:
@@ -51,17 +54,17 @@ class RetirementPlan:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What was named, and is no recorded file."""
+        """The named paths that aren't recorded files."""
         return tuple(it.path for it in self.items if it.outcome is RetirementOutcome.UNKNOWN)
 
 
 def plan_named(
     catalog: FileCatalog, there: Collection[str], names: Iterable[str], streams: Collection[str] = ()
 ) -> RetirementPlan:
-    """Of files or directories that an operator names, by their paths below the data directory.
+    """Plan the retirement of named files, and of the files in named directories.
 
-    there: the recorded files that exist. These are retired, too: a clean-up job may say so first, and delete then.
-    streams: only files of these count as recorded, if there are any.
+    names: paths relative to the data directory. there: the recorded files that exist. These are retired, too: a
+    clean-up job may retire first and delete then. streams: if not empty, only their files count as recorded.
     """
     event = {path: event for path, event in catalog.file_events().items() if not streams or event.stream in streams}
     below = _by_directory(event)
@@ -76,25 +79,26 @@ def plan_named(
 def plan_missing(
     catalog: FileCatalog, there: Collection[str], streams: Collection[str] = (), before: int | None = None
 ) -> RetirementPlan:
-    """Of all recorded files that are gone. streams: only of these, if there are any. before: ms, only those that end
-    before that time."""
-    choices = []
-    kept = retired_before = 0
+    """Plan the retirement of all recorded files that don't exist.
+
+    streams: if not empty, only their files. before: ms since the epoch; only files that end before it.
+    """
+    items = []
+    still_there = retired_before = 0
     for path, event in sorted(catalog.file_events().items()):
         if (streams and event.stream not in streams) or (before is not None and end_ms(event) >= before):
             continue
         if path in there:
-            kept += 1
+            still_there += 1
         elif path in catalog.retired:
             retired_before += 1
         else:
-            choices.append(RetirementItem(path, RetirementOutcome.RETIRED, event))
-    return RetirementPlan(tuple(choices), kept, retired_before)
+            items.append(RetirementItem(path, RetirementOutcome.RETIRED, event))
+    return RetirementPlan(tuple(items), still_there, retired_before)
 
 
 def wrong_directory_reason(catalog: FileCatalog, there: Collection[str]) -> str:
-    """Why the data directory may not be what it should be, so that nothing of it may be called deleted; empty if
-    there is no reason for that."""
+    """Return why the data directory may be the wrong one, so that no file counts as deleted; empty if it is right."""
     expected = catalog.file_events().keys() - catalog.retired.keys()
     if expected and not any(path in there for path in expected):
         return f"none of the {len(expected)} recorded files is there: is its disk mounted?"
@@ -102,7 +106,7 @@ def wrong_directory_reason(catalog: FileCatalog, there: Collection[str]) -> str:
 
 
 def adoption_event(event: FileEvent, time: int, who: str, reason: str, host: str) -> FileAdopted:
-    """The event of a retired file that is back, with the bytes that it had. time: ms."""
+    """Return the event for a retired file that exists again, with its recorded bytes. time: ms since the epoch."""
     head = len(event.carry) if isinstance(event, FileFinished) else 0
     frames = event.frames + head
     damage = event.damage if isinstance(event, FileAdopted) else ""
@@ -113,7 +117,7 @@ def adoption_event(event: FileEvent, time: int, who: str, reason: str, host: str
 
 
 def end_ms(event: FileEvent) -> int:
-    """The time of a file's last frame, ms; as far as an event or its name says it."""
+    """Return the time of a file's last frame, ms since the epoch: by its event, else by its name."""
     if isinstance(event, FileFinished):
         return event.last.time
     return start_and_number(event.path)[0] * 1000
@@ -128,7 +132,7 @@ def _named(path: str, event: FileEvent | None, before: FileRetired | None, there
 
 
 def _by_directory(event: Mapping[str, FileEvent]) -> dict[str, list[str]]:
-    """The recorded files of each directory, and of those in it."""
+    """Return the recorded files in each directory and its subdirectories."""
     found: dict[str, list[str]] = {}
     for path in event:
         directory = path.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""`archiver status`: how the streams are now: what comes, which file is open, and how far behind its archive is."""
+"""The command `archiver status`: shows each stream's last record, open file, and the lag of its archive."""
 
 import argparse
 import json
@@ -23,7 +23,10 @@ _PROG = "archiver status"
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """How a stream is. Times in ms; what isn't known, or isn't so, is None. --help says what each is."""
+    """The status of a stream, with the field names of --json, documented in --help.
+
+    Times in ms since the epoch; None if unknown or not applicable.
+    """
 
     stream: str
     group: str
@@ -48,7 +51,7 @@ _TIMES = ("last_record", "fact_time", "frames_since", "lag_since", "file_start")
 
 
 def show(options: argparse.Namespace) -> int:
-    """Do as the options say (commands/status.py). Gives the exit code."""
+    """Run the command with its options (commands/status.py); return its exit code."""
     return run_client(options, _PROG, lambda config: _show(config, options))
 
 
@@ -62,21 +65,21 @@ def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     elif found:
         print_lines(as_table(found, now))
     else:
-        print_err("no stream has a topic yet, or ACLs hide them (it takes Read on g3.frames.…): ingest makes them")
+        print_err("no stream has a topic yet (ingest creates it), or ACLs hide them (Read on g3.frames.… is needed)")
     return 0
 
 
 def statuses(tails: TopicTails, reader: TopicReader, wanted: Sequence[str]) -> list[Status]:
-    """How these are; all, if none are named. Raises KafkaException."""
+    """Return the status of these streams; of all, if none are named. Raises KafkaException."""
     group = reader.group
     topics = tails.streams()
     reader.check_not_hidden(sorted(set(wanted) - topics.keys()))
     good = [stream for stream in topics if not wanted or stream in wanted]
-    # In this order: records come and are committed meanwhile, and none is before it is in the topic.
+    # In this order: records are published and committed meanwhile, and none is committed before it is in the topic.
     commits = reader.committed(good)
     spans = tails.offset_ranges(good)
     entries = tails.read_back(spans, lambda found: any(not _is_frame(entry.headers) for entry in found))
-    behind = {}  # of each that isn't at its end: the first record that isn't recorded
+    behind = {}  # by stream that lags: the range of the first record that isn't recorded
     for stream, commit in commits.items():
         first, end = spans[stream]
         if max(first, commit.offset) < end:
@@ -104,18 +107,21 @@ def status_of(
     commit: OffsetAndMetadata | None,
     next_ones: Sequence[TailRecord],
 ) -> Status:
-    """How a stream is: pure. span: its first offset, and the one after its last. last_records: its last records.
-    next_ones: the record at the committed offset, if there is one."""
+    """Return a stream's status. Pure.
+
+    span: the topic's first offset, and the one after its last. last_records: its last records. next_ones: the record
+    at the committed offset, if there is one.
+    """
     first, end = span
     problem, state = _understood(stream, commit, span)
     fact = next((entry for entry in reversed(last_records) if not _is_frame(entry.headers)), None)
     if fact and fact.headers is None:
         problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
     if last_records and last_records[-1].time_replaced:
-        problem = problem or "its records bear Kafka's times (message.timestamp.type=LogAppendTime)"
+        problem = problem or "its records have Kafka's times (message.timestamp.type=LogAppendTime)"
     frames_since = None
     if fact is None and last_records:
-        # What the state says reaches further back than we can read.
+        # The checkpoint reaches further back than the records that were read.
         before = state.state if state and commit and commit.offset >= last_records[0].offset else None
         began = _began(before) if before else None
         frames_since = last_records[0].time_ms if began is None else min(last_records[0].time_ms, began)
@@ -142,7 +148,10 @@ def status_of(
 
 
 def _began(state: State) -> int | None:
-    """When the acquisition that is on began, ms; of names by session, whose start is a session_id, its open file."""
+    """Return when the open acquisition began, ms since the epoch.
+
+    With names by session, whose start is a session_id, when its open file began.
+    """
     if state.acquisition is None:
         return None
     if state.acquisition.settings.name_format is NameFormat.SESSION:
@@ -153,7 +162,7 @@ def _began(state: State) -> int | None:
 def _understood(
     stream: str, commit: OffsetAndMetadata | None, span: tuple[int, int]
 ) -> tuple[str | None, Checkpoint | None]:
-    """What is wrong with what the group has committed, if anything is, and the state in it."""
+    """Return what is wrong with the group's commit, if anything, and its checkpoint."""
     if commit is None:
         return "not recorded by this group", None
     try:
@@ -162,24 +171,24 @@ def _understood(
         return str(error), None
     first, end = span
     if state is None:
-        return "the group has committed an offset, but no state with it", None
+        return "the group has committed an offset, but without a checkpoint", None
     if commit.offset < first:
         return f"{first - commit.offset} records were deleted before this group had recorded them", state
     if commit.offset > end:
-        return f"the topic ends at offset {end}, before what is committed: it has been made anew", state
+        return f"the topic ends at offset {end}, before the committed one: it was deleted and created again", state
     return None, state
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """By the names that --help promises."""
-    found: dict[str, Any] = msgspec.to_builtins(status)
+    """Return the JSON object of a status, with the names documented in --help."""
+    fields: dict[str, Any] = msgspec.to_builtins(status)
     return {
-        name: format_iso(value) if name in _TIMES and value is not None else value for name, value in found.items()
+        name: format_iso(value) if name in _TIMES and value is not None else value for name, value in fields.items()
     }
 
 
 def as_table(statuses: Sequence[Status], now: int) -> str:
-    """For people. now: ms."""
+    """Return a table for people. now: ms since the epoch."""
     head = ("stream", " last record", "last state", " lag", "open file", " age", " size")
     return table(head, [_row(status, now) for status in statuses])
 

@@ -83,7 +83,7 @@ def test_close_ends_the_acquisition_of_a_killed_ingest_and_the_next_goes_on(reco
     ("last", "said"),
     [
         ((), "it has no frames"),
-        (((Kind.START, flow(1)), (Kind.FRAME, scan(0)), (Kind.END, flow(2))), "no acquisition is on since end"),
+        (((Kind.START, flow(1)), (Kind.FRAME, scan(0)), (Kind.END, flow(2))), "no acquisition is open since end"),
         (((Kind.FRAME, scan(0)), (Kind.LOST, b"")), "since lost (reset by peer), 1 min"),
         (((Kind.FRAME, scan(0)), (Kind.LOST, b""), (Kind.CONNECTED, b""), (Kind.QUIET, b"")), "since connected"),
     ],

@@ -154,5 +154,5 @@ def test_a_partial_of_a_finished_file_is_removed_and_one_of_no_file_is_left(nigh
     done = night.recorder.command("repair", into=copy)
     assert done.returncode == 1
     assert f"{of_a_file.relative_to(copy)}: removed, as its file is finished" in done.stdout
-    assert f"{of_none.relative_to(copy)}: an archiver saves or removes it when it is started again" in done.stdout
+    assert f"{of_none.relative_to(copy)}: an archiver salvages or removes it when it is started again" in done.stdout
     assert (of_a_file.exists(), of_none.exists()) == (False, True)

@@ -47,7 +47,7 @@ def test_what_a_clean_up_job_deleted_is_not_missing_once_it_is_told(archive: Arc
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:5]] == files[:4]
     assert "4 files retired" in done.stdout
-    assert "5 there, and so not retired" in done.stdout
+    assert "5 that exist, and so not retired" in done.stdout
     assert [(it.path, it.who, it.reason) for it in archive.operator_events] == [
         (path, "cleanup@daq", COPIES) for path in files[:4]
     ]

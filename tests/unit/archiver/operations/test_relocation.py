@@ -225,7 +225,7 @@ def something(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "said"), [(other_archive, "are both in use"), (something, "it has something in it: notes.txt")]
+    ("there", "said"), [(other_archive, "are both in use"), (something, "it isn't empty: notes.txt")]
 )
 def test_what_is_in_the_way_is_never_replaced(site: Site, there: Callable[[Site], None], said: str) -> None:
     there(site)

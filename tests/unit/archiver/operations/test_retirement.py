@@ -98,7 +98,7 @@ def test_what_is_shown_says_what_was_done_and_what_not() -> None:
     text = as_text(plan_missing(account, PATHS[1:2]), dry_run=True)
     assert "would be retired\n" in text
     assert "5 files" not in text
-    assert text.endswith("4 files would be retired, 3.4 kB; 1 retired before; 1 there, and so not retired")
+    assert text.endswith("4 files would be retired, 3.4 kB; 1 retired before; 1 that exist, and so not retired")
 
 
 ACTS = st.lists(

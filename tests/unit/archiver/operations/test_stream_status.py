@@ -90,7 +90,7 @@ PROBLEMS = [
         OffsetAndMetadata(5, encode(largest(IN_DECADES, NameFormat.DATE))), 0, "is of the stream x", id="another's"
     ),
     pytest.param(OffsetAndMetadata(2, encode(GOOD)), 6, "4 records were deleted before", id="overtaken by retention"),
-    pytest.param(OffsetAndMetadata(500, encode(GOOD)), 0, "made anew", id="beyond the topic's end"),
+    pytest.param(OffsetAndMetadata(500, encode(GOOD)), 0, "deleted and created again", id="beyond the topic's end"),
 ]
 
 
