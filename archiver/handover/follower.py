@@ -1,8 +1,8 @@
 """Follower: reads g3.files in order and hands each event of an archive over to a sink (sink.py), at least once.
 
-Beside the recording, in threads and with a consumer of its own: whatever a sink does, recording never waits for it.
-The position is what a consumer group of the sink and the archive has committed. So of the archivers of one archive
-one does it, another one takes over when that dies, and a restart goes on where the last one was.
+It has threads and a consumer of its own: whatever a sink does, recording never waits for it. Its position is the
+committed offset of a consumer group, one for each sink and archive. So one of the archivers does the hand-over,
+another takes over when that one dies, and a restart continues at the committed position.
 """
 
 import logging
@@ -27,8 +27,8 @@ _RESTART_S = 10.0
 class Follower:
     """Hands the events of one archive over to a sink, on threads of its own, from `start` to `stop`.
 
-    config: librdkafka's settings. location, group: of the archive. ids: gives the archive's ids once they are known,
-    and nothing before. since_ms: if nothing was handed over yet, it begins with the first event published after.
+    config: librdkafka's settings. location, group: of the archive. ids: returns the archive's ids; empty while they
+    aren't known yet. since_ms: if nothing was ever handed over, it begins with the first event published since then.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Follower:
         self._status = FollowerStatus(sink.name)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for its end, after `stop`; for some seconds at most, whatever the sink does."""
+        """Wait for its end after `stop`, for some seconds at most, whatever the sink does."""
         self._thread.join(_STOP_S)
 
     def stop(self) -> None:
-        """Let it end: what is being handed over is aborted, and comes again at the next start. For any thread."""
+        """Make it end: the running attempt is aborted, and repeated at the next start. For any thread."""
         self._stopping.set()
 
     def status(self) -> FollowerStatus:
-        """How it is now; for any thread."""
+        """Return its present status; for any thread."""
         return self._status
 
     def _run(self) -> None:
@@ -87,8 +87,8 @@ class Follower:
                     while not self._stopping.is_set():
                         membership.poll_once()
                         self._status = membership.status()
-            except Exception as error:  # recording goes on, and so must this, whatever it was
-                text = f"the hand-over has failed, and begins again in {_RESTART_S:g} s"
+            except Exception as error:  # whatever it is, the hand-over must continue, as recording does
+                text = f"the hand-over has failed; it restarts in {_RESTART_S:g} s"
                 self._status = FollowerStatus(self._sink.name, error=f"{text}: {error}")
                 log.exception("%s: %s", self._sink.name, text)
                 self._stopping.wait(_RESTART_S)

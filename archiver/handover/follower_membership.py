@@ -35,21 +35,22 @@ log = logging.getLogger(__name__)
 
 _CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",
-    "partition.assignment.strategy": "cooperative-sticky",  # who has it keeps it when another one joins
-    # No static id: who stops leaves, and another archiver has it at once. After a kill it takes a session; but when
-    # one ends because Kafka is away, what is being handed over is aborted: so it is longer than a broker's restart.
+    "partition.assignment.strategy": "cooperative-sticky",  # a member keeps the partition when another joins
+    # No static id: a member that stops leaves the group, and another takes over at once. After a kill that takes one
+    # session timeout. But a session that times out while Kafka is down aborts the running attempt: so the timeout is
+    # longer than a broker's restart.
     "session.timeout.ms": 30_000,
     "heartbeat.interval.ms": 3_000,
     "enable.auto.commit": False,
     "auto.offset.reset": "error",
-    "enable.partition.eof": True,  # so that the end of a refusal is noticed though no event comes
-    "topic.metadata.refresh.interval.ms": 5_000,  # how soon g3.files is found, if an archiver creates it just now
+    "enable.partition.eof": True,  # so that the end of an authorization error is noticed although no event comes
+    "topic.metadata.refresh.interval.ms": 5_000,  # how soon g3.files is found after an archiver has created it
     "fetch.wait.max.ms": 500,
     "queued.max.messages.kbytes": 4 << 10,
     **ADMIN_CONFIG,
     **CONNECTED_CONFIG,
     **AVAILABILITY_CONFIG,
-    # Nothing here is urgent, and a broker that throttles takes longer than recording would wait
+    # Nothing here is urgent, and a throttling broker may take longer than recording would wait
     # (g3stream/kafka/throttling.py).
     "socket.timeout.ms": LONG_TIMEOUT_MS,
 }
@@ -62,7 +63,7 @@ _LEAVE_S = 1.0
 
 
 class FollowerMembership:
-    """A membership in the sink's group; for the follower's thread."""
+    """A membership in the sink's consumer group; for the follower's thread."""
 
     def __init__(
         self,
@@ -107,11 +108,11 @@ class FollowerMembership:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Abort what is being handed over, commit the position, leave the group."""
+        """Abort the running attempt, commit the position, leave the group."""
         if self._delivery.abort(wait=True):
-            log.info("%s: what was being handed over is aborted, and comes again", self._sink.name)
+            log.info("%s: the running attempt is aborted; its event is handed over again later", self._sink.name)
         pending, self._pending = self._pending, None
-        with suppress(TimeoutError, KafkaException):  # what isn't committed comes again
+        with suppress(TimeoutError, KafkaException):  # events after the committed position are handed over again
             if pending and self._position_commits.is_behind(pending.position):
                 offsets = [partition(pending.position)]
                 call_with_timeout(
@@ -121,7 +122,7 @@ class FollowerMembership:
             call_with_timeout(_LEAVE_S, "leaving", self._consumer.close)
 
     def poll_once(self) -> None:
-        """Read what has come, and go on with handing over. Takes a fraction of a second."""
+        """Read new events and continue the hand-over; takes a fraction of a second."""
         self._read(self._next_message())
         if self._is_out_of_range:
             self._restart_at_first_offset()
@@ -134,7 +135,7 @@ class FollowerMembership:
                 self._delivery.begin_if_due(self._pending)
 
     def status(self) -> FollowerStatus:
-        """How it is."""
+        """Return its present status."""
         first = self._pending.first if self._pending else None
         return FollowerStatus(
             sink=self._sink.name,
@@ -153,7 +154,7 @@ class FollowerMembership:
         return self._pending.backlog(cached_end_offset(self._consumer)) if self._pending else 0
 
     def _next_message(self) -> Message | None:
-        """The next message, as soon as there is something to do."""
+        """Wait for a message, or for the running attempt; return the message, if there is one."""
         if self._delivery.running_since is not None:
             self._delivery.wait(_POLL_S)
             return self._consumer.poll(0)
@@ -179,14 +180,14 @@ class FollowerMembership:
             pause_or_resume([TopicPartition(FILES_TOPIC, 0)])
 
     def _event(self, message: Message, offset: int) -> PendingEvent | None:
-        """The event that a record is, if it is to be handed over."""
+        """Return a record's event, or None if it is not to be handed over."""
         if not (message.key() or b"").startswith(key_prefixes(self._archive_group)):
             return None
         value = message.value() or b""
         try:
             event = decode(value)
         except CheckpointError as error:
-            log.warning("%s: the event at offset %d of g3.files is passed over: %s", self._sink.name, offset, error)
+            log.warning("%s: the event at offset %d of g3.files is skipped: %s", self._sink.name, offset, error)
             return None
         if not (concerns(event, self._archive_group, self._ids) and self._sink.wants(event)):
             return None
@@ -207,34 +208,34 @@ class FollowerMembership:
         found = self._position()
         start = found[0] if found else 0
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, start) for p in partitions])
-        if found is None:  # we stop, and read nothing
+        if found is None:  # stopping: nothing is read any more
             consumer.pause(partitions)
             return
         self._errors.current = None
         self._start_at(*found)
-        log.info("%s: hands over the events of this archive, from offset %d on", self._sink.name, start)
+        log.info("%s: hands over the events of this archive, from offset %d of g3.files on", self._sink.name, start)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         if any(found.partition == 0 for found in partitions):
-            self._delivery.abort(wait=True)  # the next one mustn't begin while we still do it
+            self._delivery.abort(wait=True)  # the next member mustn't start while this attempt runs
             self._pending = None
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         if any(found.partition == 0 for found in partitions):
             if self._pending:
-                log.warning("%s: the group has given the hand-over to another member", self._sink.name)
+                log.warning("%s: the consumer group has given the hand-over to another member", self._sink.name)
             self._delivery.abort(wait=False)
             self._pending = None
 
     def _start_at(self, start: int, committed: int | None) -> None:
-        """What comes is read from there on; all that was known is void."""
+        """Reset all state to an assignment that starts at this offset. committed: the committed offset."""
         self._delivery.abort(wait=False)
         self._position_commits.reset(committed)
         self._pending = PendingEvents(start)
         self._is_paused = self._is_out_of_range = False
 
     def _position(self) -> tuple[int, int | None] | None:
-        """Where to go on, and what is committed; asks Kafka until it answers. None once we stop."""
+        """Return the offset to start at and the committed one, retrying until Kafka answers; None when stopping."""
         while not self._stopping.is_set():
             try:
                 committed = committed_offset(self._consumer)
@@ -242,25 +243,27 @@ class FollowerMembership:
             except KafkaException as error:
                 self._errors.on_error(error.args[0])
             except OSError as error:
-                self._errors.log_error(f"where to go on isn't known: {error}")
+                self._errors.log_error(f"the position is unknown: {error}")
             self._stopping.wait(_RETRY_S)
         return None
 
     def _resume_offset(self, committed: int | None) -> int:
-        """Where to go on. Raises KafkaException, OSError."""
+        """Return the offset to start at. Raises KafkaException, OSError."""
         match self._file.resume_offset(committed):
             case NoPosition.NEVER_DELIVERED:
                 start = first_offset_since(self._consumer, self._since_ms)
-                log.info("%s: begins, with the events from offset %d on", self._sink.name, start)
+                log.info("%s: hands over for the first time: the events from offset %d on", self._sink.name, start)
             case NoPosition.TOPIC_RECREATED:
                 start, _ = offset_range(self._consumer)
-                log.warning("%s: g3.files has been made anew: all that it holds is handed over", self._sink.name)
+                log.warning(
+                    "%s: g3.files was deleted and created again: all of its events are handed over", self._sink.name
+                )
             case start:
                 pass
         return start
 
     def _restart_at_first_offset(self) -> None:
-        """The topic has been deleted and created anew, or somebody has deleted records of it."""
+        """Restart at the topic's first offset: the topic was created again, or records were deleted."""
         assert self._pending
         try:
             first, _ = offset_range(self._consumer)
@@ -268,7 +271,7 @@ class FollowerMembership:
             self._errors.on_error(error.args[0])
             self._stopping.wait(_RETRY_S)
             return
-        text = "%s: g3.files doesn't have offset %d: goes on from its first one, %d"
+        text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
         log.warning(text, self._sink.name, self._pending.next_offset, first)
         self._start_at(first, None)
         self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])

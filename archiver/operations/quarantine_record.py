@@ -1,8 +1,8 @@
 """The command `archiver quarantine`: quarantines a record that breaks the contract, so that its stream continues.
 
 The record is copied to the stream's quarantine topic: its bytes as the value (empty, with the header `no-value`, if
-it had none), its key and headers as headers; and where it was, what is wrong, and who quarantined it and why. From then
-on every reader of the stream leaves it out (kafka/invalid_records.py), here and where the topics are mirrored.
+it had none), its key and headers as headers; and where it was, what is wrong, and who quarantined it and why. From
+then on every reader of the stream leaves it out (kafka/invalid_records.py), here and where the topics are mirrored.
 
 Records in another partition than 0, which nobody records, are moved: copied to that topic, then deleted.
 """

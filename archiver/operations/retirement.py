@@ -1,8 +1,8 @@
 """Which recorded files to retire, given what an operator asks for and which files exist. Pure.
 
 A file that was deleted on purpose is retired: then it isn't missing. No file may be retired by mistake, as nobody
-would notice its loss. So a file that isn't named is retired only if it doesn't exist, and none if none exists, as below
-an empty mount point.
+would notice its loss. So a file that isn't named is retired only if it doesn't exist, and none if none exists, as
+below an empty mount point.
 """
 
 from collections.abc import Collection, Iterable, Mapping
