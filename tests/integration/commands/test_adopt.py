@@ -95,7 +95,7 @@ def test_what_is_not_adopted_stays_as_it_is_and_is_said(archive: Archive) -> Non
     refused = {
         f"{directory}/1546347600_000.g3": (data[:-7], "it isn't whole frames"),
         f"{directory}/1546347601_000.g3": (data[:-1] + b"\x00", "it isn't whole frames"),
-        f"{directory}/1600000000_000.g3": (data, "by the time in its name it belongs into 16000/"),
+        f"{directory}/1600000000_000.g3": (data, "by the time in its name it belongs in 16000/"),
         f"{directory}/calibration.g3": (data, "its name must be"),
         f"{directory}/1546347602_000.g3": ((archive.root / ours).read_bytes(), "it is a copy of"),
     }
@@ -149,7 +149,7 @@ def test_a_retired_file_that_is_restored_must_be_there_from_then_on(archive: Arc
     done = archive.command("adopt", files[0].rpartition("/")[0])
     assert done.returncode == 1
     assert "2 files adopted" in done.stdout
-    assert "its bytes aren't those that it had when it was retired" in done.stdout
+    assert "its bytes aren't those recorded before it was retired" in done.stdout
     assert set(archive.catalog.retired) == set(files[2:])
     (archive.root / files[2]).unlink()
     assert archive.verify()[0] == 0

@@ -59,7 +59,7 @@ def test_what_is_not_adopted_is_said_with_the_reason() -> None:
         "1546347603_000.g3": "it was changed less than a minute ago, and may still be written",
         "1546347604_000.g3": "it is a link; links aren't followed",
         "notes.g3": "its name must be <start>_<NNN>.g3, such as 2019-01-01-12-00-00_000.g3 or 1546344000_000.g3",
-        "1600000000_000.g3": "by the time in its name it belongs into 16000/",
+        "1600000000_000.g3": "by the time in its name it belongs in 16000/",
         "1546347609_000.g3": "it isn't there",
         "what": "it isn't where recorded files are: <5 digits>/<stream id>/<name>.g3",
         "17000": "it isn't where recorded files are: <5 digits>/<stream id>/<name>.g3",
@@ -75,7 +75,7 @@ def test_a_retired_file_that_is_back_is_adopted_if_it_is_named_and_has_its_bytes
     gone = plan_named(archive(retired(finished(1))), [finished(1).path], NOW)
     assert gone.refused == {finished(1).path: "it isn't there"}
     assert adoption_refusal(seen(file.path, file.sha256), file, {}) == ""
-    assert "when it was retired" in adoption_refusal(seen(file.path, "f" * 64), file, {})
+    assert "before it was retired" in adoption_refusal(seen(file.path, "f" * 64), file, {})
 
 
 def seen(path: str, sha256: str, size_bytes: int = 100, broken: str | None = None) -> InspectedFile:
@@ -113,6 +113,6 @@ def test_every_other_name_is_refused_with_a_reason(path: str) -> None:
 
 @pytest.mark.parametrize("name", ["9999-99-99-99-99-99_000", "------_000", "99999999999999999999999_000", "1_1"])
 def test_a_name_that_says_no_time_of_the_layout_is_refused(name: str) -> None:
-    assert "its name must be" in name_refusal(f"15463/x/{name}.g3") or "belongs into 00000/" in name_refusal(
+    assert "its name must be" in name_refusal(f"15463/x/{name}.g3") or "belongs in 00000/" in name_refusal(
         f"15463/x/{name}.g3"
     )

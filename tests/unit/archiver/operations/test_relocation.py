@@ -183,7 +183,7 @@ def test_what_cannot_be_read_as_sums_is_left_and_said(site: Site) -> None:
     sums.symlink_to("/etc/passwd")
     done = site.command("--private-dir", str(site.elsewhere), "--checksums", "private")
     assert (done.returncode, sums.is_symlink()) == (1, True)
-    assert "15463/crate1slot2: its checksums are left where they are" in done.stdout
+    assert "15463/crate1slot2: its checksums were not moved" in done.stdout
 
 
 def test_directories_that_others_have_removed_come_not_back(site: Site) -> None:
@@ -239,7 +239,7 @@ def test_on_another_mount_it_is_refused_with_the_way_out(site: Site) -> None:
     with shm() as elsewhere:
         done = site.command("--private-dir", str(elsewhere / "private"))
     assert done.returncode == 1
-    assert "on another file system or mount. Choose one on the same" in done.stderr
+    assert "on another file system or mount than" in done.stderr
     assert (site.data / ".archiver" / PARTIAL).exists()
 
 
@@ -259,7 +259,7 @@ def test_nothing_to_move_is_said(tmp_path: Path) -> None:
     words = ["relocate", "--data-dir", str(tmp_path / "data"), "--private-dir", str(tmp_path / "private")]
     done = subprocess.run([sys.executable, "-m", "archiver", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "there is no archive's private directory, neither at" in done.stderr
+    assert "is an archive's private directory" in done.stderr
 
 
 @pytest.fixture

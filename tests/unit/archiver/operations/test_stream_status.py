@@ -84,7 +84,7 @@ def test_a_file_that_is_being_finished_says_why(why: CloseReason, said: str) -> 
 
 PROBLEMS = [
     pytest.param(None, 0, "not recorded by this group", id="never committed"),
-    pytest.param(OffsetAndMetadata(5, ""), 0, "an offset, but no state", id="no metadata"),
+    pytest.param(OffsetAndMetadata(5, ""), 0, "an offset, but without a checkpoint", id="no metadata"),
     pytest.param(OffsetAndMetadata(5, "{}"), 0, "no checkpoint", id="not ours"),
     pytest.param(
         OffsetAndMetadata(5, encode(largest(IN_DECADES, NameFormat.DATE))), 0, "is of the stream x", id="another's"
