@@ -13,7 +13,7 @@ from spt3g import core
 
 from testbed.venv import IndexUnreachable
 from tests.faults.archiver.test_names_by_session import Streamer
-from tests.support.archives import FULL, SPLIT_AT, Source, all_committed, assert_same_tree, left_behind, quick_session
+from tests.support.archives import FULL, Source, all_committed, assert_same_tree, left_behind, quick_session
 from tests.support.earlier_version import BEFORE_REDESIGN, EarlierVersion, NotInHistory, earlier_version
 from tests.support.injection.hooks import Hook
 from tests.support.injection.proxy import FarBroker
@@ -189,6 +189,7 @@ def test_records_that_only_the_old_spool_has_are_published(
         assert_right(new)
 
 
+EACH_SECOND = ("--time-per-file", "1")
 SINCE_SECOND_FILE = r"pwritev .*_001\."
 STEPS = {
     "the-commit-of-closing": r'committed .*"closing":',
@@ -207,12 +208,12 @@ def test_a_file_that_was_being_finished_is_finished(
     """The old archiver is killed after each step of finishing."""
     old.create_topic()
     source = Source(old.servers, old.stream)
-    undisturbed = old.archiver(*SPLIT_AT, archive="undisturbed")
+    undisturbed = old.archiver(*EACH_SECOND, archive="undisturbed")
     # The old version's injection, at its path in that commit: it patches modules by their old names.
     stopped_at = str(earlier.source.joinpath("tests", "faults", "stopped_at.py"))
     what = ["kill", "after", STEPS[step], "--since", SINCE_SECOND_FILE, "--"]
     where = ["--data-dir", str(old.data()), "--group", f"{old.stream}.archive", "--stream", old.stream]
-    archiver = old.start(stopped_at, *what, *where, *PATIENT, *SPLIT_AT)
+    archiver = old.start(stopped_at, *what, *where, *PATIENT, *EACH_SECOND)
     archiver.await_line(f"recording {old.stream}$")
     source.start()
     source.scans(30, every=50)
@@ -223,7 +224,7 @@ def test_a_file_that_was_being_finished_is_finished(
     source.start()
     source.scans(3)
     source.end()
-    archiver = new.archiver(*SPLIT_AT)
+    archiver = new.archiver(*EACH_SECOND)
     undisturbed.await_line(r"finished .* \(end\)", count=2)
     eventually(lambda: all_committed(new, [source]) and not left_behind(new, "archive"), "all finished")
     assert_same_tree(new.tree(), old.tree("undisturbed"))
