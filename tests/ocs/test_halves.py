@@ -51,7 +51,7 @@ def test_both_agents_record_together_and_the_archiver_continues_its_file(observa
         archiver = observatory.agent("archiver")
         archiver.await_line("recording " + stream)
         writing = observatory.client("archiver")
-        eventually(lambda: frames() == 42, "it goes on with the same file")
+        eventually(lambda: frames() == 42, "the same file is continued")
 
         assert writing.archive.stop().status == ocs.OK
         assert writing.archive.wait(timeout=10).session["success"] is True

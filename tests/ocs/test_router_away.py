@@ -75,7 +75,7 @@ def test_nothing_is_lost_while_the_router_is_away_and_it_can_be_controlled_again
         meanwhile(crossbar.start)
         client = joined()
 
-        # As OCS says who it is: whoever stops that process doesn't stop the recording.
+        # The process that OCS names: stopping it doesn't stop the recording.
         os.kill(process_of(client), signal.SIGTERM)
         agent.await_line("the process for OCS has ended", count=3)
         client = joined()

@@ -35,7 +35,7 @@ def test_files_are_registered_and_finalized_until_is_in_the_feed_as_suprsync_has
             assert [row.local_path] == [str(file) for file in observatory.files()]
             message = feeds.await_message("archive_stats", lambda m: m["timestreams"]["data"]["num_files"] == [1])
     stats = message["timestreams"]["data"]
-    # The same names as in SupRsync's own feed, for whoever reads them from the HK archive.
+    # The same names as in SupRsync's own feed, for readers of the HK archive.
     assert set(stats) <= set(SupRsyncFilesManager(str(db)).get_archive_stats("timestreams"))
     [until] = stats["finalized_until"]
     assert begun - 3600 < until < time.time()

@@ -1,4 +1,4 @@
-"""`archiver`, killed (SIGKILL) once the row of the n-th file is in the database and nobody has been told so yet.
+"""`archiver`, killed (SIGKILL) once the row of the n-th file is in the database and nothing has been reported yet.
 
 python tests/socs/killed_after_registering.py N -- --data-dir …
 """

@@ -82,8 +82,8 @@ def test_files_are_registered_with_the_md5_of_their_events_and_said_to_be_final(
     site.record(3)
     ended = site.source.now / 1000
     site.await_registered(3)
-    told = [event for _, event in events.of(site.group)]
-    assert [event["md5"] for event in told] == [row.local_md5sum for row in rows(site.db)]
+    published = [event for _, event in events.of(site.group)]
+    assert [event["md5"] for event in published] == [row.local_md5sum for row in rows(site.db)]
     assert all(row.archive_name == "timestreams" and row.timestamp >= before for row in rows(site.db))
     data = site.recorder.data()
     assert [data / row.remote_path for row in rows(site.db)] == site.recorder.files()

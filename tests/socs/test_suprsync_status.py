@@ -1,4 +1,4 @@
-"""What an operator is told of the hand-over to SupRsync."""
+"""What an operator sees of the hand-over to SupRsync."""
 
 import pytest
 

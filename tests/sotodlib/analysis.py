@@ -41,7 +41,7 @@ class Analysis:
         return found
 
     def timecodes(self, site: Path) -> list[list[Any]]:
-        """Those that are complete, as index_timecodes finds it: the stream, the timecode, the agent that says so."""
+        """The complete ones, as index_timecodes finds them: stream, timecode, and the agent that reports it."""
         found: list[list[Any]] = self._read("timecodes", str(site))
         return found
 

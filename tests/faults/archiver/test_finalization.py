@@ -1,4 +1,4 @@
-"""Up to when an archive is final, as Kafka says: never past what isn't in a finished file, whoever is dead."""
+"""Up to when an archive is final, as Kafka knows: never past what is in no finished file, whatever has died."""
 
 import time
 from typing import Any

@@ -101,7 +101,7 @@ def test_a_session_goes_on_counting_though_the_commits_are_lost(
 
 
 def test_two_crates_that_say_they_are_the_same(recorder: Recorder) -> None:
-    """One sostream_id, and one session: neither's frames are lost, and the log says so."""
+    """One sostream_id, and one session: neither's frames are lost, and the log reports it."""
     session = int(time.time()) - 5
     streams = [recorder.stream, f"{recorder.stream[-8:]}-b"]
     for stream in streams:

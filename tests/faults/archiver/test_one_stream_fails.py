@@ -7,7 +7,7 @@ from tests.support.processes import Recorder, eventually, get
 FAILING = {
     "while-it-is-written": r"pwritev .*{stream}",
     "while-it-is-made-durable": r"fdatasync .*{stream}",
-    "while-a-loss-is-told": r"produce g3\.files .*{stream}/loss/",
+    "while-a-loss-is-published": r"produce g3\.files .*{stream}/loss/",
     "while-its-file-is-finished": r"link .*{stream}.*\.g3$",
     "while-it-is-committed": r"fsync .*\.archiver/{stream}$",
 }

@@ -140,7 +140,7 @@ def test_a_stop_while_a_file_is_copied_leaves_no_copy_behind(recorder: Recorder,
     assert left_behind(recorder, "archive") == []
 
 
-@pytest.mark.parametrize("found", ["when it is taken up", "when it is finished"])
+@pytest.mark.parametrize("found", ["when it is recovered", "when it is finished"])
 def test_while_a_damaged_file_is_removed_the_other_stream_is_recorded(
     recorder: Recorder, tmp_path: Path, found: str
 ) -> None:
@@ -151,7 +151,7 @@ def test_while_a_damaged_file_is_removed_the_other_stream_is_recorded(
     archiver.kill()
     (partial,) = (recorder.data() / ".archiver" / damaged).glob("*_*")
     with partial.open("r+b") as file:
-        if found == "when it is taken up":
+        if found == "when it is recovered":
             file.truncate(300_000)
         else:
             file.seek(300_000)

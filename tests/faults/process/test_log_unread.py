@@ -120,7 +120,7 @@ def test_logs_whose_reader_is_gone_and_logs_on_a_full_disk(kafka: str, stream: s
                 connection.sendall(flow(1) + frame + flow(2))
             eventually(lambda: len(recorder.files()) == len(frames), "all are files")
             eventually(
-                lambda: "stderr: No space left on device" in get(port, "/healthz")[1], "it says so", seconds=60
+                lambda: "stderr: No space left on device" in get(port, "/healthz")[1], "health reports it", seconds=60
             )
         for program in (ingest, archiver):
             program.send_signal(signal.SIGTERM)

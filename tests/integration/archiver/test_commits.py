@@ -1,4 +1,4 @@
-"""No commit of a stream lies below its last one, whoever asks for it: on a real broker."""
+"""No commit of a stream lies below its last one, whichever thread asks for it: on a real broker."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +85,7 @@ def test_at_a_stop_the_others_are_committed(recorder: Recorder, committing: Comm
 def test_a_commit_of_the_former_topic_that_is_answered_late_keeps_none_of_the_new_one_from_being_made(
     recorder: Recorder, committing: Committing
 ) -> None:
-    """It was on its way when the topic was made anew."""
+    """It was on its way when the topic was created again."""
     committing.commits.on_assigned(recorder.stream, None)
     committing.commits.on_offset_reset(recorder.stream, 0)
     committing.commit(2132)

@@ -1,4 +1,4 @@
-"""Every event on g3.files is of the committed JSON Schema, and a doubled one can be told from two."""
+"""Every event on g3.files is of the committed JSON Schema, and a duplicate can be distinguished from two."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "g3.files.s
 
 
 def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:
-    """What the archive has told: keys and values, each of the schema."""
+    """What the archive has published: keys and values, each of the schema."""
     ours = published_events(recorder)
     for key, value in ours:
         SCHEMA.validate(value)
@@ -32,15 +32,15 @@ def events(recorder: Recorder) -> list[tuple[str, dict[str, Any]]]:
 def test_an_archiver_killed_once_it_has_told_of_a_file_tells_the_same_again(recorder: Recorder) -> None:
     recorder.create_topic()
     data = ["--data-dir", str(recorder.data()), "--group", f"{recorder.stream}.archive", "--stream", recorder.stream]
-    told = ["kill", "after", "flush", "--since", "produce g3.files .*_000"]
+    injected = ["kill", "after", "flush", "--since", "produce g3.files .*_000"]
     with RawSender() as sender:
         recorder.ingest(sender.port)
-        killed = recorder.start(STOPPED_AT, *told, "--", *data, "--carry", "Scan", "--md5")
+        killed = recorder.start(STOPPED_AT, *injected, "--", *data, "--carry", "Scan", "--md5")
         with sender.accept() as connection:
             connection.sendall(flow(1) + scan(0, session_id=1) + scan(2, session_id=1) + flow(2))
             assert killed.exit_code() == -signal.SIGKILL
             (first,) = events(recorder)
-            # Without --md5: it tells what the killed one had found out.
+            # Without --md5: it publishes what the killed one had computed.
             recorder.archiver("--carry", "Scan").await_line(r"finished .* \(end\)")
     assert events(recorder) == [first, first]
     key, value = first
@@ -51,7 +51,7 @@ def test_an_archiver_killed_once_it_has_told_of_a_file_tells_the_same_again(reco
     assert (value["first"]["seq"] + 1, value["closing"]["kind"]) == (value["last"]["seq"], "end")
     group = ("--group", f"{recorder.stream}.archive")
     (acquisition,) = archiver(recorder, "files", "--json", *group).stdout.splitlines()
-    assert len(json.loads(acquisition)["files"]) == 1, "told twice, it is one file"
+    assert len(json.loads(acquisition)["files"]) == 1, "published twice, it is one file"
 
 
 def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder: Recorder) -> None:
@@ -74,10 +74,10 @@ def test_files_losses_and_what_is_salvaged_are_told_as_the_schema_says(recorder:
         with sender.accept() as connection:
             connection.sendall(scan(2) + flow(2))
             recording.await_line(r"finished .* \(end\)")
-            eventually(lambda: len(events(recorder)) >= 4, "the loss told")
-    told = [value["event"] for _, value in events(recorder)]
-    assert sorted(set(told)) == ["file", "loss", "salvaged"]
-    assert told.count("file") == 2
+            eventually(lambda: len(events(recorder)) >= 4, "the loss published")
+    kinds = [value["event"] for _, value in events(recorder)]
+    assert sorted(set(kinds)) == ["file", "loss", "salvaged"]
+    assert kinds.count("file") == 2
     group = ("--group", f"{recorder.stream}.archive")
     table = archiver(recorder, "files", *group).stdout
     for _, value in events(recorder):

@@ -40,22 +40,22 @@ class Site:
         self.since_ms = int(time.time() * 1000)
         self.numbers = iter(range(10_000))
 
-    def tell(self, event: Event) -> int:
+    def publish(self, event: Event) -> int:
         """Publish it; gives its offset."""
-        told: list[int] = []
+        offsets: list[int] = []
 
         def delivered(_: KafkaError | None, message: Message) -> None:
             offset = message.offset()
             assert offset is not None
-            told.append(offset)
+            offsets.append(offset)
 
         self._producer.produce(FILES_TOPIC, encode(event), event.key.encode(), on_delivery=delivered)
         self._producer.flush(SECONDS)
-        return told[0]
+        return offsets[0]
 
-    def tell_file(self) -> int:
+    def publish_file(self) -> int:
         """Publish one of our files."""
-        return self.tell(finished(next(self.numbers), group=self.group))
+        return self.publish(finished(next(self.numbers), group=self.group))
 
     @contextmanager
     def follower(self, sink: "Collects", since_ms: int | None = None) -> Iterator[Follower]:
@@ -98,18 +98,18 @@ def site(kafka: str, stream: str, tmp_path: Path) -> Site:
 
 
 def test_events_of_the_archive_come_in_order_each_once_and_a_restart_goes_on(site: Site) -> None:
-    before = site.tell_file()
+    before = site.publish_file()
     site.since_ms = int(time.time() * 1000) + 1
     eventually(lambda: time.time() * 1000 > site.since_ms, "what comes next is later")
     sink = Collects()
     with site.follower(sink) as follower:
         eventually(lambda: follower.status().active, "the group has given it the topic")
-        expected = [site.tell_file()]
-        site.tell(finished(0, group=f"{site.group}2"))
-        expected += [site.tell(lost(7, 1_546_344_000_000, group=site.group)), site.tell_file()]
-        expected += [site.tell(FileRetired(site.group, "s", PATH, "0" * 64, 1, site.since_ms, "me", "here"))]
+        expected = [site.publish_file()]
+        site.publish(finished(0, group=f"{site.group}2"))
+        expected += [site.publish(lost(7, 1_546_344_000_000, group=site.group)), site.publish_file()]
+        expected += [site.publish(FileRetired(site.group, "s", PATH, "0" * 64, 1, site.since_ms, "me", "here"))]
         eventually(lambda: sink.done == expected, "all handed over")
-    expected += [site.tell_file(), site.tell_file()]
+    expected += [site.publish_file(), site.publish_file()]
     with site.follower(sink, since_ms=2**60) as follower:
         eventually(lambda: len(sink.done) == len(expected), "what came meanwhile handed over")
         eventually(lambda: follower.status().backlog == 0, "nothing waits")
@@ -129,7 +129,7 @@ def test_an_event_that_fails_is_tried_until_it_is_done_and_the_next_ones_wait(si
 
     sink = Collects(act)
     with site.follower(sink) as follower:
-        expected = [site.tell_file() for _ in range(3)]
+        expected = [site.publish_file() for _ in range(3)]
         eventually(lambda: follower.status().failures >= 2, "tried again")
         status = follower.status()
         assert (status.backlog, status.error, status.delivered) == (3, "not yet", 0)
@@ -156,7 +156,7 @@ def test_of_two_followers_one_does_it_and_the_other_takes_over_what_is_not_done(
         with site.follower(first) as one:
             eventually(lambda: one.status().active, "the group has given it the topic")
             other = second_ends.enter_context(site.follower(second))
-            expected = [site.tell_file() for _ in range(3)]
+            expected = [site.publish_file() for _ in range(3)]
             eventually(lambda: len(first.got) == 2, "the first one is at the second event")
             assert not other.status().active
             assert second.got == []
@@ -172,7 +172,7 @@ def test_what_a_sink_raises_by_mistake_is_logged_and_tried_again(
 
     sink = Collects(act)
     with site.follower(sink):
-        expected = site.tell_file()
+        expected = site.publish_file()
         eventually(lambda: sink.done == [expected], "handed over at the second attempt")
     assert "a fault of the sink" in caplog.text
     assert "Traceback" in caplog.text
@@ -182,7 +182,7 @@ def test_a_position_that_kafka_has_forgotten_is_known_still(site: Site) -> None:
     """As a week after the last archiver with that sink has gone."""
     sink = Collects()
     with site.follower(sink):
-        expected = [site.tell_file(), site.tell_file()]
+        expected = [site.publish_file(), site.publish_file()]
         eventually(lambda: sink.done == expected, "both handed over")
     group = group_of(site.group, sink.name, IDS[0])
     admin = admin_client(site.servers)
@@ -191,9 +191,9 @@ def test_a_position_that_kafka_has_forgotten_is_known_still(site: Site) -> None:
         return admin.delete_consumer_groups([group])[group].exception(SECONDS) is None
 
     eventually(forgotten, "the group deleted")
-    expected.append(site.tell_file())
+    expected.append(site.publish_file())
     with site.follower(sink, since_ms=2**60):
-        expected.append(site.tell_file())
+        expected.append(site.publish_file())
         eventually(lambda: sink.done[-1:] == expected[-1:], "all handed over")
     assert sink.done[2:] in (expected[1:], expected[2:]), "the last one again, at most, and all since"
 
@@ -212,13 +212,13 @@ def test_in_a_topic_made_anew_all_events_are_handed_over(stream: str, tmp_path: 
         topics.ensure(EXPECTED_FILES_TOPIC)
         sink = Collects()
         with site.follower(sink):
-            expected = [site.tell_file() for _ in range(3)]
+            expected = [site.publish_file() for _ in range(3)]
             eventually(lambda: sink.done == expected, "all handed over")
             make_anew()
-            expected += [site.tell_file(), site.tell_file()]
+            expected += [site.publish_file(), site.publish_file()]
             eventually(lambda: sink.done == expected, "all of the new topic")
         make_anew()
-        expected += [site.tell_file() for _ in range(5)]
+        expected += [site.publish_file() for _ in range(5)]
         with site.follower(sink):
             eventually(lambda: sink.done == expected, "all of the newest topic, which has more")
     assert expected == [0, 1, 2, 0, 1, 0, 1, 2, 3, 4]

@@ -43,7 +43,7 @@ def delete_topic(servers: str) -> None:
     eventually(lambda: FILES_TOPIC not in admin.list_topics(timeout=SECONDS).topics, "the topic gone")
 
 
-def tell(servers: str, key: str, value: bytes) -> None:
+def publish(servers: str, key: str, value: bytes) -> None:
     """An event as it may be there, too."""
     producer = Producer({"bootstrap.servers": servers})
     producer.produce(FILES_TOPIC, value, key, partition=0)
@@ -83,12 +83,12 @@ def test_it_is_the_newest_that_was_told_and_later_ones_are_found_by_whoever_has_
 def test_what_is_no_file_is_passed_over_and_what_cannot_be_understood_is_told(servers: str, tmp_path: Path) -> None:
     found = last_files(servers)
     OldFiles(tmp_path, GROUP).grow(servers, STREAMS)
-    tell(servers, f"{GROUP}/old-03/loss/1/x", b'{"event":"loss","of":"a later version"}')
-    tell(servers, f"{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_moved","of":"a later version"}')
-    tell(servers, f"file_retired:{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_retired"}')
+    publish(servers, f"{GROUP}/old-03/loss/1/x", b'{"event":"loss","of":"a later version"}')
+    publish(servers, f"{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_moved","of":"a later version"}')
+    publish(servers, f"file_retired:{GROUP}/old-03/17000/x/y_000.g3", b'{"event":"file_retired"}')
     assert number(found) == 1
     for value in (b'{"event":"file","of":"a later version"}', b"no JSON", b'{"event":"salvaged","v":7}'):
-        tell(servers, f"{GROUP}/old-03/17000/x/y_000.g3", value)
+        publish(servers, f"{GROUP}/old-03/17000/x/y_000.g3", value)
         assert isinstance(found.find("old-03", WANTED), CheckpointError)
     assert number(found, "old-04") == 1
 

@@ -1,4 +1,4 @@
-"""`ingest --streams`: many streams in one process, and what befalls one of them touches no other."""
+"""`ingest --streams`: many streams in one process, and a fault of one of them touches no other."""
 
 import os
 import random

@@ -38,7 +38,7 @@ def test_a_stopped_archiver_goes_on_with_the_same_file(recorder: Recorder, numbe
         simulator.command("frames 50")
         opened = archiver.await_line(r"opened (\S+)")[1]
         eventually(lambda: recorder.committed() >= 10, "a commit of frames")
-        simulator.send("frames 60 --rate 40")  # it is stopped in the midst of these
+        simulator.send("frames 60 --rate 40")  # it is stopped in the middle of these
         code = archiver.stop(number)
         if number is signal.SIGKILL:
             assert code == -signal.SIGKILL
@@ -192,7 +192,7 @@ def test_what_only_the_spool_had_when_ingest_was_killed_or_stopped_is_recorded_o
         killed, archiver = recorder.ingest(sender.port), recorder.archiver()
         with sender.accept() as connection:
             connection.sendall(b"".join(frames))
-            # Nothing tells from outside that the last frame is in the spool, but the place that it takes there.
+            # Only the space it takes there shows from outside that the last frame is in the spool.
             spool, size = tmp_path / "spool" / stream / "spool", len(b"".join(frames))
             eventually(lambda: bytes_in(spool) > size, "all frames in the spool")
             killed.kill()

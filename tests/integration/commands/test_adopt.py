@@ -230,8 +230,8 @@ def test_while_an_archiver_records_and_is_killed_none_of_its_files_is_adopted(
                 (recorder.data() / path).unlink()
         eventually(lambda: recorder.committed() == len(recorder.records()), "all recorded")
         assert archiver.stop() == 0
-        told = events_of(recorder, f"{stream}.archive")
-        assert [event.path for event in told if isinstance(event, FileAdopted)] == [
+        published = events_of(recorder, f"{stream}.archive")
+        assert [event.path for event in published if isinstance(event, FileAdopted)] == [
             f"15463/{stream}/1546344000_000.g3"
         ]
         assert recorder.command("retire", "--missing").returncode == 0

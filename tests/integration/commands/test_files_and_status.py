@@ -1,4 +1,4 @@
-"""What an operator is told at 3 a.m.: which files there are, what is missing, and how each stream is now."""
+"""What an operator sees at 3 a.m.: which files there are, what is missing, and how each stream is now."""
 
 import json
 import re
@@ -117,8 +117,8 @@ def test_a_loss_is_shown_with_its_file_and_no_group_is_made_by_looking(recorder:
                 file.unlink()
         recorder.ingest(sender.port)
         recording.await_line("LOST")
-        # Until both are told, either stands alone.
-        eventually(lambda: any(file["losses"] for file in files_listed(recorder)), "the file and its loss told")
+        # Until both are published, either stands alone.
+        eventually(lambda: any(file["losses"] for file in files_listed(recorder)), "the file and its loss listed")
     (acquisition,) = listed(recorder, "files")
     (file,) = acquisition["files"]
     (loss,) = file["losses"]

@@ -1,4 +1,4 @@
-"""A record that isn't ours stops its stream; an operator sets it aside, and all is as if it had never been there."""
+"""A record that isn't ours stops its stream; an operator quarantines it, and all is as if it had never been there."""
 
 import shlex
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ OTHER_KIND = Foreign(b"x" * 1_048_000, None, (("v", b"1"), ("kind", b"heartbeat"
 
 
 class Night:
-    """Acquisitions with foreign records in the midst of them: `offsets`."""
+    """Acquisitions with foreign records among them: `offsets`."""
 
     def __init__(self, recorder: Recorder) -> None:
         recorder.create_topic()
@@ -144,12 +144,14 @@ def test_what_is_in_another_partition_is_moved_and_all_is_well_again(recorder: R
     others = [Foreign(b"a" * 1000, b"key"), TOMBSTONE, BARE]
     for foreign in others:
         foreign.publish(recorder, 1_546_344_000_000, partition=2)
-    told = recording.await_line(r"records in partition 2 \(offsets 0 to 2\).*; to fix it: archiver (quarantine .*)$")
-    eventually(lambda: told[1] in get(port, "/healthz")[1], "health says the command")
+    problem = recording.await_line(
+        r"records in partition 2 \(offsets 0 to 2\).*; to fix it: archiver (quarantine .*)$"
+    )
+    eventually(lambda: problem[1] in get(port, "/healthz")[1], "health says the command")
     of_none = archiver(recorder, "quarantine", "--stream", recorder.stream, "--partition", "2", "--offset", "3")
     assert of_none.returncode == 1
     assert "which has offsets 0 to 2" in of_none.stderr
-    done = archiver(recorder, *shlex.split(told[1]))
+    done = archiver(recorder, *shlex.split(problem[1]))
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 records of partition 2, up to offset 2, are in quarantine now" in done.stdout
     eventually(lambda: get(port, "/healthz") == (200, "ok\n"), "all is well")

@@ -41,7 +41,7 @@ def rebuilt(tmp_path: Path) -> Path:
 
 class Night:
     """Five acquisitions of a stream, recorded: 2 files, 1, 3, 2, 1. The third begins without START, after a gap.
-    kills: of the archiver, in the midst of the second and of the fourth. closed: whether the last one ends.
+    kills: of the archiver, within the second and the fourth. closed: whether the last one ends.
 
     began: ms, when each did; offsets: of their first records.
     """
@@ -146,7 +146,7 @@ def test_since_and_until_without_events(night: Night, rebuilt: Path) -> None:
 
 
 def test_only_these_files(night: Night, rebuilt: Path) -> None:
-    """Also one from the midst of an acquisition, whose head repeats a frame of its first file."""
+    """Also one from within an acquisition, whose head repeats a frame of its first file."""
     wanted = [night.files[1], night.files[4], night.files[5]]
     done = night.recorder.command("replay", *(word for path in wanted for word in ("--only", path)), into=rebuilt)
     assert (done.returncode, done.stderr) == (0, "")
@@ -270,7 +270,7 @@ def test_what_is_not_recorded_yet_is_cut_as_what_was_recorded_last(recorder: Rec
 
 
 def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Path) -> None:
-    """Its first files were told of days before `since`."""
+    """Its first files were published days before `since`."""
     with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "days", tmp_path) as recorder:
         recorder.create_topic()
         source = Source(recorder.servers, recorder.stream)
@@ -281,7 +281,7 @@ def test_an_acquisition_of_days_is_whole_with_since(tmp_path: Path, rebuilt: Pat
         archiver = recorder.archiver("--time-per-file", "21600", "--gap", "7200")
         eventually(lambda: recorder.committed() == source.sent, "all committed")
         assert archiver.stop() == 0
-        _as_told_then(recorder, "archive", "then")
+        _as_published_then(recorder, "archive", "then")
         done = recorder.command("replay", "--since", "-2h", archive="then", into=rebuilt)
         assert (done.returncode, done.stderr) == (0, "")
         assert_no_difference(recorder.data(), rebuilt)
@@ -291,7 +291,7 @@ def test_since_gives_the_same_files_whatever_the_archivers_clock_said(tmp_path: 
     """It was three days slow: so its events bear other times than what they are about."""
     with Broker(tmp_path / "kafka") as broker, Recorder(broker.bootstrap_servers, "slow", tmp_path) as recorder:
         night = Night(recorder)
-        _as_told_then(recorder, "archive", "then", clock=-3 * DAY)
+        _as_published_then(recorder, "archive", "then", clock=-3 * DAY)
         since = f"{night.began[2] / 1000:.3f}"
         done = recorder.command("replay", "--since", since, archive="then", into=rebuilt)
         assert (done.returncode, done.stderr) == (0, "")
@@ -300,8 +300,8 @@ def test_since_gives_the_same_files_whatever_the_archivers_clock_said(tmp_path: 
             assert (rebuilt / path).read_bytes() == (recorder.data() / path).read_bytes()
 
 
-def _as_told_then(recorder: Recorder, archive: str, group: str, clock: int = 0) -> None:
-    """Tell of an archive's files as of another group's, at the times at which they were recorded; and of no other.
+def _as_published_then(recorder: Recorder, archive: str, group: str, clock: int = 0) -> None:
+    """Publish events of an archive's files as of another group's, at the times of recording, and of no other.
 
     clock: ms, by which the clock of that archiver's host was fast.
     """

@@ -544,9 +544,9 @@ def account(copy: Copy) -> list[FileFinished]:
     return list(FileCatalog.from_events(copy.history.events()).files[copy.recorder.stream])
 
 
-def told_otherwise(copy: Copy, events: Sequence[FileFinished | FileSalvaged]) -> Copy:
-    """The archive of another group, that has told this."""
-    name = f"told-{secrets.token_hex(4)}"
+def with_other_events(copy: Copy, events: Sequence[FileFinished | FileSalvaged]) -> Copy:
+    """The archive of another group, that has published this."""
+    name = f"other-{secrets.token_hex(4)}"
     producer = Producer({"bootstrap.servers": copy.recorder.servers})
     for event in events:
         event = replace(event, group=f"{copy.recorder.stream}.{name}")
@@ -557,14 +557,14 @@ def told_otherwise(copy: Copy, events: Sequence[FileFinished | FileSalvaged]) ->
 
 def test_an_event_is_missing(copy: Copy) -> None:
     events = account(copy)
-    copy = told_otherwise(copy, [events[0], *events[2:]])
+    copy = with_other_events(copy, [events[0], *events[2:]])
     assert copy.found() == [("foreign", copy.files[1]), ("event", copy.files[2])]
     found = copy.found(against_topic=True)
     assert found == [("not in a file", ""), ("foreign", copy.files[1]), ("event", copy.files[2])]
 
 
 def test_there_are_no_events(copy: Copy) -> None:
-    copy = told_otherwise(copy, [])
+    copy = with_other_events(copy, [])
     code, report = copy.verify()
     assert code == 1
     assert [it["fault"] for it in report["findings"]] == ["foreign"] * 4
@@ -575,7 +575,7 @@ def test_an_event_that_leads_out_of_the_archive(copy: Copy) -> None:
     (copy.root.parent / "1700000000_000.g3").write_bytes(scan(1))
     events = account(copy)
     events.append(replace(events[3], path="../1700000000_000.g3", number=5))
-    assert told_otherwise(copy, events).found() == [("event", "")]
+    assert with_other_events(copy, events).found() == [("event", "")]
 
 
 def test_a_salvaged_file(copy: Copy) -> None:
@@ -583,23 +583,23 @@ def test_a_salvaged_file(copy: Copy) -> None:
     salvaged = FileSalvaged(
         last.group, last.stream, last.path, last.frames + len(last.carry), last.bytes, last.sha256, "lost", "host"
     )
-    told = told_otherwise(copy, [*events, salvaged])
-    code, report = told.verify()
+    other = with_other_events(copy, [*events, salvaged])
+    code, report = other.verify()
     assert (code, report["findings"], report["counts"]["salvaged"]) == (0, [], 1)
     flip(copy.path(3), 0.9)
-    assert told.found() == [("damaged", copy.files[3])]
+    assert other.found() == [("damaged", copy.files[3])]
     copy.path(3).unlink()
-    assert told.found() == [("missing", copy.files[3])]
+    assert other.found() == [("missing", copy.files[3])]
 
 
 def test_an_untold_gap(copy: Copy) -> None:
     events = [replace(event, missing=0) for event in account(copy)]
-    assert told_otherwise(copy, events).found() == [("untold gap", copy.files[2])]
+    assert with_other_events(copy, events).found() == [("untold gap", copy.files[2])]
 
 
 @contextmanager
 def changed(copy: Copy, number: int) -> Iterator[list[bytes]]:
-    """Change a file's frames, and whatever else tells of its bytes, but not the topic."""
+    """Change a file's frames, and everything else that describes its bytes, but not the topic."""
     frames = decode_frames(copy.path(number).read_bytes())
     yield frames
     copy.path(number).write_bytes(b"".join(frames))
@@ -614,7 +614,7 @@ def retold(copy: Copy, *numbers: int) -> Copy:
         events[number] = replace(events[number], sha256=sha256, bytes=len(data), frames=frames)
         name = copy.path(number).name
         copy.sums.write_text(without_a_line(copy, name) + f"{sha256}  {name}\n")
-    return told_otherwise(copy, events)
+    return with_other_events(copy, events)
 
 
 @pytest.mark.parametrize("what", ["less", "more", "other", "at the end"])

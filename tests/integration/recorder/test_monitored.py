@@ -1,4 +1,4 @@
-"""--http on the real programs: what they tell is so, and whoever asks doesn't disturb the recording."""
+"""--http on the real programs: what they report is true, and clients don't disturb the recording."""
 
 import contextlib
 import json

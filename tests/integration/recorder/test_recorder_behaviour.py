@@ -275,7 +275,7 @@ def test_the_last_observation_frame_heads_every_following_file(recorder: Recorde
     for content in files:
         assert content[0] in (first, second)
         if content[0] == last:
-            del content[0]  # repeated; what came is told apart by being new
+            del content[0]  # repeated; new frames are distinguished by their numbers
         for data in content:
             came.append(data)
             last = data if data in (first, second) else last

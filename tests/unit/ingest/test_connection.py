@@ -28,7 +28,7 @@ ListenerEvent = tuple[str, str | list[bytes] | None]
 
 
 class Clock:
-    """A connection's clock, in s, that goes only when a test says so. waiting_ends: at once, or else never."""
+    """A connection's clock, in s, that only a test advances. waiting_ends: at once, or else never."""
 
     def __init__(self, *, waiting_ends: bool = True) -> None:
         self.now = 0.0

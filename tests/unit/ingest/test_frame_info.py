@@ -203,7 +203,7 @@ def test_nothing_is_printed_about_a_damaged_frame(capfd: pytest.CaptureFixture[s
 
 # -- hostility ------------------------------------------------------------------------------------------------
 
-# Each line read is a frame in hex; each line written tells that it was survived, and the most memory so far.
+# Each line read is a frame in hex; each line written reports that it was survived, and the most memory so far.
 _VICTIM = """
 import resource, sys
 from ingest.receive.frame_info import RejectedFrame, read_frame_info

@@ -137,7 +137,7 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
 
 # -- what spt3g is given --------------------------------------------------------------------------------------
 
-# Each line read is a stream of bytes in hex, read as ingest reads it; each line written tells that it was survived,
+# Each line read is a stream of bytes in hex, read as ingest reads it; each line written reports that it was survived,
 # how many frames were taken (or refused only for what they say of flow control), the largest memory so far in kB.
 _VICTIM = """
 import resource, sys

@@ -1,4 +1,4 @@
-"""What `--on-file` may be, what it is told, and what becomes of what it prints."""
+"""What `--on-file` may be, what it is given, and what happens to what it prints."""
 
 import argparse
 import logging

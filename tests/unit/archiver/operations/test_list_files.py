@@ -135,14 +135,14 @@ events = st.lists(
 
 
 @given(events)
-def test_everything_told_is_listed_once(told: list[Event]) -> None:
-    account = FileCatalog.from_events(told)
-    found = entries(account)
+def test_every_event_is_listed_once(published: list[Event]) -> None:
+    catalog = FileCatalog.from_events(published)
+    found = entries(catalog)
     files = [file for entry in found if isinstance(entry, ListedAcquisition) for file in entry.files]
-    assert len(files) == sum(len(theirs) for theirs in account.files.values())
+    assert len(files) == sum(len(theirs) for theirs in catalog.files.values())
     losses = [loss for file in files for loss in file.losses]
-    losses += [entry.event for entry in found if isinstance(entry, ListedEvent) and entry.event in account.losses]
-    assert sorted(loss.key for loss in losses) == sorted(loss.key for loss in account.losses)
+    losses += [entry.event for entry in found if isinstance(entry, ListedEvent) and entry.event in catalog.losses]
+    assert sorted(loss.key for loss in losses) == sorted(loss.key for loss in catalog.losses)
     for entry in found:
         if isinstance(entry, ListedAcquisition):
             events = [file.event for file in entry.files]
@@ -150,7 +150,7 @@ def test_everything_told_is_listed_once(told: list[Event]) -> None:
             assert all(event.why is CloseReason.TIME for event in events[:-1])
     assert [entry.time_ms for entry in found] == sorted(entry.time_ms for entry in found)
     table = as_table(found)
-    for loss in account.losses:
+    for loss in catalog.losses:
         assert loss.what in table
     for entry in found:
         json.dumps(as_json(entry))

@@ -77,10 +77,13 @@ def test_a_directory_without_any_of_its_files_is_doubtful_but_not_if_they_are_re
     assert "none of the 6 recorded files" in wrong_directory_reason(account, [])
     assert wrong_directory_reason(account, [PATHS[2]]) == ""
     assert wrong_directory_reason(FileCatalog.from_events([]), []) == ""
-    told = [file for file in EVENTS if not isinstance(file, FileRetired)]
+    recorded_before = [file for file in EVENTS if not isinstance(file, FileRetired)]
     assert (
         wrong_directory_reason(
-            FileCatalog.from_events([*EVENTS, *(retired(file) for file in told if isinstance(file, FileEvent))]), []
+            FileCatalog.from_events(
+                [*EVENTS, *(retired(file) for file in recorded_before if isinstance(file, FileEvent))]
+            ),
+            [],
         )
         == ""
     )
@@ -121,7 +124,7 @@ def test_whatever_is_done_in_whatever_order(acts: list[tuple[str, int]]) -> None
             log.append(file)
             recorded.add(file.path)
             there.add(file.path)
-        elif act == "again" and file.path in recorded:  # told at least once
+        elif act == "again" and file.path in recorded:  # published at least once
             log.append(replace(file, host="another"))
         elif act == "delete":
             there.discard(file.path)

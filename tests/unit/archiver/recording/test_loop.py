@@ -253,7 +253,7 @@ def test_a_stream_that_kafka_does_not_deliver_is_reported_and_no_other(
         it.consumer.refuses_to_seek = True
         it.consumer.in_poll(lost_and_assigned)
         problem = f"{it.stream}: Kafka doesn't deliver it: not now"
-        eventually(lambda: it.problems == [problem], "it says so")
+        eventually(lambda: it.problems == [problem], "it is reported")
         it.consumer.refuses_to_seek = False
         eventually(lambda: it.problems == [], "it is over")
 

@@ -79,14 +79,14 @@ def test_each_counts_once_through_kills_and_commits_that_fail(
 ) -> None:
     """Of each key the last event counts; and so does what an archiver that isn't killed counts of itself."""
     last: dict[str, RecordsLost] = {}
-    told = EventCounters()
+    counters = EventCounters()
     killed = False
     committed = read = 0
     while committed < len(found):
         read = data.draw(st.integers(max(read, committed + 1), len(found)), label="read")
         for event in merge_losses(found[committed:read]):
             last[event.key] = event
-            told.on_published(event)
+            counters.on_published(event)
         what = data.draw(st.sampled_from(["committed", "failed", "killed"]), label="what")
         if what == "committed":
             committed = read
@@ -95,5 +95,5 @@ def test_each_counts_once_through_kills_and_commits_that_fail(
     assert sum(event.times for event in last.values()) == len(found)
     assert sum(event.records or 0 for event in last.values()) == sum(loss.records or 0 for loss in found)
     if not killed:
-        assert sum(told.losses.values()) == len(found)
-        assert sum(told.lost_records.values()) == sum(loss.records or 0 for loss in found)
+        assert sum(counters.losses.values()) == len(found)
+        assert sum(counters.lost_records.values()) == sum(loss.records or 0 for loss in found)

@@ -13,7 +13,7 @@ from g3stream.host.activity import Activity, Hang
 from tests.unit.test_metrics import ARCHIVE, NOW, RECORDING
 
 ENDED = FinalizeStatus("17000/slot/x_000.g3", 7.0, FinalizeStep.PUBLISH, "[Errno 5] Input/output error")
-TOLD = replace(ENDED, step=FinalizeStep.PUBLISH_EVENT, error="Broker: Message size too large", of_kafka=True)
+UNPUBLISHED = replace(ENDED, step=FinalizeStep.PUBLISH_EVENT, error="Broker: Message size too large", of_kafka=True)
 SLOWLY = replace(ENDED, step=FinalizeStep.READ_BACK, error=None)
 HANGING = replace(ENDED, error=None, total_s=40.0, step_s=21.0)
 
@@ -86,7 +86,7 @@ OF_ALL = [
 
 
 @pytest.mark.parametrize(("status", "said"), OF_ALL)
-@pytest.mark.parametrize("recording", [{"uncommitted_s": 60.0}, {"finalizing": replace(TOLD, total_s=60.0)}])
+@pytest.mark.parametrize("recording", [{"uncommitted_s": 60.0}, {"finalizing": replace(UNPUBLISHED, total_s=60.0)}])
 def test_what_is_wrong_for_all_streams_isnt_reported_of_each(
     status: ArchiveStatus, said: str, recording: dict[str, object]
 ) -> None:

@@ -282,7 +282,7 @@ def test_a_span_of_time(killed: Killed, chosen: Settings, data: st.DataObject) -
         if files[-1].last.time >= since and files[0].first.time <= until
         for event in files
     }
-    # Without an end of its acquisition in the log, a file that was cut by time is told of, too.
+    # Without an end of its acquisition in the log, a file that was cut by time is listed, too.
     open_files = [event for event in archive.events if not any(event in files for files in archive.acquisitions())]
     if open_files and archive.open:
         last = archive.open.frames[-1][0]

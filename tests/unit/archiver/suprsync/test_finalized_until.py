@@ -95,7 +95,7 @@ def streams(draw: st.DrawFn) -> Stream:
     opened = draw(st.integers(0, archived))
     ends_lost = published == len(times) and draw(st.booleans())  # nothing is spooled after a lost connection
     if published == 0:
-        times = []  # what no record in Kafka tells of isn't known
+        times = []  # what no record in Kafka describes isn't known
     return Stream(times, opened, archived, published, ends_lost)
 
 

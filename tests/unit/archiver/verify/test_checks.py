@@ -30,7 +30,7 @@ OBSERVATION = FRAME_TYPES["Observation"]
 def event(number: int, first: int, last: int, **more: Any) -> FileFinished:
     """The event of a file of the records `first` to `last` of one epoch, which are at those offsets."""
     epoch = more.pop("epoch", A)
-    told = FileFinished(
+    event = FileFinished(
         group="g",
         stream="s",
         path=file_path(START, "s", number, NameFormat.DATE),
@@ -51,7 +51,7 @@ def event(number: int, first: int, last: int, **more: Any) -> FileFinished:
         checkpoint=Checkpoint(State("s", session=1, num=last), ((epoch, last),)),
         host="h",
     )
-    return replace(told, **more)
+    return replace(event, **more)
 
 
 def faults(
@@ -141,13 +141,13 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     assert seen.sha256 == hashlib.sha256(data).hexdigest()
     events = [event(1, 0, 9, checkpoint=Checkpoint(State("s", session=before[0], num=before[1])))]
     events.append(event(2, 11, 20, missing=missing, settings=chosen))
-    told = {events[1].path: events[1]}
+    by_path = {events[1].path: events[1]}
     assert [
-        it for it in check_stream(events, [], told, {events[1].path: seen}) if it.fault is Fault.UNREPORTED_GAP
+        it for it in check_stream(events, [], by_path, {events[1].path: seen}) if it.fault is Fault.UNREPORTED_GAP
     ] == []
     if missing:
         events[1] = replace(events[1], missing=missing - 1)
-        found = check_stream(events, [], told, {events[1].path: seen})
+        found = check_stream(events, [], by_path, {events[1].path: seen})
         assert Fault.UNREPORTED_GAP in [it.fault for it in found]
 
 
@@ -214,10 +214,10 @@ def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, *
     return comparison.result()
 
 
-def written(root: Path, told: FileFinished, values: list[bytes]) -> FileFinished:
-    (root / told.path).parent.mkdir(parents=True, exist_ok=True)
-    (root / told.path).write_bytes(b"".join(values))
-    return replace(told, bytes=sum(map(len, values)))
+def written(root: Path, event: FileFinished, values: list[bytes]) -> FileFinished:
+    (root / event.path).parent.mkdir(parents=True, exist_ok=True)
+    (root / event.path).write_bytes(b"".join(values))
+    return replace(event, bytes=sum(map(len, values)))
 
 
 @pytest.fixture
