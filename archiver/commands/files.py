@@ -17,8 +17,8 @@ all streams together. Below each are its files:
   missing  frames that never reached ingest, by jumps of frame_num
   lost     records lost after that: a number, or ? if it is unknown; each loss
            has a line of its own
-  closed   why: end, start (of the next), gap, lost (the connection), time (the
-           acquisition continues in the next file)
+  closed   why: end, start (of the next), gap, disconnected (in --json:
+           lost), time (the acquisition continues in the next file)
 
 SALVAGED: the rest of a file that could not be recorded to its end. adopted: a
 file that was there before the archive. (retired): it was deleted on purpose;

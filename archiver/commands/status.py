@@ -8,9 +8,10 @@ Show what each stream receives, and how far its archive (--group) has come:
 
   last record  the age of the topic's last record. While an ingest is connected,
                it publishes at least one record each second
-  last state   of the connection: start, end, connected, lost (why), quiet
-               (connected, but a second without frames); and its age. It is
-               looked for in the topic's last records (20,000, or 8 MB)
+  last state   of the connection: start, end, connected, disconnected (why),
+               quiet (connected, but a second without frames); and its age. It
+               is looked for in the topic's last records (20,000, or 8 MB). In
+               --json, `lost` stands for disconnected
   lag          how many records aren't recorded (durable and committed) yet, and
                the age of the first of these. While frames come, a second's
                worth is usual

@@ -76,11 +76,11 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         return _fail(f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect")
     print_out(
         f"{stream}: closed after its last record, of {format_time(newest)} UTC ({format_duration(age)} ago): "
-        f"published `lost` at offset {offset} of {frames_topic(stream)}: {why}"
+        f"published the end of its acquisition at offset {offset} of {frames_topic(stream)}: {why}"
     )
     print_out(
-        "Unless the open file is finished already, its archivers finish it now, or as soon as they run (why: lost). "
-        "The next frame begins a new acquisition."
+        "Unless the open file is finished already, its archivers finish it now, or as soon as they run "
+        "(closed: disconnected). The next frame begins a new acquisition."
     )
     return 0
 
@@ -128,7 +128,9 @@ def _nothing_open_message(last: TailRecord | None) -> str:
     if last is None or last.headers is None:
         return "it has no frames"
     why = f" ({last.headers.why})" if last.headers.why else ""
-    return f"no acquisition is open since {last.headers.kind}{why}, {format_duration(_now() - last.time_ms)} ago"
+    return (
+        f"no acquisition is open since {last.headers.kind.shown}{why}, {format_duration(_now() - last.time_ms)} ago"
+    )
 
 
 def _publish(config: Mapping[str, Any], stream: str, headers: RecordHeaders) -> int:

@@ -312,7 +312,7 @@ def _rows(entry: Listing) -> list[tuple[str, ...]]:
             entry.losses,
             sum(file.event.bytes for file in entry.files),
         )
-        why = entry.files[-1].event.why.shown if entry.ended else "goes on"
+        why = entry.files[-1].event.why.shown if entry.ended else "continues"
         rows.append((format_time(entry.time_ms), first.stream, *total, why, f"{len(entry.files)} files"))
     for file in entry.files:
         event = file.event

@@ -199,7 +199,7 @@ def _row(status: Status, now: int) -> tuple[str, ...]:
 
     if status.fact:
         why = f": {status.fact_why}" if status.fact_why else ""
-        fact = f"{status.fact}, {ago(status.fact_time)}{why}"
+        fact = f"{Kind(status.fact).shown}, {ago(status.fact_time)}{why}"
     elif status.frames_since is not None:
         fact = f"frames for over {format_duration(now - status.frames_since)}"
     else:

@@ -62,7 +62,13 @@ class Kind(StrEnum):
     END = "end"
     CONNECTED = "connected"
     LOST = "lost"
+    """The connection to the sender ended; no data is lost by it. The value is persisted; people see `shown`."""
     QUIET = "quiet"
+
+    @property
+    def shown(self) -> str:
+        """The kind as tables and messages show it: `disconnected` for `lost`, else the value."""
+        return "disconnected" if self is Kind.LOST else self.value
 
 
 _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}

@@ -84,7 +84,7 @@ def test_close_ends_the_acquisition_of_a_killed_ingest_and_the_next_goes_on(reco
     [
         ((), "it has no frames"),
         (((Kind.START, flow(1)), (Kind.FRAME, scan(0)), (Kind.END, flow(2))), "no acquisition is open since end"),
-        (((Kind.FRAME, scan(0)), (Kind.LOST, b"")), "since lost (reset by peer), 1 min"),
+        (((Kind.FRAME, scan(0)), (Kind.LOST, b"")), "since disconnected (reset by peer), 1 min"),
         (((Kind.FRAME, scan(0)), (Kind.LOST, b""), (Kind.CONNECTED, b""), (Kind.QUIET, b"")), "since connected"),
     ],
     ids=["no records", "end", "lost", "quiet since connected"],

@@ -43,7 +43,7 @@ def test_an_acquisition_whose_last_file_was_closed_by_time_goes_on() -> None:
     (entry,) = entries(FileCatalog.from_events([finished(0), finished(1)]))
     assert isinstance(entry, ListedAcquisition)
     assert not entry.ended
-    assert "goes on" in as_table([entry])
+    assert "continues" in as_table([entry])
 
 
 def test_a_file_closed_by_a_disconnection_is_not_shown_as_lost() -> None:

@@ -61,7 +61,7 @@ def test_a_session_id_is_no_time_since_when_frames_come() -> None:
 def test_the_last_fact_is_shown_with_its_why_and_age() -> None:
     fact = TailRecord(8, record(A, 8, kind=Kind.LOST, why="reset by peer"), NOW - 90_000, 0)
     found = how([TailRecord(7, record(A, 7), NOW - 91_000, 10), fact], OffsetAndMetadata(10, encode(GOOD)))
-    assert "lost, 1 min 30 s ago: reset by peer" in shown(found)
+    assert "disconnected, 1 min 30 s ago: reset by peer" in shown(found)
     assert (found.fact, found.fact_why) == ("lost", "reset by peer")
 
 
