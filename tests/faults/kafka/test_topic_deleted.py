@@ -77,7 +77,7 @@ def test_while_the_archiver_is_away(site: Site) -> None:
     assert archiver.stop() == 0
     site.delete(site.gone)
     again = site.recorder.archiver(*site.flags)
-    again.await_line(f"{site.stays}: going on")
+    again.await_line(f"{site.stays}: continuing")
     site.assert_recording(again, stays)
     assert again.stop() == 0
 

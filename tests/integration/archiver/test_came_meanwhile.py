@@ -21,6 +21,6 @@ def test_a_stream_that_came_while_the_archiver_was_away_is_recorded(kafka: str, 
             second_connection = later.accept()
             second_connection.sendall(flow(1) + scan(1))
             archiver = recorder.archiver(*both)
-            archiver.await_line(f"{stream}: going on")
+            archiver.await_line(f"{stream}: continuing")
             # One that comes a moment later is found within 6 s.
             archiver.await_line(f"{second}: opened", seconds=20)

@@ -100,7 +100,7 @@ def test_a_stream_goes_on_as_if_the_record_had_never_been_there(recorder: Record
     port = free_port()
     recording = recorder.archiver(*ROTATING, "--http", str(port))
     for offset in night.offsets:
-        command = recording.await_line(rf"STOPPED at offset {offset}: .*`archiver (quarantine .*)` sets it aside")[1]
+        command = recording.await_line(rf"STOPPED at offset {offset}: .*`archiver (quarantine .*)` skips it")[1]
         assert f"`archiver {command}`" in get(port, "/healthz")[1]
         done = archiver(recorder, *shlex.split(command), "--why", "a test's")
         assert (done.returncode, done.stderr) == (0, "")

@@ -244,7 +244,10 @@ def test_a_topic_that_takes_no_records_is_refused_by_its_first_ingest_and_the_ot
     refused = recorder.start("ingest", "--stream", compacted, "--spool-dir", str(recorder.directory / "spool"))
     assert refused.exit_code() == 1
     last = refused.lines[-1][1]
-    assert f"the topic {frames_topic(compacted)} has cleanup.policy=compact, so Kafka takes no records" in last
+    assert (
+        f"the topic {frames_topic(compacted)} has cleanup.policy=compact, so Kafka refuses records without a key"
+        in last
+    )
     assert f"kafka-configs.sh --bootstrap-server {recorder.servers} --alter" in last
     assert [file.read_bytes() for file in recorder.files()] == [scan(0)]
     assert archiver.stop() == 0
