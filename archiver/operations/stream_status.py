@@ -194,25 +194,29 @@ def as_table(statuses: Sequence[Status], now: int) -> str:
 
 
 def _row(status: Status, now: int) -> tuple[str, ...]:
+    def duration(since: int) -> str:
+        """Return the time since then; 0 if it is later than now, as another host's clock may say."""
+        return format_duration(max(0, now - since))
+
     def ago(time: int | None) -> str:
-        return "" if time is None else f"{format_duration(now - time)} ago"
+        return "" if time is None else f"{duration(time)} ago"
 
     if status.fact:
         why = f": {status.fact_why}" if status.fact_why else ""
         fact = f"{Kind(status.fact).shown}, {ago(status.fact_time)}{why}"
     elif status.frames_since is not None:
-        fact = f"frames for over {format_duration(now - status.frames_since)}"
+        fact = f"frames for over {duration(status.frames_since)}"
     else:
         fact = "-"
     lag = "" if status.lag is None else f"{status.lag:,}"
     if status.lag and status.lag_since is not None:
-        lag += f", {format_duration(now - status.lag_since)}"
+        lag += f", {duration(status.lag_since)}"
     file = status.file or "-"
     if status.closing:
         file += f" (being finished: {CloseReason(status.closing).shown})"
     if status.problem:
         file = status.problem if status.file is None else f"{file} ({status.problem})"
-    age = "" if status.file_start is None else format_duration(now - status.file_start)
+    age = "" if status.file_start is None else duration(status.file_start)
     written = "" if status.file_bytes is None else format_bytes(status.file_bytes)
     return (status.stream, ago(status.last_record) or "none", fact, lag, file, age, written)
 

@@ -35,7 +35,7 @@ def test_the_others_go_on_and_it_is_tried_again(recorder: Recorder) -> None:
         archiver.may_fail = True
     for source in (failing, well):
         undisturbed.await_line(rf"{source.stream}: finished .* \(end\)")
-    why = "by an error of this program, see the log: TypeError: an error that nobody expects; trying again in 5 s"
+    why = "by an error of this program, see the log: TypeError: an unexpected error; trying again in 5 s"
     for what, archiver in archivers.items():
         archiver.await_line(rf"{well.stream}: finished .* \(end\)")
         archiver.await_line(f"{failing.stream}: STOPPED {why}")

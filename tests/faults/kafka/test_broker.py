@@ -76,7 +76,7 @@ def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]
             value = message.value()
             assert value
             content = json.loads(value)
-            if content["group"] == f"{recorder.stream}.{archive}":
+            if content.get("group") == f"{recorder.stream}.{archive}":
                 found.append(content)
     finally:
         consumer.close()

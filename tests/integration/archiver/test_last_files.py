@@ -1,11 +1,12 @@
 """The last file of a stream of which nothing is committed: looked up on g3.files, which is read once."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
 from archiver.core.checkpoint import CheckpointError
@@ -34,6 +35,15 @@ def make_topic(servers: str) -> None:
     """Create g3.files."""
     admin = admin_client(servers)
     admin.create_topics([NewTopic(FILES_TOPIC, 1, 1)])[FILES_TOPIC].result(SECONDS)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused"})
+
+    def has_leader() -> bool:
+        with suppress(KafkaException):
+            return consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), SECONDS) is not None
+        return False
+
+    eventually(has_leader, "the new topic has a leader")
+    consumer.close()
 
 
 def delete_topic(servers: str) -> None:

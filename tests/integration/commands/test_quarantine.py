@@ -201,7 +201,7 @@ def test_what_is_recorded_or_may_be_ours_is_refused(recorder: Recorder) -> None:
     for offset, why in (
         (at - 1, "is one of ours"),
         (at + 1, "there is no record at offset"),
-        (at, "of a later version"),
+        (at, "a later version of ingest"),
     ):
         done = archiver(recorder, *where, "--offset", str(offset))
         assert done.returncode == 1
