@@ -27,7 +27,7 @@ sends its latest metadata frames again on each connection: those that are record
 session's highest) open no file, and are left out of a file of another session. The table above stays valid.
 """
 
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -45,7 +45,7 @@ from archiver.core.used_names import (
     with_file,
     with_session,
 )
-from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.headers import Kind, RecordHeaders, ShownEnum
 from g3stream.frames.layout import FRAME_TYPES
 
 StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
@@ -63,20 +63,15 @@ _NEVER_RESENT_TYPES = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 """Never sent again by a G3NetworkSender on a new connection; of all other types it sends the latest frame."""
 
 
-class CloseReason(StrEnum):
+class CloseReason(ShownEnum):
     """Why a file was closed."""
 
     START = "start"
     END = "end"
     LOST = "lost"
-    """The connection to the sender ended; no data is lost by it. The value is persisted; people see `shown`."""
+    """The connection to the sender ended; no data is lost by it."""
     GAP = "gap"
     TIME = "time"
-
-    @property
-    def shown(self) -> str:
-        """The reason as log lines and tables show it: `disconnected` for `lost`, else the value."""
-        return "disconnected" if self is CloseReason.LOST else self.value
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):

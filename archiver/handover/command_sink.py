@@ -17,8 +17,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from archiver.core.events import Event, FileAdopted, FileRetired, RecordsLost
+from archiver.core.events import FileRetired, RecordsLost
 from archiver.handover.on_file import SINK, Command
+from archiver.handover.on_file_sink import OnFileSink
 from archiver.handover.sink import PendingEvent, SinkError
 from g3stream.host.printable import printable
 
@@ -38,7 +39,7 @@ _MAX_REASON = 200
 """The most characters of the last line of output that an error quotes."""
 
 
-class CommandSink:
+class CommandSink(OnFileSink):
     """Runs the command of `--on-file`. root: the data directory."""
 
     def __init__(self, command: Command, root: Path) -> None:
@@ -47,15 +48,6 @@ class CommandSink:
         if shutil.which(self._argv[0]) is None:
             # No reason not to start: the program's file system may not be mounted yet.
             log.warning("%s: there is no program %s now; it is searched for again at each event", SINK, self._argv[0])
-
-    @property
-    def name(self) -> str:
-        """As Sink's."""
-        return SINK
-
-    def wants(self, event: Event) -> bool:
-        """As Sink's. Not adopted files: they were there, and handed over or not, before the archive recorded them."""
-        return not isinstance(event, FileAdopted)
 
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
         """As Sink's."""

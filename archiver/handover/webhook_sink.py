@@ -4,8 +4,8 @@ import http.client
 import ssl
 import threading
 
-from archiver.core.events import Event, FileAdopted
-from archiver.handover.on_file import SINK, Webhook
+from archiver.handover.on_file import Webhook
+from archiver.handover.on_file_sink import OnFileSink
 from archiver.handover.sink import PendingEvent, SinkError
 from g3stream.host.printable import printable
 from g3stream.service.timeouts import call_unless_stopped
@@ -16,20 +16,11 @@ _MAX_REPORTED = 200
 """The most bytes of an answer that an error quotes."""
 
 
-class WebhookSink:
+class WebhookSink(OnFileSink):
     """Posts to the webhook. It follows no redirect: events go only to the URL that the operator has given."""
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
-
-    @property
-    def name(self) -> str:
-        """As Sink's."""
-        return SINK
-
-    def wants(self, event: Event) -> bool:
-        """As CommandSink's."""
-        return not isinstance(event, FileAdopted)
 
     def deliver(self, pending: PendingEvent, abort: threading.Event) -> None:
         """As Sink's. On abort the answer is no longer waited for."""

@@ -54,7 +54,16 @@ PublishedHeaders = list[tuple[str, bytes]]
 """Headers as ingest publishes them: (name, value) pairs, in order."""
 
 
-class Kind(StrEnum):
+class ShownEnum(StrEnum):
+    """Persisted values, some of which people see as clearer words."""
+
+    @property
+    def shown(self) -> str:
+        """The value as log lines, tables and messages show it: `disconnected` for `lost`, as no data is gone."""
+        return "disconnected" if self.value == "lost" else self.value
+
+
+class Kind(ShownEnum):
     """What a record is: a frame, flow control, or a fact about the connection."""
 
     FRAME = "frame"
@@ -62,13 +71,8 @@ class Kind(StrEnum):
     END = "end"
     CONNECTED = "connected"
     LOST = "lost"
-    """The connection to the sender ended; no data is lost by it. The value is persisted; people see `shown`."""
+    """The connection to the sender ended; no data is lost by it."""
     QUIET = "quiet"
-
-    @property
-    def shown(self) -> str:
-        """The kind as tables and messages show it: `disconnected` for `lost`, else the value."""
-        return "disconnected" if self is Kind.LOST else self.value
 
 
 _KINDS: Mapping[bytes | None, Kind] = {kind.encode(): kind for kind in Kind}

@@ -5,11 +5,11 @@ import fcntl
 import gc
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+
+from testbed.exit_on_signal import exit_on_signal
 
 _DIRECTORY = Path("data", "demo")
 
@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit code."""
     # Ctrl-C raises an exception wherever Python is just then; raised in a garbage collection it would be ignored.
     gc.disable()
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
+    exit_on_signal(with_signal_code=True, message="stopping")
     options = make_parser().parse_args(arguments)
     # Imported only here: it takes half a second, in which a Ctrl-C would print a traceback.
     from rich.console import Console
@@ -84,13 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n==> {log} <==\n{tail}", file=sys.stderr)
     print(f"\nfailed: {why}", file=sys.stderr)
     return 1
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.write(2, b"\nstopping\n")  # not print(): this may have interrupted one, and print isn't reentrant
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import argparse
 import gc
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from spt3g import core
 
 from testbed.child_process import start_child_process
 from testbed.crossbar import Crossbar, CrossbarError
+from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.broker import Broker
 from testbed.kafka.distribution import BrokerError
 from testbed.smurf.simulator import Simulator, SimulatorError
@@ -181,21 +180,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit code."""
     make_parser().parse_args(arguments)
     gc.disable()  # a Ctrl-C raised inside a garbage collection would be ignored
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    exit_on_signal(with_signal_code=True, message="stopping")
     with tempfile.TemporaryDirectory(prefix="demo-ocs-") as directory:
         try:
             return 0 if _Demo(Path(directory)).run() else 1
         except (_DemoError, BrokerError, CrossbarError, SimulatorError) as error:
             print(f"\nfailed: {error}", file=sys.stderr)
             return 1
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.write(2, b"\nstopping\n")  # not print(): this may have interrupted one, and print isn't reentrant
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

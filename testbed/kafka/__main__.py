@@ -10,13 +10,13 @@ or `python -m testbed.kafka` in a separate terminal. `Cluster`, or `--brokers 3`
 """
 
 import argparse
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.broker import Broker
 from testbed.kafka.cluster import Cluster
 from testbed.kafka.distribution import KAFKA_VERSION, BrokerError
@@ -71,13 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--property {item!r}: KEY=VALUE is needed")
         properties[key] = value
 
-    def interrupt(number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(0 if number in (signal.SIGINT, signal.SIGTERM) else 1)
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    exit_on_signal(with_signal_code=False)
     with tempfile.TemporaryDirectory(prefix="kafka-") as scratch:
         directory = options.data_dir or Path(scratch)
         kept = f"data in {directory}" if options.data_dir else "its data is deleted at the end"

@@ -10,7 +10,6 @@ or `python -m testbed.kafka.mirror_maker` in a separate terminal. For production
 """
 
 import argparse
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from testbed.child_process import start_child_process
+from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, BrokerError, installation
 
 SITE, HOME = "site", "home"
@@ -251,13 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--property {item!r}: KEY=VALUE is needed")
         properties[key] = value
 
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't interrupt the stopping
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    exit_on_signal(with_signal_code=False)
     with tempfile.TemporaryDirectory(prefix="mirror-") as scratch:
         mirror = MirrorMaker(Path(scratch), options.source, options.target, properties)
         try:

@@ -1,22 +1,20 @@
 """Kafka fails, returns, deletes data: nothing is lost, duplicated or reordered; what Kafka deleted is reported."""
 
-import json
 import random
 import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from g3stream.contract.headers import Kind
-from g3stream.contract.topics import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import frames_topic
 from g3stream.frames.decoder import decode_frames
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
+from tests.support.archives import published_events
 from tests.support.injection.proxy import FarBroker, Proxy
 from tests.support.processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, scan
 
@@ -64,24 +62,6 @@ class Streaming:
             connection.recv(1)  # until ingest ends
 
 
-def events(recorder: Recorder, archive: str = "archive") -> list[dict[str, Any]]:
-    """Return the events that this archive has published on g3.files."""
-    consumer = Consumer({"bootstrap.servers": recorder.servers, "group.id": "unused", "enable.auto.commit": False})
-    found = []
-    try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), SECONDS)
-        consumer.assign([TopicPartition(FILES_TOPIC, 0, 0)])
-        for _ in range(end):
-            [message] = consumer.consume(1, SECONDS)
-            if (message.key() or b"").startswith(
-                f"{recorder.stream}.{archive}/".encode()
-            ):  # others put anything there
-                found.append(json.loads(message.value() or b""))
-    finally:
-        consumer.close()
-    return found
-
-
 def assert_recorded_exactly(recorder: Recorder, sent: bytes) -> None:
     """Check that the files have the sent frames, and that an undisturbed archive has the same files."""
     recorded = b"".join(file.read_bytes() for file in recorder.files())
@@ -90,7 +70,7 @@ def assert_recorded_exactly(recorder: Recorder, sent: bytes) -> None:
     undisturbed = recorder.archiver("--time-per-file", "1", archive="undisturbed")
     undisturbed.await_line(r"finished .* \(end\)")
     assert recorder.tree() == recorder.tree("undisturbed")
-    files = {event["path"]: event["sha256"] for event in events(recorder) if event["event"] == "file"}
+    files = {event["path"]: event["sha256"] for _, event in published_events(recorder) if event["event"] == "file"}
     assert sorted(files) == [str(file.relative_to(recorder.data())) for file in recorder.files()]
     assert len(files) > 3
 
@@ -221,7 +201,7 @@ def test_retention_that_overtakes_a_stopped_archiver(recorder: Recorder) -> None
     frames = [data for file in recorder.files() for data in decode_frames(file.read_bytes())]
     remained = [value for headers, _, value in records[:at] + records[at + 20 :] if headers.kind is Kind.FRAME]
     assert frames == [*remained, scan(40)]
-    lost = [event for event in events(recorder) if event["event"] == "loss"]
+    lost = [event for _, event in published_events(recorder) if event["event"] == "loss"]
     assert sum(event["records"] for event in lost) == 20
     assert all(event["since"] <= event["until"] for event in lost)
     assert re.search(rf"offsets {at} to {at + 19}", archiver.log)

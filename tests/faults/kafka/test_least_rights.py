@@ -174,11 +174,6 @@ def site(guarded: Guarded, stream: str) -> Iterator[Site]:
         yield made
 
 
-def numbers_of(recorder: Recorder) -> list[int | None]:
-    """Return the frame_num of every record in the topic; the last one alone may be a heartbeat of kind `quiet`."""
-    return [headers.num for headers, _, _ in recorder.records()]
-
-
 def record(site: Site, frame: bytes) -> None:
     """Record a file with that frame by ingest and archiver, and stop them."""
     with RawSender() as sender:
@@ -203,7 +198,7 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
             archiver.await_line(r"finished .* \(end\): 1 frames")
             eventually(lambda: len(site.recorder.records(f"{REJECTED}{site.stream}")) == 1, "the bad frame")
             connection.sendall(scan(3))
-            eventually(lambda: 3 in numbers_of(site.recorder), "the next frame in Kafka")
+            site.recorder.await_frames(2)
             assert get(port, "/healthz")[0] == 200
             ingest.kill()
     status = site.command("status")
@@ -266,7 +261,7 @@ def test_a_right_that_a_command_lacks_is_named(site: Site, tmp_path: Path) -> No
         ingest = site.ingest(sender.port)
         with sender.accept() as connection:
             connection.sendall(scan(2))
-            eventually(lambda: 2 in numbers_of(site.recorder), "the frame in Kafka")
+            site.recorder.await_frames(2)
             ingest.kill()
     [directory] = {str(path.parent) for path in site.recorder.files()}
     old = Path(directory) / f"{Path(directory).parent.name}00000_000.g3"  # to be adopted
