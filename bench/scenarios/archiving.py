@@ -147,7 +147,7 @@ class Archiving:
         return found
 
     def _whole_file(self, data: Path) -> Path:
-        (path,) = data.glob("*/*/*.g3")
+        (path,) = data.glob("[0-9]*/*/*.g3")
         if path.stat().st_size != self._total:
             raise ContestError(f"{path} has {path.stat().st_size} bytes, not {self._total}")
         return path

@@ -153,7 +153,7 @@ def _command(many: Many, name: str) -> tuple[float, Used]:
 
 
 def _await_finished(data: Path) -> None:
-    _await(lambda: any(data.glob("*/*/*.g3")) and not any(data.glob(".archiver/*/*_[0-9]*")))
+    _await(lambda: any(data.glob("[0-9]*/*/*.g3")) and not any(data.glob(".archiver/*/*_[0-9]*")))
 
 
 def _await(met: Callable[[], bool]) -> None:

@@ -221,7 +221,7 @@ class Many:
 
     def files(self) -> dict[str, Path]:
         """Return the finished files by their paths relative to the data directory."""
-        return {str(path.relative_to(self.data)): path for path in self.data.glob("*/*/*.g3")}
+        return {str(path.relative_to(self.data)): path for path in self.data.glob("[0-9]*/*/*.g3")}
 
     def forget(self) -> None:
         """Delete the topics."""

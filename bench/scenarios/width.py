@@ -134,7 +134,7 @@ def _same_as_replay(many: Many, site: WatchedSite) -> tuple[int, int]:
     if done.returncode:
         raise ContestError(f"replay ended with {done.returncode}: {done.stderr[-2000:]}")
     ours = many.files()
-    theirs = {str(path.relative_to(other)): path for path in other.glob("*/*/*.g3")}
+    theirs = {str(path.relative_to(other)): path for path in other.glob("[0-9]*/*/*.g3")}
     return sum(_digest(path) == _digest(theirs.get(name)) for name, path in ours.items()), len(ours | theirs)
 
 

@@ -203,7 +203,7 @@ class DemoSession:
 
     def _compare_with_sent(self, sent: Mapping[str, Sent], view: LiveView) -> bool:
         """Show the files and compare the frames that spt3g reads in them with those sent."""
-        files = sorted(self._recorded.glob("*/*/*.g3"))
+        files = sorted(self._recorded.glob("[0-9]*/*/*.g3"))
         self._show_tree(files, view)
         agree = bool(files)
         frames = recorded = 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from socs.db.suprsync import SupRsyncFilesManager, TimecodeDir  # after the skip
 from archiver.archive.location import Location
 from archiver.core.events import FileFinished, FileSalvaged, encode
 from archiver.handover.sink import PendingEvent, SinkError
-from archiver.suprsync.database import SupRsyncDatabase
+from archiver.suprsync.database import DatabaseError, SupRsyncDatabase
 from archiver.suprsync.sink import RegistrationOutcome, SupRsyncSink
 from tests.socs.transfer import locked, rows
 
@@ -200,6 +201,27 @@ def test_a_late_file_is_registered_and_said_to_be_late(site: Site, caplog: pytes
     deliver(SupRsyncSink(Location(site.data), database, is_finalized=lambda timecode: timecode == 15463), event)
     assert len(site.rows()) == 1
     assert "after its timecode was finalized" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one object", "two objects"])
+def test_two_that_use_a_new_database_at_once_create_it_once(tmp_path: Path, shared: bool) -> None:
+    """The registering thread and the one that writes the timecode files; SupRsync's agent beside them."""
+    for turn in range(20):
+        path = tmp_path / str(turn) / "suprsync.db"
+        one = SupRsyncDatabase(path, "timestreams")
+        other = one if shared else SupRsyncDatabase(path, "timestreams")
+        both_are_ready = threading.Barrier(2)
+
+        def use(database: SupRsyncDatabase, ready: threading.Barrier = both_are_ready) -> int:
+            ready.wait()
+            while True:
+                try:
+                    return database.count()
+                except DatabaseError as error:  # SQLite waits for no lock while it changes the journal's mode
+                    assert "locked" in str(error)
+
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(use, (one, other))) == [0, 0]
 
 
 def _other(directory: Path) -> SupRsyncDatabase:

@@ -232,7 +232,7 @@ class Recorder:
 
     def files(self, archive: str = "archive") -> list[Path]:
         """Return an archive's finished files, in order."""
-        return sorted(self.data(archive).glob("*/*/*.g3"))
+        return sorted(self.data(archive).glob("[0-9]*/*/*.g3"))
 
     def tree(self, archive: str = "archive") -> dict[str, bytes]:
         """Return the names and bytes of all public files of an archive."""

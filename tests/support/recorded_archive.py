@@ -57,7 +57,7 @@ class Archive:
     @property
     def files(self) -> list[str]:
         """The .g3 files in the directories of recorded files."""
-        return sorted(str(path.relative_to(self.root)) for path in self.root.glob("*/*/*.g3"))
+        return sorted(str(path.relative_to(self.root)) for path in self.root.glob("[0-9]*/*/*.g3"))
 
     @property
     def catalog(self) -> FileCatalog:

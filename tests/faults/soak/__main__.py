@@ -390,7 +390,7 @@ def judge(soak: Soak) -> Outcome:
 
 
 def _digests(data: Path) -> dict[str, str]:
-    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in data.glob("*/*/*.g3")}
+    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in data.glob("[0-9]*/*/*.g3")}
 
 
 def _digest(frame: bytes) -> bytes:

@@ -50,7 +50,7 @@ def test_all_that_is_broken_is_as_it_was(night: Night, copy: Path) -> None:
     done = night.recorder.command("repair", into=copy)
     assert (done.returncode, done.stderr) == (0, "")
     assert "nothing is wrong" in done.stdout
-    damaged = sorted(str(path.relative_to(copy)) for path in copy.glob("*/*/*.damaged"))
+    damaged = sorted(str(path.relative_to(copy)) for path in copy.glob("[0-9]*/*/*.damaged"))
     assert damaged == sorted(f"{path}.damaged" for path in kept)
     for path, data in broken.items():
         assert (copy / f"{path}.damaged").read_bytes() == data
@@ -74,10 +74,10 @@ def test_damaged_once_more(night: Night, copy: Path) -> None:
 
 
 def test_a_sound_archive_is_left_alone(night: Night, copy: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in copy.glob("*/*/*")}
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("[0-9]*/*/*")}
     done = night.recorder.command("repair", into=copy)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in copy.glob("*/*/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("[0-9]*/*/*")} == before
 
 
 def test_what_it_can_not_mend_is_left_and_said(kafka: str, stream: str, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_it_can_not_mend_is_left_and_said(kafka: str, stream: str, tmp_path
         assert f"{night.files[2]}: rebuilt" in done.stdout
         assert broken.read_bytes() == b"broken"
         assert foreign.read_bytes() == scan(1)
-        assert len(list(recorder.data().glob("*/*/*.damaged"))) == 1
+        assert len(list(recorder.data().glob("[0-9]*/*/*.damaged"))) == 1
 
 
 def test_while_it_is_recorded_into(kafka: str, stream: str, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_two_at_once(night: Night, copy: Path) -> None:
         done = list(pool.map(lambda _: night.recorder.command("repair", into=copy), range(2)))
     assert 0 in [one.returncode for one in done]
     assert "Traceback" not in done[0].stderr + done[1].stderr
-    kept = sorted(copy.glob("*/*/*.damaged*"))
+    kept = sorted(copy.glob("[0-9]*/*/*.damaged*"))
     assert kept == sorted(path.with_name(f"{path.name}.damaged") for path in broken)
     assert {path.read_bytes() for path in kept} == {b"broken"}
 

@@ -67,11 +67,12 @@ class Night:
 
     def short(self) -> None:
         """One acquisition, published when this returns."""
+        topic = frames_topic(self._recorder.stream)
+        before = span(self._recorder.servers, topic)[1]
         ingest = self._recorder.ingest(self._sender.port)
         with self._sender.accept() as connection:
             connection.sendall(flow(1) + self.scans(10) + flow(2))
-            topic = frames_topic(self._recorder.stream)
-            eventually(lambda: span(self._recorder.servers, topic)[1] >= 12, "twelve records in the topic")
+            eventually(lambda: span(self._recorder.servers, topic)[1] >= before + 12, "twelve more records")
             assert ingest.stop() == 0
 
     def long(self, archiver: Program, disturb: Callable[[], None]) -> str:
