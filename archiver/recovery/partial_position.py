@@ -35,7 +35,7 @@ def last_complete_frame(directory: Directory, name: str, cancellation: Cancellat
     Raises OSError, Cancelled.
     """
     stat = directory.stat(name)
-    scanner = FrameScanner(stat.st_size if stat else 0, {})
+    scanner = FrameScanner(stat.st_size if stat else 0)
     begin = end = 0
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):

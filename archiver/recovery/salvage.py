@@ -90,7 +90,7 @@ def complete_frames(directory: Directory, name: str, cancellation: CancellationT
     """Measure the whole frames with correct CRCs at the start of a file. Raises OSError, Cancelled."""
     stat = directory.stat(name)
     size = stat.st_size if stat else 0
-    scanner = FrameScanner(size, {})
+    scanner = FrameScanner(size)
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             cancellation.raise_if_cancelled(f"reading {name}")

@@ -335,7 +335,7 @@ class _FileComparison:
 
 def _after_carry(file: BinaryIO, span: FileSpan) -> int:
     """Return the position of a file's first frame after its carry. Raises OSError."""
-    scanner = FrameScanner(span.bytes, {})
+    scanner = FrameScanner(span.bytes)
     left = span.bytes
     with contextlib.suppress(FrameFormatError):
         while scanner.frames < span.carry and left and (block := file.read(min(_BLOCK, left))):

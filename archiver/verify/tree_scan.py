@@ -26,7 +26,7 @@ _BLOCK = 4 << 20
 _MAX_RUNS = 100_000
 """Kept per file. A good file has a few; the limit bounds the memory for a hostile one."""
 _SESSION, _NUM = b"session_id", b"frame_num"
-_SELECTED_FIELDS = {len(name): (name,) for name in (_SESSION, _NUM)}
+_SELECTED_FIELDS = frozenset((_SESSION, _NUM))
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 _TIMECODE = re.compile(r"[0-9]{5}")
 _ID = re.compile(ID)

@@ -9,7 +9,7 @@ from spt3g import core
 
 from g3stream.contract.headers import CHUNK_BYTES
 from g3stream.frames.decoder import decode_frames
-from g3stream.frames.layout import FRAME_TYPES, frame_type
+from g3stream.frames.layout import FRAME_TYPES, parse_header
 from ingest.receive.frame_info import FlowControl
 
 SMURF = "SMuRF"
@@ -45,7 +45,9 @@ def frames(name: str) -> Frames:
     SMURF: the Scan frames of tests/data/smurf-slot.g3, made with so3g (1,800 channels, compressed, 750 kB each).
     """
     if name == SMURF:
-        scans = [frame for frame in decode_frames(_SLOT.read_bytes()) if frame_type(frame) == FRAME_TYPES["Scan"]]
+        scans = [
+            frame for frame in decode_frames(_SLOT.read_bytes()) if parse_header(frame, 0)[2] == FRAME_TYPES["Scan"]
+        ]
         return Frames(name, b"".join(scans), tuple(map(len, scans)))
     match = _SIZE.fullmatch(name)
     if match is None:

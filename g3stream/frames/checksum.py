@@ -1,59 +1,107 @@
-"""The checksum of a G3 frame: CRC32C of its names and blobs, in order, as spt3g computes it."""
+"""The keys of a G3 frame: their checksum, which is CRC32C as spt3g computes it, and the blobs of a few of them."""
 
-import struct
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
 import google_crc32c
 
-from g3stream.frames.layout import CRC, CRC_BYTES, HEADER, HEADER_BYTES, LENGTH
+from g3stream.frames.layout import (
+    CRC,
+    CRC_BYTES,
+    HEADER_BYTES,
+    FrameFormatError,
+    TruncatedFrameError,
+    parse_header,
+    parse_keys,
+)
 
-CRC_START = 0xFFFFFFFF
+_CRC_START = 0xFFFFFFFF
 """The start value, and the XOR at the end, that turn google_crc32c's CRC into G3's. The usual CRC32C starts from all
 ones and is inverted at the end; G3's starts from 0 and is not inverted."""
-JOIN_BYTES = 1 << 16
+_JOIN_BYTES = 1 << 16
 """Names and blobs up to this size are joined before the CRC is computed: each call costs as much as 8 kB of data."""
+_COPY_BYTES = 1 << 18
+"""google_crc32c accepts only bytes: a copy of this size stays in the processor's cache."""
+_MAX_WANTED_BLOB_BYTES = 256
+"""The longest blob that is returned, bytes: no scalar that is read is longer."""
 
 
-def verify_checksum_and_read(
-    frame: bytes | memoryview, wanted: Mapping[int, Container[bytes]]
-) -> dict[bytes, bytes] | None:
-    """Verify a whole frame's checksum and return the blobs of its wanted keys, by name; None if it is wrong.
+class FrameReader:
+    """Reader of one frame's keys, in one piece or several.
 
-    wanted: names, by their length. A blob of more than 64 kB is returned empty.
+    data, at: a piece with the whole header, and where it begins. wanted: names; a blob of more than 256 bytes is
+    returned empty. Raises FrameFormatError.
     """
-    found = {}
-    crc = CRC_START
-    parts: list[bytes] = []  # see JOIN_BYTES
-    at = HEADER_BYTES
-    try:
-        order = frame[0]
-        length_at = LENGTH[order].unpack_from
-        _, version, keys, _ = HEADER[order].unpack_from(frame)
-        for _ in range(keys):
-            (name_bytes,) = length_at(frame, at)
-            blob_at = at + 16 + name_bytes
-            name = bytes(frame[at + 8 : blob_at - 8])
-            (blob_bytes,) = length_at(frame, blob_at - 8)
-            at = blob_at + blob_bytes
+
+    __slots__ = ("_blob_bytes_left", "_crc", "_keys_left", "_order", "_wanted", "blobs", "code")
+
+    def __init__(self, data: bytes | memoryview, at: int, wanted: Container[bytes]) -> None:
+        self._order, self._keys_left, self.code = parse_header(data, at)
+        self.blobs: dict[bytes, bytes] = {}
+        """The blobs of the wanted keys that were read, by name."""
+        self._wanted = wanted
+        self._blob_bytes_left = 0  # of the last key
+        self._crc = _CRC_START
+
+    def read(self, data: bytes | memoryview, at: int, offset: int, size: int) -> int:
+        """Read keys from `at` on. Returns the position after them, or where more bytes are needed.
+
+        offset: of `data` in the file. size: the file's size; a frame can't end beyond it. Raises FrameFormatError.
+        """
+        end, last = len(data), size - CRC_BYTES - offset
+        if self._blob_bytes_left:
+            blob_at, at = at, min(at + self._blob_bytes_left, end)
+            self._crc = _extended(self._crc, data, blob_at, at)
+            self._blob_bytes_left -= at - blob_at
+        parts: list[bytes | memoryview] = []  # see _JOIN_BYTES
+        wanted, keys_left = self._wanted, self._keys_left
+        for blob_at, blob_end in parse_keys(data, at, end, self._order, keys_left):
+            if blob_end > last:
+                raise TruncatedFrameError(f"it would end beyond byte {offset + blob_end}")
+            name = bytes(data[at + 8 : blob_at - 8])
+            if name in wanted:
+                if blob_end - blob_at > _MAX_WANTED_BLOB_BYTES:
+                    self.blobs[name] = b""
+                elif blob_end > end:
+                    break
+                else:
+                    self.blobs[name] = bytes(data[blob_at:blob_end])
             parts.append(name)
-            if blob_bytes > JOIN_BYTES:
-                blob = b""  # no wanted blob is that long
-                crc = google_crc32c.extend(crc, b"".join(parts))
-                parts.clear()
-                with memoryview(frame) as view:
-                    for piece in range(blob_at, at, _COPY_BYTES):
-                        crc = google_crc32c.extend(crc, bytes(view[piece : min(piece + _COPY_BYTES, at)]))
+            if blob_end - blob_at <= _JOIN_BYTES:
+                parts.append(data[blob_at:blob_end])
             else:
-                blob = bytes(frame[blob_at:at])
-                parts.append(blob)
-            if name_bytes in wanted and name in wanted[name_bytes]:
-                found[name] = blob
-        stored_crc: int = CRC[order].unpack_from(frame, at)[0]
-    except (LookupError, struct.error):
+                crc = google_crc32c.extend(self._crc, b"".join(parts))
+                self._crc = _extended(crc, data, blob_at, min(blob_end, end))
+                parts.clear()
+            keys_left -= 1
+            at = blob_end
+        self._crc = google_crc32c.extend(self._crc, b"".join(parts))
+        self._keys_left = keys_left
+        if at > end:
+            self._blob_bytes_left, at = at - end, end
+        return at
+
+    def ends_at(self, data: bytes | memoryview, at: int) -> bool:
+        """Whether all keys were read and their CRC is at `at`. Raises FrameFormatError if it is another one."""
+        if self._keys_left or self._blob_bytes_left or len(data) - at < CRC_BYTES:
+            return False
+        if CRC[self._order].unpack_from(data, at)[0] != self._crc ^ _CRC_START:
+            raise FrameFormatError("its CRC is wrong")
+        return True
+
+
+def read_frame(frame: bytes | memoryview, wanted: Container[bytes]) -> FrameReader | None:
+    """Read a whole frame. Returns None if its checksum is wrong. wanted: as for FrameReader."""
+    if len(frame) < HEADER_BYTES + CRC_BYTES:
         return None
-    crc = google_crc32c.extend(crc, b"".join(parts))
-    whole = version == 1 and keys >= 0 and at + CRC_BYTES == len(frame)
-    return found if whole and stored_crc == crc ^ CRC_START else None
+    try:
+        reader = FrameReader(frame, 0, wanted)
+        at = reader.read(frame, HEADER_BYTES, 0, len(frame))
+        return reader if reader.ends_at(frame, at) and at + CRC_BYTES == len(frame) else None
+    except FrameFormatError:
+        return None
 
 
-_COPY_BYTES = 1 << 18  # a copy that stays in the processor's cache
+def _extended(crc: int, data: bytes | memoryview, at: int, end: int) -> int:
+    for piece_at in range(at, end, _COPY_BYTES):
+        crc = google_crc32c.extend(crc, bytes(data[piece_at : min(piece_at + _COPY_BYTES, end)]))
+    return crc

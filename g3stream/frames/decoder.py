@@ -5,15 +5,7 @@ Memory grows with the bytes received, not with the length that a frame claims.
 
 from collections.abc import Iterator
 
-from g3stream.frames.layout import (
-    CRC_BYTES,
-    HEADER_BYTES,
-    LENGTH,
-    MAX_NAME_BYTES,
-    FrameFormatError,
-    name_too_long,
-    parse_header,
-)
+from g3stream.frames.layout import CRC_BYTES, HEADER_BYTES, FrameFormatError, parse_header, parse_keys
 
 
 class FrameDecoder:
@@ -77,7 +69,24 @@ class FrameDecoder:
 
     def frames(self) -> Iterator[bytes | memoryview]:
         """Yield the frames that are complete now, in order. Raises FrameFormatError at bytes that are no frame."""
-        while (end := self._find_frame_end()) is not None:
+        while True:
+            at, keys_left = self._scan_position, self._keys_left
+            if not at:
+                if self._received_end - self._frame_start < HEADER_BYTES:
+                    return
+                self._byte_order, keys_left, _ = parse_header(self._buffer, self._frame_start)
+                at = self._frame_start + HEADER_BYTES
+            limit = self._frame_start + self._max_bytes - CRC_BYTES
+            for _, key_end in parse_keys(self._buffer, at, self._received_end, self._byte_order, keys_left):
+                at = key_end
+                keys_left -= 1
+                if at > limit:
+                    size = at + CRC_BYTES - self._frame_start
+                    raise FrameFormatError(f"a frame of at least {size} bytes; allowed are {self._max_bytes}")
+            end = at + CRC_BYTES
+            if keys_left or end > self._received_end:
+                self._scan_position, self._keys_left = at, keys_left
+                return
             self._scan_position = 0
             with memoryview(self._buffer) as view:
                 frame = view[self._frame_start : end]
@@ -92,34 +101,6 @@ class FrameDecoder:
                 self._last_borrowed_bytes = len(frame)
                 self._borrowed.append(frame)
                 yield frame
-
-    def _find_frame_end(self) -> int | None:
-        """Scan the keys of the first frame; return its end, or None if it isn't received yet."""
-        at = self._scan_position
-        if not at:
-            if self._received_end - self._frame_start < HEADER_BYTES:
-                return None
-            self._byte_order, self._keys_left, _ = parse_header(self._buffer, self._frame_start)
-            at = self._frame_start + HEADER_BYTES
-        limit = self._frame_start + self._max_bytes
-        length_at = LENGTH[self._byte_order].unpack_from
-        while self._keys_left:
-            if self._received_end < at + 8:
-                break
-            (name_bytes,) = length_at(self._buffer, at)
-            if name_bytes > MAX_NAME_BYTES:
-                raise name_too_long(name_bytes)
-            if self._received_end < at + 16 + name_bytes:
-                break
-            (blob_bytes,) = length_at(self._buffer, at + 8 + name_bytes)
-            at += 16 + name_bytes + blob_bytes
-            self._keys_left -= 1
-            if at + CRC_BYTES > limit:
-                raise FrameFormatError(
-                    f"a frame of at least {at + CRC_BYTES - self._frame_start} bytes; allowed are {self._max_bytes}"
-                )
-        self._scan_position = at
-        return at + CRC_BYTES if not self._keys_left and at + CRC_BYTES <= self._received_end else None
 
     def _reserve(self) -> None:
         """Move, shrink, or grow the buffer so that half a read is free; no view of it may exist."""

@@ -8,7 +8,7 @@ Frames follow each other without a gap. A length is trusted only within the limi
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 FRAME_TYPES: Mapping[str, int] = {
     "Calibration": ord("C"),
@@ -52,7 +52,7 @@ class TruncatedFrameError(FrameFormatError):
     """The bytes end in the middle of a frame."""
 
 
-def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
+def parse_header(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int, int]:
     """Return byte order, number of keys and type code of the frame header at `at`. Raises FrameFormatError."""
     order = data[at]
     if order not in HEADER:
@@ -65,15 +65,27 @@ def parse_header(data: bytes | bytearray, at: int) -> tuple[int, int, int]:
     return order, keys, code
 
 
-def name_too_long(name_bytes: int) -> FrameFormatError:
-    """Return the error for a key whose name is longer than MAX_NAME_BYTES."""
-    return FrameFormatError(f"a key's name of {name_bytes} bytes")
+def parse_keys(
+    data: bytes | bytearray | memoryview, at: int, end: int, order: int, count: int
+) -> Iterator[tuple[int, int]]:
+    """Yield where the blobs of the next `count` keys, the first of them at `at`, begin and end.
 
-
-def frame_type(frame: bytes | memoryview) -> int:
-    """Return the type code (u32) of a whole frame."""
-    code: int = HEADER[frame[0]].unpack_from(frame)[3]
-    return code
+    The blob of the last one may end beyond `end`; it is the last whose lengths and name are before `end`. Raises
+    FrameFormatError.
+    """
+    length_at = LENGTH[order].unpack_from
+    for _ in range(count):
+        if end < at + 8:
+            return
+        (name_bytes,) = length_at(data, at)
+        if name_bytes > MAX_NAME_BYTES:
+            raise FrameFormatError(f"a key's name of {name_bytes} bytes")
+        blob_at = at + 16 + name_bytes
+        if end < blob_at:
+            return
+        (blob_bytes,) = length_at(data, blob_at - 8)
+        at = blob_at + blob_bytes
+        yield blob_at, at
 
 
 def frame_type_name(code: int) -> str:

@@ -5,13 +5,13 @@ and the few values needed here are read from their blobs (g3stream/frames/scalar
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import stream_name
-from g3stream.frames.checksum import verify_checksum_and_read
-from g3stream.frames.layout import frame_type
+from g3stream.frames.checksum import read_frame
 from g3stream.frames.scalars import integer, string
 
 
@@ -54,26 +54,31 @@ _KIND_OF = {
 
 
 _FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_id", b"frame_num"
-_FIELDS = {len(name): (name,) for name in (_FLOW, _ID, _SESSION, _NUM)}
+_FIELDS = frozenset((_FLOW, _ID, _SESSION, _NUM))
 
 
 def read_frame_info(data: bytes | memoryview) -> FrameInfo:
     """Read a complete frame. Raises RejectedFrame if its CRC is wrong or its flow control is invalid."""
-    blobs = verify_checksum_and_read(data, _FIELDS)
-    if blobs is None:
+    frame = read_frame(data, _FIELDS)
+    if frame is None:
         raise RejectedFrame("its CRC is wrong")
+    blobs = frame.blobs
     kind: Kind | None = Kind.FRAME
     if _FLOW in blobs:
         kind = _kind_of_flow_control(integer(blobs[_FLOW]))
-    stream_id, bad_id = None, False
-    if _ID in blobs:
-        try:
-            stream_id = stream_name(string(blobs[_ID]))
-        except ContractError:
-            bad_id = True
+    stream_id = _stream_id(blobs[_ID]) if _ID in blobs else None
     session = integer(blobs[_SESSION]) if _SESSION in blobs else None
     num = integer(blobs[_NUM]) if _NUM in blobs else None
-    return FrameInfo(kind, frame_type(data), stream_id, session, num, bad_id)
+    return FrameInfo(kind, frame.code, stream_id, session, num, bad_id=stream_id is None and _ID in blobs)
+
+
+@lru_cache(16)
+def _stream_id(blob: bytes) -> str | None:
+    """Return a sostream_id, or None if it is no valid stream name. Cached, as a stream's frames all have the same."""
+    try:
+        return stream_name(string(blob))
+    except ContractError:
+        return None
 
 
 def _kind_of_flow_control(value: int | None) -> Kind | None:

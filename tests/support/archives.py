@@ -18,7 +18,7 @@ from spt3g import core
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.layout import frame_type
+from g3stream.frames.layout import parse_header
 from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 
@@ -189,7 +189,9 @@ class Source:
             for _ in range(RECORDS_BEFORE):
                 self._publish(Kind.QUIET, b"")
             self.restart()
-        headers = RecordHeaders(kind, self._epoch, self._seq, type=frame_type(value) if value else None, prev=prev)
+        headers = RecordHeaders(
+            kind, self._epoch, self._seq, type=parse_header(value, 0)[2] if value else None, prev=prev
+        )
         topic = frames_topic(self.stream)
         encoded: list[tuple[str, str | bytes | None]] = [*headers.to_kafka()]
         self._producer.produce(topic, value, headers=encoded, timestamp=self.now, partition=0)

@@ -14,7 +14,7 @@ from archiver.core.sequence import EPOCHS_REMEMBERED
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import new_epoch
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import frame_type
+from g3stream.frames.layout import parse_header
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, all_committed, assert_same_tree
@@ -122,7 +122,7 @@ def test_no_offset_that_a_transaction_left_empty_is_read_again(far: tuple[Record
     values = [(Kind.START, flow(1)), *((Kind.FRAME, scan(n)) for n in range(30)), (Kind.END, flow(2))]
     for seq, (kind, value) in enumerate(values):
         producer.begin_transaction()
-        record = RecordHeaders(kind, epoch, seq, type=frame_type(value))
+        record = RecordHeaders(kind, epoch, seq, type=parse_header(value, 0)[2])
         headers: list[tuple[str, str | bytes | None]] = [*record.to_kafka()]
         producer.produce(frames_topic(recorder.stream), value, headers=headers, timestamp=now + seq, partition=0)
         if seq == 20:  # Kafka has it, but its producer aborts the transaction

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import frame_type
+from g3stream.frames.layout import parse_header
 from tests.support.commands import archiver, close
 from tests.support.processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 
@@ -22,7 +22,7 @@ def publish(recorder: Recorder, *records: tuple[Kind, bytes], seconds_ago: float
     producer = Producer({"bootstrap.servers": recorder.servers})
     for seq, (kind, value) in enumerate(records):
         label = RecordHeaders(
-            kind, A, seq, frame_type(value) if value else None, why="reset by peer" if not value else None
+            kind, A, seq, parse_header(value, 0)[2] if value else None, why="reset by peer" if not value else None
         )
         headers: list[tuple[str, str | bytes | None]] = [*label.to_kafka()]
         at = round((time.time() - seconds_ago) * 1000)

@@ -14,7 +14,7 @@ from archiver.__main__ import make_parser as archiver_parser
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from g3stream.frames.decoder import decode_frames
-from g3stream.frames.layout import frame_type
+from g3stream.frames.layout import parse_header
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port
 from testbed.smurf.simulator import Simulator
@@ -219,7 +219,7 @@ def test_the_directory_stays_the_acquisitions_over_a_change_of_the_date_and_of_t
     records += [(scan(2), digits_change - 1_000), (scan(3), digits_change + 1_000), (flow(2), digits_change + 2_000)]
     for seq, (value, at) in enumerate(records):
         kind = Kind.END if value == flow(2) else Kind.FRAME
-        label = RecordHeaders(kind, "0123456789abcdef", seq, type=frame_type(value))
+        label = RecordHeaders(kind, "0123456789abcdef", seq, type=parse_header(value, 0)[2])
         producer.produce(frames_topic(recorder.stream), value, headers=list(label.to_kafka()), timestamp=at)
     assert producer.flush(10) == 0
     archiver = recorder.archiver("--time-per-file", "2")
