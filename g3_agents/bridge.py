@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,15 +23,19 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from g3stream.service.supervisor import Backoff, supervise
+
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
-_MAX_BACKOFF_SECONDS = 10.0
-_STABLE_SECONDS = 3.0
-"""If a child ends sooner, the wait before the next start is doubled."""
+_BACKOFF = Backoff(min_s=1.0, max_s=10.0, stable_s=3.0)
 _SEND_TIMEOUT_SECONDS = 2.0
 _END_TIMEOUT_SECONDS = 3.0
 _MAX_MESSAGES = 1000
+
+
+class _ChildEndedError(Exception):
+    """The child has ended by itself."""
 
 
 class OcsBridge:
@@ -90,24 +93,24 @@ class OcsBridge:
 
     def _supervise_child(self) -> None:
         self._has_status.wait()
-        backoff_s, warned = _POLL_SECONDS, False
-        while not self._closing.is_set():
-            if not self._router_answers():
-                if not warned:
-                    log.warning("no OCS router answers at %s:%d; recording doesn't need it", *self._router)
-                warned, backoff_s = True, _POLL_SECONDS
-                self._closing.wait(_POLL_SECONDS)
-                continue
-            warned = False
-            started_at = time.monotonic()
-            code = self._run_child()
-            if time.monotonic() - started_at > _STABLE_SECONDS:
-                backoff_s = _POLL_SECONDS
-            if self._closing.is_set():
+        supervise(self._follow_router, _BACKOFF, self._closing, self._on_end)
+
+    def _follow_router(self) -> None:
+        """Run a child once the router answers. Raises _ChildEndedError, unless the bridge is being closed."""
+        warned = False
+        while not self._router_answers():
+            if not warned:
+                log.warning("no OCS router answers at %s:%d; recording doesn't need it", *self._router)
+            warned = True
+            if self._closing.wait(_POLL_SECONDS):
                 return
-            log.warning("the process for OCS has ended with exit code %d; restarting it in %g s", code, backoff_s)
-            self._closing.wait(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_SECONDS)
+        code = self._run_child()
+        if not self._closing.is_set():
+            raise _ChildEndedError(f"the process for OCS has ended with exit code {code}")
+
+    def _on_end(self, error: Exception, next_step: str) -> None:
+        expected = isinstance(error, _ChildEndedError)
+        log.warning("%s%s", error, next_step, exc_info=None if expected else error)
 
     def _router_answers(self) -> bool:
         try:

@@ -72,11 +72,11 @@ class Recorder:
         """Wait until the archiver has recorded ingest's last record, by which its file is closed."""
         last = ingest.last_published_offset
         if last is None:
-            log.warning("%s: what waits in the spool is recorded after the next start", ingest.stream)
+            log.warning("%s: what waits in the spool is recorded after the next start", ingest.name)
             return
         give_up_at = time.monotonic() + _CATCH_UP_TIMEOUT_SECONDS
-        while not archiver.has_recorded(ingest.stream, last):
+        while not archiver.has_recorded(ingest.name, last):
             if time.monotonic() > give_up_at:
-                log.warning("%s: its file stays open; recording continues it at the next start", ingest.stream)
+                log.warning("%s: its file stays open; recording continues it at the next start", ingest.name)
                 return
             time.sleep(_POLL_SECONDS)  # there is no event of a commit to wait for

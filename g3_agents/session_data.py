@@ -14,7 +14,7 @@ from archiver.core.events import Event, FileFinished
 from archiver.metrics import warnings
 from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3_agents.lifecycle import Recorder, RecorderState
-from ingest.status import StreamStatus
+from ingest.status import StoppedStream, StreamStatus
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus
@@ -70,9 +70,9 @@ class SessionReport:
     def snapshot(self, now_s: float) -> Data:
         """Return state, starts, degraded, data (for session.data), numbers (for `feed_blocks`), archive_stats."""
         recorder, suprsync = self._recorder, None
-        stream = recorder.ingest.status() if recorder.ingest else None
+        stream = recorder.ingest.latest_status if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
-        problems = self._problems(stream, archive, now_s)
+        problems = self._problems(archive, now_s)
         data: Data = {
             "timestamp": now_s,
             "state": _state_name(recorder.state, stream, archive, now_s),
@@ -80,7 +80,7 @@ class SessionReport:
         }
         numbers: list[tuple[str, str, Data]] = []
         if recorder.ingest:
-            data["stream"] = recorder.ingest.stream
+            data["stream"] = recorder.ingest.name
         if stream:
             rates = self._rates(stream, now_s)
             data.update(ingest_data(stream), **rates)
@@ -112,19 +112,16 @@ class SessionReport:
             "archive_stats": archive_stats(suprsync) if suprsync else None,
         }
 
-    def _problems(self, stream: StreamStatus | None, archive: ArchiveStatus | None, now_s: float) -> list[str]:
-        recorder = self._recorder
+    def _problems(self, archive: ArchiveStatus | None, now_s: float) -> list[str]:
+        recorder, found = self._recorder, []
         if recorder.state is not RecorderState.RUNNING:
             return []
-        found = [
-            f"{service.name} isn't running: {service.error}"
-            for service in (recorder.ingest, recorder.archiver)
-            if service and service.error
-        ]
-        if stream:
-            found += stream.problems(now_s)
-        elif recorder.ingest:
-            found.append("ingest hasn't started yet")
+        if recorder.ingest:
+            status = recorder.ingest.status()
+            stopped = "ingest isn't running: " if isinstance(status, StoppedStream) else ""
+            found += [stopped + problem for problem in status.problems(now_s)]
+        if recorder.archiver and recorder.archiver.error:
+            found.append(f"archiver isn't running: {recorder.archiver.error}")
         if archive:
             found += [f"archiver: {problem}" for problem in archive.problems(now_s)]
         if recorder.archiver and not self._by_stream and not (archive and archive.streams):

@@ -44,9 +44,9 @@ class StreamSettings:
     spool_bytes: int
 
 
-def stream_from_flags(options: argparse.Namespace) -> StreamSettings:
+def stream_from_flags(options: argparse.Namespace, name: str) -> StreamSettings:
     """Return the settings of the one stream that the flags describe."""
-    return _settings({}, options, options.stream)
+    return _settings({}, options, name)
 
 
 def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:

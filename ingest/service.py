@@ -2,27 +2,23 @@
 
 import argparse
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from confluent_kafka import KafkaException
 
-from g3stream.host.disk_wait import MonitoredDisk
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config, validate_producer_config
-from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import service_log
 from g3stream.service.stop_signals import StopSignals
 from ingest.config import StreamSettings, stream_from_flags
-from ingest.publish.in_flight import PRODUCER_CONFIG, without_producer_settings
+from ingest.publish.in_flight import PRODUCER_CONFIG
 from ingest.publish.stream_topics import TopicRefused
 from ingest.spool.spool import SpoolError
 from ingest.status import StoppedStream, StreamStatus
-from ingest.stream import Stream
-from ingest.supervisor import SPOOL_DISK, StreamSupervisor, log_endpoints, open_stream
+from ingest.supervisor import StreamService, StreamSupervisor
 
 log = logging.getLogger("ingest")
 
@@ -33,57 +29,22 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
     try:
         config = kafka_client_config(options, PRODUCER_CONFIG)
         validate_producer_config(config)  # before anything is opened
+        # HTTP starts first and stops last: opening or closing a spool may hang on its disk.
         if several:
-            return _run_several(options, several, config, writer, signals)
-        return _run_one(options, config, writer, signals)
+            streams = StreamSupervisor(several, options.spool_dir, config)
+            signals.on_stop(streams.stop_requested.set)
+            with _serve_http(options, streams.status, writer):
+                return 0 if streams.run() else 1
+        stream = StreamService(stream_from_flags(options, options.stream), options.spool_dir, config)
+        signals.on_stop(stream.stop)
+        with _serve_http(options, lambda: [stream.status()], writer):
+            stream.run_once()
+        return 0
     except (SpoolError, TopicRefused, ListenError) as error:
         log.error("%s", error)
     except KafkaException as error:  # a client setting that librdkafka doesn't accept
         log.error("Kafka settings: %s", describe_kafka_error(error, options))
     return 1
-
-
-def _run_one(
-    options: argparse.Namespace, config: dict[str, str | int | bool], writer: LogWriter, signals: StopSignals
-) -> int:
-    settings = stream_from_flags(options)
-    running: list[Stream] = []
-
-    disk = MonitoredDisk(SPOOL_DISK)
-    stopping = threading.Event()
-    signals.on_stop(stopping.set)
-
-    def status() -> StreamStatus | StoppedStream:
-        if running:
-            return running[0].status()
-        return StoppedStream(settings.name, disk.problem() or "its spool is being opened")
-
-    # HTTP starts first and stops last: opening or closing a spool may hang on its disk.
-    with (
-        _serve_http(options, lambda: [status()], writer),
-        TopicWatch(without_producer_settings(config)) as watch,
-        open_stream(settings, options.spool_dir, config, watch, disk, stopping) as stream,
-    ):
-        if stream is None:
-            return 0
-        running.append(stream)
-        signals.on_stop(stream.stop_requested.set)
-        log_endpoints(settings, config)
-        stream.run()
-    return 0
-
-
-def _run_several(
-    options: argparse.Namespace,
-    settings: Sequence[StreamSettings],
-    config: dict[str, str | int | bool],
-    writer: LogWriter,
-    signals: StopSignals,
-) -> int:
-    streams = StreamSupervisor(settings, options.spool_dir, config)
-    signals.on_stop(streams.stop_requested.set)
-    with _serve_http(options, streams.status, writer):
-        return 0 if streams.run() else 1
 
 
 def _serve_http(

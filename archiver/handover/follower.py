@@ -8,6 +8,7 @@ another takes over when that one dies, and a restart continues at the committed 
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from archiver.archive.location import Location
@@ -16,12 +17,13 @@ from archiver.handover.follower_membership import FollowerMembership
 from archiver.handover.saved_position import PositionFile
 from archiver.handover.schedule import FollowerStatus
 from archiver.handover.sink import Sink
+from g3stream.service.supervisor import Backoff, supervise
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.25
 _STOP_S = 6.0
-_RESTART_S = 10.0
+_BACKOFF = Backoff(min_s=10.0, max_s=10.0, stable_s=0.0)
 
 
 class Follower:
@@ -71,25 +73,19 @@ class Follower:
             if self._stopping.wait(_POLL_S):
                 return
         delivery = SinkDelivery(self._sink, self._file.save)
-        while not self._stopping.is_set():
-            try:
-                membership = FollowerMembership(
-                    self._config,
-                    self._group,
-                    ids,
-                    self._sink,
-                    delivery,
-                    self._file,
-                    self._since_ms,
-                    self._stopping,
-                )
-                with membership:
-                    while not self._stopping.is_set():
-                        membership.poll_once()
-                        self._status = membership.status()
-            except Exception as error:  # whatever it is, the hand-over must continue, as recording does
-                text = f"the hand-over has failed; it restarts in {_RESTART_S:g} s"
-                self._status = FollowerStatus(self._sink.name, error=f"{text}: {error}")
-                log.exception("%s: %s", self._sink.name, text)
-                self._stopping.wait(_RESTART_S)
+        supervise(partial(self._follow, ids, delivery), _BACKOFF, self._stopping, self._on_failure)
         delivery.close()
+
+    def _follow(self, ids: tuple[str, ...], delivery: SinkDelivery) -> None:
+        config, group, stopping = self._config, self._group, self._stopping
+        with FollowerMembership(
+            config, group, ids, self._sink, delivery, self._file, self._since_ms, stopping
+        ) as membership:
+            while not stopping.is_set():
+                membership.poll_once()
+                self._status = membership.status()
+
+    def _on_failure(self, error: Exception, next_step: str) -> None:
+        text = f"the hand-over has failed{next_step}"
+        self._status = FollowerStatus(self._sink.name, error=f"{text}: {error}")
+        log.error("%s: %s", self._sink.name, text, exc_info=error)

@@ -13,11 +13,9 @@ from confluent_kafka import KafkaException
 
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.recording.executors import Executors
+from g3stream.service.supervisor import Backoff
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
-"""Between a failure and the next attempt, as with `ingest --streams`."""
-_FORGOTTEN_SECONDS = 600.0
-"""After this long without a failure, the first pause applies again."""
+BACKOFF = Backoff(min_s=5.0, max_s=60.0, stable_s=600.0)
 
 
 @dataclass(slots=True)
@@ -41,8 +39,7 @@ class StreamFailures:
     def failed(self, stream: str, now_s: float) -> float:
         """Note a failure; return after how many seconds the stream is tried again. now_s: monotonic."""
         last = self._failures.get(stream)
-        is_first = last is None or now_s - last.failed_at_s > _FORGOTTEN_SECONDS
-        pause = FIRST_PAUSE_SECONDS if last is None or is_first else min(2 * last.pause_s, LONGEST_PAUSE_SECONDS)
+        pause = BACKOFF.delay_s(last.pause_s, now_s - last.failed_at_s) if last else BACKOFF.min_s
         self._failures[stream] = _Failure(now_s, pause, now_s + pause)
         return pause
 

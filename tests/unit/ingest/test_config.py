@@ -41,7 +41,7 @@ def test_what_a_table_does_not_say_the_flags_do(tmp_path: Path) -> None:
     flags = "--address srv1 --timeout 7 --spool-size 1GiB --topic-config retention.bytes=1 --topic-config a=b"
     one, two = streams(tmp_path, text, *flags.split())
     alone = make_parser().parse_args(["--stream", "one", *flags.split()])
-    assert one == stream_from_flags(alone)
+    assert one == stream_from_flags(alone, alone.stream)
     assert one == StreamSettings(
         "one", ClientEndpoint("srv1", 50000), 7, 256 << 20, {"retention.bytes": "1", "a": "b"}, None, 1 << 30
     )
