@@ -177,7 +177,7 @@ class RecordingLoop:
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                why = f"{self._archive.root}: can't store the archive's identity: {error}"
+                why = f"{self._archive.location.data_dir}: can't store the archive's identity: {error}"
                 if not self._identify_error:
                     log.error("%s; still trying", why)
                 self._identify_error = why

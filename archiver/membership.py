@@ -31,7 +31,7 @@ class ClaimedError(Exception):
 
 
 class Membership:
-    """A member of the group `archive.group` that records into `archive.root`.
+    """A member of the group `archive.group` that records into `archive.location`.
 
     Any thread may set `stopping`.
     instance_id: the member's name in the group.
@@ -68,14 +68,14 @@ class Membership:
         FencedError if another archiver has taken over, KafkaException on a wrong setting.
         """
         with ExitStack() as claimed:
-            log.info("checking the file system of %s", self._archive.root)
+            log.info("checking the file system of %s", self._archive.location.data_dir)
             claim = self._disk.call_unless_stopped(
                 self.stopping, "the check of its file system", self._check_disk, _Claim.close
             )
             if claim is None:
                 return
             claimed.enter_context(closing(claim))
-            self._archive = replace(self._archive, checksums=claim.location.checksums)
+            self._archive = replace(self._archive, location=claim.location)
             while True:
                 self._loop = RecordingLoop(
                     self._archive,
@@ -87,7 +87,7 @@ class Membership:
                     self.stopping,
                     self._throttling,
                 )
-                root, group = self._archive.root, self._archive.group
+                root, group = self._archive.location.data_dir, self._archive.group
                 log.info("recording to %s, in the group %s as %s", root, group, self._instance_id)
                 try:
                     self._loop.run()
@@ -113,8 +113,7 @@ class Membership:
         check_group(self._archive, identity.read(self._archive.location))
         claim = _Claim.of(self._archive.location, self._instance_id, self._checksums)
         try:
-            location = replace(self._archive, checksums=claim.location.checksums).location
-            check_disk(location, f"check.{self._instance_id}")
+            check_disk(claim.location, f"check.{self._instance_id}")
             claim.warn_of_default()
         except BaseException:
             claim.close()

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
     location = located(options.data_dir, options.private_dir)
     instance_id = options.instance_id or _instance_id(location)
     md5 = options.md5 or options.suprsync_db is not None
-    archive = ArchiveRoot.from_location(location, options.group, host_name(), md5=md5)
+    archive = ArchiveRoot(location, options.group, host_name(), md5=md5)
     streams = options.stream or None
     config = kafka_client_config(options, {})
     membership = Membership(archive, settings, config, instance_id, streams, counters.on_published, options.checksums)

@@ -108,7 +108,7 @@ class ArchiverService(Service):
         """Record until interrupted. Raises as Membership.run."""
         options = self._options
         location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
-        root = ArchiveRoot.from_location(location, options.group, host_name(), md5=md5)
+        root = ArchiveRoot(location, options.group, host_name(), md5=md5)
         config, checksums = kafka_client_config(options, {}), options.checksums
         member = Membership(
             root, settings(options), config, self._instance_id, self._streams, self._on_event, checksums

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from archiver.archive import identity
 from archiver.archive.checksums import CHECKSUMS
 from archiver.archive.location import SETTINGS, Checksums, Location, check_apart
+from archiver.archive.private_file import read_private_file
 from archiver.core.paths import ID
-from archiver.storage.directory import make_private_directory
 from archiver.storage.durable_file import replace_file
+from g3stream.host.fsync import make_directory
 
-_MAX_BYTES = 1 << 16
 _HEAD = "# Of this archive. `archiver relocate` changes it.\n"
 
 
 class SettingsError(OSError):
-    """The archive's settings differ from the flags, or can't be understood; the message says what to do."""
+    """The archive's settings differ from the flags; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,8 @@ def format_settings(settings: ArchiveSettings) -> str:
 
 
 def read(location: Location) -> ArchiveSettings | None:
-    """Read an archive's settings; None if it has none. Raises SettingsError, OSError."""
-    try:
-        with location.private() as private:
-            if private.stat(SETTINGS) is None:
-                return None
-            regular = private.is_file(SETTINGS)
-            found = parse(private.read(SETTINGS, _MAX_BYTES).decode(errors="replace")) if regular else None
-    except FileNotFoundError:
-        return None
-    if found is None:
-        path = location.private_path / SETTINGS
-        raise SettingsError(None, f"{path} can't be understood: a later version's? It must say checksums=beside")
-    return found
+    """Read an archive's settings; None if it has none. Raises PrivateFileError, OSError."""
+    return read_private_file(location, SETTINGS, parse, "a later version's? It must say checksums=beside")
 
 
 def default_settings(location: Location) -> ArchiveSettings:
@@ -91,8 +80,8 @@ def with_settings(location: Location) -> Location:
     return replace(location, checksums=found.checksums)
 
 
-def choose_settings(location: Location, asked: Checksums | None) -> ArchiveSettings:
-    """The settings of an archive, or those that a new one will have; asked: the flag's value. Writes nothing.
+def choose_settings(location: Location, asked: Checksums | None) -> Location:
+    """The location with its archive's settings, or those that a new one will have; asked: the flag. Writes nothing.
 
     Raises SettingsError if the archive has other settings than asked for, LocationError, OSError.
     """
@@ -109,7 +98,7 @@ def choose_settings(location: Location, asked: Checksums | None) -> ArchiveSetti
             f"and run: {relocate_command(location, asked)}"
         )
         raise SettingsError(None, why)
-    return found
+    return replace(location, checksums=found.checksums)
 
 
 def initialize(location: Location, asked: Checksums | None) -> Location:
@@ -117,11 +106,14 @@ def initialize(location: Location, asked: Checksums | None) -> Location:
 
     For programs that write to it. Raises what `choose_settings` raises, before anything is created.
     """
-    found = choose_settings(location, asked)
-    make_private_directory(location.data_dir, location.private_dir)
-    if read(location) is None and (location.private_dir or found.checksums is not Checksums.BESIDE):
-        write(location, found)
-    return replace(location, checksums=found.checksums)
+    location = choose_settings(location, asked)
+    make_directory(location.data_dir)
+    # Another user who can open a lock file or a partial could lock it, and so keep archivers from starting, or make
+    # them believe that another archiver has it open.
+    make_directory(location.private_path, private=True)
+    if read(location) is None and (location.private_dir or location.checksums is not Checksums.BESIDE):
+        write(location, ArchiveSettings(location.checksums))
+    return location
 
 
 def check_not_elsewhere(location: Location) -> None:

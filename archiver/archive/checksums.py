@@ -57,10 +57,7 @@ def private(parent: str) -> ChecksumsFile | None:
 
 def display_path(location: Location, parent: str) -> str:
     """Its name for messages about a file: SHA256SUMS if it is beside that file, else its path."""
-    file = file_of(location, parent)
-    if file is None or not file.within.private:
-        return SUMS
-    return location.shown(file.within, file.name)
+    return path(location, parent).removeprefix(f"{parent}/")
 
 
 def path(location: Location, parent: str) -> str:

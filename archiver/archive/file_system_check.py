@@ -36,10 +36,9 @@ def check_disk(location: Location, name: str) -> None:
     try:
         with location.data() as data, location.private() as private:
             if on_other_mounts(private.fd, data.fd):
-                raise OSError(
-                    errno.EXDEV,
-                    f"{_private(location)} is on another mount: files can't be moved out of it (docs/services.md)",
-                )
+                what = f"the private directory {location.private_dir}" if location.private_dir else PRIVATE_DIRECTORY
+                why = f"{what} is on another mount: files can't be moved out of it (docs/services.md)"
+                raise OSError(errno.EXDEV, why)
             _remove(private, name)
             try:
                 with location.private(f"{name}/to", make=True) as to, location.private(name) as scratch:
@@ -58,21 +57,16 @@ def check_disk(location: Location, name: str) -> None:
 
 def _try_all(scratch: Directory, to: Directory, root: Path) -> None:
     """Do what recording does, in the same order, with the files `a` and `b`. Raises OSError."""
-    fd = scratch.open("a", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    try:
+    new = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    with scratch.opened("a", new) as fd:
         _try_locks(scratch, fd)
         os.pwrite(fd, _BYTES, 0)
         sync_data(fd)
         warn_of_unsynced_names(root)
-        copy = scratch.open("b", os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
+        with scratch.opened("b", new) as copy:
             copy_bytes(fd, copy, 0, len(_BYTES), lambda: None)
             if os.pread(copy, len(_BYTES), 0) != _BYTES:
                 raise OSError(errno.EIO, "a copy of a file has other bytes on this file system")
-        finally:
-            os.close(copy)
-    finally:
-        os.close(fd)
     scratch.publish("a", to, "final")
     with contextlib.suppress(FileExistsError):
         scratch.publish("b", to, "final")
@@ -108,20 +102,12 @@ def _try_between(scratch: Directory, data: Directory, name: str) -> None:
     scratch.publish("between", data, name)
 
 
-def _private(location: Location) -> str:
-    return f"the private directory {location.private_dir}" if location.private_dir else PRIVATE_DIRECTORY
-
-
 def _try_locks(directory: Directory, fd: int) -> None:
     """Check locks as two archivers use them: one has `a` locked, the other checks that. Raises OSError."""
     directory.flock(fd, fcntl.LOCK_EX, "a")
-    other = directory.open("a", os.O_RDONLY)
-    try:
-        with contextlib.suppress(BlockingIOError):
-            directory.flock(other, fcntl.LOCK_SH, "a")
-            raise OSError(errno.ENOLCK, "a locked file can be locked again there: locks (flock) protect nothing")
-    finally:
-        os.close(other)
+    with directory.opened("a") as other, contextlib.suppress(BlockingIOError):
+        directory.flock(other, fcntl.LOCK_SH, "a")
+        raise OSError(errno.ENOLCK, "a locked file can be locked again there: locks (flock) protect nothing")
 
 
 def _try_links(directory: Directory) -> None:

@@ -10,17 +10,13 @@ import secrets
 from dataclasses import dataclass
 
 from archiver.archive.location import Location
+from archiver.archive.private_file import read_private_file
 from archiver.core.paths import GROUP
 from archiver.storage.durable_file import write_temporary
 
 IDENTITY = "archive.identity"
 """It has a dot in its name, which no stream has: the directories beside it are those of streams."""
-_MAX_BYTES = 1 << 16
 _LINE = re.compile(rf"([0-9a-f]{{16}}) ({GROUP.pattern})")
-
-
-class IdentityError(OSError):
-    """The identity can't be understood; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +45,16 @@ def parse(text: str) -> Identity | None:
 
 
 def read(location: Location) -> Identity | None:
-    """Read an archive's identity; None if it has none. Raises IdentityError, OSError.
+    """Read an archive's identity; None if it has none. Raises PrivateFileError, OSError.
 
     It is durable when this returns, also if a killed archiver created it.
     """
-    try:
+    must = "it must have lines of 16 hex digits and one group"
+    remedy = ". Restore it, or move it away and start again: then the archiver says what it must contain"
+    found = read_private_file(location, IDENTITY, parse, must, remedy)
+    if found:
         with location.private() as private:
-            if private.stat(IDENTITY) is None:
-                return None
-            regular = private.is_file(IDENTITY)
-            found = parse(private.read(IDENTITY, _MAX_BYTES).decode(errors="replace")) if regular else None
             private.sync()
-    except FileNotFoundError:
-        return None  # nobody has recorded there
-    if found is None:
-        path = location.private_path / IDENTITY
-        why = "it must have lines of 16 hex digits and one group" if regular else "it isn't a regular file"
-        remedy = "Restore it, or move it away and start again: then the archiver says what it must contain"
-        raise IdentityError(None, f"{path} can't be understood: {why}. {remedy}")
     return found
 
 

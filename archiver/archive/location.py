@@ -67,15 +67,13 @@ class Location:
 
         make: create it if it is missing, but not below an empty mount point.
         """
-        if self.private_dir is None:
-            return Directory(self.data_dir, below, make=make)
-        return Directory(self.data_dir, below, make=make, check=self._check_mount)
+        return Directory(self.data_dir, below, self._check_mount if make else None)
 
     def private(self, below: str = "", *, make: bool = False) -> Directory:
         """Open a directory below the private directory; as `data`."""
         if self.private_dir is None:
-            return Directory(self.data_dir, f"{PRIVATE_DIRECTORY}/{below}", make=make)
-        return Directory(self.private_dir, below, make=make, check=_check_in_use)
+            return self.data(f"{PRIVATE_DIRECTORY}/{below}", make=make)
+        return Directory(self.private_dir, below, _check_in_use if make else None)
 
     def open(self, within: Within) -> Directory:
         """Open a directory below either. Raises OSError."""
@@ -90,8 +88,12 @@ class Location:
         return str(self.private_dir / within.below / name)
 
     def _check_mount(self, data: Directory) -> None:
-        """Refuse a data directory on another mount than the private directory: it is an empty mount point."""
-        assert self.private_dir
+        """Refuse a data directory without its private directory, or on another mount: it is an empty mount point."""
+        if self.private_dir is None:
+            if data.stat(PRIVATE_DIRECTORY):  # it was made when an archiver first started
+                return
+            why = f"no {PRIVATE_DIRECTORY} in it: is its disk mounted? Does the archive have another --private-dir?"
+            raise OSError(errno.ENODEV, why, str(self.data_dir))
         with Directory(self.private_dir, "") as private:
             if on_other_mounts(private.fd, data.fd):
                 why = f"it is on another mount than {self.private_dir}: is its disk mounted?"

@@ -51,7 +51,7 @@ def check_not_elsewhere(archive: ArchiveRoot, reader: TopicReader) -> None:
 
     For programs that would create `.archiver`. Raises OSError, KafkaException.
     """
-    if archive.private_dir is None and identity.read(archive.location) is None:
+    if archive.location.private_dir is None and identity.read(archive.location) is None:
         marks = [it.archive for it in _decoded(reader).values() if it.archive]
         if private := _elsewhere(archive, marks):
             why = f"the archive of the group {archive.group} has another private directory: --private-dir {private}"
@@ -66,7 +66,7 @@ def check_group(archive: ArchiveRoot, own: Identity | None) -> None:
         f"another group records to this directory, as {archive.location.private_path / identity.IDENTITY} says:",
         f"  {own.group}, not {archive.group}",
         f"use --group {own.group}, or another --data-dir",
-        f"nothing was recorded: {archive.root} is the archive of the group {own.group}",
+        f"nothing was recorded: {archive.location.data_dir} is the archive of the group {own.group}",
     )
 
 
@@ -85,7 +85,7 @@ def check_identity(
     if own is None and not here and any(_recorded(it) for it in known.values()):
         raise AnotherArchiveError(
             f"the group {archive.group} has recorded before, but not to this directory:",
-            f"  {archive.host}:{archive.root} has neither the files it had open nor",
+            f"  {archive.host}:{archive.location.data_dir} has neither the files it had open nor",
             f"  {archive.location.private_path}/<stream> of {_some_of(sorted(known))}",
             *_remedies(archive, identity.new_id()),
         )
@@ -110,7 +110,7 @@ def another_archive_error(
     return AnotherArchiveError(
         f"the group {archive.group} records to another archive than this directory:",
         *found,
-        f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.root}",
+        f"  this is {own.ids[0] if own else 'one without an id'} at {archive.host}:{archive.location.data_dir}",
         *_remedies(archive, *dict.fromkeys(mark.id for mark in marks[:_MAX_REPORTED])),
     )
 
@@ -122,7 +122,7 @@ def _remedies(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
         f"Were its files moved, or restored, to here? {_private(archive)} belongs to them: copy it, too.",
         "If that is gone, or files of two archives are one now, say that they are here:",
         *(f"  echo {one} {archive.group} >> {path}" for one in ids),
-        f"nothing was recorded: {archive.root} isn't the archive of the group {archive.group}",
+        f"nothing was recorded: {archive.location.data_dir} isn't the archive of the group {archive.group}",
     )
 
 
@@ -130,14 +130,15 @@ def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
     """The other private directory that the group's archive in this data directory had; empty if unknown."""
     for mark in others:
         where = mark.where.partition(":")[2]
-        private = where.removeprefix(f"{archive.root} --private-dir ")
-        if private not in (where, str(archive.private_dir)) and len(mark.where) < WHERE_CHARACTERS:  # else it was cut
+        private = where.removeprefix(f"{archive.location.data_dir} --private-dir ")
+        is_whole = len(mark.where) < WHERE_CHARACTERS
+        if is_whole and private not in (where, str(archive.location.private_dir)):
             return private
     return ""
 
 
 def _private(archive: ArchiveRoot) -> str:
-    return str(archive.private_dir) if archive.private_dir else "their .archiver"
+    return str(archive.location.private_dir) if archive.location.private_dir else "their .archiver"
 
 
 def _some_of(streams: list[str]) -> str:

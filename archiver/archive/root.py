@@ -1,4 +1,4 @@
-"""The root of an archive: one consumer group's data directory, claims on its streams, and their files."""
+"""An archive: one consumer group's data directory, claims on its streams, and publishing their files (law 4)."""
 
 import errno
 import fcntl
@@ -7,12 +7,9 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 from archiver.archive import checksums
-from archiver.archive.finished_name import publish
-from archiver.archive.location import Checksums, Location
+from archiver.archive.location import Location
 from archiver.core.checkpoint import ArchiveMark, Partial, where
 from archiver.core.paths import PartialName
 from archiver.storage import sha256sums
@@ -23,38 +20,26 @@ log = logging.getLogger(__name__)
 
 _LOCK = "claim.lock"
 _REPAIR_LOCK = "repair.lock"
+_MAX_SUFFIXES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRoot:
     """An archive: its location, its consumer group and this host's name."""
 
-    root: Path
-    """The data directory."""
+    location: Location
     group: str
     host: str
     ids: tuple[str, ...] = ()
     """The ids that its checkpoints may have, its own first (identity.py); empty in programs that don't record."""
     md5: bool = False
     """Whether events of finished files have an MD5, too."""
-    private_dir: Path | None = None
-    """As in Location."""
-    checksums: Checksums = Checksums.BESIDE
-
-    @classmethod
-    def from_location(cls, location: Location, group: str, host: str, *, md5: bool = False) -> Self:
-        """The archive of that group at that location."""
-        return cls(location.data_dir, group, host, (), md5, location.private_dir, location.checksums)
-
-    @property
-    def location(self) -> Location:
-        """Its location, through which its directories are opened."""
-        return Location(self.root, self.private_dir, self.checksums)
 
     @property
     def mark(self) -> ArchiveMark | None:
         """What its checkpoints contain to identify it."""
-        return ArchiveMark(self.ids[0], where(self.host, self.root, self.private_dir)) if self.ids else None
+        at = self.location
+        return ArchiveMark(self.ids[0], where(self.host, at.data_dir, at.private_dir)) if self.ids else None
 
     def private(self, stream: str) -> Directory:
         """Open the directory of a stream's partials, created if missing. Raises OSError."""
@@ -78,7 +63,8 @@ class ArchiveRoot:
             with self.private(stream) as private:
                 lock = private.lock(name, how)
         except BlockingIOError:
-            raise OSError(errno.EBUSY, f"the stream {stream}: {by} in this directory now", str(self.root)) from None
+            why = f"the stream {stream}: {by} in this directory now"
+            raise OSError(errno.EBUSY, why, str(self.location.data_dir)) from None
         try:
             with self.location.private() as above:
                 above.sync()  # a killed archiver may have created the stream's directory
@@ -88,18 +74,52 @@ class ArchiveRoot:
         return lock
 
     def publish(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
+        self,
+        stream: str,
+        partial: str,
+        path: str,
+        length: int,
+        sha256: str,
+        cancellation: CancellationToken,
+        *,
+        exactly: bool = False,
     ) -> str | None:
-        """Publish a partial under its path; as finished_name.publish. Raises OSError, Cancelled."""
-        with self.private(stream) as private:
-            return publish(private, partial, self.location, path, length, sha256, cancellation)
+        """Give a partial its path in the archive, without replacing anything; returns the path that it got.
 
-    def publish_exactly(
-        self, stream: str, partial: str, path: str, length: int, sha256: str, cancellation: CancellationToken
-    ) -> None:
-        """Publish a partial under that path and no other. Raises FileExistsError, OSError, Cancelled."""
-        with self.private(stream) as private:
-            publish(private, partial, self.location, path, length, sha256, cancellation, most=1)
+        That is `path`, or, if another file has it, the path with the next free number; exactly: only `path`.
+        If a file of the same bytes has it, that is this file, published before; then the partial may be gone, or is
+        moved now (on a file system without hard links). None if there is neither the partial nor such a file. Durable
+        when this returns. Raises FileExistsError, OSError, Cancelled.
+        """
+        parent, _, _ = path.rpartition("/")
+        stem, _, number = path.removesuffix(".g3").rpartition("_")
+        with self.private(stream) as partials, self.location.data(parent, make=True) as directory:
+            for suffix in range(int(number), int(number) + (1 if exactly else _MAX_SUFFIXES)):
+                path = f"{stem}_{suffix:03d}.g3"
+                final = path.removeprefix(f"{parent}/")
+                named = False
+                try:
+                    partials.publish(partial, directory, final)
+                    named = True
+                except FileNotFoundError:
+                    if partials.stat(partial) is not None:  # others remove empty directories once files were copied
+                        raise OSError(errno.ENOENT, "its directory was removed just now", path) from None
+                    if directory.stat(final) is None:
+                        return None
+                except FileExistsError:
+                    pass
+                if named or _is_ours(partials.stat(partial), directory, final, length, sha256, cancellation):
+                    with directory.opened(final) as fd:
+                        os.fsync(fd)
+                    directory.sync()
+                    while parent:  # directories may have been made before a kill, and not be durable yet
+                        parent = parent.rpartition("/")[0]
+                        with self.location.data(parent) as above:
+                            above.sync()
+                    if partials.stat(partial) is None:  # it was moved: after a power cut it must have one name, too
+                        partials.sync()
+                    return path
+        raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
     def add_checksum(self, stream: str, path: str, sha256: str) -> bool:
         """Add a finished file's line to its checksums file. Raises OSError.
@@ -135,3 +155,21 @@ class ArchiveRoot:
                 if found and (found.path, found.first_ms) == (partial_file.path, partial_file.first.time):
                     private.unlink(name)
                     log.info("%s: removed %s, which another archiver had open; its file is finished", stream, name)
+
+
+def _is_ours(
+    partial: os.stat_result | None,
+    directory: Directory,
+    name: str,
+    length: int,
+    sha256: str,
+    cancellation: CancellationToken,
+) -> bool:
+    """Whether the file of that name is the partial, or has its content. Raises OSError, Cancelled."""
+    found = directory.stat(name)
+    if partial and found and os.path.samestat(found, partial):
+        return True
+    try:
+        return sha256sums.has_content(directory, name, length, sha256, cancellation)
+    except PermissionError:  # if it is ours, its event was published
+        return False

@@ -11,7 +11,6 @@ import queue
 import stat
 import threading
 import time
-from typing import NamedTuple, Self
 
 from archiver.archive import checksums
 from archiver.archive.location import Checksums, Location
@@ -34,18 +33,8 @@ _MAX_REMEMBERED = 100_000
 """Files that are remembered, to log each skipped one once; with more they are logged again."""
 
 
-class _Version(NamedTuple):
-    """A version of a file, to notice when it changes."""
-
-    inode: int
-    size: int
-    mtime: int
-    """In ns."""
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Self:
-        """The version of a file."""
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+_Version = tuple[int, int, int]
+"""A file's inode, size and mtime in ns, to notice when it changes."""
 
 
 class Skipped(Exception):
@@ -60,7 +49,7 @@ class UnknownFileChecksums:
         self._stopping = CancellationToken()
         self._requests: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._waiting: set[str] = set()  # directories that are in the queue
-        self._seen: dict[str, _Version] = {}  # by path: skipped for good, or given a line by us
+        self._seen: dict[str, _Version] = {}  # by path: those skipped for good, or given a line by us
         self._unlisted: dict[str, str] = {}  # directories whose files can't be listed, and why, as it was logged
         self._thread: threading.Thread | None = None
 
@@ -89,7 +78,7 @@ class UnknownFileChecksums:
             if self._stopping.is_set():
                 return
             self._waiting.discard(parent)
-            begun = time.monotonic()
+            begun = listed = time.monotonic()
             try:
                 missing = self.missing_lines(parent)
                 listed = time.monotonic()
@@ -98,13 +87,11 @@ class UnknownFileChecksums:
             except Cancelled:
                 return
             except OSError as error:
-                listed = time.monotonic()
                 if self._unlisted.get(parent) != str(error):
                     log.warning("%s: unknown files get no line in SHA256SUMS: %s", parent, error)
                 self._unlisted[parent] = str(error)
             except Exception:
                 log.exception("%s: unknown files get no line in SHA256SUMS: an error of this program", parent)
-                listed = time.monotonic()
             self._stopping.wait(_PAUSE * (listed - begun))
 
     def missing_lines(self, parent: str) -> list[str]:
@@ -120,16 +107,16 @@ class UnknownFileChecksums:
         try:
             with self._location.data(parent) as directory:
                 found = directory.stat(name)
-                if found is None or self._seen.get(path) == _Version.of(found):
+                if found is None or self._seen.get(path) == (version := _version(found)):
                     return
                 if abs(time.time() - found.st_mtime) < _UNCHANGED_SECONDS:
                     return  # it may still be being copied; it is checked again when our next file is finished
                 if len(self._seen) >= _MAX_REMEMBERED:
                     self._seen.clear()
-                self._seen[path] = _Version.of(found)
+                self._seen[path] = version
                 sha256 = self._digest(directory, name, found)
                 now = directory.stat(name)
-                if now is None or _Version.of(now) != _Version.of(found):
+                if now is None or _version(now) != version:
                     del self._seen[path]
                     return
                 checksums.add(self._location, stream, path, sha256)
@@ -159,6 +146,10 @@ class _ReadLimit(CancellationToken):
         self._stopping.raise_if_cancelled(what)
         if time.monotonic() > self._until:
             raise Skipped(f"it takes more than {_MAX_SECONDS:.0f} s to read")
+
+
+def _version(found: os.stat_result) -> _Version:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_valid_in_line(name: str) -> bool:

@@ -97,7 +97,7 @@ class Adoption:
         self.refused = dict(plan.refused)
         """By path: why a file isn't adopted."""
         self._location = location
-        self._archive = ArchiveRoot.from_location(location, options.group, host_name())
+        self._archive = ArchiveRoot(location, options.group, host_name())
         self._known = known
         self._plan = plan
         self._progress = progress

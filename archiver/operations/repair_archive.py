@@ -43,7 +43,7 @@ def repair(options: argparse.Namespace) -> int:
     def act(config: Mapping[str, Any]) -> int:
         reader = TopicReader(config, options.group)
         location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
-        archive = ArchiveRoot.from_location(location, options.group, host_name())
+        archive = ArchiveRoot(location, options.group, host_name())
         check_not_elsewhere(archive, reader)
         report = check(location, reader, retired_too=options.retired)
         if report.findings:

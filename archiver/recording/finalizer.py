@@ -184,18 +184,9 @@ def _check(
 ) -> None:
     """Check that the partial, if it still exists, is what was committed. Raises PartialDamagedError, OSError."""
     with archive.private(stream) as private:
-        found = private.stat(partial_file.name)
-        if found is None:
-            return
-        if not private.is_file(partial_file.name):
-            raise PartialDamagedError("it is no file")
-        if (
-            found.st_size != partial_file.length
-            or sha256sums.digest(private, partial_file.name, cancellation) != sha256
-        ):
-            raise PartialDamagedError(
-                f"its {found.st_size} bytes aren't the {partial_file.length} that were committed"
-            )
+        found, length = private.stat(partial_file.name), partial_file.length
+        if found and not sha256sums.has_content(private, partial_file.name, length, sha256, cancellation):
+            raise PartialDamagedError(f"its {found.st_size} bytes aren't the {length} that were committed")
 
 
 def _checkpoint_after(checkpoint: Checkpoint, partial_file: Partial, name: str) -> Checkpoint:

@@ -5,7 +5,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from archiver.archive import archive_lock, archive_settings
 from archiver.archive.file_system_check import check_disk
@@ -42,10 +41,8 @@ def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
 
     def act(reader: TopicReader) -> int:
         location = located(options.data_dir, options.private_dir)
-        settings = archive_settings.choose_settings(location, options.checksums)
-        archive = ArchiveRoot.from_location(
-            replace(location, checksums=settings.checksums), options.group, host_name()
-        )
+        location = archive_settings.choose_settings(location, options.checksums)
+        archive = ArchiveRoot(location, options.group, host_name())
         check_not_elsewhere(archive, reader)
         with Progress() as progress:
             replay = Replay(
@@ -113,7 +110,8 @@ class Replay:
         with ExitStack() as claims:
             ends = {stream: self._reader.offset_range(stream)[1] for stream in streams}
             if not self._dry_run:
-                location = archive_settings.initialize(self._archive.location, self._archive.checksums)
+                location = self._archive.location
+                location = archive_settings.initialize(location, location.checksums)
                 claims.callback(os.close, archive_lock.acquire_shared(location))
                 check_disk(location, f"check.{secrets.token_hex(4)}")
                 for stream in streams:

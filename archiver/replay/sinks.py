@@ -265,8 +265,9 @@ class DirectoryTarget:
         return content.sha256.hexdigest() if isinstance(content, DigestOnly) else content.finish()
 
     def _publish(self, file: RebuiltFile, new: PartialContent, sha256: str) -> RebuildOutcome:
+        content = new.name, file.path, new.length, sha256
         try:
-            self._archive.publish_exactly(file.stream, new.name, file.path, new.length, sha256, self._cancellation)
+            self._archive.publish(file.stream, *content, self._cancellation, exactly=True)
         except FileExistsError:
             return RebuildOutcome.NAME_TAKEN
         self._archive.add_checksum(file.stream, file.path, sha256)
@@ -275,10 +276,7 @@ class DirectoryTarget:
     def _compare(self, file: RebuiltFile, length: int, sha256: str) -> RebuildOutcome:
         parent, _, name = file.path.rpartition("/")
         with self._archive.location.data(parent) as directory:
-            found = directory.stat(name)
-            if not (found and found.st_size == length and directory.is_file(name)) or (
-                sha256sums.digest(directory, name, self._cancellation) != sha256
-            ):
+            if not sha256sums.has_content(directory, name, length, sha256, self._cancellation):
                 return RebuildOutcome.NAME_TAKEN
         self._archive.add_checksum(file.stream, file.path, sha256)
         return RebuildOutcome.ALREADY_THERE
@@ -305,15 +303,10 @@ class InPlaceTarget(DirectoryTarget):
                 raise OSError(
                     errno.EIO, "the disk returned other bytes than were written", str(private.path / new.name)
                 )
-            found = directory.stat(name)
-            if (
-                found
-                and (found.st_size == new.length and directory.is_file(name))
-                and (sha256sums.digest(directory, name, self._cancellation) == sha256)
-            ):
+            if sha256sums.has_content(directory, name, new.length, sha256, self._cancellation):
                 return self._compare(file, new.length, sha256)  # repaired by another process meanwhile
-            if found:
-                if self._archive.private_dir:  # readers of the data directory find only recorded files in it
+            if directory.stat(name):
+                if self._archive.location.private_dir:  # readers of the data directory find only recorded files in it
                     private.move_aside(directory, name, f"{file.path.replace('/', '.')}{DAMAGED}")
                 else:
                     directory.move_aside(directory, name, f"{name}{DAMAGED}")

@@ -13,56 +13,35 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from archiver.core.formatting import format_bytes
-from archiver.core.paths import PRIVATE_DIRECTORY
 from archiver.storage.no_replace import NO_LINKS, link_or_rename
-from g3stream.host.fsync import make_directory, sync_names
+from g3stream.host.fsync import sync_names
 
 _BLOCK = 1 << 19
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
-def make_private_directory(root: Path, private: Path | None = None) -> None:
-    """Make a data directory and its private directory (None: `.archiver` in it), durably. Raises OSError.
-
-    The private directory is accessible to its user only: another user who can open a lock file or a partial could
-    lock it, and so keep archivers from starting, or make them believe that another archiver has it open.
-    """
-    make_directory(root)
-    make_directory(private or root / PRIVATE_DIRECTORY, private=True)
-
-
-def _check_private(root: "Directory") -> None:
-    """Refuse a root without `.archiver`, which is made when an archiver first starts: it is an empty mount point."""
-    if root.stat(PRIVATE_DIRECTORY) is None:
-        why = f"no {PRIVATE_DIRECTORY} in it: is its disk mounted? Does the archive have another --private-dir?"
-        raise OSError(errno.ENODEV, why, str(root.path))
-
-
 class Directory:
     """An open directory; as a context manager it closes itself."""
 
-    def __init__(
-        self, root: Path, below: str, *, make: bool = False, check: "Callable[[Directory], None]" = _check_private
-    ) -> None:
+    def __init__(self, root: Path, below: str, make: "Callable[[Directory], None] | None" = None) -> None:
         """Open the directory `below` the root ("" for the root itself). Raises OSError, with the whole path.
 
-        make: create missing directories, durably. check: called before, raises OSError if nothing may be created in
-        that root, as it is an empty mount point.
+        make: if given, missing directories are created, durably; before, it is called with the root, and raises
+        OSError if nothing may be created there, as it is an empty mount point.
         """
         self.path, self.below = root, below
         self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         at = root
         try:
             if make:
-                check(self)
+                make(self)
             self.path = root / below
             for name in filter(None, below.split("/")):
                 at /= name
-                self._enter(name, make)
+                self._enter(name, make=make is not None)
         except OSError as error:
             os.close(self._fd)
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -111,10 +90,24 @@ class Directory:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
-    def read(self, name: str, most: int) -> bytes:
-        """Read at most `most` bytes of a regular file. Raises OSError."""
+    @contextlib.contextmanager
+    def opened(self, name: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+        """Open or create a file as `open` does, until the end of the with statement."""
+        fd = self.open(name, flags)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def read(self, name: str, most: int, at: int = 0) -> bytes:
+        """Read at most `most` bytes of a regular file, from position `at` on. Raises OSError."""
         with io.BufferedReader(self._reader(name)) as file:
+            file.seek(at)
             return file.read(most)
+
+    def read_if_exists(self, name: str, most: int) -> bytes | None:
+        """Read at most `most` bytes of a regular file; None if there is nothing of that name. Raises OSError."""
+        return None if self.stat(name) is None else self.read(name, most)
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Read a regular file block by block. Raises OSError."""
@@ -220,12 +213,10 @@ class Directory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _enter(self, name: str, make: bool) -> None:
+    def _enter(self, name: str, *, make: bool) -> None:
         try:
             new = self._subdirectory(name)
         except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import os
 from collections.abc import Iterable
 
 from archiver.core.paths import PartialName
@@ -29,17 +28,13 @@ def unlocked_partials(directory: Directory, names: Iterable[str]) -> list[str]:
         if PartialName.parse(name) is None or not directory.is_file(name):
             continue
         try:
-            descriptor = directory.open(name, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        except PermissionError as error:  # another user's: it must not stop the stream
-            log.warning("a partial that can't be read is left where it is: %s", error)
-            continue
-        try:
-            directory.flock(descriptor, fcntl.LOCK_SH, name)
-            found.append(name)
+            with directory.opened(name) as fd:
+                directory.flock(fd, fcntl.LOCK_SH, name)
+                found.append(name)
         except BlockingIOError:
             pass  # it is being recorded, or its recorder is frozen and will notice when it thaws
-        finally:
-            os.close(descriptor)
+        except FileNotFoundError:
+            pass
+        except PermissionError as error:  # another user's: it must not stop the stream
+            log.warning("a partial that can't be read is left where it is: %s", error)
     return found

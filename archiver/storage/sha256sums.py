@@ -102,6 +102,17 @@ def digest(directory: Directory, name: str, cancellation: CancellationToken) -> 
     return sha256.hexdigest()
 
 
+def has_content(directory: Directory, name: str, length: int, sha256: str, cancellation: CancellationToken) -> bool:
+    """Whether that is a regular file with this content; it is read only if its length is right.
+
+    Raises OSError, Cancelled.
+    """
+    found = directory.stat(name)
+    if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != length:
+        return False
+    return digest(directory, name, cancellation) == sha256
+
+
 def _open(directory: Directory, sums: str) -> int:
     """Open the SHA256SUMS, created if missing. Raises ChecksumsUnusable, OSError."""
     try:

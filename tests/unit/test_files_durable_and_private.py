@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from archiver.archive import finished_name
+from archiver.archive.archive_settings import initialize
 from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.segments.segment_file import SegmentFile
-from archiver.storage.directory import make_private_directory
 from g3stream.host.fsync import make_directory, sync_data, sync_directory
 from g3stream.service.cancellation import CancellationToken
 from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
@@ -73,8 +72,8 @@ def test_a_published_file_is_durable_with_all_directories_above(
     tmp_path: Path, synced: list[Path], made: str
 ) -> None:
     root = tmp_path / "data"
-    make_private_directory(root)
-    archive = ArchiveRoot(root, "archiver", "host")
+    initialize(Location(root), None)
+    archive = ArchiveRoot(Location(root), "archiver", "host")
     if made != "now":
         (root / PATH).parent.mkdir(parents=True)
         (root / ".archiver" / "crate1slot2").mkdir()
@@ -83,8 +82,8 @@ def test_a_published_file_is_durable_with_all_directories_above(
     assert root / ".archiver" in synced
     with archive.private("crate1slot2") as private:
         SegmentFile.create(private, PARTIAL).close()
-        synced.clear()
-        finished_name.publish(private, PARTIAL, Location(root), PATH, 0, SHA256_OF_NOTHING, CancellationToken())
+    synced.clear()
+    archive.publish("crate1slot2", PARTIAL, PATH, 0, SHA256_OF_NOTHING, CancellationToken())
     parent = (root / PATH).parent
     assert {root / PATH, parent, parent.parent, root} <= set(synced)
 
@@ -95,8 +94,8 @@ def test_the_umask_applies_to_data_and_private_files_are_for_nobody_else(
 ) -> None:
     root = tmp_path / "data"
     with umask(mask):
-        make_private_directory(root)
-        archive = ArchiveRoot(root, "archiver", "host")
+        initialize(Location(root), None)
+        archive = ArchiveRoot(Location(root), "archiver", "host")
         os.close(archive.claim("crate1slot2", alone=False))
         with archive.private("crate1slot2") as private:
             SegmentFile.create(private, PARTIAL).close()
@@ -116,7 +115,7 @@ def test_directories_that_an_older_version_left_open_to_all_are_private_after_a_
     (root / ".archiver").mkdir(parents=True)
     (root / ".archiver").chmod(0o755)
     with Spool(spool, MIN_SIZE_BYTES):
-        make_private_directory(root)
+        initialize(Location(root), None)
     assert (mode(spool), mode(spool / "lock"), mode(root / ".archiver")) == (0o700, 0o600, 0o700)
 
 
@@ -135,7 +134,7 @@ def test_a_link_that_another_user_made_in_place_of_a_private_directory_is_not_fo
             Spool(link, MIN_SIZE_BYTES)
     else:
         with pytest.raises(OSError, match=r"a symbolic link that another user \(uid 54321\) has made"):
-            make_private_directory(tmp_path)
+            make_directory(link, private=True)
     assert mode(ours) == 0o755
     assert not list(ours.iterdir())
 
@@ -151,7 +150,7 @@ def test_the_administrators_link_to_another_disk_is_followed(tmp_path: Path) -> 
 def test_a_private_directory_of_another_user_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / ".archiver").mkdir()
     os.chown(tmp_path / ".archiver", 54321, 54321)
-    make_private_directory(tmp_path)
+    initialize(Location(tmp_path), None)
     assert "belongs to another user (uid 54321), who can prevent this program's start" in caplog.text
 
 

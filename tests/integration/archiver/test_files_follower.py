@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+from archiver.archive.archive_settings import initialize
 from archiver.archive.location import Location
 from archiver.core.events import Event, FileRetired, encode
 from archiver.handover.follower import Follower
 from archiver.handover.schedule import group_of
 from archiver.handover.sink import PendingEvent, SinkError
-from archiver.storage.directory import make_private_directory
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin
@@ -34,7 +34,7 @@ class Site:
     def __init__(self, servers: str, group: str, data_dir: Path) -> None:
         self.servers, self.group = servers, group
         self.location = Location(data_dir)
-        make_private_directory(data_dir)
+        initialize(Location(data_dir), None)
         self.config: dict[str, Any] = {"bootstrap.servers": servers, **QUICK}
         self._producer = Producer({"bootstrap.servers": servers})
         self.since_ms = int(time.time() * 1000)

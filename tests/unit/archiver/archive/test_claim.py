@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 
 CLAIM = """
 import sys
 from pathlib import Path
+from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 try:
-    ArchiveRoot(Path(sys.argv[1]), "archiver", "host").claim(sys.argv[2], alone=sys.argv[3] == "alone")
+    ArchiveRoot(Location(Path(sys.argv[1])), "archiver", "host").claim(sys.argv[2], alone=sys.argv[3] == "alone")
 except OSError as error:
     print(error.strerror, flush=True)
 else:
@@ -29,14 +31,14 @@ else:
 @pytest.fixture
 def archive(tmp_path: Path) -> ArchiveRoot:
     (tmp_path / "data" / ".archiver").mkdir(parents=True)
-    return ArchiveRoot(tmp_path / "data", "archiver", "host")
+    return ArchiveRoot(Location(tmp_path / "data"), "archiver", "host")
 
 
 @contextmanager
 def other(archive: ArchiveRoot, stream: str, how: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Another process that claims, and its answer; it keeps the claim until it ends."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(archive.root), stream, how],
+        [sys.executable, "-c", CLAIM, str(archive.location.data_dir), stream, how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -72,7 +74,7 @@ def test_who_rebuilds_has_it_alone(archive: ArchiveRoot, first: str, then: str, 
         with pytest.raises(OSError, match=why) as refused:
             archive.claim("a", alone=then == "alone")
         assert refused.value.errno == errno.EBUSY
-        assert refused.value.filename == str(archive.root)
+        assert refused.value.filename == str(archive.location.data_dir)
         process.kill()
         process.wait()
         os.close(archive.claim("a", alone=then == "alone"))  # a kill leaves no claim behind
@@ -105,7 +107,7 @@ def test_another_stream_is_another_claim(archive: ArchiveRoot) -> None:
 
 def test_a_link_in_place_of_the_lock_is_not_followed(archive: ArchiveRoot, tmp_path: Path) -> None:
     os.close(archive.claim("a", alone=False))
-    (lock,) = (archive.root / ".archiver" / "a").iterdir()
+    (lock,) = (archive.location.data_dir / ".archiver" / "a").iterdir()
     lock.unlink()
     lock.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links") as refused:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from archiver.archive.identity import Identity
+from archiver.archive.location import Location
 from archiver.archive.ownership import AnotherArchiveError, check_group, check_identity
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import ArchiveMark, Checkpoint, where
 from archiver.core.segmentation import State
 
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
-ARCHIVE = ArchiveRoot(Path("/data"), "archiver", "host")
+ARCHIVE = ArchiveRoot(Location(Path("/data")), "archiver", "host")
 OWN = Identity((OURS,), "archiver")
 THERE = "daq1:/data/night"
 
@@ -85,7 +86,7 @@ def test_where_an_archive_is_can_be_printed_and_is_never_long() -> None:
     assert len(where("daq1", Path("/" + "x" * 5000))) == 160
 
 
-ELSEWHERE = ArchiveRoot(Path("/data"), "archiver", "host", private_dir=Path("/private"))
+ELSEWHERE = ArchiveRoot(Location(Path("/data"), Path("/private")), "archiver", "host")
 
 
 def test_a_private_directory_that_was_forgotten_is_named() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from archiver.archive.archive_settings import initialize
 from archiver.archive.location import Location
 from archiver.core.checkpoint import ArchiveMark, Checkpoint
 from archiver.core.events import FileFinished, encode
@@ -22,7 +23,6 @@ from archiver.handover.schedule import (
     retry_delay_s,
 )
 from archiver.handover.sink import PendingEvent
-from archiver.storage.directory import make_private_directory
 from tests.unit.archiver.core.test_catalog import SALVAGED, finished, lost
 
 AT_5 = SavedPosition(5, 1, "archiver/s/path")
@@ -152,7 +152,7 @@ def test_where_a_follower_goes_on(
 def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
     location = Location(tmp_path)
     assert load(location, "on-file") is None
-    make_private_directory(tmp_path)
+    initialize(Location(tmp_path), None)
     assert load(location, "on-file") is None
     save(location, "on-file", AT_5)
     save(location, "on-file", replace(AT_5, key="the \N{GREEK SMALL LETTER MU}"))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.segmentation import Settings
 from archiver.kafka.assignment import AssignedPartitions
@@ -142,7 +143,7 @@ def archive(directory: Path, servers: str, stream: str, stopping: threading.Even
     """One of that stream."""
     (directory / ".archiver").mkdir()
     config = {"bootstrap.servers": servers, "log_level": 0}
-    root = ArchiveRoot(directory, f"{stream}.archive", "host")
+    root = ArchiveRoot(Location(directory), f"{stream}.archive", "host")
     return RecordingLoop(
         root, Settings(), config, "me", [stream], lambda _: None, stopping, Throttling("quota", config)
     )

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event, FileSalvaged
 from archiver.core.paths import PartialName
@@ -62,12 +63,12 @@ class Publisher:
 def archive(tmp_path: Path) -> ArchiveRoot:
     """An archive with an empty directory for partials."""
     (tmp_path / ".archiver" / "crate1slot2").mkdir(parents=True)
-    return ArchiveRoot(tmp_path, "group", "host")
+    return ArchiveRoot(Location(tmp_path), "group", "host")
 
 
 def left(archive: ArchiveRoot, data: bytes) -> Path:
     """A partial that holds that."""
-    path = archive.root / ".archiver" / "crate1slot2" / PARTIAL
+    path = archive.location.data_dir / ".archiver" / "crate1slot2" / PARTIAL
     path.write_bytes(data)
     return path
 
@@ -77,8 +78,8 @@ def left(archive: ArchiveRoot, data: bytes) -> Path:
 def test_its_whole_frames_get_its_name_and_an_event(archive: ArchiveRoot, torn: bytes) -> None:
     partial, publisher = left(archive, b"".join(FRAMES[:3]) + torn), Publisher()
     event = salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
-    assert (archive.root / PATH).read_bytes() == b"".join(FRAMES[:3])
-    assert PATH.rpartition("/")[2] in (archive.root / PATH).with_name("SHA256SUMS").read_text()
+    assert (archive.location.data_dir / PATH).read_bytes() == b"".join(FRAMES[:3])
+    assert PATH.rpartition("/")[2] in (archive.location.data_dir / PATH).with_name("SHA256SUMS").read_text()
     assert publisher.events == [event]
     assert isinstance(event, FileSalvaged)
     assert (event.path, event.frames, event.what) == (PATH, 3, "why")
@@ -107,13 +108,13 @@ def test_one_without_a_whole_frame_is_not_published(archive: ArchiveRoot) -> Non
     partial = left(archive, FRAMES[0][:-1])
     assert salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken()) is None
     assert [file.name for file in partial.parent.iterdir()] == [f"{PARTIAL}.damaged"]
-    assert not (archive.root / PATH).exists()
+    assert not (archive.location.data_dir / PATH).exists()
 
 
 def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         (disk / ".archiver" / "crate1slot2").mkdir(parents=True)
-        archive = ArchiveRoot(disk, "group", "host")
+        archive = ArchiveRoot(Location(disk), "group", "host")
         partial = left(archive, frame([(b"n", bytes(700_000))]) + FRAMES[0][:-1])
         with pytest.raises(OSError, match=r"a copy of it needs 70\d\.\d kB"):
             salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
@@ -122,13 +123,13 @@ def test_without_room_for_its_whole_frames_the_disk_is_not_filled(tmp_path: Path
 
 @pytest.mark.usefixtures("links")
 def test_another_files_name_is_not_taken(archive: ArchiveRoot) -> None:
-    (archive.root / PATH).parent.mkdir(parents=True)
-    (archive.root / PATH).write_bytes(b"another")
+    (archive.location.data_dir / PATH).parent.mkdir(parents=True)
+    (archive.location.data_dir / PATH).write_bytes(b"another")
     left(archive, FRAMES[0])
     event = salvage(archive, Publisher().publish, "crate1slot2", PARTIAL, "why", CancellationToken())
     assert event
     assert event.path == PATH.replace("_000", "_001")
-    assert (archive.root / PATH).read_bytes() == b"another"
+    assert (archive.location.data_dir / PATH).read_bytes() == b"another"
 
 
 @pytest.mark.usefixtures("links")
@@ -150,9 +151,9 @@ def test_a_kill_in_between_doubles_nothing(archive: ArchiveRoot, published: bool
     assert partial.exists()
     publisher = Publisher()
     salvage(archive, publisher.publish, "crate1slot2", PARTIAL, "why", CancellationToken())
-    assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
+    assert [file.name for file in (archive.location.data_dir / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
     assert len(publisher.events) == 1
     # What the kill left is handled by the next start in the same way.
     for left_over in filter(lambda file: PartialName.parse(file.name), list(partial.parent.iterdir())):
         salvage(archive, publisher.publish, "crate1slot2", left_over.name, "why", CancellationToken())
-    assert [file.name for file in (archive.root / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]
+    assert [file.name for file in (archive.location.data_dir / PATH).parent.glob("*.g3")] == [PATH.rpartition("/")[2]]

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.archive import finished_name
 from archiver.archive.location import Location
+from archiver.archive.root import ArchiveRoot
 from archiver.segments import segment_file
 from archiver.segments.segment_file import PartialDamagedError, PartialLockedError, SegmentClosedError, SegmentFile
 from archiver.storage.directory import Directory
@@ -65,10 +65,9 @@ def copy(path: Path, new: Path, length: int, crc: int, *, md5: bool = False) -> 
 
 def publish(partial: Path, root: Path, path: str, data: bytes) -> str | None:
     """The path that it got, as a file with those bytes."""
-    with Directory(partial.parent, "") as directory:
-        return finished_name.publish(
-            directory, partial.name, Location(root), path, len(data), sha_of(data), CancellationToken()
-        )
+    archive = ArchiveRoot(Location(root), "archiver", "host")
+    content = len(data), sha_of(data)
+    return archive.publish(partial.parent.name, partial.name, path, *content, CancellationToken())
 
 
 def written(path: Path, *parts: bytes) -> SegmentFile:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.archive.location import Location
 from archiver.storage.directory import Directory
 
 
@@ -22,7 +23,7 @@ def put(directory: Directory, name: str, data: bytes) -> None:
 
 def test_directories_are_made_on_the_way_and_files_live_in_them(root: Path) -> None:
     for _ in range(2):
-        with Directory(root, "15463/crate1slot2", make=True) as made:
+        with Location(root).data("15463/crate1slot2", make=True) as made:
             put(made, "a", b"A")
             assert made.read("a", 99) == b"A"
             assert made.names() == ["a"]
@@ -37,7 +38,7 @@ def test_without_make_a_missing_one_is_missing(root: Path) -> None:
 
 def test_nothing_is_made_on_an_empty_mount_point(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is its disk mounted"):
-        Directory(tmp_path, "15463/crate1slot2", make=True)
+        Location(tmp_path).data("15463/crate1slot2", make=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -49,7 +50,7 @@ def test_a_link_on_the_way_is_not_followed(root: Path, tmp_path: Path, planted: 
     (root / planted).symlink_to(elsewhere if planted == "15463" else elsewhere / "crate1slot2")
     for make in (False, True):
         with pytest.raises(OSError, match="a link or a file is where a directory should be") as refused:
-            Directory(root, "15463/crate1slot2", make=make)
+            Location(root).data("15463/crate1slot2", make=make)
         assert refused.value.filename == str(root / planted)
     assert not list((elsewhere / "crate1slot2").iterdir())
 
@@ -69,13 +70,13 @@ def test_a_link_that_is_a_file_is_not_followed(root: Path, tmp_path: Path) -> No
 
 def test_a_link_to_the_root_itself_is_the_operators(root: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
-    with Directory(tmp_path / "link", "15463", make=True) as directory:
+    with Location(tmp_path / "link").data("15463", make=True) as directory:
         put(directory, "a", b"A")
     assert (root / "15463" / "a").exists()
 
 
 def test_files_are_linked_moved_and_removed_between_directories(root: Path) -> None:
-    with Directory(root, "one", make=True) as one, Directory(root, "two", make=True) as two:
+    with Location(root).data("one", make=True) as one, Location(root).data("two", make=True) as two:
         put(one, "a", b"A")
         one.publish("a", two, "b")
         with pytest.raises(FileExistsError):
