@@ -14,16 +14,16 @@ from archiver.core.events import decode, key_prefixes
 from archiver.handover.consumer_errors import ConsumerErrors
 from archiver.handover.delivery import SinkDelivery
 from archiver.handover.position import (
+    REQUEST_S,
     CommittedPosition,
-    cached_end_offset,
     committed_offset,
     first_offset_since,
-    offset_range,
     partition,
 )
 from archiver.handover.saved_position import NoPosition, PositionFile
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
+from archiver.kafka.offsets import known_end_offset, offset_range
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.availability import AVAILABILITY_CONFIG
@@ -151,7 +151,7 @@ class FollowerMembership:
         )
 
     def _backlog(self) -> int:
-        return self._pending.backlog(cached_end_offset(self._consumer)) if self._pending else 0
+        return self._pending.backlog(known_end_offset(self._consumer, FILES_TOPIC) or 0) if self._pending else 0
 
     def _next_message(self) -> Message | None:
         """Wait for a message, or for the running attempt; return the message, if there is one."""
@@ -254,7 +254,7 @@ class FollowerMembership:
                 start = first_offset_since(self._consumer, self._since_ms)
                 log.info("%s: hands over for the first time: the events from offset %d on", self._sink.name, start)
             case NoPosition.TOPIC_RECREATED:
-                start, _ = offset_range(self._consumer)
+                start, _ = offset_range(self._consumer, FILES_TOPIC, seconds=REQUEST_S)
                 log.warning(
                     "%s: g3.files was deleted and created again: all of its events are handed over", self._sink.name
                 )
@@ -266,7 +266,7 @@ class FollowerMembership:
         """Restart at the topic's first offset: the topic was created again, or records were deleted."""
         assert self._pending
         try:
-            first, _ = offset_range(self._consumer)
+            first, _ = offset_range(self._consumer, FILES_TOPIC, seconds=REQUEST_S)
         except KafkaException as error:
             self._errors.on_error(error.args[0])
             self._stopping.wait(_RETRY_S)

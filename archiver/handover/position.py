@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
+from archiver.kafka.offsets import committed_offsets, offset_range
 from g3stream.contract.topics import FILES_TOPIC
 
 log = logging.getLogger(__name__)
 
-_REQUEST_S = 2.0
+REQUEST_S = 2.0
 _COMMIT_AGAIN_S = 0.5
 _SKIPPED_S = 5.0
 """How often the position is committed while all new events are skipped."""
@@ -23,35 +24,19 @@ def partition(offset: int) -> TopicPartition:
 
 def committed_offset(consumer: Consumer) -> int | None:
     """Return the group's committed offset, None if there is none. Raises KafkaException."""
-    found = consumer.committed([TopicPartition(FILES_TOPIC, 0)], timeout=_REQUEST_S)[0]
-    if found.error:
-        raise KafkaException(found.error)
+    (found,) = committed_offsets(consumer, [FILES_TOPIC], REQUEST_S)
     return found.offset if found.offset >= 0 else None
 
 
 def first_offset_since(consumer: Consumer, since_ms: int) -> int:
     """Return the offset of the first record published since; the end offset, if none was. Raises KafkaException."""
-    _, end = offset_range(consumer)  # asked first: records published in between are at `end` or later
-    found = consumer.offsets_for_times([partition(since_ms)], timeout=_REQUEST_S)[0]
+    _, end = offset_range(
+        consumer, FILES_TOPIC, seconds=REQUEST_S
+    )  # asked first: records published in between are at `end` or later
+    found = consumer.offsets_for_times([partition(since_ms)], timeout=REQUEST_S)[0]
     if found.error:
         raise KafkaException(found.error)
     return end if found.offset in (OFFSET_END, -1) else found.offset
-
-
-def offset_range(consumer: Consumer) -> tuple[int, int]:
-    """Return the topic's first offset, and the one after its last. Raises KafkaException."""
-    found = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), timeout=_REQUEST_S)
-    if found is None:
-        raise KafkaException(
-            KafkaError(KafkaError._TIMED_OUT, f"the first and last offset of {FILES_TOPIC} are unknown")
-        )
-    return found[0], found[1]
-
-
-def cached_end_offset(consumer: Consumer) -> int:
-    """Return the offset after the topic's last record, as of the last fetch; 0 before the first one."""
-    _, end = consumer.get_watermark_offsets(TopicPartition(FILES_TOPIC, 0), cached=True) or (0, -1)
-    return max(0, end)
 
 
 class CommittedPosition:

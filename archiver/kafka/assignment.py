@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from archiver.kafka.offsets import offset_range
 from g3stream.contract.topics import frames_topic
+from g3stream.kafka.topic_admin import NO_SUCH_TOPIC
 
 _REPORT_AFTER_SECONDS = 5.0
 _REQUEST_SECONDS = 2.0
-_GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 
 
 class AssignedPartitions:
@@ -92,17 +93,17 @@ class OffsetReset:
         meanwhile Kafka will never report an offset.
         """
         for stream in sorted(self._streams):
-            partition = TopicPartition(frames_topic(stream), 0)
+            topic = frames_topic(stream)
             try:
-                earliest, _ = consumer.get_watermark_offsets(partition, timeout=_REQUEST_SECONDS) or (0, 0)
+                earliest, _ = offset_range(consumer, topic, seconds=_REQUEST_SECONDS)
             except KafkaException as error:
-                if error.args[0].code() in _GONE:
+                if error.args[0].code() in NO_SUCH_TOPIC:
                     continue  # the group is about to revoke it
                 self._on_error(error.args[0])
                 return
             # After its error librdkafka has stopped fetching, and refuses to seek.
-            consumer.incremental_unassign([partition])
-            consumer.incremental_assign([TopicPartition(partition.topic, 0, earliest)])
-            consumer.resume([partition])
+            consumer.incremental_unassign([TopicPartition(topic, 0)])
+            consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
+            consumer.resume([TopicPartition(topic, 0)])
             self._streams.remove(stream)
             yield stream, earliest

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import (
@@ -27,13 +28,13 @@ from archiver.kafka.broker_health import BrokerHealth
 from archiver.kafka.event_publisher import EventPublisher
 from archiver.kafka.last_file_index import LastFileIndex
 from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommits, classify_error
+from archiver.kafka.offsets import committed_offsets, known_end_offset, metadata_of
 from archiver.kafka.topic_reader import (
     BATCH_BYTES,
     CONNECTED_CONFIG,
     FETCH_CONFIG,
     MAX_RECORDS,
     TopicReader,
-    metadata_of,
 )
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, expected_frames_topic
 from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
@@ -240,8 +241,7 @@ class GroupConsumer:
 
     def end_offset(self, stream: str) -> int | None:
         """The offset after a stream's last record, according to the latest fetch; None if unknown."""
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(frames_topic(stream), 0), cached=True) or (0, -1)
-        return end if end >= 0 else None
+        return known_end_offset(self._consumer, frames_topic(stream))
 
     @property
     def fenced_by_own_commit(self) -> bool:
@@ -287,12 +287,12 @@ class GroupConsumer:
             self._assign_unread(consumer, partitions)
             return
         # However many partitions a topic has: the stream is in partition 0, and the others stay paused.
-        streams = [p for p in partitions if p.partition == 0]
+        topics = [p.topic for p in partitions if p.partition == 0]
         committed = [
             CommittedOffset(
                 stream_of_topic(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p)
             )
-            for p in self._committed(consumer, streams)
+            for p in self._retry_until_answered(partial(committed_offsets, consumer, topics, _REQUEST_SECONDS))
         ]
         self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
@@ -300,19 +300,6 @@ class GroupConsumer:
             self.topic_watch.add(expected_frames_topic(found.stream))
         self._listener.on_assigned(committed)
         self.has_assignment = True
-
-    def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        if not partitions:
-            return []
-
-        def ask() -> list[TopicPartition]:
-            found: list[TopicPartition] = consumer.committed(partitions, timeout=_REQUEST_SECONDS)
-            for partition in found:
-                if partition.error:
-                    raise KafkaException(partition.error)
-            return found
-
-        return self._retry_until_answered(ask)
 
     def _retry_until_answered(self, ask: Callable[[], T]) -> T:
         """Repeat a request until Kafka answers: in a callback of `poll` nothing else can be done."""

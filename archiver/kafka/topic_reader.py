@@ -1,13 +1,14 @@
 """Reading topics outside the group: single records, offset ranges, commits, events, quarantine.
 
-Each call uses a consumer of its own, outside the group, so that any thread may call it.
+Each call uses a consumer of its own, outside the group, so that any thread may call it. All records are read by
+`TopicReader.read_ranges`, which has the rules.
 """
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, ThrottleEvent, TopicPartition
@@ -15,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Throt
 from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
 from archiver.core.sequence import first_complete
+from archiver.kafka.offsets import committed_offsets, metadata_of, offset_range
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders
 from g3stream.contract.message_headers import headers_of
@@ -26,7 +28,7 @@ from g3stream.contract.topics import (
     stream_of_topic,
 )
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, needs, topic_right, with_right
-from g3stream.kafka.topic_admin import ADMIN_CONFIG
+from g3stream.kafka.topic_admin import ADMIN_CONFIG, NO_SUCH_TOPIC
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
     # Connect to each broker as soon as it is known: with sparse connections a new client waits 50 ms before it makes
@@ -49,7 +51,9 @@ _MAX_PER_TURN = 100
 """Records requested from `consume`: it returns so many however large they are, 1 MB each at most."""
 _POLL_SECONDS = 0.5
 _MAX_CHUNKS = 2000
-_NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
+
+Partition = tuple[str, int]
+"""A topic, and the number of one of its partitions."""
 
 
 class OffsetAndMetadata(NamedTuple):
@@ -64,79 +68,119 @@ class TopicReader:
 
     def __init__(self, config: Mapping[str, Any], group: str, seconds: float = 10.0) -> None:
         """config: librdkafka's settings, without those of a group. seconds: how long to wait for an answer."""
-        self._throttle_cb: Callable[[ThrottleEvent], None] | None = config.get("throttle_cb")
-        self._throttled_until = 0.0
-        self._config = {
+        self.group = group
+        """The consumer group whose archive this reads for."""
+        self._throttled_until_s = 0.0
+        self.config = config
+        self._seconds = seconds
+
+    @contextmanager
+    def consumer(self) -> Iterator[Consumer]:
+        """Context of a consumer, for one thread."""
+        # A group is needed also where no commit is requested: librdkafka requires a name, and looks for the group's
+        # coordinator. If ACLs forbid that, reading works all the same.
+        config = {
             **FETCH_CONFIG,
-            **config,
-            "throttle_cb": self._on_throttle,
+            # What is read exists already, and a fetch that waits at a topic's end delays the next read so long.
+            "fetch.wait.max.ms": 100,
+            **self.config,
             **ADMIN_CONFIG,
+            "throttle_cb": self._on_throttle,
+            "group.id": self.group,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
         }
-        self._group = group
-        self._seconds = seconds
+        with closing(Consumer(config)) as consumer:
+            try:
+                yield consumer
+            except KafkaException:
+                consumer.poll(0)  # calls `error_cb` with the cause
+                raise
 
-    @property
-    def group(self) -> str:
-        """The consumer group whose archive this reads for."""
-        return self._group
+    def read_ranges(
+        self, consumer: Consumer, ranges: Mapping[Partition, tuple[int, int]], *, may_be_deleted: bool = False
+    ) -> Iterator[list[Message]]:
+        """Read each partition's records from the first offset to before the second, about BATCH_BYTES at a time.
 
-    def committed(self, streams: Sequence[str]) -> Mapping[str, OffsetAndMetadata]:
+        - A range ends with the record before its end, or with one beyond it, or at the log's end: offsets may have
+          no record, but be a transaction marker's, or of a record that was compacted away.
+        - A range whose first record retention has deleted meanwhile raises KafkaException; it ends if may_be_deleted.
+        - The right on a group isn't needed: an error about it is ignored. All others are raised, with the right that
+          is missing.
+        - If no record arrives for as long as answers are waited for, and no quota is the reason, that is an error.
+        """
+        unread = {partition: span for partition, span in ranges.items() if span[0] < span[1]}
+        consumer.assign([TopicPartition(*partition, start) for partition, (start, _) in unread.items()])
+        ignored = [KafkaError.GROUP_AUTHORIZATION_FAILED]
+        range_ends = [KafkaError._PARTITION_EOF, *([KafkaError._AUTO_OFFSET_RESET] if may_be_deleted else [])]
+        heard_s, wanted = time.monotonic(), 1
+        while unread:
+            # `consume` takes less time than a `poll` for each, but waits for as many as are requested.
+            batch: list[Message] = []
+            for message in consumer.consume(
+                min(wanted, sum(end - start for start, end in unread.values())), _POLL_SECONDS
+            ):
+                partition = message.topic() or "", message.partition() or 0
+                if error := message.error():
+                    if error.code() in range_ends:
+                        unread.pop(partition, None)
+                    elif error.code() not in ignored:
+                        raise KafkaException(with_right(error, topic_right(Operation.READ, partition[0])))
+                elif partition in unread:
+                    offset, (_, end) = message.offset() or 0, unread[partition]
+                    if offset < end:
+                        batch.append(message)
+                    if offset < end - 1:
+                        unread[partition] = offset + 1, end
+                    else:
+                        del unread[partition]
+            if batch:
+                heard_s = time.monotonic()
+                wanted = min(_MAX_PER_TURN, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
+                yield batch
+            elif unread and time.monotonic() - max(heard_s, self._throttled_until_s) > self._seconds:
+                topic = min(unread)[0]
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} arrive"))
+        consumer.unassign()
+
+    def stream_partitions(self, consumer: Consumer) -> Mapping[str, int]:
+        """The streams that have a topic, sorted, with its number of partitions, of which only the first is used.
+
+        As far as ACLs show them.
+        """
+        topics = consumer.list_topics(timeout=self._seconds).topics
+        pattern = re.compile(FRAMES_TOPIC_PATTERN)
+        return {stream_of_topic(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
+
+    def streams(self) -> list[str]:
+        """The streams that have a topic, sorted, as far as ACLs show them."""
+        with self.consumer() as consumer:
+            return [*self.stream_partitions(consumer)]
+
+    def check_not_hidden(self, streams: Iterable[str]) -> None:
+        """Raises KafkaException if ACLs hide the topic of one of these streams, which `streams` doesn't return.
+
+        Otherwise it is gone.
+        """
+        with self.consumer() as consumer:
+            for stream in streams:
+                self._check_not_hidden(consumer, frames_topic(stream))
+
+    def committed(self, streams: Iterable[str]) -> Mapping[str, OffsetAndMetadata]:
         """The group's committed offsets of these streams, as far as there are any, without joining the group."""
-        with self._consumer() as consumer:
+        with self.consumer() as consumer:
             return self._committed(consumer, streams)
 
     def all_committed(self) -> Mapping[str, OffsetAndMetadata]:
         """The group's committed offsets of every stream that has a topic; as `committed`."""
-        with self._consumer() as consumer:
-            return self._committed(consumer, self._streams(consumer))
+        with self.consumer() as consumer:
+            return self._committed(consumer, self.stream_partitions(consumer))
 
     def offset_range(self, stream: str, partition: int = 0) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the offset after its last."""
-        with self._consumer() as consumer:
+        with self.consumer() as consumer:
             return self._offset_range(consumer, frames_topic(stream), partition)
-
-    def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
-        """Read a stream's records from the offset `start` to before `end`, about BATCH_BYTES at a time."""
-        return self._batches(frames_topic(stream), start, end, partition)
-
-    def _batches(self, topic: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
-        with self._consumer() as consumer, needs(topic_right(Operation.READ, topic)):
-            consumer.assign([TopicPartition(topic, partition, start)])
-            heard_s, wanted = time.monotonic(), 1
-            while start < end:
-                # `consume` takes less time than a `poll` for each, but waits for as many as are requested.
-                found = consumer.consume(min(wanted, end - start), _POLL_SECONDS)
-                batch = [message for message in found if message.error() is None]
-                if batch:
-                    heard_s, start = time.monotonic(), (batch[-1].offset() or 0) + 1
-                    wanted = min(_MAX_PER_TURN, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
-                    yield batch
-                if len(batch) < len(found) and _is_at_end(found):
-                    return
-                self._check_progress(topic, heard_s)
-
-    def record_value(self, stream: str, offset: int) -> tuple[bytes, ...]:
-        """Read the value of the record that begins at `offset`, in chunks; empty if it isn't there."""
-        return first_complete(
-            (headers, message.value() or b"")
-            for message in islice(self._records_from(frames_topic(stream), offset), _MAX_CHUNKS)
-            if (headers := _headers_if_valid(message))
-        )
-
-    def has_record(self, stream: str, record: RecordId) -> bool:
-        """Whether that record is at its offset: the topic still has it, and wasn't created again."""
-        message = next(self._records_from(frames_topic(stream), record.offset), None)
-        headers = None if message is None else _headers_if_valid(message)
-        return bool(headers and (headers.epoch, headers.seq) == (record.epoch, record.seq))
-
-    def record_time_ms(self, stream: str, offset: int | None = None) -> int | None:
-        """The time, in ms, of the record at `offset` (None: of the topic's first); None if there is none."""
-        topic = frames_topic(stream)
-        message = next(self._records_from(topic, offset), None)
-        return None if message is None else message.timestamp()[1]  # (an empty message is false)
 
     def files_offset_range(self) -> tuple[int, int]:
         """The offset range of g3.files; as `offset_range`.
@@ -144,12 +188,42 @@ class TopicReader:
         Raises KafkaException also if there is no such topic: the caller has created it, so a broker that has just
         started doesn't know of it yet.
         """
-        with self._consumer() as consumer:
+        with self.consumer() as consumer:
             return self._offset_range(consumer, FILES_TOPIC)
+
+    def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
+        """Read a stream's records from the offset `start` to before `end`, as `read_ranges` does."""
+        with self.consumer() as consumer:
+            yield from self.read_ranges(consumer, {(frames_topic(stream), partition): (start, end)})
 
     def files_batches(self, start: int, end: int) -> Iterator[list[Message]]:
         """Read the events of all groups on g3.files; as `batches`."""
-        return self._batches(FILES_TOPIC, start, end)
+        with self.consumer() as consumer:
+            yield from self.read_ranges(consumer, {(FILES_TOPIC, 0): (start, end)})
+
+    def message(self, stream: str, offset: int) -> Message | None:
+        """Read the message at `offset`; None if there is none."""
+        message = next(self._records_from(stream, offset), None)
+        return message if message is not None and message.offset() == offset else None
+
+    def has_record(self, stream: str, record: RecordId) -> bool:
+        """Whether that record is at its offset: the topic still has it, and wasn't created again."""
+        message = self.message(stream, record.offset)
+        headers = None if message is None else _headers_if_valid(message)
+        return bool(headers and (headers.epoch, headers.seq) == (record.epoch, record.seq))
+
+    def record_time_ms(self, stream: str, offset: int | None = None) -> int | None:
+        """The time, in ms, of the first record from `offset` on (None: of the topic's first); None if none is."""
+        message = next(self._records_from(stream, offset), None)
+        return None if message is None else message.timestamp()[1]  # (an empty message is false)
+
+    def record_value(self, stream: str, offset: int) -> tuple[bytes, ...]:
+        """Read the value of the record that begins at `offset`, in chunks; empty if it isn't there."""
+        return first_complete(
+            (headers, message.value() or b"")
+            for message in islice(self._records_from(stream, offset), _MAX_CHUNKS)
+            if (headers := _headers_if_valid(message))
+        )
 
     def events(self, streams: Collection[str] = ()) -> Iterator[Event | CheckpointError]:
         """Read the group's events on g3.files, of these streams (none: of all), in order.
@@ -158,11 +232,9 @@ class TopicReader:
         skipped. All of g3.files is read, about 30,000 events a second (of another group or stream: 90,000). Reading
         less isn't possible: the times of events prove nothing, as the clocks of hosts differ and are set.
         """
-        prefixes = key_prefixes(self._group, streams)
-        with self._consumer() as consumer:
-            start, end = self._offset_range_if_any(consumer, FILES_TOPIC)
-        for batch in self.files_batches(start, end):
-            for message in batch:
+        prefixes = key_prefixes(self.group, streams)
+        with self.consumer() as consumer:
+            for message in self._all_records(consumer, FILES_TOPIC):
                 if (message.key() or b"").startswith(prefixes):
                     try:
                         yield decode(message.value() or b"")
@@ -173,84 +245,56 @@ class TopicReader:
 
     def quarantined_digests(self, stream: str) -> frozenset[str]:
         """Read the digests of the stream's records that are in quarantine."""
-        with self._consumer() as consumer:
+        with self.consumer() as consumer:
             return self._quarantined_digests(consumer, stream)
 
-    def quarantined_counts(self, streams: Collection[str]) -> Mapping[str, int]:
+    def quarantined_counts(self, streams: Iterable[str]) -> Mapping[str, int]:
         """The number of records in quarantine of each of these streams that has any."""
-        with self._consumer() as consumer:
+        with self.consumer() as consumer:
             topics = consumer.list_topics(timeout=self._seconds).topics
             existing = [stream for stream in streams if quarantine_topic(stream) in topics]
             counts = {stream: len(self._quarantined_digests(consumer, stream)) for stream in existing}
         return {stream: count for stream, count in counts.items() if count}
 
     def _quarantined_digests(self, consumer: Consumer, stream: str) -> frozenset[str]:
-        topic = quarantine_topic(stream)
-        start, end = self._offset_range_if_any(consumer, topic)
-        return frozenset((message.key() or b"").decode() for message in self._records(consumer, topic, start, end))
+        records = self._all_records(consumer, quarantine_topic(stream))
+        return frozenset((message.key() or b"").decode() for message in records)
 
-    def message(self, stream: str, offset: int) -> Message | None:
-        """Read the message at `offset`; None if there is none."""
-        message = next(self._records_from(frames_topic(stream), offset), None)
-        return message if message is not None and message.offset() == offset else None
-
-    def streams(self) -> list[str]:
-        """The streams that have a topic, as far as ACLs show it."""
-        with self._consumer() as consumer:
-            return self._streams(consumer)
-
-    def check_not_hidden(self, streams: Iterable[str]) -> None:
-        """Raises KafkaException if ACLs hide the topic of one of these streams, which `streams` doesn't return.
-
-        Otherwise it is gone.
-        """
-        with self._consumer() as consumer:
-            for stream in streams:
-                self._check_not_hidden(consumer, frames_topic(stream))
-
-    def _streams(self, consumer: Consumer) -> list[str]:
-        topics = consumer.list_topics(timeout=self._seconds).topics
-        pattern = re.compile(FRAMES_TOPIC_PATTERN)
-        return sorted(stream_of_topic(topic) for topic in topics if pattern.match(topic))
-
-    def _committed(self, consumer: Consumer, streams: Sequence[str]) -> Mapping[str, OffsetAndMetadata]:
-        asked = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-        with needs(group_right(Operation.DESCRIBE, self._group)):
+    def _committed(self, consumer: Consumer, streams: Iterable[str]) -> Mapping[str, OffsetAndMetadata]:
+        with needs(group_right(Operation.DESCRIBE, self.group)):
             try:
-                answered = consumer.committed(asked, timeout=self._seconds) if asked else []
+                found = committed_offsets(consumer, map(frames_topic, streams), self._seconds)
             except KafkaException as error:
                 raise KafkaException(_refusal(consumer) or error.args[0]) from None
-            for partition in answered:
-                if partition.error:
-                    raise KafkaException(partition.error)
-        return {
-            stream_of_topic(p.topic): OffsetAndMetadata(p.offset, metadata_of(p)) for p in answered if p.offset >= 0
-        }
+        return {stream_of_topic(p.topic): OffsetAndMetadata(p.offset, metadata_of(p)) for p in found if p.offset >= 0}
 
-    def _records_from(self, topic: str, offset: int | None) -> Iterator[Message]:
-        with self._consumer() as consumer:
+    def _records_from(self, stream: str, offset: int | None) -> Iterator[Message]:
+        topic = frames_topic(stream)
+        with self.consumer() as consumer:
             first, end = self._offset_range(consumer, topic)
-            if offset is None or first <= offset < end:
+            if offset is None or offset >= first:
                 yield from self._records(consumer, topic, first if offset is None else offset, end)
+
+    def _all_records(self, consumer: Consumer, topic: str) -> Iterator[Message]:
+        """Read a topic; nothing if it doesn't exist."""
+        try:
+            span = self._offset_range(consumer, topic)
+        except KafkaException as error:
+            if error.args[0].code() not in NO_SUCH_TOPIC:
+                raise
+            return
+        yield from self._records(consumer, topic, *span)
+
+    def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
+        return chain.from_iterable(self.read_ranges(consumer, {(topic, 0): (start, end)}))
 
     def _offset_range(self, consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
         try:
-            span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._seconds)
+            return offset_range(consumer, topic, partition, seconds=self._seconds)
         except KafkaException as error:
-            if error.args[0].code() in _NO_SUCH_TOPIC:
+            if error.args[0].code() in NO_SUCH_TOPIC:
                 self._check_not_hidden(consumer, topic)
             raise
-        if span is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer about the offsets of {topic}"))
-        return span[0], span[1]
-
-    def _offset_range_if_any(self, consumer: Consumer, topic: str) -> tuple[int, int]:
-        try:
-            return self._offset_range(consumer, topic)
-        except KafkaException as error:
-            if error.args[0].code() not in _NO_SUCH_TOPIC:
-                raise
-            return 0, 0  # there is no such topic, or no longer
 
     def _check_not_hidden(self, consumer: Consumer, topic: str) -> None:
         # librdkafka reports a topic as unknown, whatever the reason why it can't be used.
@@ -258,64 +302,10 @@ class TopicReader:
         if found and found.error and is_refusal(found.error):
             raise KafkaException(with_right(found.error, topic_right(Operation.READ, topic)))
 
-    def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
-        """Read the records from `start` to before `end`. Raises KafkaException if they don't arrive."""
-        if start >= end:
-            return
-        consumer.assign([TopicPartition(topic, 0, start)])
-        heard_s = time.monotonic()
-        while True:
-            message = consumer.poll(_POLL_SECONDS)
-            if message is None:
-                self._check_progress(topic, heard_s)
-                continue
-            with needs(topic_right(Operation.READ, topic)):
-                if _is_at_end([message]):
-                    return
-            if message.error():
-                continue
-            heard_s = time.monotonic()
-            offset = message.offset()
-            assert offset is not None
-            if offset < end:
-                yield message
-            if offset >= end - 1:
-                return
-
-    def _check_progress(self, topic: str, heard_s: float) -> None:
-        """Raises KafkaException if nothing has arrived for long, and no quota is the reason."""
-        if time.monotonic() - max(heard_s, self._throttled_until) > self._seconds:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} arrive"))
-
     def _on_throttle(self, event: ThrottleEvent) -> None:
-        self._throttled_until = max(self._throttled_until, time.monotonic() + event.throttle_time)
-        if self._throttle_cb:
-            self._throttle_cb(event)
-
-    @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
-        # Also where no commit is requested, and no group is needed: librdkafka requires a group's name, and looks for
-        # its coordinator. If ACLs forbid that, reading works all the same.
-        with closing(Consumer({**self._config, "group.id": self._group})) as consumer:
-            try:
-                yield consumer
-            except KafkaException:
-                consumer.poll(0)  # calls `error_cb` with the cause
-                raise
-
-
-def _is_at_end(messages: Sequence[Message]) -> bool:
-    """Whether one of these messages is the end of the log, after which there may be only transaction markers.
-
-    Raises KafkaException if one of them is another error.
-    """
-    for error in filter(None, (message.error() for message in messages)):
-        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            continue  # reading needs no right on a group
-        if error.code() != KafkaError._PARTITION_EOF:
-            raise KafkaException(error)
-        return True
-    return False
+        self._throttled_until_s = max(self._throttled_until_s, time.monotonic() + event.throttle_time)
+        if throttle_cb := self.config.get("throttle_cb"):
+            throttle_cb(event)
 
 
 def _refusal(consumer: Consumer) -> KafkaError | None:
@@ -324,14 +314,6 @@ def _refusal(consumer: Consumer) -> KafkaError | None:
         if (error := message.error()) and is_refusal(error):
             return error
     return None
-
-
-def metadata_of(partition: TopicPartition) -> str:
-    """The metadata committed with an offset, empty if there is none; text that is no checkpoint if it isn't UTF-8."""
-    try:
-        return partition.metadata or ""
-    except UnicodeDecodeError:
-        return "\N{REPLACEMENT CHARACTER}"
 
 
 def record_headers(message: Message) -> RecordHeaders:

@@ -3,33 +3,21 @@
 No group is joined, and nothing is committed.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
 
-from confluent_kafka import (
-    TIMESTAMP_LOG_APPEND_TIME,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
 
 from archiver.kafka.invalid_records import digest_of
-from archiver.kafka.topic_reader import record_headers
+from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders
-from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
-from g3stream.kafka.authorization import Operation, topic_right, with_right
-from g3stream.kafka.topic_admin import ADMIN_CONFIG, records_in
+from g3stream.contract.topics import frames_topic, stream_of_topic
+from g3stream.kafka.topic_admin import TopicAdmin
 
-_KAFKA_SECONDS = 10.0
+_REQUEST_SECONDS = 10.0
 MAX_RECORDS = 20_000
 MAX_BYTES = 8 << 20
 """At most so much of a stream is read back."""
@@ -54,48 +42,27 @@ class TailRecord:
 
 
 class TopicTails:
-    """Reads the ends of topics; a context manager. All methods raise KafkaException."""
+    """Reads the ends of topics; made by `open_tails`. All methods raise KafkaException."""
 
-    def __init__(self, config: Mapping[str, Any], group: str) -> None:
-        """config: librdkafka's settings. group: only a name that librdkafka requires; no right on it is needed."""
-        self._config = {
-            **config,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            **ADMIN_CONFIG,
-            "queued.max.messages.kbytes": 16 << 10,
-            "fetch.wait.max.ms": 100,
-        }
-        self._admin = AdminClient({**config, **ADMIN_CONFIG})
-        self._consumer = Consumer(self._config)
+    def __init__(self, reader: TopicReader, consumer: Consumer) -> None:
+        self._reader = reader
+        self._consumer = consumer
+        self._admin = TopicAdmin(reader.config)
 
     def streams(self) -> Mapping[str, int]:
-        """The streams that have a topic, sorted, with its number of partitions, of which only the first is used."""
-        topics = self._consumer.list_topics(timeout=_KAFKA_SECONDS).topics
-        pattern = re.compile(FRAMES_TOPIC_PATTERN)
-        return {stream_of_topic(name): len(topics[name].partitions) for name in sorted(topics) if pattern.match(name)}
+        """As TopicReader.stream_partitions."""
+        return self._reader.stream_partitions(self._consumer)
 
     def offset_ranges(self, streams: Iterable[str]) -> Mapping[str, tuple[int, int]]:
         """For each stream the first offset that its topic still has, and the offset after its last."""
-        partitions = [TopicPartition(frames_topic(stream), 0) for stream in streams]
-        if not partitions:
-            return {}
-        firsts, ends = (
-            self._admin.list_offsets({p: spec for p in partitions}, request_timeout=_KAFKA_SECONDS)
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
-        )
-        return {stream_of_topic(p.topic): (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+        topics = [TopicPartition(frames_topic(stream), 0) for stream in streams]
+        spans = self._admin.offset_ranges(topics, _REQUEST_SECONDS)
+        return {stream_of_topic(partition.topic): span for partition, span in spans.items()}
 
     def other_partitions(self, streams: Mapping[str, int]) -> Mapping[str, Mapping[int, tuple[int, int]]]:
         """The offset ranges of partitions other than the first that have records; streams: partitions of each."""
-        found = {}
-        for stream, count in streams.items():
-            partitions = [TopicPartition(frames_topic(stream), number) for number in range(1, count)]
-            if spans := records_in(self._admin, partitions):
-                found[stream] = spans
-        return found
+        found = {stream: self._admin.records_in(frames_topic(stream), range(1, n)) for stream, n in streams.items()}
+        return {stream: spans for stream, spans in found.items() if spans}
 
     def read_back(
         self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[TailRecord]], bool]
@@ -118,38 +85,12 @@ class TopicTails:
         return found
 
     def read(self, blocks: Mapping[str, tuple[int, int]]) -> Mapping[str, list[TailRecord]]:
-        """Read the records of each stream from the first offset to before the second."""
+        """Read the records of each stream from the first offset to before the second, as far as they are there."""
         found: dict[str, list[TailRecord]] = {stream: [] for stream, (start, end) in blocks.items() if start < end}
-        awaited = set(found)
-        self._consumer.assign([TopicPartition(frames_topic(stream), 0, blocks[stream][0]) for stream in awaited])
-        heard_s = time.monotonic()
-        while awaited:
-            message = self._consumer.poll(0.5)
-            if message is None:
-                if time.monotonic() - heard_s > _KAFKA_SECONDS:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no more records arrive"))
-                continue
-            if (topic := message.topic()) is None:  # of the client, not of a stream
-                if (error := message.error()) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    raise KafkaException(error)
-                continue
-            heard_s = time.monotonic()
-            stream = stream_of_topic(topic)
-            if stream not in awaited:
-                continue
-            end = blocks[stream][1]
-            if error := message.error():
-                # The end, before which there may be transaction markers; or retention was faster than we.
-                if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
-                    raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
-                awaited.discard(stream)
-                continue
-            record = _tail_record(message)
-            if record.offset < end:
-                found[stream].append(record)
-            if record.offset >= end - 1:
-                awaited.discard(stream)
-        self._consumer.unassign()
+        ranges = {(frames_topic(stream), 0): blocks[stream] for stream in found}
+        for batch in self._reader.read_ranges(self._consumer, ranges, may_be_deleted=True):
+            for message in batch:
+                found[stream_of_topic(message.topic() or "")].append(_tail_record(message))
         return found
 
     def wait_for_record(self, stream: str, offset: int, seconds: float) -> bool:
@@ -162,17 +103,12 @@ class TopicTails:
                 return True
         return False
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(KafkaException):
-            # These call `error_cb` with the cause.
-            self._admin.poll(0)
-            self._consumer.poll(0)
-        self._consumer.close()
+@contextmanager
+def open_tails(reader: TopicReader) -> Iterator[TopicTails]:
+    """Context in which one consumer reads the ends of topics."""
+    with reader.consumer() as consumer:
+        yield TopicTails(reader, consumer)
 
 
 def _remaining_records(tail_records: Sequence[TailRecord]) -> int:

@@ -18,7 +18,7 @@ from archiver.core.formatting import format_duration, format_time
 from archiver.core.segmentation import NOT_RECORDED_TYPES
 from archiver.core.sequence import SequenceTracker
 from archiver.kafka.topic_reader import TopicReader
-from archiver.kafka.topic_tail import TailRecord, TopicTails
+from archiver.kafka.topic_tail import TailRecord, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.authorization import Operation, needs, topic_right
@@ -42,13 +42,14 @@ def close(options: argparse.Namespace) -> int:
 
 
 def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
-    with TopicTails(config, _GROUP) as tails:
+    reader = TopicReader(config, _GROUP)
+    with open_tails(reader) as tails:
         streams = tails.streams()
         if stream not in streams:
-            TopicReader(config, _GROUP).check_not_hidden([stream])
+            reader.check_not_hidden([stream])
             return _fail(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.offset_ranges([stream])
-        left_out = TopicReader(config, _GROUP).quarantined_digests(stream)
+        left_out = reader.quarantined_digests(stream)
         read_back = tails.read_back(spans, lambda entries: _is_enough(_recorded_frames(entries, left_out)))[stream]
         entries = _recorded_frames(read_back, left_out)
         found = situation(entries)

@@ -15,7 +15,7 @@ from archiver.core.formatting import format_bytes, format_duration, format_iso
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import CloseReason, State
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
-from archiver.kafka.topic_tail import TailRecord, TopicTails
+from archiver.kafka.topic_tail import TailRecord, TopicTails, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import describe_other_partitions
 
@@ -56,8 +56,9 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
-    with TopicTails(config, options.group) as tails:
-        found = statuses(tails, TopicReader(config, options.group), options.stream)
+    reader = TopicReader(config, options.group)
+    with open_tails(reader) as tails:
+        found = statuses(tails, reader, options.stream)
     now = time.time_ns() // 1_000_000
     if options.json:
         for status in found:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
-from archiver.kafka.topic_tail import TailRecord, TopicTails
+from archiver.kafka.topic_tail import TailRecord, open_tails
 from archiver.suprsync.finalized_until import FinalizedUntil, Promotion, StreamProgress, directory_of, finalized_until
 from g3stream.contract.headers import Kind
 
@@ -116,7 +116,7 @@ def read(
     now_ms: the time before the call. Raises KafkaException, CheckpointError.
     """
     reader = TopicReader(config, group)
-    with TopicTails(config, group) as tails:
+    with open_tails(reader) as tails:
         topics = list(tails.streams())
         # In this order: later commits only move the time forward.
         commits = reader.committed(topics)

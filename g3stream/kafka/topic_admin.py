@@ -3,7 +3,8 @@
 For both programs. Each call waits for Kafka, for seconds at most if it doesn't answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ _CREATE_TIMEOUT_SECONDS = 10.0
 _TOPICS_PER_REQUEST = 20
 """Topics whose settings are requested at once: they take 4 ms of the interpreter's time (measured)."""
 _REQUEST_TIMEOUT_SECONDS = 4.0
-_NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+NO_SUCH_TOPIC = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 
 class TopicAdmin:
@@ -47,15 +48,12 @@ class TopicAdmin:
 
     def ensure(self, expected: ExpectedTopic) -> tuple[bool, Sequence[Difference]]:
         """Create the topic if it is missing; return whether it was, and how it differs from what it should be."""
-        try:
+        with self._reporting_cause():
             found = self._metadata([expected.name])
-            created = found[expected.name] is None and self._create(expected)
+            created = found[expected.name] is None and self.create(expected)
             if found[expected.name] is None:  # it exists now, though not all brokers may know it yet
                 found = self._metadata([expected.name])
             return created, self._compare([expected], found).get(expected.name) or ()
-        except KafkaException:
-            self._client.poll(0)  # calls `error_cb` with the cause
-            raise
 
     def check(self, expected: Sequence[ExpectedTopic]) -> Mapping[str, Sequence[Difference] | None]:
         """Return how each topic differs from what it should be; None for one that doesn't exist.
@@ -68,6 +66,45 @@ class TopicAdmin:
             compared.update(self._compare(expected[first : first + _TOPICS_PER_REQUEST], found))
         return compared
 
+    def create(self, expected: ExpectedTopic) -> bool:
+        """Create the topic; return False if another client has created it meanwhile."""
+        new = NewTopic(expected.name, 1, expected.replication_factor or -1, config=dict(expected.config))
+        try:
+            self._client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaException(
+                    with_right(error.args[0], topic_right(Operation.CREATE, expected.name))
+                ) from None
+            return False
+        return True
+
+    def offset_ranges(
+        self, partitions: Sequence[TopicPartition], seconds: float = _REQUEST_TIMEOUT_SECONDS
+    ) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Return each partition's first offset, and the one after its last, by two requests for all."""
+        if not partitions:
+            return {}
+        firsts, ends = (
+            self._client.list_offsets({partition: spec for partition in partitions}, request_timeout=seconds)
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
+        )
+        with self._reporting_cause():
+            return {p: (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
+
+    def records_in(self, topic: str, partitions: Iterable[int]) -> Mapping[int, tuple[int, int]]:
+        """Return the offset ranges of those partitions that have records."""
+        spans = self.offset_ranges([TopicPartition(topic, number) for number in partitions])
+        return {partition.partition: span for partition, span in spans.items() if span[0] < span[1]}
+
+    @contextmanager
+    def _reporting_cause(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException:
+            self._client.poll(0)  # calls `error_cb` with the cause
+            raise
+
     def _metadata(self, names: Sequence[str]) -> dict[str, FoundTopic | None]:
         """Return these topics' metadata, without settings; None for one that doesn't exist.
 
@@ -77,7 +114,7 @@ class TopicAdmin:
         topics: dict[str, FoundTopic | None] = {}
         for name in names:
             topic = found.topics.get(name)
-            if topic is None or (topic.error is not None and topic.error.code() in _NO_SUCH_TOPIC):
+            if topic is None or (topic.error is not None and topic.error.code() in NO_SUCH_TOPIC):
                 topics[name] = None
             elif topic.error is None:
                 topics[name] = _found_topic(topic, found.brokers)
@@ -101,19 +138,6 @@ class TopicAdmin:
                 compared[topic.name] = differences(topic, existing_topic, self._servers)
         return compared
 
-    def _create(self, expected: ExpectedTopic) -> bool:
-        """Create the topic; return False if another client has created it meanwhile."""
-        new = NewTopic(expected.name, 1, expected.replication_factor or -1, config=dict(expected.config))
-        try:
-            self._client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise KafkaException(
-                    with_right(error.args[0], topic_right(Operation.CREATE, expected.name))
-                ) from None
-            return False
-        return True
-
     def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str] | None]:
         """Return all settings of each topic; None if ACLs forbid reading them. Deleted topics are left out."""
         resources = {ConfigResource(ResourceType.TOPIC, name): name for name in names}
@@ -129,29 +153,16 @@ class TopicAdmin:
                 code = error.args[0].code()
                 if code in NO_ANSWER_ERRORS:
                     raise
-                if code not in _NO_SUCH_TOPIC:  # not authorized; recording doesn't need it
+                if code not in NO_SUCH_TOPIC:  # not authorized; recording doesn't need it
                     configs[resources[resource]] = None
         return configs
 
     def _other_partitions(self, name: str, found: FoundTopic) -> Mapping[int, tuple[int, int]]:
         """Return the partitions other than 0 that have records: first offset, and the one after the last."""
-        partitions = [TopicPartition(name, number) for number in found.replicas if number != 0]
         try:
-            return records_in(self._client, partitions)
+            return self.records_in(name, [number for number in found.replicas if number != 0])
         except KafkaException:  # not authorized, or one of them has no leader now
             return {}
-
-
-def records_in(client: AdminClient, partitions: Sequence[TopicPartition]) -> Mapping[int, tuple[int, int]]:
-    """Return, for each partition of one topic that has records, the first offset and the one after the last."""
-    if not partitions:
-        return {}
-    firsts, ends = (
-        client.list_offsets({partition: spec for partition in partitions}, request_timeout=_REQUEST_TIMEOUT_SECONDS)
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
-    )
-    spans = {p.partition: (firsts[p].result().offset, ends[p].result().offset) for p in partitions}
-    return {number: (first, end) for number, (first, end) in spans.items() if first < end}
 
 
 def _found_topic(topic: TopicMetadata, brokers: Iterable[int]) -> FoundTopic:

@@ -1,0 +1,40 @@
+"""Offsets of partition 0 of topics, by a request of a consumer: a group's commits, and the range of a topic.
+
+All functions raise KafkaException if Kafka doesn't answer within `seconds`.
+"""
+
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+
+def committed_offsets(consumer: Consumer, topics: Iterable[str], seconds: float) -> list[TopicPartition]:
+    """Return the consumer's group's commits of these topics; without one the offset is negative."""
+    partitions = [TopicPartition(topic, 0) for topic in topics]
+    found: list[TopicPartition] = consumer.committed(partitions, timeout=seconds) if partitions else []
+    for partition in found:
+        if partition.error:
+            raise KafkaException(partition.error)
+    return found
+
+
+def metadata_of(partition: TopicPartition) -> str:
+    """The metadata committed with an offset, empty if there is none; text that is no checkpoint if it isn't UTF-8."""
+    try:
+        return partition.metadata or ""
+    except UnicodeDecodeError:
+        return "\N{REPLACEMENT CHARACTER}"
+
+
+def offset_range(consumer: Consumer, topic: str, partition: int = 0, *, seconds: float) -> tuple[int, int]:
+    """Return the first offset that a topic still has, and the offset after its last."""
+    found = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=seconds)
+    if found is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer about the offsets of {topic}"))
+    return found[0], found[1]
+
+
+def known_end_offset(consumer: Consumer, topic: str) -> int | None:
+    """Return the offset after a topic's last record, as of the latest fetch; None before the first one."""
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), cached=True) or (0, -1)
+    return end if end >= 0 else None
