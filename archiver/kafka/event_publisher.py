@@ -10,23 +10,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from archiver.core.events import ArchiveFinalized, Event, encode
+from archiver.kafka.publication import PRODUCER_CONFIG, OutgoingMessage, Publication
 from g3stream.contract.topics import FILES_TOPIC
-from g3stream.kafka.authorization import Operation, topic_right, with_right
-from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fatal_errors
+from g3stream.kafka.authorization import Operation, needs, topic_right
+from g3stream.kafka.availability import unwrap_fatal_errors
 
 log = logging.getLogger(__name__)
 
-_KAFKA_SECONDS = 10.0
-_CLOSE_POLL_SECONDS = 0.25
-"""A waiting `publish` notices `shut_down` within this time."""
 _ERROR_SHOWN_SECONDS = 30.0
 """A failed publication is repeated sooner than that, if it is still necessary."""
-
-_PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
-    **PRODUCER_AVAILABILITY_CONFIG,
-    "message.timeout.ms": 9_000,  # shorter than `publish` waits: it is tried again as another message
-    "allow.auto.create.topics": False,
-}
 
 
 class EventPublisher:
@@ -40,7 +32,8 @@ class EventPublisher:
         self._on_published = on_published
         self._closed = threading.Event()
         self._failed: tuple[float, str] | None = None
-        self._config = {**_PRODUCER_CONFIG, **config}
+        # The timeout is shorter than `publish` waits: an event is tried again as another message.
+        self._config = {**PRODUCER_CONFIG, "message.timeout.ms": 9_000, **config}
         self._lock = threading.Lock()
         self._producer: Producer | None = Producer(self._config)  # None after a fatal error, until it is needed
 
@@ -75,27 +68,12 @@ class EventPublisher:
 
     def publish_uncounted(self, event: Event | ArchiveFinalized) -> None:
         """Publish as `publish` does, without calling `on_published` and without setting `error`."""
-        outcome: list[KafkaError | None] = []
         with self._lock:
             producer = self._producer = self._producer or Producer(self._config)
-        until = time.monotonic() + _KAFKA_SECONDS
         with self._noting_fatal_errors(producer):
-            try:
-                producer.produce(
-                    FILES_TOPIC,
-                    encode(event),
-                    event.key.encode(),
-                    partition=0,
-                    on_delivery=lambda error, _: outcome.append(error),
-                )
-            except BufferError:
-                raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
-            while not outcome and time.monotonic() < until and not self._closed.is_set():
-                producer.flush(_CLOSE_POLL_SECONDS)
-        if not outcome:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no acknowledgement of an event on g3.files"))
-        if outcome[0] is not None:
-            raise KafkaException(with_right(outcome[0], topic_right(Operation.WRITE, FILES_TOPIC)))
+            publication = Publication(producer, FILES_TOPIC, self._closed)
+            publication.add(OutgoingMessage(encode(event), event.key.encode()))
+            publication.wait()
 
     @contextmanager
     def _noting_fatal_errors(self, producer: Producer) -> Iterator[None]:
@@ -104,7 +82,7 @@ class EventPublisher:
         The error is raised as a transient one.
         """
         try:
-            with unwrap_fatal_errors():
+            with needs(topic_right(Operation.WRITE, FILES_TOPIC)), unwrap_fatal_errors():
                 yield
         except KafkaException as error:
             why: KafkaError = error.args[0]
@@ -113,5 +91,4 @@ class EventPublisher:
             with self._lock:
                 if self._producer is producer:
                     self._producer = None
-            transient = KafkaError(why.code(), why.str())
-            raise KafkaException(with_right(transient, topic_right(Operation.WRITE, FILES_TOPIC))) from None
+            raise KafkaException(KafkaError(why.code(), why.str())) from None

@@ -15,7 +15,7 @@ from archiver.console.progress import Progress
 from archiver.console.runner import print_err, print_lines, run_client, table
 from archiver.core.events import FileAdopted
 from archiver.core.formatting import count_noun, format_bytes
-from archiver.kafka.event_batch import publish_events
+from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations import adoption
 from archiver.operations.adoption import AdoptionPlan, ArchiveContents

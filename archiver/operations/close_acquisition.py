@@ -11,18 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
 from archiver.console.runner import print_err, print_out, run_client
 from archiver.core.formatting import format_duration, format_time
 from archiver.core.segmentation import NOT_RECORDED_TYPES
 from archiver.core.sequence import SequenceTracker
+from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader
 from archiver.kafka.topic_tail import TailRecord, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.kafka.authorization import Operation, needs, topic_right
-from g3stream.kafka.availability import unwrap_fatal_errors
 
 _PROG = "archiver close"
 _GROUP = "archiver-close"
@@ -31,7 +28,6 @@ _ALIVE_MS = 10_000
 """If the last record is younger, ingest is alive: while connected it publishes at least one each second."""
 _WATCH_SECONDS = 3.0
 """How long a new record is waited for: it shows a live ingest, whatever its host's clock says."""
-_KAFKA_SECONDS = 10.0
 _ENOUGH_RECORDS = 1000
 """How many records are read back: usually more than the next ingest repeats after one was killed."""
 
@@ -72,7 +68,8 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
                 f"{format_time(newest)} UTC; do the clocks agree?)"
             )
     headers = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
-    offset = _publish(config, stream, headers)
+    headers_as_text: list[tuple[str, str | bytes | None]] = [*headers.to_text()]
+    offset = publish(config, frames_topic(stream), [OutgoingMessage(b"", None, headers_as_text, _now())])
     if offset != spans[stream][1]:
         return _fail(f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect")
     print_out(
@@ -132,33 +129,6 @@ def _nothing_open_message(last: TailRecord | None) -> str:
     return (
         f"no acquisition is open since {last.headers.kind.shown}{why}, {format_duration(_now() - last.time_ms)} ago"
     )
-
-
-def _publish(config: Mapping[str, Any], stream: str, headers: RecordHeaders) -> int:
-    """Publish the record; return its offset once Kafka has acknowledged it. Raises KafkaException."""
-    outcome: list[KafkaError | None] = []
-    offsets: list[int] = []
-
-    def acknowledged(error: KafkaError | None, message: Message) -> None:
-        outcome.append(error)
-        offsets.append(message.offset() or 0)
-
-    ours = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
-    producer = Producer({**config, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    with needs(topic_right(Operation.WRITE, frames_topic(stream))), unwrap_fatal_errors():
-        producer.produce(
-            frames_topic(stream),
-            b"",
-            partition=0,
-            headers=headers.to_text(),  # type: ignore[arg-type]  # str is one of str | bytes | None
-            timestamp=_now(),
-            on_delivery=acknowledged,
-        )
-        producer.flush(_KAFKA_SECONDS + 1)
-        error = outcome[0] if outcome else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement")
-        if error is not None:
-            raise KafkaException(error)
-    return offsets[0]
 
 
 def _fail(why: str) -> int:

@@ -12,20 +12,20 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported silently
+from confluent_kafka import Message, TopicPartition
 
 from archiver.console.runner import print_err, print_out, run_client
 from archiver.core.formatting import format_time
 from archiver.kafka.invalid_records import digest_of
+from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.errors import ContractError
 from g3stream.contract.message_headers import ConsumedHeaders, headers_of
+from g3stream.contract.topic_settings import expected_quarantine_topic
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
-from g3stream.kafka.authorization import Operation, needs, topic_right, with_right
-from g3stream.kafka.availability import unwrap_fatal_errors
-from g3stream.kafka.topic_admin import ADMIN_CONFIG
+from g3stream.kafka.authorization import Operation, needs, topic_right
+from g3stream.kafka.topic_admin import TopicAdmin
 
 _PROG = "archiver quarantine"
 _GROUP = "archiver-quarantine"
@@ -75,7 +75,7 @@ def _quarantine(config: Mapping[str, Any], stream: str, partition: int, offset: 
     if digest in reader.quarantined_digests(stream):
         print_out(f"{stream}: the record at offset {offset} is in quarantine already ({topic})")
         return 0
-    _create(config, stream)
+    _create(TopicAdmin(config), stream)
     _publish(config, stream, [message], {"wrong": wrong, "why": why, "host": host_name()})
     at = format_time(message.timestamp()[1])
     print_out(f"{stream}: the record at offset {offset}, of {at} UTC, is in quarantine now ({topic}): {wrong}")
@@ -93,9 +93,9 @@ def _move(
 
     If it is killed, the next run does the rest.
     """
-    admin = AdminClient({**config, **ADMIN_CONFIG})
+    admin = TopicAdmin(config)
     topic, partition = last.topic, last.partition
-    if partition not in admin.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
+    if partition not in admin.client.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic].partitions:
         return _fail(f"{topic} has no partition {partition}")
     first, end = reader.offset_range(stream, partition)
     if not first <= last.offset < end:
@@ -109,7 +109,7 @@ def _move(
                     f"the record at offset {message.offset()} of partition {partition} has an epoch, so an ingest or "
                     "a mirror may have published it, and it may be in no file; --force moves it nevertheless"
                 )
-    _create(config, stream)
+    _create(admin, stream)
     kept, count = set(reader.quarantined_digests(stream)), 0
     details = {"wrong": f"in partition {partition}", "partition": str(partition), "why": why, "host": host_name()}
     for batch in reader.batches(stream, first, after, partition):
@@ -119,7 +119,7 @@ def _move(
         count += len(batch)
     before = TopicPartition(topic, partition, after)
     with needs(topic_right(Operation.DELETE, topic)):
-        admin.delete_records([before], request_timeout=_KAFKA_SECONDS)[before].result()
+        admin.client.delete_records([before], request_timeout=_KAFKA_SECONDS)[before].result()
     print_out(
         f"{stream}: {count} record{'s'[: count != 1]} of partition {partition}, up to offset {last.offset}, "
         f"{'are' if count != 1 else 'is'} in quarantine now ({quarantine_topic(stream)}), and not in {topic} any more"
@@ -145,10 +145,8 @@ def may_be_ours(message: Message) -> bool:
     return any(name == "epoch" and text and _EPOCH.fullmatch(text) for name, text in headers)
 
 
-def quarantine_records(
-    message: Message, details: Mapping[str, str]
-) -> tuple[bytes, list[tuple[str, str | bytes | None]]]:
-    """Return the value and headers of a record's copy in quarantine. details: additional headers."""
+def quarantine_copy(message: Message, details: Mapping[str, str]) -> OutgoingMessage:
+    """Return a record's copy for quarantine. details: additional headers."""
     headers: list[tuple[str, str | bytes | None]] = [("v", "1"), *details.items()]
     headers += [("offset", str(message.offset())), ("time", str(message.timestamp()[1]))]
     value = message.value()
@@ -162,43 +160,20 @@ def quarantine_records(
         headers.append(("unreadable-headers", "1"))
         theirs = []
     headers += [(f"record.{name}", text) for name, text in theirs]
-    return value or b"", headers
+    return OutgoingMessage(value or b"", digest_of(message), headers)
 
 
-def _create(config: Mapping[str, Any], stream: str) -> None:
-    """Create the stream's quarantine topic, with the replication factor of its own. Raises KafkaException."""
-    admin = AdminClient({**config, **ADMIN_CONFIG})
-    frames = admin.list_topics(frames_topic(stream), timeout=_KAFKA_SECONDS).topics[frames_topic(stream)]
-    name, copies = quarantine_topic(stream), len(frames.partitions[0].replicas)
-    new = NewTopic(name, 1, copies, config=dict(QUARANTINE_TOPIC_CONFIG))
-    try:
-        admin.create_topics([new], request_timeout=_KAFKA_SECONDS)[name].result()
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise KafkaException(with_right(error.args[0], topic_right(Operation.CREATE, name))) from None
+def _create(admin: TopicAdmin, stream: str) -> None:
+    """Create the stream's quarantine topic, with as many copies as its own. Raises KafkaException."""
+    frames = admin.client.list_topics(frames_topic(stream), timeout=_KAFKA_SECONDS).topics[frames_topic(stream)]
+    admin.create(expected_quarantine_topic(stream, len(frames.partitions[0].replicas)))
 
 
 def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], details: Mapping[str, str]) -> None:
-    """Copy records to the quarantine topic; return once Kafka has acknowledged all. Raises KafkaException."""
-    failed: list[KafkaError] = []
-    ours = {
-        "enable.idempotence": True,
-        "acks": "all",
-        "message.max.bytes": int(QUARANTINE_TOPIC_CONFIG["max.message.bytes"]),
-    }
-    producer = Producer({**config, **ADMIN_CONFIG, **ours, "message.timeout.ms": round(_KAFKA_SECONDS * 1000)})
-    topic = quarantine_topic(stream)
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        failed.extend([error] if error is not None else [])
-
-    with needs(topic_right(Operation.WRITE, topic)), unwrap_fatal_errors():
-        for message in messages:
-            value, headers = quarantine_records(message, details)
-            producer.produce(topic, value, digest_of(message), partition=0, headers=headers, on_delivery=delivered)
-        left = producer.flush(_KAFKA_SECONDS + 1)
-        if left or failed:
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT, "no acknowledgement"))
+    """Copy records to the quarantine topic. Raises KafkaException."""
+    size = {"message.max.bytes": int(QUARANTINE_TOPIC_CONFIG["max.message.bytes"])}
+    copies = (quarantine_copy(message, details) for message in messages)
+    publish({**config, **size}, quarantine_topic(stream), copies)
 
 
 def _fail(why: str) -> int:

@@ -16,7 +16,7 @@ from archiver.console.runner import print_lines, run_client
 from archiver.core.events import FileAdopted
 from archiver.core.formatting import format_bytes
 from archiver.core.paths import PartialName
-from archiver.kafka.event_batch import publish_events
+from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import adoption_event
 from archiver.replay.plan import Overrides, Selection

@@ -11,7 +11,7 @@ from archiver.console.runner import print_err, print_lines, run_client, table
 from archiver.core.catalog import FileCatalog
 from archiver.core.events import FileRetired
 from archiver.core.formatting import count_noun, format_bytes, format_time
-from archiver.kafka.event_batch import publish_events
+from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import (
     RetirementOutcome,

@@ -14,8 +14,10 @@ from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
     FRAMES_TOPIC_CONFIG,
+    QUARANTINE_TOPIC_CONFIG,
     REJECTED_TOPIC_CONFIG,
     frames_topic,
+    quarantine_topic,
     rejected_topic,
     stream_of_topic,
 )
@@ -46,12 +48,14 @@ class Role(Enum):
     FRAMES = "frames"
     REJECTED = "rejected"
     FILES = "files"
+    QUARANTINE = "quarantine"
 
 
 _CONFIG: Mapping[Role, Mapping[str, str]] = {
     Role.FRAMES: FRAMES_TOPIC_CONFIG,
     Role.REJECTED: REJECTED_TOPIC_CONFIG,
     Role.FILES: FILES_TOPIC_CONFIG,
+    Role.QUARANTINE: QUARANTINE_TOPIC_CONFIG,
 }
 
 
@@ -86,6 +90,11 @@ def expected_rejected_topic(
 ) -> ExpectedTopic:
     """Return what the topic of a stream's rejected frames should be."""
     return ExpectedTopic(rejected_topic(stream), Role.REJECTED, requested or {}, replication_factor)
+
+
+def expected_quarantine_topic(stream: str, replication_factor: int) -> ExpectedTopic:
+    """Return what the topic of a stream's quarantined records is created as."""
+    return ExpectedTopic(quarantine_topic(stream), Role.QUARANTINE, replication_factor=replication_factor)
 
 
 EXPECTED_FILES_TOPIC = ExpectedTopic(FILES_TOPIC, Role.FILES)
