@@ -135,7 +135,7 @@ class RecordingLoop:
         return ArchiveStatus(
             streams=tuple(streams),
             kafka_error=self._consumer.broker_health.error,
-            unpublished=self._consumer.unpublished,
+            unpublished=self._consumer.events.error,
             topic_differences=self._consumer.topic_watch.all(),
             turn_s=time.monotonic() - self._turn_started_s,
             commit_latency=self._commits.commit_latency.counts(),
@@ -150,7 +150,7 @@ class RecordingLoop:
     @property
     def fenced_by_own_commit(self) -> bool:
         """Whether a FencedError may come from our own late commit: then a new loop may join the group."""
-        return self._consumer.fenced_by_own_commit
+        return self._consumer.commits.fenced_by_own_commit
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ or the topic was created again), reading continues at the earliest record.
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from archiver.kafka.offsets import offset_range
 from g3stream.contract.topics import frames_topic
@@ -23,17 +23,18 @@ class AssignedPartitions:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._seek_errors: dict[str, tuple[float, str]] = {}
+        self._out_of_range: set[str] = set()
 
     def pause(self, stream: str) -> None:
         """Stop the delivery of a stream until `resume`."""
-        self._consumer.pause([TopicPartition(frames_topic(stream), 0)])
+        self._consumer.pause([_partition(stream)])
 
     def resume(self, stream: str, offset: int) -> bool:
         """Deliver a stream again, from that offset on; returns whether that succeeded.
 
         It fails for some ms after the assignment, while librdkafka hasn't begun to fetch.
         """
-        self._consumer.resume([TopicPartition(frames_topic(stream), 0)])
+        self._consumer.resume([_partition(stream)])
         # Also where it would continue by itself: the fetching thread notices a seek at once, but a resume only after
         # up to a second.
         if self.seek(stream, offset):
@@ -48,7 +49,7 @@ class AssignedPartitions:
         as with a broker some ms away, moves a partition that is being read (2.16).
         """
         try:
-            self._consumer.seek(TopicPartition(frames_topic(stream), 0, offset))
+            self._consumer.seek(_partition(stream, offset))
         except KafkaException as error:
             since, _ = self._seek_errors.get(stream, (time.monotonic(), ""))
             self._seek_errors[stream] = since, error.args[0].str()
@@ -56,10 +57,37 @@ class AssignedPartitions:
         self._seek_errors.pop(stream, None)
         return True
 
+    def reset_later(self, stream: str) -> None:
+        """Let `reset` move a stream to its earliest record: librdkafka has reported its offset as out of range."""
+        self._out_of_range.add(stream)
+
+    def reset(self, on_error: Callable[[KafkaError], None]) -> Iterator[tuple[str, int]]:
+        """Move the streams for which that is possible now; yields each with the offset of its earliest record.
+
+        The others are tried at the next call, so that no stream waits for them: of a topic that has been deleted
+        meanwhile Kafka will never report an offset.
+        on_error: called with Kafka's error if the earliest offset can't be queried, unless the topic is gone.
+        """
+        for stream in sorted(self._out_of_range):
+            try:
+                earliest, _ = offset_range(self._consumer, frames_topic(stream), seconds=_REQUEST_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() in NO_SUCH_TOPIC:
+                    continue  # the group is about to revoke it
+                on_error(error.args[0])
+                return
+            # After its error librdkafka has stopped fetching, and refuses to seek.
+            self._consumer.incremental_unassign([_partition(stream)])
+            self._consumer.incremental_assign([_partition(stream, earliest)])
+            self._consumer.resume([_partition(stream)])
+            self._out_of_range.remove(stream)
+            yield stream, earliest
+
     def discard(self, streams: Iterable[str]) -> None:
         """Forget streams that are no longer assigned to us."""
         for stream in streams:
             self._seek_errors.pop(stream, None)
+            self._out_of_range.discard(stream)
 
     def resume_error(self, stream: str) -> str | None:
         """Why a stream can't be resumed, if that has failed for long. For any thread."""
@@ -67,43 +95,5 @@ class AssignedPartitions:
         return why if why and time.monotonic() - since > _REPORT_AFTER_SECONDS else None
 
 
-class OffsetReset:
-    """Moves streams whose next offset is out of range to their earliest record.
-
-    For the thread that polls the consumer.
-    """
-
-    def __init__(self, on_error: Callable[[KafkaError], None]) -> None:
-        """on_error: called with Kafka's error if the earliest offset can't be queried, unless the topic is gone."""
-        self._on_error = on_error
-        self._streams: set[str] = set()
-
-    def add(self, stream: str) -> None:
-        """Add a stream, which is assigned to us: librdkafka has reported its offset as out of range."""
-        self._streams.add(stream)
-
-    def discard(self, streams: Iterable[str]) -> None:
-        """Forget streams that are no longer assigned to us."""
-        self._streams.difference_update(streams)
-
-    def apply(self, consumer: Consumer) -> Iterator[tuple[str, int]]:
-        """Move the streams for which that is possible now; yields each with the offset of its earliest record.
-
-        The others are tried at the next call, so that no stream waits for them: of a topic that has been deleted
-        meanwhile Kafka will never report an offset.
-        """
-        for stream in sorted(self._streams):
-            topic = frames_topic(stream)
-            try:
-                earliest, _ = offset_range(consumer, topic, seconds=_REQUEST_SECONDS)
-            except KafkaException as error:
-                if error.args[0].code() in NO_SUCH_TOPIC:
-                    continue  # the group is about to revoke it
-                self._on_error(error.args[0])
-                return
-            # After its error librdkafka has stopped fetching, and refuses to seek.
-            consumer.incremental_unassign([TopicPartition(topic, 0)])
-            consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
-            consumer.resume([TopicPartition(topic, 0)])
-            self._streams.remove(stream)
-            yield stream, earliest
+def _partition(stream: str, offset: int = OFFSET_INVALID) -> TopicPartition:
+    return TopicPartition(frames_topic(stream), 0, offset)

@@ -2,14 +2,17 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
+from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import is_refusal
-from g3stream.kafka.availability import NO_ANSWER_ERRORS, ConnectionErrors
+from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS, ConnectionErrors
+from g3stream.kafka.topic_admin import TopicAdmin
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +23,13 @@ _REQUEST_SECONDS = 2.0
 class BrokerHealth:
     """The latest error of Kafka's brokers; for the thread that uses the clients, `error` for any."""
 
-    def __init__(self, servers: str) -> None:
-        """servers: as in bootstrap.servers."""
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """config: librdkafka's settings, for the client that sends the requests."""
+        self.config = {**config, "error_cb": self.on_client_error}
+        """librdkafka's settings for the clients whose errors are noted."""
+        self.admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **self.config})
         self.error: str | None = None
         """None while Kafka answers."""
-        self._servers = servers
         self._outage = ConnectionErrors()
         self._logged_at_s, self._logged_error = 0.0, ""
         self._clears_on_answer = False  # any answer of a broker ends the error
@@ -46,16 +51,20 @@ class BrokerHealth:
             is_refusal(error) and self.error != self._logged_error
         ):
             self._logged_at_s, self._logged_error = now, self.error
-            log.warning("Kafka at %s: %s; still trying", self._servers, self.error)
+            log.warning("Kafka at %s: %s; still trying", self.config["bootstrap.servers"], self.error)
 
-    def probe(self, admin: AdminClient) -> None:
+    def on_answer(self) -> None:
+        """Note that a broker has answered: a record has arrived."""
+        self.error = None
+
+    def probe(self) -> None:
         """Send a request to a broker, on another thread: it may be long until a record arrives."""
         if not (self.error and self._clears_on_answer):
             return
         if self._probe is None:
             # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
             # (rd_kafka_admin_response_parse: Assertion `rko_result' failed).
-            self._probe = self._executor.submit(admin.list_topics, FILES_TOPIC, timeout=_REQUEST_SECONDS)
+            self._probe = self._executor.submit(self.admin.client.list_topics, FILES_TOPIC, timeout=_REQUEST_SECONDS)
         elif self._probe.done():
             error, self._probe = self._probe.exception(), None
             if not (isinstance(error, KafkaException) and error.args[0].code() in NO_ANSWER_ERRORS):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from confluent_kafka import (
 )
 
 from archiver.core.events import Event, FileFinished
-from archiver.kafka.assignment import AssignedPartitions, OffsetReset
+from archiver.kafka.assignment import AssignedPartitions
 from archiver.kafka.broker_health import BrokerHealth
 from archiver.kafka.event_publisher import EventPublisher
 from archiver.kafka.last_file_index import LastFileIndex
@@ -31,7 +32,6 @@ from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommi
 from archiver.kafka.offsets import committed_offsets, known_end_offset, metadata_of
 from archiver.kafka.topic_reader import (
     BATCH_BYTES,
-    CONNECTED_CONFIG,
     FETCH_CONFIG,
     MAX_RECORDS,
     TopicReader,
@@ -40,7 +40,7 @@ from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, expected_fram
 from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
 from g3stream.kafka.authorization import Operation, group_right, topic_right, with_right
 from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS
-from g3stream.kafka.topic_admin import ADMIN_CONFIG, TopicAdmin
+from g3stream.kafka.topic_admin import ADMIN_CONFIG
 from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.cancellation import CancellationToken
 from g3stream.service.timeouts import call_unless_stopped, call_with_timeout
@@ -78,6 +78,20 @@ class CommittedOffset:
     metadata: str
 
 
+class Phase(Enum):
+    """The life of a membership, each phase with those that may follow.
+
+    A static member that returns gets its former streams without a rebalance, and streams that were created meanwhile
+    would belong to nobody: so it subscribes twice.
+    """
+
+    JOINING = "subscribed, until the first partitions are assigned"  # REJOINING, LEAVING
+    REJOINING = "subscribes again at the next poll"  # REJOINED, LEAVING
+    REJOINED = "subscribed again, until its streams are assigned"  # ASSIGNED, LEAVING
+    ASSIGNED = "streams have been assigned"  # LEAVING
+    LEAVING = "closes its consumer"
+
+
 class RebalanceListener(Protocol):
     """Records the assigned streams. Each method is called inside `GroupConsumer.poll`."""
 
@@ -113,10 +127,10 @@ class GroupConsumer:
         on_published: called with each acknowledged event, in the publishing thread. stopping: ends `join`, and other
         waiting for Kafka.
         """
-        self.broker_health = BrokerHealth(config["bootstrap.servers"])
-        common = {**config, "error_cb": self.broker_health.on_client_error}
+        self.broker_health = BrokerHealth(config)
+        common = self.broker_health.config
         self._listener = listener
-        self._commits = OffsetCommits()
+        self.commits = OffsetCommits()
         self.topic_reader = TopicReader(common, group, _BACKGROUND_REQUEST_SECONDS)
         self.last_file_index = LastFileIndex(self.topic_reader)
         self._consumer = Consumer(
@@ -125,26 +139,26 @@ class GroupConsumer:
                 **common,
                 "group.id": group,
                 "group.instance.id": instance_id,
-                "on_commit": self._commits.on_commit_response,
+                "on_commit": self.commits.on_commit_response,
             }
         )
         self.assignment = AssignedPartitions(self._consumer)
-        self._admin = TopicAdmin({**CONNECTED_CONFIG, **AVAILABILITY_CONFIG, **common})
         # Without our `error_cb`, which is for the thread that polls.
+        self.events = EventPublisher(common, on_published)
         self.topic_watch = TopicWatch(
-            {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.unpublished is not None
+            {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.events.error is not None
         )
-        self._publisher = EventPublisher(common, on_published)
         self._pattern = _pattern(streams)
-        self._rejoin_pending = False
-        self._leaving = False
-        self.has_assignment = False
+        self._phase = Phase.JOINING
+        self._stopping = stopping
+
+    @property
+    def has_assignment(self) -> bool:
         """Whether we have been assigned our first streams.
 
         Until then `poll` should not wait long: it is when `poll` returns that their recording begins.
         """
-        self._offset_resets = OffsetReset(self.broker_health.on_error)
-        self._stopping = stopping
+        return self._phase is Phase.ASSIGNED
 
     def join(self) -> None:
         """Wait for Kafka, create g3.files if it is missing, and join the group."""
@@ -166,18 +180,18 @@ class GroupConsumer:
 
         Raises FencedError, and what the listener raises.
         """
-        if self._rejoin_pending:
-            self._rejoin_pending = False
+        if self._phase is Phase.REJOINING:
+            self._phase = Phase.REJOINED
             self._consumer.unsubscribe()
             self._consumer.subscribe(
                 [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
-        self._commits.send_pending(self._consumer)
-        self._publisher.poll()
-        for stream, earliest in self._offset_resets.apply(self._consumer):
-            self._commits.on_offset_reset(stream, earliest)
+        self.commits.send_pending(self._consumer)
+        self.events.poll()
+        for stream, earliest in self.assignment.reset(self.broker_health.on_error):
+            self.commits.on_offset_reset(stream, earliest)
             self._listener.on_offset_out_of_range(stream, earliest)
-        self.broker_health.probe(self._admin.client)
+        self.broker_health.probe()
         found: list[Message] = []
         size = 0
         message = self._consumer.poll(seconds)
@@ -185,21 +199,13 @@ class GroupConsumer:
             if error := message.error():
                 self._on_record_error(message, error)
             else:
-                self.broker_health.error = None
+                self.broker_health.on_answer()
                 found.append(message)
                 size += len(message)
                 if size >= BATCH_BYTES or len(found) >= MAX_RECORDS:
                     break
             message = self._consumer.poll(0)
         return found
-
-    def commit(self, commits: Sequence[OffsetCommit]) -> None:
-        """Commit these; for any thread but the one that calls `poll`. Raises as OffsetCommits.commit does."""
-        self._commits.commit(commits)
-
-    def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
-        """Commit these independently of each other; for any thread but the one that calls `poll`."""
-        return self._commits.commit_each(commits)
 
     def commit_sync(self, commits: Sequence[OffsetCommit]) -> None:
         """Commit these; for the thread that calls `poll`.
@@ -208,31 +214,22 @@ class GroupConsumer:
         """
         if commits and (unavailable := self.unavailable):
             raise unavailable
-        self._commits.commit_sync(self._consumer, commits, self._call_timeout_s())
+        self.commits.commit_sync(self._consumer, commits, self._call_timeout_s())
 
     def serve_commits(self) -> None:
         """Execute the requests of `commit`; for the thread that calls `poll`, while it doesn't."""
-        self._commits.serve_pending(self._consumer, self.unavailable, self._call_timeout_s())
+        self.commits.serve_pending(self._consumer, self.unavailable, self._call_timeout_s())
 
     @property
     def unavailable(self) -> KafkaException | None:
         """Why a synchronous commit would wait for long; None if it would not."""
-        why = self.broker_health.error or ("no answer to a commit" if self._commits.unanswered else None)
+        why = self.broker_health.error or ("no answer to a commit" if self.commits.unanswered else None)
         return KafkaException(KafkaError(KafkaError._TRANSPORT, why)) if why else None
 
     def shut_down(self) -> None:
-        """End all waiting in `commit` and `publish`; `poll` won't be called again."""
-        self._commits.shut_down()
-        self._publisher.shut_down()
-
-    def publish(self, event: Event) -> None:
-        """Publish an event on g3.files; returns once Kafka has it. For any thread. Raises KafkaException."""
-        self._publisher.publish(event)
-
-    @property
-    def unpublished(self) -> str | None:
-        """Why the latest event could not be published on g3.files; None if it was. For any thread."""
-        return self._publisher.error
+        """End all waiting for commits and publications; `poll` won't be called again."""
+        self.commits.shut_down()
+        self.events.shut_down()
 
     def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
         """The event of a stream's last file, if it has one. For any thread. Raises as LastFileIndex.find does."""
@@ -243,32 +240,24 @@ class GroupConsumer:
         """The offset after a stream's last record, according to the latest fetch; None if unknown."""
         return known_end_offset(self._consumer, frames_topic(stream))
 
-    @property
-    def fenced_by_own_commit(self) -> bool:
-        """Whether a FencedError may be due to a late commit of our own, so that joining again helps."""
-        return self._commits.fenced_by_own_commit
-
     def close(self) -> None:
         """Leave; within 2 s if we stop. The group reserves our streams for us until the session has timed out.
 
         While a commit waits for an unavailable Kafka, librdkafka would wait as long as a session lasts. That is right
         if we join again: a commit that arrives after the join would fence us.
         """
-        self._leaving = True
+        self._phase = Phase.LEAVING
         self.topic_watch.close()
         self.broker_health.close()
-        if not self._commits.unanswered:
+        if not self.commits.unanswered:
             with suppress(TimeoutError):
                 call_with_timeout(self._call_timeout_s(), "leaving", self._consumer.close)
 
     def _on_first_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Assign the first partitions, then join again to cause a rebalance.
-
-        A static member that returns gets its former streams without a rebalance, and streams that were created
-        meanwhile would belong to nobody.
-        """
+        """Assign the first partitions, then join again to cause a rebalance (Phase)."""
         self._assign_unread(consumer, partitions)
-        self._rejoin_pending = True
+        if self._phase is Phase.JOINING:
+            self._phase = Phase.REJOINING
 
     def _assign_unread(
         self, consumer: Consumer, partitions: list[TopicPartition], offsets: Mapping[str, int] | None = None
@@ -283,7 +272,9 @@ class GroupConsumer:
         consumer.pause(partitions)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._leaving or self._stopping.is_set():  # a consumer that leaves gets no answer to its requests
+        if (
+            self._phase is Phase.LEAVING or self._stopping.is_set()
+        ):  # a consumer that leaves gets no answer to its requests
             self._assign_unread(consumer, partitions)
             return
         # However many partitions a topic has: the stream is in partition 0, and the others stay paused.
@@ -296,10 +287,10 @@ class GroupConsumer:
         ]
         self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
-            self._commits.on_assigned(found.stream, found.offset if found.metadata else None)
+            self.commits.on_assigned(found.stream, found.offset if found.metadata else None)
             self.topic_watch.add(expected_frames_topic(found.stream))
         self._listener.on_assigned(committed)
-        self.has_assignment = True
+        self._phase = Phase.ASSIGNED
 
     def _retry_until_answered(self, ask: Callable[[], T]) -> T:
         """Repeat a request until Kafka answers: in a callback of `poll` nothing else can be done."""
@@ -317,17 +308,16 @@ class GroupConsumer:
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         streams = self._streams_of(partitions)
         self._listener.on_revoked(streams)
-        self._commits.assigned_streams.difference_update(streams)
+        self.commits.on_revoked(streams)
         self._release(streams)
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         streams = self._streams_of(partitions)
-        self._commits.on_lost(streams)
+        self.commits.on_revoked(streams, lost=True)
         self._release(streams)
         self._listener.on_lost(streams)
 
     def _release(self, streams: Sequence[str]) -> None:
-        self._offset_resets.discard(streams)
         self.assignment.discard(streams)
         for stream in streams:
             self.topic_watch.remove(frames_topic(stream))
@@ -341,8 +331,8 @@ class GroupConsumer:
             raise classified
         topic = message.topic()
         if error.code() == KafkaError._AUTO_OFFSET_RESET and topic and message.partition() == 0:
-            if (stream := stream_of_topic(topic)) in self._commits.assigned_streams:  # isn't, after _on_first_assign
-                self._offset_resets.add(stream)
+            if self.commits.is_assigned(stream := stream_of_topic(topic)):  # isn't, after _on_first_assign
+                self.assignment.reset_later(stream)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # no stream exists yet
             # We poll again, so this error is over; no record may arrive for a whole night to show it.
             over = error.code() in (*NO_ANSWER_ERRORS, KafkaError._MAX_POLL_EXCEEDED)
@@ -350,7 +340,7 @@ class GroupConsumer:
             self.broker_health.on_error(with_right(error, *read), clears_on_answer=over)
 
     def _create_files_topic(self) -> None:
-        created, found = self._admin.ensure(EXPECTED_FILES_TOPIC)
+        created, found = self.broker_health.admin.ensure(EXPECTED_FILES_TOPIC)
         if created:
             log.info("created the topic %s", EXPECTED_FILES_TOPIC.name)
         self.topic_watch.update(EXPECTED_FILES_TOPIC, found)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -48,16 +47,24 @@ class OffsetCommit:
     """Set once the recording that it is of has been released."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """Commits that a thread waits for."""
+_Request = tuple[OffsetCommit, Future[None]]
+"""A commit that a thread waits for."""
 
-    commits: Sequence[OffsetCommit]
-    done: Future[None]
+
+@dataclass(slots=True)
+class _AssignedStream:
+    """The commits of a stream that is assigned to us."""
+
+    last_offset: int = -1
+    """The last committed one. Nothing is committed below it: whatever the reason, all that was recorded since would
+    be recorded again."""
+    topic_recreated: bool = False
+    """Whether the topic has been created again: its first commit below the last one is of the new topic. Until that
+    is made, commits of the old topic may still be in flight."""
 
 
 class OffsetCommits:
-    """Executes commits; `commit` is for any thread but the polling one, all else for that one only."""
+    """Executes commits; `commit` and `commit_each` are for any thread but the polling one, all else for that only."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
@@ -72,48 +79,35 @@ class OffsetCommits:
         """
         self.unanswered = False
         """Whether a synchronous commit got no answer in time; its thread still uses the consumer."""
-        self.assigned_streams: set[str] = set()
+        self._assigned: dict[str, _AssignedStream] = {}
         """The streams that are assigned to us.
 
         Kafka would accept a commit for another member's stream, too; and it answers a commit between the loss of our
         streams and the next join as if another member had our instance id.
         """
-        self._last_committed: dict[str, int] = {}
-        """The last committed offset of each stream; nothing is ever committed below it.
 
-        Whatever the reason, all that was recorded since would be recorded again.
-        """
-        self._recreated_topics: set[str] = set()
-        """Streams whose topic has been created again: their first offset below the last one is of the new topic.
-
-        Until that is committed, commits of the old topic may still be in flight.
-        """
-
-    def commit(self, commits: Sequence[OffsetCommit]) -> None:
-        """Commit these. Raises FencedError, MemberEvicted, KafkaException (try again)."""
-        request = _Request(commits, Future())
-        self._requests.put(request)
-        if self._closed.is_set():
-            self.shut_down()
-        request.done.result()
+    def commit(self, commit: OffsetCommit) -> None:
+        """Commit this. Raises FencedError, MemberEvicted, KafkaException (try again)."""
+        for error in self.commit_each([commit]).values():
+            raise error
 
     def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
         """Commit these independently of each other; returns what `commit` would raise, by stream."""
-        asked = [_Request([commit], Future()) for commit in commits]
-        for request in asked:
+        requests: list[_Request] = [(commit, Future()) for commit in commits]
+        for request in requests:
             self._requests.put(request)
         if self._closed.is_set():
             self.shut_down()
-        found = {request.commits[0].stream: request.done.exception() for request in asked}
+        found = {commit.stream: done.exception() for commit, done in requests}
         return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
 
     def on_assigned(self, stream: str, committed: int | None) -> None:
         """Note that a stream is ours now; committed: its last offset committed by an archiver of the group."""
-        self.assigned_streams.add(stream)
-        self._last_committed.pop(stream, None)
-        self._recreated_topics.discard(stream)
-        if committed is not None:
-            self._last_committed[stream] = committed
+        self._assigned[stream] = _AssignedStream(-1 if committed is None else committed)
+
+    def is_assigned(self, stream: str) -> bool:
+        """Whether a stream is ours."""
+        return stream in self._assigned
 
     def on_offset_reset(self, stream: str, offset: int) -> None:
         """Note that reading continues at the topic's first offset.
@@ -121,13 +115,15 @@ class OffsetCommits:
         If that isn't above the last commit, the topic has been created again, or the records to rebuild from are
         gone: then a commit may be below the last one, once.
         """
-        if offset <= self._last_committed.get(stream, offset):  # the first commit may not be answered yet
-            self._recreated_topics.add(stream)
+        found = self._assigned[stream]
+        if found.last_offset < 0 or offset <= found.last_offset:  # the first commit may not be answered yet
+            found.topic_recreated = True
 
-    def on_lost(self, streams: Iterable[str]) -> None:
-        """Note that these streams already belong to another member."""
-        self.assigned_streams.difference_update(streams)
-        self.fenced_by_own_commit = self.fenced_by_own_commit or bool(self._in_flight)
+    def on_revoked(self, streams: Iterable[str], *, lost: bool = False) -> None:
+        """Note that these streams are no longer ours; lost: they already belong to another member."""
+        for stream in streams:
+            self._assigned.pop(stream, None)
+        self.fenced_by_own_commit = self.fenced_by_own_commit or (lost and bool(self._in_flight))
 
     def send_pending(self, consumer: Consumer) -> None:
         """Send the requests, one batch at a time, so that a stream's commits stay in order."""
@@ -135,9 +131,9 @@ class OffsetCommits:
             return
         self._in_flight = requests
         try:
-            consumer.commit(offsets=self._offsets(_all_commits(requests)), asynchronous=True)
+            consumer.commit(offsets=self._offsets(commit for commit, _ in requests), asynchronous=True)
         except KafkaException as error:
-            self._complete_in_flight(error.args[0])
+            self._complete_in_flight(error.args[0], {})
 
     def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Handle Kafka's answer; the consumer's `on_commit`."""
@@ -159,7 +155,7 @@ class OffsetCommits:
             outcome: Exception | None = unavailable
             try:
                 if not unavailable:
-                    self.commit_sync(consumer, _all_commits(requests), seconds)
+                    self.commit_sync(consumer, [commit for commit, _ in requests], seconds)
             except (FencedError, MemberEvicted, KafkaException) as error:
                 outcome = error
             _resolve(requests, outcome)
@@ -169,12 +165,12 @@ class OffsetCommits:
 
         seconds: how long to wait; None: as long as librdkafka does, for ever with a broker that no longer answers.
         """
-        rejection = self._rejection(commits)
-        commits = [commit for commit in commits if not self._is_behind(commit)]
-        if commits:
-            self._commit_all(consumer, commits, seconds)
-        if rejection:
-            raise rejection
+        rejections = [(commit, self._rejection(commit)) for commit in commits]
+        if accepted := [commit for commit, rejection in rejections if not rejection]:
+            self._commit_all(consumer, accepted, seconds)
+        for _, rejection in rejections:
+            if rejection:
+                raise rejection
 
     def _commit_all(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
         commit = partial(consumer.commit, offsets=self._offsets(commits), asynchronous=False)
@@ -187,7 +183,9 @@ class OffsetCommits:
             self.unanswered = True
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
         failed = {partition.topic: partition.error for partition in done or [] if partition.error}
-        self._note_committed(commit for commit in commits if frames_topic(commit.stream) not in failed)
+        for each in commits:
+            if frames_topic(each.stream) not in failed:
+                self._note_committed(each)
         for reason in failed.values():
             self._note_metadata_limit(reason)
         for reason in failed.values():
@@ -202,71 +200,55 @@ class OffsetCommits:
             )
 
     def _offsets(self, commits: Iterable[OffsetCommit]) -> list[TopicPartition]:
-        return [
-            TopicPartition(
-                frames_topic(c.stream),
-                0,
-                c.offset,
-                encode_minimal(c.metadata, c.stream) if self._minimal_metadata else c.metadata,
-            )
-            for c in commits
-        ]
+        def metadata(commit: OffsetCommit) -> str:
+            return encode_minimal(commit.metadata, commit.stream) if self._minimal_metadata else commit.metadata
+
+        return [TopicPartition(frames_topic(it.stream), 0, it.offset, metadata(it)) for it in commits]
 
     def shut_down(self) -> None:
         """End all waiting: no request will be executed any more. For any thread."""
         self._closed.set()
         requests, self._in_flight = self._in_flight, []
-        _resolve(
-            requests + self._take_requests(), KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops"))
-        )
+        stops = KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops"))
+        _resolve(requests + self._take_requests(), stops)
 
-    def _is_current(self, commit: OffsetCommit) -> bool:
-        # The stream may be ours again, and its new recording ahead of the one that was released.
-        return commit.stream in self.assigned_streams and not commit.cancellation.is_set()
-
-    def _complete_in_flight(
-        self, error: KafkaError | None, failed: Mapping[str, KafkaError] = MappingProxyType({})
-    ) -> None:
+    def _complete_in_flight(self, error: KafkaError | None, failed: Mapping[str, KafkaError]) -> None:
         """Answer the requests in flight; error: of all of them; failed: of some, by topic."""
-        for found in (error, *failed.values()):
-            self._note_metadata_limit(found)
         requests, self._in_flight = self._in_flight, []
         for request in requests:
-            topics = (frames_topic(commit.stream) for commit in request.commits)
-            its = next((failed[topic] for topic in topics if topic in failed), error)
+            commit, _ = request
+            its = failed.get(frames_topic(commit.stream), error)
+            self._note_metadata_limit(its)
             if its is None:
-                self._note_committed(request.commits)
+                self._note_committed(commit)
             _resolve([request], classify_error(its) if its else None)
 
-    def _note_committed(self, commits: Iterable[OffsetCommit]) -> None:
-        for commit in commits:
-            if commit.stream in self.assigned_streams:
-                if commit.offset < self._last_committed.get(commit.stream, -1):
-                    self._recreated_topics.discard(commit.stream)
-                self._last_committed[commit.stream] = commit.offset
+    def _note_committed(self, commit: OffsetCommit) -> None:
+        if found := self._assigned.get(commit.stream):
+            if commit.offset < found.last_offset:
+                found.topic_recreated = False
+            found.last_offset = commit.offset
 
-    def _rejection(self, commits: Iterable[OffsetCommit]) -> KafkaException | None:
-        """Why these must not be committed; None if they may."""
-        for commit in filter(self._is_behind, commits):
-            last = self._last_committed[commit.stream]
-            why = f"offset {commit.offset} lies below {last}, which was committed before"
-            log.error("%s: not committed: %s", commit.stream, why)
-            return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
-        return None
-
-    def _is_behind(self, commit: OffsetCommit) -> bool:
-        is_below = commit.offset < self._last_committed.get(commit.stream, -1)
-        return is_below and commit.stream not in self._recreated_topics
+    def _rejection(self, commit: OffsetCommit) -> KafkaException | None:
+        """Why this must not be committed; None if it may."""
+        found = self._assigned.get(commit.stream)
+        if found is None or found.topic_recreated or commit.offset >= found.last_offset:
+            return None
+        why = f"offset {commit.offset} lies below {found.last_offset}, which was committed before"
+        log.error("%s: not committed: %s", commit.stream, why)
+        return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
 
     def _take_requests(self) -> list[_Request]:
         found: list[_Request] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 request = self._requests.get_nowait()
-                if not all(self._is_current(commit) for commit in request.commits):
+                commit, _ = request
+                # The stream may be ours again, and its new recording ahead of the one that was released.
+                if commit.stream not in self._assigned or commit.cancellation.is_set():
                     given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
                     _resolve([request], KafkaException(given_away))
-                elif rejection := self._rejection(request.commits):
+                elif rejection := self._rejection(commit):
                     _resolve([request], rejection)
                 else:
                     found.append(request)
@@ -283,13 +265,9 @@ def classify_error(error: KafkaError) -> Exception:
     return KafkaException(error)
 
 
-def _resolve(requests: Sequence[_Request], error: Exception | None) -> None:
-    for request in requests:
+def _resolve(requests: Iterable[_Request], error: Exception | None) -> None:
+    for _, done in requests:
         if error:
-            request.done.set_exception(error)
+            done.set_exception(error)
         else:
-            request.done.set_result(None)
-
-
-def _all_commits(requests: Iterable[_Request]) -> list[OffsetCommit]:
-    return [commit for request in requests for commit in request.commits]
+            done.set_result(None)

@@ -157,7 +157,7 @@ class CommitPipeline:
 
     def _commit(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
         started_s = time.monotonic()
-        errors = self._consumer.commit_each(commits)
+        errors = self._consumer.commits.commit_each(commits)
         if not errors:
             self.commit_latency.observe(time.monotonic() - started_s)
         return errors
@@ -170,7 +170,7 @@ class CommitPipeline:
             if snapshot.file:
                 self.sync_latency.observe(time.monotonic() - started_s)
             for loss in merge_losses(snapshot.losses):
-                self._consumer.publish(loss)
+                self._consumer.events.publish(loss)
         except KafkaException as error:
             why = error.args[0].str()
             log.error(

@@ -106,7 +106,7 @@ class Finalizer:
 
             # Step 6: publish its event.
             event = _event(archive, self.offset, checkpoint, after, name)
-            self._attempt(FinalizeStep.PUBLISH_EVENT, self._consumer.publish, event)
+            self._attempt(FinalizeStep.PUBLISH_EVENT, self._consumer.events.publish, event)
 
         # Step 7: remove its partial.
         self._attempt(FinalizeStep.REMOVE_PARTIAL, archive.discard, stream, partial_file.name)
@@ -126,7 +126,7 @@ class Finalizer:
         """Do steps 1 to 3; return the checkpoint with the digests, as committed."""
         # Step 1: publish the losses before its end. If the partial turns out to be damaged, they need not show again.
         for loss in losses:
-            self._attempt(FinalizeStep.PUBLISH_LOSS, self._consumer.publish, loss)
+            self._attempt(FinalizeStep.PUBLISH_LOSS, self._consumer.events.publish, loss)
 
         # Step 2: make it durable, and read it back.
         self._attempt(FinalizeStep.SYNC, file.make_durable)
@@ -151,7 +151,7 @@ class Finalizer:
 
     def _commit(self, step: FinalizeStep, checkpoint: Checkpoint) -> None:
         commit = OffsetCommit(self._stream, self.offset, encode(checkpoint), self._cancellation)
-        self._attempt(step, self._consumer.commit, [commit])
+        self._attempt(step, self._consumer.commits.commit, commit)
 
     def _attempt(self, step: FinalizeStep, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step, again each second until it succeeds. Raises as `future` does."""

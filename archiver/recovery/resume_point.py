@@ -98,7 +98,7 @@ def rebuild_file(
         # With its own settings: with changed ones the file would end elsewhere, before what is committed.
         return ResumePoint(before, base.offset, settings=checkpoint.state.acquisition.settings)
     what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
-    salvaged = salvage(archive, consumer.publish, stream, partial.name, what, cancellation)
+    salvaged = salvage(archive, consumer.events.publish, stream, partial.name, what, cancellation)
     if salvaged is None and (salvaged := _earlier_salvage(consumer, stream, partial, cancellation)):
         what = salvaged.what  # so that a loss that was published with it keeps its key
     missing = partial.frames + len(partial.carry) - (salvaged.frames if salvaged else 0)
@@ -115,7 +115,7 @@ def rebuild_file(
         LossCause.DISK,
     )
     log.error("%s: LOST %d frames of %s", stream, missing, what)
-    consumer.publish(loss)
+    consumer.events.publish(loss)
     _, number = start_and_number(salvaged.path if salvaged else partial.path)
     after = replace(checkpoint, state=after_close(checkpoint.state, number), partial=None, closing=None)
     return ResumePoint(after, offset)
@@ -207,7 +207,7 @@ def _handle_orphans(
                 (after, _position_after_orphan(archive, consumer, start, orphan, name, cancellation)), key=_offset
             )
         why = "its state is lost, and the topic can't give it again"
-        if salvaged := salvage(archive, consumer.publish, stream, name, why, cancellation):
+        if salvaged := salvage(archive, consumer.events.publish, stream, name, why, cancellation):
             found_name = parse_path(salvaged.path)
             assert found_name
             in_digits = found_name.name_format is not NameFormat.DATE
@@ -247,7 +247,7 @@ def _position_after_orphan(
         loss = RecordsLost(
             archive.group, stream, None, what, first, orphan.first_ms, until, archive.host, LossCause.DELETED
         )
-        consumer.publish(loss)
+        consumer.events.publish(loss)
     return after
 
 

@@ -29,7 +29,7 @@ class Committing:
     def commit(self, offset: int) -> None:
         """Ask for it on another thread; raises what that raises."""
         with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(self.commits.commit, [self.at(offset)])
+            done = pool.submit(self.commits.commit, self.at(offset))
             while not done.done():
                 self.commits.send_pending(self.consumer)
                 self.consumer.poll(0.05)

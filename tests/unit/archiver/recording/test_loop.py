@@ -18,8 +18,8 @@ from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.segmentation import Settings
 from archiver.kafka.assignment import AssignedPartitions
-from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
-from archiver.kafka.offset_commits import FencedError, OffsetCommit
+from archiver.kafka.group_consumer import CommittedOffset
+from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommits
 from archiver.loop import RecordingLoop
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.throttling import Throttling
@@ -195,7 +195,7 @@ def test_a_commit_from_before_the_stream_was_released_is_not_made_once_it_is_bac
 ) -> None:
     asked: list[str] = []
     errors: list[Any] = []
-    commit_each = GroupConsumer.commit_each
+    commit_each = OffsetCommits.commit_each
 
     with running() as it:
 
@@ -204,14 +204,14 @@ def test_a_commit_from_before_the_stream_was_released_is_not_made_once_it_is_bac
             it.consumer.incremental_unassign([it.partition])
             it.callback("on_assign")
 
-        def asks(feed: GroupConsumer, commits: Sequence[OffsetCommit]) -> Any:
+        def asks(its: OffsetCommits, commits: Sequence[OffsetCommit]) -> Any:
             asked.append(commits[0].metadata)
             if len(asked) == 1:
                 it.consumer.in_poll(lost_and_assigned)
-            errors.append(commit_each(feed, commits))
+            errors.append(commit_each(its, commits))
             return errors[-1]
 
-        monkeypatch.setattr(GroupConsumer, "commit_each", asks)
+        monkeypatch.setattr(OffsetCommits, "commit_each", asks)
         it.source.scans(1)
         eventually(lambda: len(errors) == 1, "a commit is asked for, and answered")
         it.source.scans(1)
