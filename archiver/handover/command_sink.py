@@ -8,7 +8,7 @@ that Ctrl-C in the archiver's terminal doesn't reach it, and that an abort also 
 import contextlib
 import logging
 import os
-import selectors
+import select
 import shutil
 import signal
 import subprocess
@@ -75,32 +75,32 @@ def variables(pending: PendingEvent, root: Path) -> Mapping[str, str]:
 
 def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abort: threading.Event) -> None:
     """Run the command to its end. given: its stdin. Raises SinkError if its exit code isn't 0."""
+    output = _Output()
     try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            bufsize=0,
-        )
+        # In memory: the command reads its input, or doesn't, while nobody waits for it.
+        with os.fdopen(os.memfd_create("event"), "w+b", buffering=0) as stdin:
+            stdin.write(given)
+            stdin.seek(0)
+            process = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                bufsize=0,
+            )
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise SinkError(f"{argv[0]} can't be run: {why}") from None
-    output = _Output()
-    try:
-        _communicate(process, given, output, abort)
-    finally:
-        if (
-            process.poll() is None or abort.is_set()
-        ):  # aborted: processes it has started mustn't run beside the next attempt
-            _signal(process, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                pipe.close()
-        output.end()
+    with process:
+        try:
+            _follow(process, output, abort)
+        finally:
+            # Aborted: processes that it has started mustn't run beside the next attempt.
+            if process.poll() is None or abort.is_set():
+                _signal(process, signal.SIGKILL)
+    output.end()
     if abort.is_set():
         raise SinkError("aborted")
     if process.returncode:
@@ -109,46 +109,28 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], given: bytes, abor
         raise SinkError(f"{how}: {output.last}" if output.last else how)
 
 
-def _communicate(process: "subprocess.Popen[bytes]", given: bytes, output: "_Output", abort: threading.Event) -> None:
-    """Write the command's input, log its output and end it on abort, until it has ended.
+def _follow(process: "subprocess.Popen[bytes]", output: "_Output", abort: threading.Event) -> None:
+    """Log the command's output, and end it on abort, until it has ended.
 
     Processes that it has left behind with its stdout are not waited for.
     """
-    assert process.stdin
     assert process.stdout
-    kill_at: float | None = None
-    with selectors.DefaultSelector() as selector:
-        for pipe, event in ((process.stdin, selectors.EVENT_WRITE), (process.stdout, selectors.EVENT_READ)):
-            os.set_blocking(pipe.fileno(), False)
-            selector.register(pipe, event)
-        while process.poll() is None:
-            if abort.is_set() and kill_at is None:
-                _signal(process, signal.SIGTERM)
-                kill_at = time.monotonic() + _TERM_S
-            elif kill_at is not None and time.monotonic() > kill_at:
-                _signal(process, signal.SIGKILL)
-            for key, _ in selector.select(_POLL_S):
-                if key.fileobj is process.stdin:
-                    given = _write(key.fd, given)
-                    if not given:
-                        selector.unregister(process.stdin)
-                        process.stdin.close()
-                elif not output.read(key.fd):
-                    selector.unregister(process.stdout)
-                    # It most likely ends now: waiting notices that sooner than polling.
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(_POLL_S)
-        output.read(process.stdout.fileno())
-
-
-def _write(fd: int, given: bytes) -> bytes:
-    """Write some input; return the rest: nothing, if the command has closed its stdin."""
-    try:
-        return given[os.write(fd, given) :]
-    except BlockingIOError:
-        return given
-    except BrokenPipeError:
-        return b""
+    stdout = process.stdout.fileno()
+    os.set_blocking(stdout, False)
+    readable = select.poll()
+    readable.register(stdout, select.POLLIN)
+    kill_at_s: float | None = None
+    while process.poll() is None:
+        if abort.is_set() and kill_at_s is None:
+            _signal(process, signal.SIGTERM)
+            kill_at_s = time.monotonic() + _TERM_S
+        elif kill_at_s is not None and time.monotonic() > kill_at_s:
+            _signal(process, signal.SIGKILL)
+        if readable.poll(_POLL_S * 1000) and not output.read(stdout):
+            # It most likely ends now: waiting notices that sooner than polling.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_S)
+    output.read(stdout)
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:

@@ -33,6 +33,10 @@ class ConsumerErrors:
             return
         self.log_error(f"Kafka: {with_right(error, *self._rights).str()}")
 
+    def on_success(self) -> None:
+        """Note that requests succeed."""
+        self.current = None
+
     def log_error(self, what: str) -> None:
         """Log an error that an operator must fix."""
         self.current = what

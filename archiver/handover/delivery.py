@@ -1,7 +1,6 @@
-"""SinkDelivery: gives a sink one event at a time, again until it succeeds, on a thread of its own."""
+"""SinkDelivery: gives a sink one event at a time, again until it succeeds, each attempt on a thread of its own."""
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from contextlib import suppress
 
 from archiver.handover.schedule import PendingEvents, retry_delay_s
 from archiver.handover.sink import PendingEvent, Sink, SinkError
+from g3stream.service.timeouts import start_call
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +18,12 @@ _ABORT_S = 4.0
 
 
 class SinkDelivery:
-    """Runs a sink's attempts. For the follower's thread; the sink has another.
+    """Runs a sink's attempts, never two at a time. For the follower's thread.
 
-    save_position: called with each event before its first attempt, in the sink's thread.
+    save_position: called with each event before its first attempt, in the attempt's thread.
     """
 
     def __init__(self, sink: Sink, save_position: Callable[[PendingEvent], None]) -> None:
-        self._save_position = save_position
         self.delivered = 0
         """Attempts that succeeded."""
         self.failures = 0
@@ -32,12 +31,11 @@ class SinkDelivery:
         self.error: str | None = None
         """Why the last attempt failed; None if it succeeded."""
         self._sink = sink
-        self._worker = _Worker(f"sink {sink.name}")
+        self._save_position = save_position
         self._running: Future[None] | None = None
         self._started_s = 0.0
-        self._pending: PendingEvents | None = (
-            None  # the running attempt is of their first event; None: its result is ignored
-        )
+        self._pending: PendingEvents | None = None
+        """The running attempt is of their first event. None: it was aborted, and its result is ignored."""
         self._abort = threading.Event()
         self._retry_at_s = 0.0
 
@@ -59,7 +57,7 @@ class SinkDelivery:
                 self._save_position(event)
             self._sink.deliver(event, abort)
 
-        self._running = self._worker.submit(deliver)
+        self._running = start_call(f"sink {self._sink.name}", deliver)
 
     def wait(self, seconds: float) -> None:
         """Wait for the running attempt to end, so long at most."""
@@ -75,11 +73,11 @@ class SinkDelivery:
         if not (self._running and self._running.done()):
             return None
         error, self._running = self._running.exception(), None
-        event = self._pending.first if self._pending else None
-        if self._pending is None or event is None:
+        pending, event = self._pending, self._pending.first if self._pending else None
+        if pending is None or event is None:
             return None  # it was aborted
         if error is None:
-            self._pending.acknowledge()
+            pending.acknowledge()
             self.delivered += 1
             self.error, self._retry_at_s = None, 0.0
             if event.attempt > 1:
@@ -90,12 +88,11 @@ class SinkDelivery:
         delay = retry_delay_s(event.attempt)
         self._retry_at_s = time.monotonic() + delay
         text = "%s: %s: attempt %d failed: %s; trying again in %g s, %d waiting"
-        expected = isinstance(error, SinkError)
         log.warning(
             *(text, self._sink.name, event.what, event.attempt, self.error, delay, backlog()),
-            exc_info=None if expected else error,
+            exc_info=None if isinstance(error, SinkError) else error,
         )
-        self._pending.on_failure()
+        pending.on_failure()
         return None
 
     def abort(self, *, wait: bool) -> bool:
@@ -109,35 +106,3 @@ class SinkDelivery:
         if wait:
             self.wait(_ABORT_S)
         return was_running
-
-    def close(self) -> None:
-        """End the sink's thread."""
-        self._worker.close()
-
-
-class _Worker:
-    """A daemon thread that runs requests in order."""
-
-    def __init__(self, name: str) -> None:
-        self._requests: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-
-    def submit(self, act: Callable[[], None]) -> Future[None]:
-        """Run it after all earlier requests."""
-        done: Future[None] = Future()
-        self._requests.put((act, done))
-        return done
-
-    def close(self) -> None:
-        """End the thread once all requests are done."""
-        self._requests.put(None)
-
-    def _run(self) -> None:
-        while request := self._requests.get():
-            act, done = request
-            try:
-                act()
-            except BaseException as error:  # noqa: BLE001 - whatever it is: `take_result` handles it
-                done.set_exception(error)
-            else:
-                done.set_result(None)

@@ -14,7 +14,7 @@ from typing import Any
 from archiver.archive.location import Location
 from archiver.handover.delivery import SinkDelivery
 from archiver.handover.follower_membership import FollowerMembership
-from archiver.handover.saved_position import PositionFile
+from archiver.handover.saved_position import StartPosition
 from archiver.handover.schedule import FollowerStatus
 from archiver.handover.sink import Sink
 from g3stream.service.supervisor import Backoff, supervise
@@ -43,11 +43,10 @@ class Follower:
         since_ms: int,
     ) -> None:
         self._config = config
-        self._file = PositionFile(location, sink.name, config, group)
+        self._start = StartPosition(location, sink.name, config, group, since_ms)
         self._group = group
         self._ids = ids
         self._sink = sink
-        self._since_ms = since_ms
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow {sink.name}", daemon=True)
         self._status = FollowerStatus(sink.name)
@@ -72,15 +71,12 @@ class Follower:
         while not (ids := self._ids()):
             if self._stopping.wait(_POLL_S):
                 return
-        delivery = SinkDelivery(self._sink, self._file.save)
+        delivery = SinkDelivery(self._sink, self._start.save)
         supervise(partial(self._follow, ids, delivery), _BACKOFF, self._stopping, self._on_failure)
-        delivery.close()
 
     def _follow(self, ids: tuple[str, ...], delivery: SinkDelivery) -> None:
         config, group, stopping = self._config, self._group, self._stopping
-        with FollowerMembership(
-            config, group, ids, self._sink, delivery, self._file, self._since_ms, stopping
-        ) as membership:
+        with FollowerMembership(config, group, ids, self._sink, delivery, self._start, stopping) as membership:
             while not stopping.is_set():
                 membership.poll_once()
                 self._status = membership.status()

@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -13,17 +14,11 @@ from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import decode, key_prefixes
 from archiver.handover.consumer_errors import ConsumerErrors
 from archiver.handover.delivery import SinkDelivery
-from archiver.handover.position import (
-    REQUEST_S,
-    CommittedPosition,
-    committed_offset,
-    first_offset_since,
-    partition,
-)
-from archiver.handover.saved_position import NoPosition, PositionFile
+from archiver.handover.position import CommittedPosition, partition
+from archiver.handover.saved_position import StartPosition, first_offset
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
-from archiver.kafka.offsets import known_end_offset, offset_range
+from archiver.kafka.offsets import known_end_offset
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.availability import AVAILABILITY_CONFIG
@@ -61,6 +56,8 @@ _RETRY_S = 0.5
 _MAX_PER_TURN = 1000
 _LEAVE_S = 1.0
 
+T = TypeVar("T")
+
 
 class FollowerMembership:
     """A membership in the sink's consumer group; for the follower's thread."""
@@ -72,32 +69,29 @@ class FollowerMembership:
         ids: tuple[str, ...],
         sink: Sink,
         delivery: SinkDelivery,
-        file: PositionFile,
-        since_ms: int,
+        start: StartPosition,
         stopping: threading.Event,
     ) -> None:
         self._archive_group = group
         self._ids = ids
         self._sink = sink
         self._delivery = delivery
-        self._file = file
-        self._since_ms = since_ms
+        self._start = start
         self._stopping = stopping
         group_id = group_of(group, sink.name, ids[0])
         self._errors = ConsumerErrors(sink.name, group_id)
-        self._position_commits = CommittedPosition(self._errors.on_error)
+        self._commits = CommittedPosition(self._errors.on_error)
         self._consumer = Consumer(
             {
                 **_CONSUMER_CONFIG,
                 **config,
                 "group.id": group_id,
-                "on_commit": self._position_commits.on_commit_response,
+                "on_commit": self._commits.on_commit_response,
                 "error_cb": self._errors.on_error,
             }
         )
-        self._pending: PendingEvents | None = None  # None: another member has it
+        self._pending: PendingEvents | None = None  # None: another member has the partition
         self._is_paused = False
-        self._is_out_of_range = False
 
     def __enter__(self) -> Self:
         self._consumer.subscribe(
@@ -113,41 +107,38 @@ class FollowerMembership:
             log.info("%s: the running attempt is aborted; its event is handed over again later", self._sink.name)
         pending, self._pending = self._pending, None
         with suppress(TimeoutError, KafkaException):  # events after the committed position are handed over again
-            if pending and self._position_commits.is_behind(pending.position):
-                offsets = [partition(pending.position)]
-                call_with_timeout(
-                    _LEAVE_S, "committing", lambda: self._consumer.commit(offsets=offsets, asynchronous=False)
-                )
+            if pending and self._commits.is_behind(pending.position):
+                commit = partial(self._consumer.commit, offsets=[partition(pending.position)], asynchronous=False)
+                call_with_timeout(_LEAVE_S, "committing", commit)
         with suppress(TimeoutError):
             call_with_timeout(_LEAVE_S, "leaving", self._consumer.close)
 
     def poll_once(self) -> None:
         """Read new events and continue the hand-over; takes a fraction of a second."""
         self._read(self._next_message())
-        if self._is_out_of_range:
-            self._restart_at_first_offset()
         done = self._delivery.take_result(self._backlog)
         if done is not None:
-            self._position_commits.request_commit(done + 1)
+            self._commits.request_commit(done + 1)
         if self._pending:
-            self._position_commits.commit_if_due(self._consumer, self._pending.position)
-            if self._position_commits.is_settled:
+            self._commits.commit_if_due(self._consumer, self._pending.position)
+            if self._commits.is_settled:
                 self._delivery.begin_if_due(self._pending)
 
     def status(self) -> FollowerStatus:
         """Return its present status."""
-        first = self._pending.first if self._pending else None
+        pending, delivery = self._pending, self._delivery
+        first = pending.first if pending else None
         return FollowerStatus(
             sink=self._sink.name,
-            active=self._pending is not None,
+            active=pending is not None,
             backlog=self._backlog(),
             oldest_ms=first.time_ms if first else None,
-            running_since=self._delivery.running_since,
-            delivered=self._delivery.delivered,
-            failures=self._delivery.failures,
-            error=self._delivery.error if first else None,
+            running_since=delivery.running_since,
+            delivered=delivery.delivered,
+            failures=delivery.failures,
+            error=delivery.error if first else None,
             refused=self._errors.current,
-            position=self._pending.position if self._pending else None,
+            position=pending.position if pending else None,
         )
 
     def _backlog(self) -> int:
@@ -158,7 +149,7 @@ class FollowerMembership:
         if self._delivery.running_since is not None:
             self._delivery.wait(_POLL_S)
             return self._consumer.poll(0)
-        return self._consumer.poll(_POLL_S if self._position_commits.is_settled else _BUSY_POLL_S)
+        return self._consumer.poll(_POLL_S if self._commits.is_settled else _BUSY_POLL_S)
 
     def _read(self, message: Message | None) -> None:
         for _ in range(_MAX_PER_TURN):
@@ -167,7 +158,7 @@ class FollowerMembership:
             if error := message.error():
                 self._on_error(error)
             elif self._pending and message.partition() == 0:
-                self._errors.current = None
+                self._errors.on_success()
                 offset = message.offset()
                 assert offset is not None
                 self._pending.add(offset, self._event(message, offset))
@@ -195,33 +186,33 @@ class FollowerMembership:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            self._errors.current = None
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._is_out_of_range = True
-        else:
+            self._errors.on_success()
+        elif error.code() != KafkaError._AUTO_OFFSET_RESET:
             self._errors.on_error(error)
+        elif self._pending:
+            self._restart_at_first_offset(self._pending.next_offset)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if not any(found.partition == 0 for found in partitions):
+        if not _has_events(partitions):
             consumer.incremental_assign(partitions)
             return
-        found = self._position()
-        start = found[0] if found else 0
+        found = self._until_answered(partial(self._start.find, consumer))
+        start, committed = found or (0, None)
         consumer.incremental_assign([TopicPartition(p.topic, p.partition, start) for p in partitions])
         if found is None:  # stopping: nothing is read any more
             consumer.pause(partitions)
             return
-        self._errors.current = None
-        self._start_at(*found)
+        self._errors.on_success()
+        self._start_at(start, committed)
         log.info("%s: hands over the events of this archive, from offset %d of g3.files on", self._sink.name, start)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        if any(found.partition == 0 for found in partitions):
+        if _has_events(partitions):
             self._delivery.abort(wait=True)  # the next member mustn't start while this attempt runs
             self._pending = None
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        if any(found.partition == 0 for found in partitions):
+        if _has_events(partitions):
             if self._pending:
                 log.warning("%s: the consumer group has given the hand-over to another member", self._sink.name)
             self._delivery.abort(wait=False)
@@ -230,16 +221,26 @@ class FollowerMembership:
     def _start_at(self, start: int, committed: int | None) -> None:
         """Reset all state to an assignment that starts at this offset. committed: the committed offset."""
         self._delivery.abort(wait=False)
-        self._position_commits.reset(committed)
+        self._commits.reset(committed)
         self._pending = PendingEvents(start)
-        self._is_paused = self._is_out_of_range = False
+        self._is_paused = False
 
-    def _position(self) -> tuple[int, int | None] | None:
-        """Return the offset to start at and the committed one, retrying until Kafka answers; None when stopping."""
+    def _restart_at_first_offset(self, missing: int) -> None:
+        """Restart at the topic's first offset: the topic was created again, or records were deleted."""
+        first = self._until_answered(partial(first_offset, self._consumer))
+        if first is None:
+            return
+        text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
+        log.warning(text, self._sink.name, missing, first)
+        self._start_at(first, None)
+        self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])
+        self._consumer.incremental_assign([partition(first)])
+
+    def _until_answered(self, ask: Callable[[], T]) -> T | None:
+        """Repeat a request until Kafka answers; None when stopping."""
         while not self._stopping.is_set():
             try:
-                committed = committed_offset(self._consumer)
-                return self._resume_offset(committed), committed
+                return ask()
             except KafkaException as error:
                 self._errors.on_error(error.args[0])
             except OSError as error:
@@ -247,32 +248,7 @@ class FollowerMembership:
             self._stopping.wait(_RETRY_S)
         return None
 
-    def _resume_offset(self, committed: int | None) -> int:
-        """Return the offset to start at. Raises KafkaException, OSError."""
-        match self._file.resume_offset(committed):
-            case NoPosition.NEVER_DELIVERED:
-                start = first_offset_since(self._consumer, self._since_ms)
-                log.info("%s: hands over for the first time: the events from offset %d on", self._sink.name, start)
-            case NoPosition.TOPIC_RECREATED:
-                start, _ = offset_range(self._consumer, FILES_TOPIC, seconds=REQUEST_S)
-                log.warning(
-                    "%s: g3.files was deleted and created again: all of its events are handed over", self._sink.name
-                )
-            case start:
-                pass
-        return start
 
-    def _restart_at_first_offset(self) -> None:
-        """Restart at the topic's first offset: the topic was created again, or records were deleted."""
-        assert self._pending
-        try:
-            first, _ = offset_range(self._consumer, FILES_TOPIC, seconds=REQUEST_S)
-        except KafkaException as error:
-            self._errors.on_error(error.args[0])
-            self._stopping.wait(_RETRY_S)
-            return
-        text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
-        log.warning(text, self._sink.name, self._pending.next_offset, first)
-        self._start_at(first, None)
-        self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])
-        self._consumer.incremental_assign([partition(first)])
+def _has_events(partitions: list[TopicPartition]) -> bool:
+    """Whether the partition that has the events is among these."""
+    return any(found.partition == 0 for found in partitions)

@@ -1,17 +1,12 @@
-"""The position of a follower in g3.files: its group's committed offset, and where it starts without one."""
+"""The position of a follower in g3.files, as its group's committed offset."""
 
-import logging
 import time
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from archiver.kafka.offsets import committed_offsets, offset_range
 from g3stream.contract.topics import FILES_TOPIC
 
-log = logging.getLogger(__name__)
-
-REQUEST_S = 2.0
 _COMMIT_AGAIN_S = 0.5
 _SKIPPED_S = 5.0
 """How often the position is committed while all new events are skipped."""
@@ -20,23 +15,6 @@ _SKIPPED_S = 5.0
 def partition(offset: int) -> TopicPartition:
     """Return g3.files' partition at an offset."""
     return TopicPartition(FILES_TOPIC, 0, offset)
-
-
-def committed_offset(consumer: Consumer) -> int | None:
-    """Return the group's committed offset, None if there is none. Raises KafkaException."""
-    (found,) = committed_offsets(consumer, [FILES_TOPIC], REQUEST_S)
-    return found.offset if found.offset >= 0 else None
-
-
-def first_offset_since(consumer: Consumer, since_ms: int) -> int:
-    """Return the offset of the first record published since; the end offset, if none was. Raises KafkaException."""
-    _, end = offset_range(
-        consumer, FILES_TOPIC, seconds=REQUEST_S
-    )  # asked first: records published in between are at `end` or later
-    found = consumer.offsets_for_times([partition(since_ms)], timeout=REQUEST_S)[0]
-    if found.error:
-        raise KafkaException(found.error)
-    return end if found.offset in (OFFSET_END, -1) else found.offset
 
 
 class CommittedPosition:

@@ -6,22 +6,24 @@ is another event. So the event that a sink is at is saved as `<sink>.position` i
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import msgspec
-from confluent_kafka import Message
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 from msgspec import Struct
 
 from archiver.archive.location import Location
 from archiver.handover.sink import PendingEvent
+from archiver.kafka.offsets import committed_offsets, offset_range
 from archiver.kafka.topic_reader import TopicReader
 from archiver.storage.durable_file import replace_file
+from g3stream.contract.topics import FILES_TOPIC
 
 log = logging.getLogger(__name__)
 
-_REQUEST_S = 4.0
+_REQUEST_S = 2.0
 _MAX_BYTES = 1 << 16
 
 
@@ -63,13 +65,18 @@ def resume_offset(
     return saved.offset if saved else NoPosition.NEVER_DELIVERED
 
 
-class PositionFile:
-    """The saved position of one sink. location, group: of the archive. config: librdkafka's settings."""
+class StartPosition:
+    """Where the hand-over to one sink begins or continues.
 
-    def __init__(self, location: Location, sink: str, config: Mapping[str, Any], group: str) -> None:
+    location, group: of the archive. config: librdkafka's settings. since_ms: if nothing was ever handed over, it
+    begins with the first event published since then.
+    """
+
+    def __init__(self, location: Location, sink: str, config: Mapping[str, Any], group: str, since_ms: int) -> None:
         self._location = location
         self._sink = sink
-        self._reader = TopicReader(config, group, _REQUEST_S)
+        self._reader = TopicReader(config, group, 2 * _REQUEST_S)
+        self._since_ms = since_ms
         self._has_failed = False
 
     def save(self, event: PendingEvent) -> None:
@@ -78,16 +85,32 @@ class PositionFile:
             save(self._location, self._sink, SavedPosition(event.offset, event.time_ms, event.event.key))
         except OSError as error:  # no reason not to hand over: Kafka has the position, too
             if not self._has_failed:
-                self._has_failed = True
                 log.warning("%s: its position can't be saved: %s", self._sink, error)
+            self._has_failed = True
         else:
             self._has_failed = False
 
-    def resume_offset(self, committed: int | None) -> int | NoPosition:
-        """Return the offset to continue from, or why there is none.
+    def find(self, consumer: Consumer) -> tuple[int, int | None]:
+        """Return the offset to start at, and the one that the consumer's group has committed.
 
         Raises KafkaException; OSError if nothing is committed and the saved position can't be read.
         """
+        (found,) = committed_offsets(consumer, [FILES_TOPIC], _REQUEST_S)
+        committed = found.offset if found.offset >= 0 else None
+        match self._resume_offset(committed):
+            case NoPosition.NEVER_DELIVERED:
+                start = self._first_offset_since(consumer)
+                log.info("%s: hands over for the first time: the events from offset %d on", self._sink, start)
+            case NoPosition.TOPIC_RECREATED:
+                start = first_offset(consumer)
+                log.warning(
+                    "%s: g3.files was deleted and created again: all of its events are handed over", self._sink
+                )
+            case start:
+                pass
+        return start, committed
+
+    def _resume_offset(self, committed: int | None) -> int | NoPosition:
         try:
             remove_leftovers(self._location, self._sink)
             saved = load(self._location, self._sink)
@@ -98,15 +121,25 @@ class PositionFile:
             return committed
         if saved is None:
             return NoPosition.NEVER_DELIVERED if committed is None else committed
-        return resume_offset(committed, saved, *self._event_at(saved.offset))
-
-    def _event_at(self, offset: int) -> tuple[SavedPosition | None, int]:
-        """Return the event at an offset of g3.files, if there is one, and the end offset. Raises KafkaException."""
         first, end = self._reader.files_offset_range()
-        within = first <= offset < end
-        batches: Iterator[list[Message]] = self._reader.files_batches(offset, offset + 1) if within else iter(())
-        found = next((message for batch in batches for message in batch), None)
-        return (SavedPosition.of(found) if found and found.offset() == offset else None), end
+        at = saved.offset
+        batches = self._reader.files_batches(at, at + 1) if first <= at < end else iter(())
+        there = next((SavedPosition.of(message) for batch in batches for message in batch), None)
+        return resume_offset(committed, saved, there, end)
+
+    def _first_offset_since(self, consumer: Consumer) -> int:
+        """Return the offset of the first record published since `since_ms`; the end offset, if none was."""
+        # Asked first: records published in between are at `end` or later.
+        _, end = offset_range(consumer, FILES_TOPIC, seconds=_REQUEST_S)
+        found = consumer.offsets_for_times([TopicPartition(FILES_TOPIC, 0, self._since_ms)], timeout=_REQUEST_S)[0]
+        if found.error:
+            raise KafkaException(found.error)
+        return end if found.offset in (OFFSET_END, -1) else found.offset
+
+
+def first_offset(consumer: Consumer) -> int:
+    """Return the first offset that g3.files has. Raises KafkaException."""
+    return offset_range(consumer, FILES_TOPIC, seconds=_REQUEST_S)[0]
 
 
 def load(location: Location, sink: str) -> SavedPosition | None:

@@ -18,7 +18,7 @@ def call_unless_stopped(stopping: threading.Event, what: str, call: Callable[[],
 
     what: the thread's name.
     """
-    done = _start_call(what, call)
+    done = start_call(what, call)
     while not stopping.is_set():
         try:
             return done.result(_POLL_SECONDS)
@@ -36,10 +36,11 @@ def call_with_timeout(seconds: float | None, what: str, call: Callable[[], T]) -
     """
     if seconds is None:
         return call()
-    return _start_call(what, call).result(seconds)
+    return start_call(what, call).result(seconds)
 
 
-def _start_call(what: str, call: Callable[[], T]) -> Future[T]:
+def start_call(what: str, call: Callable[[], T]) -> Future[T]:
+    """Run a call on a daemon thread, named `what`: it doesn't keep the process from ending."""
     done: Future[T] = Future()
 
     def carry_out() -> None:
