@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,25 +43,15 @@ class Finalization:
         position: Callable[[], int | None],
         found: Callable[[FinalizedUntil], None],
     ) -> None:
-        self._config = config
-        self._group = group
-        self._streams = streams
+        self.latest: FinalizedUntil | None = None
+        """The latest result; None if there is none yet, or another archiver does this. For any thread."""
+        self.problem: str | None = None
+        """Why it can't be determined now; None if it can. For any thread."""
+        self._read = partial(read, config, group, streams)
         self._position = position
         self._found = found
-        self._latest: FinalizedUntil | None = None
-        self._problem: str | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="finalization", daemon=True)
-
-    @property
-    def latest(self) -> FinalizedUntil | None:
-        """The latest result; None if there is none yet, or another archiver does this. For any thread."""
-        return self._latest
-
-    @property
-    def problem(self) -> str | None:
-        """Why it can't be determined now; None if it can. For any thread."""
-        return self._problem
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -74,38 +65,35 @@ class Finalization:
 
     def _run(self) -> None:
         promotion = Promotion()
-        ask_at = 0.0
+        ask_at_s = 0.0
         while not self._stopping.is_set():
             try:
-                if self._position() is not None and promotion.wants_another and time.monotonic() >= ask_at:
-                    ask_at = time.monotonic() + _REQUEST_S
-                    promotion.add(*read(self._config, self._group, self._streams, _now_ms()))
+                if self._position() is not None and promotion.wants_another and time.monotonic() >= ask_at_s:
+                    ask_at_s = time.monotonic() + _REQUEST_S
+                    promotion.add(*self._read(_now_ms()))
                 position = self._position()
                 if position is None:
-                    self._latest = self._problem = None  # reported by the archiver that hands over now
+                    self.latest = self.problem = None  # reported by the archiver that hands over now
                 if found := promotion.reached(position):
                     self._found(found)
-                    self._latest = found
-                    self._on_solved()
-            except (KafkaException, CheckpointError) as error:
-                self._on_problem(error.args[0].str() if isinstance(error, KafkaException) else str(error))
-            except Exception as error:  # whatever it is, this must continue, as recording does
-                if self._on_problem(f"{type(error).__name__}: {error}"):
-                    log.exception("finalized_until: unexpected error")
+                    self.latest = found
+                    if self.problem is not None:
+                        log.info("finalized_until is updated again")
+                    self.problem = None
+            except Exception as error:  # noqa: BLE001 - whatever it is, this must continue, as recording does
+                self._on_error(error)
             self._stopping.wait(_POLL_S)
 
-    def _on_problem(self, problem: str) -> bool:
-        """Note a problem and log it if there was none; return whether it was logged."""
-        is_new = self._problem is None
+    def _on_error(self, error: Exception) -> None:
+        """Note an error; it is logged if there was none before."""
+        is_new, is_expected = self.problem is None, isinstance(error, KafkaException | CheckpointError)
+        text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        self.problem = text if is_expected else f"{type(error).__name__}: {text}"
         if is_new:
-            log.warning("finalized_until can't be updated: %s; still trying", problem)
-        self._problem = problem
-        return is_new
-
-    def _on_solved(self) -> None:
-        if self._problem is not None:
-            log.info("finalized_until is updated again")
-        self._problem = None
+            log.warning(
+                *("finalized_until can't be updated: %s; still trying", self.problem),
+                exc_info=None if is_expected else error,
+            )
 
 
 def read(

@@ -92,62 +92,55 @@ class SupRsyncSink:
     def _register(self, event: FileFinished | FileSalvaged, abort: threading.Event) -> RegistrationOutcome:
         path = self._location.data_dir / event.path
         md5 = event.md5 if isinstance(event, FileFinished) else None
-        look = self._database.lookup(
-            path
-        )  # first, so that gigabytes aren't read for an event that is delivered again
+        look = self._database.lookup(path)  # first, as gigabytes need not be read if the event is delivered again
         known_md5 = look.md5
         if known_md5 is None:
-            found = self._md5(event, md5, abort)
-            if isinstance(found, RegistrationOutcome):
-                return found
-            md5 = found
+            try:
+                md5 = self._md5_of(event, md5, abort)
+            except FileNotFoundError:
+                return self._gone(event)
+            if md5 is None:
+                log.error(
+                    "%s: %s isn't registered for transfer: its bytes aren't those recorded. Run `archiver repair`, "
+                    "then register it with socs' command `suprsync`",
+                    *(event.stream, path),
+                )
+                return RegistrationOutcome.DIFFERENT
             known_md5 = self._database.add(path, "/".join(path.parts[-3:]), md5, self._now(), look)
-        if known_md5 is None:
-            self._last = str(path)
-            log.info("%s: registered %s", event.stream, path)
-            if self._is_finalized(int(event.path[:5])):
-                text = "%s: %s was finished after its timecode was finalized; it is copied nevertheless"
-                log.warning(text, event.stream, path)
-            return RegistrationOutcome.REGISTERED
-        if md5 is not None and known_md5 != md5:
-            log.error(
-                "%s: %s was recorded with the MD5 %s, but its row in %s has %s. The row isn't changed; with it the "
-                "file isn't copied, or not as recorded. `archiver verify` shows which MD5 is right",
-                *(event.stream, path, md5, self._database.path, known_md5),
-            )
-            return RegistrationOutcome.DIFFERENT
-        return RegistrationOutcome.KNOWN
+            if known_md5 is None:
+                self._last = str(path)
+                log.info("%s: registered %s", event.stream, path)
+                if self._is_finalized(int(event.path[:5])):
+                    text = "%s: %s was finished after its timecode was finalized; it is copied nevertheless"
+                    log.warning(text, event.stream, path)
+                return RegistrationOutcome.REGISTERED
+        if md5 is None or known_md5 == md5:
+            return RegistrationOutcome.KNOWN
+        log.error(
+            "%s: %s was recorded with the MD5 %s, but its row in %s has %s. The row isn't changed; with it the "
+            "file isn't copied, or not as recorded. `archiver verify` shows which MD5 is right",
+            *(event.stream, path, md5, self._database.path, known_md5),
+        )
+        return RegistrationOutcome.DIFFERENT
 
-    def _md5(
-        self, event: FileFinished | FileSalvaged, md5: str | None, abort: threading.Event
-    ) -> str | RegistrationOutcome:
-        """Return a file's MD5, or the outcome if it isn't to be registered. Raises OSError, SinkError.
+    def _md5_of(self, event: FileFinished | FileSalvaged, md5: str | None, abort: threading.Event) -> str | None:
+        """Return a file's MD5; None if its bytes aren't those recorded. Raises OSError, SinkError.
 
         md5: computed while the file was written; if None, the file is read.
         """
         parent, _, name = event.path.rpartition("/")
-        try:
-            with self._location.data(parent) as directory:
-                if directory.stat(name) is None:
-                    return self._gone(event)
-                if md5 is not None:
-                    return md5
-                digest, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-                for block in directory.blocks(name):
-                    if abort.is_set():
-                        raise SinkError(f"{event.path}: stopped while its MD5 was computed")
-                    digest.update(block)
-                    sha256.update(block)
-        except FileNotFoundError:
-            return self._gone(event)
-        if sha256.hexdigest() != event.sha256:
-            log.error(
-                "%s: %s isn't registered for transfer: its bytes aren't those recorded. Run `archiver repair`, then "
-                "register it with socs' command `suprsync`",
-                *(event.stream, self._location.data_dir / event.path),
-            )
-            return RegistrationOutcome.DIFFERENT
-        return digest.hexdigest()
+        with self._location.data(parent) as directory:
+            if directory.stat(name) is None:
+                raise FileNotFoundError(event.path)
+            if md5 is not None:
+                return md5
+            digest, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+            for block in directory.blocks(name):
+                if abort.is_set():
+                    raise SinkError(f"{event.path}: stopped while its MD5 was computed")
+                digest.update(block)
+                sha256.update(block)
+        return digest.hexdigest() if sha256.hexdigest() == event.sha256 else None
 
     def _gone(self, event: FileFinished | FileSalvaged) -> RegistrationOutcome:
         with self._location.data(make=True):

@@ -172,13 +172,13 @@ def _differences(expected: ExpectedTopic, found: FoundTopic, servers: str) -> It
         consequence = "can't be checked: this user may not read its settings (it lacks DescribeConfigs)"
         yield Difference(expected.name, Severity.REPORT, "DescribeConfigs", "forbidden", consequence)
         return
-    rules = _Rules(expected, found.config, servers)
-    yield from rules.cleanup()
-    yield from rules.size()
-    yield from rules.timestamps()
-    yield from rules.retention()
-    yield from rules.copies(len(found.replicas.get(0, ())))
-    yield from rules.other_requested()
+    for setting, severity, consequence, value in _violations(expected, found.config, len(found.replicas.get(0, ()))):
+        remedy = (
+            f"kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics "
+            f"--entity-name {expected.name} --add-config {setting}={f'[{value}]' if ',' in value else value}"
+        )
+        now = found.config[setting]
+        yield Difference(expected.name, severity, setting, now, f"has {setting}={now}, {consequence}", remedy)
 
 
 def _partition_differences(expected: ExpectedTopic, found: FoundTopic, servers: str) -> Iterator[Difference]:
@@ -216,7 +216,7 @@ def _replica_differences(expected: ExpectedTopic, found: FoundTopic, servers: st
     else:
         more = [broker for broker in sorted(found.brokers) if broker not in copies]
         plan = [
-            {"topic": expected.name, "partition": number, "replicas": [*old, *_others(old, more)][:requested]}
+            {"topic": expected.name, "partition": number, "replicas": [*dict.fromkeys([*old, *more])][:requested]}
             for number, old in sorted(found.replicas.items())
         ]
         text = json.dumps({"version": 1, "partitions": plan}, separators=(",", ":"))
@@ -225,10 +225,6 @@ def _replica_differences(expected: ExpectedTopic, found: FoundTopic, servers: st
             "--reassignment-json-file plan.json --execute"
         )
     yield Difference(expected.name, _risk(expected), "replication factor", str(len(copies)), consequence, remedy)
-
-
-def _others(old: tuple[int, ...], brokers: list[int]) -> list[int]:
-    return [broker for broker in brokers if broker not in old]
 
 
 def _copies(count: int) -> str:
@@ -240,130 +236,116 @@ def _risk(expected: ExpectedTopic) -> Severity:
     return Severity.REPORT if expected.role is Role.REJECTED else Severity.AT_RISK
 
 
-class _Rules:
-    """The rules for the settings of one topic, each a generator of differences."""
+_Violation = tuple[str, Severity, str, str]
+"""A setting, the severity, the consequence of its value, and the value that corrects it."""
 
-    def __init__(self, expected: ExpectedTopic, config: Mapping[str, str], servers: str) -> None:
-        self._expected = expected
-        self._config = config
-        self._servers = servers
-        self._reported: set[str] = set()
 
-    def cleanup(self) -> Iterator[Difference]:
-        """Check cleanup.policy."""
-        policies = self._list("cleanup.policy")
-        if "compact" in policies:
-            refused = self._expected.role is not Role.FILES
-            yield self._difference(
-                "cleanup.policy",
-                Severity.REFUSE if refused else Severity.AT_RISK,
-                "so Kafka refuses records without a key, as ours are"
-                if refused
-                else "so a newer event of a stream deletes the older ones",
-                "delete",
-            )
-        elif self._expected.role is Role.REJECTED and not policies and "cleanup.policy" in self._config:
-            yield self._difference("cleanup.policy", Severity.REPORT, "so it grows without bound", "delete")
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """A topic's settings, beside the requested ones."""
 
-    def size(self) -> Iterator[Difference]:
-        """Check max.message.bytes."""
-        files = self._expected.role is Role.FILES
-        min_bytes = _MIN_EVENT_BYTES if files else MIN_MESSAGE_BYTES
-        if (max_bytes := self._int("max.message.bytes")) is not None and max_bytes < min_bytes:
-            consequence = f"so it accepts messages of up to {max_bytes} bytes, and ours may have {min_bytes}"
-            yield self._difference(
-                "max.message.bytes", Severity.AT_RISK if files else Severity.REFUSE, consequence, "1048588"
-            )
+    found: Mapping[str, str]
+    requested: Mapping[str, str]
 
-    def timestamps(self) -> Iterator[Difference]:
-        """Check message.timestamp.*."""
-        frames = self._expected.role is Role.FRAMES
-        if self._config.get("message.timestamp.type") == "LogAppendTime":
-            consequence = "so Kafka replaces the times of receipt, by which files are cut and named"
-            yield self._difference(
-                "message.timestamp.type", Severity.REFUSE if frames else Severity.REPORT, consequence, "CreateTime"
-            )
-        for setting, severity, which in (
-            ("message.timestamp.before.max.ms", Severity.AT_RISK if frames else Severity.REPORT, "older"),
-            ("message.timestamp.after.max.ms", Severity.REPORT, "newer"),
-        ):
-            bound = self._int(setting)
-            if bound is not None and bound < _INFINITE and not self._is_as_requested(setting):
-                consequence = f"so Kafka refuses records that are more than {bound / 1000:g} s {which} than its clock"
-                yield self._difference(setting, severity, consequence, str(_INFINITE))
+    def numbers(self, setting: str) -> tuple[int | None, int | None]:
+        """Return the number of a setting, and the requested one; None for one that isn't set, or is no number."""
+        return _number(self.found.get(setting)), _number(self.requested.get(setting))
 
-    def retention(self) -> Iterator[Difference]:
-        """Check retention.ms and retention.bytes."""
-        for setting, short in (("retention.ms", _SHORT_RETENTION_MS), ("retention.bytes", _SHORT_RETENTION_BYTES)):
-            found = self._int(setting)
-            if found is None:
-                continue
-            requested = _number(self._expected.config.get(setting))
-            if requested is None:
-                if self._expected.role is Role.FRAMES and 0 <= found < short:
-                    consequence = "so records are deleted if no archiver records them soon"
-                    yield self._difference(setting, Severity.REPORT, consequence, "-1")
-            elif _comparable_retention(found) < _comparable_retention(requested):
-                consequence = "so records are deleted sooner than requested"
-                if self._expected.role is Role.FILES:
-                    consequence = "so events on files and losses are deleted, which verify and repair need"
-                yield self._difference(setting, _risk(self._expected), consequence, str(requested))
-            elif _comparable_retention(found) > _comparable_retention(requested):
-                yield self._difference(setting, Severity.REPORT, f"and {requested} was requested", str(requested))
+    def is_as_requested(self, setting: str) -> bool:
+        """Whether a setting was requested, and is so."""
+        requested = self.requested.get(setting)
+        return requested is not None and _normalized(requested) == _normalized(self.found[setting])
 
-    def copies(self, replicas: int) -> Iterator[Difference]:
-        """Check min.insync.replicas and unclean.leader.election.enable."""
-        setting = "min.insync.replicas"
-        found, requested = self._int(setting), _number(self._expected.config.get(setting))
-        if found is not None and requested is not None and found != requested:
-            less = found < requested
-            consequence = f"where {requested} were requested"
-            if less:
-                consequence += ": acknowledged records may be lost when fewer brokers die"
-            yield self._difference(
-                setting, _risk(self._expected) if less else Severity.REPORT, consequence, str(requested)
-            )
-        elif found is not None and found > replicas > 0:
-            consequence = f"but only {_copies(replicas)}: an acknowledged record has no more copies than that"
-            yield self._difference(setting, Severity.REPORT, consequence, str(replicas))
-        setting = "unclean.leader.election.enable"
-        if self._config.get(setting) == "true" and not self._is_as_requested(setting):
-            consequence = "so acknowledged records may be lost when brokers die"
-            yield self._difference(setting, Severity.REPORT, consequence, "false")
 
-    def other_requested(self) -> Iterator[Difference]:
-        """Check all other settings that an operator requested; call this last."""
-        for setting in self._expected.requested:
-            if setting in self._config and setting not in self._reported and not self._is_as_requested(setting):
-                requested = self._expected.config[setting]
-                if self._takes_records_with(setting, requested):
-                    yield self._difference(setting, Severity.REPORT, f"and {requested} was requested", requested)
+def _violations(expected: ExpectedTopic, config: Mapping[str, str], replicas: int) -> Iterator[_Violation]:
+    settings = _Settings(config, expected.config)
+    reported = set()
+    for violation in (
+        *_acceptance_violations(expected.role, settings),
+        *_retention_violations(expected, settings),
+        *_copies_violations(expected, settings, replicas),
+    ):
+        reported.add(violation[0])
+        yield violation
+    for setting in expected.requested:
+        if setting in config and setting not in reported and not settings.is_as_requested(setting):
+            requested = expected.config[setting]
+            if _takes_records(expected.role, {setting: requested}):
+                yield setting, Severity.REPORT, f"and {requested} was requested", requested
 
-    def _takes_records_with(self, setting: str, value: str) -> bool:
-        """Return whether the topic would accept records with that value; no remedy may break a topic that works."""
-        requested = _Rules(ExpectedTopic(self._expected.name, self._expected.role), {setting: value}, self._servers)
-        found = [*requested.cleanup(), *requested.size(), *requested.timestamps()]
-        return not any(difference.severity is Severity.REFUSE for difference in found)
 
-    def _difference(self, setting: str, severity: Severity, consequence: str, remedy_value: str) -> Difference:
-        self._reported.add(setting)
-        name, found = self._expected.name, self._config[setting]
-        value = f"[{remedy_value}]" if "," in remedy_value else remedy_value
-        remedy = (
-            f"kafka-configs.sh --bootstrap-server {self._servers} --alter --entity-type topics --entity-name {name} "
-            f"--add-config {setting}={value}"
-        )
-        return Difference(name, severity, setting, found, f"has {setting}={found}, {consequence}", remedy)
+def _takes_records(role: Role, config: Mapping[str, str]) -> bool:
+    """Whether a topic with these settings accepts records; no remedy may break a topic that works."""
+    settings = _Settings(config, ExpectedTopic("", role).config)
+    return all(severity is not Severity.REFUSE for _, severity, _, _ in _acceptance_violations(role, settings))
 
-    def _is_as_requested(self, setting: str) -> bool:
-        requested = self._expected.config.get(setting)
-        return requested is not None and _normalized(requested) == _normalized(self._config[setting])
 
-    def _list(self, setting: str) -> list[str]:
-        return [item.strip() for item in self._config.get(setting, "").split(",") if item.strip()]
+def _acceptance_violations(role: Role, settings: _Settings) -> Iterator[_Violation]:
+    """Check the settings by which a topic takes records or refuses them, and keeps their times."""
+    is_files, is_frames = role is Role.FILES, role is Role.FRAMES
+    refused = Severity.AT_RISK if is_files else Severity.REFUSE
+    setting, policy = "cleanup.policy", settings.found.get("cleanup.policy")
+    if policy is not None and "compact" in _normalized(policy):
+        consequence = "so Kafka refuses records without a key, as ours are"
+        if is_files:
+            consequence = "so a newer event of a stream deletes the older ones"
+        yield setting, refused, consequence, "delete"
+    elif role is Role.REJECTED and policy is not None and not policy.strip(" ,"):
+        yield setting, Severity.REPORT, "so it grows without bound", "delete"
 
-    def _int(self, setting: str) -> int | None:
-        return _number(self._config.get(setting))
+    setting, min_bytes = "max.message.bytes", _MIN_EVENT_BYTES if is_files else MIN_MESSAGE_BYTES
+    max_bytes, _ = settings.numbers(setting)
+    if max_bytes is not None and max_bytes < min_bytes:
+        consequence = f"so it accepts messages of up to {max_bytes} bytes, and ours may have {min_bytes}"
+        yield setting, refused, consequence, "1048588"
+
+    setting = "message.timestamp.type"
+    if settings.found.get(setting) == "LogAppendTime":
+        consequence = "so Kafka replaces the times of receipt, by which files are cut and named"
+        yield setting, Severity.REFUSE if is_frames else Severity.REPORT, consequence, "CreateTime"
+    for setting, severity, which in (
+        ("message.timestamp.before.max.ms", Severity.AT_RISK if is_frames else Severity.REPORT, "older"),
+        ("message.timestamp.after.max.ms", Severity.REPORT, "newer"),
+    ):
+        bound, _ = settings.numbers(setting)
+        if bound is not None and bound < _INFINITE and not settings.is_as_requested(setting):
+            consequence = f"so Kafka refuses records that are more than {bound / 1000:g} s {which} than its clock"
+            yield setting, severity, consequence, str(_INFINITE)
+
+
+def _retention_violations(expected: ExpectedTopic, settings: _Settings) -> Iterator[_Violation]:
+    """Check retention.ms and retention.bytes."""
+    for setting, short in (("retention.ms", _SHORT_RETENTION_MS), ("retention.bytes", _SHORT_RETENTION_BYTES)):
+        found, requested = settings.numbers(setting)
+        if found is None:
+            continue
+        if requested is None:
+            if expected.role is Role.FRAMES and 0 <= found < short:
+                yield setting, Severity.REPORT, "so records are deleted if no archiver records them soon", "-1"
+        elif _comparable_retention(found) < _comparable_retention(requested):
+            consequence = "so records are deleted sooner than requested"
+            if expected.role is Role.FILES:
+                consequence = "so events on files and losses are deleted, which verify and repair need"
+            yield setting, _risk(expected), consequence, str(requested)
+        elif _comparable_retention(found) > _comparable_retention(requested):
+            yield setting, Severity.REPORT, f"and {requested} was requested", str(requested)
+
+
+def _copies_violations(expected: ExpectedTopic, settings: _Settings, replicas: int) -> Iterator[_Violation]:
+    """Check min.insync.replicas and unclean.leader.election.enable."""
+    setting = "min.insync.replicas"
+    found, requested = settings.numbers(setting)
+    if found is not None and requested is not None and found < requested:
+        consequence = f"where {requested} were requested: acknowledged records may be lost when fewer brokers die"
+        yield setting, _risk(expected), consequence, str(requested)
+    elif found is not None and requested is not None and found > requested:
+        yield setting, Severity.REPORT, f"where {requested} were requested", str(requested)
+    elif found is not None and found > replicas > 0:
+        consequence = f"but only {_copies(replicas)}: an acknowledged record has no more copies than that"
+        yield setting, Severity.REPORT, consequence, str(replicas)
+    setting = "unclean.leader.election.enable"
+    if settings.found.get(setting) == "true" and not settings.is_as_requested(setting):
+        yield setting, Severity.REPORT, "so acknowledged records may be lost when brokers die", "false"
 
 
 def _number(text: str | None) -> int | None:
