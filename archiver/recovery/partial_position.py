@@ -4,21 +4,16 @@ Frames in a file have no offset, so the topic is searched for the frame's bytes.
 """
 
 import contextlib
-import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from archiver.core.sequence import SequenceTracker
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import TopicReader
-from archiver.storage.directory import Directory
 from g3stream.contract.errors import ContractError
-from g3stream.frames.layout import FrameFormatError
-from g3stream.frames.scanner import FrameScanner
 from g3stream.service.cancellation import CancellationToken
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPosition:
+class TopicPosition(NamedTuple):
     """The position after a record."""
 
     offset: int
@@ -27,26 +22,6 @@ class TopicPosition:
     """The record's producer epoch."""
     seq: int
     """The record's number within its producer epoch."""
-
-
-def last_complete_frame(directory: Directory, name: str, cancellation: CancellationToken) -> bytes:
-    """Return the last of a file's whole frames before the first damage; empty if there is none.
-
-    Raises OSError, Cancelled.
-    """
-    stat = directory.stat(name)
-    scanner = FrameScanner(stat.st_size if stat else 0)
-    begin = end = 0
-    with contextlib.suppress(FrameFormatError):
-        for block in directory.blocks(name):
-            cancellation.raise_if_cancelled(f"reading {name}")
-            for frame in scanner.scan(block):
-                begin, end = end, frame.end
-    file = directory.open(name, os.O_RDONLY)
-    try:
-        return os.pread(file, end - begin, begin)
-    finally:
-        os.close(file)
 
 
 def position_after(

@@ -11,14 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import TypeVar
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
-from archiver.recovery.resume_point import ResumePoint, find_resume_point, rebuild_file
+from archiver.recovery.resume_point import ResumePoint, ResumePointSearch
 from archiver.segments.carry import Carry
 from archiver.segments.segment_file import SegmentFile
 from g3stream.service.cancellation import CancellationToken
@@ -30,7 +31,7 @@ _THREADS = 32
 _LOG_AFTER_SECONDS = 5.0
 
 T = TypeVar("T")
-_Method = Callable[[CancellationToken], ResumePoint]
+_Method = Callable[[], ResumePoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,21 @@ class RecoveryPool:
         self._stateless.shutdown()
 
 
+class RecoveryState(Enum):
+    """The state of a stream's recovery."""
+
+    RUNNING = "an attempt runs, or its outcome awaits `poll`"
+    WAITING = "the next attempt begins at a `poll` with `again`"
+    DONE = "the stream is recovered"
+
+
+_NEXT_STATES = {
+    RecoveryState.RUNNING: {RecoveryState.DONE, RecoveryState.WAITING},
+    RecoveryState.WAITING: {RecoveryState.RUNNING, RecoveryState.WAITING},
+    RecoveryState.DONE: {RecoveryState.RUNNING, RecoveryState.WAITING},
+}
+
+
 class StreamRecovery:
     """Recovery of one recorder's stream: at the start, and again if its file turns out to be damaged.
 
@@ -95,34 +111,30 @@ class StreamRecovery:
         committed: CommittedOffset,
         cancellation: CancellationToken,
     ) -> None:
-        self._archive = archive
-        self._consumer = consumer
+        self._search = ResumePointSearch(archive, consumer, committed.stream, cancellation)
         self._pool = pool
-        self._stream = committed.stream
-        self._cancellation = cancellation
         self._claim: int | None = None  # of the attempt's thread while there is one
         self._old_file: SegmentFile | None = None
-        self._method: _Method = partial(find_resume_point, archive, consumer, committed)
+        self._method: _Method = partial(self._search.find, committed)
         self._stateless = not committed.metadata
-        self._started_s: float | None = time.monotonic()
-        self._attempt: Future[Recovered] | None = None
+        self._state = RecoveryState.WAITING
+        self._started_s = time.monotonic()
         self._start_attempt()
 
     @property
     def is_done(self) -> bool:
         """Whether the stream is recovered."""
-        return self._started_s is None
+        return self._state is RecoveryState.DONE
 
     @property
     def seconds(self) -> float | None:
         """Duration so far; None if it is over. Thread-safe."""
-        started_s = self._started_s
-        return None if started_s is None else time.monotonic() - started_s
+        return None if self.is_done else time.monotonic() - self._started_s
 
     @property
     def is_idle(self) -> bool:
         """Whether no thread works for it now."""
-        return self._attempt is None or self._attempt.done()
+        return self._state is not RecoveryState.RUNNING or self._attempt.done()
 
     def poll(self, *, again: bool) -> Recovered | None:
         """Return the outcome, once; None while it isn't there yet.
@@ -130,34 +142,25 @@ class StreamRecovery:
         again: start another attempt if the last one failed.
         Raises the attempt's CheckpointError, OSError or KafkaException.
         """
-        if self._attempt is None:
-            if again:
-                self._start_attempt()
-            return None
-        if not self._attempt.done():
-            return None
-        try:
-            recovered = self._attempt.result()
-        except BaseException:
-            self._attempt = None
-            raise
-        self._log_duration()
-        self._attempt = self._started_s = None
-        return recovered
+        if self._state is RecoveryState.WAITING and again:
+            self._start_attempt()
+        elif self._state is RecoveryState.RUNNING and self._attempt.done():
+            if self._attempt.exception():
+                self._enter(RecoveryState.WAITING)
+                self._attempt.result()
+            if (seconds := time.monotonic() - self._started_s) > _LOG_AFTER_SECONDS:
+                log.info("%s: recovered after %.1f s", self._search.stream, seconds)
+            self._enter(RecoveryState.DONE)
+            return self._attempt.result()
+        return None
 
     def restart(self, committed: CommittedOffset, old_file: SegmentFile | None) -> None:
         """Prepare another recovery from the commit; `poll` starts it. old_file: the open file, to be closed."""
-        self._stateless = not committed.metadata
-        self._reset(partial(find_resume_point, self._archive, self._consumer, committed), old_file)
+        self._prepare(partial(self._search.find, committed), old_file, stateless=not committed.metadata)
 
     def rebuild(self, of: Checkpoint, offset: int, why: str, old_file: SegmentFile | None) -> None:
-        """Start another recovery, without the checkpoint's open file, which is damaged (see rebuild_file)."""
-
-        def method(cancellation: CancellationToken) -> ResumePoint:
-            return rebuild_file(self._archive, self._consumer, of, offset, why, cancellation)
-
-        self._stateless = False
-        self._reset(method, old_file)
+        """Start another recovery, without the checkpoint's open file, which is damaged (resume_point.py)."""
+        self._prepare(partial(self._search.rebuild, of, offset, why), old_file, stateless=False)
         self._start_attempt()
 
     def release(self, old_file: SegmentFile | None) -> None:
@@ -165,45 +168,49 @@ class StreamRecovery:
 
         old_file: the open file, if its disk may hang: then it is closed on another thread.
         """
-        attempt, self._attempt = self._attempt, None
+        attempt = self._attempt if self._state is RecoveryState.RUNNING else None
         self._old_file = old_file or self._old_file
         if attempt is None and old_file is None:
-            self._release()
+            self._release(None)
         else:
-            self._pool.submit(self._stream, partial(self._release, attempt), stateless=self._stateless)
+            act = partial(self._release, attempt)
+            self._pool.submit(self._search.stream, act, stateless=self._stateless)
 
-    def _reset(self, method: _Method, old_file: SegmentFile | None) -> None:
-        self._method, self._old_file = method, old_file
+    def _prepare(self, method: _Method, old_file: SegmentFile | None, *, stateless: bool) -> None:
+        self._enter(RecoveryState.WAITING)
+        self._method, self._stateless = method, stateless
+        self._old_file = old_file or self._old_file
         self._started_s = time.monotonic()
 
     def _start_attempt(self) -> None:
+        self._enter(RecoveryState.RUNNING)
         act = partial(self._recover, self._method)
-        self._attempt = self._pool.submit(self._stream, act, stateless=self._stateless)
+        self._attempt = self._pool.submit(self._search.stream, act, stateless=self._stateless)
+
+    def _enter(self, state: RecoveryState) -> None:
+        assert state in _NEXT_STATES[self._state], f"{state} after {self._state}"
+        self._state = state
 
     def _recover(self, method: _Method) -> Recovered:
+        archive, stream, topic = self._search.archive, self._search.stream, self._search.consumer.topic_reader
         self._close_old_file()
-        self._cancellation.raise_if_cancelled(f"recovering {self._stream}")
+        self._search.cancellation.raise_if_cancelled(f"recovering {stream}")
         if self._claim is None:
-            self._claim = self._archive.claim(self._stream, alone=False)
-        resume_point = method(self._cancellation)
+            self._claim = archive.claim(stream, alone=False)
+        resume_point = method()
         try:
-            if resume_point.offset is None:
-                first, _ = self._consumer.topic_reader.offset_range(self._stream)
-                resume_point = replace(resume_point, offset=first)
             carry = Carry.from_checkpoint(
-                resume_point.checkpoint,
-                self._archive.location,
-                lambda at: self._consumer.topic_reader.record_value(self._stream, at),
+                resume_point.checkpoint, archive.location, lambda at: topic.record_value(stream, at)
             )
         except BaseException:
             self._discard(resume_point)
             raise
         return Recovered(resume_point, carry)
 
-    def _release(self, last: Future[Recovered] | None = None) -> None:
+    def _release(self, attempt: Future[Recovered] | None) -> None:
         """Release everything after the last attempt, whose outcome was not used."""
-        if last and not last.exception():
-            self._discard(last.result().resume_point)
+        if attempt and not attempt.exception():
+            self._discard(attempt.result().resume_point)
         self._close_old_file()
         if self._claim is not None:
             os.close(self._claim)
@@ -211,20 +218,16 @@ class StreamRecovery:
 
     def _discard(self, resume_point: ResumePoint) -> None:
         """Close its file, and remove it if it is a copy: no commit names it."""
-        if resume_point.file:
-            resume_point.file.file.close()
-            committed = resume_point.checkpoint.partial
-            if committed and resume_point.file.name != committed.name:
+        file, committed = resume_point.file, resume_point.checkpoint.partial
+        if file:
+            file.file.close()
+            if committed and file.name != committed.name:
                 try:
-                    self._archive.discard(self._stream, resume_point.file.name)
+                    self._search.archive.discard(self._search.stream, file.name)
                 except OSError as error:  # the next recovery of the stream removes it
-                    log.warning("%s: can't remove a copy: %s", self._stream, error)
+                    log.warning("%s: can't remove a copy: %s", self._search.stream, error)
 
     def _close_old_file(self) -> None:
         old_file, self._old_file = self._old_file, None
         if old_file:
             old_file.close()
-
-    def _log_duration(self) -> None:
-        if (seconds := self.seconds) and seconds > _LOG_AFTER_SECONDS:
-            log.info("%s: recovered after %.1f s", self._stream, seconds)

@@ -6,6 +6,7 @@ longer has its records, published as it is (salvage.py).
 
 import logging
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -20,8 +21,8 @@ from archiver.core.segmentation import Settings, State, after_close
 from archiver.core.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
 from archiver.core.used_names import with_name_taken
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
-from archiver.recovery.partial_position import TopicPosition, last_complete_frame, position_after
-from archiver.recovery.salvage import salvage
+from archiver.recovery.partial_position import TopicPosition, position_after
+from archiver.recovery.salvage import complete_frames, salvage
 from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import PartialDamagedError
 from archiver.storage.partials import unlocked_partials
@@ -30,8 +31,7 @@ from g3stream.service.cancellation import CancellationToken
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
+class ResumePoint(NamedTuple):
     """Where recording of a stream continues."""
 
     checkpoint: Checkpoint
@@ -45,220 +45,188 @@ class ResumePoint:
     """The settings that the next acquisition had, if its first file is rebuilt."""
 
 
-def find_resume_point(
-    archive: ArchiveRoot, consumer: GroupConsumer, committed: CommittedOffset, cancellation: CancellationToken
-) -> ResumePoint:
-    """Find the resume point from the commit or the events, and handle the stream's partials. May take minutes.
+@dataclass(frozen=True, slots=True)
+class ResumePointSearch:
+    """The search for a stream's resume point; may take minutes.
 
-    Raises CheckpointError if the state in Kafka can't be read, AnotherArchiveError if it is another archive's,
-    OSError, KafkaException, Cancelled.
+    Its methods raise OSError, KafkaException, Cancelled.
     """
-    start = _handle_orphans(
-        archive,
-        consumer,
-        _check_archive(archive, _from_commit_or_events(consumer, committed, cancellation)),
-        cancellation,
-    )
-    checkpoint = start.checkpoint
-    if checkpoint.partial is None or checkpoint.closing:
-        return start
-    try:
-        with archive.private(committed.stream) as private:
-            file = OpenSegment.reopen(private, checkpoint.partial, checkpoint.epochs, cancellation, md5=archive.md5)
-    except PartialDamagedError as error:
-        return rebuild_file(archive, consumer, checkpoint, start.offset, str(error), cancellation)
-    log.info("%s: continuing %s at %.1f MB", committed.stream, file.path, file.file.length_bytes / 1e6)
-    return ResumePoint(checkpoint, start.offset, file)
 
+    archive: ArchiveRoot
+    consumer: GroupConsumer
+    stream: str
+    cancellation: CancellationToken
 
-def rebuild_file(
-    archive: ArchiveRoot,
-    consumer: GroupConsumer,
-    checkpoint: Checkpoint,
-    offset: int | None,
-    why: str,
-    cancellation: CancellationToken,
-) -> ResumePoint:
-    """Return a resume point that rebuilds the checkpoint's open file, whose partial isn't what was committed.
+    def find(self, committed: CommittedOffset) -> ResumePoint:
+        """Find the resume point from the commit or the events, and handle the stream's partials.
 
-    If the topic no longer has its records, the partial is salvaged and the rest reported as lost. May take minutes.
-    offset: the checkpoint's. Raises OSError, KafkaException, Cancelled.
-    """
-    stream, partial = checkpoint.state.stream, checkpoint.partial
-    assert partial
-    assert checkpoint.state.acquisition
-    first, _ = consumer.topic_reader.offset_range(stream)
-    if first <= partial.base.offset:
-        log.error("%s: %s must be rebuilt from the topic: %s", stream, partial.path, why)
-        archive.discard(stream, partial.name)
-        base = partial.base
-        epochs = roll_back(checkpoint.epochs, base.epochs)
-        forgotten = forgotten_before(epochs, checkpoint.forgotten)
-        before = Checkpoint(base.state, epochs, checkpoint.files, base.carry, forgotten=forgotten)
-        # With its own settings: with changed ones the file would end elsewhere, before what is committed.
-        return ResumePoint(before, base.offset, settings=checkpoint.state.acquisition.settings)
-    what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
-    salvaged = salvage(archive, consumer.events.publish, stream, partial.name, what, cancellation)
-    if salvaged is None and (salvaged := _earlier_salvage(consumer, stream, partial, cancellation)):
-        what = salvaged.what  # so that a loss that was published with it keeps its key
-    missing = partial.frames + len(partial.carry) - (salvaged.frames if salvaged else 0)
-    last = partial.last
-    loss = RecordsLost(
-        archive.group,
-        stream,
-        max(0, missing),
-        what,
-        offset or 0,
-        partial.first.time,
-        last.time,
-        archive.host,
-        LossCause.DISK,
-    )
-    log.error("%s: LOST %d frames of %s", stream, missing, what)
-    consumer.events.publish(loss)
-    _, number = start_and_number(salvaged.path if salvaged else partial.path)
-    after = replace(checkpoint, state=after_close(checkpoint.state, number), partial=None, closing=None)
-    return ResumePoint(after, offset)
+        Raises CheckpointError if the state in Kafka can't be read, AnotherArchiveError if it is another archive's.
+        """
+        archive, start = self.archive, self._from_commit_or_events(committed)
+        mark = start.checkpoint.archive
+        if mark and archive.ids and mark.id not in archive.ids:
+            raise another_archive_error(archive, Identity(archive.ids, archive.group), {self.stream: mark})
+        start = start._replace(checkpoint=replace(start.checkpoint, archive=archive.mark))
+        start = self._handle_orphans(start)
+        checkpoint = start.checkpoint
+        if checkpoint.partial is None or checkpoint.closing:
+            return start if start.offset is not None else start._replace(offset=self._first_offset())
+        try:
+            with archive.private(self.stream) as private:
+                file = OpenSegment.reopen(
+                    private, checkpoint.partial, checkpoint.epochs, self.cancellation, md5=archive.md5
+                )
+        except PartialDamagedError as error:
+            return self.rebuild(checkpoint, start.offset or 0, str(error))
+        log.info("%s: continuing %s at %.1f MB", self.stream, file.path, file.file.length_bytes / 1e6)
+        return start._replace(file=file)
 
+    def rebuild(self, checkpoint: Checkpoint, offset: int, why: str) -> ResumePoint:
+        """Return a resume point that rebuilds the checkpoint's open file, whose partial isn't what was committed.
 
-def _earlier_salvage(
-    consumer: GroupConsumer, stream: str, partial: Partial, cancellation: CancellationToken
-) -> FileSalvaged | None:
-    """Return the event of that partial, if it was salvaged before, and a kill or Kafka prevented the commit.
+        If the topic no longer has its records, the partial is salvaged and the rest reported as lost.
+        offset: the checkpoint's.
+        """
+        partial = checkpoint.partial
+        assert partial
+        assert checkpoint.state.acquisition
+        first, base = self._first_offset(), partial.base
+        if first <= base.offset:
+            log.error("%s: %s must be rebuilt from the topic: %s", self.stream, partial.path, why)
+            self.archive.discard(self.stream, partial.name)
+            epochs = roll_back(checkpoint.epochs, base.epochs)
+            forgotten = forgotten_before(epochs, checkpoint.forgotten)
+            before = Checkpoint(base.state, epochs, checkpoint.files, base.carry, forgotten=forgotten)
+            # With its own settings: with changed ones the file would end elsewhere, before what is committed.
+            return ResumePoint(before, base.offset, settings=checkpoint.state.acquisition.settings)
+        what = f"{partial.path}: {why}; the topic, which begins at offset {first} now, can't give it again"
+        salvaged = self._salvage(partial.name, what)
+        if salvaged is None and (salvaged := self._earlier_salvage(partial)):
+            what = salvaged.what  # so that a loss that was published with it keeps its key
+        missing = max(0, partial.frames + len(partial.carry) - (salvaged.frames if salvaged else 0))
+        self._publish_loss(missing, what, offset, partial.first.time, partial.last.time, LossCause.DISK)
+        _, number = start_and_number(salvaged.path if salvaged else partial.path)
+        after = replace(checkpoint, state=after_close(checkpoint.state, number), partial=None, closing=None)
+        return ResumePoint(after, offset)
 
-    Finds only a partial that got its own name.
-    """
-    for event in consumer.topic_reader.events([stream]):
-        cancellation.raise_if_cancelled(f"looking for the event of {partial.path}")
-        if isinstance(event, FileSalvaged) and (event.stream, event.path) == (stream, partial.path):
-            return event
-    return None
-
-
-def _from_commit_or_events(
-    consumer: GroupConsumer, committed: CommittedOffset, cancellation: CancellationToken
-) -> ResumePoint:
-    stream, offset = committed.stream, committed.offset
-    if offset is not None and committed.metadata:
-        return ResumePoint(checkpoints.decode(committed.metadata, stream), offset)
-    last = consumer.last_file_index.find(stream, cancellation)
-    if isinstance(last, CheckpointError):
-        raise last
-    if last is not None:
-        if consumer.topic_reader.has_record(stream, last.closing):
-            log.error("%s: no state is committed; continuing after its last file, %s", stream, last.path)
-            return ResumePoint(last.checkpoint, last.offset)
-        log.error(
-            "%s: no state is committed, and the topic no longer has the record that closed its last file, %s; "
-            "continuing at the topic's first record",
-            stream,
-            last.path,
-        )
-        return ResumePoint(last.checkpoint, None)
-    if offset is not None:
-        log.error("%s: offset %d was committed without a state; starting there", stream, offset)
-    return ResumePoint(Checkpoint(State(stream)), offset, has_prior_state=False)
-
-
-def _check_archive(archive: ArchiveRoot, start: ResumePoint) -> ResumePoint:
-    """Return the same, marked as this archive's. Raises AnotherArchiveError."""
-    checkpoint = start.checkpoint
-    if checkpoint.archive and archive.ids and checkpoint.archive.id not in archive.ids:
-        raise another_archive_error(
-            archive, Identity(archive.ids, archive.group), {checkpoint.state.stream: checkpoint.archive}
-        )
-    return ResumePoint(replace(checkpoint, archive=archive.mark), start.offset, has_prior_state=start.has_prior_state)
-
-
-def _handle_orphans(
-    archive: ArchiveRoot, consumer: GroupConsumer, start: ResumePoint, cancellation: CancellationToken
-) -> ResumePoint:
-    """Discard or salvage partials that the state doesn't name: begun just before a kill, or left of a lost state."""
-    checkpoint = start.checkpoint
-    stream = checkpoint.state.stream
-    keep = {checkpoint.partial.name} if checkpoint.partial else set()
-    with archive.private(stream) as private:
-        for name in private.names():
-            if name.startswith(f"{SUMS}.") and private.is_file(
-                name
-            ):  # left by a kill; anything else of that name isn't ours
-                private.unlink(name)
-        orphans = unlocked_partials(private, sorted(set(private.names()) - keep))
-    if not orphans:
-        return start
-    if start.offset is not None and not start.has_prior_state:
-        # The offset was set by hand or by a tool. Wherever it is, the partial shows that records were recorded whose
-        # file isn't finished: start before them, or records in between would be skipped or recorded twice.
-        log.error("%s: its partial shows that there was a state; continuing at the topic's first record", stream)
-        start = ResumePoint(checkpoint, None, has_prior_state=False)
-    names = checkpoint.state.names
-    after: TopicPosition | None = None
-    for name in orphans:
-        orphan = PartialName.parse(name)
-        assert orphan
-        if (checkpoint.partial and checkpoint.partial.path == orphan.path) or _is_redelivered(
-            consumer, start, orphan
-        ):
-            archive.discard(stream, name)
-            log.info("%s: removed %s, begun just before a kill; its records are consumed again", stream, name)
-            continue
-        if start.offset is None:
-            after = max(
-                (after, _position_after_orphan(archive, consumer, start, orphan, name, cancellation)), key=_offset
+    def _from_commit_or_events(self, committed: CommittedOffset) -> ResumePoint:
+        stream, offset = self.stream, committed.offset
+        if offset is not None and committed.metadata:
+            return ResumePoint(checkpoints.decode(committed.metadata, stream), offset)
+        last = self.consumer.last_file_index.find(stream, self.cancellation)
+        if isinstance(last, CheckpointError):
+            raise last
+        if last is not None:
+            if self.consumer.topic_reader.has_record(stream, last.closing):
+                log.error("%s: no state is committed; continuing after its last file, %s", stream, last.path)
+                return ResumePoint(last.checkpoint, last.offset)
+            log.error(
+                "%s: no state is committed, and the topic no longer has the record that closed its last file, %s; "
+                "continuing at the topic's first record",
+                stream,
+                last.path,
             )
-        why = "its state is lost, and the topic can't give it again"
-        if salvaged := salvage(archive, consumer.events.publish, stream, name, why, cancellation):
-            found_name = parse_path(salvaged.path)
-            assert found_name
-            in_digits = found_name.name_format is not NameFormat.DATE
-            names = with_name_taken(names, found_name.start_s, found_name.number, in_digits=in_digits)
-    checkpoint = replace(checkpoint, state=replace(checkpoint.state, names=names))
-    if after is None:
-        return ResumePoint(checkpoint, start.offset, has_prior_state=start.has_prior_state)
-    log.info("%s: the topic has its last frame; continuing after it, at offset %d", stream, after.offset)
-    seen = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
-    seen.prepend([(after.epoch, after.seq)], ())
-    checkpoint = replace(checkpoint, epochs=seen.epochs(), forgotten=seen.forgotten)
-    return ResumePoint(checkpoint, after.offset)
+            return ResumePoint(last.checkpoint, None)
+        if offset is not None:
+            log.error("%s: offset %d was committed without a state; starting there", stream, offset)
+        return ResumePoint(Checkpoint(State(stream)), offset, has_prior_state=False)
 
+    def _handle_orphans(self, start: ResumePoint) -> ResumePoint:
+        """Discard or salvage partials that the state doesn't name.
 
-def _position_after_orphan(
-    archive: ArchiveRoot,
-    consumer: GroupConsumer,
-    start: ResumePoint,
-    orphan: PartialName,
-    name: str,
-    cancellation: CancellationToken,
-) -> TopicPosition | None:
-    """Return the position after the partial's last frame; None if the topic no longer has it.
+        They were begun just before a kill, or are left of a lost state.
+        """
+        stream, checkpoint, partial = self.stream, start.checkpoint, start.checkpoint.partial
+        with self.archive.private(stream) as private:
+            names = set(private.names())
+            for name in names:
+                if name.startswith(f"{SUMS}.") and private.is_file(name):
+                    private.unlink(name)  # left by a kill; anything else of that name isn't ours
+            orphans = unlocked_partials(private, sorted(names - {partial.name} if partial else names))
+        if not orphans:
+            return start
+        if start.offset is not None and not start.has_prior_state:
+            # The offset was set by hand or by a tool. Wherever it is, the partial shows that records were recorded
+            # whose file isn't finished: start before them, or records in between would be skipped or recorded twice.
+            log.error("%s: its partial shows that there was a state; continuing at the topic's first record", stream)
+            start = start._replace(offset=None)
+        used_names = checkpoint.state.names
+        after: TopicPosition | None = None
+        for name in orphans:
+            orphan = PartialName.parse(name)
+            assert orphan
+            if (partial and partial.path == orphan.path) or self._is_redelivered(start, orphan):
+                self.archive.discard(stream, name)
+                log.info("%s: removed %s, begun just before a kill; its records are consumed again", stream, name)
+                continue
+            if start.offset is None:
+                position = self._position_after_orphan(orphan, name, has_prior_state=start.has_prior_state)
+                after = max(filter(None, (after, position)), default=None)
+            if salvaged := self._salvage(name, "its state is lost, and the topic can't give it again"):
+                found_name = parse_path(salvaged.path)
+                assert found_name
+                in_digits = found_name.name_format is not NameFormat.DATE
+                used_names = with_name_taken(used_names, found_name.start_s, found_name.number, in_digits=in_digits)
+        checkpoint = replace(checkpoint, state=replace(checkpoint.state, names=used_names))
+        if after is None:
+            return start._replace(checkpoint=checkpoint)
+        log.info("%s: the topic has its last frame; continuing after it, at offset %d", stream, after.offset)
+        seen = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
+        seen.prepend([(after.epoch, after.seq)], ())
+        return ResumePoint(replace(checkpoint, epochs=seen.epochs(), forgotten=seen.forgotten), after.offset)
 
-    Then, unless a state shows what is missing before the topic's first record, a loss is published.
-    """
-    stream = start.checkpoint.state.stream
-    with archive.private(stream) as private:
-        frame = last_complete_frame(private, name, cancellation) if private.is_file(name) else b""
-    after = position_after(consumer.topic_reader, stream, frame, cancellation) if frame else None
-    if after is None and not start.has_prior_state:
-        first, _ = consumer.topic_reader.offset_range(stream)
-        time = consumer.topic_reader.record_time_ms(stream)
-        until = orphan.first_ms if time is None else time
-        what = f"after what {orphan.path} holds, whose state is lost, and before offset {first}, records may be lost"
-        log.error("%s: LOST, perhaps: %s", stream, what)
-        loss = RecordsLost(
-            archive.group, stream, None, what, first, orphan.first_ms, until, archive.host, LossCause.DELETED
-        )
-        consumer.events.publish(loss)
-    return after
+    def _is_redelivered(self, start: ResumePoint, orphan: PartialName) -> bool:
+        """Whether all records of that partial will be consumed again."""
+        if start.offset is not None:
+            return start.has_prior_state and self._first_offset() <= start.offset
+        first_ms = self.consumer.topic_reader.record_time_ms(self.stream)
+        return first_ms is not None and first_ms <= orphan.first_ms
 
+    def _position_after_orphan(
+        self, orphan: PartialName, name: str, *, has_prior_state: bool
+    ) -> TopicPosition | None:
+        """Return the position after the partial's last frame; None if the topic no longer has it.
 
-def _offset(position: TopicPosition | None) -> int:
-    return position.offset if position else -1
+        Then, unless a state shows what is missing before the topic's first record, a loss is published.
+        """
+        reader = self.consumer.topic_reader
+        with self.archive.private(self.stream) as private:
+            frame = b""
+            if private.is_file(name):
+                whole = complete_frames(private, name, self.cancellation)
+                frame = private.read(name, whole.bytes - whole.last_start, whole.last_start)
+        after = position_after(reader, self.stream, frame, self.cancellation) if frame else None
+        if after is None and not has_prior_state:
+            first, time_ms = self._first_offset(), reader.record_time_ms(self.stream)
+            until_ms = orphan.first_ms if time_ms is None else time_ms
+            what = (
+                f"after what {orphan.path} holds, whose state is lost, and before offset {first}, records may be lost"
+            )
+            self._publish_loss(None, what, first, orphan.first_ms, until_ms, LossCause.DELETED)
+        return after
 
+    def _salvage(self, name: str, why: str) -> FileSalvaged | None:
+        return salvage(self.archive, self.consumer.events.publish, self.stream, name, why, self.cancellation)
 
-def _is_redelivered(consumer: GroupConsumer, start: ResumePoint, orphan: PartialName) -> bool:
-    """Whether all records of that partial will be consumed again."""
-    stream = start.checkpoint.state.stream
-    if start.offset is not None:
-        return start.has_prior_state and consumer.topic_reader.offset_range(stream)[0] <= start.offset
-    first = consumer.topic_reader.record_time_ms(stream)
-    return first is not None and first <= orphan.first_ms
+    def _earlier_salvage(self, partial: Partial) -> FileSalvaged | None:
+        """Return the event of that partial, if it was salvaged before, and a kill or Kafka prevented the commit.
+
+        Finds only a partial that got its own name.
+        """
+        for event in self.consumer.topic_reader.events([self.stream]):
+            self.cancellation.raise_if_cancelled(f"looking for the event of {partial.path}")
+            if isinstance(event, FileSalvaged) and (event.stream, event.path) == (self.stream, partial.path):
+                return event
+        return None
+
+    def _publish_loss(
+        self, records: int | None, what: str, offset: int, since_ms: int, until_ms: int, cause: LossCause
+    ) -> None:
+        """Publish a loss; records: None if it isn't known how many, if any."""
+        log.error("%s: LOST%s %s", self.stream, ", perhaps:" if records is None else f" {records} frames of", what)
+        group, host = self.archive.group, self.archive.host
+        self.consumer.events.publish(RecordsLost(group, self.stream, records, what, offset, since_ms, until_ms, host, cause))
+
+    def _first_offset(self) -> int:
+        """The topic's."""
+        return self.consumer.topic_reader.offset_range(self.stream)[0]

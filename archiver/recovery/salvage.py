@@ -32,6 +32,8 @@ class CompleteFrames:
     frames: int
     bytes: int
     """Of the whole frames."""
+    last_start: int
+    """Where the last whole frame begins; equal to `bytes` if there is none."""
     size_bytes: int
     """Of the file."""
 
@@ -55,32 +57,31 @@ def salvage(
         if not private.is_file(partial):
             return None
         whole = complete_frames(private, partial, cancellation)
+        is_cut = whole.bytes < whole.size_bytes
         # Until then, what is published has a name that is no partial's: what a kill leaves isn't mistaken for one.
         # The partial keeps its name until all is done: after a kill in between, all is repeated.
         piece, rest = f"{partial}.piece", partial + DAMAGED
+        private.unlink(piece)  # a kill may have left it
+        event = None
         if whole.bytes:
-            private.unlink(piece)  # a kill may have left it
-            if whole.bytes < whole.size_bytes or not private.link(partial, piece):
+            if is_cut or not private.link(partial, piece):
                 private.check_free_space(whole.size_bytes, partial)
                 _copy(private, partial, piece, 0, whole.bytes, cancellation)
-        if 0 < whole.bytes < whole.size_bytes:
-            _copy(private, partial, rest, whole.bytes, whole.size_bytes, cancellation)
-        sha256 = sha256sums.digest(private, piece, cancellation) if whole.frames else ""
-    event = None
-    if whole.frames:
-        published = archive.publish(stream, piece, name.path, whole.bytes, sha256, cancellation)
-        assert published
-        archive.add_checksum(stream, published, sha256)
-        event = FileSalvaged(archive.group, stream, published, whole.frames, whole.bytes, sha256, why, archive.host)
-        publish(event)
-        log.error(
-            "%s: published the %d frames that could be salvaged, as %s: %s", stream, whole.frames, published, why
-        )
-    with archive.private(stream) as private:
-        private.unlink(piece)
-        if whole.bytes < whole.size_bytes:
-            if not whole.bytes:
-                private.rename(partial, private, rest)
+            if is_cut:
+                _copy(private, partial, rest, whole.bytes, whole.size_bytes, cancellation)
+            sha256 = sha256sums.digest(private, piece, cancellation)
+            path = archive.publish(stream, piece, name.path, whole.bytes, sha256, cancellation)
+            assert path
+            archive.add_checksum(stream, path, sha256)
+            event = FileSalvaged(archive.group, stream, path, whole.frames, whole.bytes, sha256, why, archive.host)
+            publish(event)
+            log.error(
+                "%s: published the %d frames that could be salvaged, as %s: %s", stream, whole.frames, path, why
+            )
+            private.unlink(piece)
+        elif is_cut:
+            private.rename(partial, private, rest)
+        if is_cut:
             log.error("%s: bytes that are no whole frame are kept as %s", stream, private.path / rest)
         private.unlink(partial)
     return event
@@ -91,26 +92,18 @@ def complete_frames(directory: Directory, name: str, cancellation: CancellationT
     stat = directory.stat(name)
     size = stat.st_size if stat else 0
     scanner = FrameScanner(size)
+    last_start = end = 0
     with contextlib.suppress(FrameFormatError):
         for block in directory.blocks(name):
             cancellation.raise_if_cancelled(f"reading {name}")
-            for _ in scanner.scan(block):
-                pass
-    return CompleteFrames(scanner.frames, scanner.frame_start, size)
+            for frame in scanner.scan(block):
+                last_start, end = end, frame.end
+    return CompleteFrames(scanner.frames, end, last_start, size)
 
 
 def _copy(directory: Directory, name: str, new: str, start: int, end: int, cancellation: CancellationToken) -> None:
     """Copy the bytes of a file from `start` to before `end` into a new one, durably."""
     directory.unlink(new)  # a kill may have left it
-    with (
-        os.fdopen(directory.open(name, os.O_RDONLY), "rb") as old,
-        os.fdopen(directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
-    ):
-        copy_bytes(
-            old.fileno(),
-            file.fileno(),
-            start,
-            end - start,
-            lambda: cancellation.raise_if_cancelled(f"copying {name}"),
-        )
+    with directory.opened(name) as old, directory.opened(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+        copy_bytes(old, fd, start, end - start, lambda: cancellation.raise_if_cancelled(f"copying {name}"))
     directory.sync()

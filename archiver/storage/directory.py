@@ -105,10 +105,6 @@ class Directory:
             file.seek(at)
             return file.read(most)
 
-    def read_if_exists(self, name: str, most: int) -> bytes | None:
-        """Read at most `most` bytes of a regular file; None if there is nothing of that name. Raises OSError."""
-        return None if self.stat(name) is None else self.read(name, most)
-
     def blocks(self, name: str) -> Iterator[bytes]:
         """Read a regular file block by block. Raises OSError."""
         with self._reader(name) as file:

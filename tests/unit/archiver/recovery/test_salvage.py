@@ -33,10 +33,10 @@ def test_it_is_whole_frames_up_to_where_it_is_cut(
     path = tmp_path_factory.mktemp("cut")
     (path / "x").write_bytes(everything[:size])
     whole = [n for n in range(len(frames) + 1) if len(b"".join(frames[:n])) <= size]
+    end, last_start = (len(b"".join(frames[:n])) for n in (whole[-1], max(0, whole[-1] - 1)))
     with Directory(path, "") as directory:
-        assert complete_frames(directory, "x", CancellationToken()) == CompleteFrames(
-            whole[-1], len(b"".join(frames[: whole[-1]])), size
-        )
+        found = complete_frames(directory, "x", CancellationToken())
+    assert found == CompleteFrames(whole[-1], end, last_start, size)
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 13, 20, 25, 60, -1])
