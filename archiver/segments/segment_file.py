@@ -4,12 +4,13 @@ What it guarantees: bytes are written at explicit positions, so a zombie that wa
 bytes that were reported durable survive.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Self
 
@@ -50,6 +51,52 @@ class SegmentClosedError(OSError):
     """The file was closed meanwhile: the stream's next recording continues from what was committed."""
 
 
+class ReadBackDigest:
+    """The SHA-256 of a partial's bytes as they are read back, step by step; verifies those that were committed.
+
+    It can't be continued like the CRC, so after a restart all committed bytes are read again.
+    """
+
+    def __init__(self, committed_bytes: int, committed_crc: int, *, md5: bool) -> None:
+        self.lock = threading.Lock()
+        """Held while bytes are read."""
+        self.bytes = 0
+        self.crc = 0
+        self._committed_bytes, self._committed_crc = committed_bytes, committed_crc
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self._damaged = False
+
+    def advance(self, length: int, read: Callable[[int, int], bytes]) -> None:
+        """Advance one step towards the first `length` bytes. Raises PartialDamagedError, and what `read` raises.
+
+        read: returns bytes from one position on, up to another at most.
+        """
+        committed = self._committed_bytes
+        with self.lock:
+            until = min(length, self.bytes + _DIGEST_STEP_BYTES)
+            while self.bytes < until and not self._damaged:
+                block = read(self.bytes, committed if self.bytes < committed else until)
+                self._sha256.update(block)
+                if self._md5:
+                    self._md5.update(block)
+                self.bytes += len(block)
+                self.crc = google_crc32c.extend(self.crc, block)
+                self._damaged = self.bytes == committed and self.crc != self._committed_crc
+            if self._damaged:
+                raise PartialDamagedError(f"its first {committed} bytes have changed")
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str | None:
+        """In hex; None if it isn't computed."""
+        return self._md5.hexdigest() if self._md5 else None
+
+
 class SegmentFile:
     """An open partial, locked by this process.
 
@@ -71,26 +118,17 @@ class SegmentFile:
         """CRC32C of the written bytes as they were given to `write`, not as they can be read back."""
         self._fd = fd
         self._unsynced_directory = unsynced_directory
-        self._sync_lock, self._digest_lock = threading.Lock(), threading.Lock()  # `close` waits for both
+        self._sync_lock = threading.Lock()  # `close` waits for it, and for the digest's
         self._closed = False
         self._pending: list[bytes] = []
         self._background_write: tuple[list[bytes], Future[None]] | None = None  # parts that another thread writes
-        self._committed_prefix = (length, crc)
-        self._sha256, self._digested_bytes, self._digested_crc = hashlib.sha256(), 0, 0
-        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
-        self._damaged = False
+        self._digest = ReadBackDigest(length, crc, md5=md5)
 
     @classmethod
     def create(cls, directory: Directory, name: str, *, md5: bool = False) -> Self:
         """Create a new partial; its name is made durable with its first bytes. Raises OSError."""
-        fd = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
-            directory.flock(fd, fcntl.LOCK_EX, name)
+        with _locked(directory, name, os.O_CREAT | os.O_EXCL) as fd:
             return cls(fd, 0, 0, directory.descriptor(), md5=md5)
-        except BaseException:
-            os.close(fd)
-            directory.unlink(name)
-            raise
 
     @classmethod
     def reopen(cls, directory: Directory, name: str, length: int, crc: int, *, md5: bool = False) -> Self:
@@ -101,20 +139,13 @@ class SegmentFile:
         """
         if not directory.is_file(name):
             raise PartialDamagedError("it is missing" if directory.stat(name) is None else "it is no file")
-        fd = directory.open(name, os.O_RDWR)
         try:
-            directory.flock(fd, fcntl.LOCK_EX, name)
-            size = os.fstat(fd).st_size
-            if size < length:
-                raise PartialDamagedError(f"it has {size} bytes of {length}")
-            os.ftruncate(fd, length)
+            with _locked(directory, name) as fd:
+                _check_length(os.fstat(fd).st_size, length)
+                os.ftruncate(fd, length)
+                return cls(fd, length, crc, md5=md5)
         except BlockingIOError:
-            os.close(fd)
             raise PartialLockedError(name) from None
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd, length, crc, md5=md5)
 
     @classmethod
     def copy(
@@ -133,24 +164,11 @@ class SegmentFile:
         The copy is durable when this returns: otherwise every stream's commit would wait for its gigabytes. Raises as
         `reopen` does, and Cancelled; then there is no copy.
         """
-        new = cls.create(directory, copy, md5=md5)
-        try:
-            old = directory.open(name, os.O_RDONLY)
-            try:
-                size = copy_bytes(old, new._fd, 0, length, lambda: cancellation.raise_if_cancelled(f"copying {name}"))
-            finally:
-                os.close(old)
-            if size < length:
-                raise PartialDamagedError(f"it has {size} bytes of {length}")
-            new.make_durable()
-        except BaseException:
-            directory.unlink(copy)
-            new.close()
-            raise
-        new.length_bytes = new.written_bytes = length
-        new.crc = crc
-        new._committed_prefix = (length, crc)
-        return new
+        with _locked(directory, copy, os.O_CREAT | os.O_EXCL) as fd, directory.opened(name) as old:
+            size = copy_bytes(old, fd, 0, length, lambda: cancellation.raise_if_cancelled(f"copying {name}"))
+            _check_length(size, length)
+            directory.sync()
+            return cls(fd, length, crc, md5=md5)
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Append these bytes; they are written at the next `flush`."""
@@ -222,23 +240,9 @@ class SegmentFile:
     def advance_digest(self, length: int) -> None:
         """Advance the SHA-256 towards the first `length` bytes, so that it isn't far behind at the end.
 
-        After a restart it must read all committed bytes again, as it can't be continued like the CRC; so it verifies
-        them. Raises OSError, PartialDamagedError, SegmentClosedError.
+        Raises OSError, PartialDamagedError, SegmentClosedError.
         """
-        committed, crc = self._committed_prefix
-        with self._digest_lock:
-            until = min(length, self._digested_bytes + _DIGEST_STEP_BYTES)
-            while self._digested_bytes < until and not self._damaged:
-                self._check_open()
-                block = self._read(self._digested_bytes, committed if self._digested_bytes < committed else until)
-                self._sha256.update(block)
-                if self._md5:
-                    self._md5.update(block)
-                self._digested_bytes += len(block)
-                self._digested_crc = google_crc32c.extend(self._digested_crc, block)
-                self._damaged = self._digested_bytes == committed and self._digested_crc != crc
-            if self._damaged:
-                raise PartialDamagedError(f"its first {committed} bytes have changed")
+        self._digest.advance(length, self._read)
 
     def sha256(self) -> str:
         """The hex SHA-256 of all that is written, read back and verified to be what was given to `write`.
@@ -246,19 +250,19 @@ class SegmentFile:
         Raises OSError, PartialDamagedError, SegmentClosedError.
         """
         self.advance_digest(self.written_bytes)
-        while self._digested_bytes < self.written_bytes:
+        while self._digest.bytes < self.written_bytes:
             self.advance_digest(self.written_bytes)
-        with self._digest_lock:
+        with self._digest.lock:
             self._check_open()
             size = os.fstat(self._fd).st_size
-        if self._digested_crc != self.crc or size != self.written_bytes:
+        if self._digest.crc != self.crc or size != self.written_bytes:
             raise PartialDamagedError("its bytes aren't those that were written")
-        return self._sha256.hexdigest()
+        return self._digest.sha256
 
     @property
     def md5(self) -> str | None:
         """The hex MD5 of the bytes that `sha256` has read back; None if it isn't computed."""
-        return self._md5.hexdigest() if self._md5 else None
+        return self._digest.md5
 
     def close(self) -> None:
         """Close it and release the lock; what is pending is dropped."""
@@ -266,7 +270,7 @@ class SegmentFile:
             self._background_write[1].exception()  # only to wait for it
         # First: a thread that reads gigabytes for the digest would take the lock again before we get it.
         self._closed = True
-        with self._sync_lock, self._digest_lock:
+        with self._sync_lock, self._digest.lock:
             fd, self._fd = self._fd, -1
             os.close(fd)
             self._close_directory()
@@ -282,6 +286,7 @@ class SegmentFile:
             self._unsynced_directory = None
 
     def _read(self, at: int, end: int) -> bytes:
+        self._check_open()
         try:
             block = os.pread(self._fd, min(_BLOCK, end - at), at)
         except OSError as error:
@@ -291,6 +296,25 @@ class SegmentFile:
         if not block:
             raise PartialDamagedError(f"it ends at {at} bytes, before {end}")
         return block
+
+
+@contextlib.contextmanager
+def _locked(directory: Directory, name: str, flags: int = 0) -> Iterator[int]:
+    """Open a partial and lock it. If the with statement raises, it is closed again, and a new one is removed."""
+    fd = directory.open(name, os.O_RDWR | flags)
+    try:
+        directory.flock(fd, fcntl.LOCK_EX, name)
+        yield fd
+    except BaseException:
+        os.close(fd)
+        if flags & os.O_CREAT:
+            directory.unlink(name)
+        raise
+
+
+def _check_length(size: int, length: int) -> None:
+    if size < length:
+        raise PartialDamagedError(f"it has {size} bytes of {length}")
 
 
 def _batch_for_writev(parts: list[bytes]) -> list[bytes]:
