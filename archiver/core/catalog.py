@@ -49,26 +49,23 @@ class FileCatalog:
             else:
                 found[type(event), event.key] = event
         files: dict[str, list[FileFinished]] = {}
+        salvaged: list[FileSalvaged] = []
+        losses: list[RecordsLost] = []
         for event in found.values():
             if isinstance(event, FileFinished):
                 files.setdefault(event.stream, []).append(event)
-        catalog = cls(
-            {stream: tuple(theirs) for stream, theirs in files.items()},
-            tuple(event for event in found.values() if isinstance(event, FileSalvaged)),
-            tuple(event for event in found.values() if isinstance(event, RecordsLost)),
-            tuple(unreadable),
-            adopted,
-        )
+            elif isinstance(event, FileSalvaged):
+                salvaged.append(event)
+            elif isinstance(event, RecordsLost):
+                losses.append(event)
+        recorded = {stream: tuple(theirs) for stream, theirs in files.items()}
+        catalog = cls(recorded, tuple(salvaged), tuple(losses), tuple(unreadable), adopted)
         if not retired:
             return catalog
-        file_events = catalog.file_events()
+        known = catalog.file_events()  # this file was retired, not an earlier one of the same path:
         return replace(
             catalog,
-            retired={
-                path: event
-                for path, event in retired.items()
-                if path in file_events and _retires(event, file_events[path])
-            },
+            retired={path: it for path, it in retired.items() if path in known and it.sha256 == known[path].sha256},
         )
 
     def file_events(self) -> dict[str, FileEvent]:
@@ -76,11 +73,6 @@ class FileCatalog:
         found: dict[str, FileEvent] = dict(self.adopted)
         found |= {event.path: event for files in self.files.values() for event in files}
         return found | {event.path: event for event in self.salvaged}
-
-
-def _retires(retired: FileRetired, file_event: FileEvent) -> bool:
-    """Whether this file was retired, not an earlier one of the same path."""
-    return retired.sha256 == file_event.sha256
 
 
 def events_for_replay(events: Iterable[Event | CheckpointError], since_ms: int) -> Iterator[Event | CheckpointError]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -40,12 +40,22 @@ Host = Annotated[str, Meta(description="The host on which the program that publi
 Version = Annotated[Literal[1], Meta(description="The version of this event.")]
 
 
-class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
-    """A file is durable under its name, and will never change."""
+class _FileEvent(Struct, frozen=True, tag_field="event"):
+    """An event about a file."""
 
     group: Group
     stream: Stream
     path: EventPath
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: the same for the same file, so that a repeated event is recognized."""
+        return f"{self.group}/{self.stream}/{self.path}"
+
+
+class FileFinished(_FileEvent, frozen=True, tag="file"):
+    """A file is durable under its name, and will never change."""
+
     number: Annotated[Count, Meta(description="The file's number among all of this group and stream, from 1.")]
     id: Annotated[StreamName, Meta(description="The stream id, a part of the path.")]
     start: Annotated[Start, Meta(description="The start of the acquisition, in s since 1970.")]
@@ -69,11 +79,6 @@ class FileFinished(Struct, frozen=True, tag_field="event", tag="file"):
     ] = 0
     v: Version = 1
     md5: Annotated[Md5 | None, Meta(description="The MD5 of the whole file, in hex; null without --md5.")] = None
-
-    @property
-    def key(self) -> str:
-        """The Kafka key: the same for the same file, so that a repeated event is recognized."""
-        return f"{self.group}/{self.stream}/{self.path}"
 
 
 class FirstLoss(Struct, frozen=True):
@@ -116,12 +121,9 @@ class RecordsLost(Struct, frozen=True, tag_field="event", tag="loss"):
         return f"{self.group}/{self.stream}/loss/{first.offset}/{which}"
 
 
-class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
+class FileSalvaged(_FileEvent, frozen=True, tag="salvaged"):
     """The whole frames of a partial that can't be rebuilt from the topic have been published as a file."""
 
-    group: Group
-    stream: Stream
-    path: EventPath
     frames: Annotated[Count, Meta(description="The number of its frames, with carried ones.")]
     bytes: FileBytes
     sha256: FileSha256
@@ -129,23 +131,28 @@ class FileSalvaged(Struct, frozen=True, tag_field="event", tag="salvaged"):
     host: Host
     v: Version = 1
 
-    @property
-    def key(self) -> str:
-        """The Kafka key: the same for the same file."""
-        return f"{self.group}/{self.stream}/{self.path}"
-
 
 Who = Annotated[str, Meta(min_length=1, max_length=300, description="The operator or job that did this.")]
 Reason = Annotated[str, Meta(max_length=1000)]
 GivenReason = Annotated[Reason, Meta(description="Why, in their words; may be empty.")]
 
 
-class FileRetired(Struct, frozen=True, tag_field="event", tag="file_retired"):
+class _OperatorEvent(_FileEvent, frozen=True):
+    """An event about a file by which an operator changes what belongs to the archive.
+
+    No group has a colon in its name, so versions of this program that don't know these events take them for another
+    archive's and skip them.
+    """
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: the same for the same file, but not that of the event that recorded it."""
+        return f"{self.__struct_config__.tag}:{super().key}"
+
+
+class FileRetired(_OperatorEvent, frozen=True, tag="file_retired"):
     """A file was deleted on purpose, or is about to be: from now on it isn't missing if it isn't there."""
 
-    group: Group
-    stream: Stream
-    path: EventPath
     sha256: FileSha256
     bytes: FileBytes
     time: Annotated[Milliseconds, Meta(description="When it was retired, in ms since 1970.")]
@@ -154,21 +161,13 @@ class FileRetired(Struct, frozen=True, tag_field="event", tag="file_retired"):
     reason: GivenReason = ""
     v: Version = 1
 
-    @property
-    def key(self) -> str:
-        """The Kafka key: the same for the same file, but not that of the event that recorded it."""
-        return f"{_outside_archive(FileRetired, self.group)}/{self.stream}/{self.path}"
 
-
-class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
+class FileAdopted(_OperatorEvent, frozen=True, tag="file_adopted"):
     """A file belongs to the archive that no archiver has just finished.
 
     It was there before (another recorder's, or its event is lost), or is back after it was retired.
     """
 
-    group: Group
-    stream: Stream
-    path: EventPath
     frames: Annotated[
         Count, Meta(description="The number of its whole frames, with carried ones; before the damage, if any.")
     ]
@@ -180,11 +179,6 @@ class FileAdopted(Struct, frozen=True, tag_field="event", tag="file_adopted"):
     reason: GivenReason = ""
     damage: Annotated[Reason, Meta(description="Why it doesn't consist of whole G3 frames; empty if it does.")] = ""
     v: Version = 1
-
-    @property
-    def key(self) -> str:
-        """The Kafka key: the same for the same file, but not that of the event that recorded it."""
-        return f"{_outside_archive(FileAdopted, self.group)}/{self.stream}/{self.path}"
 
 
 class ArchiveFinalized(Struct, frozen=True, tag_field="event", tag="finalized"):
@@ -205,24 +199,12 @@ class ArchiveFinalized(Struct, frozen=True, tag_field="event", tag="finalized"):
 Event = FileFinished | FileSalvaged | RecordsLost | FileRetired | FileAdopted
 """Without ArchiveFinalized: it belongs to no stream, and no program of ours reads it."""
 
-_BY_COMMANDS: tuple[type[FileRetired] | type[FileAdopted], ...] = (FileRetired, FileAdopted)
-
-
-def _outside_archive(kind: type[FileRetired] | type[FileAdopted], group: str) -> str:
-    """The beginning of the keys of such events.
-
-    No group has a colon in its name, so versions of this program that don't know these events take them for another
-    archive's and skip them.
-    """
-    return f"{kind.__struct_config__.tag}:{group}"
-
 
 def key_prefixes(group: str, streams: Collection[str] = ()) -> tuple[bytes, ...]:
     """The beginnings of the keys of an archive's events: of these streams, or of all."""
-    archives = [group, *(_outside_archive(kind, group) for kind in _BY_COMMANDS)]
-    return tuple(f"{archive}/{stream}/".encode() for archive in archives for stream in streams) or tuple(
-        f"{archive}/".encode() for archive in archives
-    )
+    archives = [group, *(f"{kind.__struct_config__.tag}:{group}" for kind in (FileRetired, FileAdopted))]
+    paths = [f"{stream}/" for stream in streams] or [""]
+    return tuple(f"{archive}/{path}".encode() for archive in archives for path in paths)
 
 
 class UnknownEventError(CheckpointError):
@@ -235,9 +217,7 @@ class _Kind(Struct):
     event: str
 
 
-KINDS: Final = frozenset(
-    str(kind.__struct_config__.tag) for kind in (FileFinished, FileSalvaged, RecordsLost, *_BY_COMMANDS)
-)
+KINDS: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
 _KIND_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _KIND = msgspec.json.Decoder(_Kind)
 _ENCODER = msgspec.json.Encoder()
