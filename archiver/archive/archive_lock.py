@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import ExitStack
 
 from archiver.archive.location import Location
 
@@ -28,15 +29,13 @@ def acquire_shared(location: Location) -> int:
         lock = _lock(location, fcntl.LOCK_SH)
         if lock is None:
             raise OSError(errno.EBUSY, "it is being moved by `archiver relocate`", str(location.data_dir))
-        try:
+        with ExitStack() as unless_valid:
+            unless_valid.callback(os.close, lock)
             noted, ours = os.pread(lock, _MAX_BYTES, 0), _note_of(location)
-        except BaseException:
-            os.close(lock)
-            raise
-        same = noted.partition(b" ")[0] == ours.partition(b" ")[0]
-        if location.private_dir is None or noted == ours or (same and attempt):
-            return lock
-        os.close(lock)
+            same = noted.partition(b" ")[0] == ours.partition(b" ")[0]
+            if location.private_dir is None or noted == ours or (same and attempt):
+                unless_valid.pop_all()
+                return lock
         if not _write_note(location, ours) and not same:
             time.sleep(_PAUSE_SECONDS)  # another program that starts at the same time may be writing the same note
     where = os.fsdecode(noted.partition(b" ")[2].strip())

@@ -8,7 +8,7 @@ Lines of the first have names. Lines of the second have paths: run `sha256sum -c
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from archiver.archive.location import Checksums, Location, Within
@@ -19,6 +19,7 @@ CHECKSUMS = "sha256sums.d"
 """A directory in the private directory. It has a dot in its name, which no stream has."""
 _SUFFIX = ".sha256"
 _PARENT = re.compile(rf"([0-9]{{5}})/({ID})")
+_PRIVATE_NAME = re.compile(rf"({ID}){re.escape(_SUFFIX)}")
 
 
 class ChecksumsFile(NamedTuple):
@@ -72,34 +73,33 @@ def add(location: Location, stream: str, path: str, sha256: str) -> None:
     file = file_of(location, parent)
     if file is None:
         return
-    with location.private(stream, make=True) as scratch:
-        if not file.within.private:
-            with location.data(parent) as directory:
-                sha256sums.add(directory, name, sha256, scratch)
-            return
-        with location.private(file.within.below, make=True) as directory:
-            sha256sums.add(directory, file.prefix + name, sha256, scratch, file.name)
+    with (
+        location.private(stream, make=True) as scratch,
+        location.open(file.within, make=file.within.private) as directory,
+    ):
+        sha256sums.add(directory, file.prefix + name, sha256, scratch, file.name)
 
 
 def lines(location: Location, parent: str) -> dict[str, str]:
     """Read the SHA-256 of each file of a directory below the data directory. Raises OSError, FileNotFoundError."""
     file = file_of(location, parent)
-    return {} if file is None else read(location, file)
+    return {} if file is None else read(location, file)[0]
 
 
-def read(location: Location, file: ChecksumsFile) -> dict[str, str]:
-    """Read the SHA-256 of each file name; empty if there is no such checksums file.
+def read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool]:
+    """Read the SHA-256 of each file name, and whether there is nothing else; empty if there is no such file.
 
     Raises OSError, and FileNotFoundError if its directory doesn't exist, unless that is a private one.
     """
     try:
         with location.open(file.within) as directory:
-            found = sha256sums.read(directory, file.name)
+            found, is_whole = sha256sums.read(directory, file.name)
     except FileNotFoundError:
         if not file.within.private:
             raise
-        return {}
-    return {name.removeprefix(file.prefix): sha256 for name, sha256 in found.items() if name.startswith(file.prefix)}
+        return {}, True
+    ours = {name.removeprefix(file.prefix): it for name, it in found.items() if name.startswith(file.prefix)}
+    return ours, is_whole and len(ours) == len(found)
 
 
 def private_parents(location: Location) -> set[str]:
@@ -109,15 +109,10 @@ def private_parents(location: Location) -> set[str]:
         with location.private(CHECKSUMS) as directory:
             dates = [name for name in directory.names() if re.fullmatch("[0-9]{5}", name)]
         for date in dates:
-            found |= set(_in(location, date))
+            with location.private(f"{CHECKSUMS}/{date}") as directory:
+                names = map(_PRIVATE_NAME.fullmatch, directory.names())
+                found |= {f"{date}/{match[1]}" for match in names if match}
     return found
-
-
-def _in(location: Location, date: str) -> Iterator[str]:
-    with location.private(f"{CHECKSUMS}/{date}") as directory:
-        for name in directory.names():
-            if name.endswith(_SUFFIX) and re.fullmatch(ID, name.removesuffix(_SUFFIX)):
-                yield f"{date}/{name.removesuffix(_SUFFIX)}"
 
 
 def merged(texts: Mapping[str, str]) -> bytes:

@@ -75,9 +75,9 @@ class Location:
             return self.data(f"{PRIVATE_DIRECTORY}/{below}", make=make)
         return Directory(self.private_dir, below, _check_in_use if make else None)
 
-    def open(self, within: Within) -> Directory:
-        """Open a directory below either. Raises OSError."""
-        return self.private(within.below) if within.private else self.data(within.below)
+    def open(self, within: Within, *, make: bool = False) -> Directory:
+        """Open a directory below either; as `data`."""
+        return (self.private if within.private else self.data)(within.below, make=make)
 
     def shown(self, within: Within, name: str) -> str:
         """The path of a file for messages: below the data directory if it is there."""

@@ -5,6 +5,7 @@ unreadable: so they are read only after our own file has its line and its event,
 logged once.
 """
 
+import hashlib
 import logging
 import os
 import queue
@@ -35,10 +36,6 @@ _MAX_REMEMBERED = 100_000
 
 _Version = tuple[int, int, int]
 """A file's inode, size and mtime in ns, to notice when it changes."""
-
-
-class Skipped(Exception):
-    """A file gets no line; the message says why."""
 
 
 class UnknownFileChecksums:
@@ -121,31 +118,22 @@ class UnknownFileChecksums:
                     return
                 checksums.add(self._location, stream, path, sha256)
                 log.info("added a line to SHA256SUMS for an unknown file: %r", path)
-        except (Skipped, sha256sums.ChecksumsUnusable, OSError) as error:
+        except (sha256sums.ChecksumsUnusable, OSError) as error:
             log.warning("no line in SHA256SUMS for the unknown file %r: %s", path, error)
 
     def _digest(self, directory: Directory, name: str, found: os.stat_result) -> str:
-        """Compute its SHA-256. Raises Skipped, OSError, Cancelled."""
+        """Compute its SHA-256. Raises OSError, also if the file gets no line, Cancelled."""
         if not stat.S_ISREG(found.st_mode):
-            raise Skipped("it isn't a regular file")
+            raise OSError("it isn't a regular file")
         if found.st_size > _MAX_BYTES:
-            raise Skipped(f"it has {format_bytes(found.st_size)}, more than {format_bytes(_MAX_BYTES)}")
-        return sha256sums.digest(directory, name, _ReadLimit(self._stopping))
-
-
-class _ReadLimit(CancellationToken):
-    """Ends the reading of one file when the thread must stop, or after a time limit."""
-
-    def __init__(self, stopping: CancellationToken) -> None:
-        super().__init__()
-        self._stopping = stopping
-        self._until = time.monotonic() + _MAX_SECONDS
-
-    def raise_if_cancelled(self, what: str) -> None:
-        """Raises Cancelled, Skipped."""
-        self._stopping.raise_if_cancelled(what)
-        if time.monotonic() > self._until:
-            raise Skipped(f"it takes more than {_MAX_SECONDS:.0f} s to read")
+            raise OSError(f"it has {format_bytes(found.st_size)}, more than {format_bytes(_MAX_BYTES)}")
+        sha256, until = hashlib.sha256(), time.monotonic() + _MAX_SECONDS
+        for block in directory.blocks(name):
+            self._stopping.raise_if_cancelled(f"reading {name}")
+            if time.monotonic() > until:
+                raise OSError(f"it takes more than {_MAX_SECONDS:.0f} s to read")
+            sha256.update(block)
+        return sha256.hexdigest()
 
 
 def _version(found: os.stat_result) -> _Version:

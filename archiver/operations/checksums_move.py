@@ -12,7 +12,6 @@ from archiver.archive import checksums
 from archiver.archive.checksums import ChecksumsFile
 from archiver.archive.location import Checksums, Location
 from archiver.core.paths import SUMS
-from archiver.storage import sha256sums
 from archiver.storage.durable_file import replace_file
 from archiver.verify import tree_scan
 
@@ -66,31 +65,19 @@ def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums
 def _read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool]:
     """Return a file's lines, by file name, and whether it has no other content. Raises OSError."""
     try:
-        with location.open(file.within) as directory:
-            found = directory.stat(file.name)
-            if found is None:
-                return {}, True
-            if found.st_size > sha256sums.MAX_BYTES:
-                raise OSError(None, f"it has {found.st_size} bytes", str(directory.path / file.name))
-            lines, whole = sha256sums.parse(directory.read(file.name, sha256sums.MAX_BYTES))
+        return checksums.read(location, file)
     except FileNotFoundError:
         return {}, True
-    ours = {name.removeprefix(file.prefix): it for name, it in lines.items() if name.startswith(file.prefix)}
-    return ours, whole and len(ours) == len(lines)
 
 
 def _write(location: Location, file: ChecksumsFile, lines: dict[str, str]) -> None:
     """Replace a file durably and atomically, unless its directory of data was removed. Raises OSError."""
     text = checksums.merged({file.prefix + name: sha256 for name, sha256 in lines.items()})
-    with contextlib.ExitStack() as opened:
-        scratch = opened.enter_context(location.private())
-        if file.within.private:
-            directory = opened.enter_context(location.private(file.within.below, make=True))
-        else:
-            try:
-                directory = opened.enter_context(location.data(file.within.below))
-            except FileNotFoundError:
-                return
+    try:
+        directory = location.open(file.within, make=file.within.private)
+    except FileNotFoundError:
+        return
+    with directory, location.private() as scratch:
         replace_file(directory, file.name, text, scratch=scratch, prefix=SUMS)
 
 

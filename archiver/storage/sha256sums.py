@@ -56,14 +56,13 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
             found = os.fstat(fd)
             if not _is_there(directory, sums, found):
                 continue
-            text = _contents(fd, found.st_size)
-            match _Line.LAST if text is None else _place(text, line):
+            text, is_whole = _contents(fd, found.st_size)
+            match _place(text, line) if is_whole else _Line.LAST:
                 case _Line.RIGHT:
                     os.fsync(fd)
                 case _Line.LAST:
-                    _append(fd, _end(fd) if text is None else text, line, sums)
+                    _append(fd, text, line, sums)
                 case _Line.ELSEWHERE:
-                    assert text is not None
                     replace_file(directory, sums, _with_line(text, line), scratch=private, prefix=SUMS)
                     return
         finally:
@@ -75,14 +74,12 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
     raise OSError(errno.EBUSY, "another program keeps replacing it", str(directory.path / sums))
 
 
-def read(directory: Directory, sums: str = SUMS) -> dict[str, str]:
-    """Read the SHA-256 of each name; empty if there is no SHA256SUMS. Raises OSError, also if it is too large."""
+def read(directory: Directory, sums: str = SUMS) -> tuple[dict[str, str], bool]:
+    """Read a SHA256SUMS, as `parse` returns it; empty if there is none. Raises OSError, also if it is too large."""
     found = directory.stat(sums)
-    if found is None:
-        return {}
-    if found.st_size > MAX_BYTES:
+    if found and found.st_size > MAX_BYTES:
         raise OSError(f"it has {found.st_size} bytes, more than {MAX_BYTES}")
-    return parse(directory.read(sums, MAX_BYTES))[0]
+    return parse(directory.read(sums, MAX_BYTES) if found else b"")
 
 
 def parse(text: bytes) -> tuple[dict[str, str], bool]:
@@ -152,21 +149,13 @@ def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:
     return now is not None and os.path.samestat(now, found)
 
 
-def _contents(fd: int, size: int) -> bytes | None:
-    """Read all of it; None if it is too large. Raises OSError."""
-    if size > MAX_BYTES:
-        return None
-    parts = []
-    at = 0
-    while block := os.pread(fd, MAX_BYTES + 1 - at, at):
-        parts.append(block)
-        at += len(block)
-    return b"".join(parts) if at <= MAX_BYTES else None
-
-
-def _end(fd: int) -> bytes:
-    """Read the last bytes of one that is too large. Raises OSError."""
-    return os.pread(fd, _LONGEST_LINE, max(0, os.fstat(fd).st_size - _LONGEST_LINE))
+def _contents(fd: int, size: int) -> tuple[bytes, bool]:
+    """Read all of it; if it is too large, only its last bytes, and return False, too. Raises OSError."""
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        if size <= MAX_BYTES and len(text := file.read(MAX_BYTES + 1)) <= MAX_BYTES:
+            return text, True
+        file.seek(-_LONGEST_LINE, os.SEEK_END)
+        return file.read(_LONGEST_LINE), False
 
 
 def _place(text: bytes, line: bytes) -> _Line:

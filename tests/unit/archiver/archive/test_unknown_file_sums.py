@@ -40,7 +40,7 @@ class Archive:
         for name in sums.missing_lines(PARENT):
             sums.add("x1", PARENT, name)
         with Directory(self.root, PARENT) as directory:
-            return read(directory)
+            return read(directory)[0]
 
 
 @pytest.fixture

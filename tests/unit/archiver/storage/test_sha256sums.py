@@ -36,7 +36,7 @@ def add(directory: Path, name: str, sha256: str) -> None:
 def read(directory: Path) -> dict[str, str]:
     """SHA-256 by name."""
     with Directory(directory, "") as opened:
-        return sha256sums.read(opened)
+        return sha256sums.read(opened)[0]
 
 
 def test_the_usual_tool_accepts_it(tmp_path: Path) -> None:
