@@ -225,7 +225,9 @@ class ResumePointSearch:
         """Publish a loss; records: None if it isn't known how many, if any."""
         log.error("%s: LOST%s %s", self.stream, ", perhaps:" if records is None else f" {records} frames of", what)
         group, host = self.archive.group, self.archive.host
-        self.consumer.events.publish(RecordsLost(group, self.stream, records, what, offset, since_ms, until_ms, host, cause))
+        self.consumer.events.publish(
+            RecordsLost(group, self.stream, records, what, offset, since_ms, until_ms, host, cause)
+        )
 
     def _first_offset(self) -> int:
         """The topic's."""

@@ -48,7 +48,7 @@ def salvage(
 ) -> FileSalvaged | None:
     """Publish the whole frames of a partial and their event; return the event, None if there are no whole frames.
 
-    publish: called with the event; returns once Kafka has it, as GroupConsumer.publish does.
+    publish: called with the event; returns once Kafka has it, as EventPublisher.publish does.
     May be repeated after a kill, or an error, at any point. Raises OSError, KafkaException, Cancelled.
     """
     name = PartialName.parse(partial)
