@@ -73,9 +73,7 @@ def write(location: Location, settings: ArchiveSettings) -> None:
 def with_settings(location: Location) -> Location:
     """The location with its archive's own settings, for commands that only read. Raises SettingsError, OSError."""
     check_apart(location)
-    found = read(location)
-    if found is None:
-        return replace(location, checksums=default_settings(location).checksums)
+    found = read(location) or default_settings(location)
     _check_not_moving(location, found)
     return replace(location, checksums=found.checksums)
 
@@ -86,11 +84,16 @@ def choose_settings(location: Location, asked: Checksums | None) -> Location:
     Raises SettingsError if the archive has other settings than asked for, LocationError, OSError.
     """
     check_apart(location)
-    found = read(location)
-    if location.private_dir and not is_in_use(location):
-        check_not_elsewhere(location)
+    found, used = read(location), is_in_use(location)
+    default = Location(location.data_dir)
+    if location.private_dir and not used and is_in_use(default):
+        why = (
+            f"the archive's private directory is {default.private_path}; to move it, stop its archivers, and run: "
+            f"{relocate_command(location, None)}"
+        )
+        raise SettingsError(None, why)
     if found is None:
-        found = default_settings(location) if is_in_use(location) else ArchiveSettings(asked or Checksums.BESIDE)
+        found = default_settings(location) if used else ArchiveSettings(asked or Checksums.BESIDE)
     _check_not_moving(location, found)
     if asked and asked is not found.checksums:
         why = (
@@ -114,17 +117,6 @@ def initialize(location: Location, asked: Checksums | None) -> Location:
     if read(location) is None and (location.private_dir or location.checksums is not Checksums.BESIDE):
         write(location, ArchiveSettings(location.checksums))
     return location
-
-
-def check_not_elsewhere(location: Location) -> None:
-    """Raises SettingsError if the archive's private directory still is `.archiver` in the data directory."""
-    before = Location(location.data_dir)
-    if is_in_use(before):
-        why = (
-            f"the archive's private directory is {before.private_path}; to move it, stop its archivers, and run: "
-            f"{relocate_command(location, None)}"
-        )
-        raise SettingsError(None, why)
 
 
 def relocate_command(location: Location, checksums: Checksums | None) -> str:

@@ -5,6 +5,7 @@ its private directory: `.archiver` in the data directory, or, with --private-dir
 linked or renamed from there to the data directory, so both must be on one mount.
 """
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ class Location:
     def open(self, within: Within, *, make: bool = False) -> Directory:
         """Open a directory below either; as `data`."""
         return (self.private if within.private else self.data)(within.below, make=make)
+
+    def exists(self, within: Within, name: str) -> bool:
+        """Whether there is anything of that name. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), self.open(within) as directory:
+            return directory.stat(name) is not None
+        return False
 
     def shown(self, within: Within, name: str) -> str:
         """The path of a file for messages: below the data directory if it is there."""

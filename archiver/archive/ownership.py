@@ -117,9 +117,10 @@ def another_archive_error(
 
 def _remedies(archive: ArchiveRoot, *ids: str) -> tuple[str, ...]:
     path = shlex.quote(str(archive.location.private_path / identity.IDENTITY))
+    private = archive.location.private_dir or "their .archiver"
     return (
         "record to that one; or, for a new archive, use another --group as well.",
-        f"Were its files moved, or restored, to here? {_private(archive)} belongs to them: copy it, too.",
+        f"Were its files moved, or restored, to here? {private} belongs to them: copy it, too.",
         "If that is gone, or files of two archives are one now, say that they are here:",
         *(f"  echo {one} {archive.group} >> {path}" for one in ids),
         f"nothing was recorded: {archive.location.data_dir} isn't the archive of the group {archive.group}",
@@ -135,10 +136,6 @@ def _elsewhere(archive: ArchiveRoot, others: Iterable[ArchiveMark]) -> str:
         if is_whole and private not in (where, str(archive.location.private_dir)):
             return private
     return ""
-
-
-def _private(archive: ArchiveRoot) -> str:
-    return str(archive.location.private_dir) if archive.location.private_dir else "their .archiver"
 
 
 def _some_of(streams: list[str]) -> str:
@@ -167,25 +164,12 @@ def _has_file(location: Location, known: Mapping[str, Checkpoint]) -> bool:
     It has if one of their open files is there; if none is open, the private directory of one of the streams. Raises
     OSError.
     """
-    begun = [state for state in known.values() if state.partial]
-    if begun:
-        return any(_has_partial(location, state) for state in begun)
-    return any(
-        _stat(location, Within("", private=True), stream) for stream, state in known.items() if _recorded(state)
-    )
-
-
-def _has_partial(location: Location, state: Checkpoint) -> bool:
-    assert state.partial
-    if _stat(location, Within(state.state.stream, private=True), state.partial.name):
-        return True
-    parent, _, name = state.partial.path.rpartition("/")
-    return state.closing is not None and _stat(location, Within(parent), name)
-
-
-def _stat(location: Location, within: Within, name: str) -> bool:
-    try:
-        with location.open(within) as directory:
-            return directory.stat(name) is not None
-    except FileNotFoundError:
-        return False
+    begun = [(stream, state.partial, state.closing) for stream, state in known.items() if state.partial]
+    for stream, partial, closing in begun:
+        parent, _, name = partial.path.rpartition("/")
+        if location.exists(Within(stream, private=True), partial.name) or (
+            closing and location.exists(Within(parent), name)
+        ):
+            return True
+    streams = [] if begun else [stream for stream, state in known.items() if _recorded(state)]
+    return any(location.exists(Within("", private=True), stream) for stream in streams)

@@ -4,6 +4,7 @@ It is the metadata of a Kafka commit (at most 4095 characters), as JSON. It come
 is validated against these types, and its names against the layout, before any of it becomes a path.
 """
 
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Final
 
@@ -154,21 +155,12 @@ def encode(checkpoint: Checkpoint) -> str:
     before the open file all but its own (the file is still rebuilt under its number); more epochs.
     Raises CheckpointError if it would be refused by Kafka, or by `decode`.
     """
-    text = _ENCODER.encode(checkpoint).decode()
-    if len(text) > MAX_CHARACTERS and checkpoint.archive:
-        checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
-        text = _ENCODER.encode(checkpoint).decode()
-    for fewest in (_EPOCHS_KEPT, 0):
-        while len(text) > MAX_CHARACTERS and len(checkpoint.epochs) > fewest:
-            checkpoint = _without_oldest_epoch(checkpoint)
-            text = _ENCODER.encode(checkpoint).decode()
-        if fewest and len(text) > MAX_CHARACTERS:
-            checkpoint = _without_base_sessions(checkpoint)
-            text = _ENCODER.encode(checkpoint).decode()
-    if len(text) > MAX_CHARACTERS:
-        raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
-    decode(text, checkpoint.state.stream)  # 20 us, once a second for each stream
-    return text
+    for shorter in _shortened(checkpoint):
+        text = _ENCODER.encode(shorter).decode()
+        if len(text) <= MAX_CHARACTERS:
+            decode(text, checkpoint.state.stream)  # 20 us, once a second for each stream
+            return text
+    raise CheckpointError(f"a checkpoint of {len(text)} characters; Kafka takes {MAX_CHARACTERS}")
 
 
 def encode_minimal(text: str, stream: str) -> str:
@@ -181,8 +173,7 @@ def encode_minimal(text: str, stream: str) -> str:
         checkpoint = decode(text, stream)
     except CheckpointError:
         return text  # not a checkpoint of ours
-    if checkpoint.archive:
-        checkpoint = replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id))
+    checkpoint = _without_where(checkpoint)
     spools = len({mark_of(epoch) for epoch, _ in checkpoint.epochs})
     while len(checkpoint.epochs) > spools:
         checkpoint = _without_oldest_epoch(checkpoint)
@@ -223,6 +214,20 @@ def check_path(path: str) -> None:
     """Raises CheckpointError if no file may have that path."""
     if parse_path(path) is None:
         raise CheckpointError(f"{path[:120]} is no file's path: it has no valid time, or another time's directory")
+
+
+def _shortened(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+    """The checkpoint, and ever shorter ones, as `encode` describes them."""
+    yield checkpoint
+    yield (checkpoint := _without_where(checkpoint))
+    for fewest in (_EPOCHS_KEPT, 0):
+        while len(checkpoint.epochs) > fewest:
+            yield (checkpoint := _without_oldest_epoch(checkpoint))
+        yield (checkpoint := _without_base_sessions(checkpoint))
+
+
+def _without_where(checkpoint: Checkpoint) -> Checkpoint:
+    return replace(checkpoint, archive=ArchiveMark(checkpoint.archive.id)) if checkpoint.archive else checkpoint
 
 
 def _without_base_sessions(checkpoint: Checkpoint) -> Checkpoint:

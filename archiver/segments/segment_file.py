@@ -128,7 +128,7 @@ class SegmentFile:
     def create(cls, directory: Directory, name: str, *, md5: bool = False) -> Self:
         """Create a new partial; its name is made durable with its first bytes. Raises OSError."""
         with _locked(directory, name, os.O_CREAT | os.O_EXCL) as fd:
-            return cls(fd, 0, 0, directory.descriptor(), md5=md5)
+            return cls(fd, 0, 0, os.dup(directory.fd), md5=md5)
 
     @classmethod
     def reopen(cls, directory: Directory, name: str, length: int, crc: int, *, md5: bool = False) -> Self:

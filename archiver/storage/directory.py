@@ -33,7 +33,8 @@ class Directory:
         OSError if nothing may be created there, as it is an empty mount point.
         """
         self.path, self.below = root, below
-        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Its descriptor, while it is open."""
         at = root
         try:
             if make:
@@ -43,7 +44,7 @@ class Directory:
                 at /= name
                 self._enter(name, make=make is not None)
         except OSError as error:
-            os.close(self._fd)
+            os.close(self.fd)
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise OSError(error.errno, "a link or a file is where a directory should be", str(at)) from None
             raise
@@ -86,7 +87,7 @@ class Directory:
         With O_NONBLOCK: opening a named pipe that somebody has put there would wait for its other end.
         """
         try:
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=self._fd)
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=self.fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
@@ -118,12 +119,12 @@ class Directory:
 
     def names(self) -> list[str]:
         """The names of all that is in it. Raises OSError."""
-        return os.listdir(self._fd)  # noqa: PTH208 - a Path has no descriptor
+        return os.listdir(self.fd)  # noqa: PTH208 - a Path has no descriptor
 
     def stat(self, name: str) -> os.stat_result | None:
         """Stat a name, without following a link; None if it doesn't exist. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
-            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         return None
 
     def is_file(self, name: str) -> bool:
@@ -138,14 +139,14 @@ class Directory:
         (no_replace.py).
         """
         try:
-            link_or_rename(name, self._fd, new, to._fd)
+            link_or_rename(name, self.fd, new, to.fd)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(to.path / new)) from None
 
     def link(self, name: str, new: str) -> bool:
         """Give a file a second name in the same directory; False without hard links. Raises OSError."""
         try:
-            os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
+            os.link(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
@@ -154,7 +155,7 @@ class Directory:
 
     def rename(self, name: str, to: "Directory", new: str) -> None:
         """Move a file to `to`, replacing a file that has the new name there. Raises OSError."""
-        os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=to._fd)
+        os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=to.fd)
 
     def move_aside(self, directory: "Directory", name: str, new: str) -> None:
         """Move anything from another directory to this one, durably, under the name `new`. Raises OSError.
@@ -172,7 +173,7 @@ class Directory:
     def unlink(self, name: str) -> None:
         """Remove a file, if it exists. Raises OSError."""
         try:
-            os.unlink(name, dir_fd=self._fd)
+            os.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -183,7 +184,7 @@ class Directory:
 
         Otherwise the copy would fill the disk for all who write there.
         """
-        disk = os.fstatvfs(self._fd)
+        disk = os.fstatvfs(self.fd)
         free = disk.f_bavail * disk.f_frsize
         if free < count:
             needs = f"a copy of it needs {format_bytes(count)}, {format_bytes(free)} are free"
@@ -191,20 +192,11 @@ class Directory:
 
     def sync(self) -> None:
         """Make its names durable, where the file system can do that (g3stream/host/fsync.py). Raises OSError."""
-        sync_names(self._fd)
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor, while it is open."""
-        return self._fd
-
-    def descriptor(self) -> int:
-        """Duplicate its descriptor, for a caller that syncs its names later and then closes it. Raises OSError."""
-        return os.dup(self._fd)
+        sync_names(self.fd)
 
     def close(self) -> None:
         """Close its descriptor."""
-        os.close(self._fd)
+        os.close(self.fd)
 
     def __enter__(self) -> Self:
         return self
@@ -219,11 +211,11 @@ class Directory:
             if not make:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path)) from None
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=self._fd)
-            sync_names(self._fd)
+                os.mkdir(name, dir_fd=self.fd)
+            sync_names(self.fd)
             new = self._subdirectory(name)
-        os.close(self._fd)
-        self._fd = new
+        os.close(self.fd)
+        self.fd = new
 
     def _subdirectory(self, name: str) -> int:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
