@@ -10,16 +10,17 @@ from msgspec.structs import replace
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import (
+    FOREVER_MS,
     Acquisition,
     CloseReason,
-    Effect,
     OpenFileState,
     Settings,
     State,
-    after_close,
     is_repeated,
-    step,
+    path,
 )
+from archiver.core.segmenter import Segmenter
+from archiver.core.sequence import Record
 from g3stream.contract.headers import RecordHeaders
 
 
@@ -33,52 +34,63 @@ class ResendFilter:
         topic begins, whatever is in any of those files counts as recorded.
         """
         self._highest = {} if before else _highest_nums(events)
-        self._state = before.checkpoint.state if before else State(stream)
+        self._segmenter = Segmenter(before.checkpoint.state if before else State(stream))
         self._continues = before is not None and before.why is CloseReason.TIME
         self.by_session = before is not None and before.settings.name_format is NameFormat.SESSION
         """Whether the file opened last is named by session."""
 
-    def on_file_open(self, acquisition: Acquisition, headers: RecordHeaders, time_ms: int) -> None:
+    def on_file_open(self, acquisition: Acquisition, record: Record) -> None:
         """Note that a file of that acquisition begins with this frame."""
         self._highest.clear()
-        acquisition_before = self._state.acquisition if self._continues else None
-        state = replace(self._state, file=None, acquisition=acquisition_before, last_frame_ms=time_ms)
-        self._state, _ = step(state, headers, time_ms, acquisition.settings)
+        before = self._segmenter.state
+        within = _endless(before.acquisition) if self._continues and before.acquisition else None
+        self._segmenter = Segmenter(replace(before, file=None, acquisition=within, last_frame_ms=record.time_ms))
+        self._segmenter.apply(self._segmenter.decide(record, _endless(acquisition).settings))
         self._note_naming(acquisition.settings)
 
     def on_file_continued(self, acquisition: Acquisition) -> None:
         """Note that the next frames belong to a file whose first ones aren't known."""
         self._highest.clear()
-        self._state = replace(self._state, file=OpenFileState(0, self._state.last_frame_ms), acquisition=acquisition)
+        before = self._segmenter.state
+        file = OpenFileState(0, before.last_frame_ms)
+        self._segmenter = Segmenter(replace(before, file=file, acquisition=_endless(acquisition)))
         self._note_naming(acquisition.settings)
 
-    def is_left_out(self, headers: RecordHeaders, time_ms: int) -> bool:
+    def is_left_out(self, record: Record) -> bool:
         """Whether this frame is left out of the open file."""
-        acquisition = self._state.acquisition
+        acquisition = self._segmenter.state.acquisition
         if not self.by_session or acquisition is None:
             return False
-        self._state, effect = step(self._state, headers, time_ms, acquisition.settings)
-        return effect is Effect.NOTHING
+        decision = self._segmenter.decide(record, acquisition.settings)
+        self._segmenter.apply(decision)
+        return not decision.writes
 
     def on_file_end(self, event: FileFinished | None) -> None:
         """Note that the open file ends; event: its own, None if it isn't finished."""
         if event:
-            self._state = event.checkpoint.state
+            self._segmenter = Segmenter(event.checkpoint.state)
             self._note_naming(event.settings)
-        elif self._state.file:
-            self._state = after_close(self._state, self._state.file.number)
+        elif self._segmenter.state.file:
+            self._segmenter.on_closed(path(self._segmenter.state))
         self._continues = event is not None and event.why is CloseReason.TIME
 
     def is_repeated(self, headers: RecordHeaders) -> bool:
         """Whether this frame, between two files, opens no file if they are named by session."""
+        state = self._segmenter.state
         if headers.session in self._highest and is_repeated(
-            replace(self._state, session=headers.session, num=self._highest[headers.session]), headers
+            replace(state, session=headers.session, num=self._highest[headers.session]), headers
         ):
             return True
-        return is_repeated(self._state, headers)
+        return is_repeated(state, headers)
 
     def _note_naming(self, settings: Settings) -> None:
         self.by_session = settings.name_format is NameFormat.SESSION
+
+
+def _endless(acquisition: Acquisition) -> Acquisition:
+    """The same with files that don't end by time: the events have where they ended."""
+    settings = replace(acquisition.settings, time_per_file_ms=FOREVER_MS, gap_ms=FOREVER_MS)
+    return replace(acquisition, settings=settings)
 
 
 def _highest_nums(events: Sequence[FileFinished]) -> dict[int | None, int]:

@@ -59,6 +59,8 @@ NOT_RECORDED_TYPES = frozenset({FRAME_TYPES["PipelineInfo"], FRAME_TYPES["EndPro
 """Frames that a G3 reader or writer makes for itself; files don't contain them."""
 NO_FRAME_NUM = -(2**63)
 """Stands for a session's highest frame_num while no frame of it has had one."""
+FOREVER_MS = 2**62
+"""As a file's time or gap: it ends only by a record that says so."""
 _NEVER_RESENT_TYPES = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 """Never sent again by a G3NetworkSender on a new connection; of all other types it sends the latest frame."""
 

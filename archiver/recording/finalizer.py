@@ -18,7 +18,7 @@ place of steps 1 to 3), and does steps 4 to 8, again or for the first time.
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
@@ -27,7 +27,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_e
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint, Partial, encode
 from archiver.core.events import FileFinished, RecordsLost
-from archiver.core.segmentation import after_close
+from archiver.core.segmenter import CarriedFrame, Segmenter
 from archiver.kafka.group_consumer import GroupConsumer
 from archiver.kafka.offset_commits import OffsetCommit
 from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStep
@@ -44,6 +44,15 @@ _RETRY_SECONDS = 1.0
 _REPEAT_LOG_ATTEMPTS = 60
 
 
+class Finalized(NamedTuple):
+    """The outcome of a finalization."""
+
+    path: str
+    """Of the finished file, below the data directory."""
+    checkpoint: Checkpoint
+    """After it."""
+
+
 class Finalizer:
     """Finishes the open file of a checkpoint, on a thread of `pool`; it starts at once.
 
@@ -52,7 +61,7 @@ class Finalizer:
     the checkpoint is the committed one.
     losses: noticed before the file's end.
 
-    `future` has the checkpoint after the file. It raises PartialDamagedError if the partial isn't what was committed,
+    `future` has the outcome. It raises PartialDamagedError if the partial isn't what was committed,
     SyncError if the disk failed to sync it, Cancelled once `cancellation` is set, FencedError, MemberEvicted.
     """
 
@@ -76,9 +85,9 @@ class Finalizer:
         self._consumer = consumer
         self._cancellation = cancellation
         self._stream = checkpoint.state.stream
-        self.future: Future[Checkpoint] = pool.submit(self._finalize, file, losses)
+        self.future: Future[Finalized] = pool.submit(self._finalize, file, losses)
 
-    def _finalize(self, file: SegmentFile | None, losses: Sequence[RecordsLost]) -> Checkpoint:
+    def _finalize(self, file: SegmentFile | None, losses: Sequence[RecordsLost]) -> Finalized:
         archive, stream, path = self._archive, self._stream, self.path
         checkpoint = self._close(file, losses) if file else self._check_committed()
         partial_file, closing = checkpoint.partial, checkpoint.closing
@@ -95,11 +104,13 @@ class Finalizer:
             if not finished or finished.sha256 != sha256 or finished.closing != closing.record:
                 raise PartialDamagedError("neither it nor the finished file is there")
             log.error("%s: %s was finished as %s, which has been removed since", stream, path, finished.path)
-            after = _checkpoint_after(checkpoint, partial_file, finished.path)
+            finished_path = finished.path
+            after = _checkpoint_after(checkpoint, finished_path)
         else:
             if name != path:
                 log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
-            after = _checkpoint_after(checkpoint, partial_file, name)
+            finished_path = name
+            after = _checkpoint_after(checkpoint, finished_path)
 
             # Step 5: add its checksum.
             self._attempt(FinalizeStep.ADD_SUM, archive.add_checksum, stream, name, sha256)
@@ -120,7 +131,7 @@ class Finalizer:
             log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
         what = "%s: finished %s (%s): %d frames, %.1f MB"
         log.info(what, stream, name or path, closing.why.shown, partial_file.frames, length / 1e6)
-        return after
+        return Finalized(finished_path, after)
 
     def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Checkpoint:
         """Do steps 1 to 3; return the checkpoint with the digests, as committed."""
@@ -189,17 +200,16 @@ def _check(
             raise PartialDamagedError(f"its {found.st_size} bytes aren't the {length} that were committed")
 
 
-def _checkpoint_after(checkpoint: Checkpoint, partial_file: Partial, name: str) -> Checkpoint:
-    number = int(name.removesuffix(".g3").rpartition("_")[2])
-    carry = {
-        code: replace(place, path=name) if place.path == partial_file.path else place
-        for code, place in checkpoint.carry.items()
-    }
+def _checkpoint_after(checkpoint: Checkpoint, finished: str) -> Checkpoint:
+    segmenter = Segmenter(
+        checkpoint.state, {code: CarriedFrame((), place) for code, place in checkpoint.carry.items()}
+    )
+    segmenter.on_closed(finished)
     return replace(
         checkpoint,
-        state=after_close(checkpoint.state, number),
+        state=segmenter.state,
         files=checkpoint.files + 1,
-        carry=carry,
+        carry=segmenter.places(),
         partial=None,
         closing=None,
     )

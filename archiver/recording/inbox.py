@@ -7,8 +7,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
-from archiver.core.fast_path import FrameRun, take_run
-from archiver.core.segmentation import FrameWindow
+from archiver.core.segmenter import FrameRun, Segmenter
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from archiver.kafka.topic_reader import record_headers
@@ -146,19 +145,16 @@ class MessageInbox:
             log.info("%s: from offset %d on records have their times of receipt again", self._stream, offset)
         self.times_replaced = replaced
 
-    def next_run(self, headers: RecordHeaders, window: FrameWindow | None) -> FrameRun | None:
-        """Take the buffered frames that only continue after the last record, if any; they count as recorded."""
-        if (
-            not self._messages
-            or not window
-            or headers.chunk != (1, 1)
-            or self.sequence.has_incomplete
-            or not self._last_taken
-        ):
+    def next_run(self, headers: RecordHeaders, segmenter: Segmenter) -> FrameRun | None:
+        """Take the buffered frames that only continue the file after the last record, if any; they count as recorded.
+
+        headers: of the last record, which the segmenter has applied.
+        """
+        if not self._messages or headers.chunk != (1, 1) or self.sequence.has_incomplete or not self._last_taken:
             return None
         if self._taken_count < self._former_topic_until:
             return None  # their offsets are of the deleted topic
-        run = take_run(self._messages, self._last_taken, headers, window)
+        run = segmenter.take_run(self._messages, self._last_taken, headers)
         if run:
             self.sequence.advance(headers.epoch, run.headers.seq)
             self.last_time_ms, self.next_offset = run.times[-1], run.offset + 1

@@ -16,12 +16,13 @@ from msgspec.structs import replace
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Closing
 from archiver.core.segmentation import CloseReason, Settings
+from archiver.core.segmenter import Carry
 from archiver.core.sequence import Record
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import InvalidRecord, invalid_record_message
 from archiver.recording.commit_position import CommitPosition
 from archiver.recording.executors import Executors
-from archiver.recording.finalizer import Finalizer
+from archiver.recording.finalizer import Finalized, Finalizer
 from archiver.recording.inbox import MessageInbox
 from archiver.recording.loss_reporter import merge_losses
 from archiver.recording.segment_writer import SegmentWriter
@@ -30,7 +31,6 @@ from archiver.recording.status import RecorderStatus
 from archiver.recording.write_errors import WriteErrors
 from archiver.recovery.recovery import StreamRecovery
 from archiver.recovery.resume_point import ResumePoint
-from archiver.segments.carry import Carry
 from archiver.segments.open_segment import record_id
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from g3stream.contract.errors import ContractError
@@ -70,7 +70,7 @@ class StreamRecorder:
         self.errors = WriteErrors(committed.stream)
         self.failed = False
         # Of a file that was being finished when this failed.
-        self._orphaned_finalization: Future[Checkpoint] | None = None
+        self._orphaned_finalization: Future[Finalized] | None = None
         self.cancellation = CancellationToken()
         self.inbox = MessageInbox(archive, committed.stream, committed.offset)
         self._archive = archive
@@ -327,7 +327,7 @@ class StreamRecorder:
         self.inbox.mark_processed(record, self._writer.previous_ms)
         self._unprocessed = None
         # Nearly always, the buffered records only continue the file: they are taken as a run.
-        if run := self.inbox.next_run(record.headers, self._writer.frame_window(record.headers)):
+        if run := self.inbox.next_run(record.headers, self._writer.segmenter):
             self._writer.write_run(run)
 
     # From open to finished
@@ -362,7 +362,7 @@ class StreamRecorder:
     def _on_finalized(self, finalizing: Finalizer) -> None:
         """Continue after a finished file. Raises the Finalizer's error, unless it concerns the partial."""
         try:
-            after = finalizing.future.result()
+            path, after = finalizing.future.result()
         except PartialDamagedError as error:
             self._position.rebuild_from(finalizing.offset)
             self._recovery.rebuild(finalizing.checkpoint, finalizing.offset, str(error), self._reset())
@@ -371,7 +371,7 @@ class StreamRecorder:
             self.handle_sync_error(error)
             return
         self._finalizing = self._close_reason = None
-        self._writer.on_finalized(after)
+        self._writer.on_finalized(path)
         self._position.on_finalized(finalizing.offset, after)
         self._executors.foreign_checksums.enqueue(self.stream, finalizing.path)
         throughput = self._writer.throughput

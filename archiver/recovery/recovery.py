@@ -18,9 +18,10 @@ from typing import TypeVar
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
+from archiver.core.segmenter import Carry
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.recovery.resume_point import ResumePoint, ResumePointSearch
-from archiver.segments.carry import Carry
+from archiver.segments.carry import carry_of
 from archiver.segments.segment_file import SegmentFile
 from g3stream.service.cancellation import CancellationToken
 
@@ -199,7 +200,7 @@ class StreamRecovery:
             self._claim = archive.claim(stream, alone=False)
         resume_point = method()
         try:
-            carry = Carry.from_checkpoint(
+            carry = carry_of(
                 resume_point.checkpoint, archive.location, lambda at: topic.record_value(stream, at)
             )
         except BaseException:

@@ -1,12 +1,15 @@
 """The archive's files of a stream, by its events, and the position of a replay among them. Pure."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from archiver.core.events import FileFinished
 from archiver.core.sequence import Record
 from archiver.replay.plan import ArchivePosition
+from g3stream.contract.headers import RecordHeaders
 
 _Identity = tuple[str, int]  # epoch and seq of a record
+_UNLIMITED = 2**62
 
 
 class RecordedFiles:
@@ -25,6 +28,7 @@ class RecordedFiles:
         self._files = files
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(files)}
         self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in files}
+        self._edges = _edges(files)
         self._newest_settings = position.settings
         self._open_first = position.open_file_first
         self._inside_until: _Identity | None = None
@@ -74,6 +78,12 @@ class RecordedFiles:
             self._finished += 1
         return self._files[self._finished - 1] if self._finished > before else None
 
+    def frames_within(self, headers: RecordHeaders) -> int:
+        """Return how many records certainly follow this one before the next that begins, ends or closes a file."""
+        edges = self._edges.get(headers.epoch, [])
+        after = bisect_right(edges, headers.seq)
+        return edges[after] - headers.seq - 1 if after < len(edges) else _UNLIMITED
+
     def has_events_until(self, offset: int) -> bool:
         """Whether all files that were closed before that offset have their events."""
         return offset < self._events_until
@@ -81,6 +91,15 @@ class RecordedFiles:
     def was_recorded(self, offset: int) -> bool:
         """Whether the archive is known to have continued after that offset."""
         return offset < self._recorded_until
+
+
+def _edges(files: Sequence[FileFinished]) -> dict[str, list[int]]:
+    """Return the seqs of all records that begin, end or close a file, by epoch, in order."""
+    edges: dict[str, set[int]] = {}
+    for event in files:
+        for record in (event.first, event.last, event.closing):
+            edges.setdefault(record.epoch, set()).add(record.seq)
+    return {epoch: sorted(seqs) for epoch, seqs in edges.items()}
 
 
 def _identity(record: Record) -> _Identity:

@@ -1,5 +1,6 @@
 """Rebuild the files of one stream from its topic, into a target."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from archiver.console.progress import Progress
 from archiver.core.checkpoint import CheckpointError, FramePlace, decode
 from archiver.core.events import FileFinished
 from archiver.core.segmentation import CloseReason, Settings
+from archiver.core.segmenter import Carry
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
@@ -17,7 +19,7 @@ from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import RebuiltFile
 from archiver.replay.sinks import DirectoryTarget, DryRunTarget
 from archiver.replay.topic_ranges import topic_ranges
-from archiver.segments.carry import Carry
+from archiver.segments.carry import load_carry
 from g3stream.contract.errors import ContractError
 
 
@@ -100,15 +102,16 @@ class TopicReplay:
         count = replaced_times = 0
         header_reader = HeaderReader(self.reader, self.stream)
         for batch in self.reader.batches(self.stream, first if start.offset is None else start.offset, end):
-            for message in batch:
-                value, offset = message.value() or b"", message.offset() or 0
+            count += sum(map(len, batch))
+            waiting = deque(batch)
+            while waiting and not rebuilder.done:
+                message = waiting.popleft()
                 if headers := header_reader.read(message):
                     kind, time = message.timestamp()
-                    replaced_times += kind == TIMESTAMP_LOG_APPEND_TIME
-                    rebuilder.feed(headers, time, value, offset)
-                count += len(message)
-                if rebuilder.done:
-                    break
+                    rebuilder.feed(headers, time, message.value() or b"", message.offset() or 0)
+                    # Nearly always, the following ones only continue the file.
+                    in_a_row = 1 + rebuilder.feed_run(waiting, message, headers)
+                    replaced_times += in_a_row if kind == TIMESTAMP_LOG_APPEND_TIME else 0
             target.flush(rebuilder.file)
             progress.update(self.stream, (batch[-1].offset() or 0) + 1 - first, count)
             if rebuilder.done:
@@ -148,7 +151,7 @@ class TopicReplay:
         )
 
     def _load(self, places: Mapping[int, FramePlace]) -> Carry:
-        return Carry.load(places, self.location, _in_files, self._fetch)
+        return load_carry(places, self.location, _in_files, self._fetch)
 
     def _fetch(self, offset: int) -> tuple[bytes, ...]:
         return self.reader.record_value(self.stream, offset)

@@ -9,11 +9,10 @@ from typing import Self
 from msgspec.structs import replace
 
 from archiver.core.checkpoint import Base, Partial, RecordId
-from archiver.core.fast_path import FrameRun
 from archiver.core.paths import PartialName
-from archiver.core.segmentation import CloseReason, State, head_types, path
+from archiver.core.segmentation import CloseReason
+from archiver.core.segmenter import Carry, FrameRun
 from archiver.core.sequence import Epochs, Record, epoch_changes, roll_back
-from archiver.segments.carry import Carry
 from archiver.segments.segment_file import PartialLockedError, SegmentFile
 from archiver.storage.directory import Directory
 from g3stream.contract.headers import RecordHeaders
@@ -71,27 +70,25 @@ class OpenSegment:
     def create(
         cls,
         directory: Directory,
-        state: State,
+        path: str,
         record: Record,
         base: Base,
         base_epochs: Epochs,
-        carry: Carry,
+        head: Carry,
         *,
         md5: bool,
     ) -> Self:
-        """Create the open file of `state`, with the carried frames at its head; `record` will be its first.
+        """Create the open file for that path, with the carried frames of `head`; `record` will be its first.
 
         base: the state before it, from which it can be rebuilt. md5: whether to compute its MD5, too. Raises OSError;
         then nothing has changed.
         """
         random = secrets.token_hex(4)
-        codes = tuple(carry.places(head_types(state, record.headers.type)))
         first = record_id(record)
-        file = SegmentFile.create(directory, str(PartialName(path(state), first.time, random)), md5=md5)
-        new = cls(file, path(state), random, base, base_epochs, codes, first, first, 0)
-        for code in codes:
-            new.file.write(carry.repeat(code, new.path, new.file.length_bytes))
-        return new
+        file = SegmentFile.create(directory, str(PartialName(path, first.time, random)), md5=md5)
+        for frame in head.values():
+            file.write(frame.value)
+        return cls(file, path, random, base, base_epochs, tuple(head), first, first, 0)
 
     @classmethod
     def reopen(

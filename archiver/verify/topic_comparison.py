@@ -180,12 +180,12 @@ class Comparison:
             file = self._open_file(span)
             self._current = _FileComparison(span, file, whole=started is not None)
             if started:
-                self._resends.on_file_open(span.acquisition, record.headers, record.time_ms)
+                self._resends.on_file_open(span.acquisition, record)
             else:
                 self._resends.on_file_continued(span.acquisition)
         current = self._current
         assert current
-        if not started and self._resends.is_left_out(record.headers, record.time_ms):
+        if not started and self._resends.is_left_out(record):
             self._resent += 1
             return
         current.compare_next(record)

@@ -70,7 +70,8 @@ def test_a_checkpoint_of_any_point_is_read_back_as_it_was(
         assert found.partial
         assert roll_back(found.epochs, found.partial.base.epochs) == archive.base.epochs
     offset = archive.seen.safe_offset(until)
-    archive.state, archive.seen = found.state, SequenceTracker(found.epochs)
+    archive.segmenter.reset(found.state)
+    archive.seen = SequenceTracker(found.epochs)
     for at, message in enumerate(killed.log[offset:], offset):
         archive.take(message, at, chosen)
     uninterrupted = MemoryArchive()

@@ -22,11 +22,9 @@ from archiver.core.segmentation import (
     State,
     after_close,
     close_reason,
-    head_types,
-    is_carried,
-    path,
     step,
 )
+from archiver.core.segmenter import Carry, Decision, Segmenter
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import SESSIONS_REMEMBERED
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -63,48 +61,55 @@ class Base(NamedTuple):
     offset: int
     state: bytes
     epochs: tuple[tuple[str, int], ...]
-    carried: dict[int, bytes]
+    carried: Carry
 
 
 class MemoryArchive:
     """Takes a log's messages, one after the other. disk: content by path, with unknown files, too."""
 
     def __init__(self, stream: str = STREAM) -> None:
-        self.state = State(stream)
+        self.segmenter = Segmenter(State(stream))
         self.seen = SequenceTracker()
-        self.carried: dict[int, bytes] = {}
         self.files: list[MemoryFile] = []
         self.open: MemoryFile | None = None
         self.base: Base | None = None
         self.disk: dict[str, bytes] = {}
 
+    @property
+    def state(self) -> State:
+        """After the last record."""
+        return self.segmenter.state
+
     def take(self, message: Message, offset: int, chosen: Settings) -> None:
-        """As a recording does: see whether it counts, finish the file if it closes it, step it."""
+        """As a recording does: see whether it counts, finish the file if it closes it, write it."""
         record = self.seen.assemble(*message, offset)
         if record:
-            why = close_reason(self.state, record.headers, record.time_ms)
-            if why:
-                self.finish(why)
-            self.step(record, chosen)
+            self.record(record, chosen)
 
-    def step(self, record: Record, chosen: Settings) -> None:
+    def record(self, record: Record, chosen: Settings) -> None:
+        """Take a whole record."""
+        decision = self.segmenter.decide(record, chosen)
+        if decision.close:
+            self.finish(decision.close)
+            decision = self.segmenter.decide(record, chosen)
+        self.write(decision)
+
+    def write(self, decision: Decision) -> None:
         """Open a file, and write, if that is what the record does."""
-        headers, value = record.headers, b"".join(record.value)
-        state, effect = step(self.state, headers, record.time_ms, chosen)
-        if effect is Effect.OPEN_AND_WRITE:
+        record, state = decision.record, decision.state
+        assert not decision.close
+        if decision.opens:
             assert state.acquisition
-            heads = tuple(self.carried[code] for code in head_types(state, headers.type))
+            heads = self.segmenter.head(decision)
             offset = self.seen.safe_offset(record.offset)
-            self.base = Base(offset, json(self.state), self.seen.epochs(), dict(self.carried))
-            self.open = MemoryFile(path(state), heads, state.acquisition.settings)
-        if effect is not Effect.NOTHING:
+            self.base = Base(offset, json(self.state), self.seen.epochs(), self.segmenter.carried())
+            head = tuple(b"".join(frame.value) for frame in heads.values())
+            self.open = MemoryFile(decision.path, head, state.acquisition.settings)
+        if decision.writes:
             assert self.open
-            assert headers.type is not None
-            self.open.frames.append((record.time_ms, value))
-            if is_carried(state, headers):
-                self.carried[headers.type] = value
-        self.state = state
-        self.seen.mark_processed(headers)
+            self.open.frames.append((record.time_ms, b"".join(record.value)))
+        self.segmenter.apply(decision)
+        self.seen.mark_processed(record.headers)
 
     def finish(self, why: CloseReason) -> None:
         """Publish the open file: a name taken by the same bytes is its own, by others: the next free one."""
@@ -118,7 +123,7 @@ class MemoryArchive:
             file.path = file_path(acquisition.start_s, acquisition.id, number, acquisition.settings.name_format)
         file.why = why
         self.files.append(file)
-        self.state = after_close(self.state, number)
+        self.segmenter.on_closed(file.path)
         self.open = self.base = None
 
     def all_files(self) -> list[MemoryFile]:
@@ -279,7 +284,8 @@ def test_the_state_survives_json_at_any_point(log: list[Message], chosen: Settin
         archive.take(message, at, chosen)
         again = msgspec.json.decode(json(archive.state), type=State)
         assert again == archive.state
-        archive.state, archive.seen = again, SequenceTracker(archive.seen.epochs())
+        archive.segmenter.reset(again)
+        archive.seen = SequenceTracker(archive.seen.epochs())
     assert archive.all_files() == uninterrupted.all_files()
 
 
@@ -312,8 +318,8 @@ def test_a_file_is_made_again_from_its_first_record(killed: Killed, chosen: Sett
     if base is None:
         return
     again = MemoryArchive()
-    again.state = msgspec.json.decode(base.state, type=State)
-    again.seen, again.carried = SequenceTracker(base.epochs), dict(base.carried)
+    again.segmenter.reset(msgspec.json.decode(base.state, type=State), base.carried)
+    again.seen = SequenceTracker(base.epochs)
     for at, message in enumerate(log[base.offset : until], base.offset):
         again.take(message, at, chosen)
     assert again.files == []

@@ -29,7 +29,7 @@ from archiver.core.segmentation import (
     step,
 )
 from archiver.core.sequence import SequenceTracker, roll_back
-from archiver.segments.carry import Carry
+from archiver.segments.carry import carry_of
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
 from tests.unit.archiver.core.test_catalog import finished
@@ -90,7 +90,7 @@ def use(found: Checkpoint, root: Path, headers: RecordHeaders, time: int, chosen
     SequenceTracker(found.epochs)
     for code in (*found.carry, *found.state.carry, *head_types(found.state, None)):
         assert frame_type_name(code)
-    Carry.from_checkpoint(found, Location(root), lambda _: ()).places(found.state.carry)
+    carry_of(found, Location(root), lambda _: ())
     if partial := found.partial:
         assert str(PartialName.parse(partial.name)) == partial.name
         start_and_number(partial.path)
@@ -205,4 +205,4 @@ def test_a_carried_frame_as_long_as_it_pleases_a_stranger_takes_no_memory(tmp_pa
     for length in (2**40, 2**63 - 1):
         for at in (0, 2**63 - 1):
             found = replace(GOOD, carry={ord("O"): replace(place, length=length, at=at)}, partial=None)
-            assert Carry.from_checkpoint(found, Location(tmp_path), lambda _: ()).places(found.carry) == {}
+            assert carry_of(found, Location(tmp_path), lambda _: ()) == {}

@@ -5,12 +5,13 @@ retention has left of that.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import google_crc32c
 import pytest
+from confluent_kafka import Message as KafkaMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +20,15 @@ from archiver.core.catalog import events_for_replay
 from archiver.core.checkpoint import Checkpoint, FramePlace, RecordId
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import CloseReason, Settings, close_reason
+from archiver.core.segmentation import CloseReason, Settings
+from archiver.core.segmenter import Carry, Decision
 from archiver.core.sequence import Record, first_complete
+from archiver.kafka.topic_reader import record_headers
 from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import FileContent, RebuiltFile
 from archiver.replay.topic_ranges import topic_ranges
-from archiver.segments.carry import Carry
+from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import (
@@ -57,22 +60,21 @@ class ArchiveWithEvents(MemoryArchive):
         for at, message in enumerate(log):
             self.take(message, at, chosen)
 
-    def take(self, message: Message, offset: int, chosen: Settings) -> None:
-        record = self.seen.assemble(*message, offset)
-        if not record:
-            return
-        why = close_reason(self.state, record.headers, record.time_ms)
-        if why:
-            opened, before = self.open, self.state
+    def record(self, record: Record, chosen: Settings) -> None:
+        opened, before = self.open, self.state
+        if why := self.segmenter.decide(record, chosen).close:
             self.finish(why)
             assert opened
             assert before.acquisition
             self._tell(why, record, before.acquisition.id, before.acquisition.start_s, before.acquisition.settings)
-        was, count = self.open, len(self.open.frames) if self.open else 0
-        self.step(record, chosen)
-        if self.open is not was:
-            self._ids, count = [], 0
-        if self.open and len(self.open.frames) > count:
+        super().record(record, chosen)
+
+    def write(self, decision: Decision) -> None:
+        super().write(decision)
+        if decision.opens:
+            self._ids = []
+        if decision.writes:
+            record = decision.record
             self._ids.append(_id(record))
             assert record.headers.type is not None
             self._brought[b"".join(record.value)] = record.headers.type, record.offset
@@ -102,15 +104,11 @@ class ArchiveWithEvents(MemoryArchive):
                 self.state,
                 self.seen.epochs(),
                 len(self.files),
-                {code: self._place(self.carried[code]) for code in self.state.carry},
+                self.segmenter.places(),
             ),
             host="here",
         )
         self.events.append(event)
-
-    def _place(self, value: bytes) -> FramePlace:
-        crc = google_crc32c.value(value)
-        return FramePlace("15463/x/1546344000_000.g3", 0, len(value), crc, self._brought[value][1])
 
     @property
     def open_first(self) -> tuple[str, int] | None:
@@ -187,7 +185,7 @@ def rebuild(
         return first_complete((headers, value) for headers, _, value in (log[offset:] if offset >= cut else ()))
 
     def load(places: Mapping[int, FramePlace]) -> Carry:
-        return Carry.load(places, Location(Path("/nowhere")), lambda _: [], fetch)
+        return load_carry(places, Location(Path("/nowhere")), lambda _: [], fetch)
 
     for after, through in topic_ranges(events, wanted, BOUNDARIES):
         start = ReplayStart(None, None, is_truncated=cut > 0)
@@ -207,10 +205,15 @@ def rebuild(
             through,
         )
         begin = cut if start.offset is None else start.offset
-        for at, (headers, time, value) in enumerate(log[begin:], begin):
-            rebuilding.feed(headers, time, value, at)
-            if rebuilding.done:
-                break
+        waiting = deque(
+            KafkaMessage("t", 0, at, None, value, [*headers.to_kafka()], None, (1, time))
+            for at, (headers, time, value) in enumerate(log[begin:], begin)
+        )
+        while waiting and not rebuilding.done:
+            message = waiting.popleft()
+            headers = record_headers(message)
+            rebuilding.feed(headers, message.timestamp()[1], message.value() or b"", message.offset() or 0)
+            rebuilding.feed_run(waiting, message, headers)
         rebuilding.finish()
         target.left_out += [file.missing for file in rebuilding.not_rebuilt]
     return target

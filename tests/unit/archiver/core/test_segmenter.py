@@ -10,8 +10,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.core.fast_path import take_run
-from archiver.core.segmentation import Settings, advance, close_reason, frame_window
+from archiver.core.segmentation import Settings
 from archiver.kafka.topic_reader import record_headers
 from g3stream.contract.headers import Kind, PublishedHeaders, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -134,18 +133,13 @@ class RunningArchive(MemoryArchive):
             )
             if not record:
                 continue
-            if why := close_reason(self.state, record.headers, record.time_ms):
-                self.finish(why)
-            self.step(record, chosen)
-            space = frame_window(self.state, record.headers)
-            if space is None or record.headers.chunk != (1, 1) or self.seen.has_incomplete:
+            self.record(record, chosen)
+            if record.headers.chunk != (1, 1) or self.seen.has_incomplete:
                 continue
-            if run := take_run(waiting, first, record.headers, space):
+            if run := self.segmenter.take_run(waiting, first, record.headers):
                 assert self.open
-                assert run.headers.num is not None
                 self.runs.append(len(run.values))
                 self.open.frames += zip(run.times, run.values, strict=True)
-                self.state = advance(self.state, run.headers.num, run.times[-1])
                 self.seen.advance(run.headers.epoch, run.headers.seq)
 
 
@@ -161,6 +155,7 @@ def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[
         rest = rest[size:]
     assert running.all_files() == alone.all_files()
     assert json(running.state) == json(alone.state)
+    assert running.segmenter.carried() == alone.segmenter.carried()  # with their places
     assert running.seen.epochs() == alone.seen.epochs()
     assert running.seen.losses == alone.seen.losses
     assert (running.seen.duplicates, running.seen.interleaved_producers) == (
