@@ -26,7 +26,7 @@ from archiver.kafka.commit_errors import CommitErrors
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.offset_commits import FencedError, MemberEvicted
 from archiver.kafka.topic_reader import BATCH_BYTES
-from archiver.recording.commit_cycle import CommitPipeline, CommitResults
+from archiver.recording.commit_cycle import CommitPipeline, CommitResult, Outcome
 from archiver.recording.executors import Executors
 from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
@@ -194,7 +194,7 @@ class RecordingLoop:
             length = len(message)
             size += length
             recorder = self._recorders.get(stream_of_topic(message.topic() or ""))
-            if recorder and not recorder.failed:
+            if recorder and not recorder.has_failed:
                 recorder.inbox.append(message, length)
                 touched.add(recorder)
         # Records that wait in Kafka come first: a digest would take the time in which they could be written.
@@ -210,19 +210,13 @@ class RecordingLoop:
 
     def _advance(self, recorder: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
         """Run one turn of the loop for one stream."""
-        if not recorder.recovered and not recorder.halted:
-            recorder.poll_recovery(again=tick)
-        passed = recorder.invalid_record is not None and recorder.skip_if_quarantined(recorder.invalid_record)
-        if touched or passed or (recorder.is_waiting and (tick or not recorder.errors.current)):
+        if touched or tick or recorder.is_waiting:
             with self._activity.track(f"a write to the file of {recorder.stream}"):
-                recorder.poll()
-        if tick and not behind:
-            recorder.advance_digest()
+                recorder.poll(has_messages=touched, tick=tick)
         if tick:
-            recorder.end_offset = self._consumer.end_offset(recorder.stream)
-            recorder.track_uncommitted()
+            recorder.on_tick(self._consumer.end_offset(recorder.stream), digests=not behind)
         self._pause_or_resume(recorder)
-        if recorder.failed and tick:
+        if recorder.has_failed and tick:
             self._retry_failed(recorder)
 
     @contextmanager
@@ -240,12 +234,12 @@ class RecordingLoop:
             recorder.errors.on_error(error)
         except CheckpointError as error:  # its state could not be read back, and that would not change
             log.exception("%s: its state can't be committed", recorder.stream)
-            recorder.fail(f"{error}; nothing more is recorded")
+            recorder.release(f"{error}; nothing more is recorded")
         except Exception as error:
             log.exception("%s: failed", recorder.stream)
             seconds = self._failures.failed(recorder.stream, time.monotonic())
             what = f"{type(error).__name__}: {error}"
-            recorder.fail(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
+            recorder.release(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
 
     def _retry_failed(self, recorder: StreamRecorder) -> None:
         if recorder.is_idle and (committed := self._failures.due(recorder.stream, time.monotonic())):
@@ -271,7 +265,8 @@ class RecordingLoop:
     # Durable and committed, once a second
 
     def _drive_commits(self, due: Iterable[StreamRecorder]) -> None:
-        self._on_commit_results(self._commits.poll())
+        for result in self._commits.poll():
+            self._on_commit_result(result)
         for recorder in due:
             if snapshot := self._snapshot(recorder):
                 self._commits.submit(recorder, snapshot)
@@ -281,24 +276,25 @@ class RecordingLoop:
             return recorder.snapshot()
         return None  # it failed
 
-    def _on_commit_results(self, results: CommitResults) -> None:
-        for recorder, failure in results.not_durable:
+    def _on_commit_result(self, result: CommitResult) -> None:
+        recorder, error = result.recorder, result.error
+        recorder.on_snapshot_done()
+        if result.outcome is Outcome.COMMITTED:
             with self._isolated(recorder):
-                if isinstance(failure, SyncError):
-                    recorder.handle_sync_error(failure)
-                elif self._records(recorder) and not recorder.failed:
-                    raise failure
-        for recorder, snapshot in results.committed:
-            with self._isolated(recorder):
-                recorder.on_committed(snapshot)
+                recorder.on_committed(result.snapshot)
             self._commit_errors.on_success(recorder.stream)
-        for recorder, error in results.failed:
-            if isinstance(error, KafkaException):
-                self._commit_errors.on_failure(recorder.stream, error)
-            elif not isinstance(error, MemberEvicted):
-                raise error
-            elif self._records(recorder):
-                self._release([recorder.stream], f"the group has assigned it to another member ({error})")
+        elif result.outcome is Outcome.NOT_DURABLE:
+            with self._isolated(recorder):
+                if isinstance(error, SyncError):
+                    recorder.handle_sync_error(error)
+                elif error and self._records(recorder) and not recorder.has_failed:
+                    raise error
+        elif isinstance(error, KafkaException):
+            self._commit_errors.on_failure(recorder.stream, error)
+        elif error and not isinstance(error, MemberEvicted):
+            raise error
+        elif self._records(recorder):
+            self._release([recorder.stream], f"the group has assigned it to another member ({error})")
 
     def _records(self, recorder: StreamRecorder) -> bool:
         """Whether this is still the recorder of its stream: results may arrive late, for an earlier recorder."""
@@ -329,7 +325,7 @@ class RecordingLoop:
     def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
         """Continue at the earliest offset: retention has deleted records that weren't recorded yet."""
         recorder = self._recorders.get(stream)
-        if recorder and recorder.recovered:
+        if recorder and recorder.is_recording:
             self._paused.discard(stream)  # the consumer has resumed it
             with self._isolated(recorder):
                 recorder.on_offset_reset(earliest)
@@ -348,19 +344,25 @@ class RecordingLoop:
                 self._consumer.serve_commits()
                 self._drive_commits(())
                 settled = all([self._drained(recorder) for recorder in recorders])
-                held = any(recorder.snapshot_pending for recorder in recorders)
+                held = any(recorder.is_committing for recorder in recorders)
                 late = time.monotonic() - until
                 if (settled and not held) or self._consumer.unavailable or late >= (_DISK_SECONDS if held else 0):
                     break
                 time.sleep(0.005)  # threads may need this one to commit: there is no single event to wait for
             self._commits.log_hanging(streams)
-            snapshots = [(r, snapshot) for r in recorders if (snapshot := self._snapshot(r))]
-            without_losses = [(r, snapshot) for r, snapshot in snapshots if not snapshot.losses]
-            commits, done = self._commits.make_durable_now(without_losses, _DISK_SECONDS)
-            self._consumer.commit_sync(commits)
-            for recorder, snapshot in done:
-                recorder.on_committed(snapshot)
-            committed = settled and not held and len(done) == len(snapshots)
+            # Losses that couldn't be published by now are noticed again.
+            unpublished = [r.stream for r in recorders if r.inbox.losses.unpublished]
+            ready = [recorder for recorder in recorders if recorder.stream not in unpublished]
+            snapshots = [(recorder, snapshot) for recorder in ready if (snapshot := self._snapshot(recorder))]
+            results = self._commits.commit_now(snapshots, _DISK_SECONDS)
+            for result in results:
+                result.recorder.on_snapshot_done()
+                if result.outcome is Outcome.COMMITTED:
+                    result.recorder.on_committed(result.snapshot)
+            if refusal := next((result.error for result in results if result.outcome is Outcome.REFUSED), None):
+                raise refusal
+            done = [result for result in results if result.outcome is Outcome.COMMITTED]
+            committed = settled and not held and not unpublished and len(done) == len(snapshots)
         except (KafkaException, MemberEvicted) as error:
             log.warning("the last commit failed (%s); records since the one before are recorded again", error)
             committed = False

@@ -7,13 +7,14 @@ each takes Kafka too long (300 of them: 1.75 s).
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
+from enum import Enum
 
 from confluent_kafka import KafkaException
 
 from archiver.kafka.group_consumer import GroupConsumer
-from archiver.kafka.offset_commits import OffsetCommit
+from archiver.kafka.offset_commits import MemberEvicted, OffsetCommit
 from archiver.recording.executors import Executors
 from archiver.recording.loss_reporter import merge_losses
 from archiver.recording.snapshot import Snapshot
@@ -27,15 +28,24 @@ _BATCH_SECONDS = 0.25
 """How long durable snapshots wait for those submitted with them, to be committed in one request."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommitResults:
-    """The outcomes of snapshots that are no longer pending."""
+class Outcome(Enum):
+    """What became of a snapshot."""
 
-    committed: Sequence[tuple[StreamRecorder, Snapshot]]
-    failed: Sequence[tuple[StreamRecorder, Exception]]
-    """Kafka refused the commit."""
-    not_durable: Sequence[tuple[StreamRecorder, BaseException]]
-    """A disk failed, or an error was unexpected."""
+    COMMITTED = 0
+    REFUSED = 1
+    """Kafka refused the commit, with an error."""
+    NOT_DURABLE = 2
+    """A disk failed, or an error was unexpected; without an error, it can't be committed yet, or need not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The outcome of a snapshot that is no longer pending."""
+
+    recorder: StreamRecorder
+    snapshot: Snapshot
+    outcome: Outcome
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +60,16 @@ class _Pending:
     durable: Future[OffsetCommit | None]
     """What to commit; None if it can't be committed yet, or is no longer needed."""
 
+    def not_durable(self) -> CommitResult | None:
+        """The result, if there is nothing to commit."""
+        error = self.durable.exception()
+        if error is None and self.durable.result():
+            return None
+        return CommitResult(self.recorder, self.snapshot, Outcome.NOT_DURABLE, error)
+
 
 class CommitPipeline:
-    """Makes snapshots durable and commits them. For the loop's thread.
-
-    It has one snapshot of a recorder at a time; meanwhile that recorder's `snapshot_pending` is set.
-    """
+    """Makes snapshots durable and commits them; it has one of a recorder at a time. For the loop's thread."""
 
     def __init__(self, consumer: GroupConsumer, executors: Executors) -> None:
         self.commit_latency = LatencyHistogram()
@@ -65,7 +79,7 @@ class CommitPipeline:
         self._consumer = consumer
         self._executors = executors
         self._syncing: list[_Pending] = []
-        self._durable: list[tuple[_Pending, OffsetCommit]] = []
+        self._durable: list[_Pending] = []
         self._request: tuple[list[_Pending], Future[Mapping[str, Exception]]] | None = None
 
     def __bool__(self) -> bool:
@@ -74,78 +88,62 @@ class CommitPipeline:
 
     def submit(self, recorder: StreamRecorder, snapshot: Snapshot) -> None:
         """Make a snapshot of that recorder durable, publish its losses, then commit it."""
-        recorder.snapshot_pending = True
         # Losses on threads of their own, as g3.files may be unavailable while all else works.
         pool = self._executors.publishers if snapshot.losses else self._executors.syncers
-        durable = pool.submit(self._make_durable, snapshot)
-        self._syncing.append(_Pending(recorder, snapshot, time.monotonic(), durable))
+        self._syncing.append(self._start(recorder, snapshot, pool))
 
-    def poll(self) -> CommitResults:
+    def _start(self, recorder: StreamRecorder, snapshot: Snapshot, pool: Executor) -> _Pending:
+        return _Pending(recorder, snapshot, time.monotonic(), pool.submit(self._make_durable, snapshot))
+
+    def poll(self) -> list[CommitResult]:
         """Commit what is durable; return the outcomes since the last call."""
-        committed, failed = self._collect_committed()
-        not_durable = self._collect_durable()
+        results = self._collect_committed()
+        ready = [pending for pending in self._syncing if pending.durable.done()]
+        self._syncing = [pending for pending in self._syncing if pending not in ready]
+        failed = [result for pending in ready if (result := pending.not_durable())]
+        self._durable += [pending for pending in ready if not pending.not_durable()]
         now = time.monotonic()
         batching = any(now - pending.started_s < _BATCH_SECONDS for pending in self._syncing)
         if self._durable and not self._request and not batching:
-            commits = [commit for _, commit in self._durable]
-            durable, self._durable = [pending for pending, _ in self._durable], []
-            self._request = durable, self._executors.committer.submit(self._commit, commits)
-        return CommitResults(committed, failed, not_durable)
+            durable, self._durable = self._durable, []
+            self._request = durable, self._executors.committer.submit(self._commit, _commits(durable))
+        return results + failed
 
-    def _collect_committed(
-        self,
-    ) -> tuple[list[tuple[StreamRecorder, Snapshot]], list[tuple[StreamRecorder, Exception]]]:
-        """Return which snapshots of the request are committed, and which aren't."""
+    def _collect_committed(self) -> list[CommitResult]:
         if not self._request or not self._request[1].done():
-            return [], []
+            return []
         (requested, done), self._request = self._request, None
-        for pending in requested:
-            pending.recorder.snapshot_pending = False
         errors = done.result()
-        return (
-            [(p.recorder, p.snapshot) for p in requested if p.snapshot.stream not in errors],
-            [(p.recorder, errors[p.snapshot.stream]) for p in requested if p.snapshot.stream in errors],
-        )
-
-    def _collect_durable(self) -> list[tuple[StreamRecorder, BaseException]]:
-        """Collect what is durable now; return what can't be made durable, and why."""
-        waiting, errors = [], []
-        for pending in self._syncing:
-            if not pending.durable.done():
-                waiting.append(pending)
-            elif commit := _commit_of(pending.durable):
-                self._durable.append((pending, commit))
-            else:
-                pending.recorder.snapshot_pending = False
-                if error := pending.durable.exception():
-                    errors.append((pending.recorder, error))
-        self._syncing = waiting
-        return errors
+        return [
+            CommitResult(p.recorder, p.snapshot, Outcome.REFUSED if error else Outcome.COMMITTED, error)
+            for p in requested
+            for error in [errors.get(p.snapshot.stream)]
+        ]
 
     def syncing(self) -> Mapping[str, float]:
         """Return by stream for how long its disk has been syncing, s. Thread-safe."""
         now = time.monotonic()
         return {p.snapshot.stream: now - p.started_s for p in list(self._syncing) if not p.snapshot.losses}
 
-    def make_durable_now(
-        self, snapshots: Sequence[tuple[StreamRecorder, Snapshot]], seconds: float
-    ) -> tuple[list[OffsetCommit], list[tuple[StreamRecorder, Snapshot]]]:
-        """Make these durable in parallel, waiting for at most `seconds`; return what to commit, and for which.
+    def commit_now(self, snapshots: Sequence[tuple[StreamRecorder, Snapshot]], seconds: float) -> list[CommitResult]:
+        """Make these durable in parallel, waiting for at most `seconds`, and commit them; return the outcomes.
 
-        The recorders of those whose disks took longer keep their snapshot pending.
+        Those whose disks took longer have none.
         """
-        durable = {
-            self._executors.syncers.submit(self._make_durable, snapshot): (r, snapshot) for r, snapshot in snapshots
-        }
-        hanging = wait(durable, seconds).not_done
-        for future in hanging:
-            recorder, snapshot = durable[future]
-            recorder.snapshot_pending = True
-            _log_hanging_sync(snapshot.stream, seconds)
-        done = [
-            (commit, of) for future, of in durable.items() if future not in hanging and (commit := _commit_of(future))
-        ]
-        return [commit for commit, _ in done], [of for _, of in done]
+        started = [self._start(recorder, snapshot, self._executors.syncers) for recorder, snapshot in snapshots]
+        hanging = wait([pending.durable for pending in started], seconds).not_done
+        for pending in started:
+            if pending.durable in hanging:
+                _log_hanging_sync(pending.snapshot.stream, seconds)
+        ready = [pending for pending in started if pending.durable not in hanging]
+        failed = [result for pending in ready if (result := pending.not_durable())]
+        durable = [pending for pending in ready if not pending.not_durable()]
+        outcome, refusal = Outcome.COMMITTED, None
+        try:
+            self._consumer.commit_sync(_commits(durable))
+        except (KafkaException, MemberEvicted) as error:
+            outcome, refusal = Outcome.REFUSED, error
+        return failed + [CommitResult(p.recorder, p.snapshot, outcome, refusal) for p in durable]
 
     def log_hanging(self, streams: Sequence[str]) -> None:
         """Log the hanging syncs of these streams, which are being released."""
@@ -183,9 +181,8 @@ class CommitPipeline:
         return None
 
 
-def _commit_of(done: Future[OffsetCommit | None]) -> OffsetCommit | None:
-    """Return what to commit, if it was made durable."""
-    return None if done.exception() else done.result()
+def _commits(durable: Sequence[_Pending]) -> list[OffsetCommit]:
+    return [commit for pending in durable if (commit := pending.durable.result())]
 
 
 def _log_hanging_sync(stream: str, seconds: float) -> None:

@@ -1,21 +1,27 @@
-"""The commit position of a stream: what is committed, where to roll back to, and the age of the rest."""
+"""The commit position of a stream: what is committed, where to roll back to, and the age of the rest. Pure.
+
+Times are monotonic, s.
+"""
 
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.kafka.group_consumer import CommittedOffset
-from archiver.recording.commit_lag import UncommittedTimer
 from archiver.recording.snapshot import Snapshot
 
 
 class CommitPosition:
-    """What is committed of a stream. For the loop's thread; `last_saved` and `uncommitted_s` are thread-safe."""
+    """What is committed of a stream. For the loop's thread; `last_saved` and `uncommitted_s` are thread-safe.
+
+    committed: as it was when the stream was assigned.
+    """
 
     def __init__(self, committed: CommittedOffset) -> None:
-        """committed: as it was when the stream was assigned."""
+        self.pending: Snapshot | None = None
+        """The snapshot that is being made durable and committed. Read-only for others."""
         self._committed = committed
         self._last: tuple[int, Checkpoint] | None = None  # since then
         self._last_saved: tuple[int | None, int] = (committed.offset, -1)  # the offset, and the open file's bytes
-        self._uncommitted = UncommittedTimer()
+        self._uncommitted_since_s: float | None = None
         self._min_offset = committed.offset if committed.metadata else None
         """The lowest offset that may be committed. While a file is rebuilt from its first record, offsets are below
         it: then nothing is committed, and after a kill the file is rebuilt again."""
@@ -26,10 +32,10 @@ class CommitPosition:
         offset, length = self._last_saved
         return offset, max(0, length)
 
-    @property
-    def uncommitted_s(self) -> float:
+    def uncommitted_s(self, now_s: float) -> float:
         """Age of the oldest uncommitted record, s; 0 if all are committed."""
-        return self._uncommitted.seconds
+        since_s = self._uncommitted_since_s
+        return 0.0 if since_s is None else now_s - since_s
 
     def may_commit(self, offset: int) -> bool:
         """Whether that offset may be committed."""
@@ -39,22 +45,30 @@ class CommitPosition:
         """Whether exactly that is committed. length: bytes of the open file."""
         return self._last_saved == (offset, length)
 
-    def track_uncommitted(self, *, exists: bool) -> None:
+    def track_uncommitted(self, now_s: float, *, exists: bool) -> None:
         """Note whether something is uncommitted now."""
-        self._uncommitted.update(has_uncommitted=exists)
+        if not exists:
+            self._uncommitted_since_s = None
+        elif self._uncommitted_since_s is None:
+            self._uncommitted_since_s = now_s
+
+    def on_snapshot(self, snapshot: Snapshot | None) -> None:
+        """Note that this snapshot is being committed; None: no longer, whether it was or not."""
+        self.pending = snapshot
 
     def on_committed(self, snapshot: Snapshot) -> None:
         """Note a snapshot that is durable and committed."""
         partial = snapshot.checkpoint.partial
         self._last_saved = (snapshot.offset, partial.length if partial else 0)
         self._last = snapshot.offset, snapshot.checkpoint
-        self._uncommitted.on_committed(snapshot.taken_s)
+        if self._uncommitted_since_s is not None:
+            self._uncommitted_since_s = max(self._uncommitted_since_s, snapshot.taken_s)
 
     def on_finalized(self, offset: int, after: Checkpoint) -> None:
         """Note a finished file: the checkpoint after it is committed at that offset."""
         self._last = offset, after
         self._last_saved = offset, 0
-        self._uncommitted.update(has_uncommitted=False)
+        self._uncommitted_since_s = None
 
     def roll_back(self) -> CommittedOffset:
         """Return what is committed, as recording goes back to it."""

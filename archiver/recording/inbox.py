@@ -20,8 +20,48 @@ from g3stream.contract.topics import frames_topic
 log = logging.getLogger(__name__)
 
 
+class _OffsetResets:
+    """What was deleted from the topic, and before which message; messages are counted as they are taken."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._former_topic_until = 0  # up to this count, messages are from a deleted topic of the same name
+        self._deleted: deque[tuple[int, str]] = deque()  # by count: what was deleted before the next one, in words
+
+    @property
+    def is_former_topic(self) -> bool:
+        """Whether the next message is from a deleted topic of the same name: its offset means nothing any more."""
+        return self._taken < self._former_topic_until
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a message after a deletion has been taken."""
+        return bool(self._deleted) and self._taken > self._deleted[0][0]
+
+    def add(self, waiting: int, deleted: str, *, is_another_topic: bool) -> None:
+        """Note a deletion after the messages that wait; is_another_topic: these are from a former topic."""
+        after = self._taken + waiting
+        self._deleted.append((after, deleted))
+        if is_another_topic:
+            self._former_topic_until = after
+
+    def on_taken(self, count: int = 1) -> None:
+        """Count messages."""
+        self._taken += count
+
+    def take_due(self) -> str:
+        """Return the last deletion before the last message taken, in words; empty if there was none."""
+        deleted = ""
+        while self.is_due:
+            _, deleted = self._deleted.popleft()
+        return deleted
+
+
 class MessageInbox:
-    """Messages of a stream that the loop has read and the recorder has not taken yet."""
+    """Messages of a stream that the loop has read and the recorder has not taken yet.
+
+    Its attributes are mostly what a status shows of it.
+    """
 
     def __init__(self, archive: ArchiveRoot, stream: str, offset: int | None) -> None:
         self.next_offset = offset
@@ -30,6 +70,8 @@ class MessageInbox:
         """Of the last message taken, ms since the epoch."""
         self.buffered_bytes = 0
         """Of the messages that wait."""
+        self.end_offset: int | None = None
+        """After the topic's last record, as last reported by Kafka."""
         self.quarantined = 0
         """Records that were left out, as they are quarantined."""
         self.deliveries = DeliveryCheck(stream)
@@ -42,16 +84,9 @@ class MessageInbox:
         nevertheless: no other is known, it is the same for every archive, and what is in Kafka can't be changed."""
         self._stream = stream
         self._messages: deque[Message] = deque()
-        self._newest: Message | None = None  # the newest accepted one, since `start`
-        self._last_taken: Message | None = None  # the last message taken
-        self._taken_count = 0
-        # Up to this count, messages are from a deleted topic of the same name.
-        self._former_topic_until = 0
-        self._deleted: deque[tuple[int, str]] = (
-            deque()
-        )  # by count of messages taken: what was deleted before the next one
+        self._last_taken: Message | None = None  # since `start`
+        self._resets = _OffsetResets()
         self._may_begin_inside_acquisition = False  # until the first record
-        self._interleaved_reported = 0
 
     def __bool__(self) -> bool:
         """Whether a message waits."""
@@ -65,12 +100,12 @@ class MessageInbox:
         is_next = self.deliveries.is_after_gap(offset) and self._follows_newest(message)
         if self.deliveries.accept(offset, is_successor=is_next):
             self._messages.append(message)
-            self._newest = message
             self.buffered_bytes += size
 
     def _follows_newest(self, message: Message) -> bool:
+        newest = self._messages[-1] if self._messages else self._last_taken
         try:
-            return self._newest is not None and is_successor(record_headers(message), record_headers(self._newest))
+            return newest is not None and is_successor(record_headers(message), record_headers(newest))
         except ContractError:
             return False  # reported when the message is taken
 
@@ -83,15 +118,16 @@ class MessageInbox:
         self.clear()
         self.next_offset = offset
         self.deliveries.reset(offset)
-        self.sequence, self._interleaved_reported = SequenceTracker(checkpoint.epochs, checkpoint.forgotten), 0
+        self.sequence = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
+        self.losses.on_restart()
         self._may_begin_inside_acquisition = not has_prior_state
 
     def clear(self) -> None:
         """Drop the messages that wait, and accept none until `start`."""
         self._messages.clear()
-        self._newest = None
-        self.buffered_bytes = self._former_topic_until = 0
-        self._deleted.clear()
+        self._last_taken = None
+        self.buffered_bytes = 0
+        self._resets = _OffsetResets()
         self.deliveries.next_offset = None
 
     def next_record(self) -> Record | None:
@@ -109,7 +145,7 @@ class MessageInbox:
                 log.warning("%s: the topic begins at offset %d, within an acquisition", self._stream, offset)
         kind, self.last_time_ms = message.timestamp()
         self._check_timestamp_type(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
-        if self._taken_count < self._former_topic_until:
+        if self._resets.is_former_topic:
             # Its offset means nothing any more: the records after it begin at the new topic's first.
             assert self.next_offset is not None
             offset, after = self.next_offset, self.next_offset
@@ -119,7 +155,7 @@ class MessageInbox:
         self._messages.popleft()
         self._last_taken = message
         self.buffered_bytes -= len(message)
-        self._taken_count += 1
+        self._resets.on_taken()
         self.next_offset = after
         return record
 
@@ -130,11 +166,11 @@ class MessageInbox:
 
     def skip_quarantined(self) -> None:
         """Drop the first message, which is quarantined."""
-        message = self._messages.popleft()
+        self._last_taken = message = self._messages.popleft()
         self.buffered_bytes -= len(message)
-        if self._taken_count >= self._former_topic_until:
+        if not self._resets.is_former_topic:
             self.next_offset = (message.offset() or 0) + 1
-        self._taken_count += 1
+        self._resets.on_taken()
         self.quarantined += 1
 
     def _check_timestamp_type(self, offset: int, *, replaced: bool) -> None:
@@ -152,49 +188,42 @@ class MessageInbox:
         """
         if not self._messages or headers.chunk != (1, 1) or self.sequence.has_incomplete or not self._last_taken:
             return None
-        if self._taken_count < self._former_topic_until:
+        if self._resets.is_former_topic:
             return None  # their offsets are of the deleted topic
+        newest = self._messages[-1]
         run = segmenter.take_run(self._messages, self._last_taken, headers)
         if run:
             self.sequence.advance(headers.epoch, run.headers.seq)
             self.last_time_ms, self.next_offset = run.times[-1], run.offset + 1
             self.buffered_bytes -= run.bytes
-            self._taken_count += len(run.times)
+            self._resets.on_taken(len(run.times))
+            if not self._messages:
+                self._last_taken = newest
         return run
 
     def on_offset_reset(self, earliest: int) -> None:
         """Handle records that were deleted before they were read: reading continues at `earliest`."""
         expected = self.deliveries.next_offset
-        after = self._taken_count + len(self._messages)
-        self._deleted.append((after, self.losses.describe_deleted(expected, earliest)))
-        self.deliveries.reset(earliest)
         is_another_topic = expected is not None and expected > earliest
-        if is_another_topic:
-            self._former_topic_until = after
+        deleted = self.losses.describe_deleted(expected, earliest)
+        self._resets.add(len(self._messages), deleted, is_another_topic=is_another_topic)
+        self.deliveries.reset(earliest)
         if is_another_topic or not self._messages:
             self.next_offset = earliest
 
     def mark_processed(self, record: Record, previous_ms: int | None) -> None:
         """Count a record as recorded. previous_ms: of the last frame recorded before it, if known."""
         self.sequence.mark_processed(record.headers)
-        if self._deleted and self._taken_count > self._deleted[0][0]:
+        if self._resets.is_due:
             self._report_losses(previous_ms)
 
     def report_losses(self, previous_ms: int | None) -> None:
         """Report the losses noticed so far, if any. previous_ms: of the last frame recorded before, if known."""
-        if self.sequence.losses or self.sequence.interleaved_producers > self._interleaved_reported:
+        if self.sequence.losses or self.losses.is_unreported(self.sequence.interleaved_producers):
             self._report_losses(previous_ms)
 
     def _report_losses(self, previous_ms: int | None) -> None:
-        deleted = ""
-        while self._deleted and self._taken_count > self._deleted[0][0]:
-            _, deleted = self._deleted.popleft()
+        deleted = self._resets.take_due()
         self.losses.report(self.sequence.losses, previous_ms, self.last_time_ms, self.next_offset or 0, deleted)
         self.sequence.losses.clear()
-        if self.sequence.interleaved_producers > self._interleaved_reported:
-            self._interleaved_reported = self.sequence.interleaved_producers
-            log.error(
-                "%s: two ingests publish to this stream at once (alternating %d times); stop one of them",
-                self._stream,
-                self._interleaved_reported,
-            )
+        self.losses.report_interleaved(self.sequence.interleaved_producers)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archiver.recording.commit_lag import LATE_SECONDS as UNCOMMITTED_SECONDS
 from archiver.recording.finalizer_status import FinalizeStatus
 from archiver.segments.open_segment import OpenFileStatus
 from g3stream.contract.topic_settings import Difference, Severity, timestamps_replaced
@@ -14,6 +13,8 @@ from g3stream.service.histogram import LatencyCounts
 LATE_SECONDS = 30.0
 """An archiver that is further behind than this is a problem."""
 
+UNCOMMITTED_SECONDS = 15.0
+"""Normally it is a second or two; 15 while one of three brokers dies, with Kafka's default settings."""
 _RECOVERING_SECONDS = 5.0
 """Nearly always a stream is recovered in less than one."""
 

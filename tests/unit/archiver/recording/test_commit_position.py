@@ -1,7 +1,5 @@
 """The commit position: nothing is committed below the last commit, and a roll-back returns to it."""
 
-import time
-
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.segmentation import State
@@ -19,8 +17,8 @@ def checkpoint(files: int) -> Checkpoint:
     return Checkpoint(State(STREAM), none, files, {}, None)
 
 
-def snapshot(offset: int, files: int = 0) -> Snapshot:
-    return Snapshot(STREAM, CancellationToken(), offset, checkpoint(files), None, (), 0, time.monotonic())
+def snapshot(offset: int, files: int = 0, taken_s: float = 0) -> Snapshot:
+    return Snapshot(STREAM, CancellationToken(), offset, checkpoint(files), None, (), 0, taken_s)
 
 
 def taken(offset: int | None, files: int = 0) -> CommitPosition:
@@ -69,9 +67,21 @@ def test_it_goes_back_to_what_was_committed_last_and_never_below() -> None:
 
 def test_what_is_committed_waits_no_more() -> None:
     position = taken(None)
-    assert position.uncommitted_s == 0
-    position.track_uncommitted(exists=True)
-    assert position.uncommitted_s > 0
+    position.track_uncommitted(100, exists=True)
+    assert position.uncommitted_s(101) == 1
     position.on_finalized(10, checkpoint(1))
-    assert (position.last_saved, position.uncommitted_s) == ((10, 0), 0)
+    assert (position.last_saved, position.uncommitted_s(102)) == ((10, 0), 0)
     assert position.is_saved(10, 0)
+
+
+def test_how_long_something_waits_to_be_committed() -> None:
+    position = taken(None)
+    position.track_uncommitted(100, exists=False)
+    assert position.uncommitted_s(150) == 0
+    for now_s in (200, 201):  # what comes later is younger
+        position.track_uncommitted(now_s, exists=True)
+    assert position.uncommitted_s(203) == 3
+    position.on_committed(snapshot(10, taken_s=201))
+    assert position.uncommitted_s(203) == 2
+    position.track_uncommitted(204, exists=False)
+    assert position.uncommitted_s(9999) == 0, "a quiet night"

@@ -6,7 +6,6 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from archiver.kafka.commit_errors import CommitErrors
-from archiver.recording.commit_lag import UncommittedTimer
 from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStatus, FinalizeStep
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Activity, Hang
@@ -101,23 +100,6 @@ def test_a_sync_that_hangs_is_reported_once_for_all_streams() -> None:
     slots = tuple(replace(RECORDING, stream=f"slot{n}", syncing_s=10.0 + n, uncommitted_s=20.0) for n in (1, 2, 3))
     found = list(replace(ARCHIVE, streams=slots).problems(NOW))
     assert found == ["the data disk doesn't answer: a sync has taken 13 s, of slot1, slot2, slot3"]
-
-
-def test_how_long_something_waits_to_be_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("archiver.recording.commit_lag.time.monotonic", lambda: now[0])
-    uncommitted = UncommittedTimer()
-    uncommitted.update(has_uncommitted=False)
-    assert uncommitted.seconds == 0
-    for now[0] in (200.0, 201.0):  # what comes later is younger
-        uncommitted.update(has_uncommitted=True)
-    now[0] = 203.0
-    assert uncommitted.seconds == 3
-    uncommitted.on_committed(201.0)
-    assert uncommitted.seconds == 2
-    uncommitted.update(has_uncommitted=False)
-    now[0] = 9999.0
-    assert uncommitted.seconds == 0, "a quiet night"
 
 
 def test_an_activity_that_hangs_is_seen_from_outside_and_one_that_ends_isnt(monkeypatch: pytest.MonkeyPatch) -> None:
