@@ -19,7 +19,9 @@ from archiver.storage import sha256sums
 from archiver.storage.page_cache import begin_writeback
 from g3stream.service.cancellation import CancellationToken
 
-_BATCHES_BEHIND = 4
+_TASKS_BEHIND = 2
+"""Of the two threads: one batch is written and digested, while the next one is read."""
+_LARGE_BYTES = 256 << 10
 
 
 class RebuildOutcome(StrEnum):
@@ -91,12 +93,15 @@ class PartialContent:
     def flush(self) -> None:
         """Start to write and digest what is buffered. Raises OSError, also of earlier batches."""
         if self._pending:
-            # In one piece: each task that ends on a thread has to wait for the interpreter lock.
-            data = b"".join(self._pending)
-            self._pending.clear()
-            self._in_progress.append(self._writer.submit(self._write, data, self.length - len(data)))
-            self._in_progress.append(self._digester.submit(self._sha256.update, data))
-        self._wait(_BATCHES_BEHIND)
+            parts, self._pending = self._pending, []
+            size = sum(map(len, parts))
+            if size < len(parts) * _LARGE_BYTES:
+                # In one piece: after each call, a thread has to wait for the interpreter lock. Not large ones: a copy
+                # takes as long as a third of their digest, and memory.
+                parts = [b"".join(parts)]
+            self._in_progress.append(self._writer.submit(self._write, parts, self.length - size))
+            self._in_progress.append(self._digester.submit(self._digest, parts))
+        self._wait(_TASKS_BEHIND)
 
     def finish(self) -> str:
         """Make it durable, and return the hex SHA-256. Raises OSError."""
@@ -115,15 +120,21 @@ class PartialContent:
             self._in_progress[0].result()  # kept in the queue for `close`, if this is interrupted
             self._in_progress.popleft()
 
-    def _write(self, data: bytes, at: int) -> None:
-        done = 0
-        with memoryview(data) as view:
-            while done < len(data):
+    def _write(self, parts: Sequence[bytes], at: int) -> None:
+        start = at
+        for part in parts:
+            left = memoryview(part)
+            while left:
                 try:
-                    done += os.pwrite(self._fd, view[done:], at + done)
+                    done = os.pwrite(self._fd, left, at)
                 except OSError as error:
                     raise OSError(error.errno, error.strerror, str(self._path)) from None
-        begin_writeback(self._fd, at, done)
+                left, at = left[done:], at + done
+        begin_writeback(self._fd, start, at - start)
+
+    def _digest(self, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            self._sha256.update(part)
 
 
 class SkippedContent(LengthOnly):
