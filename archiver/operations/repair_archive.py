@@ -20,7 +20,8 @@ from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import adoption_event
 from archiver.replay.plan import Overrides, Selection
-from archiver.replay.sinks import InPlaceTarget, RebuildOutcome, RebuildResult, remove_leftovers
+from archiver.replay.rebuilt import RebuildOutcome, RebuildResult
+from archiver.replay.sinks import InPlaceTarget, remove_leftovers
 from archiver.replay.topic_replay import TopicReplay
 from archiver.verify.checks import CHECKSUM_FAULTS, REBUILDABLE, Fault, Finding
 from archiver.verify.report import as_text

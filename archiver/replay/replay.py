@@ -18,8 +18,8 @@ from archiver.core.events import FileFinished, FileRetired
 from archiver.core.formatting import format_bytes, format_duration, format_time
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.replay.plan import Overrides, Selection
-from archiver.replay.rebuilt import RebuiltFile
-from archiver.replay.sinks import DirectoryTarget, DryRunTarget, RebuildOutcome, RebuildResult, remove_leftovers
+from archiver.replay.rebuilt import RebuildOutcome, RebuildResult, RebuildTarget, RebuiltFile
+from archiver.replay.sinks import DirectoryTarget, remove_leftovers
 from archiver.replay.topic_replay import ReplayResult, TopicReplay
 from g3stream.host.environment import host_name
 
@@ -138,7 +138,7 @@ class Replay:
         """Rebuild one stream; return the paths that were rebuilt, or reported as left out."""
         first, end = span
         self._progress.start(stream, end - first)
-        target = DryRunTarget(self._retired) if self._dry_run else DirectoryTarget(self._archive, self._retired)
+        target = RebuildTarget(self._retired) if self._dry_run else DirectoryTarget(self._archive, self._retired)
         topic_replay = TopicReplay(
             self._reader, stream, events, span, self._commits.get(stream), self._archive.location
         )
@@ -158,7 +158,7 @@ class Replay:
 
     # The report
 
-    def _report_result(self, stream: str, result: ReplayResult, target: DryRunTarget | DirectoryTarget) -> None:
+    def _report_result(self, stream: str, result: ReplayResult, target: RebuildTarget) -> None:
         for note in result.notes:
             self._print(f"{stream}: {note}")
         if result.lost_records:
@@ -219,7 +219,7 @@ class Replay:
         elif not self._selection.paths:
             self._print(what)
 
-    def _report_open_file(self, file: RebuiltFile, target: DryRunTarget | DirectoryTarget) -> None:
+    def _report_open_file(self, file: RebuiltFile, target: RebuildTarget) -> None:
         left = target.keep_partial(file)
         if file.content:
             where = f"; left as {left}" if left else ""

@@ -1,4 +1,4 @@
-"""Targets of rebuilt files: a directory, an archive in place, or nothing (a dry run)."""
+"""Targets of rebuilt files that write them: into a directory, or in their place in an archive."""
 
 import contextlib
 import errno
@@ -7,14 +7,19 @@ import os
 from collections import deque
 from collections.abc import Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from enum import StrEnum
 
 from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.paths import REBUILT, PartialName
 from archiver.recovery.salvage import DAMAGED
-from archiver.replay.rebuilt import FileContent, RebuiltFile
+from archiver.replay.rebuilt import (
+    FileContent,
+    RebuildOutcome,
+    RebuildResult,
+    RebuildTarget,
+    RebuiltFile,
+    SkippedContent,
+)
 from archiver.storage import sha256sums
 from archiver.storage.page_cache import begin_writeback
 from g3stream.service.cancellation import CancellationToken
@@ -24,37 +29,7 @@ _TASKS_BEHIND = 2
 _LARGE_BYTES = 256 << 10
 
 
-class RebuildOutcome(StrEnum):
-    """The outcome of a rebuilt file; the values are shown."""
-
-    WRITTEN = "written"
-    ALREADY_THERE = "already there"
-    NAME_TAKEN = "not written: another file has its name"
-    CHANGED = "not written: it differs from what was recorded"
-    RETIRED = "retired, so not rebuilt"
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildResult:
-    """A rebuilt file and its outcome; None in a dry run."""
-
-    file: RebuiltFile
-    size_bytes: int
-    outcome: RebuildOutcome | None
-
-
-class LengthOnly:
-    """Content of which only the size is computed."""
-
-    def __init__(self) -> None:
-        self.length = 0
-
-    def write(self, parts: Sequence[bytes]) -> None:
-        """Count these bytes."""
-        self.length += sum(map(len, parts))
-
-
-class DigestOnly(LengthOnly):
+class DigestOnly(FileContent):
     """Content of which only the digest is computed, as its name is taken."""
 
     def __init__(self) -> None:
@@ -68,15 +43,15 @@ class DigestOnly(LengthOnly):
             self.sha256.update(part)
 
 
-class PartialContent:
+class PartialContent(FileContent):
     """Content that is written to a partial, under a name that archivers ignore.
 
     Two threads, one writing and one digesting, follow `write` by a few batches at most.
     """
 
     def __init__(self, archive: ArchiveRoot, stream: str, name: str, writer: Executor, digester: Executor) -> None:
+        super().__init__()
         self.name = name
-        self.length = 0
         with archive.private(stream) as private:
             self._path = private.path / name
             self._fd = private.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -87,8 +62,8 @@ class PartialContent:
 
     def write(self, parts: Sequence[bytes]) -> None:
         """Buffer these bytes until the next flush."""
+        super().write(parts)
         self._pending += parts
-        self.length += sum(map(len, parts))
 
     def flush(self) -> None:
         """Start to write and digest what is buffered. Raises OSError, also of earlier batches."""
@@ -137,45 +112,7 @@ class PartialContent:
             self._sha256.update(part)
 
 
-class SkippedContent(LengthOnly):
-    """Content of a file that isn't rebuilt."""
-
-
-class DryRunTarget:
-    """A target that writes nothing. skip: paths of files that wouldn't be rebuilt."""
-
-    def __init__(self, skip: Container[str] = ()) -> None:
-        self.results: list[RebuildResult] = []
-        self._skip = skip
-
-    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:  # noqa: ARG002 - a Target's signature
-        """Return content of which only the size is computed."""
-        return SkippedContent() if path in self._skip else LengthOnly()
-
-    def finish(self, file: RebuiltFile) -> None:
-        """Add the file that would be written to the results."""
-        assert file.content
-        outcome = RebuildOutcome.RETIRED if isinstance(file.content, SkippedContent) else None
-        self.results.append(RebuildResult(file, file.content.length, outcome))
-
-    def drop(self, file: RebuiltFile) -> None:
-        """Do nothing."""
-
-    def flush(self, file: RebuiltFile | None) -> None:
-        """Do nothing."""
-
-    def keep_partial(self, file: RebuiltFile) -> str:  # noqa: ARG002
-        """Return no path: there is no partial."""
-        return ""
-
-    def wait(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class DirectoryTarget:
+class DirectoryTarget(RebuildTarget):
     """A target that publishes files as an archiver does, but replaces no file, and uses no other name than their own.
 
     Files are finished on another thread; `wait` raises its errors.
@@ -183,8 +120,7 @@ class DirectoryTarget:
     """
 
     def __init__(self, archive: ArchiveRoot, skip: Container[str] = ()) -> None:
-        self.results: list[RebuildResult] = []
-        self._skip = skip
+        super().__init__(skip)
         self._archive = archive
         self._finisher = ThreadPoolExecutor(1, "finishing")
         self._writer = ThreadPoolExecutor(1, "writing")
@@ -208,7 +144,7 @@ class DirectoryTarget:
     def finish(self, file: RebuiltFile) -> None:
         """Publish or compare the file, after those before it. Raises OSError."""
         if isinstance(file.content, SkippedContent):
-            self.results.append(RebuildResult(file, file.content.length, RebuildOutcome.RETIRED))
+            super().finish(file)
             return
         self.flush(file)
         self._pending_results.append(self._finisher.submit(self._finalize, file))

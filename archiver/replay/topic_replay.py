@@ -16,8 +16,7 @@ from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
 from archiver.replay.rebuilder import Rebuilder
-from archiver.replay.rebuilt import RebuiltFile
-from archiver.replay.sinks import DirectoryTarget, DryRunTarget
+from archiver.replay.rebuilt import RebuildTarget, RebuiltFile
 from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import load_carry
 from g3stream.contract.errors import ContractError
@@ -55,7 +54,7 @@ class TopicReplay:
 
     def run(
         self,
-        target: DryRunTarget | DirectoryTarget,
+        target: RebuildTarget,
         overrides: Overrides,
         selection: Selection,
         progress: Progress,
@@ -93,7 +92,7 @@ class TopicReplay:
         self,
         rebuilder: Rebuilder,
         start: ReplayStart,
-        target: DryRunTarget | DirectoryTarget,
+        target: RebuildTarget,
         progress: Progress,
         result: ReplayResult,
     ) -> int:

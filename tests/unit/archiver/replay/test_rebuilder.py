@@ -7,7 +7,6 @@ retention has left of that.
 import hashlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from archiver.core.sequence import Record, first_complete
 from archiver.kafka.topic_reader import record_headers
 from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
 from archiver.replay.rebuilder import Rebuilder
-from archiver.replay.rebuilt import FileContent, RebuiltFile
+from archiver.replay.rebuilt import FileContent, RebuildTarget, RebuiltFile
 from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -130,23 +129,22 @@ def _id(record: Record) -> RecordId:
     return RecordId(record.offset, headers.epoch, headers.seq, record.time_ms, headers.kind)
 
 
-@dataclass
-class MemoryContent:
-    data: bytearray = field(default_factory=bytearray)
-
-    @property
-    def length(self) -> int:
-        return len(self.data)
+class MemoryContent(FileContent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = bytearray()
 
     def write(self, parts: Sequence[bytes]) -> None:
+        super().write(parts)
         for part in parts:
             self.data += part
 
 
-class MemoryTarget:
+class MemoryTarget(RebuildTarget):
     """disk: finished content by path, of files that match their events. changed: paths of others. left_out: why."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.left_out: list[str] = []
         self.disk: dict[str, bytes] = {}
         self.changed: list[str] = []
@@ -163,9 +161,6 @@ class MemoryTarget:
         else:
             assert file.path not in self.disk
             self.disk[file.path] = data
-
-    def drop(self, file: RebuiltFile) -> None:
-        del file
 
 
 def rebuild(
