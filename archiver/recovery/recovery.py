@@ -200,9 +200,7 @@ class StreamRecovery:
             self._claim = archive.claim(stream, alone=False)
         resume_point = method()
         try:
-            carry = carry_of(
-                resume_point.checkpoint, archive.location, lambda at: topic.record_value(stream, at)
-            )
+            carry = carry_of(resume_point.checkpoint, archive.location, lambda at: topic.record_value(stream, at))
         except BaseException:
             self._discard(resume_point)
             raise
