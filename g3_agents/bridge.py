@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,12 +24,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from g3stream.service.log_throttle import LogThrottle
 from g3stream.service.supervisor import Backoff, supervise
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _BACKOFF = Backoff(min_s=1.0, max_s=10.0, stable_s=3.0)
+_NO_ROUTER_LOG_SECONDS = 3600.0
 _SEND_TIMEOUT_SECONDS = 2.0
 _END_TIMEOUT_SECONDS = 3.0
 _MAX_MESSAGES = 1000
@@ -97,11 +100,10 @@ class OcsBridge:
 
     def _follow_router(self) -> None:
         """Run a child once the router answers. Raises _ChildEndedError, unless the bridge is being closed."""
-        warned = False
+        throttle = LogThrottle(_NO_ROUTER_LOG_SECONDS)
         while not self._router_answers():
-            if not warned:
+            if throttle.due(time.monotonic()):
                 log.warning("no OCS router answers at %s:%d; recording doesn't need it", *self._router)
-            warned = True
             if self._closing.wait(_POLL_SECONDS):
                 return
         code = self._run_child()

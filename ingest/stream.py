@@ -10,6 +10,7 @@ from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.host.activity import Activity, longest
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
+from g3stream.service.log_throttle import LogThrottle
 from ingest.publish.publisher import Publisher
 from ingest.receive.connection import Connection, ConnectionListener
 from ingest.receive.record_builder import PendingRecord, RecordBuilder
@@ -19,7 +20,6 @@ from ingest.status import StreamStatus
 log = logging.getLogger(__name__)
 
 _SPOOL_RETRY_SECONDS = 1.0
-_LOG_INTERVAL_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 """How long a stop waits for the reader and for Kafka, before it leaves the rest in the spool."""
 _MIN_WAIT_SECONDS = 1.0
@@ -57,6 +57,7 @@ class Stream:
         self._connections = self._frames_received = self._bytes_received = self._rejected = 0
         self._last_frame_ms: int | None = None
         self._append_error: str | None = None
+        self._append_throttle = LogThrottle()
         self._reader_activity = Activity()  # of the thread that reads the socket
         self._spool = spool
         self._publisher = publisher
@@ -184,7 +185,7 @@ class Stream:
 
         Raises SpoolError if the stream is stopped before they can be written.
         """
-        warned_at = give_up_at = None
+        give_up_at = None
         while True:
             try:
                 with self._reader_activity.track("a write to the spool"):
@@ -192,11 +193,10 @@ class Stream:
                 break
             except SpoolError as error:
                 now = time.monotonic()
-                self._append_error = str(error)
-                if warned_at is None:
+                if self._append_error is None:
                     self.backpressure_events += 1
-                if warned_at is None or now - warned_at > _LOG_INTERVAL_SECONDS:
-                    warned_at = now
+                self._append_error = str(error)
+                if self._append_throttle.due(now):
                     log.error("%s: %s; reading stops until it can be written", self._name, error)
                 if self.stop_requested.is_set():
                     give_up_at = give_up_at or now + _LAST_ATTEMPTS_SECONDS
@@ -205,8 +205,9 @@ class Stream:
                         raise
                 self._spool.wait_for_acknowledgement(_SPOOL_RETRY_SECONDS)
         self._publisher.publish_inline()
-        if warned_at is not None:
+        if self._append_error is not None:
             self._append_error = None
+            self._append_throttle.reset()
             log.info("%s: the spool can be written again", self._name)
         if self._spool.full:
             self.backpressure_events += 1

@@ -7,10 +7,9 @@ from confluent_kafka import KafkaError
 
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import Operation, group_right, is_refusal, topic_right, with_right
+from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
-
-_REPEAT_LOG_S = 60.0
 
 
 class ConsumerErrors:
@@ -24,7 +23,7 @@ class ConsumerErrors:
         """The present error; None once it works."""
         self._sink = sink
         self._rights = (topic_right(Operation.READ, FILES_TOPIC), group_right(Operation.READ, group))
-        self._logged_at_s: tuple[str, float] = ("", 0.0)
+        self._throttle = LogThrottle()
 
     def on_error(self, error: KafkaError) -> None:
         """Handle the failure of a request, which will be repeated."""
@@ -40,7 +39,5 @@ class ConsumerErrors:
     def log_error(self, what: str) -> None:
         """Log an error that an operator must fix."""
         self.current = what
-        (logged, at), now = self._logged_at_s, time.monotonic()
-        if logged != self.current or now - at > _REPEAT_LOG_S:
-            self._logged_at_s = self.current, now
+        if self._throttle.due(time.monotonic(), what):
             log.warning("%s: %s; nothing is handed over until then, still trying", self._sink, self.current)

@@ -13,6 +13,7 @@ from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.authorization import is_refusal
 from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS, ConnectionErrors
 from g3stream.kafka.topic_admin import TopicAdmin
+from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class BrokerHealth:
         self.error: str | None = None
         """None while Kafka answers."""
         self._outage = ConnectionErrors()
-        self._logged_at_s, self._logged_error = 0.0, ""
+        self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
         self._clears_on_answer = False  # any answer of a broker ends the error
         self._executor = ThreadPoolExecutor(1, "asking")
         self._probe: Future[object] | None = None
@@ -45,12 +46,8 @@ class BrokerHealth:
     def on_error(self, error: KafkaError, *, clears_on_answer: bool = True) -> None:
         """Note that a request has failed; clears_on_answer: whether any answer of a broker ends the error."""
         self.error, self._clears_on_answer = self._outage.describe(error), clears_on_answer
-        now = time.monotonic()
         # A consumer reports only once that ACLs forbid something.
-        if now - self._logged_at_s >= _LOG_INTERVAL_SECONDS or (
-            is_refusal(error) and self.error != self._logged_error
-        ):
-            self._logged_at_s, self._logged_error = now, self.error
+        if self._throttle.due(time.monotonic(), self.error if is_refusal(error) else ""):
             log.warning("Kafka at %s: %s; still trying", self.config["bootstrap.servers"], self.error)
 
     def on_answer(self) -> None:

@@ -6,9 +6,9 @@ import time
 
 from confluent_kafka import KafkaError, KafkaException
 
-log = logging.getLogger(__name__)
+from g3stream.service.log_throttle import LogThrottle
 
-_REPEAT_LOG_SECONDS = 60.0
+log = logging.getLogger(__name__)
 
 _TRANSIENT = frozenset(
     (
@@ -43,19 +43,16 @@ class CommitErrors:
     def __init__(self, group: str) -> None:
         self._group = group
         self._errors: dict[str, KafkaError] = {}
-        self._log_at_s: dict[str, float] = {}
+        self._throttle = LogThrottle()
         self._lock = threading.Lock()
 
     def on_failure(self, stream: str, error: KafkaException) -> None:
         """Note that a commit of that stream has failed, and will be repeated."""
         found: KafkaError = error.args[0]
         why = explain(found, self._group)
-        now = time.monotonic()
         with self._lock:
             self._errors[stream] = found
-            is_due = not is_transient(found) and now >= self._log_at_s.get(why, now)
-            if is_due:
-                self._log_at_s[why] = now + _REPEAT_LOG_SECONDS
+            is_due = not is_transient(found) and self._throttle.due(time.monotonic(), why)
         if is_due:
             log.warning("%s: Kafka refuses commits: %s; nothing is lost, still trying", stream, why)
         else:
@@ -65,9 +62,7 @@ class CommitErrors:
         """Note that a commit of that stream has succeeded."""
         with self._lock:
             found = self._errors.pop(stream, None)
-            was_logged = bool(found and self._log_at_s and not self._errors)
-            if was_logged:
-                self._log_at_s.clear()
+            was_logged = bool(found) and not self._errors and self._throttle.reset()
         if was_logged:
             log.info("%s: Kafka accepts commits again", stream)
 

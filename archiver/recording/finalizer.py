@@ -16,6 +16,7 @@ place of steps 1 to 3), and does steps 4 to 8, again or for the first time.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -34,6 +35,7 @@ from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStep
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.storage import sha256sums
 from g3stream.service.cancellation import CancellationToken
+from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _RETRY_SECONDS = 1.0
-_REPEAT_LOG_ATTEMPTS = 60
 
 
 class Finalized(NamedTuple):
@@ -166,13 +167,13 @@ class Finalizer:
 
     def _attempt(self, step: FinalizeStep, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step, again each second until it succeeds. Raises as `future` does."""
-        what = f"{step} {self.path}"
+        what, throttle = f"{step} {self.path}", LogThrottle()
 
         def log_failure(state: RetryCallState) -> None:
             assert state.outcome
             if error := state.outcome.exception():
                 self.progress.step_failed(error)
-            if state.attempt_number % _REPEAT_LOG_ATTEMPTS == 1:
+            if throttle.due(time.monotonic()):
                 log.error("%s: %s: %s; still trying", self._stream, what, state.outcome.exception())
             self._cancellation.raise_if_cancelled(f"{self._stream}: {what}")
 

@@ -6,10 +6,9 @@ import time
 from confluent_kafka import KafkaException
 
 from archiver.segments.segment_file import SyncError
+from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
-
-_REPEAT_LOG_SECONDS = 60.0
 
 
 class WriteErrors:
@@ -19,7 +18,7 @@ class WriteErrors:
         self.current: str | None = None
         """The last error; None once all is written."""
         self._stream = stream
-        self._log_again_at_s = 0.0
+        self._throttle = LogThrottle()
         self._sync_failing = False
 
     @property
@@ -29,18 +28,16 @@ class WriteErrors:
 
     def on_error(self, error: OSError | KafkaException) -> None:
         """Note an error; records wait, here and in Kafka."""
-        now_s = time.monotonic()
         of_disk = isinstance(error, OSError)
         why = str(error) if of_disk else error.args[0].str()
-        if self.current is None or now_s >= self._log_again_at_s:
-            self._log_again_at_s = now_s + _REPEAT_LOG_SECONDS
+        if self._throttle.due(time.monotonic()):
             what = "can't write" if of_disk else "can't ask Kafka for what it needs"
             log.error("%s: %s: %s; records wait in Kafka, still trying", self._stream, what, why)
         self.current = why
 
     def on_success(self) -> None:
         """Note that all is written."""
-        if self.current is not None:
+        if self._throttle.reset():
             log.info("%s: writing again", self._stream)
         self.current = None
 

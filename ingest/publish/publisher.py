@@ -15,6 +15,7 @@ from g3stream.kafka.availability import ConnectionErrors
 from g3stream.kafka.throttling import Throttling
 from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.histogram import LatencyHistogram
+from g3stream.service.log_throttle import LogThrottle
 from ingest.publish.in_flight import InFlightBatches, without_producer_settings
 from ingest.publish.refusal import Refusal
 from ingest.publish.stream_topics import StreamTopics, TopicRefused
@@ -94,7 +95,7 @@ class Publisher:
         self._skipped_rejected = False  # rejected frames were not sent, as they had no topic
         self._retry_rejected_at, self._rejected_retry_s = 0.0, _WARN_SECONDS
         self._connection_errors = ConnectionErrors()
-        self._warned_at = 0.0
+        self._log_throttle = LogThrottle(_WARN_SECONDS)
 
     @property
     def degraded_reason(self) -> str | None:
@@ -341,10 +342,8 @@ class Publisher:
             self._in_flight.failed = self._in_flight.failed or error
 
     def _warn(self, message: str, retrying: str = "") -> None:
-        now = time.monotonic()
-        if now - self._warned_at < _WARN_SECONDS:
+        if not self._log_throttle.due(time.monotonic()):
             return
-        self._warned_at = now
         log.warning(  # without the stream's name in front, so that many streams' equal warnings can be folded
             "%s; %.1f MB wait in the spool; still trying for %s",
             message,

@@ -2,8 +2,11 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class GroupSync:
         self._thread.join()
 
     def _run(self) -> None:
-        failing = False
+        throttle = LogThrottle()
         while not self._closed.is_set():
             self._requested.wait()
             if self._closed.wait(_DELAY_SECONDS):
@@ -43,9 +46,8 @@ class GroupSync:
             try:
                 self._sync()
             except OSError as error:
-                if not failing:
+                if throttle.due(time.monotonic()):
                     log.error("the spool in %s can't be made durable (%s); still trying", self._directory, error)
-                failing = True
                 self._requested.set()
             else:
-                failing = False
+                throttle.reset()
