@@ -19,9 +19,8 @@ from archiver.core.segmentation import Settings
 from archiver.kafka.offset_commits import FencedError
 from archiver.loop import RecordingLoop
 from archiver.recording.status import ArchiveStatus
-from g3stream.host.activity import Hang
-from g3stream.host.disk_wait import MonitoredDisk
 from g3stream.kafka.throttling import Throttling
+from g3stream.service.disk_wait import MonitoredDisk
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +102,9 @@ class Membership:
                         raise
                     log.warning("a commit from before an outage arrived too late; joining the group again")
 
-    def startup_hang(self) -> Hang | None:
-        """Return the disk operation that hangs at the start, if any. Thread-safe."""
-        return self._disk.hang()
+    def startup_problem(self) -> str | None:
+        """Return, in words, that a disk operation hangs at the start; None if none does. Thread-safe."""
+        return self._disk.problem()
 
     def _check_disk(self) -> "_Claim":
         """Check and lock the archive. Raises OSError, ClaimedError, AnotherArchiveError."""

@@ -14,7 +14,6 @@ from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus
 from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3stream.contract.topic_settings import Severity
-from g3stream.host.activity import Hang
 from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
 
@@ -66,21 +65,19 @@ def metrics(
 
 
 def problems(
-    status: ArchiveStatus | None, log: LogStatus, now: float, startup_hang: Hang | None = None
+    status: ArchiveStatus | None, log: LogStatus, now: float, startup_problem: str | None = None
 ) -> Iterator[str]:
     """Yield each problem that makes the archiver unhealthy, in words.
 
     status, now: as for `metrics`.
-    startup_hang: the disk operation that hangs at the start, if any.
+    startup_problem: that a disk operation hangs at the start, if one does.
     """
     if log.problem:
         yield log.problem
     if status:
         yield from status.problems(now)
-    elif startup_hang:
-        yield f"the data disk doesn't answer: {startup_hang.what} has taken {startup_hang.duration_s:.0f} s"
     else:
-        yield "it is still starting"
+        yield startup_problem or "it is still starting"
 
 
 def warnings(followers: Sequence[FollowerStatus], suprsync: "SupRsyncStatus | None", now: float) -> Iterator[str]:

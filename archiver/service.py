@@ -85,7 +85,7 @@ def _http(
         return nullcontext()
     # Imported here, so that without --http nothing is imported for it.
     from archiver.metrics import metrics, problems, warnings
-    from g3stream.host.disk_space import DiskSpace
+    from g3stream.service.disk_space import DiskSpace
     from g3stream.service.http_server import HttpServer
 
     disks = DiskSpace()
@@ -99,7 +99,7 @@ def _http(
         return HttpServer(
             options.http,
             shown,
-            lambda: problems(membership.status(), writer.status(), time.time(), membership.startup_hang()),
+            lambda: problems(membership.status(), writer.status(), time.time(), membership.startup_problem()),
             lambda: warnings(followers.status(), followers.suprsync(), time.time()),
         )
     except ListenError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g3stream.contract.topic_settings import Severity
-from g3stream.host.disk_space import DiskSpace
+from g3stream.service.disk_space import DiskSpace
 from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
 from ingest.status import StoppedStream, StreamStatus

@@ -54,7 +54,7 @@ def _serve_http(
     if not options.http:
         return nullcontext()
     # Imported here, as without --http none of it is needed.
-    from g3stream.host.disk_space import DiskSpace
+    from g3stream.service.disk_space import DiskSpace
     from g3stream.service.http_server import HttpServer
     from ingest.metrics import metrics, problems
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from g3stream.host.disk_wait import MonitoredDisk
 from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.service.disk_wait import MonitoredDisk
 from g3stream.service.endpoint import ListenError
 from g3stream.service.supervisor import Backoff, Service
 from ingest.config import StreamSettings

@@ -1,6 +1,7 @@
-"""Run a blocking call with a timeout, or until a stop: librdkafka may wait for ever if Kafka doesn't answer.
+"""Blocking calls that may never return, of librdkafka or of a dead disk: run with a timeout, or until a stop.
 
-Nothing can interrupt such a call: it runs on a thread of its own, which is abandoned after the timeout.
+Nothing can interrupt such a call: it runs on a thread of its own, which is abandoned then, and which the process
+doesn't wait for at its end.
 """
 
 import threading
@@ -10,18 +11,38 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
+
+
+def start_call(what: str, call: Callable[[], T], release: Callable[[T], None] = lambda _: None) -> Future[T]:
+    """Start a call on a thread named `what`. Returns the future with what it returns, or raises.
+
+    release: called with a result that arrives after the future was cancelled.
+    """
+    done: Future[T] = Future()
+
+    def carry_out() -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - any error is raised in the waiting thread, if one still waits
+            if done.set_running_or_notify_cancel():
+                done.set_exception(error)
+            return
+        if done.set_running_or_notify_cancel():
+            done.set_result(result)
+        else:
+            release(result)
+
+    threading.Thread(target=carry_out, name=what, daemon=True).start()
+    return done
 
 
 def call_unless_stopped(stopping: threading.Event, what: str, call: Callable[[], T]) -> T:
-    """Return what `call` returns, or raise what it raises; TimeoutError soon after `stopping` is set.
-
-    what: the thread's name.
-    """
+    """Return what `call` returns, or raise what it raises; TimeoutError soon after `stopping` is set."""
     done = start_call(what, call)
     while not stopping.is_set():
         try:
-            return done.result(_POLL_SECONDS)
+            return done.result(POLL_SECONDS)
         except TimeoutError:
             if done.done():
                 raise
@@ -31,23 +52,6 @@ def call_unless_stopped(stopping: threading.Event, what: str, call: Callable[[],
 def call_with_timeout(seconds: float | None, what: str, call: Callable[[], T]) -> T:
     """Return what `call` returns, or raise what it raises; TimeoutError if it takes longer than `seconds`.
 
-    The call continues in that case, and doesn't keep the process from ending. seconds: None for no limit. what: the
-    thread's name.
+    seconds: None for no limit.
     """
-    if seconds is None:
-        return call()
-    return start_call(what, call).result(seconds)
-
-
-def start_call(what: str, call: Callable[[], T]) -> Future[T]:
-    """Run a call on a daemon thread, named `what`: it doesn't keep the process from ending."""
-    done: Future[T] = Future()
-
-    def carry_out() -> None:
-        try:
-            done.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - any error is raised in the calling thread
-            done.set_exception(error)
-
-    threading.Thread(target=carry_out, name=what, daemon=True).start()
-    return done
+    return call() if seconds is None else start_call(what, call).result(seconds)

@@ -49,8 +49,8 @@ from g3stream.contract.topics import (
     quarantine_topic,
     rejected_topic,
 )
-from g3stream.host.disk_space import DiskSpace
 from g3stream.host.environment import host_name
+from g3stream.service.disk_space import DiskSpace
 from ingest.__main__ import make_parser as ingest_parser
 from ingest.metrics import metrics as ingest_metrics
 from ingest.receive.record_builder import PendingRecord

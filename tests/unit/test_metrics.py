@@ -19,7 +19,7 @@ from archiver.recording.status import ArchiveStatus, RecorderStatus
 from archiver.recording.throughput import Throughput
 from archiver.segments.open_segment import OpenFileStatus
 from g3stream.host.activity import Hang
-from g3stream.host.disk_space import DiskSpace
+from g3stream.service.disk_space import DiskSpace
 from g3stream.service.histogram import BOUNDS_SECONDS, LatencyHistogram
 from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot

@@ -4,10 +4,11 @@ The monitoring that needs it must not hang with the server. For one thread at a 
 """
 
 import os
-import threading
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
+from functools import partial
 from pathlib import Path
+
+from g3stream.service.timeouts import start_call
 
 _TIMEOUT_SECONDS = 0.5
 
@@ -22,24 +23,12 @@ class DiskSpace:
         """Return a path's statvfs; None if it fails or doesn't answer in time."""
         # If one of many paths on the same disk hangs, the others aren't waited for.
         seconds = _TIMEOUT_SECONDS if not self._queries else 0.0
-        query = self._queries.get(path)
-        if query is None:
-            query = self._queries[path] = Future()
-            # A daemon thread: one that hangs must not keep the process from ending.
-            threading.Thread(target=_call_statvfs, args=(path, query), name="statvfs", daemon=True).start()
+        query = self._queries.get(path) or start_call("statvfs", partial(os.statvfs, path))
+        self._queries[path] = query
         try:
             return query.result(seconds)
-        except NotInTime:
-            return None
-        except OSError:  # there is no such path
+        except OSError:  # there is no such path; or a TimeoutError
             return None
         finally:
             if query.done():
                 self._queries.pop(path)
-
-
-def _call_statvfs(path: Path, query: "Future[os.statvfs_result]") -> None:
-    try:
-        query.set_result(os.statvfs(path))
-    except OSError as error:
-        query.set_exception(error)
