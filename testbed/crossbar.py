@@ -7,7 +7,6 @@ in the user's cache, from the package index that pip is configured for.
         crossbar.write_site(Path("/tmp/ocs"), [{"agent-class": …, "instance-id": …, "arguments": […]}])
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -19,82 +18,46 @@ import time
 import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 
-from testbed.child_process import HOST, free_port, is_free, start_child_process
+from testbed.child_process import HOST, free_port, is_free
+from testbed.server import Server, ServerError
 
 REALM = "test_realm"
 ROOT = "observatory"
 _ROLE = "iocs_agent"
 _BOOT_SECONDS = 60.0
 """It boots within 5 s, or within 22 s with 11 other processes on 2 cores."""
-_STOP_SECONDS = 10.0
+_FREE_PORT_SECONDS = 10.0
 
 
-class CrossbarError(RuntimeError):
-    """Crossbar can't be installed, or doesn't start. The message has the reason."""
-
-
-class Crossbar:
+class Crossbar(Server):
     """One router with its own directory, which can be stopped, killed, and started again on the same port.
 
-    It is killed when this process ends. Raises CrossbarError.
+    Raises ServerError.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__("crossbar", directory.absolute() / "crossbar.log")
         self.port = free_port()
         self._directory = directory.absolute()
-        self._process: subprocess.Popen[bytes] | None = None
         self._directory.mkdir(parents=True, exist_ok=True)
         (self._directory / "config.json").write_text(json.dumps(_config(self.port)))
 
-    @property
-    def log(self) -> Path:
-        """The path of its log, of all its starts."""
-        return self._directory / "crossbar.log"
-
     def start(self) -> None:
-        """Start it and return when clients can join. Raises CrossbarError if it ends, or takes too long."""
-        program = executable()
-        log_start = self._logged_bytes
-        with self.log.open("ab") as log:
-            self._process = start_child_process(
-                [str(program), "start", "--cbdir", str(self._directory), "--loglevel", "info"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-            )
-        deadline = time.monotonic() + _BOOT_SECONDS
+        """Start it and return when clients can join. Raises ServerError if it ends, or takes too long."""
+        command = [str(executable()), "start", "--cbdir", str(self._directory), "--loglevel", "info"]
         # The port is open before the realm exists; this line is logged when both are ready.
-        while b"NODE_BOOT_COMPLETE" not in self._logged(log_start):
-            if self._process.poll() is not None:
-                self.kill()
-                raise CrossbarError(f"crossbar doesn't start:\n{self._tail(log_start)}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise CrossbarError(f"crossbar hasn't booted in {_BOOT_SECONDS:.0f} s:\n{self._tail(log_start)}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop it in order (SIGTERM): it says goodbye to its clients."""
-        if self._process:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_SECONDS)
-            self.kill()
+        self._start_process(command, lambda: self._has_logged("NODE_BOOT_COMPLETE"), _BOOT_SECONDS, _environment())
 
     def kill(self) -> None:
         """Kill it (SIGKILL). Its worker, which holds the port, ends with it."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            deadline = time.monotonic() + _STOP_SECONDS
-            while not is_free(self.port) and time.monotonic() < deadline:
-                time.sleep(0.02)
+        super().kill()
+        deadline = time.monotonic() + _FREE_PORT_SECONDS
+        while not is_free(self.port) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def write_site(self, directory: Path, agents: Sequence[Mapping[str, Any]]) -> Path:
         """Write OCS's site file for this host with these agents: default.yaml in the directory (OCS_CONFIG_DIR).
@@ -115,30 +78,9 @@ class Crossbar:
         path.write_text(json.dumps(site, indent=1))  # JSON is valid YAML
         return path
 
-    @property
-    def _logged_bytes(self) -> int:
-        return self.log.stat().st_size if self.log.exists() else 0
-
-    def _tail(self, since: int) -> str:
-        return self._logged(since).decode(errors="replace")[-2000:]
-
-    def _logged(self, since: int) -> bytes:
-        with self.log.open("rb") as log:
-            log.seek(since)
-            return log.read()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
 
 def executable() -> Path:
-    """Return the path of the crossbar program, installing it first if it is missing. Raises CrossbarError.
+    """Return the path of the crossbar program, installing it first if it is missing. Raises ServerError.
 
     It is in `$XDG_CACHE_HOME/g3-recorder/crossbar-venv` (`~/.cache`). An installation is reported on stderr.
     """
@@ -170,9 +112,9 @@ def _install(home: Path) -> None:
             file.seek(0)
             output = file.read()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise CrossbarError(f"can't make a virtual environment for crossbar: {error}") from error
+        raise ServerError(f"can't make a virtual environment for crossbar: {error}") from error
     if done.returncode:
-        raise CrossbarError(f"crossbar can't be installed with Python {sys.version.split()[0]}: {output[-1000:]}")
+        raise ServerError(f"crossbar can't be installed with Python {sys.version.split()[0]}: {output[-1000:]}")
     (home / "ready").touch()
 
 

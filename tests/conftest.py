@@ -18,9 +18,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from testbed.child_process import HOST, free_port
-from testbed.crossbar import Crossbar, CrossbarError, executable
+from testbed.crossbar import Crossbar, executable
 from testbed.kafka.broker import Broker
 from testbed.kafka.distribution import KAFKA_VERSION
+from testbed.server import ServerError
 from testbed.sotodlib_venv import SOTODLIB
 from testbed.venv import IndexUnreachable
 from tests.sotodlib.analysis import Analysis
@@ -134,7 +135,7 @@ def crossbar_program() -> Path:
     """The crossbar that the OCS agents' tests use; installed once, which takes minutes."""
     try:
         return executable()
-    except CrossbarError as why:
+    except ServerError as why:
         pytest.skip(f"no crossbar: {why}")
 
 

@@ -25,7 +25,7 @@ from testbed.child_process import start_child_process
 from testbed.demo.comparison import Sent, UnreadableError, compare, mismatched_checksums, read_frames
 from testbed.demo.live_view import LiveView
 from testbed.kafka.broker import Broker
-from testbed.kafka.distribution import BrokerError
+from testbed.server import ServerError
 from testbed.smurf.simulator import Simulator, SimulatorError
 
 _FRAMES = "--rate 10 --bytes 100000"
@@ -123,7 +123,7 @@ class DemoSession:
                 self._replay(broker.bootstrap_servers)
                 broker.stop()
             agree = self._compare_with_sent(sent, view)
-        except (BrokerError, SimulatorError, UnreadableError, KafkaException) as error:
+        except (ServerError, SimulatorError, UnreadableError, KafkaException) as error:
             raise DemoError(str(error)) from error
         if agree:
             for scratch in ("kafka", "spool"):

@@ -20,10 +20,10 @@ from typing import Any
 from spt3g import core
 
 from testbed.child_process import start_child_process
-from testbed.crossbar import Crossbar, CrossbarError
+from testbed.crossbar import Crossbar
 from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.broker import Broker
-from testbed.kafka.distribution import BrokerError
+from testbed.server import ServerError
 from testbed.smurf.simulator import Simulator, SimulatorError
 
 _SECONDS = 30.0
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="demo-ocs-") as directory:
         try:
             return 0 if _Demo(Path(directory)).run() else 1
-        except (_DemoError, BrokerError, CrossbarError, SimulatorError) as error:
+        except (_DemoError, ServerError, SimulatorError) as error:
             print(f"\nfailed: {error}", file=sys.stderr)
             return 1
 

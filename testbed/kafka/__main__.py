@@ -16,10 +16,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from g3stream.service.arguments import key_value
 from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.broker import Broker
 from testbed.kafka.cluster import Cluster
-from testbed.kafka.distribution import KAFKA_VERSION, BrokerError
+from testbed.kafka.distribution import KAFKA_VERSION
+from testbed.server import ServerError
 
 __all__ = ["Broker", "Cluster"]
 
@@ -50,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--property",
+        type=key_value,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -64,29 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65536 - options.brokers:
         parser.error(f"--port {options.port}: 0 to {65536 - options.brokers}")
-    properties = {}
-    for item in options.property:
-        key, equals, value = item.partition("=")
-        if not (key and equals):
-            parser.error(f"--property {item!r}: KEY=VALUE is needed")
-        properties[key] = value
-
     exit_on_signal(with_signal_code=False)
     with tempfile.TemporaryDirectory(prefix="kafka-") as scratch:
         directory = options.data_dir or Path(scratch)
         kept = f"data in {directory}" if options.data_dir else "its data is deleted at the end"
         try:
             if options.brokers == 1:
-                _run(Broker(directory, options.port, properties), kept)
+                _run(Broker(directory, options.port, dict(options.property)), kept)
             else:
-                _run_cluster(Cluster(directory, options.brokers, options.port, properties), kept)
-        except BrokerError as error:
+                _run_cluster(Cluster(directory, options.brokers, options.port, dict(options.property)), kept)
+        except ServerError as error:
             print(f"error: {error}", file=sys.stderr)
     return 1
 
 
 def _run(broker: Broker, kept: str) -> None:
-    """Run it until it ends by itself. Raises BrokerError."""
+    """Run it until it ends by itself. Raises ServerError."""
     with broker:
         print(f"Kafka {KAFKA_VERSION} listens on {broker.bootstrap_servers}; {kept}; Ctrl-C stops it", flush=True)
         code = broker.wait()
@@ -94,7 +90,7 @@ def _run(broker: Broker, kept: str) -> None:
 
 
 def _run_cluster(cluster: Cluster, kept: str) -> None:
-    """Run it, and start each broker that has ended, until a signal. Raises BrokerError."""
+    """Run it, and start each broker that has ended, until a signal. Raises ServerError."""
     with cluster:
         print(f"Kafka {KAFKA_VERSION} listens on {cluster.bootstrap_servers}; {kept}; Ctrl-C stops it", flush=True)
         for number, broker in cluster.brokers.items():

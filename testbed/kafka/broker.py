@@ -4,23 +4,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from testbed.child_process import HOST, free_port, is_free, start_child_process
-from testbed.kafka.distribution import BrokerError, Installation, installation
+from testbed.kafka.distribution import Installation, installation
+from testbed.server import Server, ServerError
 
 _START_TIMEOUT_SECONDS = 60.0
-_STOP_TIMEOUT_SECONDS = 20.0
 
 _LOG4J = """\
 status=error
@@ -83,7 +80,7 @@ def new_cluster() -> str:
 def installation_with_class_archive() -> Installation:
     """Return the installation of Kafka, making first the class archive with which it starts faster, if missing.
 
-    Raises BrokerError.
+    Raises ServerError.
     """
     kafka = installation()
     if not kafka.archive.exists():
@@ -91,7 +88,7 @@ def installation_with_class_archive() -> Installation:
     return kafka
 
 
-class Broker:
+class Broker(Server):
     """One broker with its data in a directory, which can be stopped, killed, and started again.
 
     directory: for everything it writes (`data/`, `kafka.log`, its settings); made if missing.
@@ -100,7 +97,6 @@ class Broker:
     listeners: ports of further listeners, by security protocol (SSL, SASL_PLAINTEXT, SASL_SSL), which `properties`
     configures. `bootstrap_servers` remains the plaintext one.
     node: its place in a cluster; None for a single broker.
-    Not safe to use from two threads at once. It is killed when this process ends.
     """
 
     def __init__(
@@ -111,90 +107,56 @@ class Broker:
         listeners: Mapping[str, int] | None = None,
         node: Node | None = None,
     ) -> None:
+        super().__init__("the broker", directory.absolute() / "kafka.log")
         self._directory = directory.absolute()
         self._port = port or free_port()
         self._properties = dict(properties or {})
         self._listeners = {"PLAINTEXT": self._port, **(listeners or {})}
         self._node = node
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """The value of `bootstrap.servers` for its clients."""
         return f"{HOST}:{self._port}"
 
-    @property
-    def log(self) -> Path:
-        """The path of its log (warnings and above) of all its starts."""
-        return self._directory / "kafka.log"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id, or None when it isn't running."""
-        return None if self._process is None or self._process.poll() is not None else self._process.pid
-
     def start(self) -> None:
-        """Start it, with the data it has, and return when it answers. Raises BrokerError.
+        """Start it, with the data it has, and return when it answers. Raises ServerError.
 
         A member of a cluster answers when more than half of the cluster's brokers run.
         """
         self._launch(installation_with_class_archive())
 
-    def stop(self) -> None:
-        """Stop it in order (SIGTERM); kill it if that takes more than 20 s. No effect if it isn't running."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
-
-    def kill(self) -> None:
-        """Kill it (SIGKILL): a crash, as its clients and its data see it. It can be started again."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def wait(self) -> int:
-        """Wait until it ends by itself, and return its exit code."""
-        return 0 if self._process is None else self._process.wait()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def _launch(self, kafka: Installation, flags: Sequence[str] = ()) -> None:
         if self.pid is not None:
-            raise BrokerError(f"the broker in {self._directory} is running already")
+            raise ServerError(f"the broker in {self._directory} is running already")
         if not is_free(self._port):
-            raise BrokerError(f"port {self._port} on {HOST} is in use")
+            raise ServerError(f"port {self._port} on {HOST} is in use")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             settings = self._write_settings()
-            log_start = self.log.stat().st_size if self.log.exists() else 0
-            with self.log.open("ab") as log:
-                if not (self._directory / "data").exists():
-                    self._format(kafka, log)
-                self._process = start_child_process(
-                    kafka.command("kafka.Kafka", str(settings), flags=(*self._log_flags(), *flags)),
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
+            if not (self._directory / "data").exists():
+                self._format(kafka)
         except OSError as error:
-            raise BrokerError(f"can't start a broker in {self._directory}: {error}") from error
-        try:
-            self._wait_until_ready(log_start)
-        except BaseException:
-            self.kill()
-            raise
+            raise ServerError(f"can't start a broker in {self._directory}: {error}") from error
+        client = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 50,
+                "log_level": 0,  # refused connections are expected until it is up
+                "allow.auto.create.topics": False,
+            }
+        )
+        number = self._node.number if self._node else 1
+
+        def is_ready() -> bool:
+            try:
+                return number in client.list_topics(timeout=0.2).brokers
+            except KafkaException:
+                return False
+
+        command = kafka.command("kafka.Kafka", str(settings), flags=(*self._log_flags(), *flags))
+        self._start_process(command, is_ready, _START_TIMEOUT_SECONDS)
 
     def _log_flags(self) -> tuple[str, ...]:
         return (f"-Dlog4j2.configurationFile={self._directory / 'log4j2.properties'}",)
@@ -218,58 +180,19 @@ class Broker:
         path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in settings.items()))
         return path
 
-    def _format(self, kafka: Installation, log: IO[bytes]) -> None:
+    def _format(self, kafka: Installation) -> None:
         """Make its empty storage directory, atomically."""
         shutil.rmtree(self._directory / "data.new", ignore_errors=True)
         settings = self._write_settings("data.new")
         cluster = self._node.cluster if self._node else new_cluster()
-        position = self.log.stat().st_size
-        tool = start_child_process(
-            kafka.command(
-                "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), flags=self._log_flags()
-            ),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        arguments = "format", "-t", cluster, "-c", str(settings)
+        command = kafka.command("kafka.tools.StorageTool", *arguments, flags=self._log_flags())
+        with self.log.open("ab") as log:
+            tool = start_child_process(command, stdout=log, stderr=subprocess.STDOUT)
         if tool.wait() != 0:
-            raise BrokerError(f"can't format {self._directory / 'data'}{self._tail(position)}")
+            raise ServerError(f"can't format {self._directory / 'data'}{self._tail()}")
         (self._directory / "data.new").rename(self._directory / "data")
         self._write_settings()
-
-    def _wait_until_ready(self, log_start: int) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-        client = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap_servers,
-                "reconnect.backoff.ms": 20,
-                "reconnect.backoff.max.ms": 50,
-                "log_level": 0,  # refused connections are expected until it is up
-                "allow.auto.create.topics": False,
-            }
-        )
-        number = self._node.number if self._node else 1
-        why: object = "it isn't among the cluster's brokers yet"
-        while True:
-            try:
-                if number in client.list_topics(timeout=0.2).brokers:
-                    return
-            except KafkaException as error:
-                why = error
-            if time.monotonic() > deadline:
-                raise BrokerError(
-                    f"the broker isn't ready in {_START_TIMEOUT_SECONDS:.0f} s: {why}{self._tail(log_start)}"
-                )
-            if (code := self._process.poll()) is not None:
-                raise BrokerError(f"the broker ended with exit code {code}{self._tail(log_start)}")
-            time.sleep(0.02)
-
-    def _tail(self, position: int) -> str:
-        """The end of an error message: its log from this position on, at most the last 3000 bytes."""
-        with self.log.open("rb") as log:
-            log.seek(max(position, self.log.stat().st_size - 3000))
-            text = log.read().decode(errors="replace").strip()
-        return f"; its log ({self.log}):\n{text}" if text else f"; nothing in its log ({self.log})"
 
 
 def _make_class_archive(kafka: Installation) -> None:

@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker, Node, installation_with_class_archive, new_cluster
-from testbed.kafka.distribution import BrokerError
+from testbed.server import ServerError, StartStop
 
 _IN_SYNC_TIMEOUT_SECONDS = 60.0
 _MAX_COPIES = 3
 
 
-class Cluster:
+class Cluster(StartStop):
     """Brokers with 3 replicas of each partition, of which 2 must be in sync; each is a controller too.
 
     directory: for the brokers' directories; made if missing.
@@ -54,7 +52,7 @@ class Cluster:
         return ",".join(broker.bootstrap_servers for broker in self.brokers.values())
 
     def start(self) -> None:
-        """Start all that aren't running, in parallel, and return when all answer. Raises BrokerError."""
+        """Start all that aren't running, in parallel, and return when all answer. Raises ServerError."""
         installation_with_class_archive()  # once, not in each
         _run_in_parallel(broker.start for broker in self.brokers.values() if broker.pid is None)
 
@@ -63,7 +61,7 @@ class Cluster:
         _run_in_parallel(broker.stop for broker in self.brokers.values())
 
     def await_in_sync(self, seconds: float = _IN_SYNC_TIMEOUT_SECONDS) -> None:
-        """Return when all brokers are up and all replicas in sync. Raises BrokerError after this time."""
+        """Return when all brokers are up and all replicas in sync. Raises ServerError after this time."""
         admin = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "allow.auto.create.topics": False}
         )
@@ -83,17 +81,8 @@ class Cluster:
                 behind = [str(error)]
             if behind:
                 if time.monotonic() > deadline:
-                    raise BrokerError(f"not in sync in {seconds:g} s: {', '.join(behind)}")
+                    raise ServerError(f"not in sync in {seconds:g} s: {', '.join(behind)}")
                 time.sleep(0.05)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _copies(copies: int) -> Mapping[str, str]:

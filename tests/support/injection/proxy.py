@@ -173,8 +173,6 @@ class FarBroker(Broker):
         """The `bootstrap.servers` for clients."""
         return self._proxy.servers
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._proxy.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._proxy.__exit__(None, None, None)
