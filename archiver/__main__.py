@@ -4,12 +4,11 @@ import argparse
 import importlib
 import sys
 
-from archiver.console.arguments import CARRY, carried_types, checksums_option, group, private_dir_option, suprsync_db
-from archiver.core.paths import NameFormat
-from archiver.handover.on_file import on_file
+from archiver.console.arguments import CARRY, carried_types, group, private_dir_option
+from archiver.console.recording_options import recording_options
 from g3stream.host.environment import insufficient_resources
 from g3stream.host.standard_streams import prepare_standard_streams
-from g3stream.service.arguments import EnvArgumentParser, boolean, directory, seconds, stream_flag
+from g3stream.service.arguments import EnvArgumentParser, boolean, directory, stream_flag
 from g3stream.service.stop_signals import StopSignals
 
 COMMANDS = {
@@ -67,30 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--data-dir", type=directory, required=True, metavar="DIR", help="directory of the files; created if missing"
     )
     private_dir_option(flags)
-    checksums_option(flags)
-    flags.add_option(
-        "--time-per-file",
-        type=seconds,
-        default="600",
-        metavar="SECONDS",
-        help="longest time span of one file",
-    )
-    flags.add_option(
-        "--gap",
-        type=seconds,
-        default="10",
-        metavar="SECONDS",
-        help="an acquisition ends after this long without frames",
-    )
-    flags.add_option(
-        "--name-format",
-        type=NameFormat,
-        choices=list(NameFormat),
-        default="date",
-        metavar="date|ctime|session",
-        help="2019-01-01-12-00-00_000.g3, 1546344000_000.g3, or <session_id>_000.g3, the names by which sotodlib "
-        "finds files",
-    )
+    recording_options(flags.add_option)
     flags.add_option(
         "--carry",
         default=[],
@@ -116,34 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="record this stream; may be repeated; default: every stream, including new ones",
     )
     flags.add_option(
-        "--group", type=group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
-    )
-    flags.add_option(
         "--instance-id",
         type=group,
         metavar="NAME",
         help="this archiver's name in the group; default: the host's name and a digest of the data dir",
-    )
-    flags.add_option(
-        "--on-file",
-        type=on_file,
-        metavar="COMMAND|URL",
-        help="run this command, or post to this URL, for each event (file, loss, salvaged, retired) until it "
-        "succeeds; recording doesn't wait for it: docs/on-file.md",
-    )
-    flags.add_option(
-        "--suprsync-db",
-        type=suprsync_db,
-        metavar="FILE",
-        help="register each finished file in this database of socs' SupRsync agent, which copies it, and report up "
-        "to when the archive is final: docs/suprsync.md; turns on --md5",
-    )
-    flags.add_option(
-        "--suprsync-archive-name",
-        type=group,
-        default="timestreams",
-        metavar="NAME",
-        help="the --archive-name of that agent",
     )
     flags.add_kafka_options()
     flags.add_http_option()

@@ -35,7 +35,7 @@ _BACKOFF = Backoff(min_s=1.0, max_s=30.0, stable_s=30.0)
 
 
 class IngestService(StreamService):
-    """ingest, for one stream. options: those of sender_options, ingest_options and kafka_options."""
+    """ingest, for one stream. options: those of ingest_options and kafka_options."""
 
     def __init__(self, options: argparse.Namespace, spool_dir: Path) -> None:
         config = kafka_client_config(options, PRODUCER_CONFIG)
@@ -67,7 +67,7 @@ class IngestService(StreamService):
 class ArchiverService(Service):
     """archiver, for these streams (None: all).
 
-    options: those of file_options, archiver_options and kafka_options. instance_id: the member's id in the consumer
+    options: those of archiver_options and kafka_options. instance_id: the member's id in the consumer
     group. on_event: called with each event on g3.files, in any thread.
     """
 

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from g3_agents.lifecycle import Recorder
-from g3_agents.options import agent_options, archiver_options, file_options, kafka_options
+from g3_agents.options import agent_options, archiver_options, kafka_options
 from g3_agents.runner import address, parse, run
 from g3_agents.services import ArchiverService
 from g3stream.service.arguments import stream_flag
@@ -73,7 +73,6 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     function."""
     parser = parser or argparse.ArgumentParser()
     options = agent_options(parser, "writing")
-    file_options(options)
     options.add_argument(
         "--stream-id",
         type=stream_flag,

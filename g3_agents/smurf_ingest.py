@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from g3_agents.lifecycle import Recorder
-from g3_agents.options import agent_options, ingest_options, kafka_options, sender_options
+from g3_agents.options import agent_options, ingest_options, kafka_options
 from g3_agents.runner import parse, run
 from g3_agents.services import IngestService
 from ingest.__main__ import default_spool_dir
@@ -67,8 +67,7 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     """Build the argument parser for the Agent. Allows sphinx to automatically build documentation based on this
     function."""
     parser = parser or argparse.ArgumentParser()
-    options = agent_options(parser, "reading")
-    sender_options(options)
+    agent_options(parser, "reading")
     ingest_options(parser, "below ~/.local/state (or $XDG_STATE_HOME)")
     kafka_options(parser)
     return parser

@@ -7,14 +7,7 @@ from typing import Any
 
 from archiver.archive.location import Location
 from g3_agents.lifecycle import Recorder
-from g3_agents.options import (
-    agent_options,
-    archiver_options,
-    file_options,
-    ingest_options,
-    kafka_options,
-    sender_options,
-)
+from g3_agents.options import agent_options, archiver_options, ingest_options, kafka_options
 from g3_agents.runner import address, parse, run
 from g3_agents.services import ArchiverService, IngestService
 
@@ -115,8 +108,6 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     function."""
     parser = parser or argparse.ArgumentParser()
     options = agent_options(parser, "recording")
-    file_options(options)
-    sender_options(options)
     options.add_argument(
         "--target-rate", help="Accepted for compatibility, without effect: no channel's data is published to OCS."
     )

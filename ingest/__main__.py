@@ -8,18 +8,9 @@ from typing import Any
 
 from g3stream.host.environment import insufficient_resources
 from g3stream.host.standard_streams import prepare_standard_streams
-from g3stream.service.arguments import (
-    EnvArgumentParser,
-    host,
-    key_value,
-    listen_endpoint,
-    port,
-    replication_factor,
-    seconds,
-    size,
-    stream_flag,
-)
+from g3stream.service.arguments import EnvArgumentParser, stream_flag
 from g3stream.service.stop_signals import StopSignals
+from ingest.options import stream_options
 
 _THREADS = 12
 """Threads of one stream: its own and those of its Kafka clients, with three brokers."""
@@ -80,56 +71,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--streams", type=Path, metavar="FILE", help="a file of several streams, instead of one; see below"
     )
     flags.require_one_of("--stream", "--streams")
-    flags.add_option("--address", type=host, default="localhost", metavar="HOST", help="the sender's host")
-    flags.add_option("--port", type=port, default="50000", help="the sender's TCP port")
-    flags.add_option(
-        "--listen",
-        type=listen_endpoint,
-        metavar="[HOST:]PORT",
-        help="wait for the sender to connect to us, instead of connecting to it",
-    )
-    flags.add_option(
-        "--timeout",
-        type=seconds,
-        default="5",
-        metavar="SECONDS",
-        help="close a connection on which nothing is received for so long, and reconnect",
-    )
-    flags.add_option(
-        "--max-frame-size",
-        type=size,
-        default="256MiB",
-        metavar="SIZE",
-        help="close a connection that announces a larger frame",
-    )
+    stream_options(flags.add_option, action="append")
     flags.add_kafka_options()
-    flags.add_option(
-        "--topic-config",
-        type=key_value,
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="a setting of the topic, if it is created; may be repeated",
-    )
-    flags.add_option(
-        "--replication-factor",
-        type=replication_factor,
-        metavar="N",
-        help="of the topic, if it is created; the broker's default if not given",
-    )
     flags.add_option(
         "--spool-dir",
         type=Path,
         **_default_of_spool_dir(),
         metavar="DIR",
         help="directory of the spools, one subdirectory for each stream; on a local disk",
-    )
-    flags.add_option(
-        "--spool-size",
-        type=size,
-        default="16GiB",
-        metavar="SIZE",
-        help="the most that a stream's spool may take on disk, at least 1MiB; reading stops when it is 85%% full",
     )
     flags.add_http_option()
     return flags

@@ -50,16 +50,19 @@ def private_dir_option(flags: EnvArgumentParser, *, env: str | None = None) -> N
     )
 
 
+CHECKSUMS: Final[Mapping[str, Any]] = {
+    "type": Checksums,
+    "choices": list(Checksums),
+    "metavar": "beside|private|off",
+    "help": "where a new archive keeps files' SHA-256: beside them in SHA256SUMS (if not given), in the private "
+    "dir, or nowhere",
+}
+"""Arguments of add_argument for --checksums."""
+
+
 def checksums_option(flags: EnvArgumentParser) -> None:
     """Add --checksums."""
-    flags.add_option(
-        "--checksums",
-        type=Checksums,
-        choices=list(Checksums),
-        metavar="beside|private|off",
-        help="where a new archive keeps files' SHA-256: beside them in SHA256SUMS (if not given), in the private "
-        "dir, or nowhere",
-    )
+    flags.add_option("--checksums", **CHECKSUMS)
 
 
 def group_option(flags: EnvArgumentParser) -> None:

@@ -182,16 +182,20 @@ def command_lines() -> dict[str, dict[str, dict[str, Any]]]:
         parsers[f"archiver {name}"] = importlib.import_module(f"archiver.commands.{name}").make_parser()
     for agent in (smurf_recorder, smurf_ingest, smurf_archiver):
         parsers[agent.__name__.rpartition(".")[2]] = agent.make_parser()
-    return {name: _options(parser) for name, parser in parsers.items()}
+    return {name: _options(parser, is_agent=name.startswith("smurf_")) for name, parser in parsers.items()}
 
 
-def _options(parser: argparse.ArgumentParser) -> dict[str, dict[str, Any]]:
+def _options(parser: argparse.ArgumentParser, *, is_agent: bool) -> dict[str, dict[str, Any]]:
+    """is_agent: its defaults are pinned as the values that argparse makes of them, not as texts."""
     found = {}
     for action in parser._actions:  # noqa: SLF001 - argparse has no other list of them
         variable = re.search(r"\[([A-Z][A-Z_0-9]+)[],]", action.help or "")
+        default = action.default
+        if is_agent and isinstance(default, str) and callable(action.type):
+            default = action.type(default)
         properties = {
             "variable": variable and variable[1],
-            "default": _plain(action.default),
+            "default": _plain(default),
             "nargs": action.nargs,
             "choices": action.choices and sorted(map(str, action.choices)),
             "required": action.required or None,
