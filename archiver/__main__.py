@@ -118,7 +118,8 @@ def main(args: list[str] | None = None) -> int:
         parser.error(f"there is no command {args[0]!r}; the commands are {', '.join(COMMANDS)}")
     options = parser.parse_args(args)
     try:
-        options.carry = carried_types(options.carry or ["Observation"])
+        options.carry = options.carry or ["Observation"]
+        carried_types(options.carry)
     except ValueError as error:
         parser.error(f"--carry: {error}")
     threads = _THREADS + _HAND_OVER_THREADS * (options.on_file is not None)

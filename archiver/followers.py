@@ -2,13 +2,10 @@
 
 import argparse
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.handover.command_sink import CommandSink
 from archiver.handover.follower import Follower
@@ -18,59 +15,47 @@ from archiver.handover.sink import Sink
 from archiver.handover.webhook_sink import WebhookSink
 
 if TYPE_CHECKING:
-    from archiver.suprsync.registration import SupRsync, SupRsyncStatus
-
-
-def sinks_of(options: argparse.Namespace, root: Path) -> list[Sink]:
-    """Return the sinks of --on-file for the archive in `root`."""
-    on_file: OnFile | None = options.on_file
-    if on_file is None:
-        return []
-    return [CommandSink(on_file, root) if isinstance(on_file, Command) else WebhookSink(on_file)]
-
-
-def suprsync_of(
-    options: argparse.Namespace,
-    archive: ArchiveRoot,
-    streams: Collection[str] | None,
-    config: Mapping[str, Any],
-    instance_id: str,
-) -> "SupRsync | None":
-    """Return what registers files with socs' SupRsync agent; None without --suprsync-db."""
-    if options.suprsync_db is None:
-        return None
-    # Imported here, as it needs the extra [socs].
-    from archiver.suprsync.registration import SupRsync
-
-    db, archive_name = options.suprsync_db, options.suprsync_archive_name
-    return SupRsync(archive, db, archive_name, streams, config, instance_id)
+    from archiver.suprsync.registration import SupRsyncStatus
 
 
 class Followers:
     """Context manager that hands the events of an archive over to its sinks while recording continues.
 
-    config: librdkafka's settings.
-    location, group: of the archive.
+    options: --on-file, --suprsync-db and --suprsync-archive-name.
     ids: returns the archive's ids; none until they are known (Membership.ids).
-    suprsync: adds one more sink.
+    streams: that are recorded; None for all.
+    config: librdkafka's settings.
+    instance_id: this archiver's name in the files for SupRsync.
     """
 
     def __init__(
         self,
-        config: Mapping[str, Any],
-        location: Location,
-        group: str,
+        options: argparse.Namespace,
+        archive: ArchiveRoot,
         ids: Callable[[], tuple[str, ...]],
-        sinks: Sequence[Sink],
-        suprsync: "SupRsync | None" = None,
+        streams: Collection[str] | None,
+        config: Mapping[str, Any],
+        instance_id: str,
     ) -> None:
+        sinks: list[tuple[Sink, int]] = []  # with the time from which on events are handed over, ms
+        on_file: OnFile | None = options.on_file
         now_ms = time.time_ns() // 1_000_000
-        self._followers = [Follower(config, location, group, ids, sink, now_ms) for sink in sinks]
-        self._suprsync = suprsync
+        if isinstance(on_file, Command):
+            sinks.append((CommandSink(on_file, archive.location.data_dir), now_ms))
+        elif on_file:
+            sinks.append((WebhookSink(on_file), now_ms))
+        self._suprsync = None
+        if options.suprsync_db is not None:
+            # Imported here, as it needs the extra [socs].
+            from archiver.suprsync.registration import SupRsync
+
+            name = options.suprsync_archive_name
+            self._suprsync = SupRsync(archive, options.suprsync_db, name, streams, config, instance_id)
+            sinks.append((self._suprsync.sink, 0))  # all that was ever recorded is transferred
+        self._followers = [
+            Follower(config, archive.location, archive.group, ids, sink, since_ms) for sink, since_ms in sinks
+        ]
         self._running = ExitStack()
-        if suprsync:
-            # From time 0: all that was ever recorded is transferred.
-            self._followers.append(Follower(config, location, group, ids, suprsync.sink, 0))
 
     def status(self) -> tuple[FollowerStatus, ...]:
         """Return the status of each. Thread-safe."""
@@ -95,9 +80,7 @@ class Followers:
             self._running.enter_context(self._suprsync.running(lambda: registering.status().position))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self._running.close()
         for follower in self._followers:

@@ -6,22 +6,22 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 from confluent_kafka import KafkaException
 
 from archiver.archive.location import Location, located
 from archiver.archive.ownership import AnotherArchiveError
 from archiver.archive.root import ArchiveRoot
-from archiver.core.segmentation import Settings
+from archiver.console.recording_options import settings
+from archiver.core.events import Event
 from archiver.event_counters import EventCounters
-from archiver.followers import Followers, sinks_of, suprsync_of
+from archiver.followers import Followers
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Membership
 from g3stream.host.environment import host_name
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
-from g3stream.service.endpoint import ListenError
 from g3stream.service.log_writer import LogWriter
 from g3stream.service.logs import service_log
 from g3stream.service.stop_signals import StopSignals
@@ -29,82 +29,93 @@ from g3stream.service.stop_signals import StopSignals
 log = logging.getLogger("archiver")
 
 
+class Archiver:
+    """The archiver that options describe: the recording, and the hand-over of the events that it publishes.
+
+    options: those of recording_options and of Kafka's clients, --data-dir, --private-dir, --carry.
+    streams: to record; None for all.
+    member_id: its name in the consumer group.
+    instance_id: its name in the files for SupRsync.
+    on_published: called with each event on g3.files, in any thread.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        streams: Sequence[str] | None,
+        member_id: str,
+        instance_id: str,
+        on_published: Callable[[Event], None],
+        *,
+        md5: bool = False,
+    ) -> None:
+        location, config = located(options.data_dir, options.private_dir), kafka_client_config(options, {})
+        archive = ArchiveRoot(location, options.group, host_name(), md5=md5 or options.suprsync_db is not None)
+        self.membership = Membership(
+            archive, settings(options), config, member_id, streams, on_published, options.checksums
+        )
+        self.followers = Followers(options, archive, self.membership.ids, streams, config, instance_id)
+
+    def run(self) -> None:
+        """Record and hand over until `stop`. Raises as Membership.run."""
+        with self.followers:
+            self.membership.run()
+
+    def stop(self) -> None:
+        """Make `run` return. For any thread, at any time."""
+        self.membership.stopping.set()
+        self.followers.stop()
+
+
 def run(options: argparse.Namespace, signals: StopSignals) -> int:
     """Record until SIGTERM or SIGINT, and return the exit code."""
-    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
-    settings = Settings(time_per_file, gap, options.name_format, options.carry)
     writer = service_log(options.log_level, options.log_format)
-    root: Path = options.data_dir.absolute()
     counters = EventCounters()
-    location = located(options.data_dir, options.private_dir)
-    instance_id = options.instance_id or _instance_id(location)
-    md5 = options.md5 or options.suprsync_db is not None
-    archive = ArchiveRoot(location, options.group, host_name(), md5=md5)
+    instance_id = options.instance_id or _instance_id(located(options.data_dir, options.private_dir))
     streams = options.stream or None
-    config = kafka_client_config(options, {})
-    membership = Membership(archive, settings, config, instance_id, streams, counters.on_published, options.checksums)
-    suprsync = suprsync_of(options, archive, streams, config, instance_id)
-    followers = Followers(config, location, options.group, membership.ids, sinks_of(options, root), suprsync)
-
-    def stop() -> None:
-        membership.stopping.set()
-        followers.stop()
-
-    signals.on_stop(stop)
+    archiver = Archiver(options, streams, instance_id, instance_id, counters.on_published, md5=options.md5)
+    signals.on_stop(archiver.stop)
     try:
-        with followers, _http(options, membership, followers, counters, writer):
-            membership.run()
+        with _serve_http(options, archiver, counters, writer):
+            archiver.run()
+        return 0
     except OSError as error:
-        log.error("the data directory %s can't be used: %s", root, error.strerror or error)
-        return 1
+        log.error("the data directory %s can't be used: %s", options.data_dir.absolute(), error.strerror or error)
     except ClaimedError as error:
         log.error("%s", error)
-        return 1
     except AnotherArchiveError as error:
         for line in error.lines:
             log.error("%s", line)
-        return 1
     except KafkaException as error:
         log.error("Kafka: %s", describe_kafka_error(error, options))
-        return 1
     except FencedError as error:
         log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
-        return 1
-    return 0
+    return 1
 
 
-def _http(
-    options: argparse.Namespace,
-    membership: Membership,
-    followers: Followers,
-    counters: EventCounters,
-    writer: LogWriter,
+def _serve_http(
+    options: argparse.Namespace, archiver: Archiver, counters: EventCounters, writer: LogWriter
 ) -> AbstractContextManager[object]:
-    """Serve metrics and health, if --http is given. Recording continues if that fails."""
+    """Serve metrics and health, if --http is given."""
     if not options.http:
         return nullcontext()
     # Imported here, so that without --http nothing is imported for it.
     from archiver.metrics import metrics, problems, warnings
     from g3stream.service.disk_space import DiskSpace
-    from g3stream.service.http_server import HttpServer
+    from g3stream.service.http_server import serve_if_possible
 
-    disks = DiskSpace()
+    disks, membership, followers = DiskSpace(), archiver.membership, archiver.followers
 
-    def shown() -> bytes:
-        space = disks.of(options.data_dir)
-        handed_over = followers.status(), followers.suprsync()
+    def rendered() -> bytes:
+        space, handed_over = disks.of(options.data_dir), (followers.status(), followers.suprsync())
         return metrics(membership.status(), counters, writer.status(), space, *handed_over, time.time())
 
-    try:
-        return HttpServer(
-            options.http,
-            shown,
-            lambda: problems(membership.status(), writer.status(), time.time(), membership.startup_problem()),
-            lambda: warnings(followers.status(), followers.suprsync(), time.time()),
-        )
-    except ListenError as error:
-        log.error("%s; recording continues without --http", error)
-        return nullcontext()
+    return serve_if_possible(
+        options.http,
+        rendered,
+        lambda: problems(membership.status(), writer.status(), time.time(), membership.startup_problem()),
+        lambda: warnings(followers.status(), followers.suprsync(), time.time()),
+    )
 
 
 def _instance_id(location: Location) -> str:

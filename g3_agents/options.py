@@ -11,7 +11,6 @@ from pathlib import Path
 
 from archiver.console.arguments import MAX_CARRIED_TYPES, NOTHING, carried_types
 from archiver.console.recording_options import recording_options
-from archiver.core.segmentation import Settings
 from g3stream.frames.layout import FRAME_TYPES
 from g3stream.service.arguments import boolean, client_properties, stream_flag
 from ingest.options import stream_options
@@ -95,12 +94,6 @@ def kafka_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="A client.properties file for TLS, SASL and other settings of librdkafka.",
     )
-
-
-def settings(options: argparse.Namespace) -> Settings:
-    """Return the settings of segmentation, from the options."""
-    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
-    return Settings(time_per_file, gap, options.name_format, carried_types(options.carry))
 
 
 def _from_environment(name: str) -> Path | None:

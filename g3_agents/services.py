@@ -3,31 +3,23 @@
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
-from archiver.archive.location import located
 from archiver.archive.ownership import AnotherArchiveError
-from archiver.archive.root import ArchiveRoot
 from archiver.core.events import Event
-from archiver.followers import Followers, sinks_of, suprsync_of
-from archiver.handover.schedule import FollowerStatus
 from archiver.kafka.offset_commits import FencedError
-from archiver.membership import ClaimedError, Membership
+from archiver.membership import ClaimedError
 from archiver.recording.status import ArchiveStatus
-from g3_agents.options import settings
-from g3stream.host.environment import host_name
+from archiver.service import Archiver
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config, validate_producer_config
 from g3stream.service.supervisor import Backoff, Service
 from ingest.config import stream_from_flags
 from ingest.publish.in_flight import PRODUCER_CONFIG
 from ingest.status import StoppedStream, StreamStatus
 from ingest.supervisor import StreamService
-
-if TYPE_CHECKING:
-    from archiver.suprsync.registration import SupRsyncStatus
 
 log = logging.getLogger(__name__)
 
@@ -67,36 +59,26 @@ class IngestService(StreamService):
 class ArchiverService(Service):
     """archiver, for these streams (None: all).
 
-    options: those of archiver_options and kafka_options. instance_id: the member's id in the consumer
-    group. on_event: called with each event on g3.files, in any thread.
+    options: those of archiver_options and kafka_options. member_id: its id in the consumer group. on_event: called
+    with each event on g3.files, in any thread.
     """
 
     def __init__(
         self,
         options: argparse.Namespace,
-        instance_id: str,
+        member_id: str,
         streams: Sequence[str] | None,
         on_event: Callable[[Event], None],
     ) -> None:
         super().__init__("archiver", _BACKOFF)
         self._options = options
-        self._instance_id = instance_id
-        self._streams = streams
-        self._on_event = on_event
-        self._member: Membership | None = None
-        self._followers: Followers | None = None
-
-    def followers(self) -> tuple[FollowerStatus, ...]:
-        """Return the status of the hand-overs of its events."""
-        return self._followers.status() if self._followers else ()
-
-    def suprsync(self) -> "SupRsyncStatus | None":
-        """Return the status of the hand-over to SupRsync, if there is one."""
-        return self._followers.suprsync() if self._followers else None
+        self._make = partial(Archiver, options, streams, member_id, options.instance_id, on_event)
+        self.archiver: Archiver | None = None
+        """The present one, or the last; None if there was none."""
 
     def status(self) -> ArchiveStatus | None:
         """Return the status, after the end the last one; None if it never ran."""
-        return self._member.status() if self._member else None
+        return self.archiver.membership.status() if self.archiver else None
 
     def has_recorded(self, stream: str, offset: int) -> bool:
         """Whether a stream is durable and committed up to and including that record."""
@@ -105,30 +87,17 @@ class ArchiverService(Service):
         return any(at is not None and at > offset for at in committed)
 
     def run_once(self) -> None:
-        """Record until interrupted. Raises as Membership.run."""
-        options = self._options
-        location, md5 = located(options.data_dir, options.private_dir), options.suprsync_db is not None
-        root = ArchiveRoot(location, options.group, host_name(), md5=md5)
-        config, checksums = kafka_client_config(options, {}), options.checksums
-        member = Membership(
-            root, settings(options), config, self._instance_id, self._streams, self._on_event, checksums
-        )
-        suprsync = suprsync_of(options, root, self._streams, config, options.instance_id)
-        sinks = sinks_of(options, location.data_dir)
-        followers = Followers(config, location, root.group, member.ids, sinks, suprsync)
-        self._member, self._followers = member, followers
+        """Record until interrupted. Raises as Archiver.run."""
+        self.archiver = self._make()
         if self.stop_requested.is_set():
             self.interrupt()
         self.error = None
-        with followers:
-            member.run()
+        self.archiver.run()
 
     def interrupt(self) -> None:
         """Make `run_once` return. For any thread."""
-        if self._member:
-            self._member.stopping.set()
-        if self._followers:
-            self._followers.stop()
+        if self.archiver:
+            self.archiver.stop()
 
     def describe(self, error: Exception) -> str | None:
         """Return an expected error in words."""

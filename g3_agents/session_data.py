@@ -95,8 +95,9 @@ class SessionReport:
             for r in recordings:
                 data.update(archiver_data(r, now_s))
         if recorder.archiver:
-            followers = recorder.archiver.followers()
-            suprsync = recorder.archiver.suprsync()
+            archiver = recorder.archiver.archiver
+            followers = archiver.followers.status() if archiver else ()
+            suprsync = archiver.followers.suprsync() if archiver else None
             data["warnings"] = list(warnings(followers, suprsync, now_s))
             if suprsync:
                 data["suprsync"] = suprsync_data(suprsync)

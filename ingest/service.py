@@ -50,21 +50,17 @@ def run(options: argparse.Namespace, several: Sequence[StreamSettings] | None, s
 def _serve_http(
     options: argparse.Namespace, statuses: Callable[[], Sequence[StreamStatus | StoppedStream]], writer: LogWriter
 ) -> AbstractContextManager[object]:
-    """Serve metrics and health over HTTP, if asked to; if that fails, recording continues without."""
+    """Serve metrics and health, if --http is given."""
     if not options.http:
         return nullcontext()
     # Imported here, as without --http none of it is needed.
     from g3stream.service.disk_space import DiskSpace
-    from g3stream.service.http_server import HttpServer
+    from g3stream.service.http_server import serve_if_possible
     from ingest.metrics import metrics, problems
 
     disks = DiskSpace()
-    try:
-        return HttpServer(
-            options.http,
-            lambda: metrics(statuses(), writer.status(), options.spool_dir, disks, time.time()),
-            lambda: problems(statuses(), writer.status(), time.time()),
-        )
-    except ListenError as error:
-        log.error("%s; recording continues without --http", error)
-        return nullcontext()
+    return serve_if_possible(
+        options.http,
+        lambda: metrics(statuses(), writer.status(), options.spool_dir, disks, time.time()),
+        lambda: problems(statuses(), writer.status(), time.time()),
+    )

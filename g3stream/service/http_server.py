@@ -12,15 +12,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import TracebackType
 from typing import Self
 
 import h11
 
 from g3stream.host.printable import printable
-from g3stream.service.endpoint import ListenEndpoint, host_and_port, listen
+from g3stream.service.endpoint import ListenEndpoint, ListenError, host_and_port, listen
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ class HttpServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:
@@ -129,10 +127,8 @@ class HttpServer:
                     request = await self._read_request(client, connection)
                     response = self._respond(request) if request else None
                 except h11.RemoteProtocolError as error:
-                    request, response = (
-                        None,
-                        _Response(HTTPStatus(error.error_status_hint), b"not an HTTP request\n"),
-                    )
+                    request = None
+                    response = _Response(HTTPStatus(error.error_status_hint), b"not an HTTP request\n")
                 if response:
                     await self._loop.sock_sendall(client, _encode_response(connection, request, response))
 
@@ -170,6 +166,20 @@ class HttpServer:
         return self._cached_metrics
 
 
+def serve_if_possible(
+    endpoint: ListenEndpoint,
+    metrics: Callable[[], bytes],
+    problems: Callable[[], Iterable[str]],
+    warnings: Callable[[], Iterable[str]] = tuple,
+) -> AbstractContextManager[object]:
+    """Return an HttpServer; if that fails, recording continues without one."""
+    try:
+        return HttpServer(endpoint, metrics, problems, warnings)
+    except ListenError as error:
+        log.error("%s; recording continues without --http", error)
+        return contextlib.nullcontext()
+
+
 def _encode_response(connection: h11.Connection, request: h11.Request | None, response: _Response) -> bytes:
     headers = [
         ("Content-Type", response.type),
@@ -177,10 +187,8 @@ def _encode_response(connection: h11.Connection, request: h11.Request | None, re
         *_COMMON_HEADERS,
         *response.headers,
     ]
-    sent = (
-        connection.send(h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase))
-        or b""
-    )
+    status = response.status
+    sent = connection.send(h11.Response(status_code=status, headers=headers, reason=status.phrase)) or b""
     if request and request.method == b"HEAD":
         return sent
     return sent + (connection.send(h11.Data(data=response.body)) or b"")

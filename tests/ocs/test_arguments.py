@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
 
+from archiver.console.recording_options import settings
 from archiver.core.paths import NameFormat
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
-from g3_agents.options import settings
 from g3_agents.runner import address, parse
 
 _SITE = """
