@@ -5,9 +5,8 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from g3stream.contract.errors import ContractError
 from g3stream.contract.topics import stream_name
@@ -36,7 +35,11 @@ class EnvArgumentParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # a prefix that works today may be ambiguous, and fail, after an upgrade
         )
+        self._variables: dict[str, tuple[str, bool]] = {}
+        """The name of each option's variable, and whether it holds several values."""
         self._required_one_of: tuple[str, ...] = ()
+        self._from_environment: set[str] = set()
+        """The options that have the values of their variables now."""
         self.add_argument(
             "--version",
             action=_Version,
@@ -51,11 +54,9 @@ class EnvArgumentParser(argparse.ArgumentParser):
         name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
-        if how.get("action") == "append":
-            how["action"] = _AppendReplacingDefault
-        if text := os.environ.get(name):
+        self._variables[flag] = name, how.get("action") == "append"
+        if os.environ.get(name):
             how["required"] = False
-            how["default"] = _EnvironmentValue(name, text)
         self.add_argument(flag, **how)
 
     def require_one_of(self, *flags: str) -> None:
@@ -65,19 +66,31 @@ class EnvArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # its overloads are for custom namespaces, which aren't used here
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse as argparse does, and check variables that no flag overrides as flags are checked.
+        """Parse as argparse does, with the variables that no flag overrides as further flags.
 
         An argument such as the `-2h` of `--since -2h` is the flag's value, because no flag here begins with a digit.
         """
-        found, rest = super().parse_known_args(
-            _join_negative_values(sys.argv[1:] if args is None else args), namespace
-        )
+        given = _join_negative_values(sys.argv[1:] if args is None else args)
+        flags = {arg.partition("=")[0] for arg in given}
+        if not flags.isdisjoint(self._required_one_of):
+            flags.update(self._required_one_of)
+        from_environment = {
+            flag: text.split() if several else [text]
+            for flag, (name, several) in self._variables.items()
+            if flag not in flags and (text := os.environ.get(name))
+        }
+        self._from_environment = set(from_environment)
+        variables = [f"{flag}={item}" for flag, items in from_environment.items() for item in items]
+        found, rest = super().parse_known_args([*variables, *given], namespace)
         self._check_one_of(found)
-        for action in self._actions:
-            variable = getattr(found, action.dest, None)
-            if isinstance(variable, _EnvironmentValue):
-                setattr(found, action.dest, self._parse_environment_value(action, variable))
         return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Exit as argparse does; an error of a variable's value names the variable."""
+        flag, _, why = message.removeprefix("argument ").partition(": ")
+        if message.startswith("argument ") and flag in self._from_environment:
+            message = f"the environment variable {self._variables[flag][0]}: {why}"
+        super().error(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print a message or help as argparse does, but exit with an error if it can't be written (a full disk)."""
@@ -96,28 +109,12 @@ class EnvArgumentParser(argparse.ArgumentParser):
 
     def _check_one_of(self, found: argparse.Namespace) -> None:
         """Check that exactly one of the `require_one_of` options is given."""
-        given = {flag: getattr(found, flag.lstrip("-").replace("-", "_")) for flag in self._required_one_of}
-        given = {flag: value for flag, value in given.items() if value is not None}
-        if any(not isinstance(value, _EnvironmentValue) for value in given.values()):
-            for flag in [flag for flag, value in given.items() if isinstance(value, _EnvironmentValue)]:
-                setattr(found, flag.lstrip("-").replace("-", "_"), None)
-                del given[flag]
-        names = " or ".join(self._required_one_of)
-        if self._required_one_of and not given:
-            self.error(f"one of these is required: {names}")
+        one_of = self._required_one_of
+        given = [flag for flag in one_of if getattr(found, flag.lstrip("-").replace("-", "_")) is not None]
+        if one_of and not given:
+            self.error(f"one of these is required: {' or '.join(one_of)}")
         if len(given) > 1:
             self.error(f"not together: {' and '.join(given)}")
-
-    def _parse_environment_value(self, action: argparse.Action, variable: "_EnvironmentValue") -> Any:
-        several = isinstance(action, _AppendReplacingDefault)
-        try:
-            values = []
-            for item in variable.text.split() if several else [variable.text]:
-                values.append(self._get_value(action, item))
-                self._check_value(action, values[-1])
-        except argparse.ArgumentError as error:
-            self.error(f"the environment variable {variable.name}: {error.message}")
-        return values if several else values[0]
 
     def add_kafka_options(self) -> None:
         """Add the options of every command that connects to Kafka."""
@@ -161,14 +158,6 @@ class EnvArgumentParser(argparse.ArgumentParser):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _EnvironmentValue:
-    """An option's default from the environment, not parsed yet."""
-
-    name: str
-    text: str
-
-
 class _Version(argparse.Action):
     """argparse's action `version`, with the version looked up only when needed, as that takes a while."""
 
@@ -184,21 +173,6 @@ class _Version(argparse.Action):
 
         parser._print_message(f"{parser.prog} {version('g3-recorder')}\n", sys.stdout)
         parser.exit()
-
-
-class _AppendReplacingDefault(argparse.Action):
-    """argparse's action `append`, except that the first flag replaces the default."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is argparse's
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,  # noqa: ARG002
-    ) -> None:
-        """Append the value, or replace the default by it."""
-        before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
 
 def _join_negative_values(args: Sequence[str]) -> list[str]:
