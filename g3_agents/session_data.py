@@ -144,15 +144,8 @@ class SessionReport:
         }
 
 
-_EMPTY_ARCHIVER_DATA = {
-    "file": None,
-    "lag_records": 0,
-    "lag_seconds": 0.0,
-    "losses": 0,
-    "lost_records": 0,
-    "duplicates": 0,
-    "two_ingests": 0,
-}
+_COUNTS = ("lag_records", "losses", "lost_records", "duplicates", "two_ingests")
+_EMPTY_ARCHIVER_DATA = {"file": None, "lag_seconds": 0.0, **dict.fromkeys(_COUNTS, 0)}
 """As `archiver_data`, of a stream of which nothing is known yet."""
 _FILE_FIELDS = ("stream", "path", "frames", "bytes", "why", "sha256", "missing")
 _INTERNAL_FIELDS = ("checkpoint", "settings", "carry", "first", "last", "closing", "offset", "v")
@@ -214,10 +207,7 @@ def archiver_data(recording: RecorderStatus, now_s: float) -> Data:
             "frames": file.frames,
             "closing": file.closing and str(file.closing),
         },
-        "lag_records": recording.lag,
-        "lag_seconds": recording.lag_s(now_s),
-        "losses": recording.losses,
-        "lost_records": recording.lost_records,
+        **_lag_and_losses(recording, now_s),
         "duplicates": recording.duplicates,
         "two_ingests": recording.interleaved_producers,
     }
@@ -229,6 +219,12 @@ def archiver_numbers(recording: RecorderStatus, now_s: float) -> Data:
     return {
         "recording": int(file is not None),
         "file_bytes": file.bytes if file else 0,
+        **_lag_and_losses(recording, now_s),
+    }
+
+
+def _lag_and_losses(recording: RecorderStatus, now_s: float) -> Data:
+    return {
         "lag_records": recording.lag,
         "lag_seconds": recording.lag_s(now_s),
         "losses": recording.losses,

@@ -136,15 +136,11 @@ def _summary(key: _Key, lines: _SimilarLines, now_s: float) -> list[logging.LogR
     logger, level, template, about = key
     seconds = max(1, round(now_s - lines.since_s))
     text = f"… {lines.count} more like this in the last {seconds} s: {lines.latest}"
-    return [
-        logging.makeLogRecord(
-            {
-                "name": logger,
-                "levelno": level,
-                "levelname": logging.getLevelName(level),
-                "msg": text,
-                "stream": about if template.startswith("%s: ") else "",
-                "count": lines.count,
-            }
-        )
-    ]
+    stream = about if template.startswith("%s: ") else ""
+    return [make_line(logger, level, text, stream=stream, count=lines.count)]
+
+
+def make_line(logger: str, level: int, text: str, **extra: object) -> logging.LogRecord:
+    """Return a log record that stands for others. extra: as with logging.Logger.log."""
+    levelname = logging.getLevelName(level)
+    return logging.makeLogRecord({"name": logger, "levelno": level, "levelname": levelname, "msg": text, **extra})

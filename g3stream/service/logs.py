@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from g3stream.host.printable import printable, printable_json, printable_lines
-from g3stream.service.log_flood import LogFloodFilter
+from g3stream.service.log_flood import LogFloodFilter, make_line
 from g3stream.service.log_writer import LogWriter
 
 
@@ -107,10 +107,7 @@ class JsonLines(_Text):
         }
         if stream := getattr(record, "stream", _stream(record)):
             fields["stream"] = stream
-        if count := getattr(record, "count", 0):
-            fields["count"] = count
-        if dropped := getattr(record, "dropped", 0):
-            fields["dropped"] = dropped
+        fields |= {key: number for key in ("count", "dropped") if (number := getattr(record, key, 0))}
         if record.exc_info:
             fields["exception"] = logging.Formatter.formatException(self, record.exc_info)
         # Python decodes a file name that isn't UTF-8 to lone surrogates, which other readers of JSON refuse.
@@ -197,15 +194,8 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 def _dropped(count: int) -> logging.LogRecord:
     """Return the line that stands for `count` dropped lines."""
-    return logging.makeLogRecord(
-        {
-            "name": "log",
-            "levelno": logging.WARNING,
-            "levelname": "WARNING",
-            "msg": f"… {count} lines of the log were dropped here: the log was not read in time",
-            "dropped": count,
-        }
-    )
+    text = f"… {count} lines of the log were dropped here: the log was not read in time"
+    return make_line("log", logging.WARNING, text, dropped=count)
 
 
 def _stream(record: logging.LogRecord) -> str:
