@@ -6,13 +6,12 @@ values takes them all at once (`--carry Observation Wiring`).
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from archiver.console.arguments import MAX_CARRIED_TYPES, NOTHING, carried_types
+from archiver.console.arguments import MAX_CARRIED_TYPES, NOTHING
 from archiver.console.recording_options import recording_options
 from g3stream.frames.layout import FRAME_TYPES
-from g3stream.service.arguments import boolean, client_properties, stream_flag
+from g3stream.service.arguments import BOOTSTRAP_SERVERS, KAFKA_CONFIG, boolean, stream_flag
 from ingest.options import stream_options
 
 LOG_LEVELS = {"trace": "debug", "warn": "warning"}
@@ -59,7 +58,7 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--private-dir",
         type=Path,
-        default=_from_environment("ARCHIVER_PRIVATE_DIR"),
+        default=os.environ.get("ARCHIVER_PRIVATE_DIR") or None,
         metavar="DIR",
         help="directory of all that isn't a finished file, on the data dir's file system, but not below it; if not "
         "given, the environment's ARCHIVER_PRIVATE_DIR, else .archiver in the data dir",
@@ -70,7 +69,6 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["Observation"],
         choices=[*sorted(FRAME_TYPES), NOTHING],
-        action=_Carry,
         metavar="TYPE",
         help=f"frame types (up to {MAX_CARRIED_TYPES}) whose last frame is repeated at the head of each following "
         "file; may be empty",
@@ -80,36 +78,6 @@ def archiver_options(parser: argparse.ArgumentParser) -> None:
 def kafka_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of Kafka's clients."""
     options = parser.add_argument_group("Kafka Options")
-    options.add_argument(
-        "--bootstrap-servers",
-        default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
-        metavar="HOST:PORT,…",
-        help="The brokers to connect to first. By default the environment's KAFKA_BOOTSTRAP_SERVERS, else "
-        "localhost:9092.",
-    )
-    options.add_argument(
-        "--kafka-config",
-        type=client_properties,
-        default={},
-        metavar="FILE",
-        help="A client.properties file for TLS, SASL and other settings of librdkafka.",
-    )
-
-
-def _from_environment(name: str) -> Path | None:
-    return Path(given) if (given := os.environ.get(name)) else None
-
-
-class _Carry(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is argparse's
-        namespace: argparse.Namespace,
-        values: str | Sequence[str] | None,
-        option_string: str | None = None,  # noqa: ARG002
-    ) -> None:
-        try:
-            carried_types(values or ())
-        except ValueError as error:
-            raise argparse.ArgumentError(self, str(error)) from None
-        setattr(namespace, self.dest, values)
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    options.add_argument("--bootstrap-servers", default=servers, **BOOTSTRAP_SERVERS)
+    options.add_argument("--kafka-config", **KAFKA_CONFIG)

@@ -10,10 +10,12 @@ from typing import Any
 
 from ocs import site_config
 
+from archiver.console.arguments import carried_types
 from archiver.core.events import Event
 from g3_agents.bridge import OcsBridge
 from g3_agents.lifecycle import Recorder, RecorderState
 from g3_agents.options import LOG_LEVELS
+from g3_agents.plugin import agents
 from g3_agents.session_data import LastErrors, SessionReport
 from g3stream.host.standard_streams import prepare_standard_streams
 from g3stream.service.logs import service_log
@@ -33,6 +35,10 @@ def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | N
     """
     prepare_standard_streams()
     options: argparse.Namespace = site_config.parse_args(agent_class=agent_class, parser=parser, args=args)
+    try:
+        carried_types(vars(options).get("carry", ()))
+    except ValueError as error:
+        parser.error(f"argument --carry: {error}")
     level = os.environ.get("LOGLEVEL", "info").lower()
     level = LOG_LEVELS.get(level, level)
     if level.upper() not in logging.getLevelNamesMapping():
@@ -48,7 +54,6 @@ def address(options: argparse.Namespace) -> str:
 
 def run(
     options: argparse.Namespace,
-    module: str,
     process: str,
     make_recorder: Callable[[Callable[[Event], None]], Recorder],
     *,
@@ -56,8 +61,8 @@ def run(
 ) -> None:
     """Run a recorder as the agent `options.agent_class` until SIGTERM or SIGINT, then stop it within 10 s.
 
-    module: of the agent's class. process: the name of its OCS process. make_recorder: makes the recorder; its
-    argument is the callback for the recorder's events. by_stream: as for SessionReport.
+    process: the name of its OCS process. make_recorder: makes the recorder; its argument is the callback for the
+    recorder's events. by_stream: as for SessionReport.
     """
     errors = LastErrors()
     logging.getLogger().addHandler(errors)
@@ -82,8 +87,13 @@ def run(
 
     recorder = make_recorder(on_event)
     report = SessionReport(recorder, errors, by_stream=by_stream)
-    hello = {"site": _site(options), "module": module, "process": process, "by_stream": by_stream}
-    hello["archive_stats"] = vars(options).get("suprsync_db") is not None  # ingest has no such option
+    hello = {
+        "site": _site(options),
+        "module": agents[options.agent_class]["module"],
+        "process": process,
+        "by_stream": by_stream,
+        "archive_stats": vars(options).get("suprsync_db") is not None,  # ingest has no such option
+    }
     bridge = OcsBridge(hello, options.site_hub, on_command)
     with StopSignals() as signals, bridge:
         signals.on_stop(stop)

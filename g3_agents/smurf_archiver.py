@@ -90,7 +90,6 @@ def main(args: list[str] | None = None) -> None:
     options = parse("SmurfArchiver", make_parser(), args)
     run(
         options,
-        "g3_agents.smurf_archiver",
         "archive",
         lambda on_event: Recorder(
             None, ArchiverService(options, address(options), options.stream_id or None, on_event)

@@ -79,7 +79,6 @@ def main(args: list[str] | None = None) -> None:
     options.stream_id = options.stream_id or options.instance_id
     run(
         options,
-        "g3_agents.smurf_ingest",
         "ingest",
         lambda _: Recorder(IngestService(options, options.spool_dir or default_spool_dir()), None),
         by_stream=False,

@@ -142,7 +142,6 @@ def main(args: list[str] | None = None) -> None:
     spool = spool_of(options)
     run(
         options,
-        "g3_agents.smurf_recorder",
         "record",
         lambda on_event: Recorder(
             IngestService(options, spool), ArchiverService(options, address(options), [options.stream_id], on_event)

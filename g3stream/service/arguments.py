@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from g3stream.contract.errors import ContractError
 from g3stream.contract.topics import stream_name
@@ -121,16 +121,12 @@ class EnvArgumentParser(argparse.ArgumentParser):
         self.add_option(
             "--bootstrap-servers",
             env="KAFKA_BOOTSTRAP_SERVERS",
-            metavar="HOST:PORT,…",
-            help="the Kafka brokers to connect to first; localhost:9092 if --kafka-config names none either",
+            **BOOTSTRAP_SERVERS,
         )
         self.add_option(
             "--kafka-config",
             env=f"{self.prog.split()[0]}_kafka_config".upper(),  # one variable for all subcommands of a program
-            type=client_properties,
-            default={},
-            metavar="FILE",
-            help="client.properties as for Kafka's own tools: TLS, SASL, and librdkafka's settings",
+            **KAFKA_CONFIG,
         )
         self.add_option(
             "--log-level",
@@ -191,6 +187,21 @@ def client_properties(path: str) -> dict[str, str]:
         return read_client_properties(Path(path))
     except ClientPropertiesError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+BOOTSTRAP_SERVERS: Final[Mapping[str, Any]] = {
+    "metavar": "HOST:PORT,…",
+    "help": "the Kafka brokers to connect to first; localhost:9092 if --kafka-config names none either",
+}
+"""Arguments of add_argument for --bootstrap-servers."""
+
+KAFKA_CONFIG: Final[Mapping[str, Any]] = {
+    "type": client_properties,
+    "default": {},
+    "metavar": "FILE",
+    "help": "client.properties as for Kafka's own tools: TLS, SASL, and librdkafka's settings",
+}
+"""Arguments of add_argument for --kafka-config."""
 
 
 def stream_flag(text: str) -> str:
