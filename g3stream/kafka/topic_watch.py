@@ -6,7 +6,6 @@ Best effort: nothing waits for a check, and if Kafka doesn't answer or authorize
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import KafkaException
@@ -79,9 +78,7 @@ class TopicWatch:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:

@@ -19,7 +19,7 @@ from testbed.server import Server, ServerError
 
 _START_TIMEOUT_SECONDS = 60.0
 
-_LOG4J = """\
+LOG4J = """\
 status=error
 rootLogger.level=warn
 rootLogger.appenderRef.stdout.ref=stdout
@@ -174,7 +174,7 @@ class Broker(Server):
             "log.dirs": str(self._directory / data),
             **self._properties,
         }
-        (self._directory / "log4j2.properties").write_text(_LOG4J)
+        (self._directory / "log4j2.properties").write_text(LOG4J)
         path = self._directory / "server.properties"
         # In a Java properties file a backslash escapes.
         path.write_text("".join(f"{key}={value}\n".replace("\\", "\\\\") for key, value in settings.items()))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from g3stream.service.arguments import key_value
 from testbed.exit_on_signal import exit_on_signal
+from testbed.kafka.broker import LOG4J
 from testbed.kafka.distribution import KAFKA_VERSION, MIRROR_MAKER, installation
 from testbed.server import Server, ServerError
 
@@ -28,15 +29,8 @@ _START_TIMEOUT_SECONDS = 90.0
 _STARTED_LINE = "Started MirrorSourceConnector with"
 _JVM_FLAGS = ("-Xmx256m",)
 
-_LOG4J = """\
-status=error
-rootLogger.level=warn
-rootLogger.appenderRef.stdout.ref=stdout
-appender.stdout.type=Console
-appender.stdout.name=stdout
-appender.stdout.layout.type=PatternLayout
-appender.stdout.layout.pattern=%d %p %m (%c)%n
-logger.mirror.name=org.apache.kafka.connect.mirror
+_LOG4J = f"""\
+{LOG4J}logger.mirror.name=org.apache.kafka.connect.mirror
 logger.mirror.level=info
 """
 
