@@ -14,8 +14,9 @@ from confluent_kafka import KafkaException
 from archiver.archive.location import Location, located
 from archiver.archive.ownership import AnotherArchiveError
 from archiver.archive.root import ArchiveRoot
-from archiver.console.recording_options import settings
+from archiver.console.arguments import carried_types
 from archiver.core.events import Event
+from archiver.core.segmentation import Settings
 from archiver.event_counters import EventCounters
 from archiver.followers import Followers
 from archiver.kafka.offset_commits import FencedError
@@ -65,6 +66,12 @@ class Archiver:
         """Make `run` return. For any thread, at any time."""
         self.membership.stopping.set()
         self.followers.stop()
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """Return the settings of segmentation, from these options and --carry. Raises ValueError if that is invalid."""
+    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
+    return Settings(time_per_file, gap, options.name_format, carried_types(options.carry))
 
 
 def run(options: argparse.Namespace, signals: StopSignals) -> int:

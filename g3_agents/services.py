@@ -73,12 +73,12 @@ class ArchiverService(Service):
         super().__init__("archiver", _BACKOFF)
         self._options = options
         self._make = partial(Archiver, options, streams, member_id, options.instance_id, on_event)
-        self.archiver: Archiver | None = None
+        self.latest: Archiver | None = None
         """The present one, or the last; None if there was none."""
 
     def status(self) -> ArchiveStatus | None:
         """Return the status, after the end the last one; None if it never ran."""
-        return self.archiver.membership.status() if self.archiver else None
+        return self.latest.membership.status() if self.latest else None
 
     def has_recorded(self, stream: str, offset: int) -> bool:
         """Whether a stream is durable and committed up to and including that record."""
@@ -88,16 +88,16 @@ class ArchiverService(Service):
 
     def run_once(self) -> None:
         """Record until interrupted. Raises as Archiver.run."""
-        self.archiver = self._make()
+        self.latest = self._make()
         if self.stop_requested.is_set():
             self.interrupt()
         self.error = None
-        self.archiver.run()
+        self.latest.run()
 
     def interrupt(self) -> None:
         """Make `run_once` return. For any thread."""
-        if self.archiver:
-            self.archiver.stop()
+        if self.latest:
+            self.latest.stop()
 
     def describe(self, error: Exception) -> str | None:
         """Return an expected error in words."""

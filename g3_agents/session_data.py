@@ -95,7 +95,7 @@ class SessionReport:
             for r in recordings:
                 data.update(archiver_data(r, now_s))
         if recorder.archiver:
-            archiver = recorder.archiver.archiver
+            archiver = recorder.archiver.latest
             followers = archiver.followers.status() if archiver else ()
             suprsync = archiver.followers.suprsync() if archiver else None
             data["warnings"] = list(warnings(followers, suprsync, now_s))

@@ -1,11 +1,9 @@
-"""The options of recording, for `archiver` and for the agents that record. It imports no Kafka client."""
+"""The options of recording, for `archiver` and for the agents that record; no imports that slow --help down."""
 
-import argparse
 from collections.abc import Callable
 
-from archiver.console.arguments import CHECKSUMS, carried_types, group, suprsync_db
+from archiver.console.arguments import CHECKSUMS, group, suprsync_db
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Settings
 from archiver.handover.on_file import on_file
 from g3stream.service.arguments import seconds
 
@@ -56,9 +54,3 @@ def recording_options(add_option: Callable[..., object]) -> None:
         metavar="NAME",
         help="the --archive-name of that agent",
     )
-
-
-def settings(options: argparse.Namespace) -> Settings:
-    """Return the settings of segmentation, from these options and --carry. Raises ValueError if that is invalid."""
-    time_per_file, gap = round(options.time_per_file * 1000), round(options.gap * 1000)
-    return Settings(time_per_file, gap, options.name_format, carried_types(options.carry))

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 'g3-recorder[ocs]'")
 
-from archiver.console.recording_options import settings
 from archiver.core.paths import NameFormat
+from archiver.service import settings
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from g3_agents.runner import address, parse
 
