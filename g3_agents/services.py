@@ -44,7 +44,7 @@ class IngestService(StreamService):
     def last_published_offset(self) -> int | None:
         """After its end: the offset of the last record published; None if some records are still in the spool."""
         status = self.last_status
-        return status.acknowledged_offset if status and not self.error and not status.spool_bytes else None
+        return status.published.acknowledged_offset if status and not self.error and not status.spool.bytes else None
 
     def run_once(self) -> None:
         """Check the settings before anything is opened, and run the stream."""

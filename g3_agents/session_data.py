@@ -130,17 +130,17 @@ class SessionReport:
         return found
 
     def _rates(self, stream: StreamStatus, now_s: float) -> dict[str, float]:
-        samples = self._samples
-        if samples and samples[-1][1] > stream.frames:
+        samples, received = self._samples, stream.received
+        if samples and samples[-1][1] > received.frames:
             samples.clear()  # ingest was restarted
-        samples.append((now_s, stream.frames, stream.bytes))
+        samples.append((now_s, received.frames, received.bytes))
         while now_s - samples[0][0] > RATE_WINDOW_SECONDS:
             samples.popleft()
         since, frames, frames_bytes = samples[0]
         seconds = max(now_s - since, 1.0)
         return {
-            "frames_per_second": round((stream.frames - frames) / seconds, 3),
-            "bytes_per_second": round((stream.bytes - frames_bytes) / seconds, 1),
+            "frames_per_second": round((received.frames - frames) / seconds, 3),
+            "bytes_per_second": round((received.bytes - frames_bytes) / seconds, 1),
         }
 
 
@@ -159,38 +159,40 @@ def event_message(event: Event) -> Data:
 
 def ingest_data(stream: StreamStatus) -> Data:
     """Return the fields of ingest in session.data."""
+    received = stream.received
     return {
         "connection": {
-            "source": stream.source,
-            "peer": stream.peer,
-            "since": stream.since_ms / 1000,
-            "connections": stream.connections,
-            "lost_why": stream.disconnect_reason,
+            "source": received.source,
+            "peer": received.peer,
+            "since": received.since_ms / 1000,
+            "connections": received.connections,
+            "lost_why": received.disconnect_reason,
         },
-        "frames": stream.frames,
-        "bytes": stream.bytes,
-        "last_frame": _seconds(stream.last_frame_ms),
-        "rejected": stream.rejected,
-        "bad_ids": stream.bad_ids,
+        "frames": received.frames,
+        "bytes": received.bytes,
+        "last_frame": _seconds(received.last_frame_ms),
+        "rejected": received.rejected,
+        "bad_ids": received.bad_ids,
         "spool": {
-            "bytes": stream.spool_bytes,
-            "full": stream.spool_full,
-            "stalls": stream.backpressure_events,
-            "unreadable": stream.unreadable_batches,
+            "bytes": stream.spool.bytes,
+            "full": stream.spool.full,
+            "stalls": received.backpressure_events,
+            "unreadable": stream.spool.unreadable_batches,
         },
     }
 
 
 def ingest_numbers(stream: StreamStatus) -> Data:
     """Return the housekeeping numbers of ingest."""
+    received = stream.received
     return {
-        "connected": int(stream.peer is not None),
-        "connections": stream.connections,
-        "frames": stream.frames,
-        "bytes": stream.bytes,
-        "rejected": stream.rejected,
-        "stalls": stream.backpressure_events,
-        "spool_bytes": stream.spool_bytes,
+        "connected": int(received.peer is not None),
+        "connections": received.connections,
+        "frames": received.frames,
+        "bytes": received.bytes,
+        "rejected": received.rejected,
+        "stalls": received.backpressure_events,
+        "spool_bytes": stream.spool.bytes,
     }
 
 
@@ -288,9 +290,9 @@ def _state_name(
         return "recording"
     if stream is None:
         return "waiting"
-    if stream.peer is None:
+    if stream.received.peer is None:
         return "not connected"
-    lately = stream.last_frame_ms is not None and now_s * 1000 - stream.last_frame_ms < _RECENT_MS
+    lately = stream.received.last_frame_ms is not None and now_s * 1000 - stream.received.last_frame_ms < _RECENT_MS
     return "receiving" if lately else "connected"
 
 

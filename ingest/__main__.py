@@ -67,19 +67,13 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command's flags."""
     flags = EnvArgumentParser("ingest", _DESCRIPTION, _EXAMPLES)
     flags.add_option("--stream", type=stream_flag, metavar="NAME", help="the stream's name")
-    flags.add_option(
-        "--streams", type=Path, metavar="FILE", help="a file of several streams, instead of one; see below"
-    )
+    text = "a file of several streams, instead of one; see below"
+    flags.add_option("--streams", type=Path, metavar="FILE", help=text)
     flags.require_one_of("--stream", "--streams")
     stream_options(flags.add_option, action="append")
     flags.add_kafka_options()
-    flags.add_option(
-        "--spool-dir",
-        type=Path,
-        **_default_of_spool_dir(),
-        metavar="DIR",
-        help="directory of the spools, one subdirectory for each stream; on a local disk",
-    )
+    text = "directory of the spools, one subdirectory for each stream; on a local disk"
+    flags.add_option("--spool-dir", type=Path, **_default_of_spool_dir(), metavar="DIR", help=text)
     flags.add_http_option()
     return flags
 

@@ -143,15 +143,11 @@ def _conflict(one: StreamSettings, other: StreamSettings) -> str:
     """Describe what these two share and must not; empty if nothing."""
     if one.name == other.name:
         return "name: the same"
-    here, there = one.source, other.source
-    if isinstance(here, ListenEndpoint) and isinstance(there, ListenEndpoint) and here.port == there.port:
-        hosts = (here.host, there.host)
-        if here.host == there.host or any(host in _ALL_INTERFACES for host in hosts):
-            return "listen: the same port"
-    if (
-        isinstance(here, ClientEndpoint)
-        and isinstance(there, ClientEndpoint)
-        and str(here).lower() == str(there).lower()
-    ):
-        return f"address, port: the same sender, {there},"
+    match one.source, other.source:
+        case ListenEndpoint(here, one_port), ListenEndpoint(there, other_port):
+            if one_port == other_port and (here == there or here in _ALL_INTERFACES or there in _ALL_INTERFACES):
+                return "listen: the same port"
+        case ClientEndpoint() as sender, ClientEndpoint() as other_sender:
+            if str(sender).lower() == str(other_sender).lower():
+                return f"address, port: the same sender, {other_sender},"
     return ""

@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
@@ -15,7 +16,7 @@ from ingest.publish.publisher import Publisher
 from ingest.receive.connection import Connection, ConnectionListener
 from ingest.receive.record_builder import PendingRecord, RecordBuilder
 from ingest.spool.spool import Spool, SpoolError
-from ingest.status import StreamStatus
+from ingest.status import ReceiveStatus, SpoolStatus, StreamStatus
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +47,8 @@ class Stream:
     ) -> None:
         self.stop_requested = threading.Event()
         """Set by any thread to stop the stream; not by a signal handler, as that takes a lock."""
-        self.backpressure_events = 0
-        """How often reading had to stop, as the spool was full or couldn't be written."""
         self._name = name
-        self._source = str(source)
-        self._peer: str | None = None
-        self._since_ms = _now_ms()
-        self._disconnect_reason: str | None = None
-        self._acquiring = False
-        self._connections = self._frames_received = self._bytes_received = self._rejected = 0
-        self._last_frame_ms: int | None = None
+        self._received = ReceiveStatus(str(source), _now_ms())
         self._append_error: str | None = None
         self._append_throttle = LogThrottle()
         self._reader_activity = Activity()  # of the thread that reads the socket
@@ -66,7 +59,7 @@ class Stream:
         listener = ConnectionListener(self._on_connected, self._on_frames, self._on_idle, self._on_disconnected)
         self._connection = Connection(name, source, timeout_s, max_frame_bytes, listener)
         previous = spool.previous[0] if spool.previous else None
-        epoch = new_epoch(previous, self._since_ms, secrets.randbits(RANDOM_BITS))
+        epoch = new_epoch(previous, self._received.since_ms, secrets.randbits(RANDOM_BITS))
         self._record_builder = RecordBuilder(epoch, spool.previous, spool.unclean_shutdown)
         self._awaiting_first_frame = True
 
@@ -94,44 +87,22 @@ class Stream:
             if thread.error:
                 raise thread.error
         if self._spool.waiting_batches:
-            log.warning(
-                "%s: stopped; %.1f MB wait in the spool for Kafka", self._name, self._spool.waiting_bytes / 1e6
-            )
+            megabytes = self._spool.waiting_bytes / 1e6
+            log.warning("%s: stopped; %.1f MB wait in the spool for Kafka", self._name, megabytes)
         else:
             log.info("%s: stopped; everything received is published", self._name)
 
     def status(self) -> StreamStatus:
         """Return the stream's status. For any thread."""
-        full = "the spool is full" if self._spool.full else None
-        reasons = [self._append_error or full, self._publisher.degraded_reason]
+        spool, published = self._spool, self._publisher.status()
+        full = "the spool is full" if spool.full else None
         return StreamStatus(
-            stream=self._name,
-            source=self._source,
-            peer=self._peer,
-            since_ms=self._since_ms,
-            disconnect_reason=self._disconnect_reason,
-            acquiring=self._acquiring,
-            connections=self._connections,
-            frames=self._frames_received,
-            bytes=self._bytes_received,
-            last_frame_ms=self._last_frame_ms,
-            rejected=self._rejected,
-            bad_ids=self._record_builder.bad_ids,
-            backpressure_events=self.backpressure_events,
-            spool_bytes=self._spool.waiting_bytes,
-            spool_full=self._spool.full,
-            spool_limit_bytes=self._spool.limit_bytes,
-            oldest_unacked_ms=self._publisher.oldest_unacked_ms,
-            unreadable_batches=self._spool.unreadable_batches,
-            acknowledged_offset=self._publisher.acknowledged_offset,
-            latency=self._publisher.latency.counts(),
-            throttled_reason=self._publisher.throttling.problem(time.monotonic()),
-            throttled_s=self._publisher.throttling.total_s,
-            hang=longest(
-                self._reader_activity.hang(), self._spool.sync_activity.hang(), self._publisher.activity.hang()
-            ),
-            degraded_reason="; ".join(filter(None, reasons)) or None,
-            topics=self._publisher.topics,
+            self._name,
+            replace(self._received, bad_ids=self._record_builder.bad_ids),
+            SpoolStatus(spool.waiting_bytes, spool.full, spool.limit_bytes, spool.unreadable_batches),
+            published,
+            "; ".join(filter(None, [self._append_error or full, published.degraded_reason])) or None,
+            longest(self._reader_activity.hang(), spool.sync_activity.hang(), self._publisher.activity.hang()),
         )
 
     def _receive(self) -> None:
@@ -141,13 +112,14 @@ class Stream:
 
     def _on_connected(self, peer: str) -> None:
         log.info("%s: connected to %s", self._name, peer)
+        received = self._received
         self._awaiting_first_frame = True
-        self._peer, self._since_ms = peer, _now_ms()
-        self._connections += 1
-        self._append([self._record_builder.connected(self._since_ms, peer)])
+        received.peer, received.since_ms = peer, _now_ms()
+        received.connections += 1
+        self._append([self._record_builder.connection_record(Kind.CONNECTED, received.since_ms, peer)])
 
     def _on_frames(self, frames: list[bytes | memoryview]) -> bool:
-        now_ms = _now_ms()
+        received, now_ms = self._received, _now_ms()
         no_bad_ids = not self._record_builder.bad_ids
         pending = [record for frame in frames if (record := self._record_builder.received(frame, now_ms))]
         if pending:
@@ -157,15 +129,15 @@ class Stream:
         has_data_frame = False
         for record in pending:
             if record.rejected:
-                self._rejected += 1
+                received.rejected += 1
                 log.warning("%s: rejected a frame of %d bytes: %s", self._name, len(record.value), record.headers.why)
             elif record.headers.kind is not Kind.FRAME:
-                self._acquiring = record.headers.kind is Kind.START
+                received.acquiring = record.headers.kind is Kind.START
                 log.info("%s: %s", self._name, record.headers.kind.upper())
             else:
-                self._frames_received += 1
-                self._bytes_received += len(record.value)
-                self._last_frame_ms = now_ms
+                received.frames += 1
+                received.bytes += len(record.value)
+                received.last_frame_ms = now_ms
                 has_data_frame = True
                 if self._awaiting_first_frame:
                     self._awaiting_first_frame = False
@@ -173,12 +145,14 @@ class Stream:
         return has_data_frame
 
     def _on_idle(self) -> None:
-        self._append([self._record_builder.heartbeat(_now_ms())])
+        self._append([self._record_builder.connection_record(Kind.QUIET, _now_ms())])
 
     def _on_disconnected(self, reason: str) -> None:
         log.warning("%s: connection closed: %s", self._name, reason)
-        self._peer, self._since_ms, self._disconnect_reason, self._acquiring = None, _now_ms(), reason, False
-        self._append([self._record_builder.disconnected(self._since_ms, reason)])
+        received = self._received
+        received.peer, received.since_ms, received.disconnect_reason = None, _now_ms(), reason
+        received.acquiring = False
+        self._append([self._record_builder.connection_record(Kind.LOST, received.since_ms, reason)])
 
     def _append(self, pending: list[PendingRecord]) -> None:
         """Append records to the spool, however long that takes; nothing is read meanwhile.
@@ -194,7 +168,7 @@ class Stream:
             except SpoolError as error:
                 now = time.monotonic()
                 if self._append_error is None:
-                    self.backpressure_events += 1
+                    self._received.backpressure_events += 1
                 self._append_error = str(error)
                 if self._append_throttle.due(now):
                     log.error("%s: %s; reading stops until it can be written", self._name, error)
@@ -210,7 +184,7 @@ class Stream:
             self._append_throttle.reset()
             log.info("%s: the spool can be written again", self._name)
         if self._spool.full:
-            self.backpressure_events += 1
+            self._received.backpressure_events += 1
             log.error("%s: the spool is full; reading stops until Kafka accepts records", self._name)
             self._spool.wait_for_space()
             log.info("%s: the spool has space again", self._name)

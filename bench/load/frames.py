@@ -8,9 +8,9 @@ from pathlib import Path
 from spt3g import core
 
 from g3stream.contract.headers import CHUNK_BYTES
-from g3stream.frames.decoder import decode_frames
 from g3stream.frames.layout import FRAME_TYPES, parse_header
 from ingest.receive.frame_info import FlowControl
+from testbed.frames import decode_frames
 
 SMURF = "SMuRF"
 SIZES = ("20kB", "200kB", "2MB", "20MB", SMURF)

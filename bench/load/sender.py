@@ -13,7 +13,7 @@ from pathlib import Path
 from spt3g import core
 
 from bench.load.frames import serialized
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 
 _NUMBER = "frame_num"
 

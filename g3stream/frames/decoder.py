@@ -3,16 +3,15 @@
 Memory grows with the bytes received, not with the length that a frame claims.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from g3stream.frames.layout import CRC_BYTES, HEADER_BYTES, FrameFormatError, parse_header, parse_keys
 
 
 class FrameDecoder:
-    """Decoder of a byte stream: write into `writable_buffer()`, call `advance(n)`, then iterate over `frames()`.
+    """Decoder of a byte stream: call `fill`, then iterate over `frames()`.
 
-    A large frame is a borrowed view of the buffer, valid until the next call of `writable_buffer` or
-    `release_buffers`.
+    A large frame is a borrowed view of the buffer, valid until the next call of `fill` or `release_buffers`.
     """
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -26,7 +25,7 @@ class FrameDecoder:
         # thousand times.
         #
         # A whole frame is yielded from its place in the buffer: a small one as a copy; a large one as a view, which
-        # the next `writable_buffer` releases, as a bytearray with views can't be resized.
+        # the next `fill` releases, as a bytearray with views can't be resized.
         #
         # When less than half a read is free, the incomplete frame moves to the beginning, if that frees half a read
         # or nothing need be copied. If that isn't enough, the buffer grows: it doubles, by 16 MiB at most at a time,
@@ -49,23 +48,32 @@ class FrameDecoder:
         """Bytes received of a frame that is still incomplete."""
         return self._received_end - self._frame_start
 
-    def writable_buffer(self) -> memoryview:
-        """Return the free part of the buffer, 512 KiB or more; release it (`with`) before any other call."""
-        for view in self._borrowed:
-            view.release()
+    def fill(self, read: Callable[[memoryview], int]) -> bool:
+        """Read all that is there, as far as the buffer has space: the more at once, the less each frame costs.
+
+        read: puts bytes into the space that it is given, 512 KiB or more at first, and returns their number; 0 at the
+        end. Returns False at the end, and True if the space is used up, or `read` has raised BlockingIOError.
+        """
+        for borrowed in self._borrowed:
+            borrowed.release()
         self._borrowed.clear()
         if self._oversized or len(self._buffer) - self._received_end < _READ_BYTES // 2:
             self._reserve()
-        return memoryview(self._buffer)[self._received_end :]
+        with memoryview(self._buffer) as view:
+            while self._received_end < len(view):
+                try:
+                    count = read(view[self._received_end :])
+                except BlockingIOError:
+                    break
+                if not count:
+                    return False
+                self._received_end += count
+        return True
 
     def release_buffers(self) -> None:
         """Shrink the buffer while the connection is idle; there may be no second large frame."""
         self._oversized = len(self._buffer) > _READ_BYTES
-        self.writable_buffer().release()
-
-    def advance(self, count: int) -> None:
-        """Record that `count` bytes were written into `writable_buffer()`."""
-        self._received_end += count
+        self.fill(lambda _: 0)
 
     def frames(self) -> Iterator[bytes | memoryview]:
         """Yield the frames that are complete now, in order. Raises FrameFormatError at bytes that are no frame."""
@@ -124,21 +132,6 @@ class FrameDecoder:
                 self._buffer[: self._received_end] = small[: self._received_end]
             else:
                 self._buffer += bytes(min(_GROW_BYTES, len(self._buffer)))
-
-
-def decode_frames(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:
-    """Decode all of `data` into frames. Raises FrameFormatError if it isn't a sequence of whole frames."""
-    decoder = FrameDecoder(max_frame_bytes)
-    frames = []
-    for at in range(0, len(data), _READ_BYTES // 2):
-        piece = data[at : at + _READ_BYTES // 2]
-        with decoder.writable_buffer() as space:
-            space[: len(piece)] = piece
-        decoder.advance(len(piece))
-        frames += [bytes(frame) for frame in decoder.frames()]
-    if decoder.pending_bytes:
-        raise FrameFormatError(f"the last frame is cut off after {decoder.pending_bytes} bytes")
-    return frames
 
 
 _READ_BYTES = 1 << 20

@@ -30,19 +30,26 @@ NO_ANSWER_ERRORS = (
 """Errors of requests that no broker answered."""
 
 
+def producer_error(error: KafkaException | SystemError) -> KafkaException:
+    """Return the error that a call of a producer raised. Raises a SystemError that has another cause.
+
+    confluent-kafka raises a fatal error from any call that serves acknowledgements, and wraps it in a SystemError if
+    that call has served another acknowledgement since. It isn't passed to `error_cb`.
+    """
+    if isinstance(error, KafkaException):
+        return error
+    if isinstance(error.__cause__, KafkaException):
+        return error.__cause__
+    raise error
+
+
 @contextmanager
 def unwrap_fatal_errors() -> Iterator[None]:
-    """Raise a producer's fatal error as a KafkaException.
-
-    confluent-kafka raises it from any call that serves acknowledgements, and wraps it in a SystemError if that call
-    has served another acknowledgement since.
-    """
+    """Raise a producer's fatal error as a KafkaException."""
     try:
         yield
     except SystemError as error:
-        if isinstance(error.__cause__, KafkaException):
-            raise error.__cause__ from None
-        raise
+        raise producer_error(error) from None
 
 
 class ConnectionErrors:

@@ -1,16 +1,16 @@
 """One Kafka producer, and the batches of records that it was given and Kafka has not acknowledged yet."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
-from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fatal_errors
+from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, producer_error
 from g3stream.service.histogram import LatencyHistogram
+from ingest.publish.refusal import Refusal
 from ingest.spool.batch import Batch, SpooledRecord
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
@@ -57,10 +57,8 @@ class InFlightBatches:
     def __init__(self, config: Mapping[str, Any], topics: Mapping[bool, str], latency: LatencyHistogram) -> None:
         self.bytes = 0
         """Size of what is in flight, estimated overhead included."""
-        self.failed: KafkaError | None = None
+        self.failure: Refusal | None = None
         """The fatal error of the producer, after which another one must start again with the spool's first record."""
-        self.failed_topic: str | None = None
-        """The topic of the record that failed, if it is known."""
         self.acknowledged_offsets: dict[bool, int] = {}
         """Of each topic, the offset of the last acknowledged record; by whether it is that of rejected frames."""
         self.last_answer_at = time.monotonic()
@@ -94,7 +92,7 @@ class InFlightBatches:
         for record in batch.records:
             parts.setdefault(record.rejected, []).append(record)
         self._unacked[batch.key] = _UnackedBatch(len(parts), received_ms)
-        with self._capturing_fatal_errors():
+        try:
             for rejected, records in parts.items():
                 if rejected and not include_rejected:
                     continue
@@ -102,15 +100,18 @@ class InFlightBatches:
                 self.bytes += size
                 # An acknowledgement contains a copy of its record, so only that of the last record is requested. A
                 # failure of another one is a fatal error, by the gapless guarantee, and fails the last one, too.
-                last = records.pop()
+                on_delivery = partial(self._on_delivery, batch.key, len(records), size, age_s)
                 for record in records:
-                    self._produce(record)
-                self._produce(last, partial(self._on_delivery, batch.key, len(records) + 1, size, age_s))
+                    self._produce(record, on_delivery if record is records[-1] else None)
+        except (KafkaException, SystemError) as error:
+            self._fail(error)
 
     def poll(self, timeout_s: float) -> None:
         """Process acknowledgements; wait up to `timeout_s` for the first one."""
-        with self._capturing_fatal_errors():
+        try:
             self._producer.poll(timeout_s)
+        except (KafkaException, SystemError) as error:
+            self._fail(error)
 
     def pop_acknowledged(self) -> list[int]:
         """Return the keys of the batches acknowledged since the last call."""
@@ -126,19 +127,21 @@ class InFlightBatches:
         del self._producer
 
     def _produce(
-        self, record: SpooledRecord, on_delivery: Callable[[KafkaError | None, Message], None] | None = None
+        self, record: SpooledRecord, on_delivery: Callable[[KafkaError | None, Message], None] | None
     ) -> None:
+        topic = self._topics[record.rejected]
+        headers: Any = record.headers  # the type wants str | bytes | None, of which str is one
         while True:
             try:
                 self._producer.produce(
-                    self._topics[record.rejected],
+                    topic,
                     record.value,
                     partition=0,
-                    headers=record.headers,  # type: ignore[arg-type]  # str is one of str | bytes | None
+                    headers=headers,
                     timestamp=record.time_ms,
                     on_delivery=on_delivery,
                 )
-                break
+                return
             except BufferError:  # not with our settings, only with a smaller queue in --kafka-config
                 self._producer.poll(0.1)
 
@@ -148,8 +151,7 @@ class InFlightBatches:
         """Process the acknowledgement of `records` records. age_s: from receipt to handing over to the producer."""
         self.bytes -= size_bytes
         if error is not None:
-            if not self.failed:
-                self.failed, self.failed_topic = error, message.topic()
+            self.failure = self.failure or Refusal.of(error, message.topic())
             return
         self.last_answer_at = time.monotonic()
         if message.topic() == self._topics[False]:
@@ -164,11 +166,5 @@ class InFlightBatches:
             self._acknowledged.append(key)
             self.acknowledged_bytes += size_bytes
 
-    @contextmanager
-    def _capturing_fatal_errors(self) -> Iterator[None]:
-        """Set `failed` after a fatal error: confluent-kafka doesn't report these to `error_cb`."""
-        try:
-            with unwrap_fatal_errors():
-                yield
-        except KafkaException as error:
-            self.failed = self.failed or error.args[0]
+    def _fail(self, error: KafkaException | SystemError) -> None:
+        self.failure = self.failure or Refusal.of(producer_error(error).args[0])

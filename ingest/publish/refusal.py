@@ -44,12 +44,8 @@ class Refusal:
 
     def explain(self, topic: str, found: Iterable[Difference]) -> str:
         """Return the reason, and the command that fixes it if a setting of the topic or an ACL is the cause."""
-        causes = [str(difference) for difference in found if self._may_be_cause(difference)]
+        settings = _SETTINGS.get(self.why, ())
+        causes = [str(one) for one in found if one.severity is Severity.REFUSE or one.setting.startswith(settings)]
         if any(refused in self.why for refused in _FORBIDDEN):
             causes.append(str(topic_right(Operation.WRITE, topic)))
         return "; ".join([self.why, *causes])
-
-    def _may_be_cause(self, difference: Difference) -> bool:
-        return difference.severity is Severity.REFUSE or any(
-            difference.setting.startswith(setting) for setting in _SETTINGS.get(self.why, ())
-        )

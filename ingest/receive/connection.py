@@ -2,15 +2,15 @@
 
 import logging
 import os
+import random
 import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from g3stream.frames.decoder import FrameDecoder
 from g3stream.frames.layout import FrameFormatError
@@ -73,51 +73,46 @@ class Connection:
         self._clock = clock
         self._wait = wait
         self._stopping = threading.Event()
-        self._wakeup_read_fd, self._wakeup_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wakeup_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._last_attempt_at = -_MIN_SECONDS_BETWEEN_ATTEMPTS
 
     def run(self) -> None:
         """Connect and read, and reconnect, until `stop`."""
+        listening, listener = self._listening_socket, self._connection_listener
+        if listening:
+            log.info("%s: waiting for the sender on %s", self._stream, self._endpoint)
         try:
-            for client in self._clients():
-                with client:
-                    self._connection_listener.connected(peer_address(client))
+            while True:
+                with self._accept(listening) if listening else self._connect_with_retries() as client:
+                    listener.connected(peer_address(client))
                     try:
                         reason = self._read(client)
                     except StopRequested:
-                        self._connection_listener.disconnected("ingest stopped")
+                        listener.disconnected("ingest stopped")
                         return
-                    self._connection_listener.disconnected(reason)
+                    listener.disconnected(reason)
         except StopRequested:
             return
         finally:
-            if self._listening_socket:
-                self._listening_socket.close()
+            if listening:
+                listening.close()
 
     def stop(self) -> None:
         """Make `run` return. For any thread; not for a signal handler, as it takes a lock."""
         self._stopping.set()
-        os.write(self._wakeup_write_fd, b"!")
+        os.eventfd_write(self._wakeup_fd, 1)
 
     def close(self) -> None:
-        """Close its file descriptors, after `run` has returned."""
-        os.close(self._wakeup_read_fd)
-        os.close(self._wakeup_write_fd)
+        """Close its file descriptor, after `run` has returned."""
+        os.close(self._wakeup_fd)
 
-    def _clients(self) -> Iterator[socket.socket]:
-        if self._listening_socket:
-            log.info("%s: waiting for the sender on %s", self._stream, self._endpoint)
-        while True:
-            yield self._accept() if self._listening_socket else self._connect_with_retries()
-
-    def _accept(self) -> socket.socket:
-        assert self._listening_socket
+    def _accept(self, listening: socket.socket) -> socket.socket:
         self._pause_between_attempts()
-        readable = self._make_poll(self._listening_socket, select.POLLIN)
+        readable = self._make_poll(listening, select.POLLIN)
         while True:
-            self._wait_readable(readable, self._listening_socket, None)
+            self._wait_readable(readable, listening, None)
             try:
-                client, _ = self._listening_socket.accept()
+                client, _ = listening.accept()
             except OSError:  # the client has disconnected already
                 continue
             self._last_attempt_at = self._clock()
@@ -125,15 +120,18 @@ class Connection:
             return client
 
     def _connect_with_retries(self) -> socket.socket:
-        retrying = Retrying(
-            retry=retry_if_exception_type(OSError),
-            wait=wait_exponential_jitter(
-                initial=_MIN_SECONDS_BETWEEN_ATTEMPTS, max=_MAX_SECONDS_BETWEEN_ATTEMPTS, jitter=0.5
-            ),
-            sleep=self._pause,
-            before_sleep=self._log_unreachable,
-        )
-        return retrying(self._connect)
+        attempt, pause_s = 0, _MIN_SECONDS_BETWEEN_ATTEMPTS
+        while True:
+            try:
+                return self._connect()
+            except OSError as error:
+                attempt += 1
+                if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
+                    text = "%s: no connection to %s (%s), attempt %d; still trying"
+                    log.warning(text, self._stream, self._endpoint, error.strerror or error, attempt)
+            jitter_s = random.uniform(0, 0.5)  # noqa: S311 - no secret
+            self._pause(min(pause_s + jitter_s, _MAX_SECONDS_BETWEEN_ATTEMPTS))
+            pause_s *= 2
 
     def _connect(self) -> socket.socket:
         self._pause_between_attempts()
@@ -143,40 +141,24 @@ class Connection:
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self._endpoint.address, self._endpoint.port, type=socket.SOCK_STREAM
         ):
-            client = socket.socket(family, kind, protocol)
-            try:
-                client.setblocking(False)
-                client.connect_ex(address)
-                if not self._wait_readable(self._make_poll(client, select.POLLOUT), client, self._timeout_s):
-                    raise TimeoutError("no answer")
-                if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, os.strerror(code))
-                if client.getsockname() == client.getpeername():
-                    # On one host, our ephemeral port may happen to be the port that we connect to.
-                    raise ConnectionError("connected to itself")
-            except OSError as reason:
-                client.close()
-                error = reason
-            except BaseException:
-                client.close()
-                raise
-            else:
-                return client
+            with ExitStack() as on_failure:
+                client = on_failure.enter_context(socket.socket(family, kind, protocol))
+                try:
+                    client.setblocking(False)
+                    client.connect_ex(address)
+                    if not self._wait_readable(self._make_poll(client, select.POLLOUT), client, self._timeout_s):
+                        raise TimeoutError("no answer")
+                    if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                        raise OSError(code, os.strerror(code))
+                    if client.getsockname() == client.getpeername():
+                        # On one host, our ephemeral port may happen to be the port that we connect to.
+                        raise ConnectionError("connected to itself")
+                except OSError as reason:
+                    error = reason
+                else:
+                    on_failure.pop_all()
+                    return client
         raise error
-
-    def _log_unreachable(self, state: RetryCallState) -> None:
-        attempt = state.attempt_number
-        if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
-            assert state.outcome
-            error = state.outcome.exception()
-            reason = error.strerror or error if isinstance(error, OSError) else error
-            log.warning(
-                "%s: no connection to %s (%s), attempt %d; still trying",
-                self._stream,
-                self._endpoint,
-                reason,
-                attempt,
-            )
 
     def _read(self, client: socket.socket) -> str:
         """Read until the connection is closed, by either side. Returns the reason. Raises StopRequested."""
@@ -194,8 +176,16 @@ class Connection:
                 return f"nothing came for {self._timeout_s:g} s{_describe_unfinished(decoder)}"
             if not self._wait_readable(readable, client, min(heartbeat_at, last_received_at + self._timeout_s) - now):
                 continue
-            ended = _receive(decoder, client)
-            frames, garbage = _decode_received(decoder)
+            try:
+                ended = None if decoder.fill(client.recv_into) else "the sender closed it"
+            except OSError as error:
+                ended = error.strerror or str(error)
+            frames: list[bytes | memoryview] = []
+            garbage = None
+            try:
+                frames += decoder.frames()  # also those before the garbage: they are good
+            except FrameFormatError as error:
+                garbage = f"garbage instead of a frame: {error}"
             if frames and self._connection_listener.frames(frames):
                 heartbeat_at = self._clock() + HEARTBEAT_SECONDS
             # After the listener, which a full spool may hold up: meanwhile bytes wait in the socket unread.
@@ -208,7 +198,7 @@ class Connection:
     def _make_poll(self, what: socket.socket, event: int) -> select.poll:
         """Make a poll object for `_wait_readable`: that event, a stop, and further clients."""
         poll = select.poll()
-        poll.register(self._wakeup_read_fd, select.POLLIN)
+        poll.register(self._wakeup_fd, select.POLLIN)
         poll.register(what, event)
         if self._listening_socket and what is not self._listening_socket:
             poll.register(self._listening_socket, select.POLLIN)
@@ -221,7 +211,7 @@ class Connection:
         """
         happened = False
         for fd, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
-            if fd == self._wakeup_read_fd:
+            if fd == self._wakeup_fd:
                 raise StopRequested
             if fd == what.fileno():
                 happened = True
@@ -249,38 +239,6 @@ class Connection:
     def _pause(self, seconds: float) -> None:
         if self._wait(self._stopping, max(0.0, seconds)):
             raise StopRequested
-
-
-def _receive(decoder: FrameDecoder, client: socket.socket) -> str | None:
-    """Read all that has arrived, as far as the buffer has space: the more at once, the less each frame costs.
-
-    Returns the reason if the connection is closed, else None.
-    """
-    count = 0
-    try:
-        with decoder.writable_buffer() as space:
-            while count < len(space):
-                if not (got := client.recv_into(space[count:])):
-                    return "the sender closed it"
-                count += got
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        decoder.advance(count)
-    return None
-
-
-def _decode_received(decoder: FrameDecoder) -> tuple[list[bytes | memoryview], str | None]:
-    """Return the complete frames, and the reason to close the connection if what follows them is no frame."""
-    frames: list[bytes | memoryview] = []
-    try:
-        for frame in decoder.frames():
-            frames.append(frame)  # one by one: those before the garbage are good
-    except FrameFormatError as error:
-        return frames, f"garbage instead of a frame: {error}"
-    return frames, None
 
 
 def _describe_unfinished(decoder: FrameDecoder) -> str:

@@ -4,6 +4,7 @@ spt3g isn't used, as it would copy every blob. The frame's CRC is verified as sp
 and the few values needed here are read from their blobs (g3stream/frames/scalars.py).
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -45,7 +46,7 @@ class FrameInfo(NamedTuple):
     """Whether it has a sostream_id that is no valid stream name, and is ignored."""
 
 
-_KIND_OF = {
+_KIND_OF: Mapping[int | None, Kind | None] = {
     FlowControl.ALIVE: None,
     FlowControl.START: Kind.START,
     FlowControl.END: Kind.END,
@@ -65,10 +66,12 @@ def read_frame_info(data: bytes | memoryview) -> FrameInfo:
     blobs = frame.blobs
     kind: Kind | None = Kind.FRAME
     if _FLOW in blobs:
-        kind = _kind_of_flow_control(integer(blobs[_FLOW]))
+        flow = integer(blobs[_FLOW])
+        if flow not in _KIND_OF:
+            raise RejectedFrame(f"its sostream_flowcontrol is {'no integer' if flow is None else flow}")
+        kind = _KIND_OF[flow]
     stream_id = _stream_id(blobs[_ID]) if _ID in blobs else None
-    session = integer(blobs[_SESSION]) if _SESSION in blobs else None
-    num = integer(blobs[_NUM]) if _NUM in blobs else None
+    session, num = integer(blobs.get(_SESSION, b"")), integer(blobs.get(_NUM, b""))
     return FrameInfo(kind, frame.code, stream_id, session, num, bad_id=stream_id is None and _ID in blobs)
 
 
@@ -79,12 +82,3 @@ def _stream_id(blob: bytes) -> str | None:
         return stream_name(string(blob))
     except ContractError:
         return None
-
-
-def _kind_of_flow_control(value: int | None) -> Kind | None:
-    if value is None:
-        raise RejectedFrame("its sostream_flowcontrol is no integer")
-    try:
-        return _KIND_OF[FlowControl(value)]
-    except ValueError:
-        raise RejectedFrame(f"its sostream_flowcontrol is {value}") from None

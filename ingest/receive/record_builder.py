@@ -45,17 +45,11 @@ class RecordBuilder:
         self._seq = 1
         return PendingRecord(headers, now_ms)
 
-    def connected(self, now_ms: int, peer: str) -> PendingRecord:
-        """Make the record of a new connection."""
-        return self._connection_record(Kind.CONNECTED, now_ms, peer)
-
-    def disconnected(self, now_ms: int, why: str) -> PendingRecord:
-        """Make the record of a connection that was closed, by either side."""
-        return self._connection_record(Kind.LOST, now_ms, why)
-
-    def heartbeat(self, now_ms: int) -> PendingRecord:
-        """Make the record of another second without a data frame while connected."""
-        return self._connection_record(Kind.QUIET, now_ms, None)
+    def connection_record(self, kind: Kind, now_ms: int, why: str | None = None) -> PendingRecord:
+        """Make the record of a connection (CONNECTED), its end (LOST), or a second without a data frame (QUIET)."""
+        headers = RecordHeaders(kind, self._epoch, self._seq, why=why)
+        self._seq += 1
+        return PendingRecord(headers, now_ms)
 
     def received(self, data: bytes | memoryview, now_ms: int) -> PendingRecord | None:
         """Make the record of a frame. Returns None for a frame that is discarded on receipt (ALIVE, CLEANSE)."""
@@ -71,8 +65,3 @@ class RecordBuilder:
         headers = RecordHeaders(info.kind, self._epoch, self._seq, info.type, info.id, info.session, info.num)
         self._seq += 1
         return PendingRecord(headers, now_ms, data)
-
-    def _connection_record(self, kind: Kind, now_ms: int, why: str | None) -> PendingRecord:
-        headers = RecordHeaders(kind, self._epoch, self._seq, why=why)
-        self._seq += 1
-        return PendingRecord(headers, now_ms)

@@ -25,7 +25,7 @@ from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
-from ingest.status import StoppedStream, StreamStatus
+from ingest.status import PublishStatus, ReceiveStatus, SpoolStatus, StoppedStream, StreamStatus
 
 NOW = 1_700_000_000.0
 ALL_IS_WRITTEN = LogStatus()
@@ -110,28 +110,24 @@ def test_frames_rolled_back_are_not_counted_and_frames_written_again_are_counted
 # ingest
 
 STREAM = StreamStatus(
-    stream="slot",
-    source="smurf:4532",
-    peer="10.0.0.1:4532",
-    since_ms=MS - 5000,
-    disconnect_reason=None,
-    acquiring=True,
-    connections=3,
-    frames=10,
-    bytes=1000,
-    last_frame_ms=MS - 500,
-    rejected=2,
-    bad_ids=0,
-    backpressure_events=1,
-    spool_bytes=4000,
-    spool_full=False,
-    spool_limit_bytes=9000,
-    oldest_unacked_ms=MS - 2500,
-    unreadable_batches=0,
-    acknowledged_offset=7,
-    latency=LatencyHistogram().counts(),
-    degraded_reason=None,
+    "slot",
+    ReceiveStatus(
+        source="smurf:4532",
+        since_ms=MS - 5000,
+        peer="10.0.0.1:4532",
+        acquiring=True,
+        connections=3,
+        frames=10,
+        bytes=1000,
+        last_frame_ms=MS - 500,
+        rejected=2,
+        backpressure_events=1,
+    ),
+    SpoolStatus(4000, full=False, limit_bytes=9000, unreadable_batches=0),
+    PublishStatus(acknowledged_offset=7, oldest_unacked_ms=MS - 2500, latency=LatencyHistogram().counts()),
 )
+SILENT = replace(STREAM.published, oldest_unacked_ms=MS - 31_000)
+UNCONNECTED = replace(STREAM.received, peer=None, disconnect_reason="reset")
 
 
 def of_ingest(status: StreamStatus, spool_dir: Path = Path("/")) -> dict[str, float]:
@@ -163,17 +159,17 @@ def test_ingest_reports_its_connection_its_frames_and_its_spool(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("status", "problem"),
     [
-        (replace(STREAM, peer=None, disconnect_reason="reset"), "no connection to smurf:4532 (closed: reset)"),
+        (replace(STREAM, received=UNCONNECTED), "no connection to smurf:4532 (closed: reset)"),
         (replace(STREAM, degraded_reason="the spool is full"), "the spool is full"),
         (
             replace(STREAM, hang=Hang("a sync of the spool", 12.3), degraded_reason="Kafka is away"),
             "the spool's disk doesn't answer: a sync of the spool has taken 12 s",
         ),
         (
-            replace(STREAM, oldest_unacked_ms=MS - 31_000, spool_bytes=4_000_000),
+            replace(STREAM, published=SILENT, spool=replace(STREAM.spool, bytes=4_000_000)),
             "Kafka hasn't acknowledged records received 31 s ago; 4.0 MB wait in the spool",
         ),
-        (replace(STREAM, throttled_reason="a quota", oldest_unacked_ms=MS - 31_000), "a quota"),
+        (replace(STREAM, published=replace(SILENT, throttled_reason="a quota")), "a quota"),
     ],
 )
 def test_an_ingest_with_a_problem_is_not_healthy_and_reports_it(status: StreamStatus, problem: str) -> None:
@@ -182,7 +178,8 @@ def test_an_ingest_with_a_problem_is_not_healthy_and_reports_it(status: StreamSt
 
 
 def test_before_the_first_frame_and_without_its_disk_the_rest_is_reported(tmp_path: Path) -> None:
-    found = of_ingest(replace(STREAM, last_frame_ms=None, spool_bytes=0), tmp_path / "gone")
+    received, spool = replace(STREAM.received, last_frame_ms=None), replace(STREAM.spool, bytes=0)
+    found = of_ingest(replace(STREAM, received=received, spool=spool), tmp_path / "gone")
     assert "g3_ingest_last_frame_timestamp_seconds" not in found, "1970 would be wrong"
     assert "g3_ingest_spool_disk_free_bytes" not in found
     assert found["g3_ingest_spool_oldest_age_seconds"] == 0
@@ -200,13 +197,15 @@ def test_each_of_several_streams_is_reported_and_one_that_is_down_as_such(tmp_pa
     assert found["g3_ingest_spool_disk_free_bytes", (("stream", "down"),)] > 0
     assert ("g3_ingest_frames_total", (("stream", "down"),)) not in found, "0 would be wrong"
     assert list(problems(streams, ALL_IS_WRITTEN, NOW)) == ["down: its spool is locked"]
-    assert list(problems([replace(STREAM, peer=None), *streams], ALL_IS_WRITTEN, NOW)) == [
+    assert list(
+        problems([replace(STREAM, received=replace(STREAM.received, peer=None)), *streams], ALL_IS_WRITTEN, NOW)
+    ) == [
         "slot: no connection to smurf:4532",
         "down: its spool is locked",
     ]
-    assert list(problems([replace(STREAM, peer=None)], ALL_IS_WRITTEN, NOW)) == ["no connection to smurf:4532"], (
-        "there is only one stream"
-    )
+    assert list(problems([replace(STREAM, received=replace(STREAM.received, peer=None))], ALL_IS_WRITTEN, NOW)) == [
+        "no connection to smurf:4532"
+    ], "there is only one stream"
 
 
 # archiver

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 from tests.support.injection.proxy import FarBroker
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan
 

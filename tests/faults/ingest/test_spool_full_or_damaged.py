@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from tests.support.disk import small_disk
 from tests.support.injection.proxy import FarBroker

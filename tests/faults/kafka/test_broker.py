@@ -11,8 +11,8 @@ import pytest
 
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import decode_frames
 from testbed.child_process import free_port
+from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from tests.support.archives import published_events
 from tests.support.injection.proxy import FarBroker, Proxy

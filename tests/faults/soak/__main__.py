@@ -33,13 +33,14 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import decode_frames
 from g3stream.service.arguments import seconds as seconds_flag
 from ingest.receive.record_builder import RecordBuilder
 from ingest.spool.spool import Spool
 from testbed.child_process import free_port
+from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from tests.support.injection.proxy import Proxy
 from tests.support.processes import OUT_OF_ORDER, SECONDS, Program, RawSender, Recorder, eventually, flow, scan
@@ -323,7 +324,9 @@ def fill_spool(directory: Path, epochs: int = 40, records: int = 50) -> None:
             previous = spool.previous[0] if spool.previous else None
             epoch = new_epoch(previous, now_ms, secrets.randbits(RANDOM_BITS))
             builder = RecordBuilder(epoch, spool.previous, spool.unclean_shutdown)
-            spool.append([builder.started(now_ms), *(builder.heartbeat(now_ms) for _ in range(records))])
+            spool.append(
+                [builder.started(now_ms), *(builder.connection_record(Kind.QUIET, now_ms) for _ in range(records))]
+            )
 
 
 @dataclass

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.message_headers import headers_of
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.decoder import decode_frames
 from testbed.child_process import free_port
+from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from tests.faults.ingest.test_ingest_killed import EndlessSender
 from tests.support.disk import small_disk

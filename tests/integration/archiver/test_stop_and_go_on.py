@@ -12,7 +12,7 @@ import pytest
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from testbed.smurf.simulator import Simulator
 from tests.support.processes import SECONDS, RawSender, Recorder, bytes_in, eventually, flow, scan

@@ -30,7 +30,7 @@ from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Fault, Finding
 from archiver.verify.verifier import inspect
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 from tests.support.archives import Source, disturbed
 from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import (

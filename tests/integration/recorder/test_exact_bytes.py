@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from spt3g import core
 
-from g3stream.frames.decoder import decode_frames
+from testbed.frames import decode_frames
 from tests.support.processes import RawSender, Recorder, flow, frame, frame_by_hand, scan
 
 BLOB = frame(core.G3FrameType.Scan, k=core.G3String("five"))[13 + 8 + 1 + 8 : -4]

@@ -56,11 +56,12 @@ def test_metrics_tell_what_was_received_rejected_recorded_and_finished(recorder:
                 "frame_bytes_total": sum(map(len, frames)),
                 "rejected_frames_total": 1,
                 "stalls_total": 0,
-                "spool_oldest_age_seconds": 0,
             }
             assert {name: found[f"g3_ingest_{name}"] for name in expected} == expected
             # lost (ingest started), connected, START, 20 frames, END, and the rejected one; quiet ones may have come.
             assert found["g3_ingest_publish_latency_seconds_count"] >= 25
+            # Not of the same moment: a quiet record may be on its way.
+            eventually(lambda: metrics(ours)["g3_ingest_spool_oldest_age_seconds"] == 0, "none waits for Kafka")
             found = metrics(theirs)
             expected = {
                 "healthy": 1,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.decoder import decode_frames
 from g3stream.frames.layout import FrameFormatError
 from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
+from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame, frame_with, long_string, nested
 
 DATA = Path(__file__).parents[2] / "data"

@@ -9,15 +9,17 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import FrameDecoder, decode_frames
+from g3stream.frames.decoder import FrameDecoder
 from g3stream.frames.layout import MAX_NAME_BYTES, FrameFormatError
 from ingest.receive.record_builder import RecordBuilder
+from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME, blob, crc, frame, frame_with, nested
 from tests.support.wire_model import End, Reading, read
 
@@ -43,9 +45,7 @@ def received(pieces: list[bytes], limit: int) -> Reading:
     seqs = []
     try:
         for piece in pieces:
-            with decoder.writable_buffer() as space:
-                space[: len(piece)] = piece
-            decoder.advance(len(piece))
+            decoder.fill(BytesIO(piece).readinto)
             for whole in decoder.frames():
                 record = builder.received(whole, 0)
                 assert record, "none of these is discarded"
@@ -140,7 +140,7 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
 # Each line read is a stream of bytes in hex, read as ingest reads it; each line written reports that it was survived,
 # how many frames were taken (or refused only for what they say of flow control), the largest memory so far in kB.
 _VICTIM = """
-import resource, sys
+import io, resource, sys
 from ingest.receive.frame_info import RejectedFrame, read_frame_info
 from g3stream.frames.decoder import FrameDecoder
 from g3stream.frames.layout import FrameFormatError
@@ -153,9 +153,7 @@ for line in sys.stdin:
     try:
         for at in range(0, len(data), 1 << 18):
             piece = data[at : at + (1 << 18)]
-            with decoder.writable_buffer() as space:
-                space[: len(piece)] = piece
-            decoder.advance(len(piece))
+            decoder.fill(io.BytesIO(piece).readinto)
             for whole in decoder.frames():
                 try:
                     read_frame_info(whole)

@@ -32,9 +32,9 @@ def test_only_the_first_record_names_what_was_before() -> None:
     builder = RecordBuilder(EPOCH, PREV, True)
     builder.started(0)
     later = [
-        builder.connected(1, "here:1"),
-        builder.heartbeat(2),
-        builder.disconnected(3, "closed"),
+        builder.connection_record(Kind.CONNECTED, 1, "here:1"),
+        builder.connection_record(Kind.QUIET, 2),
+        builder.connection_record(Kind.LOST, 3, "closed"),
         builder.received(frame(), 4),
     ]
     assert all(record and record.headers.prev is None and not record.headers.unclean for record in later)
@@ -49,12 +49,12 @@ def test_facts_and_frames_are_numbered_together_without_a_hole() -> None:
     )
     assert [
         builder.started(1),
-        builder.connected(2, "10.0.0.1:4532"),
+        builder.connection_record(Kind.CONNECTED, 2, "10.0.0.1:4532"),
         builder.received(start, 3),
         builder.received(data, 4),
-        builder.heartbeat(5),
+        builder.connection_record(Kind.QUIET, 5),
         builder.received(end, 6),
-        builder.disconnected(7, "the sender closed it"),
+        builder.connection_record(Kind.LOST, 7, "the sender closed it"),
     ] == [
         PendingRecord(RecordHeaders(Kind.LOST, EPOCH, 0, why="ingest started"), 1),
         PendingRecord(RecordHeaders(Kind.CONNECTED, EPOCH, 1, why="10.0.0.1:4532"), 2),
@@ -70,7 +70,7 @@ def test_discarded_frames_make_no_record_and_use_no_number() -> None:
     builder = record_builder()
     assert builder.received(frame_with(sostream_flowcontrol=0), 1) is None
     assert builder.received(frame_with(sostream_flowcontrol=3), 2) is None
-    assert builder.heartbeat(3).headers.seq == 1
+    assert builder.connection_record(Kind.QUIET, 3).headers.seq == 1
 
 
 def test_rejected_frames_have_numbers_of_their_own() -> None:

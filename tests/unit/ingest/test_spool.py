@@ -355,9 +355,9 @@ def test_each_time_that_reading_stops_is_counted(tmp_path: Path) -> None:
         with sender.accept() as connection:
             sending = threading.Thread(target=connection.sendall, args=(frames,))
             sending.start()
-            eventually(lambda: stream.backpressure_events == 1, "the spool is full")
+            eventually(lambda: stream.status().received.backpressure_events == 1, "the spool is full")
             spool.acknowledge([one.key for one in spool.read(-1, ALL)])  # as the publisher would
-            eventually(lambda: stream.backpressure_events == 2, "it is full again")
+            eventually(lambda: stream.status().received.backpressure_events == 2, "it is full again")
             stream.stop_requested.set()
             running.join(20)
             assert not running.is_alive()

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from g3stream.frames.checksum import read_frame
-from g3stream.frames.decoder import decode_frames
 from g3stream.frames.layout import FrameFormatError
+from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME
 
 
