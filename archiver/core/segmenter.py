@@ -17,7 +17,7 @@ whatever isn't plainly the next frame ends the run and goes the long way.
 
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import google_crc32c
 from msgspec.structs import replace
@@ -102,19 +102,24 @@ class Decision(NamedTuple):
         return head_types(self.state, self.record.headers.type)
 
 
-class FrameRun(NamedTuple):
+class FrameRun(NamedTuple, Generic[AnyMessage]):
     """Consecutive frames that only continue the open file."""
 
     times: list[int]
     """Of each frame, in ms."""
     values: list[bytes]
     """Of each frame."""
+    last: AnyMessage
+    """The last frame's message."""
     headers: RecordHeaders
-    """Of the last frame."""
-    offset: int
     """Of the last frame."""
     bytes: int
     """Size of the frames."""
+
+    @property
+    def offset(self) -> int:
+        """Of the last frame."""
+        return self.last.offset() or 0
 
 
 class Segmenter:
@@ -182,7 +187,7 @@ class Segmenter:
 
     def take_run(
         self, messages: deque[AnyMessage], before: AnyMessage, headers: RecordHeaders, max_frames: int = _MAX
-    ) -> FrameRun | None:
+    ) -> FrameRun[AnyMessage] | None:
         """Take from the messages the run that follows `before`, whose record was applied last; None if there is none.
 
         headers: those of `before`, a record of one message. max_frames: takes no more than these. All headers but
@@ -197,7 +202,7 @@ class Segmenter:
         before_seq, between, gap, until = raw[:_SEQ], raw[_SEQ + 1 : _NUM], window.gap_ms, window.until_ms
         times: list[int] = []
         values: list[bytes] = []
-        offset, last_seq = 0, seq + max_frames
+        last_seq = seq + max_frames
         while messages and seq < last_seq:
             message = messages[0]
             found, (its_kind, when) = _headers(message), message.timestamp()
@@ -212,7 +217,7 @@ class Segmenter:
                 or when >= until
             ):
                 break
-            seq, num, time, offset = seq + 1, num + 1, when, message.offset() or 0
+            seq, num, time, before = seq + 1, num + 1, when, message
             times.append(when)
             values.append(message.value() or b"")
             messages.popleft()
@@ -221,7 +226,7 @@ class Segmenter:
         self.state = advance(self.state, num, time)
         size = sum(map(len, values))
         self._length += size
-        return FrameRun(times, values, headers._replace(seq=seq, num=num), offset, size)
+        return FrameRun(times, values, before, headers._replace(seq=seq, num=num), size)
 
 
 def crc_of(value: tuple[bytes, ...]) -> int:

@@ -34,6 +34,11 @@ class _OffsetResets:
         return self._taken < self._former_topic_until
 
     @property
+    def is_pending(self) -> bool:
+        """Whether no message after a deletion has been taken yet, or the deletion wasn't reported."""
+        return bool(self._deleted)
+
+    @property
     def is_due(self) -> bool:
         """Whether a message after a deletion has been taken."""
         return bool(self._deleted) and self._taken > self._deleted[0][0]
@@ -84,7 +89,8 @@ class MessageInbox:
         nevertheless: no other is known, it is the same for every archive, and what is in Kafka can't be changed."""
         self._stream = stream
         self._messages: deque[Message] = deque()
-        self._last_taken: Message | None = None  # since `start`
+        # The last message taken since `start`; its headers once it is processed, if it is a whole record.
+        self._last: tuple[Message, RecordHeaders | None] | None = None
         self._resets = _OffsetResets()
         self._may_begin_inside_acquisition = False  # until the first record
 
@@ -103,7 +109,7 @@ class MessageInbox:
             self.buffered_bytes += size
 
     def _follows_newest(self, message: Message) -> bool:
-        newest = self._messages[-1] if self._messages else self._last_taken
+        newest = self._messages[-1] if self._messages else self._last and self._last[0]
         try:
             return newest is not None and is_successor(record_headers(message), record_headers(newest))
         except ContractError:
@@ -125,7 +131,7 @@ class MessageInbox:
     def clear(self) -> None:
         """Drop the messages that wait, and accept none until `start`."""
         self._messages.clear()
-        self._last_taken = None
+        self._last = None
         self.buffered_bytes = 0
         self._resets = _OffsetResets()
         self.deliveries.next_offset = None
@@ -144,7 +150,8 @@ class MessageInbox:
             if headers.kind is Kind.FRAME:
                 log.warning("%s: the topic begins at offset %d, within an acquisition", self._stream, offset)
         kind, self.last_time_ms = message.timestamp()
-        self._check_timestamp_type(offset, replaced=kind == TIMESTAMP_LOG_APPEND_TIME)
+        if (kind == TIMESTAMP_LOG_APPEND_TIME) != self.times_replaced:
+            self._on_timestamp_type(offset)
         if self._resets.is_former_topic:
             # Its offset means nothing any more: the records after it begin at the new topic's first.
             assert self.next_offset is not None
@@ -153,7 +160,7 @@ class MessageInbox:
             after = offset + 1
         record = self.sequence.assemble(headers, self.last_time_ms, message.value() or b"", offset)
         self._messages.popleft()
-        self._last_taken = message
+        self._last = message, None
         self.buffered_bytes -= len(message)
         self._resets.on_taken()
         self.next_offset = after
@@ -166,39 +173,37 @@ class MessageInbox:
 
     def skip_quarantined(self) -> None:
         """Drop the first message, which is quarantined."""
-        self._last_taken = message = self._messages.popleft()
+        message = self._messages.popleft()
+        self._last = message, None
         self.buffered_bytes -= len(message)
         if not self._resets.is_former_topic:
             self.next_offset = (message.offset() or 0) + 1
         self._resets.on_taken()
         self.quarantined += 1
 
-    def _check_timestamp_type(self, offset: int, *, replaced: bool) -> None:
-        if replaced and not self.times_replaced:
+    def _on_timestamp_type(self, offset: int) -> None:
+        self.times_replaced = not self.times_replaced
+        if self.times_replaced:
             topic = frames_topic(self._stream)
             log.error("%s: from offset %d on %s", self._stream, offset, timestamps_replaced(topic))
-        elif self.times_replaced and not replaced:
+        else:
             log.info("%s: from offset %d on records have their times of receipt again", self._stream, offset)
-        self.times_replaced = replaced
 
-    def next_run(self, headers: RecordHeaders, segmenter: Segmenter) -> FrameRun | None:
-        """Take the buffered frames that only continue the file after the last record, if any; they count as recorded.
+    def next_run(self, segmenter: Segmenter) -> FrameRun[Message] | None:
+        """Take the messages that only continue the file after the last record, if any; they count as recorded.
 
-        headers: of the last record, which the segmenter has applied.
+        segmenter: has applied the last record.
         """
-        if not self._messages or headers.chunk != (1, 1) or self.sequence.has_incomplete or not self._last_taken:
+        before, headers = self._last or (None, None)
+        if not before or not headers or self.sequence.has_incomplete or self._resets.is_pending:
             return None
-        if self._resets.is_former_topic:
-            return None  # their offsets are of the deleted topic
-        newest = self._messages[-1]
-        run = segmenter.take_run(self._messages, self._last_taken, headers)
+        run = segmenter.take_run(self._messages, before, headers)
         if run:
-            self.sequence.advance(headers.epoch, run.headers.seq)
+            self._last = run.last, run.headers
+            self.sequence.advance(run.headers.epoch, run.headers.seq)
             self.last_time_ms, self.next_offset = run.times[-1], run.offset + 1
             self.buffered_bytes -= run.bytes
             self._resets.on_taken(len(run.times))
-            if not self._messages:
-                self._last_taken = newest
         return run
 
     def on_offset_reset(self, earliest: int) -> None:
@@ -214,6 +219,8 @@ class MessageInbox:
     def mark_processed(self, record: Record, previous_ms: int | None) -> None:
         """Count a record as recorded. previous_ms: of the last frame recorded before it, if known."""
         self.sequence.mark_processed(record.headers)
+        if self._last and record.headers.chunk == (1, 1):
+            self._last = self._last[0], record.headers
         if self._resets.is_due:
             self._report_losses(previous_ms)
 

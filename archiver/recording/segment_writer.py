@@ -7,6 +7,8 @@ durable and commits it, finalizer.py finishes the file.
 import logging
 from concurrent.futures import Executor
 
+from confluent_kafka import Message
+
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Checkpoint
 from archiver.core.segmentation import CloseReason, Settings, State
@@ -66,7 +68,7 @@ class SegmentWriter:
         self.segmenter.apply(decision)
         return None
 
-    def write_run(self, run: FrameRun) -> None:
+    def write_run(self, run: FrameRun[Message]) -> None:
         """Append frames that only continue the file."""
         assert self.segment
         self.segment.write_run(run)

@@ -284,11 +284,11 @@ class StreamRecorder:
             self._drive_finalization()
             try:
                 while isinstance(self._phase, Recording) and (self._unprocessed or self.inbox):
-                    if self._unprocessed is None:
-                        self._unprocessed = self.inbox.next_record()
-                    if self._unprocessed is not None:
-                        self._process(self._unprocessed)
-                    self.inbox.report_losses(self._writer.previous_ms)
+                    # Nearly always, the buffered records only continue the file.
+                    if not self._unprocessed and (run := self.inbox.next_run(self._writer.segmenter)):
+                        self._writer.write_run(run)
+                    else:
+                        self._process_next()
             except ContractError as error:
                 self._enter(Unreadable(InvalidRecord(self.inbox.first, str(error), self._query_quarantine)))
             self._drive_finalization()
@@ -303,15 +303,14 @@ class StreamRecorder:
         else:
             self.errors.on_success()
 
-    def _process(self, record: Record) -> None:
-        if reason := self._writer.write(record, self.inbox.sequence):
+    def _process_next(self) -> None:
+        record = self._unprocessed = self._unprocessed or self.inbox.next_record()
+        if record and (reason := self._writer.write(record, self.inbox.sequence)):
             self._enter(Closing(reason))
-            return
-        self.inbox.mark_processed(record, self._writer.previous_ms)
-        self._unprocessed = None
-        # Nearly always, the buffered records only continue the file: they are taken as a run.
-        if run := self.inbox.next_run(record.headers, self._writer.segmenter):
-            self._writer.write_run(run)
+        elif record:
+            self.inbox.mark_processed(record, self._writer.previous_ms)
+            self._unprocessed = None
+        self.inbox.report_losses(self._writer.previous_ms)
 
     def _skip_if_quarantined(self, phase: Unreadable) -> bool:
         """Continue after the unreadable record if it is quarantined; return whether it is."""

@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Self
 
+from confluent_kafka import Message
 from msgspec.structs import replace
 
 from archiver.core.checkpoint import Base, Partial, RecordId
@@ -132,7 +133,7 @@ class OpenSegment:
         self._frames += 1
         self._last = (record.offset, record.headers, record.time_ms)
 
-    def write_run(self, run: FrameRun) -> None:
+    def write_run(self, run: FrameRun[Message]) -> None:
         """Append these frames; they are written at the next flush."""
         self.file.write(run.values)
         self._frames += len(run.values)

@@ -124,23 +124,27 @@ class RunningArchive(MemoryArchive):
     def __init__(self) -> None:
         super().__init__()
         self.runs: list[int] = []
+        self.last: tuple[Message, RecordHeaders] | None = None  # if a whole record, and the last one processed
 
     def take_all(self, waiting: deque[Message], chosen: Settings) -> None:
         while waiting:
+            if self.last and not self.seen.has_incomplete and (run := self.segmenter.take_run(waiting, *self.last)):
+                assert self.open
+                self.runs.append(len(run.values))
+                self.open.frames += zip(run.times, run.values, strict=True)
+                self.seen.advance(run.headers.epoch, run.headers.seq)
+                self.last = run.last, run.headers
+                continue
             first = waiting.popleft()
+            self.last = None
             record = self.seen.assemble(
                 record_headers(first), first.timestamp()[1], first.value() or b"", first.offset() or 0
             )
             if not record:
                 continue
             self.record(record, chosen)
-            if record.headers.chunk != (1, 1) or self.seen.has_incomplete:
-                continue
-            if run := self.segmenter.take_run(waiting, first, record.headers):
-                assert self.open
-                self.runs.append(len(run.values))
-                self.open.frames += zip(run.times, run.values, strict=True)
-                self.seen.advance(run.headers.epoch, run.headers.seq)
+            if record.headers.chunk == (1, 1):
+                self.last = first, record.headers
 
 
 def assert_the_same(log: Sequence[Message], chosen: Settings, batches: Sequence[int]) -> None:
