@@ -194,7 +194,7 @@ class RecordingLoop:
             length = len(message)
             size += length
             recorder = self._recorders.get(stream_of_topic(message.topic() or ""))
-            if recorder and not recorder.has_failed:
+            if recorder:
                 recorder.inbox.append(message, length)
                 touched.add(recorder)
         # Records that wait in Kafka come first: a digest would take the time in which they could be written.
@@ -202,17 +202,17 @@ class RecordingLoop:
         now = time.monotonic()
         tick = now >= self._next_commit_s
         for recorder in list(self._recorders.values()):
-            with self._isolated(recorder):
-                self._advance(recorder, recorder in touched, tick=tick, behind=behind)
+            if tick or recorder in touched or recorder.is_waiting or recorder.stream in self._paused:
+                with self._isolated(recorder):
+                    self._advance(recorder, recorder in touched, tick=tick, behind=behind)
         self._drive_commits(self._recorders.values() if tick else ())
         if tick:
             self._next_commit_s = now + _COMMIT_SECONDS
 
     def _advance(self, recorder: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
         """Run one turn of the loop for one stream."""
-        if touched or tick or recorder.is_waiting:
-            with self._activity.track(f"a write to the file of {recorder.stream}"):
-                recorder.poll(has_messages=touched, tick=tick)
+        with self._activity.track(f"a write to the file of {recorder.stream}"):
+            recorder.poll(has_messages=touched, tick=tick)
         if tick:
             recorder.on_tick(self._consumer.end_offset(recorder.stream), digests=not behind)
         self._pause_or_resume(recorder)
@@ -278,10 +278,9 @@ class RecordingLoop:
 
     def _on_commit_result(self, result: CommitResult) -> None:
         recorder, error = result.recorder, result.error
-        recorder.on_snapshot_done()
+        with self._isolated(recorder):
+            recorder.on_snapshot_done(result.snapshot, committed=result.outcome is Outcome.COMMITTED)
         if result.outcome is Outcome.COMMITTED:
-            with self._isolated(recorder):
-                recorder.on_committed(result.snapshot)
             self._commit_errors.on_success(recorder.stream)
         elif result.outcome is Outcome.NOT_DURABLE:
             with self._isolated(recorder):
@@ -356,9 +355,7 @@ class RecordingLoop:
             snapshots = [(recorder, snapshot) for recorder in ready if (snapshot := self._snapshot(recorder))]
             results = self._commits.commit_now(snapshots, _DISK_SECONDS)
             for result in results:
-                result.recorder.on_snapshot_done()
-                if result.outcome is Outcome.COMMITTED:
-                    result.recorder.on_committed(result.snapshot)
+                result.recorder.on_snapshot_done(result.snapshot, committed=result.outcome is Outcome.COMMITTED)
             if refusal := next((result.error for result in results if result.outcome is Outcome.REFUSED), None):
                 raise refusal
             done = [result for result in results if result.outcome is Outcome.COMMITTED]

@@ -17,6 +17,7 @@ whatever isn't plainly the next frame ends the run and goes the long way.
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
 import google_crc32c
@@ -42,7 +43,7 @@ from archiver.core.segmentation import (
 from archiver.core.sequence import Record
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, Kind, RecordHeaders
-from g3stream.contract.message_headers import ConsumedHeaders, ConsumedMessage, headers_of
+from g3stream.contract.message_headers import ConsumedMessage, headers_of
 
 _HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADER_ORDER.index("seq"), _HEADER_ORDER.index("num")
@@ -113,13 +114,10 @@ class FrameRun(NamedTuple, Generic[AnyMessage]):
     """The last frame's message."""
     headers: RecordHeaders
     """Of the last frame."""
+    offset: int
+    """Of the last frame."""
     bytes: int
     """Size of the frames."""
-
-    @property
-    def offset(self) -> int:
-        """Of the last frame."""
-        return self.last.offset() or 0
 
 
 class Segmenter:
@@ -194,39 +192,39 @@ class Segmenter:
         `seq` and `num` must be the same byte for byte, these two exactly the next ones, and the times within the
         window in which frames only continue the file. The run counts as applied.
         """
-        window = frame_window(self.state, headers)
-        raw, (kind, time) = _headers(before), before.timestamp()
-        seq, num = headers.seq, headers.num
+        window, seq, num = frame_window(self.state, headers), headers.seq, headers.num
+        raw = headers_of(before)
         if not window or [name for name, _ in raw] != _HEADER_ORDER or num is None or max(seq, num) >= _MAX:
             return None
-        before_seq, between, gap, until = raw[:_SEQ], raw[_SEQ + 1 : _NUM], window.gap_ms, window.until_ms
+        before_seq, between, (kind, time) = raw[:_SEQ], raw[_SEQ + 1 : _NUM], before.timestamp()
+        gap, until, last_seq = window.gap_ms, window.until_ms, seq + max_frames
         times: list[int] = []
         values: list[bytes] = []
-        last_seq = seq + max_frames
-        while messages and seq < last_seq:
-            message = messages[0]
-            found, (its_kind, when) = _headers(message), message.timestamp()
-            if (
-                its_kind != kind
-                or len(found) != len(_HEADER_ORDER)
-                or found[_SEQ] != ("seq", b"%d" % (seq + 1))
-                or found[_NUM] != ("num", b"%d" % (num + 1))
-                or found[:_SEQ] != before_seq
-                or found[_SEQ + 1 : _NUM] != between
-                or abs(when - time) > gap
-                or when >= until
-            ):
-                break
-            seq, num, time, before = seq + 1, num + 1, when, message
-            times.append(when)
-            values.append(message.value() or b"")
-            messages.popleft()
+        with suppress(ContractError):  # headers that can't be read are no next frame's
+            while messages and seq < last_seq:
+                message = messages[0]
+                found, (its_kind, when) = headers_of(message), message.timestamp()
+                if (
+                    its_kind != kind
+                    or len(found) != len(_HEADER_ORDER)
+                    or found[_SEQ] != ("seq", b"%d" % (seq + 1))
+                    or found[_NUM] != ("num", b"%d" % (num + 1))
+                    or found[:_SEQ] != before_seq
+                    or found[_SEQ + 1 : _NUM] != between
+                    or abs(when - time) > gap
+                    or when >= until
+                ):
+                    break
+                seq, num, time, before = seq + 1, num + 1, when, message
+                times.append(when)
+                values.append(message.value() or b"")
+                messages.popleft()
         if not times:
             return None
         self.state = advance(self.state, num, time)
         size = sum(map(len, values))
         self._length += size
-        return FrameRun(times, values, before, headers._replace(seq=seq, num=num), size)
+        return FrameRun(times, values, before, headers._replace(seq=seq, num=num), before.offset() or 0, size)
 
 
 def crc_of(value: tuple[bytes, ...]) -> int:
@@ -235,10 +233,3 @@ def crc_of(value: tuple[bytes, ...]) -> int:
     for part in value:
         crc = google_crc32c.extend(crc, part)
     return crc
-
-
-def _headers(message: ConsumedMessage) -> ConsumedHeaders:
-    try:
-        return headers_of(message)
-    except ContractError:
-        return []

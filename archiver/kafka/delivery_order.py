@@ -9,6 +9,7 @@ Pure: no I/O, no clock.
 """
 
 import logging
+from collections.abc import Callable
 
 from g3stream.contract.headers import RecordHeaders
 
@@ -35,12 +36,8 @@ class DeliveryCheck:
         """Start again at that offset, to which the client is moved."""
         self.next_offset, self.seek_to, self._gap_end_offset = offset, None, None
 
-    def is_after_gap(self, offset: int) -> bool:
-        """Whether offsets before that one were not delivered."""
-        return self.next_offset is not None and self.seek_to is None and offset > self.next_offset
-
-    def accept(self, offset: int, *, is_successor: bool = False) -> bool:
-        """Whether that delivery is the next one; is_successor: its record is known to follow the last one."""
+    def accept(self, offset: int, is_successor: Callable[[], bool]) -> bool:
+        """Whether that delivery is the next one; is_successor: whether its record is known to follow the last one."""
         expected = self.next_offset
         if expected is None or self.seek_to is not None:
             return False
@@ -52,7 +49,7 @@ class DeliveryCheck:
             self._on_fault(f"delivered offset {offset} again, where {expected} was next; reading from there")
             self.seek_to = expected
             return False
-        elif is_successor:
+        elif is_successor():
             self._gap_end_offset = None
         elif offset != self._gap_end_offset:
             self.seek_to, self._gap_end_offset = expected, offset

@@ -13,6 +13,7 @@ from enum import Enum
 
 from confluent_kafka import KafkaException
 
+from archiver.core import checkpoint as checkpoints
 from archiver.kafka.group_consumer import GroupConsumer
 from archiver.kafka.offset_commits import MemberEvicted, OffsetCommit
 from archiver.recording.executors import Executors
@@ -163,10 +164,11 @@ class CommitPipeline:
     def _make_durable(self, snapshot: Snapshot) -> OffsetCommit | None:
         """Return what to commit; None if it can't be committed yet, or is no longer needed. Raises SyncError."""
         try:
-            started_s = time.monotonic()
-            commit = snapshot.make_durable()
             if snapshot.file:
+                started_s = time.monotonic()
+                snapshot.file.make_durable()
                 self.sync_latency.observe(time.monotonic() - started_s)
+            metadata = checkpoints.encode(snapshot.checkpoint)
             for loss in merge_losses(snapshot.losses):
                 self._consumer.events.publish(loss)
         except KafkaException as error:
@@ -177,7 +179,7 @@ class CommitPipeline:
         except SegmentClosedError:
             log.debug("%s: released before its snapshot was durable", snapshot.stream)
         else:
-            return commit
+            return OffsetCommit(snapshot.stream, snapshot.offset, metadata, snapshot.cancellation)
         return None
 
 

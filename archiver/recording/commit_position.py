@@ -52,12 +52,15 @@ class CommitPosition:
         elif self._uncommitted_since_s is None:
             self._uncommitted_since_s = now_s
 
-    def on_snapshot(self, snapshot: Snapshot | None) -> None:
-        """Note that this snapshot is being committed; None: no longer, whether it was or not."""
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Note that this snapshot is being committed."""
         self.pending = snapshot
 
-    def on_committed(self, snapshot: Snapshot) -> None:
-        """Note a snapshot that is durable and committed."""
+    def on_snapshot_done(self, snapshot: Snapshot, *, committed: bool) -> None:
+        """Note that the snapshot is no longer being committed; whether it is durable and committed."""
+        self.pending = None
+        if not committed:
+            return
         partial = snapshot.checkpoint.partial
         self._last_saved = (snapshot.offset, partial.length if partial else 0)
         self._last = snapshot.offset, snapshot.checkpoint

@@ -101,10 +101,7 @@ class MessageInbox:
     def append(self, message: Message, size: int) -> None:
         """Add a message that the loop has read; it is dropped if it isn't the next one. size: bytes."""
         offset = message.offset()
-        if offset is None:
-            return
-        is_next = self.deliveries.is_after_gap(offset) and self._follows_newest(message)
-        if self.deliveries.accept(offset, is_successor=is_next):
+        if offset is not None and self.deliveries.accept(offset, lambda: self._follows_newest(message)):
             self._messages.append(message)
             self.buffered_bytes += size
 

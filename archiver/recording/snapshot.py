@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.events import RecordsLost
-from archiver.kafka.offset_commits import OffsetCommit
 from archiver.segments.segment_file import SegmentFile
 from g3stream.service.cancellation import CancellationToken
 
@@ -27,12 +25,3 @@ class Snapshot:
     """Of what is recorded by then, for Throughput.on_durable."""
     taken_s: float
     """Monotonic."""
-
-    def make_durable(self) -> OffsetCommit:
-        """Sync the open file; return what to commit. For another thread.
-
-        Raises SyncError, SegmentClosedError.
-        """
-        if self.file:
-            self.file.make_durable()
-        return OffsetCommit(self.stream, self.offset, checkpoints.encode(self.checkpoint), self.cancellation)

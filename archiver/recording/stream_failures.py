@@ -44,8 +44,13 @@ class StreamFailures:
         return pause
 
     def due(self, stream: str, now_s: float) -> CommittedOffset | None:
-        """Return the commit to retry a failed stream from; None if it isn't due, or Kafka hasn't answered."""
-        failure = self._failures[stream]
+        """Return the commit to retry a failed stream from; None if it isn't due, or Kafka hasn't answered.
+
+        A stream whose failure wasn't noted here is never due.
+        """
+        failure = self._failures.get(stream)
+        if failure is None:
+            return None
         if failure.request is None:
             if now_s >= failure.retry_at_s:
                 failure.request = self._executors.recovery.submit(

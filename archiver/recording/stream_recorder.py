@@ -146,13 +146,13 @@ class StreamRecorder:
             self._work()
 
     def on_tick(self, end_offset: int | None, *, digests: bool) -> None:
-        """Do what is done once a second. end_offset: the topic's. digests: whether to continue the SHA-256."""
+        """Do what is done once a second, besides `snapshot`.
+
+        end_offset: the topic's. digests: whether to continue the SHA-256.
+        """
         self.inbox.end_offset = end_offset
         if digests and self._writer.segment and not isinstance(self._phase, Finalizing):
             self._writer.segment.advance_digest(self._executors.finalizers)
-        offset = self._offset_to_commit()
-        is_saved = offset is None or self._position.is_saved(offset, self._writer.length_bytes)
-        self._position.track_uncommitted(time.monotonic(), exists=not is_saved)
 
     def status(self, resume_error: str | None = None) -> RecorderStatus:
         """Return the present status. Thread-safe. resume_error: why Kafka doesn't deliver the stream."""
@@ -281,7 +281,8 @@ class StreamRecorder:
 
     def _work(self) -> None:
         try:
-            self._drive_finalization()
+            if not isinstance(self._phase, Recording):
+                self._drive_finalization()
             try:
                 while isinstance(self._phase, Recording) and (self._unprocessed or self.inbox):
                     # Nearly always, the buffered records only continue the file.
@@ -291,7 +292,8 @@ class StreamRecorder:
                         self._process_next()
             except ContractError as error:
                 self._enter(Unreadable(InvalidRecord(self.inbox.first, str(error), self._query_quarantine)))
-            self._drive_finalization()
+            if not isinstance(self._phase, Recording):
+                self._drive_finalization()
             self._writer.flush(None if self.errors.current else self._executors.writers)
         except SyncError as error:
             if self.is_committing:
@@ -338,18 +340,17 @@ class StreamRecorder:
 
         Then nothing else is, until `on_snapshot_done`.
         """
-        offset = self._offset_to_commit()
-        if offset is None or isinstance(self._phase, Finalizing) or self.is_committing or self.errors.current:
+        offset, losses, now_s = self._offset_to_commit(), tuple(self.inbox.losses.unpublished), time.monotonic()
+        is_saved = offset is None or self._position.is_saved(offset, self._writer.length_bytes)
+        self._position.track_uncommitted(now_s, exists=not is_saved)
+        if offset is None or (is_saved and not losses) or isinstance(self._phase, Finalizing):
             return None
-        if self._cancellation.is_set():  # without its file the state would be inconsistent
+        if self.is_committing or self.errors.current or self._cancellation.is_set():
             return None
         try:
             self._writer.flush()
         except OSError as error:
             self.errors.on_error(error)
-            return None
-        losses = tuple(self.inbox.losses.unpublished)
-        if self._position.is_saved(offset, self._writer.written_bytes) and not losses:
             return None
         segment = self._writer.segment
         snapshot = Snapshot(
@@ -360,7 +361,7 @@ class StreamRecorder:
             segment.file if segment else None,
             losses,
             self._writer.throughput.mark(),
-            time.monotonic(),
+            now_s,
         )
         self._position.on_snapshot(snapshot)
         return snapshot
@@ -373,16 +374,13 @@ class StreamRecorder:
         offset = self.inbox.sequence.safe_offset(at)
         return offset if self._position.may_commit(offset) else None
 
-    def on_snapshot_done(self) -> None:
-        """Note that the snapshot is no longer being committed, whether it was committed or not."""
-        self._position.on_snapshot(None)
-
-    def on_committed(self, snapshot: Snapshot) -> None:
-        """Handle a snapshot that is durable and committed."""
-        self._position.on_committed(snapshot)
-        self.inbox.losses.on_published(len(snapshot.losses))
-        self._writer.throughput.on_durable(snapshot.throughput_mark, _now_ms())
-        self.errors.on_committed()
+    def on_snapshot_done(self, snapshot: Snapshot, *, committed: bool) -> None:
+        """Handle a snapshot that is no longer being committed. committed: whether it is durable and committed."""
+        self._position.on_snapshot_done(snapshot, committed=committed)
+        if committed:
+            self.inbox.losses.on_published(len(snapshot.losses))
+            self._writer.throughput.on_durable(snapshot.throughput_mark, _now_ms())
+            self.errors.on_committed()
 
     # From open to finished
 

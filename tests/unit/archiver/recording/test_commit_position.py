@@ -58,7 +58,7 @@ def test_records_deleted_after_the_commit_leave_the_floor_where_it_is() -> None:
 def test_it_goes_back_to_what_was_committed_last_and_never_below() -> None:
     position = taken(40, files=1)
     assert position.roll_back() == CommittedOffset(STREAM, 40, checkpoints.encode(checkpoint(1)))
-    position.on_committed(snapshot(50, files=2))
+    position.on_snapshot_done(snapshot(50, files=2), committed=True)
     assert position.roll_back() == CommittedOffset(STREAM, 50, checkpoints.encode(checkpoint(2)))
     assert not position.may_commit(49)
     position.on_finalized(60, checkpoint(3))
@@ -81,7 +81,7 @@ def test_how_long_something_waits_to_be_committed() -> None:
     for now_s in (200, 201):  # what comes later is younger
         position.track_uncommitted(now_s, exists=True)
     assert position.uncommitted_s(203) == 3
-    position.on_committed(snapshot(10, taken_s=201))
+    position.on_snapshot_done(snapshot(10, taken_s=201), committed=True)
     assert position.uncommitted_s(203) == 2
     position.track_uncommitted(204, exists=False)
     assert position.uncommitted_s(9999) == 0, "a quiet night"
