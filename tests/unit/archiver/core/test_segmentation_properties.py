@@ -109,6 +109,10 @@ class MemoryArchive:
             assert self.open
             self.open.frames.append((record.time_ms, b"".join(record.value)))
         self.segmenter.apply(decision)
+        self.mark_processed(record)
+
+    def mark_processed(self, record: Record) -> None:
+        """Count it as recorded."""
         self.seen.mark_processed(record.headers)
 
     def finish(self, why: CloseReason) -> None:
