@@ -58,6 +58,17 @@ def read(location: Location) -> Identity | None:
     return found
 
 
+def mismatch(location: Location, group: str) -> str:
+    """Return why a directory isn't the archive of that group, in words; empty if it is. Raises OSError."""
+    own = read(location)
+    if own is None:
+        return (
+            "no archiver has recorded there (for a new archive, start one first), or its disk isn't mounted, or it "
+            "has another --private-dir"
+        )
+    return "" if own.group == group else f"it is the archive of the group {own.group}, not {group}"
+
+
 def create(location: Location, group: str) -> Identity:
     """Give an archive an identity, durably; returns the one that it has then: another archiver may be faster.
 

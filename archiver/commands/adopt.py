@@ -1,6 +1,6 @@
-"""Flags of the command `archiver adopt`."""
+"""The command `archiver adopt`: its flags."""
 
-from archiver.console.arguments import EXIT_CODES, data_dir_option, group_option, private_dir_option, streams_option
+from archiver.console.arguments import archive_options, command_parser
 from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
 
@@ -27,27 +27,21 @@ cut off: their events say so, and verify checks that they stay as they are.
 Only SHA256SUMS is changed. The command may run while an archiver records, and
 may be run again."""
 
-_CODES = EXIT_CODES.format(
-    fine="every file is recorded", wrong="a file isn't, or the command failed; the reason is printed"
-)
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver adopt --data-dir /data --all --dry-run
   archiver adopt --data-dir /data --all --reason 'from the old recorder'
   archiver adopt --data-dir /data 15463/crate1slot2
-
-{_CODES}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver adopt", _DESCRIPTION, _EXAMPLES)
+    wrong = "a file isn't, or the command failed; the reason is printed"
+    flags = command_parser("adopt", _DESCRIPTION, _EXAMPLES, fine="every file is recorded", wrong=wrong)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a file, or a directory of them; - for stdin")
     flags.add_argument("--all", action="store_true", help="all files that no event describes")
-    data_dir_option(flags)
-    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
-    group_option(flags)
-    streams_option(flags)
+    archive_options(flags)
     operator_options(flags, "adopt")
     flags.add_argument("--damaged", action="store_true", help="also files that aren't whole G3 frames")
     flags.add_argument("--dry-run", action="store_true", help="read the files, but record nothing")
@@ -61,10 +55,11 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     if bool(options.path) == options.all:
         parser.error("give either PATHs or --all")
-    paths = paths_below(options.data_dir, options.path)
-    if options.path and not paths:
+    options.path = paths_below(options.data_dir, options.path)
+    if not options.path and not options.all:
         print("no PATH came from stdin: nothing to adopt")
         return 0
-    from archiver.operations.adopt_files import adopt  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.adopt_files import adopt
 
-    return adopt(options, paths)
+    return run(options, adopt)

@@ -1,6 +1,6 @@
-"""Flags of the command `archiver close`."""
+"""The command `archiver close`: its flags."""
 
-from archiver.console.arguments import EXIT_CODES
+from archiver.console.arguments import command_parser
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import EnvArgumentParser, stream_flag
 
@@ -19,19 +19,19 @@ Nothing is published while an ingest is running, or if the acquisition has
 ended already. Ages are the difference between a record's time (by the clock of
 ingest's host) and this host's clock."""
 
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver status                      shows the open file, and how old the
                                        last record is
   archiver close --stream crate1slot2
   archiver close --stream crate1slot2 --why 'smurf-srv12 lost power'
-
-{EXIT_CODES.format(fine="closed, or nothing to close", wrong="not closed; the reason is printed")}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver close", _DESCRIPTION, _EXAMPLES)
+    wrong = "not closed; the reason is printed"
+    flags = command_parser("close", _DESCRIPTION, _EXAMPLES, fine="closed, or nothing to close", wrong=wrong)
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument(
         "--why",
@@ -46,6 +46,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.close_acquisition import close  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.close_acquisition import close
 
-    return close(options)
+    return run(options, close)

@@ -1,6 +1,6 @@
-"""Flags of the command `archiver files`."""
+"""The command `archiver files`: its flags."""
 
-from archiver.console.arguments import EXIT_CODES, group_option, streams_option, time_option
+from archiver.console.arguments import command_parser, stream_options, time_option
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
@@ -26,7 +26,7 @@ file that was there before the archive. (retired): it was deleted on purpose;
 none of the files shown has a line of its own. Open files aren't listed: see
 archiver status."""
 
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver files --since -12h
   archiver files --stream crate1slot2 --since 2026-11-22 --until 2026-11-23
@@ -56,17 +56,16 @@ least one frame between these times.
                only in the losses of its files
   unreadable   what: an event that this program doesn't understand
 Times are ISO 8601 in UTC, sizes in bytes.
-
-{EXIT_CODES.format(fine="listed", wrong="Kafka can't be read; the reason is printed")}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver files", _DESCRIPTION, _EXAMPLES)
-    streams_option(flags)
+    wrong = "Kafka can't be read; the reason is printed"
+    flags = command_parser("files", _DESCRIPTION, _EXAMPLES, fine="listed", wrong=wrong)
+    stream_options(flags)
     time_option(flags, "--since", "only what was recorded after this")
     time_option(flags, "--until", "only what was recorded before this")
-    group_option(flags)
     flags.add_argument("--retired", action="store_true", help="list only the files that were retired")
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
     flags.add_kafka_options()
@@ -76,6 +75,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.list_files import show  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.list_files import list_files
 
-    return show(options)
+    return run(options, list_files)

@@ -1,8 +1,8 @@
-"""Flags of the command `archiver quarantine`."""
+"""The command `archiver quarantine`: its flags."""
 
 import argparse
 
-from archiver.console.arguments import EXIT_CODES
+from archiver.console.arguments import command_parser
 from g3stream.host.environment import host_name
 from g3stream.service.arguments import EnvArgumentParser, stream_flag
 
@@ -23,20 +23,20 @@ With --partition, it moves the records of another partition than 0, which
 nobody records: all of them up to that offset are copied to the same topic, then
 deleted where they were."""
 
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver quarantine --stream crate1slot2 --offset 5120
   archiver quarantine --stream crate1slot2 --offset 5120 \\
                       --why 'written by a test, see the log of 26 November'
   archiver quarantine --stream crate1slot2 --partition 1 --offset 449
                       up to the last offset that /healthz reports
-
-{EXIT_CODES.format(fine="it is in quarantine", wrong="it isn't; the reason is printed")}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver quarantine", _DESCRIPTION, _EXAMPLES)
+    wrong = "it isn't; the reason is printed"
+    flags = command_parser("quarantine", _DESCRIPTION, _EXAMPLES, fine="it is in quarantine", wrong=wrong)
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument("--offset", type=_offset, required=True, metavar="N", help="the record's offset in its topic")
     flags.add_argument(
@@ -56,9 +56,10 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.quarantine_record import quarantine  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.quarantine_record import quarantine
 
-    return quarantine(options)
+    return run(options, quarantine)
 
 
 def _offset(text: str) -> int:

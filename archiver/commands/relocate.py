@@ -1,7 +1,9 @@
-"""Flags of the command `archiver relocate`."""
+"""The command `archiver relocate`: its flags."""
+
+from functools import partial
 
 from archiver.archive.location import Checksums
-from archiver.console.arguments import EXIT_CODES, data_dir_option
+from archiver.console.arguments import command_parser, data_dir_option
 from g3stream.service.arguments import EnvArgumentParser, directory
 
 _DESCRIPTION = """\
@@ -32,14 +34,13 @@ examples:
                     --private-dir /disk/elsewhere         to another place
   archiver relocate --data-dir /disk/data --from /disk/private \\
                     --checksums beside                    back to the defaults
-
 """
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    codes = EXIT_CODES.format(fine="everything is moved", wrong="something isn't; the reason is printed")
-    flags = EnvArgumentParser("archiver relocate", _DESCRIPTION, _EXAMPLES + codes)
+    wrong = "something isn't; the reason is printed"
+    flags = command_parser("relocate", _DESCRIPTION, _EXAMPLES, fine="everything is moved", wrong=wrong)
     data_dir_option(flags)
     # Not from the environment: it may name the place before the move, or the one after it.
     flags.add_argument(
@@ -65,6 +66,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.relocate_archive import relocate  # not at the top, so that --help is fast
+    from archiver.console.runner import exit_code  # not at the top, so that --help is fast
+    from archiver.operations.relocation import relocate
 
-    return relocate(options)
+    return exit_code(options.prog, partial(relocate, options))

@@ -1,13 +1,6 @@
-"""Flags of the command `archiver repair`."""
+"""The command `archiver repair`: its flags."""
 
-from archiver.console.arguments import (
-    EXIT_CODES,
-    data_dir_option,
-    group_option,
-    private_dir_option,
-    streams_option,
-    time_option,
-)
+from archiver.console.arguments import archive_options, command_parser, time_option
 from archiver.console.operator_arguments import operator_options
 from g3stream.service.arguments import EnvArgumentParser
 
@@ -37,23 +30,17 @@ examples:
   archiver repair --data-dir /data --stream crate1slot2 --since -1d
   archiver repair --data-dir /data --retired --since 2026-11-21 \\
                   --reason 'the copies are gone'
-
 """
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    codes = EXIT_CODES.format(
-        fine="nothing is wrong any more", wrong="something still is, or the command failed; the reason is printed"
-    )
-    flags = EnvArgumentParser("archiver repair", _DESCRIPTION, _EXAMPLES + codes)
-    data_dir_option(flags)
-    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
-    streams_option(flags)
+    wrong = "something still is, or the command failed; the reason is printed"
+    flags = command_parser("repair", _DESCRIPTION, _EXAMPLES, fine="nothing is wrong any more", wrong=wrong)
+    archive_options(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     flags.add_argument("--retired", action="store_true", help="rebuild retired files, too")
     operator_options(flags, "rebuild")
-    group_option(flags)
     flags.add_kafka_options()
     return flags
 
@@ -61,6 +48,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.repair_archive import repair  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.repair_archive import repair
 
-    return repair(options)
+    return run(options, repair)

@@ -1,18 +1,17 @@
-"""Flags of the command `archiver replay`."""
+"""The command `archiver replay`: its flags."""
 
 import re
-from pathlib import Path
 
 from archiver.console.arguments import (
     CARRY,
-    EXIT_CODES,
     carried_types,
     checksums_option,
-    group_option,
+    command_parser,
     private_dir_option,
-    streams_option,
+    stream_options,
     time_option,
 )
+from archiver.console.operator_arguments import path_below
 from archiver.core.paths import FILE, NameFormat
 from g3stream.service.arguments import EnvArgumentParser, directory, seconds
 
@@ -47,23 +46,20 @@ examples:
 
 With --since and --until whole acquisitions are rebuilt, including those that
 begin before or end after.
-
 """
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    codes = EXIT_CODES.format(
-        fine="all requested files that are in the topics exist now",
-        wrong="files differ or can't be rebuilt; which and why is printed",
-    )
-    flags = EnvArgumentParser("archiver replay", _DESCRIPTION, _EXAMPLES + codes)
+    fine = "all requested files that are in the topics exist now"
+    wrong = "files differ or can't be rebuilt; which and why is printed"
+    flags = command_parser("replay", _DESCRIPTION, _EXAMPLES, fine=fine, wrong=wrong)
     flags.add_option(
         "--data-dir", type=directory, required=True, metavar="DIR", help="where the files go; made if missing"
     )
     private_dir_option(flags)
     checksums_option(flags)
-    streams_option(flags)
+    stream_options(flags)
     time_option(flags, "--since", "only acquisitions that end at or after this time")
     time_option(flags, "--until", "only acquisitions that begin at or before this time")
     flags.add_argument(
@@ -90,7 +86,6 @@ def make_parser() -> EnvArgumentParser:
         **CARRY,
         help=f"repeat the last frame of this type at files' heads, {instead}; may be repeated; nothing: no frame",
     )
-    group_option(flags)
     flags.add_kafka_options()
     return flags
 
@@ -106,18 +101,12 @@ def main(args: list[str]) -> int:
             options.carry = carried_types(options.carry)
         except ValueError as error:
             parser.error(f"--carry: {error}")
-    only = frozenset(_below(options.data_dir, path) for path in options.only)
-    if wrong := [path for path in only if not re.fullmatch(FILE, path)]:
+    options.only = frozenset(path_below(options.data_dir, path) for path in options.only)
+    if wrong := [path for path in options.only if not re.fullmatch(FILE, path)]:
         parser.error(
             f"--only: {wrong[0]!r} is not the path of a file, such as 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
         )
-    from archiver.replay.replay import replay  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.replay.replay import replay
 
-    return replay(options, only)
-
-
-def _below(data_dir: Path, path: str) -> str:
-    """Return the path relative to the data directory, if it is below it; else unchanged."""
-    absolute = Path(path).absolute()
-    root = data_dir.absolute()
-    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else path
+    return run(options, replay)

@@ -1,13 +1,6 @@
-"""Flags of the command `archiver retire`."""
+"""The command `archiver retire`: its flags."""
 
-from archiver.console.arguments import (
-    EXIT_CODES,
-    data_dir_option,
-    group_option,
-    private_dir_option,
-    streams_option,
-    time_option,
-)
+from archiver.console.arguments import archive_options, command_parser, time_option
 from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
 
@@ -34,11 +27,7 @@ its files exists (as if the disk isn't mounted), or it belongs to another group.
 A retired file is brought back by `archiver adopt PATH` (restored from a copy),
 or by `archiver repair --retired` (rebuilt from the topics)."""
 
-_CODES = EXIT_CODES.format(
-    fine="every file is retired",
-    wrong="a PATH isn't recorded (the others are retired), or it failed",
-)
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver retire --data-dir /data --missing --dry-run
   archiver retire --data-dir /data --before -90d --reason 'two copies elsewhere'
@@ -48,20 +37,17 @@ examples:
 
 The command may be run again: for files that are retired already no event is
 published.
-
-{_CODES}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver retire", _DESCRIPTION, _EXAMPLES)
+    wrong = "a PATH isn't recorded (the others are retired), or it failed"
+    flags = command_parser("retire", _DESCRIPTION, _EXAMPLES, fine="every file is retired", wrong=wrong)
     flags.add_argument("path", nargs="*", metavar="PATH", help="a recorded file, or a directory of them; - for stdin")
     flags.add_argument("--missing", action="store_true", help="all recorded files that don't exist")
     time_option(flags, "--before", "those of them that end before this time")
-    data_dir_option(flags)
-    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
-    group_option(flags)
-    streams_option(flags)
+    archive_options(flags)
     operator_options(flags, "retire")
     flags.add_argument("--dry-run", action="store_true", help="publish nothing; show what would be retired")
     flags.add_argument("--yes", action="store_true", help="even if DIR may be the wrong directory")
@@ -76,10 +62,11 @@ def main(args: list[str]) -> int:
     missing = options.missing or options.before is not None
     if bool(options.path) == missing:
         parser.error("give either PATHs or --missing, or --before T")
-    paths = paths_below(options.data_dir, options.path)
-    if options.path and not paths:
+    options.path = paths_below(options.data_dir, options.path)
+    if not options.path and not missing:
         print("no PATH came from stdin: nothing to retire")
         return 0
-    from archiver.operations.retire_files import retire  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.retire_files import retire
 
-    return retire(options, paths)
+    return run(options, retire)

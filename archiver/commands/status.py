@@ -1,6 +1,6 @@
-"""Flags of the command `archiver status`."""
+"""The command `archiver status`: its flags."""
 
-from archiver.console.arguments import EXIT_CODES, group_option, streams_option
+from archiver.console.arguments import command_parser, stream_options
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
@@ -21,7 +21,7 @@ Ages are the difference between a record's time (by the clock of ingest's host)
 and this host's clock: they are right only if the two clocks agree. No group is
 joined, and nothing is changed."""
 
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   archiver status
   archiver status --stream crate1slot2 --group second-site
@@ -34,15 +34,14 @@ examples:
   lag (records), lag_since (time of the first record that isn't recorded), file,
   file_start, file_bytes, file_frames, closing (why the file is being finished).
 Times are ISO 8601 in UTC. What is unknown or doesn't apply is null.
-
-{EXIT_CODES.format(fine="shown, whatever the state", wrong="Kafka can't be read; the reason is printed")}"""
+"""
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    flags = EnvArgumentParser("archiver status", _DESCRIPTION, _EXAMPLES)
-    streams_option(flags)
-    group_option(flags)
+    wrong = "Kafka can't be read; the reason is printed"
+    flags = command_parser("status", _DESCRIPTION, _EXAMPLES, fine="shown, whatever the state", wrong=wrong)
+    stream_options(flags)
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
     flags.add_kafka_options()
     return flags
@@ -51,6 +50,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.operations.stream_status import show  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.operations.stream_status import show
 
-    return show(options)
+    return run(options, show)

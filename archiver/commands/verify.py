@@ -1,13 +1,6 @@
-"""Flags of the command `archiver verify`."""
+"""The command `archiver verify`: its flags."""
 
-from archiver.console.arguments import (
-    EXIT_CODES,
-    data_dir_option,
-    group_option,
-    private_dir_option,
-    streams_option,
-    time_option,
-)
+from archiver.console.arguments import archive_options, command_parser, time_option
 from g3stream.service.arguments import EnvArgumentParser
 
 _DESCRIPTION = """\
@@ -65,26 +58,20 @@ what is wrong:
 
 --json: one object: counts, findings (fault, stream, path, text, other: the path
   of the same bytes), notes.
-
 """
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    codes = EXIT_CODES.format(
-        fine="nothing is wrong", wrong="something is, or the command failed; the reason is printed"
-    )
-    flags = EnvArgumentParser("archiver verify", _DESCRIPTION, _EXAMPLES + codes)
-    data_dir_option(flags)
-    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
-    streams_option(flags)
+    wrong = "something is, or the command failed; the reason is printed"
+    flags = command_parser("verify", _DESCRIPTION, _EXAMPLES, fine="nothing is wrong", wrong=wrong)
+    archive_options(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     flags.add_argument(
         "--against-topic", action="store_true", help="also compare with the frames that the topics still have"
     )
     flags.add_argument("--verbose", action="store_true", help="list each foreign file, too")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    group_option(flags)
     flags.add_kafka_options()
     return flags
 
@@ -92,6 +79,7 @@ def make_parser() -> EnvArgumentParser:
 def main(args: list[str]) -> int:
     """Run the command; return its exit code. args: what follows its name."""
     options = make_parser().parse_args(args)
-    from archiver.verify.report import verify  # not at the top, so that --help is fast
+    from archiver.console.runner import run  # not at the top, so that --help is fast
+    from archiver.verify.report import verify
 
-    return verify(options)
+    return run(options, verify)

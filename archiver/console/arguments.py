@@ -1,7 +1,6 @@
 """The flags that `archiver` and its commands have in common. It imports no Kafka client, so that --help is fast."""
 
 import argparse
-import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -11,9 +10,10 @@ from archiver.archive.location import Checksums
 from archiver.core.formatting import parse_time
 from archiver.core.paths import GROUP
 from g3stream.frames.layout import FRAME_TYPES
+from g3stream.host.environment import now_ms
 from g3stream.service.arguments import EnvArgumentParser, directory, stream_flag
 
-EXIT_CODES = """\
+_EXIT_CODES = """
 exit codes:
   0    {fine}
   1    {wrong}
@@ -24,6 +24,44 @@ MAX_CARRIED_TYPES: Final = 3
 """So many carried frames fit into a checkpoint (core/checkpoint.py: MAX_CHARACTERS)."""
 NOTHING: Final = "nothing"
 """Value of --carry: no frame is repeated at the head of following files."""
+
+
+def command_parser(name: str, description: str, examples: str, *, fine: str, wrong: str) -> EnvArgumentParser:
+    """The parser of a command; fine, wrong: the meaning of its exit codes 0 and 1."""
+    prog = f"archiver {name}"
+    flags = EnvArgumentParser(prog, description, examples + _EXIT_CODES.format(fine=fine, wrong=wrong))
+    flags.set_defaults(prog=prog)
+    return flags
+
+
+def archive_options(flags: EnvArgumentParser) -> None:
+    """Add the options of a command on the files of an existing archive."""
+    data_dir_option(flags)
+    private_dir_option(flags, env="ARCHIVER_PRIVATE_DIR")
+    stream_options(flags)
+
+
+def stream_options(flags: EnvArgumentParser) -> None:
+    """Add the options of a command on the streams of an archive.
+
+    --stream is not read from the environment: there it says what an archiver records.
+    """
+    flags.add_argument(
+        "--stream",
+        type=stream_flag,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this stream; may be repeated; every stream if not given",
+    )
+    flags.add_option(
+        "--group",
+        env="ARCHIVER_GROUP",
+        type=group,
+        default="archiver",
+        metavar="NAME",
+        help="the Kafka consumer group of the archive",
+    )
 
 
 def data_dir_option(flags: EnvArgumentParser) -> None:
@@ -63,30 +101,6 @@ CHECKSUMS: Final[Mapping[str, Any]] = {
 def checksums_option(flags: EnvArgumentParser) -> None:
     """Add --checksums."""
     flags.add_option("--checksums", **CHECKSUMS)
-
-
-def group_option(flags: EnvArgumentParser) -> None:
-    """Add --group."""
-    flags.add_option(
-        "--group",
-        env="ARCHIVER_GROUP",
-        type=group,
-        default="archiver",
-        metavar="NAME",
-        help="the Kafka consumer group of the archive",
-    )
-
-
-def streams_option(flags: EnvArgumentParser) -> None:
-    """Add --stream, which is not read from the environment: there it says what an archiver records."""
-    flags.add_argument(
-        "--stream",
-        type=stream_flag,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only this stream; may be repeated; every stream if not given",
-    )
 
 
 def time_option(flags: EnvArgumentParser, flag: str, what: str) -> None:
@@ -145,6 +159,6 @@ def group(text: str) -> str:
 
 def _time(text: str) -> int:
     try:
-        return parse_time(text, round(time.time() * 1000))
+        return parse_time(text, now_ms())
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

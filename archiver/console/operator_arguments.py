@@ -39,11 +39,8 @@ def default_who() -> str:
 
 
 def paths_below(data_dir: Path, paths: Sequence[str]) -> list[str]:
-    """Return these paths relative to the data directory; `-` stands for those on stdin.
-
-    A path may be relative to the data directory, absolute, or relative to a current directory within it.
-    """
-    return [_below(data_dir, path) for path in _with_stdin(paths)]
+    """Return these paths relative to the data directory; `-` stands for those on stdin."""
+    return [path_below(data_dir, path) for path in _with_stdin(paths)]
 
 
 def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
@@ -56,7 +53,11 @@ def _with_stdin(paths: Sequence[str]) -> Iterator[str]:
             yield from filter(None, text.split("\0" if "\0" in text else "\n"))
 
 
-def _below(data_dir: Path, path: str) -> str:
+def path_below(data_dir: Path, path: str) -> str:
+    """Return a path relative to the data directory.
+
+    It may be relative to that, absolute, or relative to a current directory within it.
+    """
     plain = os.path.normpath(path)
     if _LAYOUT.match(plain):
         return plain

@@ -9,7 +9,6 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from archiver.core.checkpoint import CheckpointError
-from archiver.kafka.topic_reader import TopicReader
 from g3stream.host.environment import insufficient_resources
 from g3stream.host.printable import printable, printable_lines
 from g3stream.host.standard_streams import discard_unwritten
@@ -22,36 +21,43 @@ _THREADS = 16
 """The threads of two Kafka clients with up to three brokers."""
 
 
-def run(options: argparse.Namespace, prog: str, act: Callable[[TopicReader], int]) -> int:
-    """Run a command that reads topics; return its exit code: 1, with a line on stderr, if it fails.
+class CommandError(Exception):
+    """A command can't do what it was asked to; the message says why."""
 
-    options: with those of `add_kafka_options`, and `group`.
+
+def run(options: argparse.Namespace, act: Callable[[dict[str, Any], argparse.Namespace], int]) -> int:
+    """Run a command that uses Kafka, and return its exit code; `act` gets librdkafka's settings, and the options.
+
+    options: of a parser by `command_parser`, with `add_kafka_options`.
     """
-    return run_client(options, prog, lambda config: act(TopicReader(config, options.group)))
-
-
-def run_client(options: argparse.Namespace, prog: str, act: Callable[[dict[str, Any]], int]) -> int:
-    """Run a command that makes its own Kafka clients: `act` gets librdkafka's settings. Return its exit code."""
     log_to_stderr(options.log_level, options.log_format)
-    if sys.stdout is None:  # closed: `>&-`
-        print_err(f"{prog}: error: stdout is closed: the result can't be printed")
-        return 1
-    if refusal := insufficient_resources(_THREADS):
-        print_err(f"{prog}: error: {refusal}")
-        return 1
-    outage = ConnectionErrors()
-    config: dict[str, Any] = {**kafka_client_config(options, {}), "error_cb": outage.record}
-    config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
+
+    def with_kafka() -> int:
+        if sys.stdout is None:  # closed: `>&-`
+            raise CommandError("stdout is closed: the result can't be printed")
+        if refusal := insufficient_resources(_THREADS):
+            raise CommandError(refusal)
+        outage = ConnectionErrors()
+        config: dict[str, Any] = {**kafka_client_config(options, {}), "error_cb": outage.record}
+        config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
+        try:
+            return act(config, options)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._INVALID_ARG:
+                raise CommandError(f"Kafka settings: {describe_kafka_error(error, options)}") from None
+            why = outage.describe(error.args[0])
+            raise CommandError(f"Kafka at {config['bootstrap.servers']}: {why}") from None
+
+    return exit_code(options.prog, with_kafka)
+
+
+def exit_code(prog: str, act: Callable[[], int]) -> int:
+    """Return what `act` returns; 1, with a line on stderr, if it fails."""
     try:
-        code = act(config)
+        code = act()
         sys.stdout.flush()  # here, where a closed pipe is handled
         return code
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError._INVALID_ARG:
-            why = f"Kafka settings: {describe_kafka_error(error, options)}"
-        else:
-            why = f"Kafka at {config['bootstrap.servers']}: {outage.describe(error.args[0])}"
-    except CheckpointError as error:
+    except (CommandError, CheckpointError) as error:
         why = str(error)
     except BrokenPipeError:
         # The reader has closed the pipe (`| head`): exit silently, as other programs do.

@@ -2,8 +2,7 @@
 
 import argparse
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from archiver.archive import archive_lock, archive_settings, identity
 from archiver.archive.location import Location, located
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
-from archiver.console.runner import print_err, print_lines, run_client, table
+from archiver.console.runner import CommandError, print_err, print_lines, table
 from archiver.core.events import FileAdopted
 from archiver.core.formatting import count_noun, format_bytes
 from archiver.kafka.publication import publish_events
@@ -26,36 +25,26 @@ from archiver.verify.file_reads import FileToRead, read_files
 from archiver.verify.inventory import Inventory
 from archiver.verify.tree_scan import FileEntry
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
-from g3stream.host.environment import host_name
+from g3stream.host.environment import host_name, now_ms
 from g3stream.kafka.topic_admin import TopicAdmin
 
-_PROG = "archiver adopt"
 _MAX_DAMAGE = 1000
 """Characters; the limit in core/events.py."""
 
 
-def adopt(options: argparse.Namespace, paths: Sequence[str]) -> int:
-    """Run the command with its options (commands/adopt.py); return its exit code.
-
-    paths: relative to the data directory.
-    """
-    return run_client(options, _PROG, lambda config: _adopt(config, options, paths))
-
-
-def _adopt(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequence[str]) -> int:
+def adopt(config: Mapping[str, Any], options: argparse.Namespace) -> int:
+    """Run the command with its options (commands/adopt.py); return its exit code."""
     location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
-    if why := _not_the_archive(location, options.group):
-        print_err(f"{_PROG}: error: {location.data_dir}: {why}")
-        return 1
-    history = TopicReader(config, options.group)
-    known, findings = Inventory.collect(location, history, events_may_be_lost=True)
+    if why := identity.mismatch(location, options.group):
+        raise CommandError(f"{location.data_dir}: {why}")
+    known, findings = Inventory.collect(location, TopicReader(config, options.group), events_may_be_lost=True)
     for finding in findings:
-        print_err(f"{_PROG}: {finding.text}")
+        print_err(f"{options.prog}: {finding.text}")
     archive = ArchiveContents(
         known.tree.entries, known.file_events, known.catalog.retired.keys(), known.in_progress()
     )
-    now = _now()
-    plan = adoption.plan_named(archive, paths, now) if paths else adoption.plan_unlisted(archive, now)
+    named, now = options.path, now_ms()
+    plan = adoption.plan_named(archive, named, now) if named else adoption.plan_unlisted(archive, now)
     if options.stream:
         of_streams = [entry for entry in plan.to_read if known.stream_of(entry.path) in options.stream]
         plan = replace(plan, to_read=tuple(of_streams))
@@ -72,17 +61,6 @@ def _adopt(config: Mapping[str, Any], options: argparse.Namespace, paths: Sequen
     return int(bool(run.refused))
 
 
-def _not_the_archive(location: Location, group: str) -> str:
-    """Return why the directory isn't the archive of that group; empty if it is. Raises OSError."""
-    own = identity.read(location)
-    if own is None:
-        return (
-            "no archiver has recorded there, or its disk isn't mounted, or it has another --private-dir. "
-            "For a new archive, start its archiver once; then adopt the older files"
-        )
-    return "" if own.group == group else f"it is the archive of the group {own.group}, not {group}"
-
-
 class Adoption:
     """One run of the command over the chosen files."""
 
@@ -96,13 +74,11 @@ class Adoption:
     ) -> None:
         self.refused = dict(plan.refused)
         """By path: why a file isn't adopted."""
-        self._location = location
         self._archive = ArchiveRoot(location, options.group, host_name())
+        self._options = options
         self._known = known
         self._plan = plan
         self._progress = progress
-        self._who, self._reason, self._dry_run = options.who, options.reason, options.dry_run
-        self._damaged_too = options.damaged
         self._adopted: list[FileAdopted] = []
 
     def events(self) -> Iterator[FileAdopted]:
@@ -111,15 +87,13 @@ class Adoption:
         Raises OSError.
         """
         entries = {entry.path: entry for entry in self._plan.to_read}
-        files: dict[str, list[FileToRead]] = {}
-        for path, entry in entries.items():
-            files.setdefault(self._known.stream_of(path), []).append(FileToRead(entry))
+        files = [FileToRead(self._known.stream_of(path), entry) for path, entry in entries.items()]
         others = {event.sha256: path for path, event in self._known.file_events.items()}
-        for seen in read_files(self._location.data_dir, files, self._progress):
+        for seen in read_files(self._archive.location.data_dir, files, self._progress):
             recorded = self._known.file_events.get(seen.path)
-            why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self._damaged_too)
+            why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self._options.damaged)
             why = why or self._changed(entries[seen.path])
-            if not why and not self._dry_run:
+            if not why and not self._options.dry_run:
                 why = self._add_line(seen)
             if why:
                 self.refused[seen.path] = why
@@ -131,7 +105,7 @@ class Adoption:
 
     def as_text(self) -> str:
         """Return a table of the files, and their totals."""
-        did = "would be adopted" if self._dry_run else "adopted"
+        did = "would be adopted" if self._options.dry_run else "adopted"
         rows = [
             (it.path, format_bytes(it.bytes), f"{it.frames:,}", f"{did}: {it.damage}" if it.damage else did)
             for it in self._adopted
@@ -148,13 +122,14 @@ class Adoption:
         return "\n".join([*head, "; ".join(totals)])
 
     def _event(self, seen: InspectedFile) -> FileAdopted:
+        who, reason = self._options.who, self._options.reason
         if recorded := self._known.file_events.get(seen.path):
-            return adoption_event(recorded, _now(), self._who, self._reason, host_name())
+            return adoption_event(recorded, now_ms(), who, reason, host_name())
         contents = seen.contents
         assert contents
         return FileAdopted(
-            *(self._archive.group, seen.stream, seen.path, contents.frames, contents.bytes, contents.sha256, _now()),
-            *(self._who, host_name(), self._reason, (contents.broken or "")[:_MAX_DAMAGE]),
+            *(self._archive.group, seen.stream, seen.path, contents.frames, contents.bytes, contents.sha256),
+            *(now_ms(), who, host_name(), reason, (contents.broken or "")[:_MAX_DAMAGE]),
         )
 
     def _add_line(self, seen: InspectedFile) -> str:
@@ -171,11 +146,7 @@ class Adoption:
     def _changed(self, entry: FileEntry) -> str:
         """Return how a file was changed while it was read, so that its digest may be wrong; else empty."""
         try:
-            now = tree_scan.stat_entry(self._location.data_dir, entry.path)
+            now = tree_scan.stat_entry(self._archive.location.data_dir, entry.path)
         except OSError as error:
             return error.strerror or "it was removed while it was read"
         return "" if now == entry else "it was changed while it was read"
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

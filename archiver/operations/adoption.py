@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from archiver.core.catalog import FileEvent
 from archiver.core.paths import ID, LATEST_START, parse_path, start_and_number
+from archiver.operations.named_files import named_files
 from archiver.verify.checks import InspectedFile
 from archiver.verify.tree_scan import FileEntry
 
@@ -59,12 +60,8 @@ def plan_named(archive: ArchiveContents, names: Iterable[str], now: int) -> Adop
     names: paths relative to the data directory. A retired file that exists again is adopted, too. now: ms since the
     epoch.
     """
-    paths: dict[str, None] = {}
-    for name in names:
-        below = [path for path in archive.entries if path.startswith(f"{name.rstrip('/')}/")]
-        known = name in archive.entries or name in archive.file_events
-        paths |= dict.fromkeys([name] if known or not below else below)
-    return _plan(archive, list(paths), now)
+    names = (name.rstrip("/") for name in names)
+    return _plan(archive, named_files(names, archive.entries, archive.file_events), now)
 
 
 def adoption_refusal(

@@ -6,12 +6,11 @@ archiver, and every replay, closes the same file at the same place.
 
 import argparse
 import secrets
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.console.runner import print_err, print_out, run_client
+from archiver.console.runner import CommandError, print_out
 from archiver.core.formatting import format_duration, format_time
 from archiver.core.segmentation import NOT_RECORDED_TYPES
 from archiver.core.sequence import SequenceTracker
@@ -20,8 +19,8 @@ from archiver.kafka.topic_reader import TopicReader
 from archiver.kafka.topic_tail import TailRecord, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
+from g3stream.host.environment import now_ms
 
-_PROG = "archiver close"
 _GROUP = "archiver-close"
 """For a consumer that commits nothing."""
 _ALIVE_MS = 10_000
@@ -32,18 +31,15 @@ _ENOUGH_RECORDS = 1000
 """How many records are read back: usually more than the next ingest repeats after one was killed."""
 
 
-def close(options: argparse.Namespace) -> int:
+def close(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/close.py); return its exit code."""
-    return run_client(options, _PROG, lambda config: _close(config, options.stream, " ".join(options.why.split())))
-
-
-def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
+    stream, why = options.stream, " ".join(options.why.split())
     reader = TopicReader(config, _GROUP)
     with open_tails(reader) as tails:
         streams = tails.streams()
         if stream not in streams:
             reader.check_not_hidden([stream])
-            return _fail(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
+            raise CommandError(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.offset_ranges([stream])
         left_out = reader.quarantined_digests(stream)
         read_back = tails.read_back(spans, lambda entries: _is_enough(_recorded_frames(entries, left_out)))[stream]
@@ -51,27 +47,31 @@ def _close(config: Mapping[str, Any], stream: str, why: str) -> int:
         found = situation(entries)
         decisive = found.newest_fact
         if decisive and decisive.headers is None:
-            return _fail(f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded")
+            raise CommandError(
+                f"the record at offset {decisive.offset} can't be understood, so {stream} isn't recorded"
+            )
         if decisive is None or found.last is None or (decisive.headers and decisive.headers.kind is not Kind.FRAME):
             print_out(f"{stream}: nothing to close: {_nothing_open_message(decisive)}")
             return 0
         newest = entries[-1].time_ms
-        age = _now() - newest
+        age = now_ms() - newest
         if abs(age) < _ALIVE_MS:
-            return _fail(
+            raise CommandError(
                 f"an ingest of {stream} is alive: its last record is {format_duration(age)} old. Stop it; if it "
                 f"is stopped already, wait {_ALIVE_MS // 1000} s"
             )
         if tails.wait_for_record(stream, spans[stream][1], _WATCH_SECONDS):
-            return _fail(
+            raise CommandError(
                 f"an ingest of {stream} is alive: a record has just come (the one before is of "
                 f"{format_time(newest)} UTC; do the clocks agree?)"
             )
     headers = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
     headers_as_text: list[tuple[str, str | bytes | None]] = [*headers.to_text()]
-    offset = publish(config, frames_topic(stream), [OutgoingMessage(b"", None, headers_as_text, _now())])
+    offset = publish(config, frames_topic(stream), [OutgoingMessage(b"", None, headers_as_text, now_ms())])
     if offset != spans[stream][1]:
-        return _fail(f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect")
+        raise CommandError(
+            f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect"
+        )
     print_out(
         f"{stream}: closed after its last record, of {format_time(newest)} UTC ({format_duration(age)} ago): "
         f"published the end of its acquisition at offset {offset} of {frames_topic(stream)}: {why}"
@@ -127,14 +127,5 @@ def _nothing_open_message(last: TailRecord | None) -> str:
         return "it has no frames"
     why = f" ({last.headers.why})" if last.headers.why else ""
     return (
-        f"no acquisition is open since {last.headers.kind.shown}{why}, {format_duration(_now() - last.time_ms)} ago"
+        f"no acquisition is open since {last.headers.kind.shown}{why}, {format_duration(now_ms() - last.time_ms)} ago"
     )
-
-
-def _fail(why: str) -> int:
-    print_err(f"{_PROG}: error: {why}")
-    return 1
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

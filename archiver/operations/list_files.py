@@ -2,14 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
-from archiver.console.runner import print_err, print_lines, print_out, run, table
+from archiver.console.runner import print_err, print_lines, print_out, table
 from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.checkpoint import Checkpoint, CheckpointError
 from archiver.core.events import Event, FileAdopted, FileFinished, FileRetired, FileSalvaged, RecordsLost
@@ -18,7 +18,6 @@ from archiver.core.paths import start_and_number
 from archiver.core.segmentation import CloseReason, State
 from archiver.kafka.topic_reader import TopicReader
 
-_PROG = "archiver files"
 _NO_STATE = Checkpoint(State(""))
 
 
@@ -33,13 +32,13 @@ class ListedFile:
     """The event of its retirement, if it is retired."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListedAcquisition:
     """An acquisition."""
 
-    files: tuple[ListedFile, ...]
+    files: list[ListedFile]
     """Its files, in order."""
-    ended: bool
+    ended: bool = True
     """Whether it has ended."""
 
     @property
@@ -51,11 +50,6 @@ class ListedAcquisition:
     def until_ms(self) -> int:
         """The time of its last frame, ms since the epoch."""
         return self.files[-1].event.last.time
-
-    @property
-    def losses(self) -> tuple[RecordsLost, ...]:
-        """The losses of all its files."""
-        return tuple(loss for file in self.files for loss in file.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +68,59 @@ class ListedEvent:
 Listing = ListedAcquisition | ListedEvent
 
 
+def list_files(config: Mapping[str, Any], options: argparse.Namespace) -> int:
+    """Run the command with its options (commands/files.py); return its exit code."""
+    wanted = set(options.stream)
+    events = TopicReader(config, options.group).events()
+    selected = (e for e in events if not wanted or isinstance(e, Exception) or e.stream in wanted)
+    catalog = FileCatalog.from_events(map(_without_state, selected))
+    found = entries(catalog, options.since, options.until)
+    if options.json:
+        for shown in map(retired_as_json, _retired_of(found)) if options.retired else map(as_json, found):
+            print_out(json.dumps(shown))
+        for what in catalog.unreadable:
+            print_out(json.dumps({"kind": "unreadable", "what": what}))
+        return 0
+    for what in catalog.unreadable:
+        print_err(f"{options.prog}: an event of {options.group} can't be understood, and isn't listed: {what}")
+    if options.retired and (retired := _retired_of(found)):
+        print_lines(retired_as_table(retired))
+    elif found and not options.retired:
+        print_lines(as_table(found))
+    else:
+        did = "no retired file" if options.retired else "finished no file"
+        which = f" of {', '.join(sorted(wanted))}" if wanted else ""
+        when = "" if options.since is None and options.until is None else " in that time"
+        print_err(f"the group {options.group} has {did}{which}{when}")
+    return 0
+
+
+def _without_state(event: Event | CheckpointError) -> Event | CheckpointError:
+    """Return the event without its checkpoint, which isn't listed: of very many files it takes much memory."""
+    return replace(event, checkpoint=_NO_STATE) if isinstance(event, FileFinished) else event
+
+
+# What is listed
+
+
 def entries(catalog: FileCatalog, since_ms: int | None = None, until_ms: int | None = None) -> list[Listing]:
     """Return all that is to be listed, by time. Pure.
 
     since_ms, until_ms: ms since the epoch; only what overlaps the time between.
     """
     found: list[Listing] = []
+    placed: set[int] = set()
     for stream, files in catalog.files.items():
         losses = [loss for loss in catalog.losses if loss.stream == stream]
         listed = _with_losses(sorted(files, key=lambda file: file.number), losses, catalog.retired)
+        placed.update(map(id, _losses(listed)))
         found += _acquisitions(listed)
-    placed = {id(loss) for entry in found if isinstance(entry, ListedAcquisition) for loss in entry.losses}
     for loss in catalog.losses:
         if id(loss) not in placed:
             found.append(ListedEvent(loss, loss.until if loss.since is None else loss.since, loss.until))
     for event in catalog.file_events().values():
         if not isinstance(event, FileFinished):
-            within = start_and_number(event.path)[0] * 1000 + 999  # somewhere in that second, after its other files
+            within = _start_ms(event.path) + 999  # somewhere in that second, after its other files
             found.append(ListedEvent(event, within, within, catalog.retired.get(event.path)))
     return sorted(
         (
@@ -102,21 +132,22 @@ def entries(catalog: FileCatalog, since_ms: int | None = None, until_ms: int | N
     )
 
 
-def _acquisitions(files: Sequence[ListedFile]) -> list[ListedAcquisition]:
+def _acquisitions(files: Iterable[ListedFile]) -> list[ListedAcquisition]:
     """Return the acquisitions of a stream's files, which are in order.
 
     Several may begin in the same second, with the same start and id.
     """
     found: list[ListedAcquisition] = []
-    begun: list[ListedFile] = []
+    last: FileFinished | None = None
     for file in files:
-        last = begun[-1].event if begun else None
-        if last and (last.why is not CloseReason.TIME or (last.start, last.id) != (file.event.start, file.event.id)):
-            found.append(ListedAcquisition(tuple(begun), ended=True))
-            begun = []
-        begun.append(file)
-    if begun:
-        found.append(ListedAcquisition(tuple(begun), ended=begun[-1].event.why is not CloseReason.TIME))
+        event = file.event
+        if last and last.why is CloseReason.TIME and (last.start, last.id) == (event.start, event.id):
+            found[-1].files.append(file)
+        else:
+            found.append(ListedAcquisition([file]))
+        last = event
+    if last:
+        found[-1].ended = last.why is not CloseReason.TIME
     return found
 
 
@@ -138,121 +169,88 @@ def _with_losses(
     return listed
 
 
-def show(options: argparse.Namespace) -> int:
-    """Run the command with its options (commands/files.py); return its exit code."""
-    return run(options, _PROG, lambda reader: _list(reader, options))
+def _retired_of(found: Iterable[Listing]) -> list[FileRetired]:
+    """Return the retirements of what is listed, by time."""
+    listed = (it for entry in found for it in (entry.files if isinstance(entry, ListedAcquisition) else [entry]))
+    return sorted((it.retired for it in listed if it.retired), key=lambda event: (event.time, event.path))
 
 
-def _list(reader: TopicReader, options: argparse.Namespace) -> int:
-    wanted = set(options.stream)
-    events = (e for e in reader.events() if not wanted or isinstance(e, Exception) or e.stream in wanted)
-    catalog = FileCatalog.from_events(map(_without_state, events))
-    found = entries(catalog, options.since, options.until)
-    retired = sorted(_retired_of(found), key=lambda event: (event.time, event.path)) if options.retired else []
-    if options.json:
-        for shown in map(retired_as_json, retired) if options.retired else map(as_json, found):
-            print_out(json.dumps(shown))
-        for what in catalog.unreadable:
-            print_out(json.dumps({"kind": "unreadable", "what": what}))
-        return 0
-    for what in catalog.unreadable:
-        print_err(f"{_PROG}: an event of {options.group} can't be understood, and isn't listed: {what}")
-    if retired:
-        print_lines(retired_as_table(retired))
-    elif found and not options.retired:
-        print_lines(as_table(found))
-    else:
-        did = "no retired file" if options.retired else "finished no file"
-        which = f" of {', '.join(sorted(wanted))}" if wanted else ""
-        when = "" if options.since is None and options.until is None else " in that time"
-        print_err(f"the group {options.group} has {did}{which}{when}")
-    return 0
+def _losses(files: Iterable[ListedFile]) -> list[RecordsLost]:
+    return [loss for file in files for loss in file.losses]
 
 
-def _retired_of(found: Iterable[Listing]) -> Iterator[FileRetired]:
-    for entry in found:
-        for it in entry.files if isinstance(entry, ListedAcquisition) else [entry]:
-            if it.retired:
-                yield it.retired
+def _total(files: Iterable[ListedFile], field: str) -> int:
+    return sum(getattr(file.event, field) for file in files)
 
 
-def _without_state(event: Event | CheckpointError) -> Event | CheckpointError:
-    """Return the event without its checkpoint, which isn't listed: of very many files it takes much memory."""
-    return replace(event, checkpoint=_NO_STATE) if isinstance(event, FileFinished) else event
+def _start_ms(path: str) -> int:
+    """Return the start in a file's path, ms since the epoch."""
+    return start_and_number(path)[0] * 1000
+
+
+# As JSON, with the names documented in --help
 
 
 def as_json(entry: Listing) -> dict[str, Any]:
-    """Return the JSON object of an entry, with the names documented in --help."""
+    """Return the JSON object of an entry."""
     if isinstance(entry, ListedEvent):
         event = entry.event
         if isinstance(event, RecordsLost):
-            return {"kind": "loss", "stream": event.stream, "group": event.group, **_loss(event)}
-        fields = msgspec.to_builtins(event)
-        names = ["stream", "group", "path", "frames", "bytes", "sha256", "host"]
-        names += ["what"] if isinstance(event, FileSalvaged) else ["who", "reason", "damage"]
+            return {"kind": "loss", **_fields(event, "stream", "group"), **_loss(event)}
+        salvaged = isinstance(event, FileSalvaged)
         return {
-            "kind": "salvaged" if isinstance(event, FileSalvaged) else "adopted",
-            "start": format_iso(start_and_number(event.path)[0] * 1000),
-            **{name: fields[name] for name in names},
+            "kind": "salvaged" if salvaged else "adopted",
+            "start": format_iso(_start_ms(event.path)),
+            **_fields(event, "stream", "group", "path", "frames", "bytes", "sha256", "host"),
+            **_fields(event, *(["what"] if salvaged else ["who", "reason", "damage"])),
             "retired": _retired(entry.retired),
         }
-    first = entry.files[0].event
+    files, first, last = entry.files, entry.files[0].event, entry.files[-1].event
+    lost = [loss.records for loss in _losses(files)]
     return {
         "kind": "acquisition",
-        "stream": first.stream,
-        "group": first.group,
-        "id": first.id,
+        **_fields(first, "stream", "group", "id"),
         "start": format_iso(first.start * 1000),
         "first_frame": format_iso(entry.time_ms),
         "last_frame": format_iso(entry.until_ms),
-        "frames": sum(file.event.frames for file in entry.files),
-        "missing": sum(file.event.missing for file in entry.files),
-        "bytes": sum(file.event.bytes for file in entry.files),
-        "lost_records": _sum_if_known(entry.losses),
+        **{field: _total(files, field) for field in ("frames", "missing", "bytes")},
+        "lost_records": None if None in lost else sum(records or 0 for records in lost),
         "over": entry.ended,
-        "why": str(entry.files[-1].event.why),
-        "files": [_file(file) for file in entry.files],
+        "why": last.why,
+        "files": [
+            {
+                "first_frame": format_iso(file.event.first.time),
+                "last_frame": format_iso(file.event.last.time),
+                **_fields(file.event, "path", "number", "frames", "missing", "bytes", "sha256", "why", "host"),
+                "losses": [_loss(loss) for loss in file.losses],
+                "retired": _retired(file.retired),
+            }
+            for file in files
+        ],
     }
-
-
-def _file(file: ListedFile) -> dict[str, Any]:
-    fields = msgspec.to_builtins(file.event)
-    return {
-        "first_frame": format_iso(file.event.first.time),
-        "last_frame": format_iso(file.event.last.time),
-        **{n: fields[n] for n in ("path", "number", "frames", "missing", "bytes", "sha256", "why", "host")},
-        "losses": [_loss(loss) for loss in file.losses],
-        "retired": _retired(file.retired),
-    }
-
-
-def _retired(event: FileRetired | None) -> dict[str, Any] | None:
-    return (
-        None
-        if event is None
-        else {"time": format_iso(event.time), "who": event.who, "reason": event.reason, "host": event.host}
-    )
-
-
-def _loss(loss: RecordsLost) -> dict[str, Any]:
-    since_ms = None if loss.since is None else format_iso(loss.since)
-    fields = {name: getattr(loss, name) for name in ("records", "times", "what", "cause", "offset", "host")}
-    return {**fields, "since": since_ms, "until": format_iso(loss.until)}
-
-
-def _sum_if_known(losses: Iterable[RecordsLost]) -> int | None:
-    total = 0
-    for loss in losses:
-        if loss.records is None:
-            return None
-        total += loss.records
-    return total
 
 
 def retired_as_json(event: FileRetired) -> dict[str, Any]:
-    """Return the JSON object of a retired file, with the names documented in --help."""
+    """Return the JSON object of a retired file."""
     names = ("stream", "group", "path", "bytes", "sha256", "who", "reason", "host")
-    return {"kind": "retired", "time": format_iso(event.time), **{name: getattr(event, name) for name in names}}
+    return {"kind": "retired", "time": format_iso(event.time), **_fields(event, *names)}
+
+
+def _retired(event: FileRetired | None) -> dict[str, Any] | None:
+    return {"time": format_iso(event.time), **_fields(event, "who", "reason", "host")} if event else None
+
+
+def _loss(loss: RecordsLost) -> dict[str, Any]:
+    since = None if loss.since is None else format_iso(loss.since)
+    named = _fields(loss, "records", "times", "what", "cause", "offset", "host")
+    return {**named, "since": since, "until": format_iso(loss.until)}
+
+
+def _fields(event: Event, *names: str) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in names}
+
+
+# As a table
 
 
 def retired_as_table(events: Sequence[FileRetired]) -> str:
@@ -267,27 +265,24 @@ _HEAD = ("start (UTC)", "stream", " length", " frames", " missing", " lost", " s
 
 def as_table(found: Sequence[Listing]) -> str:
     """Return a table of entries, with a line of totals at the end."""
-    rows: list[tuple[str, ...]] = []
-    for entry in found:
-        rows += _rows(entry)
-    acquisitions = [entry for entry in found if isinstance(entry, ListedAcquisition)]
-    files = [file for acquisition in acquisitions for file in acquisition.files]
-    alone = [entry.event for entry in found if isinstance(entry, ListedEvent)]
-    salvaged = [event for event in alone if isinstance(event, FileSalvaged)]
-    adopted = [event for event in alone if isinstance(event, FileAdopted)]
-    losses = [loss for acquisition in acquisitions for loss in acquisition.losses]
-    losses += [event for event in alone if isinstance(event, RecordsLost)]
-    totals = [count_noun(len(acquisitions), "acquisition"), count_noun(len(files), "file")]
-    counted: list[FileEvent] = [*(file.event for file in files), *salvaged, *adopted]
+    rows = [row for entry in found for row in _rows(entry)]
+    files = [file for entry in found if isinstance(entry, ListedAcquisition) for file in entry.files]
+    alone = [entry for entry in found if isinstance(entry, ListedEvent)]
+    losses = _losses(files) + [it.event for it in alone if isinstance(it.event, RecordsLost)]
+    counted: list[FileEvent] = [file.event for file in files]
+    counted += [it.event for it in alone if not isinstance(it.event, RecordsLost)]
+    kinds = Counter(map(type, counted))
+    totals = [count_noun(len(found) - len(alone), "acquisition"), count_noun(len(files), "file")]
     totals.append(format_bytes(sum(event.bytes for event in counted)))
     totals.append(count_noun(sum(event.frames for event in counted), "frame"))
-    if salvaged:
-        totals.append(f"{count_noun(len(salvaged), 'file')} SALVAGED")
-    if adopted:
-        totals.append(f"{count_noun(len(adopted), 'file')} adopted")
-    if retired := sum(it.retired is not None for it in (*files, *found) if not isinstance(it, ListedAcquisition)):
-        totals.append(f"{count_noun(retired, 'file')} retired")
-    totals.append(f"{sum(file.event.missing for file in files):,} missing")
+    for count, what in (
+        (kinds[FileSalvaged], "SALVAGED"),
+        (kinds[FileAdopted], "adopted"),
+        (len(_retired_of(found)), "retired"),
+    ):
+        if count:
+            totals.append(f"{count_noun(count, 'file')} {what}")
+    totals.append(f"{_total(files, 'missing'):,} missing")
     totals.append(
         f"LOST: {_lost(losses)} records, {count_noun(sum(loss.times for loss in losses), 'time')}"
         if losses
@@ -302,36 +297,29 @@ def _rows(entry: Listing) -> list[tuple[str, ...]]:
             return [_lost_row("! ", entry.event)]
         return _event_rows(entry.event, entry.retired)
     rows: list[tuple[str, ...]] = []
-    first = entry.files[0].event
-    of_several = len(entry.files) > 1
+    files = entry.files
+    of_several = len(files) > 1
     if of_several:
-        total = _figures(
-            entry.until_ms - entry.time_ms,
-            sum(file.event.frames for file in entry.files),
-            sum(file.event.missing for file in entry.files),
-            entry.losses,
-            sum(file.event.bytes for file in entry.files),
-        )
-        why = entry.files[-1].event.why.shown if entry.ended else "continues"
-        rows.append((format_time(entry.time_ms), first.stream, *total, why, f"{len(entry.files)} files"))
-    for file in entry.files:
+        why = files[-1].event.why.shown if entry.ended else "continues"
+        stream = files[0].event.stream
+        rows.append((format_time(entry.time_ms), stream, *_figures(files), why, f"{len(files)} files"))
+    for file in files:
         event = file.event
-        figures = _figures(event.last.time - event.first.time, event.frames, event.missing, file.losses, event.bytes)
         begun = ("  " if of_several else "") + format_time(event.first.time)
-        rows.append((begun, event.stream, *figures, event.why.shown, _shown(event.path, file.retired)))
+        rows.append((begun, event.stream, *_figures([file]), event.why.shown, _shown(event.path, file.retired)))
         rows += [_lost_row("  ! ", loss) for loss in file.losses]
     return rows
 
 
-def _figures(
-    length: int, frames: int, missing: int, losses: Sequence[RecordsLost], size_bytes: int
-) -> tuple[str, str, str, str, str]:
+def _figures(files: Sequence[ListedFile]) -> tuple[str, ...]:
+    """Return successive files' length, frames, frames missing, records lost, and size."""
+    missing, losses = _total(files, "missing"), _losses(files)
     return (
-        format_duration(length),
-        f"{frames:,}",
+        format_duration(files[-1].event.last.time - files[0].event.first.time),
+        f"{_total(files, 'frames'):,}",
         f"{missing:,}" if missing else "",
         _lost(losses) if losses else "",
-        format_bytes(size_bytes),
+        format_bytes(_total(files, "bytes")),
     )
 
 
@@ -349,7 +337,7 @@ def _lost_row(mark: str, loss: RecordsLost) -> tuple[str, ...]:
 
 
 def _event_rows(event: FileSalvaged | FileAdopted, retired: FileRetired | None) -> list[tuple[str, ...]]:
-    begun = format_time(start_and_number(event.path)[0] * 1000)
+    begun = format_time(_start_ms(event.path))
     salvaged = isinstance(event, FileSalvaged)
     figures = ("", f"{event.frames:,}", "", "", format_bytes(event.bytes), "SALVAGED" if salvaged else "adopted")
     rows: list[tuple[str, ...]] = [(begun, event.stream, *figures, _shown(event.path, retired))]

@@ -1,4 +1,4 @@
-"""Moves an archive to another private directory, or its checksums to another place.
+"""The command `archiver relocate`: moves an archive's private directory, or its checksums, to another place.
 
 After a kill at any point the command is run again: every step may be repeated.
 
@@ -10,33 +10,47 @@ After a kill at any point the command is run again: every step may be repeated.
 6. rename the agent's spool.
 """
 
+import argparse
 import contextlib
 import errno
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+import secrets
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from archiver.archive import archive_lock, archive_settings
 from archiver.archive.archive_settings import ArchiveSettings, SettingsError, is_in_use
-from archiver.archive.location import SETTINGS, SPOOL, Checksums, Location, check_apart
+from archiver.archive.file_system_check import check_disk
+from archiver.archive.location import SETTINGS, SPOOL, Checksums, Location, check_apart, located
+from archiver.console.runner import print_out
 from archiver.core.paths import ID, SUMS
 from archiver.operations import checksums_move
 from archiver.storage.directory import Directory
 from archiver.storage.no_replace import on_other_mounts
 from g3stream.host.fsync import make_directory, sync_directory
+from g3stream.service.logs import log_to_stderr
 
-Say = Callable[[str], None]
+
+def relocate(options: argparse.Namespace) -> int:
+    """Run the command with its options (commands/relocate.py); return its exit code."""
+    log_to_stderr("warning", "text")
+    source, target = (located(options.data_dir, private) for private in (options.source, options.private_dir))
+    whole = move_archive(source, target, options.checksums)
+    check_disk(target, f"check.{secrets.token_hex(4)}")
+    if target.private_dir:
+        print_out(f"from now on give --private-dir {target.private_dir} to the archiver and its commands")
+    print_out("done" if whole else "not everything could be moved; see above, then run it again")
+    return int(not whole)
 
 
-def relocate(source: Location, target: Location, checksums: Checksums | None, say: Say) -> bool:
+def move_archive(source: Location, target: Location, checksums: Checksums | None) -> bool:
     """Move an archive from `source`, or continue if it is at `target` already; return whether everything is moved.
 
-    checksums: their new place; None: unchanged. say: called with lines for the operator, also for what
-    can't be moved because a foreign file is in the way. Raises OSError.
+    checksums: their new place; None: unchanged. Prints what is moved, and what can't be moved because a foreign file
+    is in the way. Raises OSError.
     """
     for location in (source, target):
         check_apart(location)
@@ -48,30 +62,24 @@ def relocate(source: Location, target: Location, checksums: Checksums | None, sa
         _lock_spools({it.private_path / SPOOL for it in (source, target)}, locks)
         if here.private_path != target.private_path:
             _move(here, target)
-            say(f"{here.private_path} is {target.private_path} now")
+            print_out(f"{here.private_path} is {target.private_path} now")
         # Also for an earlier attempt that was killed just after its rename.
         for directory in (here.private_path.parent, target.private_path.parent):
             sync_directory(directory)
-        whole = _move_checksums(target, checksums, say)
-        return _move_spool(target, say) and whole
+        whole = _move_checksums(target, checksums)
+        return _move_spool(target) and whole
 
 
 def _where(source: Location, target: Location) -> Location:
     """Return which one has the archive's private directory now. Raises SettingsError if that is unclear."""
-    if source.private_path == target.private_path:
-        if is_in_use(target):
-            return target
-        raise SettingsError(
-            None, f"{target.private_path} is no archive's private directory; give its place: --from DIR"
-        )
+    old, new = source.private_path, target.private_path
     there, moved = is_in_use(source), is_in_use(target)
-    if there and moved:
-        why = f"{source.private_path} and {target.private_path} are both in use. Move the wrong one away"
-        raise SettingsError(None, why)
+    if there and moved and old != new:
+        raise SettingsError(None, f"{old} and {new} are both in use. Move the wrong one away")
     if not there and not moved:
-        why = f"neither {source.private_path} nor {target.private_path} is an archive's private directory"
-        raise SettingsError(None, f"{why}; give its place: --from DIR")
-    return source if there else target
+        which = f"neither {old} nor {new} is an" if old != new else f"{new} is no"
+        raise SettingsError(None, f"{which} archive's private directory; give its place: --from DIR")
+    return target if moved else source
 
 
 # The locks
@@ -96,16 +104,10 @@ def _lock_spools(paths: set[Path], locks: ExitStack) -> None:
     """Lock out every ingest of these spools. Raises OSError."""
     for path in sorted(paths):
         with contextlib.suppress(FileNotFoundError):
-            for stream in _names(path):
-                if not (path / stream).is_dir():
-                    continue
-                with Directory(path, stream) as spool:
-                    _lock(spool, [name for name in spool.names() if name == "lock"], locks)
-
-
-def _names(path: Path) -> list[str]:
-    with Directory(path, "") as directory:
-        return sorted(directory.names())
+            for stream in sorted(path.iterdir()):
+                if stream.is_dir():
+                    with Directory(path, stream.name) as spool:
+                        _lock(spool, [name for name in spool.names() if name == "lock"], locks)
 
 
 def _lock(directory: Directory, names: list[str], locks: ExitStack) -> None:
@@ -153,11 +155,10 @@ def _other_mount(path: Path) -> str:
 
 def _make_way(old: Path, new: Path) -> None:
     """Remove what a refused start has left in the new directory; move an agent's spool out of it. Raises OSError."""
-    try:
-        names = _names(new)
-    except FileNotFoundError:
+    if not new.exists():
         return
     with Directory(new, "") as directory, Directory(old, "") as there:
+        names = directory.names()
         if SPOOL in names:
             if there.stat(SPOOL):
                 raise OSError(
@@ -170,14 +171,14 @@ def _make_way(old: Path, new: Path) -> None:
     try:
         new.rmdir()
     except OSError:
-        what = ", ".join(_names(new)[:3])
+        what = ", ".join(sorted(it.name for it in new.iterdir())[:3])
         raise OSError(errno.ENOTEMPTY, f"it isn't empty: {what}; choose another directory", str(new)) from None
 
 
 # The checksums
 
 
-def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -> bool:
+def _move_checksums(location: Location, checksums: Checksums | None) -> bool:
     """Move the checksums; return whether all are moved. Raises OSError."""
     found = archive_settings.read(location)
     now = found or archive_settings.default_settings(location)
@@ -186,11 +187,11 @@ def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -
         archive_settings.write(location, replace(now, moving_to=wanted))
         failures = list(checksums_move.move(location, now.checksums, wanted))
         for line in failures:
-            say(line)
+            print_out(line)
         archive_settings.write(location, ArchiveSettings(wanted))
-        say(f"checksums: {wanted} (before: {now.checksums})")
+        print_out(f"checksums: {wanted} (before: {now.checksums})")
         if now.checksums is Checksums.OFF and wanted is not Checksums.OFF:
-            say("files that were finished without a checksum have none yet: `archiver repair` writes them")
+            print_out("files that were finished without a checksum have none yet: `archiver repair` writes them")
         return not failures
     if found is None and (location.private_dir or wanted is not Checksums.BESIDE):
         archive_settings.write(location, now)
@@ -200,33 +201,26 @@ def _move_checksums(location: Location, checksums: Checksums | None, say: Say) -
 # The agent's spool
 
 
-def _move_spool(location: Location, say: Say) -> bool:
+def _move_spool(location: Location) -> bool:
     """Move the agent's spools; return whether all are moved. Raises OSError."""
     new = location.spool_path
     [old] = {location.data_dir / SPOOL, location.private_path / SPOOL} - {new}
     if not old.is_dir():
         return True
     make_directory(new, private=True)
-    left = list(_spools_left(old, new))
-    for name, why in left:
-        say(f"{old / name} was not moved: {why}")
-    sync_directory(new)
-    sync_directory(old)
-    if not left:
-        old.rmdir()
-        sync_directory(old.parent)
-        say(f"{old} is {new} now")
-    return not left
-
-
-def _spools_left(old: Path, new: Path) -> Iterator[tuple[str, str]]:
-    """Move the spools; yield the name of each that can't be moved, and why. Raises OSError."""
     with Directory(old, "") as source, Directory(new, "") as target:
         for name in sorted(source.names()):
-            if target.stat(name):
-                yield name, f"{new / name} exists, too"
-                continue
             try:
+                if target.stat(name):
+                    raise FileExistsError(errno.EEXIST, f"{new / name} exists, too")
                 source.rename(name, target, name)
             except OSError as error:
-                yield name, str(error.strerror)
+                print_out(f"{old / name} was not moved: {error.strerror}")
+        target.sync()
+        source.sync()
+        if source.names():
+            return False
+    old.rmdir()
+    sync_directory(old.parent)
+    print_out(f"{old} is {new} now")
+    return True

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
@@ -12,8 +11,7 @@ from archiver.archive.location import Location, located
 from archiver.archive.ownership import check_not_elsewhere
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
-from archiver.console.runner import print_lines, run_client
-from archiver.core.events import FileAdopted
+from archiver.console.runner import print_lines
 from archiver.core.formatting import format_bytes
 from archiver.core.paths import PartialName
 from archiver.kafka.publication import publish_events
@@ -26,49 +24,39 @@ from archiver.replay.topic_replay import TopicReplay
 from archiver.verify.checks import CHECKSUM_FAULTS, REBUILDABLE, Fault, Finding
 from archiver.verify.report import as_text
 from archiver.verify.verifier import Report, inspect
-from g3stream.host.environment import host_name
-
-_PROG = "archiver repair"
+from g3stream.host.environment import host_name, now_ms
 
 
-def repair(options: argparse.Namespace) -> int:
+def repair(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/repair.py); return its exit code."""
-
-    def check(location: Location, reader: TopicReader, *, retired_too: bool = False) -> Report:
-        with Progress() as progress:
-            report = inspect(location, reader, options.stream, options.since, progress, retired_too=retired_too)
-        if report.unknown:
-            raise OSError(f"nothing is known of {', '.join(report.unknown)}, in Kafka or in {location.data_dir}")
-        return report
-
-    def act(config: Mapping[str, Any]) -> int:
-        reader = TopicReader(config, options.group)
-        location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
-        archive = ArchiveRoot(location, options.group, host_name())
-        check_not_elsewhere(archive, reader)
-        report = check(location, reader, retired_too=options.retired)
-        if report.findings:
-            print_lines(f"{as_text(report, advise=False)}\n")
-            with ExitStack() as stack:
-                stack.callback(os.close, archive_lock.acquire_shared(location))
-                rebuilt = rebuild_broken(archive, reader, report, stack.enter_context(Progress()))
-            publish_events(config, _restored_events(report, rebuilt, options.who, options.reason))
-            report = check(location, reader)
-        print_lines(as_text(report, advise=False))
-        return int(bool(report.findings))
-
-    return run_client(options, _PROG, act)
+    reader = TopicReader(config, options.group)
+    location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
+    archive = ArchiveRoot(location, options.group, host_name())
+    check_not_elsewhere(archive, reader)
+    report = _verified(location, reader, options, retired_too=options.retired)
+    if report.findings:
+        print_lines(f"{as_text(report, advise=False)}\n")
+        with ExitStack() as stack:
+            stack.callback(os.close, archive_lock.acquire_shared(location))
+            rebuilt = rebuild_broken(archive, reader, report, stack.enter_context(Progress()))
+        recorded = report.catalog.file_events()
+        publish_events(
+            config,  # of retired files that were rebuilt: from now on verify expects them
+            [
+                adoption_event(recorded[path], now_ms(), options.who, options.reason, host_name())
+                for path in sorted(rebuilt & report.catalog.retired.keys())
+            ],
+        )
+        report = _verified(location, reader, options)
+    print_lines(as_text(report, advise=False))
+    return int(bool(report.findings))
 
 
-def _restored_events(report: Report, rebuilt: Iterable[str], who: str, reason: str) -> list[FileAdopted]:
-    """Return the events of the retired files that were rebuilt: from now on verify expects them."""
-    recorded = report.catalog.file_events()
-    now = time.time_ns() // 1_000_000
-    return [
-        adoption_event(recorded[path], now, who, reason, host_name())
-        for path in sorted(rebuilt)
-        if path in report.catalog.retired
-    ]
+def _verified(
+    location: Location, reader: TopicReader, options: argparse.Namespace, *, retired_too: bool = False
+) -> Report:
+    with Progress() as progress:
+        return inspect(location, reader, options.stream, options.since, progress, retired_too=retired_too)
 
 
 def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, progress: Progress) -> set[str]:

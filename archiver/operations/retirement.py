@@ -5,13 +5,14 @@ would notice its loss. So a file that isn't named is retired only if it doesn't 
 below an empty mount point.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, FileRetired
 from archiver.core.paths import start_and_number
+from archiver.operations.named_files import named_files
 
 
 class RetirementOutcome(StrEnum):
@@ -49,8 +50,7 @@ class RetirementPlan:
     @property
     def retire(self) -> tuple[FileEvent, ...]:
         """The files to be retired now."""
-        now = (RetirementOutcome.RETIRED, RetirementOutcome.STILL_THERE)
-        return tuple(it.event for it in self.items if it.event and it.outcome in now)
+        return tuple(it.event for it in self.items if it.event and not it.earlier)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -66,14 +66,18 @@ def plan_named(
     names: paths relative to the data directory. there: the recorded files that exist. These are retired, too: a
     clean-up job may retire first and delete then. streams: if not empty, only their files count as recorded.
     """
-    event = {path: event for path, event in catalog.file_events().items() if not streams or event.stream in streams}
-    below = _by_directory(event)
-    paths: dict[str, None] = {}
-    for name in names:
-        paths |= dict.fromkeys(below.get(name, [name]) if name not in event else [name])
-    return RetirementPlan(
-        tuple(_named(path, event.get(path), catalog.retired.get(path), there) for path in sorted(paths))
-    )
+    events = {path: event for path, event in catalog.file_events().items() if not streams or event.stream in streams}
+    items = []
+    for path in named_files(names, events):
+        earlier = catalog.retired.get(path)
+        if path not in events:
+            items.append(RetirementItem(path, RetirementOutcome.UNKNOWN))
+        elif earlier:
+            items.append(RetirementItem(path, RetirementOutcome.RETIRED_BEFORE, events[path], earlier))
+        else:
+            outcome = RetirementOutcome.STILL_THERE if path in there else RetirementOutcome.RETIRED
+            items.append(RetirementItem(path, outcome, events[path]))
+    return RetirementPlan(tuple(items))
 
 
 def plan_missing(
@@ -121,22 +125,3 @@ def end_ms(event: FileEvent) -> int:
     if isinstance(event, FileFinished):
         return event.last.time
     return start_and_number(event.path)[0] * 1000
-
-
-def _named(path: str, event: FileEvent | None, before: FileRetired | None, there: Collection[str]) -> RetirementItem:
-    if event is None:
-        return RetirementItem(path, RetirementOutcome.UNKNOWN)
-    if before:
-        return RetirementItem(path, RetirementOutcome.RETIRED_BEFORE, event, before)
-    return RetirementItem(path, RetirementOutcome.STILL_THERE if path in there else RetirementOutcome.RETIRED, event)
-
-
-def _by_directory(event: Mapping[str, FileEvent]) -> dict[str, list[str]]:
-    """Return the recorded files in each directory and its subdirectories."""
-    found: dict[str, list[str]] = {}
-    for path in event:
-        directory = path.rpartition("/")[0]
-        while directory:
-            found.setdefault(directory, []).append(path)
-            directory = directory.rpartition("/")[0]
-    return found

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from archiver.console.runner import print_err, print_lines, print_out, run_client, table
+from archiver.console.runner import print_err, print_lines, print_out, table
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.core.formatting import format_bytes, format_duration, format_iso
 from archiver.core.paths import NameFormat
@@ -18,8 +17,7 @@ from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.kafka.topic_tail import TailRecord, TopicTails, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import describe_other_partitions
-
-_PROG = "archiver status"
+from g3stream.host.environment import now_ms
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -50,21 +48,16 @@ class Status(Struct, frozen=True, kw_only=True):
 _TIMES = ("last_record", "fact_time", "frames_since", "lag_since", "file_start")
 
 
-def show(options: argparse.Namespace) -> int:
+def show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/status.py); return its exit code."""
-    return run_client(options, _PROG, lambda config: _show(config, options))
-
-
-def _show(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     reader = TopicReader(config, options.group)
     with open_tails(reader) as tails:
         found = statuses(tails, reader, options.stream)
-    now = time.time_ns() // 1_000_000
     if options.json:
         for status in found:
             print_out(json.dumps(as_json(status)))
     elif found:
-        print_lines(as_table(found, now))
+        print_lines(as_table(found, now_ms()))
     else:
         print_err("no stream has a topic yet (ingest creates it), or ACLs hide them (Read on g3.frames.… is needed)")
     return 0

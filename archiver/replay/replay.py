@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from archiver.archive import archive_lock, archive_settings
 from archiver.archive.file_system_check import check_disk
@@ -12,7 +13,7 @@ from archiver.archive.location import located
 from archiver.archive.ownership import check_not_elsewhere
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
-from archiver.console.runner import run, table
+from archiver.console.runner import table
 from archiver.core.catalog import FileCatalog, events_for_replay
 from archiver.core.events import FileFinished, FileRetired
 from archiver.core.formatting import format_bytes, format_duration, format_time
@@ -23,34 +24,26 @@ from archiver.replay.sinks import DirectoryTarget, remove_leftovers
 from archiver.replay.topic_replay import ReplayResult, TopicReplay
 from g3stream.host.environment import host_name
 
-_PROG = "archiver replay"
 
-
-def replay(options: argparse.Namespace, only: frozenset[str]) -> int:
-    """Run the command with these options (commands/replay.py), and return the exit code.
-
-    only: paths below the data directory to rebuild; empty for all.
-    """
+def replay(config: Mapping[str, Any], options: argparse.Namespace) -> int:
+    """Run the command with its options (commands/replay.py); return its exit code."""
     overrides = Overrides(
         None if options.time_per_file is None else round(options.time_per_file * 1000),
         None if options.gap is None else round(options.gap * 1000),
         options.name_format,
         options.carry,
     )
-    selection = Selection(options.since, options.until, only)
-
-    def act(reader: TopicReader) -> int:
-        location = located(options.data_dir, options.private_dir)
-        location = archive_settings.choose_settings(location, options.checksums)
-        archive = ArchiveRoot(location, options.group, host_name())
-        check_not_elsewhere(archive, reader)
-        with Progress() as progress:
-            replay = Replay(
-                reader, archive, overrides, selection, progress, dry_run=options.dry_run, retired_too=options.retired
-            )
-            return replay.run(options.stream)
-
-    return run(options, _PROG, act)
+    selection = Selection(options.since, options.until, options.only)
+    location = located(options.data_dir, options.private_dir)
+    location = archive_settings.choose_settings(location, options.checksums)
+    archive = ArchiveRoot(location, options.group, host_name())
+    reader = TopicReader(config, options.group)
+    check_not_elsewhere(archive, reader)
+    with Progress() as progress:
+        run = Replay(
+            reader, archive, overrides, selection, progress, dry_run=options.dry_run, retired_too=options.retired
+        )
+        return run.run(options.stream)
 
 
 class Replay:

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,36 +23,41 @@ _PROGRESS_SECONDS = 0.5
 class FileToRead:
     """A file to be read."""
 
+    stream: str
+    """Empty for a file of no stream."""
     entry: FileEntry
     carry: int = 0
     """Frames at its head that are left out of its runs."""
 
 
-def read_files(root: Path, files: Mapping[str, Sequence[FileToRead]], progress: Progress) -> Iterator[InspectedFile]:
+def read_files(root: Path, files: Iterable[FileToRead], progress: Progress) -> Iterator[InspectedFile]:
     """Read files stream by stream, and yield each in order once it is read.
 
     Must be exhausted or closed, as threads read ahead.
-    files: by stream; "" for files of no stream.
     """
+    by_stream: dict[str, list[FileToRead]] = {}
+    for file in files:
+        by_stream.setdefault(file.stream, []).append(file)
     stopping = threading.Event()
     with ThreadPoolExecutor(_READERS, "reader") as pool:
         try:
             jobs = []
-            for stream, theirs in sorted(files.items()):
-                done = _Total()
-                readings = [
-                    pool.submit(_inspect_files, root, stream, portion, stopping, done.add)
-                    for portion in _batches(theirs)
-                ]
-                total = sum(file.entry.size_bytes for file in theirs)
-                jobs.append((stream or "files of no stream", total, done, readings))
-            for name, total, done, readings in jobs:
+            for stream, theirs in sorted(by_stream.items()):
+                read: deque[int] = deque()  # the bytes of each block that a thread has read
+                readings = [pool.submit(_inspect_files, root, it, stopping, read.append) for it in _batches(theirs)]
+                jobs.append(
+                    (stream or "files of no stream", sum(it.entry.size_bytes for it in theirs), read, readings)
+                )
+            for name, total, read, readings in jobs:
                 progress.start(name, total)
+                done = 0
                 for reading in readings:
-                    while not wait([reading], timeout=_PROGRESS_SECONDS).done:
-                        progress.update(name, done.total, done.total)
+                    is_read = False
+                    while not is_read:
+                        is_read = bool(wait([reading], timeout=_PROGRESS_SECONDS).done)
+                        done += sum(read.popleft() for _ in range(len(read)))
+                        progress.update(name, done, done)
                     yield from reading.result()
-                    progress.update(name, done.total, done.total)
                 progress.finish(name)
         except BaseException:
             stopping.set()
@@ -60,23 +66,18 @@ def read_files(root: Path, files: Mapping[str, Sequence[FileToRead]], progress: 
 
 
 def _inspect_files(
-    root: Path, stream: str, files: Sequence[FileToRead], stopping: threading.Event, on_read: Callable[[int], None]
+    root: Path, files: Sequence[FileToRead], stopping: threading.Event, on_read: Callable[[int], None]
 ) -> list[InspectedFile]:
-    return [_inspect(root, stream, file, stopping, on_read) for file in files]
-
-
-def _inspect(
-    root: Path, stream: str, file: FileToRead, stopping: threading.Event, on_read: Callable[[int], None]
-) -> InspectedFile:
-    entry = file.entry
-    if entry.kind:
-        return InspectedFile(stream, entry.path, None, entry.kind)
-    try:
-        return InspectedFile(
-            stream, entry.path, tree_scan.read_contents(root, entry.path, file.carry, stopping, on_read)
-        )
-    except OSError as error:
-        return InspectedFile(stream, entry.path, None, error.strerror or str(error))
+    found = []
+    for file in files:
+        contents, why = None, file.entry.kind
+        if not why:
+            try:
+                contents = tree_scan.read_contents(root, file.entry.path, file.carry, stopping, on_read)
+            except OSError as error:
+                why = error.strerror or str(error)
+        found.append(InspectedFile(file.stream, file.entry.path, contents, why))
+    return found
 
 
 def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
@@ -91,15 +92,3 @@ def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
             portion, size = [], 0
     if portion:
         yield portion
-
-
-class _Total:
-    """Bytes that several threads have read. Thread-safe."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self.total += count

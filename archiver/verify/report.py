@@ -3,41 +3,33 @@
 import argparse
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from archiver.archive import archive_settings
 from archiver.archive.location import located
 from archiver.console.progress import Progress
-from archiver.console.runner import print_err, print_lines, run, table
+from archiver.console.runner import print_lines, table
 from archiver.core.formatting import format_bytes
 from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Fault, Finding, repairable_count
 from archiver.verify.verifier import Counts, Report, inspect
 from g3stream.host.printable import printable
 
-_PROG = "archiver verify"
 
-
-def verify(options: argparse.Namespace) -> int:
-    """Run the command with these options (commands/verify.py), and return the exit code."""
-
-    def act(reader: TopicReader) -> int:
-        location = located(options.data_dir, options.private_dir)
-        with contextlib.suppress(PermissionError):  # only the user who records may read it
-            location = archive_settings.with_settings(location)
-        with Progress() as progress:
-            report = inspect(
-                location, reader, options.stream, options.since, progress, against_topic=options.against_topic
-            )
-        if report.unknown:
-            unknown = ", ".join(report.unknown)
-            print_err(f"{_PROG}: error: nothing is known of {unknown}, in Kafka or in {location.data_dir}")
-            return 1
-        print_lines(as_json(report) if options.json else as_text(report, all_unknown=options.verbose))
-        return int(bool(report.findings))
-
-    return run(options, _PROG, act)
+def verify(config: Mapping[str, Any], options: argparse.Namespace) -> int:
+    """Run the command with its options (commands/verify.py); return its exit code."""
+    location = located(options.data_dir, options.private_dir)
+    with contextlib.suppress(PermissionError):  # only the user who records may read it
+        location = archive_settings.with_settings(location)
+    reader = TopicReader(config, options.group)
+    with Progress() as progress:
+        report = inspect(
+            location, reader, options.stream, options.since, progress, against_topic=options.against_topic
+        )
+    print_lines(as_json(report) if options.json else as_text(report, all_unknown=options.verbose))
+    return int(bool(report.findings))
 
 
 def as_text(report: Report, *, all_unknown: bool = False, advise: bool = True) -> str:

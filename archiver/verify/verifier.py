@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from archiver.archive.location import Location, Within
 from archiver.console.progress import Progress
+from archiver.console.runner import CommandError
 from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, FileSalvaged
 from archiver.core.paths import PartialName, start_and_number
@@ -61,8 +62,6 @@ class Report:
     """In order of stream and path."""
     notes: tuple[str, ...]
     """For the operator; no faults."""
-    unknown: tuple[str, ...]
-    """Selected streams of which nothing is known."""
     catalog: FileCatalog
 
 
@@ -82,7 +81,7 @@ def inspect(
     since_ms: only files with frames since then; None for all.
     retired_too: expect retired files to be there, too.
     Raises KafkaException, OSError if the root or its private directory can't be read, CheckpointError if the events
-    are gone.
+    are gone, CommandError if nothing is known of a stream.
     """
     return _Verification(location, reader, frozenset(streams), since_ms, progress, retired_too).run(against_topic)
 
@@ -167,8 +166,9 @@ class _Verification:
                 notes.append(f"{stream}: it no longer has a topic, so its files aren't compared with one")
         findings.sort(key=lambda it: (it.stream, it.path))
         directories = {inventory.stream_of(path) for path in inventory.tree.entries}
-        unknown = self._streams - inventory.topics - set(streams) - directories
-        return Report(counts, tuple(findings), tuple(notes), tuple(sorted(unknown)), catalog)
+        if unknown := self._streams - inventory.topics - set(streams) - directories:
+            raise CommandError(f"nothing is known of {', '.join(sorted(unknown))}, in Kafka or in {self._root}")
+        return Report(counts, tuple(findings), tuple(notes), catalog)
 
     def _removed_meanwhile(self, seen: Mapping[str, InspectedFile]) -> list[str]:
         """Return the files that could not be read because they no longer exist."""
@@ -235,7 +235,7 @@ class _Verification:
         may be large.
         """
         sizes = {event.bytes for event in inventory.file_events.values()}
-        jobs: dict[str, list[FileToRead]] = {}
+        files: list[FileToRead] = []
         seen: dict[str, InspectedFile] = {}
         for path, entry in (*entries.items(), *unlisted.items()):
             stream, event = inventory.stream_of(path), inventory.file_events.get(path)
@@ -243,8 +243,8 @@ class _Verification:
                 seen[path] = InspectedFile(stream, path, None, f"{entry.size_bytes} bytes", is_unknown=True)
             else:
                 carry = len(event.carry) if isinstance(event, FileFinished) else 0
-                jobs.setdefault(stream, []).append(FileToRead(entry, carry))
-        return seen | {one.path: one for one in read_files(self._root, jobs, self._progress)}
+                files.append(FileToRead(stream, entry, carry))
+        return seen | {one.path: one for one in read_files(self._root, files, self._progress)}
 
     # The partials
 

@@ -1,8 +1,9 @@
-"""Checks of the process environment: the host's name, and the limits of threads and open files."""
+"""The process environment: the host's name, its clock, and the limits of threads and open files."""
 
 import resource
 import socket
 import threading
+import time
 
 _MIN_OPEN_FILES = 64
 """The least limit of open files: a program with a few streams and three brokers has about 30 open."""
@@ -12,6 +13,11 @@ def host_name() -> str:
     """Return this host's name in printable ASCII, whatever bytes it has: it goes to Kafka, into files and the log."""
     name = socket.gethostname()
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in name) or "unnamed"
+
+
+def now_ms() -> int:
+    """Return the time by this host's clock, ms since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 def threads_allowed(count: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from archiver.archive import archive_settings, identity
 from archiver.archive.archive_settings import ArchiveSettings, SettingsError
 from archiver.archive.location import Checksums, Location, LocationError, check_apart, located
-from archiver.operations.relocation import relocate
+from archiver.operations.relocation import move_archive
 
 STOPPED_AT = Path(__file__).parents[3] / "support" / "injection" / "stopped_at.py"
 SHA256SUM = shutil.which("sha256sum") or "sha256sum"
@@ -56,7 +56,7 @@ class Site:
         """Move it, in this process."""
         places = located(self.data, None), located(self.data, self.elsewhere)
         source, target = reversed(places) if back else places
-        return relocate(source, target, checksums, print)
+        return move_archive(source, target, checksums)
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """`archiver relocate`, as a process."""
