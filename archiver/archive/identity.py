@@ -63,8 +63,8 @@ def mismatch(location: Location, group: str) -> str:
     own = read(location)
     if own is None:
         return (
-            "no archiver has recorded there (for a new archive, start one first), or its disk isn't mounted, or it "
-            "has another --private-dir"
+            "no archiver has recorded there, or its disk isn't mounted, or it has another --private-dir (for a new "
+            "archive, start its archiver once)"
         )
     return "" if own.group == group else f"it is the archive of the group {own.group}, not {group}"
 

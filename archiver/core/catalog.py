@@ -75,6 +75,11 @@ class FileCatalog:
         return found | {event.path: event for event in self.salvaged}
 
 
+def carry_count(event: FileEvent) -> int:
+    """Return how many frames are repeated at a file's head without being counted among its `frames`."""
+    return len(event.carry) if isinstance(event, FileFinished) else 0
+
+
 def events_for_replay(events: Iterable[Event | CheckpointError], since_ms: int) -> Iterator[Event | CheckpointError]:
     """Filter the events that a replay of the time from `since_ms` on needs.
 

@@ -21,7 +21,7 @@ from archiver.replay.plan import Overrides, Selection
 from archiver.replay.rebuilt import RebuildOutcome, RebuildResult
 from archiver.replay.sinks import InPlaceTarget, remove_leftovers
 from archiver.replay.topic_replay import TopicReplay
-from archiver.verify.checks import CHECKSUM_FAULTS, REBUILDABLE, Fault, Finding
+from archiver.verify.checks import CHECKSUM_FAULTS, Fault, Finding
 from archiver.verify.report import as_text
 from archiver.verify.verifier import Report, inspect
 from g3stream.host.environment import host_name, now_ms
@@ -65,10 +65,10 @@ def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, pr
     Raises OSError, KafkaException, CheckpointError.
     """
     rebuilt: set[str] = set()
-    broken = _by_stream(finding for finding in report.findings if finding.fault in REBUILDABLE and finding.event)
+    broken = _by_stream(it for it in report.findings if it.is_rebuildable)
     recorded = report.catalog.file_events()
     lines = _by_stream(it for it in report.findings if it.fault in CHECKSUM_FAULTS)
-    stale = _by_stream(finding for finding in report.findings if finding.fault is Fault.STALE)
+    stale = _by_stream(it for it in report.findings if it.fault is Fault.STALE)
     topics = set(reader.streams())
     commits = reader.committed(sorted(topics & broken.keys()))
     for stream in sorted(broken.keys() | lines.keys() | stale.keys()):

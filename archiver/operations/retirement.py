@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from archiver.core.catalog import FileCatalog, FileEvent
+from archiver.core.catalog import FileCatalog, FileEvent, carry_count
 from archiver.core.events import FileAdopted, FileFinished, FileRetired
 from archiver.core.paths import start_and_number
 from archiver.operations.named_files import named_files
@@ -111,8 +111,7 @@ def wrong_directory_reason(catalog: FileCatalog, there: Collection[str]) -> str:
 
 def adoption_event(event: FileEvent, time: int, who: str, reason: str, host: str) -> FileAdopted:
     """Return the event for a retired file that exists again, with its recorded bytes. time: ms since the epoch."""
-    head = len(event.carry) if isinstance(event, FileFinished) else 0
-    frames = event.frames + head
+    frames = event.frames + carry_count(event)
     damage = event.damage if isinstance(event, FileAdopted) else ""
     return FileAdopted(
         *(event.group, event.stream, event.path, frames, event.bytes, event.sha256),

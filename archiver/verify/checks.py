@@ -4,15 +4,15 @@ Pure: tree_scan.py reads the files, inventory.py asks Kafka. Each fault is repor
 damaged file isn't reported again for its line in SHA256SUMS, which is correct, or for the frames that it lacks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from types import MappingProxyType
 
-from archiver.core.catalog import FileCatalog, FileEvent
+from archiver.core.catalog import FileEvent, carry_count
 from archiver.core.events import FileAdopted, FileFinished, RecordsLost
-from archiver.core.paths import SUMS, NameFormat, file_path
+from archiver.core.paths import NameFormat, file_path
 from archiver.core.segmentation import NO_FRAME_NUM, Settings, State, missing_between
 from archiver.core.used_names import find, with_session
 
@@ -42,7 +42,7 @@ class Fault(StrEnum):
     DIFFERS_FROM_TOPIC = "unlike topic"
 
 
-REBUILDABLE = frozenset(
+_REBUILDABLE = frozenset(
     {Fault.MISSING, Fault.TRUNCATED, Fault.DAMAGED, Fault.SWAPPED, Fault.RENAMED, Fault.UNREADABLE}
 )
 """Repaired by rebuilding the file, if there is an event of it."""
@@ -60,15 +60,53 @@ class Finding:
     """Below the data directory; empty if it concerns no file."""
     text: str
     """What is wrong, in one line."""
-    event: FileFinished | None = None
+    event: FileEvent | None = None
     """Of the file that should be there."""
     other: str | None = None
     """The other path of the same bytes, of a file that is renamed, a copy, or swapped."""
 
+    @property
+    def is_rebuildable(self) -> bool:
+        """Whether `archiver repair` can rebuild the file, if the topic still has its records."""
+        return self.fault in _REBUILDABLE and isinstance(self.event, FileFinished)
 
-def repairable_count(findings: Iterable[Finding]) -> int:
-    """Return how many of these `archiver repair` can repair, if the topics still have the records."""
-    return sum(it.fault in CHECKSUM_FAULTS or (it.event is not None and it.fault in REBUILDABLE) for it in findings)
+
+def fault_of(event: FileEvent, fault: Fault, text: str, other: str | None = None) -> Finding:
+    """Return a fault of a recorded file."""
+    return Finding(fault, event.stream, event.path, text, event, other)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was checked. The names are in the JSON."""
+
+    streams: int = 0
+    files: int = 0
+    """Read, and described by an event; with those salvaged or adopted."""
+    bytes: int = 0
+    """Read."""
+    frames: int = 0
+    """In files that match their events."""
+    salvaged: int = 0
+    adopted: int = 0
+    retired: int = 0
+    """Files that aren't there, as they were deleted on purpose."""
+    recording: int = 0
+    """Files that are being recorded or finished."""
+    never_received: int = 0
+    """Frames, as reported by the events."""
+    records_lost: int = 0
+    """As reported by the events."""
+    same: int = 0
+    """Frames of the topics that are identical in a file."""
+    unrecorded: int = 0
+    """Frames of the topics after all that is committed."""
+    explained: int = 0
+    """Frames of the topics that are lost, and reported by an event."""
+    sent_again: int = 0
+    """Frames of the topics that a sender sent again, and that are left out of the files (names by session)."""
+    times_replaced: int = 0
+    """Records with Kafka's time in place of that of their receipt (LogAppendTime)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,70 +164,34 @@ def check_files(
     absent: by path, why a file with an event is missing.
     all_events: by path, also of the files that aren't selected.
     """
-    by_digest: dict[str, list[str]] = {}
+    by_digest: dict[str, list[str]] = defaultdict(list)
     for path, one in seen.items():
         if one.contents:
-            by_digest.setdefault(one.contents.sha256, []).append(path)
+            by_digest[one.contents.sha256].append(path)
     path_by_digest = {event.sha256: path for path, event in all_events.items()}
     found = []
     renamed = set()
     for path, why in absent.items():
         event = events[path]
-        others = [
-            other for other in by_digest.get(event.sha256, []) if other not in all_events and other not in renamed
-        ]
-        if others:
-            renamed.add(others[0])
-            text = f"it isn't there; its bytes are in {others[0]}"
-            found.append(Finding(Fault.RENAMED, event.stream, path, text, _as_finished(event), others[0]))
+        unlisted = (it for it in by_digest[event.sha256] if it not in all_events and it not in renamed)
+        if other := next(unlisted, None):
+            renamed.add(other)
+            found.append(fault_of(event, Fault.RENAMED, f"it isn't there; its bytes are in {other}", other))
         else:
-            found.append(Finding(Fault.MISSING, event.stream, path, why, _as_finished(event)))
+            found.append(fault_of(event, Fault.MISSING, why))
     for path, one in seen.items():
         own = events.get(path)
         if one.is_unknown:
             text = f"no event describes it; {one.error}"
             found.append(Finding(Fault.UNKNOWN_FILE, one.stream, path, text))
         elif one.contents is None:
-            found.append(Finding(Fault.UNREADABLE, one.stream, path, one.error, _as_finished(own)))
+            found.append(Finding(Fault.UNREADABLE, one.stream, path, one.error, own))
         elif own:
             found += _check_listed(own, one.contents, path_by_digest)
         elif path not in renamed:
-            found.append(_check_unlisted(one, one.contents, path_by_digest, by_digest))
+            same = path_by_digest.get(one.contents.sha256) or min(by_digest[one.contents.sha256])
+            found.append(_check_unlisted(one, one.contents, same))
     return found
-
-
-def check_checksums(
-    events: Mapping[str, FileEvent],
-    here: Iterable[str],
-    sums: Mapping[str, Mapping[str, str]],
-    orphan_lines: Iterable[tuple[str, str]],
-    files: Mapping[str, str] = MappingProxyType({}),
-) -> list[Finding]:
-    """Check the lines of SHA256SUMS.
-
-    here: paths of the recorded files that are there.
-    sums: by directory, hex digests by file name.
-    orphan_lines: stream and path of the lines without a file and without an event.
-    files: by directory, the path of its sums, if it isn't SHA256SUMS.
-    """
-    found = []
-    for path in here:
-        event = events[path]
-        parent, _, name = path.rpartition("/")
-        if parent not in sums:
-            continue  # unreadable, which is a finding of its own
-        line, file = sums[parent].get(name), files.get(parent, SUMS)
-        if line is None:
-            text = f"it has no line in {file}"
-            found.append(Finding(Fault.NO_CHECKSUM, event.stream, path, text, _as_finished(event)))
-        elif line != event.sha256:
-            text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
-            found.append(Finding(Fault.WRONG_CHECKSUM, event.stream, path, text, _as_finished(event)))
-    text = "has a line for it, but there is no such file, and no event of one"
-    return found + [
-        Finding(Fault.ORPHAN_CHECKSUM, stream, path, f"{files.get(path.rpartition('/')[0], SUMS)} {text}")
-        for stream, path in orphan_lines
-    ]
 
 
 def check_stream(
@@ -210,67 +212,43 @@ def check_stream(
         if event.path not in selected:
             continue
         if wrong := _check_event(before, event):
-            found.append(Finding(Fault.EVENT, event.stream, event.path, wrong, event))
+            found.append(fault_of(event, Fault.EVENT, wrong))
         if event.path in contents:
             state = before.checkpoint.state if before and _follows(before, event, losses) else None
             missing = _count_missing(contents[event.path].runs, state or State(event.stream), event.settings)
             if missing > event.missing:
                 text = f"{missing} frames are missing by frame_num; its event says {event.missing}"
-                found.append(Finding(Fault.UNREPORTED_GAP, event.stream, event.path, text, event))
+                found.append(fault_of(event, Fault.UNREPORTED_GAP, text))
     return found + _records_twice(events, selected) + _frames_twice(events, contents)
 
 
-def check_catalog(catalog: FileCatalog) -> list[Finding]:
-    """Return the faults of the events themselves: those that can't be read."""
-    return [Finding(Fault.EVENT, "", "", why) for why in catalog.unreadable]
-
-
-def stale_partial(stream: str, path: str) -> Finding:
-    """Return the fault of a partial that no archiver holds, and that none would continue."""
-    return Finding(Fault.STALE, stream, path, "no archiver holds it, and none would continue it")
-
-
-def _check_listed(event: FileEvent, contents: FileContents, path_by_digest: Mapping[str, str]) -> list[Finding]:
-    finished = _as_finished(event)
-    head = len(event.carry) if isinstance(event, FileFinished) else 0
-    frames = event.frames + head
+def _check_listed(event: FileEvent, contents: FileContents, path_by_digest: Mapping[str, str]) -> Iterator[Finding]:
+    frames = event.frames + carry_count(event)
     if contents.sha256 == event.sha256:
-        text = ""
         known_damage = isinstance(event, FileAdopted) and event.damage
         if contents.broken and not known_damage:
-            text = f"its bytes match its event, but {contents.broken}"
+            yield fault_of(event, Fault.DAMAGED, f"its bytes match its event, but {contents.broken}")
         elif (contents.frames, contents.bytes) != (frames, event.bytes):
-            text = (
-                f"it has {contents.frames} frames, {contents.bytes} bytes; "
-                f"its event says {frames} frames, {event.bytes} bytes"
-            )
-        return [Finding(Fault.DAMAGED, event.stream, event.path, text, finished)] if text else []
-    other = path_by_digest.get(contents.sha256)
+            has = f"it has {contents.frames} frames, {contents.bytes} bytes"
+            text = f"{has}; its event says {frames} frames, {event.bytes} bytes"
+            yield fault_of(event, Fault.DAMAGED, text)
+        return
     size = f"{contents.bytes} bytes" + ("" if contents.bytes == event.bytes else f" of {event.bytes}")
-    if other:
-        fault, text = Fault.SWAPPED, f"its bytes are those of {other}"
+    if other := path_by_digest.get(contents.sha256):
+        yield fault_of(event, Fault.SWAPPED, f"its bytes are those of {other}", other)
     elif contents.broken:
         fault = Fault.TRUNCATED if contents.cut and contents.bytes < event.bytes else Fault.DAMAGED
-        text = f"{size}; {contents.broken}"
+        yield fault_of(event, fault, f"{size}; {contents.broken}")
     else:
-        fault, text = (
-            Fault.DAMAGED,
-            f"{size}; {contents.frames} whole frames of {frames}, but its bytes don't match its event",
-        )
-    return [Finding(fault, event.stream, event.path, text, finished, other)]
+        text = f"{size}; {contents.frames} whole frames of {frames}, but its bytes don't match its event"
+        yield fault_of(event, Fault.DAMAGED, text)
 
 
-def _check_unlisted(
-    one: InspectedFile,
-    contents: FileContents,
-    path_by_digest: Mapping[str, str],
-    by_digest: Mapping[str, Sequence[str]],
-) -> Finding:
-    same = path_by_digest.get(contents.sha256) or min(by_digest[contents.sha256])
+def _check_unlisted(one: InspectedFile, contents: FileContents, same: str) -> Finding:
+    """Return the fault of a file without an event. same: a path with the same bytes."""
     if same != one.path:
-        return Finding(
-            Fault.DUPLICATE, one.stream, one.path, f"no event describes it; it is a copy of {same}", other=same
-        )
+        text = f"no event describes it; it is a copy of {same}"
+        return Finding(Fault.DUPLICATE, one.stream, one.path, text, other=same)
     what = contents.broken or f"{contents.frames} whole frames"
     return Finding(Fault.UNKNOWN_FILE, one.stream, one.path, f"no event describes it; {contents.bytes} bytes, {what}")
 
@@ -322,7 +300,7 @@ def _records_twice(events: Sequence[FileFinished], selected: Mapping[str, FileEv
     for (epoch, _, last, one), (other_epoch, first, _, other) in pairwise(spans):
         if epoch == other_epoch and first <= last and (one.path in selected or other.path in selected):
             text = f"the records {epoch}:{first} to {epoch}:{min(last, other.last.seq)} are in {one.path} too"
-            found.append(Finding(Fault.DUPLICATE_FRAMES, other.stream, other.path, text, other, one.path))
+            found.append(fault_of(other, Fault.DUPLICATE_FRAMES, text, one.path))
     return found
 
 
@@ -350,10 +328,6 @@ def _frames_twice(events: Sequence[FileFinished], contents: Mapping[str, FileCon
         if furthest is None or furthest[0] != session or last >= furthest[1]:
             furthest = session, last, event
     return [
-        Finding(Fault.DUPLICATE_FRAMES, event.stream, event.path, f"{text}; {count} frames in all", event, one)
+        fault_of(event, Fault.DUPLICATE_FRAMES, f"{text}; {count} frames in all", one)
         for (one, _), (event, text, count) in twice.items()
     ]
-
-
-def _as_finished(event: FileEvent | None) -> FileFinished | None:
-    return event if isinstance(event, FileFinished) else None

@@ -10,7 +10,7 @@ from archiver.core.checkpoint import Checkpoint, CheckpointError, decode
 from archiver.core.events import FileAdopted, FileRetired
 from archiver.core.paths import PartialName
 from archiver.kafka.topic_reader import TopicReader
-from archiver.verify import checks, tree_scan
+from archiver.verify import tree_scan
 from archiver.verify.checks import Fault, Finding
 
 CommittedState = tuple[int, Checkpoint | None]
@@ -27,9 +27,8 @@ class Inventory:
     """
 
     tree: tree_scan.ArchiveTree
-    has_private: bool
-    """Whether there is a private directory that may be read."""
-    partials: Mapping[str, Mapping[str, tree_scan.Inode]]
+    partials: Mapping[str, Mapping[str, tree_scan.Inode]] | None
+    """By stream and name; None if there is no private directory that may be read."""
     topics: frozenset[str]
     committed: Mapping[str, CommittedState]
     catalog: FileCatalog
@@ -45,11 +44,11 @@ class Inventory:
         Raises KafkaException, OSError, CheckpointError if the events are gone.
         """
         tree = tree_scan.scan_tree(location.data_dir)
-        has_private, partials = tree_scan.has_private(location), tree_scan.partials(location)
+        partials = tree_scan.partials(location)
         topics = reader.streams()
         commits, findings = decode_commits(reader, topics)
         catalog = FileCatalog.from_events(reader.events())
-        reader.check_not_hidden(sorted((catalog.files.keys() | partials.keys()) - set(topics)))
+        reader.check_not_hidden(sorted((catalog.files.keys() | (partials or {}).keys()) - set(topics)))
         file_events = catalog.file_events()
         if not file_events and not events_may_be_lost and any(state and state.files for _, state in commits.values()):
             # This also happens for a moment after the start of a broker.
@@ -57,8 +56,8 @@ class Inventory:
                 f"g3.files has no event of a file of the group {reader.group}; its commits show that it finished some"
             )
         ids = {_id(path): event.stream for path, event in file_events.items()}
-        inventory = cls(tree, has_private, partials, frozenset(topics), commits, catalog, file_events, ids)
-        return inventory, findings + checks.check_catalog(catalog)
+        inventory = cls(tree, partials, frozenset(topics), commits, catalog, file_events, ids)
+        return inventory, findings + [Finding(Fault.EVENT, "", "", why) for why in catalog.unreadable]
 
     def stream_of(self, path: str) -> str:
         """Return the stream that the path belongs to, or would belong to; empty if none."""
@@ -81,9 +80,9 @@ class Inventory:
 
     def in_progress(self) -> set[str]:
         """Return the paths of files that are being recorded or finished: their events will follow."""
-        names = [PartialName.parse(name) for names in self.partials.values() for name in names]
-        paths = {name.path for name in names if name}
-        inodes = {inode for names in self.partials.values() for inode in names.values()}
+        partials = [partial for names in (self.partials or {}).values() for partial in names.items()]
+        paths = {parsed.path for name, _ in partials if (parsed := PartialName.parse(name))}
+        inodes = {inode for _, inode in partials}
         for _, checkpoint in self.committed.values():
             if checkpoint and checkpoint.partial:
                 paths.add(checkpoint.partial.path)

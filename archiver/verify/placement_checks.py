@@ -6,8 +6,8 @@ from archiver.archive import checksums
 from archiver.archive.location import Checksums, Location
 from archiver.core.catalog import FileEvent
 from archiver.core.paths import PRIVATE_DIRECTORY
-from archiver.verify import checks, tree_scan
-from archiver.verify.checks import Fault, Finding
+from archiver.verify import tree_scan
+from archiver.verify.checks import Fault, Finding, fault_of
 from archiver.verify.inventory import Inventory
 
 
@@ -29,38 +29,45 @@ def check_checksum_lines(
     if not _has_checksums(location, inventory):
         return []
     found = []
-    lines: dict[str, Mapping[str, str]] = {}
-    only: list[tuple[str, str]] = []
-    parents = {path.rpartition("/")[0] for path in (*events, *unlisted)}
+    recorded: dict[str, list[FileEvent]] = {path.rpartition("/")[0]: [] for path in events}
+    for path in here:
+        recorded[path.rpartition("/")[0]].append(events[path])
     is_private = location.checksums is Checksums.PRIVATE
-    parents |= checksums.private_parents(location) if is_private else inventory.tree.summed_directories
-    for parent in sorted(parents):
+    others = checksums.private_parents(location) if is_private else inventory.tree.summed_directories
+    for parent in sorted({*recorded, *others, *(path.rpartition("/")[0] for path in unlisted)}):
         stream = inventory.stream_of(f"{parent}/")
-        if not is_selected(stream, "") and not any(path.startswith(f"{parent}/") for path in events):
+        if not is_selected(stream, "") and parent not in recorded:
             continue
+        file = checksums.display_path(location, parent)
+        lines: Mapping[str, str] | None = None
         try:
-            lines[parent] = checksums.lines(location, parent)
-            for name in lines[parent]:
-                path = f"{parent}/{name}"
-                if (
-                    path not in inventory.file_events
-                    and is_selected(stream, path)
-                    and not _is_there(location, parent, name)
-                ):
-                    only.append((stream, path))
+            lines = checksums.lines(location, parent)
+            for path in (f"{parent}/{name}" for name in lines):
+                is_unknown = path not in inventory.file_events and is_selected(stream, path)
+                if is_unknown and not _is_there(location, path, parent):
+                    text = f"{file} has a line for it, but there is no such file, and no event of one"
+                    found.append(Finding(Fault.ORPHAN_CHECKSUM, stream, path, text))
         except FileNotFoundError:
-            continue  # the directory isn't there, and so its files are missing
+            pass  # the directory isn't there, and so its files are missing
         except OSError as error:
             why = error.strerror or str(error)
             found.append(Finding(Fault.UNREADABLE, stream, checksums.path(location, parent), why))
-    files = {parent: checksums.display_path(location, parent) for parent in lines}
-    return found + checks.check_checksums(events, here, lines, only, files)
+        if lines is None:
+            continue
+        for event in recorded.get(parent, ()):
+            line = lines.get(event.path.removeprefix(f"{parent}/"))
+            if line is None:
+                found.append(fault_of(event, Fault.NO_CHECKSUM, f"it has no line in {file}"))
+            elif line != event.sha256:
+                text = f"its line in {file} is {line[:16]}…; it should be {event.sha256[:16]}…"
+                found.append(fault_of(event, Fault.WRONG_CHECKSUM, text))
+    return found
 
 
 def notes(location: Location, inventory: Inventory) -> Iterator[str]:
     """Yield notes for the operator that are no faults. Raises OSError."""
     summed = sorted(inventory.tree.summed_directories)
-    if not inventory.has_private:
+    if inventory.partials is None:
         was = next((it for it in inventory.archive_locations() if " --private-dir " in it), "")
         unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, inventory)
         if unseen or was or location.private_dir:
@@ -72,22 +79,22 @@ def notes(location: Location, inventory: Inventory) -> Iterator[str]:
             f"{len(summed)} directories have a SHA256SUMS, such as {summed[0]}, though this archive's checksums are "
             f"{location.checksums}: not checked; `archiver relocate` removes them"
         )
-    if location.private_dir and tree_scan.has_private(Location(location.data_dir)):
+    if location.private_dir and tree_scan.partials(Location(location.data_dir)) is not None:
         yield f"{PRIVATE_DIRECTORY} in the data directory isn't this archive's"
 
 
 def _has_checksums(location: Location, inventory: Inventory) -> bool:
     """Whether there are checksums to check; their place may be unknown."""
     return location.checksums is not Checksums.OFF and (
-        inventory.has_private or bool(inventory.tree.summed_directories)
+        inventory.partials is not None or bool(inventory.tree.summed_directories)
     )
 
 
-def _is_there(location: Location, parent: str, name: str) -> bool:
-    if "/" in name or "\0" in name:
+def _is_there(location: Location, path: str, parent: str) -> bool:
+    if path.rpartition("/")[0] != parent or "\0" in path:
         return False  # no name
     try:
-        tree_scan.stat_entry(location.data_dir, f"{parent}/{name}")
+        tree_scan.stat_entry(location.data_dir, path)
     except FileNotFoundError:
         return False
     return True

@@ -13,8 +13,8 @@ from archiver.console.progress import Progress
 from archiver.console.runner import print_lines, table
 from archiver.core.formatting import format_bytes
 from archiver.kafka.topic_reader import TopicReader
-from archiver.verify.checks import Fault, Finding, repairable_count
-from archiver.verify.verifier import Counts, Report, inspect
+from archiver.verify.checks import CHECKSUM_FAULTS, Counts, Fault, Finding
+from archiver.verify.verifier import Report, inspect
 from g3stream.host.printable import printable
 
 
@@ -60,7 +60,7 @@ def as_text(report: Report, *, all_unknown: bool = False, advise: bool = True) -
 def _advice(findings: Sequence[Finding]) -> list[str]:
     """Return lines on what an operator can do about the findings."""
     lines = []
-    if count := repairable_count(findings):
+    if count := sum(it.is_rebuildable or it.fault in CHECKSUM_FAULTS for it in findings):
         lines.append(f"`archiver repair` can repair {count} of these, if the topics still have the frames")
     if any(it.fault is Fault.MISSING for it in findings):
         lines.append("Files that were deleted on purpose: record that with `archiver retire`")

@@ -23,7 +23,7 @@ from archiver.core.segmentation import NOT_RECORDED_TYPES
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import TopicReader
-from archiver.verify.checks import Fault, Finding
+from archiver.verify.checks import Counts, Fault, Finding
 from archiver.verify.recorded_spans import FileSpan, SpanIndex, UnmatchedFrames, spans
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
@@ -51,30 +51,16 @@ class RecordedStream:
     """Older frames are left out. ms since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonResult:
-    """The outcome of a comparison. Counts are of frames."""
-
-    findings: tuple[Finding, ...]
-    identical: int
-    """In a file, as in the topic."""
-    unrecorded: int
-    """After all that is committed."""
-    reported_lost: int
-    """Lost, and reported by an event."""
-    resent: int = 0
-    """Sent again by the sender, and left out of the files (names by session)."""
-    times_replaced: int = 0
-    """Records with Kafka's time in place of that of their receipt (LogAppendTime)."""
-
-
 def compare(
-    reader: TopicReader, location: Location, recorded: RecordedStream, progress: Progress
-) -> ComparisonResult:
-    """Compare a stream's topic with its files, up to its present end. Raises KafkaException, OSError."""
+    reader: TopicReader, location: Location, recorded: RecordedStream, counts: Counts, progress: Progress
+) -> list[Finding]:
+    """Compare a stream's topic with its files, up to its present end; return the faults, and add to the counts.
+
+    Raises KafkaException, OSError.
+    """
     first, end = reader.offset_range(recorded.stream)
     start = _start(reader, recorded, first)
-    comparison = Comparison(location, recorded, start, end)
+    comparison = Comparison(location, recorded, start, end, counts)
     header_reader = HeaderReader(reader, recorded.stream)
     name = f"{recorded.stream}, topic"
     count = 0
@@ -90,17 +76,20 @@ def compare(
     finally:
         comparison.close()
     progress.finish(name)
-    return comparison.result()
+    return comparison.findings
 
 
 class Comparison:
     """Compares a stream's messages, added in order from the offset `start`, with its files.
 
-    Call `close` after the last one, then `result`.
+    Call `close` after the last one.
     end: the offset after the last message.
+    counts: of frames, to which it adds.
     """
 
-    def __init__(self, location: Location, recorded: RecordedStream, start: int, end: int) -> None:
+    def __init__(self, location: Location, recorded: RecordedStream, start: int, end: int, counts: Counts) -> None:
+        self.findings: list[Finding] = []
+        self._counts = counts
         self._location = location
         self._recorded = recorded
         before = [event for event in recorded.events if event.offset <= start]
@@ -119,8 +108,6 @@ class Comparison:
         self._possibly_resent = (
             UnmatchedFrames()
         )  # if files are named by session at this point: the next file shows that, too
-        self._findings: list[Finding] = []
-        self._identical = self._unrecorded = self._reported_lost = self._times_replaced = self._resent = 0
         self._next_offset = start
 
     def add_message(self, message: Message, header_reader: HeaderReader) -> None:
@@ -130,7 +117,7 @@ class Comparison:
         self._next_offset = offset
         if headers := header_reader.read(message):
             kind, time_ms = message.timestamp()
-            self._times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
+            self._counts.times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
             self.add_record(headers, time_ms, message.value() or b"", offset)
 
     def add_record(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
@@ -155,17 +142,6 @@ class Comparison:
             self._end_file("the topic ends before its last frame")
         self._report_unmatched(None)
 
-    def result(self) -> ComparisonResult:
-        """Return the outcome."""
-        return ComparisonResult(
-            tuple(self._findings),
-            self._identical,
-            self._unrecorded,
-            self._reported_lost,
-            resent=self._resent,
-            times_replaced=self._times_replaced,
-        )
-
     def _on_frame(self, record: Record) -> None:
         identity = (record.headers.epoch, record.headers.seq)
         started = self._first_records.get(identity)
@@ -186,7 +162,7 @@ class Comparison:
         current = self._current
         assert current
         if not started and self._resends.is_left_out(record):
-            self._resent += 1
+            self._counts.sent_again += 1
             return
         current.compare_next(record)
         if identity == (current.span.last.epoch, current.span.last.seq):
@@ -218,7 +194,7 @@ class Comparison:
                 span = current.span
                 self._add_finding(Fault.DIFFERS_FROM_TOPIC, wrong, span.path, span.event)
             else:
-                self._identical += current.frames
+                self._counts.same += current.frames
 
     def _on_unmatched(self, record: Record) -> None:
         events = self._recorded.events
@@ -228,12 +204,12 @@ class Comparison:
         if self._recorded.since is not None and record.time_ms < self._recorded.since:
             return
         if self._committed_offset is not None and record.offset >= self._committed_offset:
-            self._unrecorded += 1
+            self._counts.unrecorded += 1
         elif any(
             record.offset < loss.offset and loss.since is not None and loss.since <= record.time_ms <= loss.until
             for loss in self._recorded.losses
         ):
-            self._reported_lost += 1
+            self._counts.explained += 1
         elif self._resends.is_repeated(record.headers):
             self._possibly_resent.add(record)
         else:
@@ -244,14 +220,14 @@ class Comparison:
         unmatched, again = self._unmatched, self._possibly_resent
         self._unmatched, self._possibly_resent = UnmatchedFrames(), UnmatchedFrames()
         if self._resends.by_session or current is None or current.by_session:
-            self._resent += again.count
+            self._counts.sent_again += again.count
         else:
             unmatched.include(again)
         if not unmatched.first or not unmatched.last:
             return
         first, last, count = unmatched.first, unmatched.last, unmatched.count
         if self._current is None and self._committed_offset is None and first.offset > self._last_offset():
-            self._unrecorded += count  # nothing shows how far the recording has come
+            self._counts.unrecorded += count  # nothing shows how far the recording has come
             return
         which = f"offset {first.offset}, {format_time(first.time_ms)}"
         if count > 1:
@@ -262,7 +238,7 @@ class Comparison:
         return self._recorded.events[-1].last.offset if self._recorded.events else -1
 
     def _add_finding(self, fault: Fault, text: str, path: str = "", event: FileFinished | None = None) -> None:
-        self._findings.append(Finding(fault, self._recorded.stream, path, text, event))
+        self.findings.append(Finding(fault, self._recorded.stream, path, text, event))
 
 
 class _FileComparison:

@@ -119,16 +119,6 @@ def stat_entry(root: Path, path: str) -> FileEntry:
     return _entry(path, found)
 
 
-def has_private(location: Location) -> bool:
-    """Whether there is a private directory that may be read."""
-    try:
-        with location.private() as private:
-            private.names()
-    except (FileNotFoundError, PermissionError):
-        return False
-    return True
-
-
 def existing(root: Path, found: ArchiveTree, paths: Iterable[str]) -> tuple[dict[str, FileEntry], set[str]]:
     """Divide paths into the entries that exist, and the paths that don't.
 
@@ -147,21 +137,20 @@ def existing(root: Path, found: ArchiveTree, paths: Iterable[str]) -> tuple[dict
     return there, gone
 
 
-def partials(location: Location) -> dict[str, dict[str, Inode]]:
+def partials(location: Location) -> dict[str, dict[str, Inode]] | None:
     """List the private directories of the streams, by stream and name. Raises OSError.
 
-    Returns nothing for any user but the one who records.
+    None if there is no private directory, or it may not be read, as by any user but the one who records.
     """
     found: dict[str, dict[str, Inode]] = {}
     try:
         with location.private() as private:
-            stats = {name: private.stat(name) for name in private.names() if re.fullmatch(ID, name)}
+            streams = _directories(private, _ID)
     except (FileNotFoundError, PermissionError):
-        return {}
-    for stream in [name for name, entry in stats.items() if entry and stat.S_ISDIR(entry.st_mode)]:
+        return None
+    for stream in streams:
         with location.private(stream) as private:
-            entries = {name: private.stat(name) for name in private.names()}
-        found[stream] = {name: (entry.st_dev, entry.st_ino) for name, entry in entries.items() if entry}
+            found[stream] = {name: (entry.st_dev, entry.st_ino) for name, entry in _stats(private)}
     return found
 
 

@@ -15,8 +15,8 @@ from archiver.core.checkpoint import Checkpoint, RecordId
 from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.paths import NameFormat, file_path
 from archiver.core.segmentation import CloseReason, Effect, Settings, State, step
-from archiver.verify.checks import Fault, FileContents, Finding, SessionRun, check_stream
-from archiver.verify.topic_comparison import Comparison, ComparisonResult, RecordedStream
+from archiver.verify.checks import Counts, Fault, FileContents, Finding, SessionRun, check_stream
+from archiver.verify.topic_comparison import Comparison, RecordedStream
 from archiver.verify.tree_scan import read_contents, scan_tree
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -64,7 +64,7 @@ def faults(
         it.path: FileContents(it.bytes, it.sha256, it.frames, tuple((runs or {}).get(it.number, []))) for it in events
     }
     found = check_stream(events, losses or [], {it.path: it for it in events}, seen)
-    return [(it.fault, it.event.number) for it in found if it.event]
+    return [(it.fault, it.event.number) for it in found if isinstance(it.event, FileFinished)]
 
 
 def test_events_that_fit_together() -> None:
@@ -202,16 +202,19 @@ def chunked(log: Log, at: int) -> Log:
     return [*log[:at], *halves, *log[at + 1 :]]
 
 
-def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, **more: Any) -> ComparisonResult:
+Compared = tuple[list[Finding], Counts]
+
+
+def compared(root: Path, log: Log, events: list[FileFinished], start: int = 0, **more: Any) -> Compared:
     """Compare; each record's time is its seq in s."""
     known = RecordedStream(
         "s", events, {it.path for it in events}, more.get("losses", ()), more.get("offset"), None, None
     )
-    comparison = Comparison(Location(root), known, start, start + len(log))
+    comparison = Comparison(Location(root), known, start, start + len(log), counts := Counts())
     for offset, (headers, value) in enumerate(log, start):
         comparison.add_record(headers, 1000 * headers.seq, value, offset)
     comparison.close()
-    return comparison.result()
+    return comparison.findings, counts
 
 
 def written(root: Path, event: FileFinished, values: list[bytes]) -> FileFinished:
@@ -229,28 +232,28 @@ def two(tmp_path: Path) -> list[FileFinished]:
     ]
 
 
-def texts(found: ComparisonResult) -> list[tuple[Fault, str]]:
-    return [(it.fault, it.text if it.fault is Fault.NOT_IN_FILE else it.path) for it in found.findings]
+def texts(found: Compared) -> list[tuple[Fault, str]]:
+    return [(it.fault, it.text if it.fault is Fault.NOT_IN_FILE else it.path) for it in found[0]]
 
 
 def test_a_topic_as_the_files_are(tmp_path: Path, two: list[FileFinished]) -> None:
-    assert compared(tmp_path, log_of(*range(20)), two) == ComparisonResult((), 20, 0, 0)
+    assert compared(tmp_path, log_of(*range(20)), two) == ([], Counts(same=20))
     twice = log_of(*range(13), *range(5, 20))  # ingest publishes at least once
-    assert compared(tmp_path, twice, two) == ComparisonResult((), 20, 0, 0)
-    assert compared(tmp_path, chunked(log_of(*range(20)), 10), two) == ComparisonResult((), 20, 0, 0)
+    assert compared(tmp_path, twice, two) == ([], Counts(same=20))
+    assert compared(tmp_path, chunked(log_of(*range(20)), 10), two) == ([], Counts(same=20))
 
 
 @pytest.mark.parametrize("begin", range(1, 20))
 def test_a_topic_that_begins_later(tmp_path: Path, two: list[FileFinished], begin: int) -> None:
     log = log_of(*range(begin, 20))
-    assert compared(tmp_path, log, two, begin) == ComparisonResult((), 20 - begin, 0, 0)
+    assert compared(tmp_path, log, two, begin) == ([], Counts(same=20 - begin))
     cut = chunked(log_of(*range(begin - 1, 20)), 0)[1:]  # inside a record
-    assert compared(tmp_path, cut, two, begin) == ComparisonResult((), 20 - begin, 0, 0)
+    assert compared(tmp_path, cut, two, begin) == ([], Counts(same=20 - begin))
 
 
 def test_what_comes_again_of_files_before_the_topics_first_record(tmp_path: Path, two: list[FileFinished]) -> None:
     log = log_of(*range(7, 20))
-    assert compared(tmp_path, log, two, 10) == ComparisonResult((), 10, 0, 0)
+    assert compared(tmp_path, log, two, 10) == ([], Counts(same=10))
 
 
 def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
@@ -258,10 +261,10 @@ def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
     assert texts(compared(tmp_path, log, two, offset=21)) == [
         (Fault.NOT_IN_FILE, "in no file: 1 frame, offset 20, 1970-01-01 00:00:20")
     ]
-    assert compared(tmp_path, log, two, offset=20).unrecorded == 3
-    assert compared(tmp_path, log, two).unrecorded == 3
+    assert compared(tmp_path, log, two, offset=20)[1].unrecorded == 3
+    assert compared(tmp_path, log, two)[1].unrecorded == 3
     loss = RecordsLost("g", "s", 3, "given up", 23, 20_000, 22_000, "h")
-    assert compared(tmp_path, log, two, offset=23, losses=[loss]).reported_lost == 3
+    assert compared(tmp_path, log, two, offset=23, losses=[loss])[1].explained == 3
     between = [*log_of(*range(10)), *log_of(1, 2, epoch=B), *log_of(*range(10, 20))]
     assert texts(compared(tmp_path, between, two)) == [
         (Fault.NOT_IN_FILE, "in no file: 2 frames, offset 10, 1970-01-01 00:00:01, to offset 11, 1970-01-01 00:00:02")
@@ -274,13 +277,13 @@ def test_a_file_unlike_the_topic(tmp_path: Path, two: list[FileFinished]) -> Non
         events = [written(tmp_path, two[0], wrong), two[1]]
         found = compared(tmp_path, log_of(*range(20)), events)
         assert texts(found) == [(Fault.DIFFERS_FROM_TOPIC, two[0].path)]
-        assert found.identical == 10
+        assert found[1].same == 10
     events = [written(tmp_path, two[0], [*others[:8], others[9], others[8]]), two[1]]
     assert texts(compared(tmp_path, log_of(*range(5, 20)), events, 5)) == [(Fault.DIFFERS_FROM_TOPIC, two[0].path)]
 
 
 def test_a_topic_that_ends_within_a_file(tmp_path: Path, two: list[FileFinished]) -> None:
-    [found] = compared(tmp_path, log_of(*range(15)), two).findings
+    [found], _ = compared(tmp_path, log_of(*range(15)), two)
     assert found == Finding(
         Fault.DIFFERS_FROM_TOPIC, "s", two[1].path, "the topic ends before its last frame", two[1]
     )
