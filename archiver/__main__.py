@@ -111,7 +111,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     if args and args[0] in COMMANDS:
         command = importlib.import_module(f"archiver.commands.{args[0]}")
-        code: int = command.main(args[1:])
+        code: int = command.main(command.make_parser().parse_args(args[1:]))
         return code
     parser = make_parser()
     if args and not args[0].startswith("-"):

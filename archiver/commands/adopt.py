@@ -1,5 +1,7 @@
 """The command `archiver adopt`: its flags."""
 
+import argparse
+
 from archiver.console.arguments import archive_options, command_parser
 from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
@@ -49,12 +51,10 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    parser = make_parser()
-    options = parser.parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     if bool(options.path) == options.all:
-        parser.error("give either PATHs or --all")
+        options.parser.error("give either PATHs or --all")
     options.path = paths_below(options.data_dir, options.path)
     if not options.path and not options.all:
         print("no PATH came from stdin: nothing to adopt")

@@ -53,9 +53,8 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    options = make_parser().parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     from archiver.console.runner import run  # not at the top, so that --help is fast
     from archiver.operations.quarantine_record import quarantine
 

@@ -1,5 +1,6 @@
 """The command `archiver relocate`: its flags."""
 
+import argparse
 from functools import partial
 
 from archiver.archive.location import Checksums
@@ -63,10 +64,9 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    options = make_parser().parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     from archiver.console.runner import exit_code  # not at the top, so that --help is fast
     from archiver.operations.relocation import relocate
 
-    return exit_code(options.prog, partial(relocate, options))
+    return exit_code(options.parser.prog, partial(relocate, options))

@@ -1,5 +1,6 @@
 """The command `archiver replay`: its flags."""
 
+import argparse
 import re
 
 from archiver.console.arguments import (
@@ -90,20 +91,18 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    parser = make_parser()
-    options = parser.parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     if options.since is not None and options.until is not None and options.since > options.until:
-        parser.error("--since is after --until")
+        options.parser.error("--since is after --until")
     if options.carry is not None:
         try:
             options.carry = carried_types(options.carry)
         except ValueError as error:
-            parser.error(f"--carry: {error}")
+            options.parser.error(f"--carry: {error}")
     options.only = frozenset(path_below(options.data_dir, path) for path in options.only)
     if wrong := [path for path in options.only if not re.fullmatch(FILE, path)]:
-        parser.error(
+        options.parser.error(
             f"--only: {wrong[0]!r} is not the path of a file, such as 17953/crate1slot2/2026-11-22-21-30-00_000.g3"
         )
     from archiver.console.runner import run  # not at the top, so that --help is fast

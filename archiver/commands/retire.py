@@ -1,5 +1,7 @@
 """The command `archiver retire`: its flags."""
 
+import argparse
+
 from archiver.console.arguments import archive_options, command_parser, time_option
 from archiver.console.operator_arguments import operator_options, paths_below
 from g3stream.service.arguments import EnvArgumentParser
@@ -55,13 +57,11 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    parser = make_parser()
-    options = parser.parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     missing = options.missing or options.before is not None
     if bool(options.path) == missing:
-        parser.error("give either PATHs or --missing, or --before T")
+        options.parser.error("give either PATHs or --missing, or --before T")
     options.path = paths_below(options.data_dir, options.path)
     if not options.path and not missing:
         print("no PATH came from stdin: nothing to retire")

@@ -1,5 +1,7 @@
 """The command `archiver status`: its flags."""
 
+import argparse
+
 from archiver.console.arguments import command_parser, stream_options
 from g3stream.service.arguments import EnvArgumentParser
 
@@ -47,9 +49,8 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(args: list[str]) -> int:
-    """Run the command; return its exit code. args: what follows its name."""
-    options = make_parser().parse_args(args)
+def main(options: argparse.Namespace) -> int:
+    """Run the command with these options; return its exit code."""
     from archiver.console.runner import run  # not at the top, so that --help is fast
     from archiver.operations.stream_status import show
 

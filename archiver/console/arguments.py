@@ -27,10 +27,9 @@ NOTHING: Final = "nothing"
 
 
 def command_parser(name: str, description: str, examples: str, *, fine: str, wrong: str) -> EnvArgumentParser:
-    """The parser of a command; fine, wrong: the meaning of its exit codes 0 and 1."""
-    prog = f"archiver {name}"
-    flags = EnvArgumentParser(prog, description, examples + _EXIT_CODES.format(fine=fine, wrong=wrong))
-    flags.set_defaults(prog=prog)
+    """The parser of a command, itself in its options as `parser`; fine, wrong: the meaning of exit codes 0 and 1."""
+    flags = EnvArgumentParser(f"archiver {name}", description, examples + _EXIT_CODES.format(fine=fine, wrong=wrong))
+    flags.set_defaults(parser=flags)
     return flags
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from g3stream.host.environment import host_name
@@ -21,10 +22,18 @@ _LAYOUT = re.compile(r"[0-9]{5}(/|\Z)")
 def operator_options(flags: EnvArgumentParser, what: str) -> None:
     """Add --who and --reason. what: a verb for the help text, such as `retire`."""
     flags.add_argument(
-        "--reason", type=_reason, default="", metavar="TEXT", help=f"why you {what} the files; part of the events"
+        "--reason",
+        type=partial(_text, least=0, most=_MAX_REASON),
+        default="",
+        metavar="TEXT",
+        help=f"why you {what} the files; part of the events",
     )
     flags.add_argument(
-        "--who", type=_who, default=default_who(), metavar="NAME", help="who you are (default: %(default)s)"
+        "--who",
+        type=partial(_text, least=1, most=_MAX_WHO),
+        default=default_who(),
+        metavar="NAME",
+        help="who you are (default: %(default)s)",
     )
 
 
@@ -68,14 +77,6 @@ def path_below(data_dir: Path, path: str) -> str:
         if absolute.startswith(f"{root.rstrip('/')}/"):
             return absolute[len(root.rstrip("/")) + 1 :]
     return plain
-
-
-def _who(text: str) -> str:
-    return _text(text, 1, _MAX_WHO)
-
-
-def _reason(text: str) -> str:
-    return _text(text, 0, _MAX_REASON)
 
 
 def _text(text: str, least: int, most: int) -> str:

@@ -2,11 +2,10 @@
 
 import sys
 import time
-from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -15,15 +14,6 @@ from archiver.core.formatting import format_bytes, format_duration
 from g3stream.host.printable import printable, printable_lines
 
 _LINE_SECONDS = 10.0
-
-
-@dataclass(slots=True)
-class _Task:
-    total: int
-    started_s: float
-    bar: TaskID
-    done: int = 0
-    bytes: int = 0
 
 
 class Progress:
@@ -36,29 +26,29 @@ class Progress:
         self._bars = Bars(
             *columns, console=self._console, disable=not self._console.is_terminal, redirect_stdout=False
         )
-        self._tasks: dict[str, _Task] = {}
         self._next_line_s = 0.0
 
     def start(self, name: str, total: int) -> None:
         """Begin a task. total: its size, in any unit."""
-        task = self._bars.add_task(printable(name), total=total, bytes=0)
-        self._tasks[name] = _Task(total, time.monotonic(), task)
+        self._bars.add_task(printable(name), total=total, bytes=0)
         self._next_line_s = time.monotonic() + _LINE_SECONDS
 
     def update(self, name: str, done: int, done_bytes: int) -> None:
         """Set how much of a task is done: in the unit of `total`, and in bytes."""
-        task = self._tasks[name]
-        task.done, task.bytes = done, done_bytes
-        self._bars.update(task.bar, completed=done, bytes=done_bytes)
+        task = self._task(name)
+        self._bars.update(task.id, completed=done, bytes=done_bytes)
         now = time.monotonic()
         if self._bars.disable and now >= self._next_line_s:
             self._next_line_s = now + _LINE_SECONDS
-            self.print_line(_line(name, task, now - task.started_s))
+            self.print_line(_line(task))
 
     def finish(self, name: str) -> None:
         """End a task."""
-        task = self._tasks[name]
-        self._bars.update(task.bar, completed=task.total, bytes=task.bytes)
+        task = self._task(name)
+        self._bars.update(task.id, completed=task.total)
+
+    def _task(self, name: str) -> Task:
+        return next(task for task in reversed(self._bars.tasks) if task.description == printable(name))
 
     def print_line(self, line: str) -> None:
         """Print a line to stderr, above the bars."""
@@ -91,8 +81,9 @@ class _Bytes(ProgressColumn):
         return Text(format_bytes(count) + (f", {format_bytes(round(count / seconds))}/s" if seconds else ""))
 
 
-def _line(name: str, task: _Task, seconds: float) -> str:
-    percent = 100 * task.done // max(1, task.total)
-    left = seconds * (task.total - task.done) / max(1, task.done)
-    rate = format_bytes(round(task.bytes / max(seconds, 0.001)))
-    return f"{name}: {percent} %, {format_bytes(task.bytes)}, {rate}/s, {format_duration(round(left * 1000))} left"
+def _line(task: Task) -> str:
+    total, done, seconds, count = task.total or 0, task.completed, task.elapsed or 0, task.fields["bytes"]
+    percent = int(100 * done // max(1, total))
+    left = format_duration(round(1000 * seconds * (total - done) / max(1, done)))
+    rate = format_bytes(round(count / max(seconds, 0.001)))
+    return f"{task.description}: {percent} %, {format_bytes(count)}, {rate}/s, {left} left"

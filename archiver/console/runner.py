@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, act: Callable[[dict[str, Any], argparse.Nam
             why = outage.describe(error.args[0])
             raise CommandError(f"Kafka at {config['bootstrap.servers']}: {why}") from None
 
-    return exit_code(options.prog, with_kafka)
+    return exit_code(options.parser.prog, with_kafka)
 
 
 def exit_code(prog: str, act: Callable[[], int]) -> int:

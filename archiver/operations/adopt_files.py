@@ -2,13 +2,14 @@
 
 import argparse
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from archiver.archive import archive_lock, archive_settings, identity
-from archiver.archive.location import Location, located
+from archiver.archive.location import located
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
 from archiver.console.runner import CommandError, print_err, print_lines, table
@@ -17,7 +18,7 @@ from archiver.core.formatting import count_noun, format_bytes
 from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations import adoption
-from archiver.operations.adoption import AdoptionPlan, ArchiveContents
+from archiver.operations.adoption import AdoptionPlan
 from archiver.operations.retirement import adoption_event
 from archiver.verify import tree_scan
 from archiver.verify.checks import InspectedFile
@@ -39,96 +40,82 @@ def adopt(config: Mapping[str, Any], options: argparse.Namespace) -> int:
         raise CommandError(f"{location.data_dir}: {why}")
     known, findings = Inventory.collect(location, TopicReader(config, options.group), events_may_be_lost=True)
     for finding in findings:
-        print_err(f"{options.prog}: {finding.text}")
-    archive = ArchiveContents(
-        known.tree.entries, known.file_events, known.catalog.retired.keys(), known.in_progress()
-    )
-    named, now = options.path, now_ms()
-    plan = adoption.plan_named(archive, named, now) if named else adoption.plan_unlisted(archive, now)
+        print_err(f"{options.parser.prog}: {finding.text}")
+    now = now_ms()
+    plan = adoption.plan_named(known, options.path, now) if options.path else adoption.plan_unlisted(known, now)
     if options.stream:
-        of_streams = [entry for entry in plan.to_read if known.stream_of(entry.path) in options.stream]
-        plan = replace(plan, to_read=tuple(of_streams))
+        plan.to_read = [entry for entry in plan.to_read if known.stream_of(entry.path) in options.stream]
     with ExitStack() as locks, Progress() as progress:
-        run = Adoption(location, options, known, plan, progress)
+        run = Adoption(ArchiveRoot(location, options.group, host_name()), options, known, plan, progress)
         if options.dry_run:
-            for _ in run.events():
-                pass
+            deque(run.events(), 0)
         else:
             locks.callback(os.close, archive_lock.acquire_shared(location))
             TopicAdmin(config).ensure(EXPECTED_FILES_TOPIC)
             publish_events(config, run.events())
     print_lines(run.as_text())
-    return int(bool(run.refused))
+    return int(bool(plan.refused))
 
 
+@dataclass(frozen=True, slots=True)
 class Adoption:
     """One run of the command over the chosen files."""
 
-    def __init__(
-        self,
-        location: Location,
-        options: argparse.Namespace,
-        known: Inventory,
-        plan: AdoptionPlan,
-        progress: Progress,
-    ) -> None:
-        self.refused = dict(plan.refused)
-        """By path: why a file isn't adopted."""
-        self._archive = ArchiveRoot(location, options.group, host_name())
-        self._options = options
-        self._known = known
-        self._plan = plan
-        self._progress = progress
-        self._adopted: list[FileAdopted] = []
+    archive: ArchiveRoot
+    options: argparse.Namespace
+    known: Inventory
+    plan: AdoptionPlan
+    progress: Progress
+    adopted: list[FileAdopted] = field(default_factory=list)
 
     def events(self) -> Iterator[FileAdopted]:
         """Read each file, write its line in SHA256SUMS, and yield its event if it is adopted.
 
         Raises OSError.
         """
-        entries = {entry.path: entry for entry in self._plan.to_read}
-        files = [FileToRead(self._known.stream_of(path), entry) for path, entry in entries.items()]
-        others = {event.sha256: path for path, event in self._known.file_events.items()}
-        for seen in read_files(self._archive.location.data_dir, files, self._progress):
-            recorded = self._known.file_events.get(seen.path)
-            why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self._options.damaged)
+        entries = {entry.path: entry for entry in self.plan.to_read}
+        files = [FileToRead(self.known.stream_of(path), entry) for path, entry in entries.items()]
+        others = {event.sha256: path for path, event in self.known.file_events.items()}
+        for seen in read_files(self.archive.location.data_dir, files, self.progress):
+            recorded = self.known.file_events.get(seen.path)
+            why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self.options.damaged)
             why = why or self._changed(entries[seen.path])
-            if not why and not self._options.dry_run:
+            if not why and not self.options.dry_run:
                 why = self._add_line(seen)
             if why:
-                self.refused[seen.path] = why
+                self.plan.refused[seen.path] = why
                 continue
             event = self._event(seen)
             others.setdefault(event.sha256, event.path)
-            self._adopted.append(event)
+            self.adopted.append(event)
             yield event
 
     def as_text(self) -> str:
         """Return a table of the files, and their totals."""
-        did = "would be adopted" if self._options.dry_run else "adopted"
+        did = "would be adopted" if self.options.dry_run else "adopted"
         rows = [
             (it.path, format_bytes(it.bytes), f"{it.frames:,}", f"{did}: {it.damage}" if it.damage else did)
-            for it in self._adopted
+            for it in self.adopted
         ]
-        rows += [(path, "", "", f"not adopted: {why}") for path, why in sorted(self.refused.items())]
+        rows += [(path, "", "", f"not adopted: {why}") for path, why in sorted(self.plan.refused.items())]
         totals = [
-            f"{count_noun(len(self._adopted), 'file')} {did}, {format_bytes(sum(it.bytes for it in self._adopted))}"
+            f"{count_noun(len(self.adopted), 'file')} {did}, {format_bytes(sum(it.bytes for it in self.adopted))}"
         ]
-        if self._plan.recorded:
-            totals.append(f"{self._plan.recorded:,} recorded already")
-        if self.refused:
-            totals.append(f"{len(self.refused):,} not adopted")
+        if self.plan.recorded:
+            totals.append(f"{self.plan.recorded:,} recorded already")
+        if self.plan.refused:
+            totals.append(f"{len(self.plan.refused):,} not adopted")
         head = [table(["file", " size", " frames", "what"], rows), ""] if rows else []
         return "\n".join([*head, "; ".join(totals)])
 
     def _event(self, seen: InspectedFile) -> FileAdopted:
-        who, reason = self._options.who, self._options.reason
-        if recorded := self._known.file_events.get(seen.path):
+        who, reason = self.options.who, self.options.reason
+        if recorded := self.known.file_events.get(seen.path):
             return adoption_event(recorded, now_ms(), who, reason, host_name())
         contents = seen.contents
         assert contents
         return FileAdopted(
-            *(self._archive.group, seen.stream, seen.path, contents.frames, contents.bytes, contents.sha256),
+            *(self.archive.group, seen.stream, seen.path, contents.frames, contents.bytes, contents.sha256),
             *(now_ms(), who, host_name(), reason, (contents.broken or "")[:_MAX_DAMAGE]),
         )
 
@@ -136,9 +123,9 @@ class Adoption:
         """Write a file's line in SHA256SUMS; return why that isn't possible, else empty. Raises OSError."""
         contents = seen.contents
         assert contents
-        claim = self._archive.claim(seen.stream, alone=False)
+        claim = self.archive.claim(seen.stream, alone=False)
         try:
-            added = self._archive.add_checksum(seen.stream, seen.path, contents.sha256)
+            added = self.archive.add_checksum(seen.stream, seen.path, contents.sha256)
         finally:
             os.close(claim)
         return "" if added else "its line can't be added to its directory's SHA256SUMS; the log says why"
@@ -146,7 +133,7 @@ class Adoption:
     def _changed(self, entry: FileEntry) -> str:
         """Return how a file was changed while it was read, so that its digest may be wrong; else empty."""
         try:
-            now = tree_scan.stat_entry(self._archive.location.data_dir, entry.path)
+            now = tree_scan.stat_entry(self.archive.location.data_dir, entry.path)
         except OSError as error:
             return error.strerror or "it was removed while it was read"
         return "" if now == entry else "it was changed while it was read"

@@ -5,13 +5,14 @@ and be named as these; from then on `verify` checks them by the digest of their 
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from archiver.core.catalog import FileEvent
 from archiver.core.paths import ID, LATEST_START, parse_path, start_and_number
 from archiver.operations.named_files import named_files
 from archiver.verify.checks import InspectedFile
+from archiver.verify.inventory import Inventory
 from archiver.verify.tree_scan import FileEntry
 
 _UNCHANGED_MS = 60_000
@@ -20,48 +21,31 @@ _PATH = re.compile(rf"([0-9]{{5}})/{ID}/[^/]+\.g3")
 _LIKE = "<start>_<NNN>.g3, such as 2019-01-01-12-00-00_000.g3 or 1546344000_000.g3"
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveContents:
-    """What is known of an archive."""
-
-    entries: Mapping[str, FileEntry]
-    """The files that exist, by path."""
-    file_events: Mapping[str, FileEvent]
-    """The event that recorded a file, by path."""
-    retired: Collection[str]
-    """Paths of retired files."""
-    in_progress: Collection[str]
-    """Paths of files that are being recorded."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AdoptionPlan:
     """What to do with the files that were asked for."""
 
-    to_read: tuple[FileEntry, ...]
+    to_read: list[FileEntry]
     """Files to adopt, if their contents are right."""
-    refused: Mapping[str, str]
-    """By path: why a file isn't adopted."""
-    recorded: int
+    refused: dict[str, str]
+    """By path: why a file isn't adopted. Those that are read are added if they turn out to be wrong."""
+    recorded: int = 0
     """The number of files that are recorded already."""
 
 
-def plan_unlisted(archive: ArchiveContents, now: int) -> AdoptionPlan:
+def plan_unlisted(archive: Inventory, now: int) -> AdoptionPlan:
     """Plan the adoption of all files that no event describes. now: ms since the epoch."""
-    unlisted = [
-        path for path in archive.entries if path not in archive.file_events and path not in archive.in_progress
-    ]
-    return _plan(archive, unlisted, now)
+    return _plan(archive, archive.tree.entries.keys() - archive.file_events.keys() - archive.in_progress(), now)
 
 
-def plan_named(archive: ArchiveContents, names: Iterable[str], now: int) -> AdoptionPlan:
+def plan_named(archive: Inventory, names: Iterable[str], now: int) -> AdoptionPlan:
     """Plan the adoption of named files, and of the files in named directories.
 
     names: paths relative to the data directory. A retired file that exists again is adopted, too. now: ms since the
     epoch.
     """
     names = (name.rstrip("/") for name in names)
-    return _plan(archive, named_files(names, archive.entries, archive.file_events), now)
+    return _plan(archive, named_files(names, archive.tree.entries, archive.file_events), now)
 
 
 def adoption_refusal(
@@ -83,31 +67,27 @@ def adoption_refusal(
     return f"it is a copy of {other}" if other and contents.bytes else ""
 
 
-def _plan(archive: ArchiveContents, paths: Iterable[str], now: int) -> AdoptionPlan:
-    read: list[FileEntry] = []
-    refused: dict[str, str] = {}
-    recorded = 0
+def _plan(archive: Inventory, paths: Iterable[str], now: int) -> AdoptionPlan:
+    in_progress, entries = archive.in_progress(), archive.tree.entries
+    plan = AdoptionPlan([], {})
     for path in sorted(paths):
-        if path in archive.file_events and path not in archive.retired:
-            recorded += 1
-        elif why := _refusal(path, archive, now):
-            refused[path] = why
+        is_recorded = path in archive.file_events
+        entry = entries.get(path)
+        if is_recorded and path not in archive.catalog.retired:
+            plan.recorded += 1
+        elif path in in_progress:
+            plan.refused[path] = "it is being recorded"
+        elif why := name_refusal(path):
+            plan.refused[path] = why
+        elif entry is None:
+            plan.refused[path] = "it isn't there"
+        elif entry.kind:
+            plan.refused[path] = entry.kind
+        elif not is_recorded and abs(now - entry.mtime) < _UNCHANGED_MS:
+            plan.refused[path] = "it was changed less than a minute ago, and may still be written"
         else:
-            read.append(archive.entries[path])
-    return AdoptionPlan(tuple(read), refused, recorded)
-
-
-def _refusal(path: str, archive: ArchiveContents, now: int) -> str:
-    if path in archive.in_progress:
-        return "it is being recorded"
-    if why := name_refusal(path):
-        return why
-    entry = archive.entries.get(path)
-    if entry is None:
-        return "it isn't there"
-    if not entry.kind and path not in archive.file_events and abs(now - entry.mtime) < _UNCHANGED_MS:
-        return "it was changed less than a minute ago, and may still be written"
-    return entry.kind
+            plan.to_read.append(entry)
+    return plan
 
 
 def name_refusal(path: str) -> str:

@@ -82,7 +82,7 @@ def list_files(config: Mapping[str, Any], options: argparse.Namespace) -> int:
             print_out(json.dumps({"kind": "unreadable", "what": what}))
         return 0
     for what in catalog.unreadable:
-        print_err(f"{options.prog}: an event of {options.group} can't be understood, and isn't listed: {what}")
+        print_err(f"{options.parser.prog}: an event of {options.group} can't be understood, and isn't listed: {what}")
     if options.retired and (retired := _retired_of(found)):
         print_lines(retired_as_table(retired))
     elif found and not options.retired:

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -18,7 +19,7 @@ from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import adoption_event
 from archiver.replay.plan import Overrides, Selection
-from archiver.replay.rebuilt import RebuildOutcome, RebuildResult
+from archiver.replay.rebuilt import RebuildOutcome
 from archiver.replay.sinks import InPlaceTarget, remove_leftovers
 from archiver.replay.topic_replay import TopicReplay
 from archiver.verify.checks import CHECKSUM_FAULTS, Fault, Finding
@@ -65,51 +66,47 @@ def rebuild_broken(archive: ArchiveRoot, reader: TopicReader, report: Report, pr
     Raises OSError, KafkaException, CheckpointError.
     """
     rebuilt: set[str] = set()
-    broken = _by_stream(it for it in report.findings if it.is_rebuildable)
     recorded = report.catalog.file_events()
-    lines = _by_stream(it for it in report.findings if it.fault in CHECKSUM_FAULTS)
-    stale = _by_stream(it for it in report.findings if it.fault is Fault.STALE)
+    todo: dict[str, list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        if finding.is_rebuildable or finding.fault in (*CHECKSUM_FAULTS, Fault.STALE):
+            todo[finding.stream].append(finding)
     topics = set(reader.streams())
-    commits = reader.committed(sorted(topics & broken.keys()))
-    for stream in sorted(broken.keys() | lines.keys() | stale.keys()):
+    commits = reader.committed(sorted(topics & todo.keys()))
+    for stream, findings in sorted(todo.items()):
         with ExitStack() as claims:
             claims.callback(os.close, archive.claim(stream, alone=False))  # excludes a replay of the stream
             claims.callback(os.close, archive.claim_repair(stream))
             remove_leftovers(archive, stream)
-            _discard(archive, report, stale.get(stream, ()), progress)
-            for finding in lines.get(stream, ()):
-                if archive.add_checksum(stream, finding.path, recorded[finding.path].sha256):
+            for finding in findings:
+                if finding.fault is Fault.STALE:
+                    _discard(archive, report, finding, progress)
+                elif finding.fault in CHECKSUM_FAULTS and archive.add_checksum(
+                    stream, finding.path, recorded[finding.path].sha256
+                ):
                     where = checksums.display_path(archive.location, finding.path.rpartition("/")[0])
                     progress.print_output(f"{finding.path}: its line is in {where} now")
-            paths = frozenset(finding.path for finding in broken.get(stream, ()))
-            if not paths:
-                continue
-            if stream not in topics:
+            paths = frozenset(finding.path for finding in findings if finding.is_rebuildable)
+            if paths and stream in topics:
+                files, span = report.catalog.files[stream], reader.offset_range(stream)
+                replay = TopicReplay(reader, stream, files, span, commits.get(stream), archive.location)
+                rebuilt |= _rebuild(archive, replay, paths, progress)
+            elif paths:
                 progress.print_output(f"{stream}: it has no topic any more; its broken files can't be rebuilt")
-                continue
-            files = report.catalog.files[stream]
-            span = reader.offset_range(stream)
-            replay = TopicReplay(reader, stream, files, span, commits.get(stream), archive.location)
-            rebuilt |= _rebuild(archive, replay, paths, progress)
     return rebuilt
 
 
-def _discard(archive: ArchiveRoot, report: Report, stale: Iterable[Finding], progress: Progress) -> None:
-    """Remove the stale partials of files that are finished and right."""
+def _discard(archive: ArchiveRoot, report: Report, stale: Finding, progress: Progress) -> None:
+    """Remove a stale partial if its file is finished and right."""
+    partial = stale.path.rpartition("/")[2]
+    name = PartialName.parse(partial)
+    finished = {(it.path, it.first.time) for it in report.catalog.files.get(stale.stream, ())}
     wrong = {finding.path for finding in report.findings}
-    for finding in stale:
-        partial = finding.path.rpartition("/")[2]
-        name = PartialName.parse(partial)
-        files = report.catalog.files.get(finding.stream, ())
-        if (
-            name
-            and any((it.path, it.first.time) == (name.path, name.first_ms) for it in files)
-            and name.path not in wrong
-        ):
-            archive.discard(finding.stream, partial)
-            progress.print_output(f"{finding.path}: removed, as its file is finished")
-        else:
-            progress.print_output(f"{finding.path}: an archiver salvages or removes it when it is started again")
+    if name and (name.path, name.first_ms) in finished and name.path not in wrong:
+        archive.discard(stale.stream, partial)
+        progress.print_output(f"{stale.path}: removed, as its file is finished")
+    else:
+        progress.print_output(f"{stale.path}: an archiver salvages or removes it when it is started again")
 
 
 def _rebuild(archive: ArchiveRoot, replay: TopicReplay, paths: frozenset[str], progress: Progress) -> set[str]:
@@ -119,26 +116,17 @@ def _rebuild(archive: ArchiveRoot, replay: TopicReplay, paths: frozenset[str], p
     with closing(InPlaceTarget(archive)) as target:
         came = replay.run(target, Overrides(), Selection(paths=paths), progress, whole_topic=False)
     progress.finish(replay.stream)
-    done: Mapping[str, RebuildResult] = {it.file.path: it for it in target.results}
+    done = {it.file.path: it for it in target.results}
     why = {file.path: file.missing for file in came.not_rebuilt}
+    right = set()
     for path in sorted(paths):
         it = done.get(path)
-        if it and it.outcome is RebuildOutcome.WRITTEN:
-            progress.print_output(f"{path}: rebuilt, {format_bytes(it.size_bytes)}")
-        elif it and it.outcome is RebuildOutcome.ALREADY_THERE:
-            progress.print_output(f"{path}: it is right already")
+        if it and it.outcome in (RebuildOutcome.WRITTEN, RebuildOutcome.ALREADY_THERE):
+            right.add(path)
+            is_new = it.outcome is RebuildOutcome.WRITTEN
+            what = f"rebuilt, {format_bytes(it.size_bytes)}" if is_new else "it is right already"
         else:
             reason = it.outcome if it else why.get(path, came.halted or "its records have left the topic")
-            progress.print_output(f"{path}: can't be rebuilt: {reason}")
-    return {
-        path
-        for path in paths
-        if path in done and done[path].outcome in (RebuildOutcome.WRITTEN, RebuildOutcome.ALREADY_THERE)
-    }
-
-
-def _by_stream(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:
-    found: dict[str, list[Finding]] = {}
-    for finding in findings:
-        found.setdefault(finding.stream, []).append(finding)
-    return found
+            what = f"can't be rebuilt: {reason}"
+        progress.print_output(f"{path}: {what}")
+    return right

@@ -32,14 +32,16 @@ def retire(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     catalog = FileCatalog.from_events(TopicReader(config, options.group).events())
     there, _ = tree_scan.existing(root, tree_scan.scan_tree(root), catalog.file_events())
     for unreadable in catalog.unreadable:
-        print_err(f"{options.prog}: an event of {options.group} can't be understood: {unreadable}")
+        print_err(f"{options.parser.prog}: an event of {options.group} can't be understood: {unreadable}")
     if options.path:
         plan = plan_named(catalog, there, options.path, options.stream)
     else:
         if (why := _doubt(location, options.group, catalog, there)) and not options.yes:
             raise CommandError(f"{root}: {why} Nothing is retired; --yes overrides this")
         if unread := sorted(path for path, entry in there.items() if entry.kind):
-            print_err(f"{options.prog}: {len(unread)} files are skipped, as they can't be read: {unread[0]}, …")
+            print_err(
+                f"{options.parser.prog}: {len(unread)} files are skipped, as they can't be read: {unread[0]}, …"
+            )
         plan = plan_missing(catalog, there, options.stream, options.before)
     retired = [
         FileRetired(

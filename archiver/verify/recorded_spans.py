@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from archiver.archive.location import Location, Within
 from archiver.core.checkpoint import Checkpoint, RecordId
@@ -86,18 +85,11 @@ class UnmatchedFrames:
     last: Record | None = None
     count: int = 0
 
-    def add(self, record: Record) -> None:
-        """Add the next one."""
-        self.first = self.first or record
-        self.last = record
-        self.count += 1
-
-    def include(self, others: Self) -> None:
-        """Merge others that came between these."""
-        records = [span for span in (self.first, self.last, others.first, others.last) if span]
-        self.first = min(records, key=_offset, default=None)
-        self.last = max(records, key=_offset, default=None)
-        self.count += others.count
+    def add(self, *records: Record | None, count: int = 1) -> None:
+        """Add one; or others that came between these: their first, their last and their number."""
+        known = [record for record in (self.first, self.last, *records) if record]
+        self.first, self.last = min(known, key=_offset, default=None), max(known, key=_offset, default=None)
+        self.count += count
 
 
 def _offset(record: Record) -> int:

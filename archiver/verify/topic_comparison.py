@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from archiver.archive.location import Location, Within
 from archiver.console.progress import Progress
@@ -63,16 +63,21 @@ def compare(
     comparison = Comparison(location, recorded, start, end, counts)
     header_reader = HeaderReader(reader, recorded.stream)
     name = f"{recorded.stream}, topic"
-    count = 0
+    count, offset = 0, start
     progress.start(name, end - start)
     try:
         for batch in reader.batches(recorded.stream, start, end):
             for message in batch:
-                count += len(message)
-                comparison.add_message(message, header_reader)
-            progress.update(name, (batch[-1].offset() or 0) + 1 - start, count)
+                count, offset = count + len(message), message.offset() or 0
+                if headers := header_reader.read(message):
+                    kind, time_ms = message.timestamp()
+                    counts.times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
+                    comparison.add_record(headers, time_ms, message.value() or b"", offset)
+            progress.update(name, offset + 1 - start, count)
     except ContractError as error:
-        comparison.stop_at_unreadable(str(error))
+        comparison.add_finding(
+            Fault.NOT_IN_FILE, f"the record at offset {offset} is in no file, nor any after it: {error}"
+        )
     finally:
         comparison.close()
     progress.finish(name)
@@ -105,20 +110,8 @@ class Comparison:
         self._resends = ResendFilter(recorded.stream, before[-1] if before else None, recorded.events)
         self._finished = len(before)  # the number of files of `events` that are finished so far
         self._unmatched = UnmatchedFrames()
-        self._possibly_resent = (
-            UnmatchedFrames()
-        )  # if files are named by session at this point: the next file shows that, too
-        self._next_offset = start
-
-    def add_message(self, message: Message, header_reader: HeaderReader) -> None:
-        """Add the next message. Raises ContractError, KafkaException, OSError."""
-        offset = message.offset()
-        assert offset is not None
-        self._next_offset = offset
-        if headers := header_reader.read(message):
-            kind, time_ms = message.timestamp()
-            self._counts.times_replaced += kind == TIMESTAMP_LOG_APPEND_TIME
-            self.add_record(headers, time_ms, message.value() or b"", offset)
+        # If files are named by session at this point, these were sent again: the next file shows that, too.
+        self._possibly_resent = UnmatchedFrames()
 
     def add_record(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
         """Add the record, or chunk, of a message. Raises OSError."""
@@ -130,17 +123,15 @@ class Comparison:
         if record.headers.kind is Kind.FRAME and record.headers.type not in NOT_RECORDED_TYPES:
             self._on_frame(record)
 
-    def stop_at_unreadable(self, why: str) -> None:
-        """Report that the next record can't be understood."""
-        self._add_finding(
-            Fault.NOT_IN_FILE, f"the record at offset {self._next_offset} is in no file, nor any after it: {why}"
-        )
-
     def close(self) -> None:
         """End the open comparison: there are no more messages."""
         if self._current:
             self._end_file("the topic ends before its last frame")
         self._report_unmatched(None)
+
+    def add_finding(self, fault: Fault, text: str, path: str = "", event: FileFinished | None = None) -> None:
+        """Add a fault."""
+        self.findings.append(Finding(fault, self._recorded.stream, path, text, event))
 
     def _on_frame(self, record: Record) -> None:
         identity = (record.headers.epoch, record.headers.seq)
@@ -186,13 +177,13 @@ class Comparison:
         self._resends.on_file_end(current.span.event)
         if current.span.event:
             self._finished = self._file_numbers[current.span.event.path] + 1
-        with current:
+        with contextlib.closing(current):
             wrong = current.mismatch or missing or current.mismatch_at_end()
             if current.file is None:
                 return
             if wrong:
                 span = current.span
-                self._add_finding(Fault.DIFFERS_FROM_TOPIC, wrong, span.path, span.event)
+                self.add_finding(Fault.DIFFERS_FROM_TOPIC, wrong, span.path, span.event)
             else:
                 self._counts.same += current.frames
 
@@ -222,7 +213,7 @@ class Comparison:
         if self._resends.by_session or current is None or current.by_session:
             self._counts.sent_again += again.count
         else:
-            unmatched.include(again)
+            unmatched.add(again.first, again.last, count=again.count)
         if not unmatched.first or not unmatched.last:
             return
         first, last, count = unmatched.first, unmatched.last, unmatched.count
@@ -232,17 +223,14 @@ class Comparison:
         which = f"offset {first.offset}, {format_time(first.time_ms)}"
         if count > 1:
             which += f", to offset {last.offset}, {format_time(last.time_ms)}"
-        self._add_finding(Fault.NOT_IN_FILE, f"in no file: {count} frame{'s'[: count > 1]}, {which}")
+        self.add_finding(Fault.NOT_IN_FILE, f"in no file: {count} frame{'s'[: count > 1]}, {which}")
 
     def _last_offset(self) -> int:
         return self._recorded.events[-1].last.offset if self._recorded.events else -1
 
-    def _add_finding(self, fault: Fault, text: str, path: str = "", event: FileFinished | None = None) -> None:
-        self.findings.append(Finding(fault, self._recorded.stream, path, text, event))
-
 
 class _FileComparison:
-    """Compares one file with the topic. A context manager that closes the file.
+    """Compares one file with the topic.
 
     file: None if its bytes aren't compared.
     whole: whether the topic has the file's frames from its first one.
@@ -301,10 +289,8 @@ class _FileComparison:
         which = f"its last {self.frames} frames in the topic, which begins within it"
         return f"its last {self._compared_bytes} bytes aren't {which}"
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self.file:
             self.file.close()
 

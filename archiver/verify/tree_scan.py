@@ -214,9 +214,6 @@ class _FrameNumbers:
     def __init__(self, carry: int) -> None:
         self.runs: list[SessionRun] = []
         self._carry = carry
-        self._session: int | None = None
-        self._first = self._last = 0
-        self._scans = False
 
     def add(self, code: int, blobs: Mapping[bytes, bytes]) -> None:
         if self._carry:
@@ -226,11 +223,10 @@ class _FrameNumbers:
         if session is None or num is None:
             return
         scans = code in _SCANS
-        if self.runs and (session, num, scans) == (self._session, self._last + 1, self._scans):
-            self._last = num
-            self.runs[-1] = SessionRun(session, self._first, num, scans)
+        run = self.runs[-1] if self.runs else None
+        if run and (session, num, scans) == (run.session, run.last + 1, run.scans):
+            self.runs[-1] = SessionRun(session, run.first, num, scans)
         elif len(self.runs) < _MAX_RUNS:
-            self._session, self._first, self._last, self._scans = session, num, num, scans
             self.runs.append(SessionRun(session, num, num, scans))
 
 

@@ -81,14 +81,7 @@ class _Verification:
         # A file that was created after the tree was listed exists now, as there is an event of it.
         entries, gone = tree_scan.existing(root, inventory.tree, events)
         in_progress = inventory.in_progress()
-        unlisted = {  # they have no event, and will have none
-            path: entry
-            for path, entry in inventory.tree.entries.items()
-            if path not in inventory.file_events
-            and path not in in_progress
-            and self._wants(inventory.stream_of(path))
-            and (self.since_ms is None or max(entry.mtime, _start(path)) >= self.since_ms)
-        }
+        unlisted = self._unlisted(in_progress)
         seen = self._read(entries, unlisted)
         for path in self._removed_meanwhile(seen):  # while others were read, which can take hours
             del seen[path]
@@ -154,6 +147,17 @@ class _Verification:
         return self._wants_path(event.stream, "" if isinstance(event, FileFinished) else event.path)
 
     # The files
+
+    def _unlisted(self, in_progress: Collection[str]) -> dict[str, FileEntry]:
+        """Return the files that have no event, and will have none."""
+        return {
+            path: entry
+            for path, entry in self.inventory.tree.entries.items()
+            if path not in self.inventory.file_events
+            and path not in in_progress
+            and self._wants(self.inventory.stream_of(path))
+            and (self.since_ms is None or max(entry.mtime, _start(path)) >= self.since_ms)
+        }
 
     def _removed_meanwhile(self, seen: Mapping[str, InspectedFile]) -> list[str]:
         """Return the files that could not be read because they no longer exist."""

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from archiver.core.catalog import FileCatalog
 from archiver.core.events import Event
-from archiver.core.paths import NameFormat, file_path, parse_path
-from archiver.operations.adoption import ArchiveContents, adoption_refusal, name_refusal, plan_named, plan_unlisted
+from archiver.core.paths import NameFormat, PartialName, file_path, parse_path
+from archiver.operations.adoption import adoption_refusal, name_refusal, plan_named, plan_unlisted
 from archiver.verify.checks import FileContents, InspectedFile
-from archiver.verify.tree_scan import FileEntry
+from archiver.verify.inventory import Inventory
+from archiver.verify.tree_scan import ArchiveTree, FileEntry
 from tests.unit.archiver.core.test_catalog import SALVAGED, STREAM, finished, retired
 
 NOW = 1_800_000_000_000
@@ -19,11 +20,12 @@ BESIDE = f"15463/another/{1546347602}_000.g3"
 
 def archive(
     *more: Event, entries: dict[str, FileEntry] | None = None, on_their_way: set[str] | None = None
-) -> ArchiveContents:
-    account = FileCatalog.from_events([finished(0), finished(1), SALVAGED, *more])
+) -> Inventory:
+    catalog = FileCatalog.from_events([finished(0), finished(1), SALVAGED, *more])
     there = {path: FileEntry(path, 100, NOW - 60_000) for path in [*OLD, BESIDE, finished(0).path]}
-    return ArchiveContents(
-        there | (entries or {}), account.file_events(), account.retired.keys(), on_their_way or set()
+    partials = {STREAM: {str(PartialName(path, NOW, "0" * 8)): (1, 1) for path in on_their_way or ()}}
+    return Inventory(
+        ArchiveTree(there | (entries or {})), partials, frozenset(), {}, catalog, catalog.file_events(), {}
     )
 
 
