@@ -1,14 +1,9 @@
-"""Scan an archive's directory tree, and read each file once, without trusting any of them.
+"""Scan an archive's directory tree. Others may put anything there: links are never followed."""
 
-Others may put anything there: links are never followed, and memory is bounded whatever a file contains.
-"""
-
-import hashlib
 import os
 import re
 import stat
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -17,26 +12,12 @@ from archiver.archive.location import Location
 from archiver.core.paths import ID, SUMS
 from archiver.storage.directory import Directory
 from archiver.storage.partials import unlocked_partials
-from archiver.verify.checks import FileContents, SessionRun
-from g3stream.frames.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
-from g3stream.frames.scalars import integer
-from g3stream.frames.scanner import FrameScanner
 
-_BLOCK = 4 << 20
-_MAX_RUNS = 100_000
-"""Kept per file. A good file has a few; the limit bounds the memory for a hostile one."""
-_SESSION, _NUM = b"session_id", b"frame_num"
-_SELECTED_FIELDS = frozenset((_SESSION, _NUM))
-_SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 _TIMECODE = re.compile(r"[0-9]{5}")
 _ID = re.compile(ID)
 
 Inode = tuple[int, int]
 """Device and inode number."""
-
-
-class Stopped(Exception):
-    """The reading was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,70 +145,6 @@ def unlocked_partials_of(location: Location, stream: str, names: Iterable[str]) 
             return unlocked_partials(private, names)
     except (FileNotFoundError, PermissionError):
         return []
-
-
-def read_contents(
-    root: Path, path: str, carry: int, stopping: threading.Event, on_read: Callable[[int], None]
-) -> FileContents:
-    """Read a file.
-
-    carry: number of frames at its head that are left out of the runs.
-    stopping: cancels the reading.
-    on_read: called with each number of bytes read.
-    Raises OSError, Stopped.
-    """
-    parent, _, name = path.rpartition("/")
-    with Directory(root, parent) as directory:
-        if not directory.is_file(name):
-            raise OSError("it is no longer a file")
-        descriptor = directory.open(name, os.O_RDONLY)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        size = os.fstat(descriptor).st_size
-        sha256 = hashlib.sha256()
-        numbers = _FrameNumbers(carry)
-        scanner = FrameScanner(size, _SELECTED_FIELDS)
-        broken, cut = None, False
-        left = size
-        while left:
-            if stopping.is_set():
-                raise Stopped
-            block = file.read(min(_BLOCK, left))
-            if not block:
-                raise OSError("it became shorter while it was read")
-            left -= len(block)
-            sha256.update(block)  # this releases the interpreter lock
-            if broken is None:
-                try:
-                    for frame in scanner.scan(block):
-                        numbers.add(frame.code, frame.blobs)
-                    if not left:
-                        scanner.finish()
-                except FrameFormatError as error:
-                    broken, cut = str(error), isinstance(error, TruncatedFrameError)
-            on_read(len(block))
-    return FileContents(size, sha256.hexdigest(), scanner.frames, tuple(numbers.runs), broken, cut)
-
-
-class _FrameNumbers:
-    """Collects the runs of a file's numbered frames."""
-
-    def __init__(self, carry: int) -> None:
-        self.runs: list[SessionRun] = []
-        self._carry = carry
-
-    def add(self, code: int, blobs: Mapping[bytes, bytes]) -> None:
-        if self._carry:
-            self._carry -= 1
-            return
-        session, num = (integer(blobs.get(name, b"")) for name in (_SESSION, _NUM))
-        if session is None or num is None:
-            return
-        scans = code in _SCANS
-        run = self.runs[-1] if self.runs else None
-        if run and (session, num, scans) == (run.session, run.last + 1, run.scans):
-            self.runs[-1] = SessionRun(session, run.first, num, scans)
-        elif len(self.runs) < _MAX_RUNS:
-            self.runs.append(SessionRun(session, num, num, scans))
 
 
 def _entry(path: str, found: os.stat_result) -> FileEntry:

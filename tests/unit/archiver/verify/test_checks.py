@@ -1,7 +1,6 @@
 """The checks of an archive, against its events: no fault without a reason, each with its reason."""
 
 import hashlib
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.paths import NameFormat, file_path
 from archiver.core.segmentation import CloseReason, Effect, Settings, State, step
 from archiver.verify.checks import Counts, Fault, FileContents, Finding, SessionRun, check_stream
+from archiver.verify.file_reads import read_contents
 from archiver.verify.topic_comparison import Comparison, RecordedStream
-from archiver.verify.tree_scan import read_contents, scan_tree
+from archiver.verify.tree_scan import scan_tree
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
+from g3stream.service.cancellation import CancellationToken
 from tests.support.frames import SCAN, frame, frame_with
 
 A, B = "a" * 16, "b" * 16
@@ -136,7 +137,7 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     data = b"".join(recorded)
     (root / "x.g3").write_bytes(data)
     missing = state.file.missing if state.file else 0
-    seen = read_contents(root, "x.g3", 0, threading.Event(), lambda _: None)
+    seen = read_contents(root, "x.g3", 0, CancellationToken(), lambda _: None)
     assert (seen.bytes, seen.frames, seen.broken) == (len(data), len(recorded), None)
     assert seen.sha256 == hashlib.sha256(data).hexdigest()
     events = [event(1, 0, 9, checkpoint=Checkpoint(State("s", session=before[0], num=before[1])))]
@@ -155,7 +156,7 @@ def test_the_carry_is_left_out_of_the_runs(tmp_path: Path) -> None:
     carry = frame_with(OBSERVATION, session_id=1, frame_num=3)
     own = [frame_with(session_id=1, frame_num=num) for num in (10, 11, 13)]
     (tmp_path / "x.g3").write_bytes(carry + b"".join(own))
-    found = read_contents(tmp_path, "x.g3", 1, threading.Event(), lambda _: None)
+    found = read_contents(tmp_path, "x.g3", 1, CancellationToken(), lambda _: None)
     assert found.runs == (SessionRun(1, 10, 11, True), SessionRun(1, 13, 13, True))
 
 
