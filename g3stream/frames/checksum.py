@@ -21,14 +21,12 @@ _JOIN_BYTES = 1 << 16
 """Names and blobs up to this size are joined before the CRC is computed: each call costs as much as 8 kB of data."""
 _COPY_BYTES = 1 << 18
 """google_crc32c accepts only bytes: a copy of this size stays in the processor's cache."""
-_MAX_WANTED_BLOB_BYTES = 256
-"""The longest blob that is returned, bytes: no scalar that is read is longer."""
 
 
 class FrameReader:
     """Reader of one frame's keys, in one piece or several.
 
-    data, at: a piece with the whole header, and where it begins. wanted: names; a blob of more than 256 bytes is
+    data, at: a piece with the whole header, and where it begins. wanted: names; a blob of more than 64 kB is
     returned empty. Raises FrameFormatError.
     """
 
@@ -53,21 +51,22 @@ class FrameReader:
             self._crc = _extended(self._crc, data, blob_at, at)
             self._blob_bytes_left -= at - blob_at
         parts: list[bytes | memoryview] = []  # see _JOIN_BYTES
-        wanted, keys_left = self._wanted, self._keys_left
+        is_view, wanted, keys_left = isinstance(data, memoryview), self._wanted, self._keys_left
         for blob_at, blob_end in parse_keys(data, at, end, self._order, keys_left):
             if blob_end > last:
                 raise TruncatedFrameError(f"it would end beyond byte {offset + blob_end}")
-            name = bytes(data[at + 8 : blob_at - 8])
+            name = data[at + 8 : blob_at - 8]
+            if is_view:
+                name = bytes(name)  # a view of a bytearray has no hash
+            short = blob_end - blob_at <= _JOIN_BYTES
+            blob = data[blob_at:blob_end] if short else b""
             if name in wanted:
-                if blob_end - blob_at > _MAX_WANTED_BLOB_BYTES:
-                    self.blobs[name] = b""
-                elif blob_end > end:
+                if short and blob_end > end:
                     break
-                else:
-                    self.blobs[name] = bytes(data[blob_at:blob_end])
+                self.blobs[bytes(name)] = bytes(blob)
             parts.append(name)
-            if blob_end - blob_at <= _JOIN_BYTES:
-                parts.append(data[blob_at:blob_end])
+            if short:
+                parts.append(blob)
             else:
                 crc = google_crc32c.extend(self._crc, b"".join(parts))
                 self._crc = _extended(crc, data, blob_at, min(blob_end, end))

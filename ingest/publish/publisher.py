@@ -231,7 +231,7 @@ class Publisher:
         topic.refuse(refusal)
         if usable or rejected:
             self._warn(str(topic.problem), topic.name if rejected else self._stream)
-        return State.CHECKING if rejected else State.REFUSED
+        return State.REFUSED if usable and not rejected else State.CHECKING
 
     def _warn(self, message: str, retrying: str = "") -> None:
         if not self._log_throttle.due(time.monotonic()):
