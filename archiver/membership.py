@@ -66,14 +66,13 @@ class Membership:
         Raises OSError if the data directory can't be used, ClaimedError, AnotherArchiveError if it isn't the group's,
         FencedError if another archiver has taken over, KafkaException on a wrong setting.
         """
-        with ExitStack() as claimed:
-            log.info("checking the file system of %s", self._archive.location.data_dir)
-            claim = self._disk.call_unless_stopped(
-                self.stopping, "the check of its file system", self._check_disk, _Claim.close
-            )
-            if claim is None:
-                return
-            claimed.enter_context(closing(claim))
+        log.info("checking the file system of %s", self._archive.location.data_dir)
+        claim = self._disk.call_unless_stopped(
+            self.stopping, "the check of its file system", self._check_disk, _Claim.close
+        )
+        if claim is None:
+            return
+        with closing(claim):
             self._archive = replace(self._archive, location=claim.location)
             while True:
                 self._loop = RecordingLoop(
@@ -107,17 +106,29 @@ class Membership:
         return self._disk.problem()
 
     def _check_disk(self) -> "_Claim":
-        """Check and lock the archive. Raises OSError, ClaimedError, AnotherArchiveError."""
-        check_apart(self._archive.location)
-        check_group(self._archive, identity.read(self._archive.location))
-        claim = _Claim.of(self._archive.location, self._instance_id, self._checksums)
-        try:
-            check_disk(claim.location, f"check.{self._instance_id}")
-            claim.warn_of_default()
-        except BaseException:
-            claim.close()
-            raise
-        return claim
+        """Create the directories, check them, and lock them. Raises OSError, ClaimedError, AnotherArchiveError."""
+        location = self._archive.location
+        check_apart(location)
+        check_group(self._archive, identity.read(location))
+        new = not location.private_path.exists()
+        location = archive_settings.initialize(location, self._checksums)
+        name = f"{self._instance_id}.lock"
+        with ExitStack() as locks:
+            try:
+                with location.private() as private:
+                    locks.callback(os.close, private.lock(name, fcntl.LOCK_EX))
+            except BlockingIOError:
+                raise ClaimedError(
+                    f"another archiver runs on this host with the instance id {self._instance_id} "
+                    f"(it holds {location.private_path / name}); "
+                    f"stop it first, or share its streams under another --instance-id"
+                ) from None
+            locks.callback(os.close, archive_lock.acquire_shared(location))
+            check_disk(location, f"check.{self._instance_id}")
+            default = Location(location.data_dir).private_path
+            if location.private_dir and default.exists():  # readers of the archive would find it there
+                log.warning("%s isn't this archive's, which is in %s", default, location.private_dir)
+            return _Claim(location, name, new, locks.pop_all())
 
     def ids(self) -> tuple[str, ...]:
         """Return the archive's ids, its own first; none until they are known. Thread-safe."""
@@ -137,37 +148,8 @@ class _Claim:
     """Of the lock file, in the private directory."""
     new: bool
     """Whether the private directory was created by this claim."""
-    lock: int
-    """File descriptor of the lock on the instance id."""
-    shared: int
-    """File descriptor of the shared lock on the archive."""
-
-    @classmethod
-    def of(cls, location: Location, instance_id: str, checksums: Checksums | None) -> "_Claim":
-        """Create the directories, check that they are writable, and take the locks. Raises OSError, ClaimedError."""
-        new = not location.private_path.exists()
-        location = archive_settings.initialize(location, checksums)
-        name = f"{instance_id}.lock"
-        try:
-            with location.private() as private:
-                lock = private.lock(name, fcntl.LOCK_EX)
-        except BlockingIOError:
-            raise ClaimedError(
-                f"another archiver runs on this host with the instance id {instance_id} "
-                f"(it holds {location.private_path / name}); "
-                f"stop it first, or share its streams under another --instance-id"
-            ) from None
-        try:
-            return cls(location, name, new, lock, archive_lock.acquire_shared(location))
-        except BaseException:
-            os.close(lock)
-            raise
-
-    def warn_of_default(self) -> None:
-        """Warn of a `.archiver` in the data directory that isn't this archive's: its readers would find it there."""
-        default = Location(self.location.data_dir).private_path
-        if self.location.private_dir and default.exists():
-            log.warning("%s isn't this archive's, which is in %s", default, self.location.private_dir)
+    locks: ExitStack
+    """Releases both locks."""
 
     def withdraw(self) -> None:
         """Remove a private directory that was created here and isn't the archive's, as far as that is possible.
@@ -184,5 +166,4 @@ class _Claim:
 
     def close(self) -> None:
         """Release both locks."""
-        os.close(self.shared)
-        os.close(self.lock)
+        self.locks.close()
