@@ -3,8 +3,7 @@
 import argparse
 from functools import partial
 
-from archiver.archive.location import Checksums
-from archiver.console.arguments import command_parser, data_dir_option
+from archiver.console.arguments import CHECKSUMS, command_parser, data_dir_option
 from g3stream.service.arguments import EnvArgumentParser, directory
 
 _DESCRIPTION = """\
@@ -54,13 +53,8 @@ def make_parser() -> EnvArgumentParser:
         metavar="DIR",
         help="its present place, if neither the new one nor DATA_DIR/.archiver",
     )
-    flags.add_argument(
-        "--checksums",
-        type=Checksums,
-        choices=list(Checksums),
-        metavar="beside|private|off",
-        help="the new place of the checksums; unchanged if not given",
-    )
+    new_place = {**CHECKSUMS, "help": "the new place of the checksums; unchanged if not given"}
+    flags.add_argument("--checksums", **new_place)
     return flags
 
 
@@ -69,4 +63,5 @@ def main(options: argparse.Namespace) -> int:
     from archiver.console.runner import exit_code  # not at the top, so that --help is fast
     from archiver.operations.relocation import relocate
 
-    return exit_code(options.parser.prog, partial(relocate, options))
+    prog = options.parser.prog
+    return exit_code(prog, partial(relocate, options), f"{prog}: stopped; run it again to continue")

@@ -51,11 +51,11 @@ def run(options: argparse.Namespace, act: Callable[[dict[str, Any], argparse.Nam
     return exit_code(options.parser.prog, with_kafka)
 
 
-def exit_code(prog: str, act: Callable[[], int]) -> int:
-    """Return what `act` returns; 1, with a line on stderr, if it fails."""
+def exit_code(prog: str, act: Callable[[], int], stopped: str = "stopped") -> int:
+    """Return what `act` returns; 1, with a line on stderr, if it fails. stopped: printed after Ctrl-C."""
     try:
         code = act()
-        sys.stdout.flush()  # here, where a closed pipe is handled
+        _flush()  # here, where a closed pipe is handled
         return code
     except (CommandError, CheckpointError) as error:
         why = str(error)
@@ -70,16 +70,22 @@ def exit_code(prog: str, act: Callable[[], int]) -> int:
         why = f"{where}{error.strerror or error}"
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't end it with a traceback
-        print("\nstopped", file=sys.stderr)
+        print(f"\n{stopped}", file=sys.stderr)
         return 128 + signal.SIGINT
     print_err(f"{prog}: error: {why}")
     return 1
 
 
+def _flush() -> None:
+    """Flush stdout, if it isn't closed."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def _flush_or_discard() -> None:
     """Flush stdout, or discard what can't be written: else Python tries again at exit, and changes the exit code."""
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         discard_unwritten(sys.stdout)
 
