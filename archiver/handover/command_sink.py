@@ -150,14 +150,10 @@ class _Output:
     """Logs a command's output line by line."""
 
     def __init__(self) -> None:
-        self._line = b""
-        self._tail = b""
-        self._lines = 0
-
-    @property
-    def last(self) -> str:
+        self.last = ""
         """The last line that isn't empty, shortened; "" if there is none."""
-        return printable(self._tail.decode(errors="replace").rstrip().rpartition("\n")[2])[:_MAX_REASON]
+        self._begun = b""  # the line that has no end yet
+        self._lines = 0
 
     def read(self, fd: int) -> bool:
         """Read and log some output; return False at its end."""
@@ -165,29 +161,27 @@ class _Output:
             data = os.read(fd, _READ_BYTES)
         except BlockingIOError:
             return True
-        self._tail = (self._tail + data[-_MAX_LINE_BYTES:])[-_MAX_LINE_BYTES:]
-        if self._lines < _MAX_LINES:
-            *whole, rest = data.split(b"\n", _MAX_LINES - self._lines)
-            for line in whole:
-                self._add(line)
-                self._end_line()
-            self._add(rest)
+        *lines, begun = (self._begun + data).split(b"\n")
+        self._begun = begun[: _MAX_LINE_BYTES + 1]
+        if self._lines >= _MAX_LINES:
+            lines = [line for line in lines if line.strip()][-1:]
+        for line in lines:
+            self._add(line)
         if len(data) == _READ_BYTES:
             time.sleep(_FLOOD_S)
         return bool(data)
 
     def end(self) -> None:
         """Log the last, unterminated line."""
-        if self._line and self._lines < _MAX_LINES:
-            self._end_line()
+        if self._begun:
+            self._add(self._begun)
 
-    def _add(self, data: bytes) -> None:
-        self._line += data[: _MAX_LINE_BYTES + 1 - len(self._line)]
-
-    def _end_line(self) -> None:
-        line, self._line = self._line, b""
+    def _add(self, line: bytes) -> None:
+        text = line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip()
+        if text:
+            self.last = printable(text)[:_MAX_REASON]
         self._lines += 1
-        if text := line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip():
+        if self._lines <= _MAX_LINES and text:
             log.info("%s: output: %s%s", SINK, text, " …" if len(line) > _MAX_LINE_BYTES else "")
         if self._lines == _MAX_LINES:
             log.info("%s: further output of this run is not logged", SINK)

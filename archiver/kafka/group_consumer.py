@@ -143,8 +143,8 @@ class GroupConsumer:
             }
         )
         self.assignment = AssignedPartitions(self._consumer)
-        # Without our `error_cb`, which is for the thread that polls.
         self.events = EventPublisher(common, on_published)
+        # Without our `error_cb`, which is for the thread that polls.
         self.topic_watch = TopicWatch(
             {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.events.error is not None
         )
@@ -272,9 +272,8 @@ class GroupConsumer:
         consumer.pause(partitions)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if (
-            self._phase is Phase.LEAVING or self._stopping.is_set()
-        ):  # a consumer that leaves gets no answer to its requests
+        # A consumer that leaves gets no answer to its requests.
+        if self._phase is Phase.LEAVING or self._stopping.is_set():
             self._assign_unread(consumer, partitions)
             return
         # However many partitions a topic has: the stream is in partition 0, and the others stay paused.
@@ -340,10 +339,8 @@ class GroupConsumer:
             self.broker_health.on_error(with_right(error, *read), clears_on_answer=over)
 
     def _create_files_topic(self) -> None:
-        created, found = self.broker_health.admin.ensure(EXPECTED_FILES_TOPIC)
-        if created:
+        if self.topic_watch.ensure(self.broker_health.admin, EXPECTED_FILES_TOPIC):
             log.info("created the topic %s", EXPECTED_FILES_TOPIC.name)
-        self.topic_watch.update(EXPECTED_FILES_TOPIC, found)
 
     def _call_timeout_s(self) -> float | None:
         """How long, in s, a call that can't be interrupted may take; None: without limit."""

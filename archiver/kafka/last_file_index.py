@@ -6,7 +6,6 @@ only the events that were published since.
 
 import threading
 from collections.abc import Iterable
-from typing import NamedTuple, Self
 
 from confluent_kafka import Message
 
@@ -21,28 +20,15 @@ LastFile = FileFinished | CheckpointError | None
 _LOSS = b"loss"
 
 
-class _ReadPosition(NamedTuple):
-    """The last event that was read; if another one is at its offset now, the topic has been created again."""
-
-    offset: int
-    time: tuple[int, int]
-    key: bytes
-
-    @classmethod
-    def of(cls, message: Message) -> Self:
-        """The position of a message."""
-        return cls(message.offset() or 0, message.timestamp(), message.key() or b"")
-
-
 class LastFileIndex:
     """The index of one group; for any thread. Keeps one event for each stream, 5 kB at most."""
 
-    def __init__(self, history: TopicReader) -> None:
-        self._reader = history
-        self._group = history.group.encode()
+    def __init__(self, reader: TopicReader) -> None:
+        self._reader = reader
+        self._group = reader.group.encode()
         self._read_lock = threading.Lock()
-        self._newest: dict[bytes, bytes | CheckpointError] = {}
-        self._last: _ReadPosition | None = None
+        self._newest: dict[bytes, bytes] = {}
+        self._last: _EventIdentity | None = None  # of the last event that was read
 
     def find(self, stream: str, cancellation: CancellationToken) -> LastFile:
         """Find a stream's newest FileFinished. The first call reads all of g3.files, about 100,000 events a second.
@@ -52,24 +38,22 @@ class LastFileIndex:
         with self._read_lock:
             self._read_new(cancellation)
             newest = self._newest.get(stream.encode())
-        if not isinstance(newest, bytes):
-            return newest
         try:
-            event = decode(newest)
+            event = decode(newest) if newest is not None else None
         except CheckpointError as error:
             return error
-        assert isinstance(event, FileFinished)
+        assert event is None or isinstance(event, FileFinished)
         return event
 
     def _read_new(self, cancellation: CancellationToken) -> None:
         cancellation.raise_if_cancelled("reading g3.files")
         first, end = self._reader.files_offset_range()
-        if self._last is None or not first <= self._last.offset < end:
+        if self._last is None or not first <= self._last[0] < end:
             self._reset()
-        start = self._last.offset if self._last else first
+        start = self._last[0] if self._last else first
         for batch in self._reader.files_batches(start, end):
             cancellation.raise_if_cancelled("reading g3.files")
-            if self._last and batch[0].offset() == start and _ReadPosition.of(batch[0]) != self._last:
+            if self._last and batch[0].offset() == start and _identity_of(batch[0]) != self._last:
                 self._reset()
                 self._read_new(cancellation)
                 return
@@ -86,19 +70,27 @@ class LastFileIndex:
             if group == self._group:
                 stream, _, what = rest.partition(b"/")
                 # A loss is no file, also if a later version wrote it in a way that can't be understood here.
-                if what.partition(b"/")[0] != _LOSS and (newest := _file_event(message.value() or b"")):
-                    self._newest[stream] = newest
-            self._last = _ReadPosition.of(message)
+                if what.partition(b"/")[0] != _LOSS and _may_be_file(value := message.value() or b""):
+                    self._newest[stream] = value
+            self._last = _identity_of(message)
 
 
-def _file_event(value: bytes) -> bytes | CheckpointError | None:
-    """The event's value if it is a finished file's, the error if that can't be known, else None."""
+_EventIdentity = tuple[int, tuple[int, int], bytes]
+"""An event's offset, time and key: if another one is at its offset now, the topic has been created again."""
+
+
+def _identity_of(message: Message) -> _EventIdentity:
+    return message.offset() or 0, message.timestamp(), message.key() or b""
+
+
+def _may_be_file(value: bytes) -> bool:
+    """Whether an event is a finished file's, or that can't be known as it can't be decoded."""
     if kind_of(value) == "file":
-        return value
+        return True
     try:
         decode(value)
     except UnknownEventError:
-        return None
-    except CheckpointError as error:
-        return error
-    return None
+        return False
+    except CheckpointError:
+        return True
+    return False

@@ -7,7 +7,7 @@ is made; docs/kafka.md lists all rights.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -22,44 +22,38 @@ class Operation(StrEnum):
     WRITE = "Write"
 
 
-class Resource(Enum):
-    """What an ACL applies to, by its name for `kafka-acls.sh`."""
-
-    TOPIC = "topic"
-    GROUP = "group"
-
-
 @dataclass(frozen=True, slots=True)
 class Right:
     """An operation on a topic or a consumer group."""
 
     operation: Operation
-    resource: Resource
+    resource: str
+    """What the ACL applies to, by its name for `kafka-acls.sh`: `topic` or `group`."""
     name: str
 
     def __str__(self) -> str:
         return (
-            f"this user lacks {self.operation} on the {self.resource.value} {self.name} "
-            f"(kafka-acls.sh --add --operation {self.operation} --{self.resource.value} {self.name} …)"
+            f"this user lacks {self.operation} on the {self.resource} {self.name} "
+            f"(kafka-acls.sh --add --operation {self.operation} --{self.resource} {self.name} …)"
         )
 
 
 _RESOURCE_REFUSED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: Resource.TOPIC,
-    KafkaError.GROUP_AUTHORIZATION_FAILED: Resource.GROUP,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
     # An idempotent producer first requests an id, for which Write on any topic suffices (Kafka 2.8 and later).
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: Resource.TOPIC,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "topic",
 }
 
 
 def topic_right(operation: Operation, topic: str) -> Right:
     """Return the right to an operation on a topic."""
-    return Right(operation, Resource.TOPIC, topic)
+    return Right(operation, "topic", topic)
 
 
 def group_right(operation: Operation, group: str) -> Right:
     """Return the right to an operation on a consumer group."""
-    return Right(operation, Resource.GROUP, group)
+    return Right(operation, "group", group)
 
 
 def is_refusal(error: KafkaError) -> bool:

@@ -39,6 +39,15 @@ class TopicWatch:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic watch", daemon=True)
 
+    def ensure(self, admin: TopicAdmin, expected: ExpectedTopic) -> bool:
+        """Create the topic if it is missing, check it, and watch it from now on; return whether it was created.
+
+        Raises KafkaException.
+        """
+        created, found = admin.ensure(expected)
+        self.update(expected, found)
+        return created
+
     def update(self, expected: ExpectedTopic, found: Sequence[Difference]) -> None:
         """Watch this topic from now on. found: its differences just now."""
         with self._lock:
@@ -106,11 +115,8 @@ class TopicWatch:
             for name, found in admin.check([*expected.values()]).items() if expected else ():
                 if found is not None:
                     self._report(name, found)
-                elif expected[name].role is Role.FILES:
-                    created, found = admin.ensure(expected[name])
-                    if created:
-                        log.error("the topic %s was deleted, with all events in it; created it again", name)
-                    self._report(name, found)
+                elif expected[name].role is Role.FILES and self.ensure(admin, expected[name]):
+                    log.error("the topic %s was deleted, with all events in it; created it again", name)
         except KafkaException as error:
             log.debug("the topics can't be checked now: %s", error.args[0].str())
         except Exception:  # no error may end the checks silently; recording continues without them

@@ -54,7 +54,7 @@ class StreamTopic:
         """
         self._retry_at = max(self._retry_at, time.monotonic() + _MIN_RETRY_SECONDS)
         try:
-            created, found = TopicAdmin(self._config).ensure(self._expected)
+            created = self._watch.ensure(TopicAdmin(self._config), self._expected)
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() not in _NOT_CREATABLE:
@@ -64,7 +64,6 @@ class StreamTopic:
             self._not_created = None
             if created:
                 log.info("%s: created the topic %s", self._stream, self.name)
-            self._watch.update(self._expected, found)
         was_unusable, self._unusable = self._unusable, self.unusable_reason
         if was_unusable and not self._unusable:
             log.info("%s: the topic %s can be published to again", self._stream, self.name)
