@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 from msgspec import Struct
 
 from archiver.archive.location import Location
+from archiver.archive.private_file import read_private_file
 from archiver.handover.sink import PendingEvent
 from archiver.kafka.offsets import committed_offsets, offset_range
 from archiver.kafka.topic_reader import TopicReader
@@ -24,7 +25,6 @@ from g3stream.contract.topics import FILES_TOPIC
 log = logging.getLogger(__name__)
 
 _REQUEST_S = 2.0
-_MAX_BYTES = 1 << 16
 
 
 class SavedPosition(Struct, frozen=True):
@@ -144,21 +144,16 @@ def first_offset(consumer: Consumer) -> int:
 
 def load(location: Location, sink: str) -> SavedPosition | None:
     """Return the saved position, None if there is none. Raises OSError, also if it can't be decoded."""
-    name = _name(sink)
+    must = "it must be JSON with offset, time_ms and key"
+    remedy = ". Move it away; then the position committed in Kafka is used"
+    return read_private_file(location, _name(sink), _decode, must, remedy)
+
+
+def _decode(text: str) -> SavedPosition | None:
     try:
-        with location.private() as private:
-            if private.stat(name) is None:
-                return None
-            data = private.read(name, _MAX_BYTES)
-    except FileNotFoundError:
+        return msgspec.json.decode(text, type=SavedPosition)
+    except msgspec.DecodeError:
         return None
-    try:
-        return msgspec.json.decode(data, type=SavedPosition)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        path = location.private_path / name
-        raise OSError(
-            f"{path} can't be understood: {error}. Move it away; then the position committed in Kafka is used"
-        ) from None
 
 
 def save(location: Location, sink: str, position: SavedPosition) -> None:
