@@ -5,7 +5,6 @@ For both programs. Each call waits for Kafka, for seconds at most if it doesn't 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -39,38 +38,52 @@ class TopicAdmin:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._servers = str(config["bootstrap.servers"])
-        self._client = AdminClient({**config, **ADMIN_CONFIG})
-
-    @property
-    def client(self) -> AdminClient:
+        self.client = AdminClient({**config, **ADMIN_CONFIG})
         """The admin client, for other requests."""
-        return self._client
 
     def ensure(self, expected: ExpectedTopic) -> tuple[bool, Sequence[Difference]]:
         """Create the topic if it is missing; return whether it was, and how it differs from what it should be."""
         with self._reporting_cause():
-            found = self._metadata([expected.name])
-            created = found[expected.name] is None and self.create(expected)
-            if found[expected.name] is None:  # it exists now, though not all brokers may know it yet
-                found = self._metadata([expected.name])
-            return created, self._compare([expected], found).get(expected.name) or ()
+            found = self.check([expected])
+            created = found.get(expected.name, ()) is None and self.create(expected)
+            if found.get(expected.name) is None:  # it exists now, though not all brokers may know it yet
+                found = self.check([expected])
+            return created, found.get(expected.name) or ()
 
     def check(self, expected: Sequence[ExpectedTopic]) -> Mapping[str, Sequence[Difference] | None]:
         """Return how each topic differs from what it should be; None for one that doesn't exist.
 
-        Topics that Kafka can't describe now are left out.
+        Topics that Kafka can't describe now are left out; but if only one is requested, its error is raised.
         """
-        found = self._metadata([topic.name for topic in expected])
+        names = [topic.name for topic in expected]
+        cluster = self.client.list_topics(*(names if len(names) == 1 else ()), timeout=_METADATA_TIMEOUT_SECONDS)
+        existing: list[tuple[ExpectedTopic, TopicMetadata]] = []
         compared: dict[str, Sequence[Difference] | None] = {}
-        for first in range(0, len(expected), _TOPICS_PER_REQUEST):
-            compared.update(self._compare(expected[first : first + _TOPICS_PER_REQUEST], found))
+        for topic in expected:
+            found = cluster.topics.get(topic.name)
+            if found is None or (found.error is not None and found.error.code() in NO_SUCH_TOPIC):
+                compared[topic.name] = None
+            elif found.error is None:
+                existing.append((topic, found))
+            elif len(names) == 1:
+                raise KafkaException(with_right(found.error, topic_right(Operation.WRITE, topic.name)))
+        for first in range(0, len(existing), _TOPICS_PER_REQUEST):
+            some = existing[first : first + _TOPICS_PER_REQUEST]
+            configs = self._configs([topic.name for topic, _ in some])
+            for topic, found in some:
+                if topic.name in configs:
+                    replicas = {number: tuple(partition.replicas) for number, partition in found.partitions.items()}
+                    elsewhere = self._other_partitions(topic.name, replicas) if topic.role is Role.FRAMES else {}
+                    brokers = tuple(sorted(cluster.brokers))
+                    state = FoundTopic(replicas, brokers, configs[topic.name], elsewhere)
+                    compared[topic.name] = differences(topic, state, self._servers)
         return compared
 
     def create(self, expected: ExpectedTopic) -> bool:
         """Create the topic; return False if another client has created it meanwhile."""
         new = NewTopic(expected.name, 1, expected.replication_factor or -1, config=dict(expected.config))
         try:
-            self._client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
+            self.client.create_topics([new], request_timeout=_CREATE_TIMEOUT_SECONDS)[expected.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise KafkaException(
@@ -86,7 +99,7 @@ class TopicAdmin:
         if not partitions:
             return {}
         firsts, ends = (
-            self._client.list_offsets({partition: spec for partition in partitions}, request_timeout=seconds)
+            self.client.list_offsets({partition: spec for partition in partitions}, request_timeout=seconds)
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # it has no types
         )
         with self._reporting_cause():
@@ -102,41 +115,8 @@ class TopicAdmin:
         try:
             yield
         except KafkaException:
-            self._client.poll(0)  # calls `error_cb` with the cause
+            self.client.poll(0)  # calls `error_cb` with the cause
             raise
-
-    def _metadata(self, names: Sequence[str]) -> dict[str, FoundTopic | None]:
-        """Return these topics' metadata, without settings; None for one that doesn't exist.
-
-        A topic with another error is left out, but if only one topic is requested, its error is raised.
-        """
-        found = self._client.list_topics(*(names if len(names) == 1 else ()), timeout=_METADATA_TIMEOUT_SECONDS)
-        topics: dict[str, FoundTopic | None] = {}
-        for name in names:
-            topic = found.topics.get(name)
-            if topic is None or (topic.error is not None and topic.error.code() in NO_SUCH_TOPIC):
-                topics[name] = None
-            elif topic.error is None:
-                topics[name] = _found_topic(topic, found.brokers)
-            elif len(names) == 1:
-                raise KafkaException(with_right(topic.error, topic_right(Operation.WRITE, name)))
-        return topics
-
-    def _compare(
-        self, expected: Sequence[ExpectedTopic], found: Mapping[str, FoundTopic | None]
-    ) -> dict[str, Sequence[Difference] | None]:
-        existing = [(topic, found_topic) for topic in expected if (found_topic := found.get(topic.name))]
-        configs = self._configs([topic.name for topic, _ in existing])
-        compared: dict[str, Sequence[Difference] | None] = {}
-        for topic in expected:
-            if topic.name in found and found[topic.name] is None:
-                compared[topic.name] = None
-        for topic, found_topic in existing:
-            if topic.name in configs:
-                elsewhere = self._other_partitions(topic.name, found_topic) if topic.role is Role.FRAMES else {}
-                existing_topic = replace(found_topic, config=configs[topic.name], other_partitions=elsewhere)
-                compared[topic.name] = differences(topic, existing_topic, self._servers)
-        return compared
 
     def _configs(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str] | None]:
         """Return all settings of each topic; None if ACLs forbid reading them. Deleted topics are left out."""
@@ -144,7 +124,7 @@ class TopicAdmin:
         configs: dict[str, Mapping[str, str] | None] = {}
         if not resources:
             return configs
-        for resource, answer in self._client.describe_configs(
+        for resource, answer in self.client.describe_configs(
             [*resources], request_timeout=_REQUEST_TIMEOUT_SECONDS
         ).items():
             try:
@@ -157,14 +137,9 @@ class TopicAdmin:
                     configs[resources[resource]] = None
         return configs
 
-    def _other_partitions(self, name: str, found: FoundTopic) -> Mapping[int, tuple[int, int]]:
+    def _other_partitions(self, name: str, partitions: Iterable[int]) -> Mapping[int, tuple[int, int]]:
         """Return the partitions other than 0 that have records: first offset, and the one after the last."""
         try:
-            return self.records_in(name, [number for number in found.replicas if number != 0])
+            return self.records_in(name, [number for number in partitions if number != 0])
         except KafkaException:  # not authorized, or one of them has no leader now
             return {}
-
-
-def _found_topic(topic: TopicMetadata, brokers: Iterable[int]) -> FoundTopic:
-    replicas = {number: tuple(partition.replicas) for number, partition in topic.partitions.items()}
-    return FoundTopic(replicas, tuple(sorted(brokers)))
