@@ -133,14 +133,14 @@ class OffsetCommits:
         try:
             consumer.commit(offsets=self._offsets(commit for commit, _ in requests), asynchronous=True)
         except KafkaException as error:
-            self._complete_in_flight(error.args[0], {})
+            self._complete_in_flight(error.args[0], ())
 
     def on_commit_response(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Handle Kafka's answer; the consumer's `on_commit`."""
         if self._ignored_responses:
             self._ignored_responses -= 1
         else:
-            self._complete_in_flight(error, {p.topic: p.error for p in partitions if p.error})
+            self._complete_in_flight(error, partitions)
 
     def serve_pending(self, consumer: Consumer, unavailable: KafkaException | None, seconds: float | None) -> None:
         """Execute the requests synchronously, while `send_pending` and polling are not possible.
@@ -150,49 +150,60 @@ class OffsetCommits:
         requests, self._in_flight = self._in_flight, []
         if requests:
             self._ignored_responses += 1
-            _resolve(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # the caller repeats them
+            _fail(requests, KafkaException(KafkaError(KafkaError._WAIT_COORD)))  # the caller repeats them
         if requests := self._take_requests():
-            outcome: Exception | None = unavailable
-            try:
-                if not unavailable:
-                    self.commit_sync(consumer, [commit for commit, _ in requests], seconds)
-            except (FencedError, MemberEvicted, KafkaException) as error:
-                outcome = error
-            _resolve(requests, outcome)
+            if unavailable:
+                _fail(requests, unavailable)
+            else:
+                _resolve(requests, self._commit_now(consumer, [commit for commit, _ in requests], seconds))
 
     def commit_sync(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
         """Commit these, and wait for the answer; raises as `commit` does, after committing all that it can.
 
         seconds: how long to wait; None: as long as librdkafka does, for ever with a broker that no longer answers.
         """
-        rejections = [(commit, self._rejection(commit)) for commit in commits]
-        if accepted := [commit for commit, rejection in rejections if not rejection]:
-            self._commit_all(consumer, accepted, seconds)
-        for _, rejection in rejections:
-            if rejection:
-                raise rejection
+        rejections = {c.stream: rejection for c in commits if (rejection := self._rejection(c))}
+        accepted = [commit for commit in commits if commit.stream not in rejections]
+        errors = self._commit_now(consumer, accepted, seconds) if accepted else {}
+        for error in (*errors.values(), *rejections.values()):
+            raise error
 
-    def _commit_all(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
+    def _commit_now(
+        self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None
+    ) -> Mapping[str, Exception]:
+        """Commit these, and wait for the answer; return what `commit` would raise, by stream."""
         commit = partial(consumer.commit, offsets=self._offsets(commits), asynchronous=False)
         try:
             done: list[TopicPartition] | None = call_with_timeout(seconds, "committing", commit)
         except KafkaException as error:
-            self._note_metadata_limit(error.args[0])
-            raise classify_error(error.args[0]) from None
+            return self._errors_of(commits, error.args[0], ())
         except TimeoutError:
             self.unanswered = True
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer to a commit")) from None
-        failed = {partition.topic: partition.error for partition in done or [] if partition.error}
-        for each in commits:
-            if frames_topic(each.stream) not in failed:
-                self._note_committed(each)
-        for reason in failed.values():
-            self._note_metadata_limit(reason)
-        for reason in failed.values():
-            raise classify_error(reason)
+            return self._errors_of(commits, KafkaError(KafkaError._TIMED_OUT, "no answer to a commit"), ())
+        return self._errors_of(commits, None, done or ())
 
-    def _note_metadata_limit(self, error: KafkaError | None) -> None:
-        if error and error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._minimal_metadata:
+    def _errors_of(
+        self, commits: Iterable[OffsetCommit], error: KafkaError | None, partitions: Iterable[TopicPartition]
+    ) -> Mapping[str, Exception]:
+        """Note Kafka's answer to these; return those that failed, with what `commit` raises, by stream.
+
+        error: of all of them; partitions: with errors of some.
+        """
+        failed = {p.topic: p.error for p in partitions if p.error}
+        errors: dict[str, Exception] = {}
+        for commit in commits:
+            its = failed.get(frames_topic(commit.stream), error)
+            if its is not None:
+                self._note_metadata_limit(its)
+                errors[commit.stream] = classify_error(its)
+            elif found := self._assigned.get(commit.stream):
+                if commit.offset < found.last_offset:
+                    found.topic_recreated = False
+                found.last_offset = commit.offset
+        return errors
+
+    def _note_metadata_limit(self, error: KafkaError) -> None:
+        if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE and not self._minimal_metadata:
             self._minimal_metadata = True
             log.warning(
                 "Kafka accepts less metadata with a commit than usual: set the brokers' offset.metadata.max.bytes to "
@@ -210,24 +221,12 @@ class OffsetCommits:
         self._closed.set()
         requests, self._in_flight = self._in_flight, []
         stops = KafkaException(KafkaError(KafkaError._DESTROY, "the archiver stops"))
-        _resolve(requests + self._take_requests(), stops)
+        _fail(requests + self._take_requests(), stops)
 
-    def _complete_in_flight(self, error: KafkaError | None, failed: Mapping[str, KafkaError]) -> None:
-        """Answer the requests in flight; error: of all of them; failed: of some, by topic."""
+    def _complete_in_flight(self, error: KafkaError | None, partitions: Iterable[TopicPartition]) -> None:
+        """Answer the requests in flight; arguments: as `_errors_of`."""
         requests, self._in_flight = self._in_flight, []
-        for request in requests:
-            commit, _ = request
-            its = failed.get(frames_topic(commit.stream), error)
-            self._note_metadata_limit(its)
-            if its is None:
-                self._note_committed(commit)
-            _resolve([request], classify_error(its) if its else None)
-
-    def _note_committed(self, commit: OffsetCommit) -> None:
-        if found := self._assigned.get(commit.stream):
-            if commit.offset < found.last_offset:
-                found.topic_recreated = False
-            found.last_offset = commit.offset
+        _resolve(requests, self._errors_of([commit for commit, _ in requests], error, partitions))
 
     def _rejection(self, commit: OffsetCommit) -> KafkaException | None:
         """Why this must not be committed; None if it may."""
@@ -247,9 +246,9 @@ class OffsetCommits:
                 # The stream may be ours again, and its new recording ahead of the one that was released.
                 if commit.stream not in self._assigned or commit.cancellation.is_set():
                     given_away = KafkaError(KafkaError.ILLEGAL_GENERATION, "a stream has been given away meanwhile")
-                    _resolve([request], KafkaException(given_away))
+                    _fail([request], KafkaException(given_away))
                 elif rejection := self._rejection(commit):
-                    _resolve([request], rejection)
+                    _fail([request], rejection)
                 else:
                     found.append(request)
         return found
@@ -265,9 +264,15 @@ def classify_error(error: KafkaError) -> Exception:
     return KafkaException(error)
 
 
-def _resolve(requests: Iterable[_Request], error: Exception | None) -> None:
-    for _, done in requests:
-        if error:
+def _resolve(requests: Iterable[_Request], errors: Mapping[str, Exception]) -> None:
+    """Answer these; errors: of those that failed, by stream."""
+    for commit, done in requests:
+        if error := errors.get(commit.stream):
             done.set_exception(error)
         else:
             done.set_result(None)
+
+
+def _fail(requests: Iterable[_Request], error: Exception) -> None:
+    for _, done in requests:
+        done.set_exception(error)

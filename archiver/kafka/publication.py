@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -27,7 +27,7 @@ class OutgoingMessage(NamedTuple):
 
     value: bytes
     key: bytes | str | None = None
-    headers: list[tuple[str, str | bytes | None]] | None = None
+    headers: Sequence[tuple[str, str | bytes | None]] = ()
     time_ms: int = 0
     """Its timestamp, ms since the epoch; 0 for now."""
 
@@ -76,7 +76,7 @@ class Publication:
                 self._producer.produce(
                     *(self._topic, value, key),
                     partition=0,
-                    headers=headers or [],
+                    headers=list(headers),
                     timestamp=time_ms,
                     on_delivery=self._on_delivery,
                 )

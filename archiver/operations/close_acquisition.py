@@ -66,8 +66,7 @@ def close(config: Mapping[str, Any], options: argparse.Namespace) -> int:
                 f"{format_time(newest)} UTC; do the clocks agree?)"
             )
     headers = RecordHeaders(Kind.LOST, secrets.token_hex(8), 0, why=why, prev=found.last, operator=True)
-    headers_as_text: list[tuple[str, str | bytes | None]] = [*headers.to_text()]
-    offset = publish(config, frames_topic(stream), [OutgoingMessage(b"", None, headers_as_text, now_ms())])
+    offset = publish(config, frames_topic(stream), [OutgoingMessage(b"", None, headers.to_text(), now_ms())])
     if offset != spans[stream][1]:
         raise CommandError(
             f"an ingest of {stream} is alive: it published a record just before ours, so ours has no effect"

@@ -15,7 +15,6 @@ digits at random: each of those epochs has a mark of its own (except one in a mi
 order. No I/O, no clock.
 """
 
-EPOCH_DIGITS = 16
 RANDOM_BITS = 28
 """Random bits that `new_epoch` needs: for R and, for a new spool, S."""
 
