@@ -7,10 +7,7 @@ from archiver.handover.on_file import SINK
 class OnFileSink:
     """The name of both sinks, and which events they want."""
 
-    @property
-    def name(self) -> str:
-        """As Sink's."""
-        return SINK
+    name = SINK
 
     def wants(self, event: Event) -> bool:
         """As Sink's. Not adopted files: they were there, and handed over or not, before the archive recorded them."""

@@ -110,18 +110,15 @@ class SupRsyncDatabase:
     def _opened(self) -> SupRsyncFilesManager:
         with self._opening:
             if self._manager is None:
-                self._manager = self._open()
+                try:
+                    self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise DatabaseError(f"the database {self.path} can't be created: {error}") from error
+                manager = SupRsyncFilesManager(str(self.path), create_all=False)
+                with manager.Session.begin() as session:
+                    # In a write transaction: else another program could create a table after create_all has looked
+                    # for it (33 of 40 times, where two open a new database at once).
+                    session.execute(text("BEGIN IMMEDIATE"))
+                    Base.metadata.create_all(session.connection())
+                self._manager = manager
             return self._manager
-
-    def _open(self) -> SupRsyncFilesManager:
-        try:
-            self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseError(f"the database {self.path} can't be created: {error}") from error
-        manager = SupRsyncFilesManager(str(self.path), create_all=False)
-        with manager.Session.begin() as session:
-            # In a write transaction: else another program could create a table after create_all has looked for it
-            # (33 of 40 times, where two open a new database at once).
-            session.execute(text("BEGIN IMMEDIATE"))
-            Base.metadata.create_all(session.connection())
-        return manager

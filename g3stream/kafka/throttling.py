@@ -39,13 +39,14 @@ class Throttling:
     def __init__(self, quota: str, config: Mapping[str, object]) -> None:
         self.total_s = 0.0
         """How long clients were throttled, in all, seconds."""
+        self.client_config: dict[str, object] = {"throttle_cb": self.on_throttle}
+        """The consumer settings that throttling requires."""
         self.until = 0.0
         """time.monotonic() at which the latest throttling ends."""
         self._quota = quota
         self._timeout_ms = _integer(config.get("socket.timeout.ms")) or int(
             str(AVAILABILITY_CONFIG["socket.timeout.ms"])
         )
-        self._uses_long_timeout = False
         self._latest_s = 0.0
         self._longest_s = 0.0
         self._log_at = 0.0
@@ -89,17 +90,13 @@ class Throttling:
 
     def use_long_timeout(self) -> None:
         """Use the long timeout for the clients made from now on."""
-        self._timeout_ms, self._uses_long_timeout = LONG_TIMEOUT_MS, True
+        self._timeout_ms = LONG_TIMEOUT_MS
+        self.client_config |= _LONG_TIMEOUT_CONFIG
         log.warning(
             "because Kafka throttles, the timeout of its answers is %d s from now on; until the next start, a silent "
             "broker is noticed only after that time",
             LONG_TIMEOUT_MS // 1000,
         )
-
-    @property
-    def client_config(self) -> dict[str, object]:
-        """The consumer settings that throttling requires."""
-        return {"throttle_cb": self.on_throttle, **(_LONG_TIMEOUT_CONFIG if self._uses_long_timeout else {})}
 
 
 def _integer(setting: object) -> int | None:
