@@ -8,9 +8,10 @@ events over does it.
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from confluent_kafka import KafkaException
 
@@ -28,10 +29,10 @@ _STOP_S = 2.0
 
 
 class Finalization:
-    """Runs in a thread of its own while its context is entered.
+    """Determines it in a thread of its own, within the context `running`.
 
-    config: librdkafka's settings. group: the archive's. streams: those that it records, None: all. position: returns
-    FollowerStatus.position. found: called in the thread with each new result; its exceptions are logged.
+    config: librdkafka's settings. group: the archive's. streams: those that it records, None: all. found: called in
+    the thread with each new result; its exceptions are logged.
     """
 
     def __init__(
@@ -39,7 +40,6 @@ class Finalization:
         config: Mapping[str, Any],
         group: str,
         streams: Collection[str] | None,
-        position: Callable[[], int | None],
         found: Callable[[FinalizedUntil], None],
     ) -> None:
         self.latest: FinalizedUntil | None = None
@@ -47,28 +47,29 @@ class Finalization:
         self.problem: str | None = None
         """Why it can't be determined now; None if it can. For any thread."""
         self._read = partial(read, config, group, streams)
-        self._position = position
         self._found = found
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="finalization", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    @contextmanager
+    def running(self, position: Callable[[], int | None]) -> Iterator[None]:
+        """Context in which it is determined. position: returns FollowerStatus.position."""
+        thread = threading.Thread(target=self._run, args=(position,), name="finalization", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join(_STOP_S)
 
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(_STOP_S)
-
-    def _run(self) -> None:
+    def _run(self, position_of: Callable[[], int | None]) -> None:
         promotion = Promotion()
         ask_at_s = 0.0
         while not self._stopping.is_set():
             try:
-                if self._position() is not None and promotion.wants_another and time.monotonic() >= ask_at_s:
+                if position_of() is not None and promotion.wants_another and time.monotonic() >= ask_at_s:
                     ask_at_s = time.monotonic() + _REQUEST_S
                     promotion.add(*self._read(_now_ms()))
-                position = self._position()
+                position = position_of()
                 if position is None:
                     self.latest = self.problem = None  # reported by the archiver that hands over now
                 if found := promotion.reached(position):

@@ -75,14 +75,13 @@ class SupRsync:
     ) -> None:
         self._archive = archive
         self._config = config
-        self._streams = streams
+        self._finalization = Finalization(config, archive.group, streams, self._on_found)
         self._database = SupRsyncDatabase(db.absolute(), archive_name)
         self._timecode_files = TimecodeFiles(archive.location, self._database, instance_id)
         self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
         self._num_files = 0
         self._counted_at: int | None = None  # the number of files added when they were counted
         self._publisher: EventPublisher | None = None
-        self._finalization: Finalization | None = None
         self._published_until: tuple[float, int] | None = None  # when the last event was published, and its time
         self._problem: str | None = None
 
@@ -94,9 +93,7 @@ class SupRsync:
         invalid.
         """
         self._publisher = EventPublisher(self._config, lambda _: None)
-        with Finalization(
-            self._config, self._archive.group, self._streams, position, self._on_found
-        ) as self._finalization:
+        with self._finalization.running(position):
             try:
                 yield
             finally:
@@ -104,11 +101,9 @@ class SupRsync:
 
     def status(self) -> SupRsyncStatus:
         """Return its present status; for any thread."""
-        finalization = self._finalization
-        latest = finalization.latest if finalization else None
-        problem = finalization.problem if finalization else None
         name, registered = self._database.archive_name, self.sink.registered()
-        return SupRsyncStatus(name, registered, self._num_files, latest, problem or self._problem)
+        problem = self._finalization.problem or self._problem
+        return SupRsyncStatus(name, registered, self._num_files, self._finalization.latest, problem)
 
     def stop(self) -> None:
         """End waiting for the acknowledgement of events. For any thread."""
