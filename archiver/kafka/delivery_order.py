@@ -36,6 +36,10 @@ class DeliveryCheck:
         """Start again at that offset, to which the client is moved."""
         self.next_offset, self.seek_to, self._gap_end_offset = offset, None, None
 
+    def stop(self) -> None:
+        """Accept nothing until `reset`."""
+        self.next_offset = None
+
     def accept(self, offset: int, is_successor: Callable[[], bool]) -> bool:
         """Whether that delivery is the next one; is_successor: whether its record is known to follow the last one."""
         expected = self.next_offset

@@ -23,7 +23,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from archiver.core.events import Event, FileFinished
+from archiver.core.events import Event
 from archiver.kafka.assignment import AssignedPartitions
 from archiver.kafka.broker_health import BrokerHealth
 from archiver.kafka.event_publisher import EventPublisher
@@ -42,7 +42,6 @@ from g3stream.kafka.authorization import Operation, group_right, topic_right, wi
 from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS
 from g3stream.kafka.topic_admin import ADMIN_CONFIG
 from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.cancellation import CancellationToken
 from g3stream.service.timeouts import call_unless_stopped, call_with_timeout
 
 log = logging.getLogger(__name__)
@@ -230,11 +229,6 @@ class GroupConsumer:
         """End all waiting for commits and publications; `poll` won't be called again."""
         self.commits.shut_down()
         self.events.shut_down()
-
-    def last_file(self, stream: str, cancellation: CancellationToken) -> FileFinished | None:
-        """The event of a stream's last file, if it has one. For any thread. Raises as LastFileIndex.find does."""
-        found = self.last_file_index.find(stream, cancellation)
-        return found if isinstance(found, FileFinished) else None
 
     def end_offset(self, stream: str) -> int | None:
         """The offset after a stream's last record, according to the latest fetch; None if unknown."""

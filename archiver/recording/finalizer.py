@@ -101,8 +101,13 @@ class Finalizer:
             FinalizeStep.PUBLISH, archive.publish, stream, partial_file.name, path, length, sha256, self._cancellation
         )
         if name is None:
-            finished = self._attempt(FinalizeStep.FIND_EVENT, self._consumer.last_file, stream, self._cancellation)
-            if not finished or finished.sha256 != sha256 or finished.closing != closing.record:
+            find = self._consumer.last_file_index.find
+            finished = self._attempt(FinalizeStep.FIND_EVENT, find, stream, self._cancellation)
+            if (
+                not isinstance(finished, FileFinished)
+                or finished.sha256 != sha256
+                or finished.closing != closing.record
+            ):
                 raise PartialDamagedError("neither it nor the finished file is there")
             log.error("%s: %s was finished as %s, which has been removed since", stream, path, finished.path)
             finished_path = finished.path

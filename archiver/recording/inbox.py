@@ -131,7 +131,7 @@ class MessageInbox:
         self._last = None
         self.buffered_bytes = 0
         self._resets = _OffsetResets()
-        self.deliveries.next_offset = None
+        self.deliveries.stop()
 
     def next_record(self) -> Record | None:
         """Take the first message; return the record that it completes, if any.
