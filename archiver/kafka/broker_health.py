@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -14,6 +15,7 @@ from g3stream.kafka.authorization import is_refusal
 from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS, ConnectionErrors
 from g3stream.kafka.topic_admin import TopicAdmin
 from g3stream.service.log_throttle import LogThrottle
+from g3stream.service.timeouts import start_call
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,6 @@ class BrokerHealth:
         self._outage = ConnectionErrors()
         self._throttle = LogThrottle(_LOG_INTERVAL_SECONDS)
         self._clears_on_answer = False  # any answer of a broker ends the error
-        self._executor = ThreadPoolExecutor(1, "asking")
         self._probe: Future[object] | None = None
 
     def on_client_error(self, error: KafkaError) -> None:
@@ -61,12 +62,9 @@ class BrokerHealth:
         if self._probe is None:
             # Not describe_cluster, which needs no thread: with an overloaded broker librdkafka 2.16 ended the process
             # (rd_kafka_admin_response_parse: Assertion `rko_result' failed).
-            self._probe = self._executor.submit(self.admin.client.list_topics, FILES_TOPIC, timeout=_REQUEST_SECONDS)
+            request = partial(self.admin.client.list_topics, FILES_TOPIC, timeout=_REQUEST_SECONDS)
+            self._probe = start_call("asking", request)
         elif self._probe.done():
             error, self._probe = self._probe.exception(), None
             if not (isinstance(error, KafkaException) and error.args[0].code() in NO_ANSWER_ERRORS):
                 self.error = None
-
-    def close(self) -> None:
-        """Stop probing."""
-        self._executor.shutdown(wait=False)

@@ -242,7 +242,6 @@ class GroupConsumer:
         """
         self._phase = Phase.LEAVING
         self.topic_watch.close()
-        self.broker_health.close()
         if not self.commits.unanswered:
             with suppress(TimeoutError):
                 call_with_timeout(self._call_timeout_s(), "leaving", self._consumer.close)
