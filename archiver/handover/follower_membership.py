@@ -14,10 +14,10 @@ from archiver.core.events import decode, key_prefixes
 from archiver.handover.consumer_errors import ConsumerErrors
 from archiver.handover.delivery import SinkDelivery
 from archiver.handover.position import CommittedPosition, partition
-from archiver.handover.saved_position import StartPosition, first_offset
+from archiver.handover.saved_position import REQUEST_S, StartPosition
 from archiver.handover.schedule import FollowerStatus, PendingEvents, concerns, group_of
 from archiver.handover.sink import PendingEvent, Sink
-from archiver.kafka.offsets import known_end_offset
+from archiver.kafka.offsets import known_end_offset, restart_at_earliest
 from archiver.kafka.topic_reader import CONNECTED_CONFIG
 from g3stream.contract.topics import FILES_TOPIC
 from g3stream.kafka.availability import AVAILABILITY_CONFIG
@@ -224,14 +224,11 @@ class FollowerMembership:
 
     def _restart_at_first_offset(self, missing: int) -> None:
         """Restart at the topic's first offset: the topic was created again, or records were deleted."""
-        first = self._until_answered(partial(first_offset, self._consumer))
-        if first is None:
-            return
-        text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
-        log.warning(text, self._sink.name, missing, first)
-        self._start_at(first, None)
-        self._consumer.incremental_unassign([TopicPartition(FILES_TOPIC, 0)])
-        self._consumer.incremental_assign([partition(first)])
+        first = self._until_answered(partial(restart_at_earliest, self._consumer, FILES_TOPIC, REQUEST_S))
+        if first is not None:
+            text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
+            log.warning(text, self._sink.name, missing, first)
+            self._start_at(first, None)
 
     def _until_answered(self, ask: Callable[[], T]) -> T | None:
         """Repeat a request until Kafka answers; None when stopping."""

@@ -24,7 +24,7 @@ from g3stream.contract.topics import FILES_TOPIC
 
 log = logging.getLogger(__name__)
 
-_REQUEST_S = 2.0
+REQUEST_S = 2.0
 
 
 class SavedPosition(Struct, frozen=True):
@@ -75,7 +75,7 @@ class StartPosition:
     def __init__(self, location: Location, sink: str, config: Mapping[str, Any], group: str, since_ms: int) -> None:
         self._location = location
         self._sink = sink
-        self._reader = TopicReader(config, group, 2 * _REQUEST_S)
+        self._reader = TopicReader(config, group, 2 * REQUEST_S)
         self._since_ms = since_ms
         self._has_failed = False
 
@@ -95,14 +95,14 @@ class StartPosition:
 
         Raises KafkaException; OSError if nothing is committed and the saved position can't be read.
         """
-        (found,) = committed_offsets(consumer, [FILES_TOPIC], _REQUEST_S)
+        (found,) = committed_offsets(consumer, [FILES_TOPIC], REQUEST_S)
         committed = found.offset if found.offset >= 0 else None
         match self._resume_offset(committed):
             case NoPosition.NEVER_DELIVERED:
                 start = self._first_offset_since(consumer)
                 log.info("%s: hands over for the first time: the events from offset %d on", self._sink, start)
             case NoPosition.TOPIC_RECREATED:
-                start = first_offset(consumer)
+                start, _ = offset_range(consumer, FILES_TOPIC, seconds=REQUEST_S)
                 log.warning(
                     "%s: g3.files was deleted and created again: all of its events are handed over", self._sink
                 )
@@ -130,16 +130,11 @@ class StartPosition:
     def _first_offset_since(self, consumer: Consumer) -> int:
         """Return the offset of the first record published since `since_ms`; the end offset, if none was."""
         # Asked first: records published in between are at `end` or later.
-        _, end = offset_range(consumer, FILES_TOPIC, seconds=_REQUEST_S)
-        found = consumer.offsets_for_times([TopicPartition(FILES_TOPIC, 0, self._since_ms)], timeout=_REQUEST_S)[0]
+        _, end = offset_range(consumer, FILES_TOPIC, seconds=REQUEST_S)
+        found = consumer.offsets_for_times([TopicPartition(FILES_TOPIC, 0, self._since_ms)], timeout=REQUEST_S)[0]
         if found.error:
             raise KafkaException(found.error)
         return end if found.offset in (OFFSET_END, -1) else found.offset
-
-
-def first_offset(consumer: Consumer) -> int:
-    """Return the first offset that g3.files has. Raises KafkaException."""
-    return offset_range(consumer, FILES_TOPIC, seconds=_REQUEST_S)[0]
 
 
 def load(location: Location, sink: str) -> SavedPosition | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from archiver.kafka.offsets import offset_range
+from archiver.kafka.offsets import restart_at_earliest
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.topic_admin import NO_SUCH_TOPIC
 
@@ -70,16 +70,12 @@ class AssignedPartitions:
         """
         for stream in sorted(self._out_of_range):
             try:
-                earliest, _ = offset_range(self._consumer, frames_topic(stream), seconds=_REQUEST_SECONDS)
+                earliest = restart_at_earliest(self._consumer, frames_topic(stream), _REQUEST_SECONDS)
             except KafkaException as error:
                 if error.args[0].code() in NO_SUCH_TOPIC:
                     continue  # the group is about to revoke it
                 on_error(error.args[0])
                 return
-            # After its error librdkafka has stopped fetching, and refuses to seek.
-            self._consumer.incremental_unassign([_partition(stream)])
-            self._consumer.incremental_assign([_partition(stream, earliest)])
-            self._consumer.resume([_partition(stream)])
             self._out_of_range.remove(stream)
             yield stream, earliest
 

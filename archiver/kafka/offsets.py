@@ -34,6 +34,16 @@ def offset_range(consumer: Consumer, topic: str, partition: int = 0, *, seconds:
     return found[0], found[1]
 
 
+def restart_at_earliest(consumer: Consumer, topic: str, seconds: float) -> int:
+    """Move a topic whose next offset is out of range to its earliest record; return that one's offset."""
+    earliest, _ = offset_range(consumer, topic, seconds=seconds)
+    # After its error librdkafka has stopped fetching, and refuses to seek.
+    consumer.incremental_unassign([TopicPartition(topic, 0)])
+    consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
+    consumer.resume([TopicPartition(topic, 0)])
+    return earliest
+
+
 def known_end_offset(consumer: Consumer, topic: str) -> int | None:
     """Return the offset after a topic's last record, as of the latest fetch; None before the first one."""
     _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), cached=True) or (0, -1)
