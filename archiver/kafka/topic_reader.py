@@ -117,29 +117,29 @@ class TopicReader:
         heard_s, wanted = time.monotonic(), 1
         while unread:
             # `consume` takes less time than a `poll` for each, but waits for as many as are requested.
-            batch: list[Message] = []
-            for message in consumer.consume(
-                min(wanted, sum(end - start for start, end in unread.values())), _POLL_SECONDS
-            ):
-                partition = message.topic() or "", message.partition() or 0
-                if error := message.error():
-                    if error.code() in range_ends:
-                        unread.pop(partition, None)
-                    elif error.code() not in ignored:
-                        raise KafkaException(with_right(error, topic_right(Operation.READ, partition[0])))
-                elif partition in unread:
-                    offset, (_, end) = message.offset() or 0, unread[partition]
-                    if offset < end:
-                        batch.append(message)
-                    if offset < end - 1:
-                        unread[partition] = offset + 1, end
-                    else:
-                        del unread[partition]
+            found = consumer.consume(min(wanted, sum(end - start for start, end in unread.values())), _POLL_SECONDS)
+            batch = [message for message in found if message.error() is None]
+            # Each partition's last message counts. (To look at every message takes 0.3 µs more, of 0.9.)
+            candidates = batch[-1:] if len(ranges) == 1 else batch
+            for partition, last in {(m.topic() or "", m.partition() or 0): m for m in candidates}.items():
+                next_offset, end = (last.offset() or 0) + 1, ranges[partition][1]
+                if next_offset < end:
+                    unread[partition] = next_offset, end
+                    continue
+                unread.pop(partition, None)
+                if next_offset > end:
+                    batch = [m for m in batch if (m.topic(), m.partition()) != partition or (m.offset() or 0) < end]
             if batch:
-                heard_s = time.monotonic()
                 wanted = min(_MAX_PER_TURN, 1 + BATCH_BYTES * len(batch) // (1 + sum(map(len, batch))))
                 yield batch
-            elif unread and time.monotonic() - max(heard_s, self._throttled_until_s) > self._seconds:
+                heard_s = time.monotonic()  # after it: what is done with a batch may take long
+            for message in found if len(batch) < len(found) else ():
+                error, topic = message.error(), message.topic() or ""
+                if error is not None and error.code() in range_ends:
+                    unread.pop((topic, message.partition() or 0), None)
+                elif error is not None and error.code() not in ignored:
+                    raise KafkaException(with_right(error, topic_right(Operation.READ, topic)))
+            if unread and time.monotonic() - max(heard_s, self._throttled_until_s) > self._seconds:
                 topic = min(unread)[0]
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no more records of {topic} arrive"))
         consumer.unassign()
