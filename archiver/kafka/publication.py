@@ -90,6 +90,7 @@ class Publication:
         """Wait until all messages are acknowledged; return the last one's offset."""
         while self._unacknowledged:
             self._wait()
+        self._check()
         return self._last_offset
 
     def _wait(self) -> None:
@@ -107,7 +108,7 @@ class Publication:
             raise KafkaException(self._refused)
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        self._unacknowledged -= 1
         self._last_answer_s = time.monotonic()
         self._refused = self._refused or error
         self._last_offset = message.offset()
+        self._unacknowledged -= 1  # last: `wait` may run on another thread
