@@ -75,12 +75,13 @@ class TopicReader:
         self._seconds = seconds
 
     @contextmanager
-    def consumer(self) -> Iterator[Consumer]:
-        """Context of a consumer, for one thread."""
+    def consumer(self, partition_bytes: int = 8 << 20) -> Iterator[Consumer]:
+        """Context of a consumer, for one thread. partition_bytes: the most that one fetch returns of a partition."""
         # A group is needed also where no commit is requested: librdkafka requires a name, and looks for the group's
         # coordinator. If ACLs forbid that, reading works all the same.
         config = {
             **FETCH_CONFIG,
+            "max.partition.fetch.bytes": partition_bytes,
             # What is read exists already, and a fetch that waits at a topic's end delays the next read so long.
             "fetch.wait.max.ms": 100,
             **self.config,

@@ -18,6 +18,7 @@ from g3stream.contract.topics import frames_topic, stream_of_topic
 from g3stream.kafka.topic_admin import TopicAdmin
 
 _REQUEST_SECONDS = 10.0
+_PARTITION_BYTES = 1 << 20  # a few records of each of many streams are read: 8 MB of each would be gigabytes
 MAX_RECORDS = 20_000
 MAX_BYTES = 8 << 20
 """At most so much of a stream is read back."""
@@ -107,7 +108,7 @@ class TopicTails:
 @contextmanager
 def open_tails(reader: TopicReader) -> Iterator[TopicTails]:
     """Context in which one consumer reads the ends of topics."""
-    with reader.consumer() as consumer:
+    with reader.consumer(_PARTITION_BYTES) as consumer:
         yield TopicTails(reader, consumer)
 
 
