@@ -119,14 +119,13 @@ class Stream:
         self._append([self._record_builder.connection_record(Kind.CONNECTED, received.since_ms, peer)])
 
     def _on_frames(self, frames: list[bytes | memoryview]) -> bool:
-        received, now_ms = self._received, _now_ms()
+        received, now_ms, frames_before = self._received, _now_ms(), self._received.frames
         no_bad_ids = not self._record_builder.bad_ids
         pending = [record for frame in frames if (record := self._record_builder.received(frame, now_ms))]
         if pending:
             self._append(pending)
         if no_bad_ids and self._record_builder.bad_ids:
             log.warning("%s: the sostream_id of its frames is no valid stream name; it is ignored", self._name)
-        has_data_frame = False
         for record in pending:
             if record.rejected:
                 received.rejected += 1
@@ -138,11 +137,10 @@ class Stream:
                 received.frames += 1
                 received.bytes += len(record.value)
                 received.last_frame_ms = now_ms
-                has_data_frame = True
                 if self._awaiting_first_frame:
                     self._awaiting_first_frame = False
                     log.info("%s: first frame, %d bytes", self._name, len(record.value))
-        return has_data_frame
+        return received.frames > frames_before
 
     def _on_idle(self) -> None:
         self._append([self._record_builder.connection_record(Kind.QUIET, _now_ms())])

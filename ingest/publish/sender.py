@@ -99,19 +99,16 @@ class Sender:
             and in_flight.bytes < self._limit_bytes
         ):
             with self.activity.track("a read of the spool"):
-                batches = self._spool.read(
-                    self._last_sent_key, self._limit_bytes // 4, from_disk=ensure_rejected is not None
-                )
+                max_bytes, from_disk = self._limit_bytes // 4, ensure_rejected is not None
+                batches = self._spool.read(self._last_sent_key, max_bytes, from_disk=from_disk)
             if not batches:
                 break
             for batch in batches:
-                include_rejected = True
                 if not self._rejected.is_ready and any(record.rejected for record in batch.records):
                     if ensure_rejected is None:
                         return False
-                    include_rejected = ensure_rejected()
-                    self.skipped_rejected = self.skipped_rejected or not include_rejected
-                in_flight.send(batch, include_rejected)
+                    self.skipped_rejected = not ensure_rejected() or self.skipped_rejected
+                in_flight.send(batch, self._rejected.is_ready)
                 self._last_sent_key = batch.key
         self.oldest_unacked_ms = in_flight.oldest_unacked_ms
         if in_flight.acknowledged_bytes:

@@ -52,8 +52,6 @@ _KIND_OF: Mapping[int | None, Kind | None] = {
     FlowControl.END: Kind.END,
     FlowControl.CLEANSE: None,
 }
-
-
 _FLOW, _ID, _SESSION, _NUM = b"sostream_flowcontrol", b"sostream_id", b"session_id", b"frame_num"
 _FIELDS = frozenset((_FLOW, _ID, _SESSION, _NUM))
 
