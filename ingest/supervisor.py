@@ -86,21 +86,21 @@ class StreamService(Service):
         )
         if spool is None:
             return
-        with spool, self._topic_watch() as watch:
-            topic_config, replicas = settings.topic_config, settings.replication_factor
-            publisher = Publisher(settings.name, spool, config, topic_config, replicas, watch, in_flight_bytes)
-            timeout_s, max_bytes = settings.timeout_s, settings.max_frame_bytes
-            stream = Stream(settings.name, settings.source, timeout_s, max_bytes, spool, publisher)
-            log.info("%s: from %s to Kafka at %s", settings.name, settings.source, config["bootstrap.servers"])
-            self._started_at = time.monotonic()
-            self._running = stream
-            if self.stop_requested.is_set():
-                self.interrupt()
-            try:
+        try:
+            with spool, self._topic_watch() as watch:
+                topic_config, replicas = settings.topic_config, settings.replication_factor
+                publisher = Publisher(settings.name, spool, config, topic_config, replicas, watch, in_flight_bytes)
+                timeout_s, max_bytes = settings.timeout_s, settings.max_frame_bytes
+                stream = Stream(settings.name, settings.source, timeout_s, max_bytes, spool, publisher)
+                log.info("%s: from %s to Kafka at %s", settings.name, settings.source, config["bootstrap.servers"])
+                self._started_at = time.monotonic()
+                self._running = stream
+                if self.stop_requested.is_set():
+                    self.interrupt()
                 stream.run()
-            finally:
-                self.last_status = stream.status()
-                self._running = None
+        finally:
+            if self._running:  # until here: the closing of its spool may hang, which its status shows
+                self.last_status, self._running = self._running.status(), None
 
     def interrupt(self) -> None:
         """Make `run_once` return. For any thread."""
