@@ -80,8 +80,7 @@ class SegmentWriter:
         segmenter, record = self.segmenter, decision.record
         base = Base(sequence.safe_offset(record.offset), segmenter.state, {}, segmenter.places())
         head, epochs = segmenter.head(decision), sequence.epochs()
-        with self._archive.private(self._stream) as private:
-            opened = OpenSegment.create(private, decision.path, record, base, epochs, head, md5=self._archive.md5)
+        opened = OpenSegment.create(self._archive, decision.path, record, base, epochs, head)
         log.info("%s: opened %s", self._stream, opened.path)
         return opened
 

@@ -72,10 +72,7 @@ class ResumePointSearch:
         if checkpoint.partial is None or checkpoint.closing:
             return start if start.offset is not None else start._replace(offset=self._first_offset())
         try:
-            with archive.private(self.stream) as private:
-                file = OpenSegment.reopen(
-                    private, checkpoint.partial, checkpoint.epochs, self.cancellation, md5=archive.md5
-                )
+            file = OpenSegment.reopen(archive, checkpoint.partial, checkpoint.epochs, self.cancellation)
         except PartialDamagedError as error:
             return self.rebuild(checkpoint, start.offset or 0, str(error))
         log.info("%s: continuing %s at %.1f MB", self.stream, file.path, file.file.length_bytes / 1e6)

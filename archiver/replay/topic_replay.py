@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
-from archiver.archive.location import Location, Within
+from archiver.archive.location import Location
 from archiver.console.progress import Progress
 from archiver.core.checkpoint import CheckpointError, FramePlace, decode
 from archiver.core.events import FileFinished
@@ -150,12 +150,7 @@ class TopicReplay:
         )
 
     def _load(self, places: Mapping[int, FramePlace]) -> Carry:
-        return load_carry(places, self.location, _in_files, self._fetch)
+        return load_carry(places, self.location, self._fetch)
 
     def _fetch(self, offset: int) -> tuple[bytes, ...]:
         return self.reader.record_value(self.stream, offset)
-
-
-def _in_files(path: str) -> list[tuple[Within, str]]:
-    parent, _, name = path.rpartition("/")
-    return [(Within(parent), name)]

@@ -9,13 +9,12 @@ from typing import Self
 from confluent_kafka import Message
 from msgspec.structs import replace
 
+from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Partial, RecordId
-from archiver.core.paths import PartialName
 from archiver.core.segmentation import CloseReason
 from archiver.core.segmenter import Carry, FrameRun
 from archiver.core.sequence import Epochs, Record, epoch_changes, roll_back
 from archiver.segments.segment_file import PartialLockedError, SegmentFile
-from archiver.storage.directory import Directory
 from g3stream.contract.headers import RecordHeaders
 from g3stream.service.cancellation import CancellationToken
 
@@ -43,89 +42,51 @@ class OpenFileStatus:
 class OpenSegment:
     """A file between its first record and its last."""
 
-    def __init__(
-        self,
-        file: SegmentFile,
-        path: str,
-        random: str,
-        base: Base,
-        base_epochs: Epochs,
-        carry: tuple[int, ...],
-        first: RecordId,
-        last: RecordId,
-        frames: int,
-    ) -> None:
+    def __init__(self, file: SegmentFile, begun: Partial, base_epochs: Epochs) -> None:
+        """Continue a file. begun: its state so far; base_epochs: those before its first record."""
         self.file = file
-        self.path = path
-        self._random = random
-        self._base = base
+        self.path = begun.path
+        self.name = begun.name
+        """The name of its partial."""
+        self._begun = begun
         self._base_epochs = base_epochs
-        self._carry = carry
-        self._first = first
         # A tuple is made faster, and there is one for every frame.
-        self._last: RecordId | tuple[int, RecordHeaders, int] = last
-        self._frames = frames
+        self._last: RecordId | tuple[int, RecordHeaders, int] = begun.last
+        self._frames = begun.frames
         self._digesting: Future[None] | None = None
 
     @classmethod
     def create(
-        cls,
-        directory: Directory,
-        path: str,
-        record: Record,
-        base: Base,
-        base_epochs: Epochs,
-        head: Carry,
-        *,
-        md5: bool,
+        cls, archive: ArchiveRoot, path: str, record: Record, base: Base, base_epochs: Epochs, head: Carry
     ) -> Self:
         """Create the open file for that path, with the carried frames of `head`; `record` will be its first.
 
-        base: the state before it, from which it can be rebuilt. md5: whether to compute its MD5, too. Raises OSError;
-        then nothing has changed.
+        base: the state before it, from which it can be rebuilt. Raises OSError; then nothing has changed.
         """
-        random = secrets.token_hex(4)
         first = record_id(record)
-        file = SegmentFile.create(directory, str(PartialName(path, first.time, random)), md5=md5)
+        begun = Partial(path, secrets.token_hex(4), 0, 0, 0, first, first, tuple(head), base)
+        with archive.private(base.state.stream) as directory:
+            file = SegmentFile.create(directory, begun.name, md5=archive.md5)
         for frame in head.values():
             file.write(frame.value)
-        return cls(file, path, random, base, base_epochs, tuple(head), first, first, 0)
+        return cls(file, begun, base_epochs)
 
     @classmethod
-    def reopen(
-        cls, directory: Directory, partial: Partial, epochs: Epochs, cancellation: CancellationToken, *, md5: bool
-    ) -> Self:
+    def reopen(cls, archive: ArchiveRoot, partial: Partial, epochs: Epochs, cancellation: CancellationToken) -> Self:
         """Continue a committed partial; in a copy of it if a frozen process has it locked.
 
-        epochs: those of the checkpoint. md5: whether to compute its MD5, too. Raises PartialDamagedError, OSError,
-        Cancelled.
+        epochs: those of the checkpoint. Raises PartialDamagedError, OSError, Cancelled.
         """
-        random = partial.random
-        try:
-            file = SegmentFile.reopen(directory, partial.name, partial.length, partial.crc, md5=md5)
-        except PartialLockedError:
-            directory.check_free_space(partial.length, partial.name)
-            log.warning("%s is locked by a frozen archiver; continuing in a copy", partial.path)
-            random = secrets.token_hex(4)
-            copy = str(PartialName(partial.path, partial.first.time, random))
-            length, crc = partial.length, partial.crc
-            file = SegmentFile.copy(directory, partial.name, copy, length, crc, cancellation, md5=md5)
-        return cls(
-            file,
-            partial.path,
-            random,
-            partial.base,
-            roll_back(epochs, partial.base.epochs),
-            partial.carry,
-            partial.first,
-            partial.last,
-            partial.frames,
-        )
-
-    @property
-    def name(self) -> str:
-        """The name of its partial."""
-        return str(PartialName(self.path, self._first.time, self._random))
+        length, crc, name = partial.length, partial.crc, partial.name
+        with archive.private(partial.base.state.stream) as directory:
+            try:
+                file = SegmentFile.reopen(directory, name, length, crc, md5=archive.md5)
+            except PartialLockedError:
+                directory.check_free_space(length, name)
+                log.warning("%s is locked by a frozen archiver; continuing in a copy", partial.path)
+                partial = replace(partial, random=secrets.token_hex(4))
+                file = SegmentFile.copy(directory, name, partial.name, length, crc, cancellation, md5=archive.md5)
+        return cls(file, partial, roll_back(epochs, partial.base.epochs))
 
     def write(self, record: Record) -> None:
         """Append a frame; it is written at the next flush."""
@@ -141,23 +102,20 @@ class OpenSegment:
 
     def partial(self, epochs: Epochs) -> Partial:
         """Its state for a checkpoint, to be committed once what is written is durable."""
-        return Partial(
-            self.path,
-            self._random,
-            self.file.written_bytes,
-            self.file.crc,
-            self._frames,
-            self._first,
-            _record_id(*self._last) if isinstance(self._last, tuple) else self._last,
-            self._carry,
-            replace(self._base, epochs=epoch_changes(self._base_epochs, epochs)),
+        return replace(
+            self._begun,
+            length=self.file.written_bytes,
+            crc=self.file.crc,
+            frames=self._frames,
+            last=_record_id(*self._last) if isinstance(self._last, tuple) else self._last,
+            base=replace(self._begun.base, epochs=epoch_changes(self._base_epochs, epochs)),
         )
 
     def status(self, durable_bytes: int, closing: CloseReason | None) -> OpenFileStatus:
         """Its present status; for any thread."""
         written = self.file.written_bytes
         return OpenFileStatus(
-            self.path, self._first.time, written, min(durable_bytes, written), self._frames, closing
+            self.path, self._begun.first.time, written, min(durable_bytes, written), self._frames, closing
         )
 
     def advance_digest(self, pool: Executor) -> None:

@@ -180,7 +180,7 @@ def rebuild(
         return first_complete((headers, value) for headers, _, value in (log[offset:] if offset >= cut else ()))
 
     def load(places: Mapping[int, FramePlace]) -> Carry:
-        return load_carry(places, Location(Path("/nowhere")), lambda _: [], fetch)
+        return load_carry(places, Location(Path("/nowhere")), fetch)
 
     for after, through in topic_ranges(events, wanted, BOUNDARIES):
         start = ReplayStart(None, None, is_truncated=cut > 0)
