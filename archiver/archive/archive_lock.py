@@ -4,11 +4,11 @@ The lock file also names the data directory that belongs to the private director
 with the same private directory at the same time. A data directory may be moved, so it is no part of the identity.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import time
-from contextlib import ExitStack
 
 from archiver.archive.location import Location
 
@@ -26,10 +26,8 @@ def acquire_shared(location: Location) -> int:
     """
     noted = b""
     for attempt in range(_ATTEMPTS):
-        lock = _lock(location, fcntl.LOCK_SH)
-        if lock is None:
-            raise OSError(errno.EBUSY, "it is being moved by `archiver relocate`", str(location.data_dir))
-        with ExitStack() as unless_valid:
+        lock = location.lock("", LOCK, fcntl.LOCK_SH, "it is being moved by `archiver relocate`")
+        with contextlib.ExitStack() as unless_valid:
             unless_valid.callback(os.close, lock)
             noted, ours = os.pread(lock, _MAX_BYTES, 0), _note_of(location)
             same = noted.partition(b" ")[0] == ours.partition(b" ")[0]
@@ -45,32 +43,20 @@ def acquire_shared(location: Location) -> int:
 
 def acquire_exclusive(location: Location) -> int:
     """Take the lock exclusively; as `acquire_shared`."""
-    lock = _lock(location, fcntl.LOCK_EX)
-    if lock is None:
-        raise OSError(errno.EBUSY, "an archiver or a command is using it: stop that first", str(location.data_dir))
-    return lock
+    return location.lock("", LOCK, fcntl.LOCK_EX, "an archiver or a command is using it: stop that first")
 
 
 def _write_note(location: Location, ours: bytes) -> bool:
     """Write our data directory into the lock file; False if another program holds the lock. Raises OSError."""
-    lock = _lock(location, fcntl.LOCK_EX)
-    if lock is None:
-        return False
-    try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, ours, 0)
-    finally:
-        os.close(lock)
-    return True
-
-
-def _lock(location: Location, how: int) -> int | None:
-    """Take the lock; None if another program holds a conflicting one. Raises OSError."""
-    try:
-        with location.private() as private:
-            return private.lock(LOCK, how)
-    except BlockingIOError:
-        return None
+    with contextlib.suppress(BlockingIOError), location.private() as private:
+        lock = private.lock(LOCK, fcntl.LOCK_EX)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, ours, 0)
+        finally:
+            os.close(lock)
+        return True
+    return False
 
 
 def _note_of(location: Location) -> bytes:

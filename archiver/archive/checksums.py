@@ -34,13 +34,9 @@ class ChecksumsFile(NamedTuple):
 
 def file_of(location: Location, parent: str) -> ChecksumsFile | None:
     """The checksums file of a directory below the data directory; None if there is none. Pure."""
-    match location.checksums:
-        case Checksums.OFF:
-            return None
-        case Checksums.BESIDE:
-            return beside(parent)
-        case Checksums.PRIVATE:
-            return private(parent)
+    if location.checksums is Checksums.OFF:
+        return None
+    return beside(parent) if location.checksums is Checksums.BESIDE else private(parent)
 
 
 def beside(parent: str) -> ChecksumsFile:

@@ -80,6 +80,14 @@ class Location:
         """Open a directory below either; as `data`."""
         return (self.private if within.private else self.data)(within.below, make=make)
 
+    def lock(self, below: str, name: str, how: int, busy: str) -> int:
+        """Lock a file below the private directory, as Directory.lock; busy: the error if another process holds it."""
+        try:
+            with self.private(below, make=below != "") as private:
+                return private.lock(name, how)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, busy, str(self.data_dir)) from None
+
     def exists(self, within: Within, name: str) -> bool:
         """Whether there is anything of that name. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), self.open(within) as directory:

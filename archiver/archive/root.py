@@ -59,12 +59,7 @@ class ArchiveRoot:
         return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
 
     def _lock(self, stream: str, name: str, how: int, by: str) -> int:
-        try:
-            with self.private(stream) as private:
-                lock = private.lock(name, how)
-        except BlockingIOError:
-            why = f"the stream {stream}: {by} in this directory now"
-            raise OSError(errno.EBUSY, why, str(self.location.data_dir)) from None
+        lock = self.location.lock(stream, name, how, f"the stream {stream}: {by} in this directory now")
         try:
             with self.location.private() as above:
                 above.sync()  # a killed archiver may have created the stream's directory

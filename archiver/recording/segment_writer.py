@@ -99,10 +99,8 @@ class SegmentWriter:
 
         Raises OSError; an error of another thread is raised by the next flush.
         """
-        if self.segment and pool:
-            self.segment.file.flush_in_background(pool)
-        elif self.segment:
-            self.segment.file.flush()
+        if self.segment:
+            self.segment.file.flush(pool)
 
     @property
     def written_bytes(self) -> int:

@@ -4,6 +4,7 @@ The partials found there are handled, too: the open file is continued, rebuilt f
 longer has its records, published as it is (salvage.py).
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,14 +22,26 @@ from archiver.core.segmentation import Settings, State, after_close
 from archiver.core.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
 from archiver.core.used_names import with_name_taken
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
-from archiver.recovery.partial_position import TopicPosition, position_after
+from archiver.kafka.invalid_records import HeaderReader
 from archiver.recovery.salvage import complete_frames, salvage
 from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import PartialDamagedError
 from archiver.storage.partials import unlocked_partials
+from g3stream.contract.errors import ContractError
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
+
+
+class _TopicPosition(NamedTuple):
+    """The position after a record."""
+
+    offset: int
+    """Of the next record."""
+    epoch: str
+    """The record's producer epoch."""
+    seq: int
+    """The record's number within its producer epoch."""
 
 
 class ResumePoint(NamedTuple):
@@ -148,7 +161,7 @@ class ResumePointSearch:
             log.error("%s: its partial shows that there was a state; continuing at the topic's first record", stream)
             start = start._replace(offset=None)
         used_names = checkpoint.state.names
-        after: TopicPosition | None = None
+        after: _TopicPosition | None = None
         for name in orphans:
             orphan = PartialName.parse(name)
             assert orphan
@@ -181,26 +194,42 @@ class ResumePointSearch:
 
     def _position_after_orphan(
         self, orphan: PartialName, name: str, *, has_prior_state: bool
-    ) -> TopicPosition | None:
+    ) -> _TopicPosition | None:
         """Return the position after the partial's last frame; None if the topic no longer has it.
 
         Then, unless a state shows what is missing before the topic's first record, a loss is published.
         """
-        reader = self.consumer.topic_reader
         with self.archive.private(self.stream) as private:
             frame = b""
             if private.is_file(name):
                 whole = complete_frames(private, name, self.cancellation)
                 frame = private.read(name, whole.bytes - whole.last_start, whole.last_start)
-        after = position_after(reader, self.stream, frame, self.cancellation) if frame else None
+        after = self._position_after_frame(frame) if frame else None
         if after is None and not has_prior_state:
-            first, time_ms = self._first_offset(), reader.record_time_ms(self.stream)
+            first, time_ms = self._first_offset(), self.consumer.topic_reader.record_time_ms(self.stream)
             until_ms = orphan.first_ms if time_ms is None else time_ms
-            what = (
-                f"after what {orphan.path} holds, whose state is lost, and before offset {first}, records may be lost"
-            )
+            lost = f"after what {orphan.path} holds, whose state is lost, and before offset {first}"
+            what = f"{lost}, records may be lost"
             self._publish_loss(None, what, first, orphan.first_ms, until_ms, LossCause.DELETED)
         return after
+
+    def _position_after_frame(self, frame: bytes) -> _TopicPosition | None:
+        """Return the position after the first record of the topic with these bytes; None if it has none.
+
+        Frames in a file have no offset, so the topic is searched, which may take as long as recording it.
+        """
+        reader, stream, seen = self.consumer.topic_reader, self.stream, SequenceTracker()
+        header_reader = HeaderReader(reader, stream)
+        with contextlib.suppress(ContractError):  # nothing is recorded after that either
+            for batch in reader.batches(stream, *reader.offset_range(stream)):
+                self.cancellation.raise_if_cancelled(f"looking for the end of a partial of {stream}")
+                for message in batch:
+                    headers = header_reader.read(message)
+                    offset = message.offset() or 0
+                    record = headers and seen.assemble(headers, 0, message.value() or b"", offset)
+                    if record and record.bytes == len(frame) and b"".join(record.value) == frame:
+                        return _TopicPosition(offset + 1, record.headers.epoch, record.headers.seq)
+        return None
 
     def _salvage(self, name: str, why: str) -> FileSalvaged | None:
         return salvage(self.archive, self.consumer.events.publish, self.stream, name, why, self.cancellation)

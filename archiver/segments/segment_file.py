@@ -176,15 +176,13 @@ class SegmentFile:
         for part in parts:
             self.length_bytes += len(part)
 
-    def flush(self) -> None:
-        """Write what is pending. Raises OSError; then all that isn't written is still pending."""
-        self._join_background_write()
-        self._write_all(self._pending)
+    def flush(self, pool: Executor | None = None) -> None:
+        """Write what is pending; if it is much, on a thread of the pool, whose error the next flush raises.
 
-    def flush_in_background(self, pool: Executor) -> None:
-        """Write what is pending; if it is much, on another thread, whose error the next flush raises."""
+        Raises OSError; then all that isn't written is still pending.
+        """
         self._join_background_write()
-        if self.length_bytes - self.written_bytes < _BACKGROUND_WRITE_BYTES:
+        if pool is None or self.length_bytes - self.written_bytes < _BACKGROUND_WRITE_BYTES:
             self._write_all(self._pending)
         else:
             parts, self._pending = self._pending, []

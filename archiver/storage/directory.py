@@ -7,7 +7,6 @@ is opened relative to the one above it (openat(2), O_NOFOLLOW), and each file re
 import contextlib
 import errno
 import fcntl
-import io
 import itertools
 import os
 import stat
@@ -102,20 +101,20 @@ class Directory:
 
     def read(self, name: str, most: int, at: int = 0) -> bytes:
         """Read at most `most` bytes of a regular file, from position `at` on. Raises OSError."""
-        with io.BufferedReader(self._reader(name)) as file:
-            file.seek(at)
-            return file.read(most)
+        self._check_regular(name)
+        with self.opened(name) as fd:
+            return os.pread(fd, max(0, min(most, os.fstat(fd).st_size - at)), at)
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Read a regular file block by block. Raises OSError."""
-        with self._reader(name) as file:
-            while block := file.read(_BLOCK):
+        self._check_regular(name)
+        with self.opened(name) as fd:
+            while block := os.read(fd, _BLOCK):
                 yield block
 
-    def _reader(self, name: str) -> io.FileIO:
+    def _check_regular(self, name: str) -> None:
         if self.stat(name) and not self.is_file(name):
             raise OSError(errno.EINVAL, "not a regular file", str(self.path / name))
-        return io.FileIO(self.open(name, os.O_RDONLY))
 
     def names(self) -> list[str]:
         """The names of all that is in it. Raises OSError."""
