@@ -87,20 +87,14 @@ def choose_settings(location: Location, asked: Checksums | None) -> Location:
     found, used = read(location), is_in_use(location)
     default = Location(location.data_dir)
     if location.private_dir and not used and is_in_use(default):
-        why = (
-            f"the archive's private directory is {default.private_path}; to move it, stop its archivers, and run: "
-            f"{relocate_command(location, None)}"
-        )
-        raise SettingsError(None, why)
+        why = f"the archive's private directory is {default.private_path}; to move it, stop its archivers, and run"
+        raise _error(why, location)
     if found is None:
         found = default_settings(location) if used else ArchiveSettings(asked or Checksums.BESIDE)
     _check_not_moving(location, found)
     if asked and asked is not found.checksums:
-        why = (
-            f"the archive has --checksums {found.checksums}, not {asked}; to change that, stop its archivers, "
-            f"and run: {relocate_command(location, asked)}"
-        )
-        raise SettingsError(None, why)
+        why = f"the archive has --checksums {found.checksums}, not {asked}; to change that"
+        raise _error(f"{why}, stop its archivers, and run", location, asked)
     return replace(location, checksums=found.checksums)
 
 
@@ -119,26 +113,23 @@ def initialize(location: Location, asked: Checksums | None) -> Location:
     return location
 
 
-def relocate_command(location: Location, checksums: Checksums | None) -> str:
-    """The command that an operator must run."""
+def _error(why: str, location: Location, checksums: Checksums | None = None) -> SettingsError:
+    """The error to raise; its message ends with the command that an operator must run."""
     words = ["archiver", "relocate", "--data-dir", str(location.data_dir)]
     if location.private_dir:
         words += ["--private-dir", str(location.private_dir)]
     if checksums:
         words += ["--checksums", checksums]
-    return shlex.join(words)
+    return SettingsError(None, f"{why}: {shlex.join(words)}")
 
 
 def _check_not_moving(location: Location, found: ArchiveSettings) -> None:
     if found.moving_to:
-        why = f"the archive's checksums were being moved; run again: {relocate_command(location, found.moving_to)}"
-        raise SettingsError(None, why)
+        raise _error("the archive's checksums were being moved; run again", location, found.moving_to)
 
 
 def is_in_use(location: Location) -> bool:
     """Whether the private directory has been used: it has an identity, or a stream's directory."""
-    try:
-        with location.private() as private:
-            return any(name == identity.IDENTITY or re.fullmatch(ID, name) for name in private.names())
-    except FileNotFoundError:
-        return False
+    with contextlib.suppress(FileNotFoundError), location.private() as private:
+        return any(name == identity.IDENTITY or re.fullmatch(ID, name) for name in private.names())
+    return False

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Checkpoint
 from archiver.core.segmentation import CloseReason, Settings, State
-from archiver.core.segmenter import Carry, Decision, FrameRun, Segmenter
+from archiver.core.segmenter import Decision, FrameRun, Segmenter
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.recording.throughput import Throughput
 from archiver.recovery.resume_point import ResumePoint
@@ -38,10 +38,10 @@ class SegmentWriter:
         self._next_settings = settings  # of the acquisition that begins next
         self._files = 0
 
-    def resume(self, resume_point: ResumePoint, carry: Carry) -> None:
+    def resume(self, resume_point: ResumePoint) -> None:
         """Set the state to the resume point's."""
         self.segment = resume_point.file
-        self.segmenter = Segmenter(resume_point.checkpoint.state, carry, self.length_bytes)
+        self.segmenter = Segmenter(resume_point.checkpoint.state, resume_point.carry, self.length_bytes)
         self._files = resume_point.checkpoint.files
         self._next_settings = resume_point.settings or self._settings
 

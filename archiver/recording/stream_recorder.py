@@ -19,7 +19,6 @@ from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError
 from archiver.core.segmentation import Settings
-from archiver.core.segmenter import Carry
 from archiver.core.sequence import Record
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import InvalidRecord, invalid_record_message
@@ -246,14 +245,14 @@ class StreamRecorder:
             self.errors.on_error(error)
         else:
             if recovered:
-                self._resume(recovered.resume_point, recovered.carry)
+                self._resume(recovered)
 
-    def _resume(self, resume_point: ResumePoint, carry: Carry) -> None:
+    def _resume(self, resume_point: ResumePoint) -> None:
         """Set the state to the resume point's."""
         found = resume_point.checkpoint
         assert resume_point.offset is not None
         self.inbox.start(resume_point.offset, found, has_prior_state=resume_point.has_prior_state)
-        self._writer.resume(resume_point, carry)
+        self._writer.resume(resume_point)
         if found.closing:
             self._start_finalization(resume_point.offset, found, None)
         else:

@@ -11,14 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TypeVar
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
-from archiver.core.segmenter import Carry
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.recovery.resume_point import ResumePoint, ResumePointSearch
 from archiver.segments.carry import carry_of
@@ -33,16 +31,6 @@ _LOG_AFTER_SECONDS = 5.0
 
 T = TypeVar("T")
 _Method = Callable[[], ResumePoint]
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """The outcome of a recovery."""
-
-    resume_point: ResumePoint
-    """Where recording continues."""
-    carry: Carry
-    """The frames that head the following files."""
 
 
 class RecoveryPool:
@@ -137,7 +125,7 @@ class StreamRecovery:
         """Whether no thread works for it now."""
         return self._state is not RecoveryState.RUNNING or self._attempt.done()
 
-    def poll(self, *, again: bool) -> Recovered | None:
+    def poll(self, *, again: bool) -> ResumePoint | None:
         """Return the outcome, once; None while it isn't there yet.
 
         again: start another attempt if the last one failed.
@@ -192,24 +180,24 @@ class StreamRecovery:
         assert state in _NEXT_STATES[self._state], f"{state} after {self._state}"
         self._state = state
 
-    def _recover(self, method: _Method) -> Recovered:
+    def _recover(self, method: _Method) -> ResumePoint:
         archive, stream, topic = self._search.archive, self._search.stream, self._search.consumer.topic_reader
         self._close_old_file()
         self._search.cancellation.raise_if_cancelled(f"recovering {stream}")
         if self._claim is None:
             self._claim = archive.claim(stream, alone=False)
-        resume_point = method()
+        found = method()
         try:
-            carry = carry_of(resume_point.checkpoint, archive.location, lambda at: topic.record_value(stream, at))
+            carry = carry_of(found.checkpoint, archive.location, lambda at: topic.record_value(stream, at))
         except BaseException:
-            self._discard(resume_point)
+            self._discard(found)
             raise
-        return Recovered(resume_point, carry)
+        return found._replace(carry=carry)
 
-    def _release(self, attempt: Future[Recovered] | None) -> None:
+    def _release(self, attempt: Future[ResumePoint] | None) -> None:
         """Release everything after the last attempt, whose outcome was not used."""
         if attempt and not attempt.exception():
-            self._discard(attempt.result().resume_point)
+            self._discard(attempt.result())
         self._close_old_file()
         if self._claim is not None:
             os.close(self._claim)

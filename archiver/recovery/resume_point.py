@@ -7,6 +7,7 @@ longer has its records, published as it is (salvage.py).
 import contextlib
 import logging
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from archiver.core.checkpoint import Checkpoint, CheckpointError, Partial
 from archiver.core.events import FileSalvaged, RecordsLost
 from archiver.core.paths import SUMS, NameFormat, PartialName, parse_path, start_and_number
 from archiver.core.segmentation import Settings, State, after_close
+from archiver.core.segmenter import Carry
 from archiver.core.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
 from archiver.core.used_names import with_name_taken
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
@@ -56,6 +58,8 @@ class ResumePoint(NamedTuple):
     """Whether a state was committed, or is in an event."""
     settings: Settings | None = None
     """The settings that the next acquisition had, if its first file is rebuilt."""
+    carry: Carry = MappingProxyType({})
+    """The frames that head the following files, once they have been read."""
 
 
 @dataclass(frozen=True, slots=True)
