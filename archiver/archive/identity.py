@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from archiver.archive.location import Location
 from archiver.archive.private_file import read_private_file
 from archiver.core.paths import GROUP
-from archiver.storage.durable_file import write_temporary
+from archiver.storage.durable_file import temporary_file
 
 IDENTITY = "archive.identity"
 """It has a dot in its name, which no stream has: the directories beside it are those of streams."""
@@ -74,13 +74,13 @@ def create(location: Location, group: str) -> Identity:
 
     Raises OSError.
     """
-    with location.private() as private:
-        temporary = write_temporary(private, IDENTITY, f"{new_id()} {group}\n".encode("ascii"))
-        try:
-            with contextlib.suppress(FileExistsError):  # another archiver was faster: its id counts
-                private.publish(temporary, private, IDENTITY)
-        finally:
-            private.unlink(temporary)
+    text = f"{new_id()} {group}\n".encode("ascii")
+    with (
+        location.private() as private,
+        temporary_file(private, IDENTITY, text) as temporary,
+        contextlib.suppress(FileExistsError),  # another archiver was faster: its id counts
+    ):
+        private.publish(temporary, private, IDENTITY)
     found = read(location)
     assert found
     return found

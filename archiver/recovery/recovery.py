@@ -81,7 +81,7 @@ class RecoveryState(Enum):
 _NEXT_STATES = {
     RecoveryState.RUNNING: {RecoveryState.DONE, RecoveryState.WAITING},
     RecoveryState.WAITING: {RecoveryState.RUNNING, RecoveryState.WAITING},
-    RecoveryState.DONE: {RecoveryState.RUNNING, RecoveryState.WAITING},
+    RecoveryState.DONE: {RecoveryState.WAITING},
 }
 
 

@@ -63,8 +63,8 @@ class ReadBackDigest:
         self.bytes = 0
         self.crc = 0
         self._committed_bytes, self._committed_crc = committed_bytes, committed_crc
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self.sha256 = hashlib.sha256()
+        self.md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._damaged = False
 
     def advance(self, length: int, read: Callable[[int, int], bytes]) -> None:
@@ -77,24 +77,14 @@ class ReadBackDigest:
             until = min(length, self.bytes + _DIGEST_STEP_BYTES)
             while self.bytes < until and not self._damaged:
                 block = read(self.bytes, committed if self.bytes < committed else until)
-                self._sha256.update(block)
-                if self._md5:
-                    self._md5.update(block)
+                self.sha256.update(block)
+                if self.md5:
+                    self.md5.update(block)
                 self.bytes += len(block)
                 self.crc = google_crc32c.extend(self.crc, block)
                 self._damaged = self.bytes == committed and self.crc != self._committed_crc
             if self._damaged:
                 raise PartialDamagedError(f"its first {committed} bytes have changed")
-
-    @property
-    def sha256(self) -> str:
-        """In hex."""
-        return self._sha256.hexdigest()
-
-    @property
-    def md5(self) -> str | None:
-        """In hex; None if it isn't computed."""
-        return self._md5.hexdigest() if self._md5 else None
 
 
 class SegmentFile:
@@ -255,12 +245,12 @@ class SegmentFile:
             size = os.fstat(self._fd).st_size
         if self._digest.crc != self.crc or size != self.written_bytes:
             raise PartialDamagedError("its bytes aren't those that were written")
-        return self._digest.sha256
+        return self._digest.sha256.hexdigest()
 
     @property
     def md5(self) -> str | None:
         """The hex MD5 of the bytes that `sha256` has read back; None if it isn't computed."""
-        return self._digest.md5
+        return self._digest.md5.hexdigest() if self._digest.md5 else None
 
     def close(self) -> None:
         """Close it and release the lock; what is pending is dropped."""

@@ -1,27 +1,28 @@
 """Small files that appear atomically: written and synced under a temporary name, then renamed."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 
 from archiver.storage.directory import Directory
 
 
-def write_temporary(directory: Directory, name: str, data: bytes) -> str:
-    """Write a new file, durable when this returns; returns its name, which is `name` with a random suffix.
+@contextlib.contextmanager
+def temporary_file(directory: Directory, name: str, data: bytes) -> Iterator[str]:
+    """A new durable file with this content, to be given its name in the with statement, which then removes it.
 
-    Raises OSError; then there is no such file.
+    Yields its name, `name` with a random suffix. Raises OSError; then there is no such file.
     """
     temporary = f"{name}.{secrets.token_hex(4)}"
-    fd = directory.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(directory.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+        yield temporary
+    finally:
         directory.unlink(temporary)
-        raise
-    return temporary
 
 
 def replace_file(
@@ -32,10 +33,6 @@ def replace_file(
     scratch: where the temporary file is written, by default in `directory`; prefix: of its name, by default `name`.
     """
     scratch = scratch or directory
-    temporary = write_temporary(scratch, prefix or name, data)
-    try:
+    with temporary_file(scratch, prefix or name, data) as temporary:
         scratch.rename(temporary, directory, name)
-    except BaseException:
-        scratch.unlink(temporary)
-        raise
     directory.sync()

@@ -6,6 +6,7 @@ replaced. Others may put a file of any content and size in its place: adding a l
 is refused.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -130,17 +131,12 @@ def _lock(fd: int) -> None:
     Returns without the lock where there are no locks, or after a while: no archiver holds it for long.
     """
     until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
+    with contextlib.suppress(OSError):  # there are no locks
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             time.sleep(0.005)
-        except OSError:
-            return
-        else:
-            return
 
 
 def _is_there(directory: Directory, sums: str, found: os.stat_result) -> bool:

@@ -12,7 +12,7 @@ import threading
 import yaml
 
 from archiver.archive.location import Location
-from archiver.storage.durable_file import write_temporary
+from archiver.storage.durable_file import temporary_file
 from archiver.suprsync import timecodes
 from archiver.suprsync.database import SupRsyncDatabase
 from archiver.suprsync.finalized_until import FinalizedUntil
@@ -70,13 +70,10 @@ class TimecodeFiles:
         with (
             self._location.private() as private,
             self._location.data(parent, make=True) as directory,
+            temporary_file(private, final, text.encode()) as temporary,
         ):
-            temporary = write_temporary(private, final, text.encode())
-            try:
-                private.publish(temporary, directory, final)
-                directory.sync()
-            finally:
-                private.unlink(temporary)
+            private.publish(temporary, directory, final)
+            directory.sync()
         log.info("timecode %d is complete, of %d files: wrote %s", timecode, len(paths), path)
 
     def _is_there(self, timecode: int, now: float) -> bool:
