@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 
-from archiver.archive.location import Location
+from archiver.archive.location import Within
 from archiver.archive.root import ArchiveRoot
 from archiver.core.paths import REBUILT, PartialName
 from archiver.recovery.salvage import DAMAGED
@@ -131,9 +131,10 @@ class DirectoryTarget(RebuildTarget):
 
     def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
         """Create a file; if its name is taken, it is only compared. Raises OSError."""
-        if path in self._skip and not exists(self._archive.location, path):
-            return SkippedContent()
-        return DigestOnly() if exists(self._archive.location, path) else self._new(stream, path, first_ms)
+        parent, _, name = path.rpartition("/")
+        if self._archive.location.exists(Within(parent), name):
+            return DigestOnly()
+        return SkippedContent() if path in self._skip else self._new(stream, path, first_ms)
 
     def _new(self, stream: str, path: str, first_ms: int) -> PartialContent:
         name = f"{PartialName(path, first_ms, os.urandom(4).hex())}{REBUILT}"
@@ -261,16 +262,6 @@ class InPlaceTarget(DirectoryTarget):
             directory.sync()
         self._archive.add_checksum(file.stream, file.path, sha256)
         return RebuildOutcome.WRITTEN
-
-
-def exists(location: Location, path: str) -> bool:
-    """Whether that path exists below the data directory. Raises OSError."""
-    parent, _, name = path.rpartition("/")
-    try:
-        with location.data(parent) as directory:
-            return directory.stat(name) is not None
-    except FileNotFoundError:
-        return False
 
 
 def remove_leftovers(archive: ArchiveRoot, stream: str) -> None:
