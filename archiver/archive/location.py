@@ -83,7 +83,7 @@ class Location:
     def lock(self, below: str, name: str, how: int, busy: str) -> int:
         """Lock a file below the private directory, as Directory.lock; busy: the error if another process holds it."""
         try:
-            with self.private(below, make=below != "") as private:
+            with self.private(below) as private:
                 return private.lock(name, how)
         except BlockingIOError:
             raise OSError(errno.EBUSY, busy, str(self.data_dir)) from None

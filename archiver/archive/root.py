@@ -59,14 +59,9 @@ class ArchiveRoot:
         return self._lock(stream, _REPAIR_LOCK, fcntl.LOCK_EX, "it is being repaired")
 
     def _lock(self, stream: str, name: str, how: int, by: str) -> int:
-        lock = self.location.lock(stream, name, how, f"the stream {stream}: {by} in this directory now")
-        try:
-            with self.location.private() as above:
-                above.sync()  # a killed archiver may have created the stream's directory
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
+        with self.private(stream), self.location.private() as above:
+            above.sync()  # a killed archiver may have created the stream's directory
+        return self.location.lock(stream, name, how, f"the stream {stream}: {by} in this directory now")
 
     def publish(
         self,

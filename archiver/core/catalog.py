@@ -33,33 +33,30 @@ class FileCatalog:
     @classmethod
     def from_events(cls, events: Iterable[Event | CheckpointError]) -> "FileCatalog":
         """Build it from events in their order; a repeated event (they come at least once) replaces the first."""
-        # Not by the key alone: a salvaged file may have turned out to be one that was published as finished before.
-        found: dict[tuple[type[Event], str], Event] = {}
-        unreadable = []
+        # By their kinds, too: a salvaged file may have turned out to be one that was published as finished before.
+        files: dict[str, dict[str, FileFinished]] = {}
+        salvaged: dict[str, FileSalvaged] = {}
+        losses: dict[str, RecordsLost] = {}
         adopted: dict[str, FileAdopted] = {}
         retired: dict[str, FileRetired] = {}
+        unreadable = []
         for event in events:
-            if isinstance(event, CheckpointError):
-                unreadable.append(str(event))
-            elif isinstance(event, FileRetired):
-                retired[event.path] = event
-            elif isinstance(event, FileAdopted):
-                adopted[event.path] = event
-                retired.pop(event.path, None)
-            else:
-                found[type(event), event.key] = event
-        files: dict[str, list[FileFinished]] = {}
-        salvaged: list[FileSalvaged] = []
-        losses: list[RecordsLost] = []
-        for event in found.values():
-            if isinstance(event, FileFinished):
-                files.setdefault(event.stream, []).append(event)
-            elif isinstance(event, FileSalvaged):
-                salvaged.append(event)
-            elif isinstance(event, RecordsLost):
-                losses.append(event)
-        recorded = {stream: tuple(theirs) for stream, theirs in files.items()}
-        catalog = cls(recorded, tuple(salvaged), tuple(losses), tuple(unreadable), adopted)
+            match event:
+                case CheckpointError():
+                    unreadable.append(str(event))
+                case FileFinished():
+                    files.setdefault(event.stream, {})[event.key] = event
+                case FileSalvaged():
+                    salvaged[event.key] = event
+                case RecordsLost():
+                    losses[event.key] = event
+                case FileRetired():
+                    retired[event.path] = event
+                case FileAdopted():
+                    adopted[event.path] = event
+                    retired.pop(event.path, None)
+        recorded = {stream: tuple(theirs.values()) for stream, theirs in files.items()}
+        catalog = cls(recorded, tuple(salvaged.values()), tuple(losses.values()), tuple(unreadable), adopted)
         if not retired:
             return catalog
         known = catalog.file_events()  # this file was retired, not an earlier one of the same path:
