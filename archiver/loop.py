@@ -27,8 +27,8 @@ from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.offset_commits import FencedError, MemberEvicted
 from archiver.kafka.topic_reader import BATCH_BYTES
 from archiver.recording.commit_cycle import CommitPipeline, CommitResult, Outcome
+from archiver.recording.commit_position import Snapshot
 from archiver.recording.executors import Executors
-from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import ArchiveStatus
 from archiver.recording.stream_failures import StreamFailures
 from archiver.recording.stream_recorder import StreamRecorder

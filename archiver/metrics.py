@@ -116,12 +116,12 @@ def _recorder(shown: MetricsSnapshot, recorder: RecorderStatus, now: float) -> N
     text = "Duration so far of the stream's recovery after it was assigned; 0 once it is recovered."
     shown.gauge("taking_up_seconds", text, recorder.recovering_s or 0.0)
     text = "Records in the topic that aren't recorded yet; not updated while the stream waits for its disk."
-    shown.gauge("lag_records", text, recorder.lag)
+    shown.gauge("lag_records", text, recorder.consumed.lag)
     text = "Time since ingest received the last record that was consumed, if more are in the topic; else 0."
-    shown.gauge("lag_seconds", text, recorder.lag_s(now))
-    if recorder.time_ms:
+    shown.gauge("lag_seconds", text, recorder.consumed.lag_s(now))
+    if recorder.consumed.time_ms:
         text = "When ingest received the last record that was consumed."
-        shown.gauge("last_record_timestamp_seconds", text, recorder.time_ms / 1000)
+        shown.gauge("last_record_timestamp_seconds", text, recorder.consumed.time_ms / 1000)
 
     text = "Age of the first record that is consumed but not committed; 0 if all are."
     shown.gauge("uncommitted_seconds", text, recorder.uncommitted_s)
@@ -133,21 +133,23 @@ def _recorder(shown: MetricsSnapshot, recorder: RecorderStatus, now: float) -> N
     age = max(0.0, now - file.first_ms / 1000) if file else 0.0
     shown.gauge("open_file_age_seconds", "Time since the open file's first frame; 0 if there is none.", age)
 
-    shown.counter("frames", "Data frames that are durable and committed.", recorder.frames)
-    shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recorder.bytes)
+    shown.counter("frames", "Data frames that are durable and committed.", recorder.recorded.frames)
+    shown.counter("frame_bytes", "Bytes of the frames that are durable and committed.", recorder.recorded.bytes)
     text = "Records that were dropped, as they were recorded already."
-    shown.counter("duplicate_records", text, recorder.duplicates)
+    shown.counter("duplicate_records", text, recorder.consumed.duplicates)
     text = "Frames that their sender sent again, left out as they are recorded already; with names by session."
-    shown.counter("repeated_frames", text, recorder.repeated_frames)
+    shown.counter("repeated_frames", text, recorder.recorded.repeated_frames)
     text = "Records that were left out, as an operator has quarantined them."
-    shown.counter("quarantined_records", text, recorder.quarantined)
+    shown.counter("quarantined_records", text, recorder.consumed.quarantined)
     text = "How often Kafka's client delivered another record than the next one, which was fetched again."
-    shown.counter("misdeliveries", text, recorder.delivery_faults)
+    shown.counter("misdeliveries", text, recorder.consumed.delivery_faults)
     shown.counter(
-        "two_ingests", "How often records of two ingests of one stream alternated.", recorder.interleaved_producers
+        "two_ingests",
+        "How often records of two ingests of one stream alternated.",
+        recorder.consumed.interleaved_producers,
     )
     text = "Time from a data frame's receipt by ingest until it is durable and committed."
-    shown.histogram("durable_latency_seconds", text, recorder.latency)
+    shown.histogram("durable_latency_seconds", text, recorder.recorded.latency)
 
 
 def _published(shown: MetricsSnapshot, stream: str, counters: EventCounters) -> None:

@@ -210,8 +210,8 @@ def archiver_data(recording: RecorderStatus, now_s: float) -> Data:
             "closing": file.closing and str(file.closing),
         },
         **_lag_and_losses(recording, now_s),
-        "duplicates": recording.duplicates,
-        "two_ingests": recording.interleaved_producers,
+        "duplicates": recording.consumed.duplicates,
+        "two_ingests": recording.consumed.interleaved_producers,
     }
 
 
@@ -227,10 +227,10 @@ def archiver_numbers(recording: RecorderStatus, now_s: float) -> Data:
 
 def _lag_and_losses(recording: RecorderStatus, now_s: float) -> Data:
     return {
-        "lag_records": recording.lag,
-        "lag_seconds": recording.lag_s(now_s),
-        "losses": recording.losses,
-        "lost_records": recording.lost_records,
+        "lag_records": recording.consumed.lag,
+        "lag_seconds": recording.consumed.lag_s(now_s),
+        "losses": recording.consumed.losses,
+        "lost_records": recording.consumed.lost_records,
     }
 
 

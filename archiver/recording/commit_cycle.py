@@ -16,9 +16,9 @@ from confluent_kafka import KafkaException
 from archiver.core import checkpoint as checkpoints
 from archiver.kafka.group_consumer import GroupConsumer
 from archiver.kafka.offset_commits import MemberEvicted, OffsetCommit
+from archiver.recording.commit_position import Snapshot
 from archiver.recording.executors import Executors
 from archiver.recording.loss_reporter import merge_losses
-from archiver.recording.snapshot import Snapshot
 from archiver.recording.stream_recorder import StreamRecorder
 from archiver.segments.segment_file import SegmentClosedError
 from g3stream.service.histogram import LatencyHistogram

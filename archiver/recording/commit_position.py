@@ -1,12 +1,35 @@
-"""The commit position of a stream: what is committed, where to roll back to, and the age of the rest. Pure.
+"""The commit position of a stream: what is committed, is being committed, or isn't yet; no I/O.
 
 Times are monotonic, s.
 """
 
+from dataclasses import dataclass
+
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
+from archiver.core.events import RecordsLost
 from archiver.kafka.group_consumer import CommittedOffset
-from archiver.recording.snapshot import Snapshot
+from archiver.segments.segment_file import SegmentFile
+from g3stream.service.cancellation import CancellationToken
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is to be made durable and committed of a stream."""
+
+    stream: str
+    cancellation: CancellationToken
+    """Cancels the commit once this archiver no longer records the stream."""
+    offset: int
+    checkpoint: Checkpoint
+    file: SegmentFile | None
+    """The open file, which the checkpoint describes."""
+    losses: tuple[RecordsLost, ...]
+    """To be published before the commit."""
+    throughput_mark: int
+    """Of what is recorded by then, for Throughput.on_durable."""
+    taken_s: float
+    """Monotonic."""
 
 
 class CommitPosition:

@@ -12,6 +12,7 @@ from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from archiver.kafka.topic_reader import record_headers
 from archiver.recording.loss_reporter import LossReporter
+from archiver.recording.status import ConsumedStatus
 from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import timestamps_replaced
@@ -75,8 +76,6 @@ class MessageInbox:
         """Of the last message taken, ms since the epoch."""
         self.buffered_bytes = 0
         """Of the messages that wait."""
-        self.end_offset: int | None = None
-        """After the topic's last record, as last reported by Kafka."""
         self.quarantined = 0
         """Records that were left out, as they are quarantined."""
         self.deliveries = DeliveryCheck(stream)
@@ -88,6 +87,7 @@ class MessageInbox:
         """Whether the last record has Kafka's time, not that of its receipt. It is recorded by that time
         nevertheless: no other is known, it is the same for every archive, and what is in Kafka can't be changed."""
         self._stream = stream
+        self._end_offset: int | None = None  # after the topic's last record, as last reported by Kafka
         self._messages: deque[Message] = deque()
         # The last message taken since `start`; its headers once it is processed, if it is a whole record.
         self._last: tuple[Message, RecordHeaders | None] | None = None
@@ -162,6 +162,25 @@ class MessageInbox:
         self._resets.on_taken()
         self.next_offset = after
         return record
+
+    def on_end_offset(self, end_offset: int | None) -> None:
+        """Note the offset after the topic's last record, as Kafka reports it."""
+        self._end_offset = end_offset
+
+    def status(self, unprocessed: int | None) -> ConsumedStatus:
+        """Return the present status. Thread-safe. unprocessed: the offset of a record that waits outside."""
+        return ConsumedStatus(
+            self.next_offset if unprocessed is None else unprocessed,
+            self._end_offset,
+            self.last_time_ms,
+            self.losses.count,
+            self.losses.records,
+            self.sequence.duplicates,
+            self.sequence.interleaved_producers,
+            self.deliveries.faults,
+            self.quarantined,
+            self.times_replaced,
+        )
 
     @property
     def first(self) -> Message:

@@ -64,7 +64,7 @@ class SegmentWriter:
         if decision.writes:
             self._write_frame(decision)
         elif decision.leaves_out:
-            self.throughput.repeated += 1
+            self.throughput.on_left_out()
         self.segmenter.apply(decision)
         return None
 

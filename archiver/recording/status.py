@@ -20,36 +20,67 @@ _RECOVERING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderStatus:
-    """The status of a stream's recorder. Counts are since the stream was assigned; None: not known."""
+class ConsumedStatus:
+    """What a stream's recorder has consumed. Counts are since the stream was assigned."""
 
-    stream: str
     next_offset: int | None
-    """Of the next record to be recorded."""
-    committed_offset: int | None
-    """Up to this, everything is durable and committed."""
+    """Of the next record to be recorded; None: not known."""
     end_offset: int | None
-    """After the topic's last record, as last reported by Kafka."""
+    """After the topic's last record, as last reported by Kafka; None: not known."""
     time_ms: int
     """Of the last record consumed, ms since the epoch; 0 if there was none."""
-    frames: int
-    """Data frames that are durable and committed."""
-    bytes: int
-    """Of these frames."""
-    latency: LatencyCounts
-    """Of these frames, from ingest's receipt on."""
-    file: OpenFileStatus | None
-    losses: int
+    losses: int = 0
     """How often records were lost."""
-    lost_records: int
+    lost_records: int = 0
     """Records known to be lost."""
-    duplicates: int
+    duplicates: int = 0
     """Records that were dropped as duplicates."""
-    interleaved_producers: int
+    interleaved_producers: int = 0
     """How often records of two ingests alternated."""
-    error: str | None
+    delivery_faults: int = 0
+    """How often Kafka's client delivered another record than the next one, which was fetched again."""
+    quarantined: int = 0
+    """Records that were left out, as an operator has quarantined them."""
+    times_replaced: bool = False
+    """Whether the last record has Kafka's time, not that of its receipt."""
+
+    @property
+    def lag(self) -> int:
+        """Records in the topic that aren't recorded yet; 0 if not known."""
+        if self.end_offset is None or self.next_offset is None:
+            return 0
+        return max(0, self.end_offset - self.next_offset)
+
+    def lag_s(self, now: float) -> float:
+        """Age of the last record consumed, s, if more are in the topic. now: s since the epoch."""
+        return round(max(0.0, now - self.time_ms / 1000), 3) if self.lag and self.time_ms else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStatus:
+    """The data frames of a stream that are durable and committed, since it was assigned."""
+
+    frames: int
+    bytes: int
+    latency: LatencyCounts
+    """From ingest's receipt on."""
+    repeated_frames: int = 0
+    """Frames that were left out, as their sender sent them again; with names by session."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """The status of a stream's recorder."""
+
+    stream: str
+    consumed: ConsumedStatus
+    recorded: RecordedStatus
+    file: OpenFileStatus | None
+    committed_offset: int | None
+    """Up to this, everything is durable and committed; None: not known."""
+    error: str | None = None
     """Why it can't write now."""
-    halted: str | None
+    halted: str | None = None
     """Why it has stopped, until an operator acts."""
     recovering_s: float | None = None
     """Duration so far of the recovery; None once it is done."""
@@ -63,29 +94,6 @@ class RecorderStatus:
     """Duration so far of the present sync of its file."""
     finalizing: FinalizeStatus | None = None
     """Of the file that is being finished."""
-    delivery_faults: int = 0
-    """How often Kafka's client delivered another record than the next one, which was fetched again."""
-    quarantined: int = 0
-    """Records that were left out, as an operator has quarantined them."""
-
-    repeated_frames: int = 0
-    """Frames that were left out, as their sender sent them again; with names by session."""
-
-    times_replaced: bool = False
-    """Whether the last record has Kafka's time, not that of its receipt."""
-
-    @property
-    def lag(self) -> int:
-        """Records in the topic that aren't recorded yet; 0 if not known."""
-        return (
-            max(0, self.end_offset - self.next_offset)
-            if self.end_offset is not None and self.next_offset is not None
-            else 0
-        )
-
-    def lag_s(self, now: float) -> float:
-        """Age of the last record consumed, s, if more are in the topic. now: s since the epoch."""
-        return round(max(0.0, now - self.time_ms / 1000), 3) if self.lag and self.time_ms else 0.0
 
     def problems(self, now: float, *, kafka_reported: bool = False) -> Iterator[str]:
         """Yield what is wrong, in words; of a fault with several effects, only the cause.
@@ -109,13 +117,13 @@ class RecorderStatus:
         ):
             why = self.commit_error or "Kafka doesn't answer its commits"
             yield f"{self.stream}: records of {self.uncommitted_s:.0f} s ago aren't committed: {why}"
-        if self.times_replaced:
+        if self.consumed.times_replaced:
             yield f"{self.stream}: {timestamps_replaced(frames_topic(self.stream))}"
         if self.resume_error:
             yield f"{self.stream}: Kafka doesn't deliver it: {self.resume_error}"
         # The cause is reported already: that it is behind is an effect.
         waits = self.halted or self.error or finishing or (self.finalizing and self.finalizing.hangs)
-        if (lag := self.lag_s(now)) > LATE_SECONDS and not waits:
+        if (lag := self.consumed.lag_s(now)) > LATE_SECONDS and not waits:
             yield f"{self.stream}: {lag:.0f} s behind"
 
 

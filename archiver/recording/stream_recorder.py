@@ -22,7 +22,7 @@ from archiver.core.segmentation import Settings
 from archiver.core.sequence import Record
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import InvalidRecord, invalid_record_message
-from archiver.recording.commit_position import CommitPosition
+from archiver.recording.commit_position import CommitPosition, Snapshot
 from archiver.recording.executors import Executors
 from archiver.recording.finalizer import Finalizer
 from archiver.recording.inbox import MessageInbox
@@ -38,7 +38,6 @@ from archiver.recording.lifecycle import (
     following,
 )
 from archiver.recording.segment_writer import SegmentWriter
-from archiver.recording.snapshot import Snapshot
 from archiver.recording.status import RecorderStatus
 from archiver.recording.write_errors import WriteErrors
 from archiver.recovery.recovery import StreamRecovery
@@ -149,14 +148,13 @@ class StreamRecorder:
 
         end_offset: the topic's. digests: whether to continue the SHA-256.
         """
-        self.inbox.end_offset = end_offset
+        self.inbox.on_end_offset(end_offset)
         if digests and self._writer.segment and not isinstance(self._phase, Finalizing):
             self._writer.segment.advance_digest(self._executors.finalizers)
 
     def status(self, resume_error: str | None = None) -> RecorderStatus:
         """Return the present status. Thread-safe. resume_error: why Kafka doesn't deliver the stream."""
-        record, segment, phase, inbox = self._unprocessed, self._writer.segment, self._phase, self.inbox
-        throughput, halted = self._writer.throughput, self.halted
+        record, segment, phase, halted = self._unprocessed, self._writer.segment, self._phase, self.halted
         committed, durable_bytes = self._position.last_saved
         finalizer = phase.finalizer if isinstance(phase, Finalizing) else None
         file = None
@@ -166,29 +164,17 @@ class StreamRecorder:
                 closing = finalizer.checkpoint.closing.why
             file = segment.status(durable_bytes, closing)
         return RecorderStatus(
-            stream=self.stream,
-            next_offset=record.offset if record else inbox.next_offset,
-            committed_offset=committed,
-            end_offset=inbox.end_offset,
-            time_ms=inbox.last_time_ms,
-            frames=throughput.frames,
-            bytes=throughput.bytes,
-            latency=throughput.latency.counts(),
-            file=file,
-            losses=inbox.losses.count,
-            lost_records=inbox.losses.records,
-            duplicates=inbox.sequence.duplicates,
-            interleaved_producers=inbox.sequence.interleaved_producers,
+            self.stream,
+            self.inbox.status(record.offset if record else None),
+            self._writer.throughput.status(),
+            file,
+            committed,
             error=self.errors.shown,
             resume_error=resume_error,
             halted=halted,
             recovering_s=None if halted else self._recovery.seconds,
             uncommitted_s=self._position.uncommitted_s(time.monotonic()),
             finalizing=finalizer.progress.status() if finalizer else None,
-            delivery_faults=inbox.deliveries.faults,
-            quarantined=inbox.quarantined,
-            times_replaced=inbox.times_replaced,
-            repeated_frames=throughput.repeated,
         )
 
     def on_offset_reset(self, earliest: int) -> None:

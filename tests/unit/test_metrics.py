@@ -4,6 +4,7 @@ import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from archiver.core.sequence import LossCause
 from archiver.event_counters import EventCounters
 from archiver.metrics import metrics as archiver_metrics
 from archiver.metrics import problems as archiver_problems
-from archiver.recording.status import ArchiveStatus, RecorderStatus
+from archiver.recording.status import ArchiveStatus, ConsumedStatus, RecordedStatus, RecorderStatus
 from archiver.recording.throughput import Throughput
 from archiver.segments.open_segment import OpenFileStatus
 from g3stream.host.activity import Hang
@@ -66,6 +67,11 @@ def test_a_histogram_counts_each_time_in_every_bucket_that_it_fits_in(took: list
     assert found["t_seconds_sum", (("stream", "s"),)] == pytest.approx(sum(all_of_them))
 
 
+def counted(recorded: Throughput) -> tuple[int, int, float]:
+    found = recorded.status()
+    return found.frames, found.bytes, found.latency.total_s
+
+
 def test_a_frame_is_counted_when_it_is_durable_with_its_latency_until_then() -> None:
     recorded = Throughput()
     recorded.on_write(MS, 100)
@@ -73,11 +79,11 @@ def test_a_frame_is_counted_when_it_is_durable_with_its_latency_until_then() -> 
     mark = recorded.mark()
     recorded.on_write(MS, 7)  # while the others are being made durable
     recorded.on_write(MS + 500, 7)
-    assert recorded.frames == 0
+    assert recorded.status().frames == 0
     recorded.on_durable(mark, MS + 1500)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (2, 200, 3.0)
+    assert counted(recorded) == (2, 200, 3.0)
     recorded.on_durable(recorded.mark(), MS + 2000)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (4, 214, 3.0 + 2.0 + 1.5)
+    assert counted(recorded) == (4, 214, 3.0 + 2.0 + 1.5)
 
 
 def test_without_a_commit_for_hours_the_times_of_frames_do_not_fill_the_memory() -> None:
@@ -93,7 +99,8 @@ def test_without_a_commit_for_hours_the_times_of_frames_do_not_fill_the_memory()
         tracemalloc.stop()
     recorded.on_durable(recorded.mark(), 1_000_000)
     assert held < 4 << 20
-    assert (recorded.frames, recorded.bytes, sum(recorded.latency.counts().counts)) == (200_000, 200_000_000, 200_000)
+    assert counted(recorded)[:2] == (200_000, 200_000_000)
+    assert sum(recorded.status().latency.counts) == 200_000
 
 
 def test_frames_rolled_back_are_not_counted_and_frames_written_again_are_counted_once() -> None:
@@ -104,7 +111,7 @@ def test_frames_rolled_back_are_not_counted_and_frames_written_again_are_counted
     recorded.on_write(MS, 100)
     recorded.on_durable(recorded.mark(), MS + 1000)
     recorded.on_durable(recorded.mark(), MS + 9000)
-    assert (recorded.frames, recorded.bytes, recorded.latency.counts().total_s) == (1, 100, 1.0)
+    assert counted(recorded) == (1, 100, 1.0)
 
 
 # ingest
@@ -211,24 +218,20 @@ def test_each_of_several_streams_is_reported_and_one_that_is_down_as_such(tmp_pa
 # archiver
 
 RECORDING = RecorderStatus(
-    stream="slot",
-    next_offset=100,
-    committed_offset=90,
-    end_offset=130,
-    time_ms=MS - 4000,
-    frames=80,
-    bytes=8000,
-    latency=LatencyHistogram().counts(),
-    file=OpenFileStatus("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
-    losses=0,
-    lost_records=0,
-    duplicates=3,
-    interleaved_producers=1,
-    delivery_faults=2,
-    quarantined=6,
-    error=None,
-    halted=None,
+    "slot",
+    ConsumedStatus(100, 130, MS - 4000, duplicates=3, interleaved_producers=1, delivery_faults=2, quarantined=6),
+    RecordedStatus(80, 8000, LatencyHistogram().counts()),
+    OpenFileStatus("17000/slot/x_000.g3", MS - 60_000, 500, 400, 5, None),
+    90,
 )
+
+
+def recording(**changes: Any) -> RecorderStatus:
+    """RECORDING with these changes, which may be some of what it has consumed."""
+    consumed = {name: changes.pop(name) for name in ("next_offset", "end_offset", "time_ms") if name in changes}
+    return replace(RECORDING, consumed=replace(RECORDING.consumed, **consumed), **changes)
+
+
 ARCHIVE = ArchiveStatus((RECORDING,), None, 0.1, LatencyHistogram().counts(), LatencyHistogram().counts())
 
 
@@ -285,20 +288,20 @@ def test_a_loss_published_again_after_a_failed_commit_is_counted_once() -> None:
     [
         (replace(ARCHIVE, kafka_error="no answer"), "Kafka: no answer"),
         (replace(ARCHIVE, turn_s=31.0), "nothing has been recorded for 31 s: it waits for Kafka or for a disk"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, error="full"),)), "slot: can't write: full"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, halted="no sense"),)), "slot: stopped no sense"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, error="full", recovering_s=9.0),)), "slot: can't write: full"),
+        (replace(ARCHIVE, streams=(recording(error="full"),)), "slot: can't write: full"),
+        (replace(ARCHIVE, streams=(recording(halted="no sense"),)), "slot: stopped no sense"),
+        (replace(ARCHIVE, streams=(recording(error="full", recovering_s=9.0),)), "slot: can't write: full"),
         (
-            replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=76.0),)),
+            replace(ARCHIVE, streams=(recording(recovering_s=76.0),)),
             "slot: not recorded for 76 s: its open file is being copied or salvaged, or g3.files searched",
         ),
-        (replace(ARCHIVE, streams=(replace(RECORDING, resume_error="no"),)), "slot: Kafka doesn't deliver it: no"),
+        (replace(ARCHIVE, streams=(recording(resume_error="no"),)), "slot: Kafka doesn't deliver it: no"),
         (
             replace(ARCHIVE, unpublished="too large"),
             "losses and finished files can't be published on g3.files, so their streams wait: too large",
         ),
         (replace(ARCHIVE, kafka_error="no answer", unpublished="no answer"), "Kafka: no answer"),
-        (replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 31_000),)), "slot: 31 s behind"),
+        (replace(ARCHIVE, streams=(recording(time_ms=MS - 31_000),)), "slot: 31 s behind"),
     ],
 )
 def test_an_archiver_with_a_problem_is_not_healthy_and_reports_it(status: ArchiveStatus, problem: str) -> None:
@@ -307,13 +310,13 @@ def test_an_archiver_with_a_problem_is_not_healthy_and_reports_it(status: Archiv
 
 
 def test_a_stream_that_is_recovered_quickly_is_no_problem() -> None:
-    status = replace(ARCHIVE, streams=(replace(RECORDING, recovering_s=1.5),))
+    status = replace(ARCHIVE, streams=(recording(recovering_s=1.5),))
     assert list(status.problems(NOW)) == []
     assert of_archiver(status, EventCounters())["g3_archiver_taking_up_seconds", (("stream", "slot"),)] == 1.5
 
 
 def test_an_archiver_that_has_recorded_all_is_not_late_however_old_the_last_frame() -> None:
-    status = replace(ARCHIVE, streams=(replace(RECORDING, time_ms=MS - 3_600_000, end_offset=100),))
+    status = replace(ARCHIVE, streams=(recording(time_ms=MS - 3_600_000, end_offset=100),))
     assert list(status.problems(NOW)) == []
 
 

@@ -114,7 +114,7 @@ class Running:
     @property
     def frames(self) -> int:
         """Return how many are recorded and committed."""
-        return sum(recording.frames for recording in self.archive.status().streams)
+        return sum(recording.recorded.frames for recording in self.archive.status().streams)
 
     @property
     def problems(self) -> list[str]:

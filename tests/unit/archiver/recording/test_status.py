@@ -1,6 +1,7 @@
 """The problems that an archiver reports: each fault at once, with one reason, and nothing that is healthy."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -9,7 +10,7 @@ from archiver.kafka.commit_errors import CommitErrors
 from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStatus, FinalizeStep
 from archiver.recording.status import ArchiveStatus
 from g3stream.host.activity import Activity, Hang
-from tests.unit.test_metrics import ARCHIVE, NOW, RECORDING
+from tests.unit.test_metrics import ARCHIVE, NOW, recording
 
 ENDED = FinalizeStatus("17000/slot/x_000.g3", 7.0, FinalizeStep.PUBLISH, "[Errno 5] Input/output error")
 UNPUBLISHED = replace(ENDED, step=FinalizeStep.PUBLISH_EVENT, error="Broker: Message size too large", of_kafka=True)
@@ -17,8 +18,8 @@ SLOWLY = replace(ENDED, step=FinalizeStep.READ_BACK, error=None)
 HANGING = replace(ENDED, error=None, total_s=40.0, step_s=21.0)
 
 
-def problems(status: ArchiveStatus, **recording: object) -> list[str]:
-    return list(replace(status, streams=(replace(RECORDING, **recording),)).problems(NOW))  # type: ignore[arg-type]
+def problems(status: ArchiveStatus, **changes: Any) -> list[str]:
+    return list(replace(status, streams=(recording(**changes),)).problems(NOW))
 
 
 IDLE: list[dict[str, object]] = [
@@ -33,9 +34,9 @@ IDLE: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize("recording", IDLE)
-def test_what_takes_no_longer_than_it_may_is_no_problem(recording: dict[str, object]) -> None:
-    assert problems(ARCHIVE, **recording) == []
+@pytest.mark.parametrize("changes", IDLE)
+def test_what_takes_no_longer_than_it_may_is_no_problem(changes: dict[str, object]) -> None:
+    assert problems(ARCHIVE, **changes) == []
 
 
 PROBLEMS: list[tuple[dict[str, object], str]] = [
@@ -63,9 +64,9 @@ PROBLEMS: list[tuple[dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("recording", "said"), PROBLEMS)
-def test_each_fault_of_a_stream_is_reported_once(recording: dict[str, object], said: str) -> None:
-    assert problems(ARCHIVE, **recording) == [said]
+@pytest.mark.parametrize(("changes", "said"), PROBLEMS)
+def test_each_fault_of_a_stream_is_reported_once(changes: dict[str, object], said: str) -> None:
+    assert problems(ARCHIVE, **changes) == [said]
 
 
 OF_ALL = [
@@ -97,7 +98,7 @@ def test_a_file_that_a_disk_refuses_is_reported_whatever_kafka_does() -> None:
 
 
 def test_a_sync_that_hangs_is_reported_once_for_all_streams() -> None:
-    slots = tuple(replace(RECORDING, stream=f"slot{n}", syncing_s=10.0 + n, uncommitted_s=20.0) for n in (1, 2, 3))
+    slots = tuple(recording(stream=f"slot{n}", syncing_s=10.0 + n, uncommitted_s=20.0) for n in (1, 2, 3))
     found = list(replace(ARCHIVE, streams=slots).problems(NOW))
     assert found == ["the data disk doesn't answer: a sync has taken 13 s, of slot1, slot2, slot3"]
 
