@@ -87,28 +87,26 @@ class ArchiveRoot:
             for suffix in range(int(number), int(number) + (1 if exactly else _MAX_SUFFIXES)):
                 path = f"{stem}_{suffix:03d}.g3"
                 final = path.removeprefix(f"{parent}/")
-                named = False
                 try:
                     partials.publish(partial, directory, final)
-                    named = True
-                except FileNotFoundError:
-                    if partials.stat(partial) is not None:  # others remove empty directories once files were copied
+                except (FileExistsError, FileNotFoundError) as error:
+                    there = partials.stat(partial)
+                    if there and isinstance(error, FileNotFoundError):  # others remove empty directories
                         raise OSError(errno.ENOENT, "its directory was removed just now", path) from None
-                    if directory.stat(final) is None:
+                    if there is None and directory.stat(final) is None:
                         return None
-                except FileExistsError:
-                    pass
-                if named or _is_ours(partials.stat(partial), directory, final, length, sha256, cancellation):
-                    with directory.opened(final) as fd:
-                        os.fsync(fd)
-                    directory.sync()
-                    while parent:  # directories may have been made before a kill, and not be durable yet
-                        parent = parent.rpartition("/")[0]
-                        with self.location.data(parent) as above:
-                            above.sync()
-                    if partials.stat(partial) is None:  # it was moved: after a power cut it must have one name, too
-                        partials.sync()
-                    return path
+                    if not _is_ours(there, directory, final, length, sha256, cancellation):
+                        continue
+                with directory.opened(final) as fd:
+                    os.fsync(fd)
+                directory.sync()
+                while parent:  # directories may have been made before a kill, and not be durable yet
+                    parent = parent.rpartition("/")[0]
+                    with self.location.data(parent) as above:
+                        above.sync()
+                if partials.stat(partial) is None:  # it was moved: after a power cut it must have one name, too
+                    partials.sync()
+                return path
         raise FileExistsError(errno.EEXIST, "another file has its name", path)
 
     def add_checksum(self, stream: str, path: str, sha256: str) -> bool:
