@@ -4,6 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PAIRS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""The units in which a duration is shown, in s."""
 _AGO = re.compile(r"-([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIX = re.compile(r"[0-9]{9,10}(?:\.[0-9]{1,6})?")
@@ -52,15 +54,11 @@ def format_duration(time_ms: int) -> str:
     if time_ms < 0:
         return f"-{format_duration(-time_ms)}"
     whole = round(time_ms / 1000)
-    if whole < 10:
-        return f"{time_ms / 1000:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return _two(whole, 60, "min", 1, "s")
-    if whole < 86400:
-        return _two(whole, 3600, "h", 60, "min")
-    return _two(whole, 86400, "d", 3600, "h")
+    for large, name, small, small_name in _PAIRS:
+        if whole >= large:
+            rest = whole % large // small
+            return f"{whole // large} {name}" + (f" {rest} {small_name}" if rest else "")
+    return f"{whole} s" if whole >= 10 else f"{time_ms / 1000:.1f} s"
 
 
 def count_noun(count: int, what: str) -> str:
@@ -76,8 +74,3 @@ def format_bytes(count: int) -> str:
         if count < 999.95 * 1000**exponent:
             return f"{count / 1000**exponent:.1f} {unit}"
     return f"{count / 1000**4:.1f} TB"
-
-
-def _two(seconds: int, large: int, name: str, small: int, small_name: str) -> str:
-    rest = seconds % large // small
-    return f"{seconds // large} {name}" + (f" {rest} {small_name}" if rest else "")
