@@ -13,7 +13,10 @@ LATE_SECONDS = 30.0
 
 @dataclass(slots=True)
 class ReceiveStatus:
-    """What was received since ingest was started. Times are in ms since the epoch, UTC."""
+    """What was received since ingest was started. Times are in ms since the epoch, UTC.
+
+    The stream keeps it up to date, and gives copies of it to others.
+    """
 
     source: str
     """The endpoint that its frames come from."""

@@ -26,8 +26,8 @@ class TopicRefused(Exception):
 class StreamTopic:
     """A topic of a stream: that of its records, or of its rejected frames, which is created for the first of these.
 
-    config: librdkafka settings that suit any client. watch: checks the topic while it is used. It has 13 attributes:
-    six of its making, and what became of the last checks and records.
+    config: librdkafka settings that suit any client. watch: checks the topic while it is used. Its 13 attributes are
+    what it was made with, and what became of the last check, the last refusal and the last acknowledgement.
     """
 
     def __init__(self, stream: str, expected: ExpectedTopic, config: Mapping[str, Any], watch: TopicWatch) -> None:
