@@ -3,7 +3,6 @@
 No group is joined, and nothing is committed.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,16 +92,6 @@ class TopicTails:
             for message in batch:
                 found[stream_of_topic(message.topic() or "")].append(_tail_record(message))
         return found
-
-    def wait_for_record(self, stream: str, offset: int, seconds: float) -> bool:
-        """Whether a record arrives at that offset, or after it, within the time."""
-        self._consumer.assign([TopicPartition(frames_topic(stream), 0, offset)])
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            message = self._consumer.poll(left)
-            if message is not None and not message.error():
-                return True
-        return False
 
 
 @contextmanager
