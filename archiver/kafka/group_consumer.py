@@ -198,7 +198,8 @@ class GroupConsumer:
             if error := message.error():
                 self._on_record_error(message, error)
             else:
-                self.broker_health.on_answer()
+                if self.broker_health.error:
+                    self.broker_health.on_answer()
                 found.append(message)
                 size += len(message)
                 if size >= BATCH_BYTES or len(found) >= MAX_RECORDS:
