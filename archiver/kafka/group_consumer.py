@@ -130,6 +130,7 @@ class GroupConsumer:
         common = self.broker_health.config
         self._listener = listener
         self.commits = OffsetCommits()
+        """Where other threads request commits."""
         self.topic_reader = TopicReader(common, group, _BACKGROUND_REQUEST_SECONDS)
         self.last_file_index = LastFileIndex(self.topic_reader)
         self._consumer = Consumer(
@@ -143,6 +144,7 @@ class GroupConsumer:
         )
         self.assignment = AssignedPartitions(self._consumer)
         self.events = EventPublisher(common, on_published)
+        """Publishes on g3.files, for any thread."""
         # Without our `error_cb`, which is for the thread that polls.
         self.topic_watch = TopicWatch(
             {**AVAILABILITY_CONFIG, **config}, needs_check=lambda: self.events.error is not None

@@ -1,4 +1,4 @@
-"""Offsets of partition 0 of topics, by a request of a consumer: a group's commits, and the range of a topic.
+"""Offsets of topics, by requests of a consumer: a group's commits, a topic's range, a restart at its earliest one.
 
 All functions raise KafkaException if Kafka doesn't answer within `seconds`.
 """
