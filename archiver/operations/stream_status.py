@@ -20,7 +20,7 @@ from g3stream.contract.topic_settings import describe_other_partitions
 from g3stream.host.environment import now_ms
 
 
-class Status(Struct, frozen=True, kw_only=True):
+class Status(Struct, kw_only=True):
     """The status of a stream, with the field names of --json, documented in --help.
 
     Times in ms since the epoch; None if unknown or not applicable.
@@ -88,7 +88,7 @@ def statuses(tails: TopicTails, reader: TopicReader, wanted: Sequence[str]) -> l
             last_records, next_ones = entries[stream], next_entries.get(stream, ())
             status = status_of(stream, group, spans[stream], last_records, commits.get(stream), next_ones)
             if (others := elsewhere.get(stream)) and not status.problem:
-                status = msgspec.structs.replace(status, problem=f"its topic has {describe_other_partitions(others)}")
+                status.problem = f"its topic has {describe_other_partitions(others)}"
             found.append(status)
     return found
 
@@ -111,34 +111,30 @@ def status_of(
     fact = next((entry for entry in reversed(last_records) if not _is_frame(entry.headers)), None)
     if fact and fact.headers is None:
         problem = problem or f"the record at offset {fact.offset} can't be understood; recording stops there"
-    if last_records and last_records[-1].time_replaced:
-        problem = problem or "its records have Kafka's times (message.timestamp.type=LogAppendTime)"
-    frames_since = None
-    if fact is None and last_records:
+    status = Status(stream=stream, group=group, problem=problem, records=end - first)
+    if last_records:
+        status.last_record = last_records[-1].time_ms
+        if last_records[-1].time_replaced and not problem:
+            status.problem = "its records have Kafka's times (message.timestamp.type=LogAppendTime)"
+    if fact:
+        status.fact_time = fact.time_ms
+        if fact.headers:
+            status.fact, status.fact_why = fact.headers.kind, fact.headers.why
+    elif last_records:
         # The checkpoint reaches further back than the records that were read.
         before = state.state if state and commit and commit.offset >= last_records[0].offset else None
         began = _began(before) if before else None
-        frames_since = last_records[0].time_ms if began is None else min(last_records[0].time_ms, began)
-    partial = state.partial if state else None
-    return Status(
-        stream=stream,
-        group=group,
-        problem=problem,
-        records=end - first,
-        last_record=last_records[-1].time_ms if last_records else None,
-        fact=fact.headers.kind if fact and fact.headers else None,
-        fact_why=fact.headers.why if fact and fact.headers else None,
-        fact_time=fact.time_ms if fact else None,
-        frames_since=frames_since,
-        offset=commit.offset if commit else None,
-        lag=max(0, end - commit.offset) if commit else None,
-        lag_since=next_ones[0].time_ms if next_ones else None,
-        file=partial.path if partial else None,
-        file_start=partial.first.time if partial else None,
-        file_bytes=partial.length if partial else None,
-        file_frames=partial.frames if partial else None,
-        closing=str(state.closing.why) if state and state.closing else None,
-    )
+        status.frames_since = last_records[0].time_ms if began is None else min(last_records[0].time_ms, began)
+    if commit:
+        status.offset, status.lag = commit.offset, max(0, end - commit.offset)
+    if next_ones:
+        status.lag_since = next_ones[0].time_ms
+    if state and (partial := state.partial):
+        status.file, status.file_start = partial.path, partial.first.time
+        status.file_bytes, status.file_frames = partial.length, partial.frames
+    if state and state.closing:
+        status.closing = str(state.closing.why)
+    return status
 
 
 def _began(state: State) -> int | None:
