@@ -35,7 +35,7 @@ HEADER_ORDER = ("v", "kind", "epoch", "seq", "type", "id", "session", "num", "ch
 """All headers, in the order in which they are published; a record has only those that apply to it."""
 NUMBERED_FRAME_HEADERS = HEADER_ORDER[: HEADER_ORDER.index("num") + 1]
 """The headers of an unsplit frame with a frame_num, the usual record. A reader may be faster with headers in this
-order (archiver/core/fast_path.py), and must be right with any order."""
+order (archiver/core/segmenter.py), and must be right with any order."""
 
 _V = str(VERSION)
 _VERSION = _V.encode()
