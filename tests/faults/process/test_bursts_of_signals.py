@@ -53,7 +53,7 @@ def test_bursts_of_signals_stop_the_archiver_and_what_it_had_is_recorded(
 ) -> None:
     with Recorder(kafka, stream, tmp_path) as recorder, RawSender() as sender:
         recorder.create_topic()
-        ingest = recorder.ingest(sender.port)
+        ingest = recorder.ingest(sender.port, "--timeout", "600")  # nothing comes while archivers start and stop
         with sender.accept() as connection:
             connection.sendall(scan(1))
             archiver = recorder.archiver()
