@@ -1,7 +1,6 @@
 """The followers of an archive, one for each sink that the options name."""
 
 import argparse
-import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from archiver.handover.on_file import Command, OnFile
 from archiver.handover.schedule import FollowerStatus
 from archiver.handover.sink import Sink
 from archiver.handover.webhook_sink import WebhookSink
+from g3stream.host.environment import now_ms
 
 if TYPE_CHECKING:
     from archiver.suprsync.registration import SupRsyncStatus
@@ -39,11 +39,11 @@ class Followers:
     ) -> None:
         sinks: list[tuple[Sink, int]] = []  # with the time from which on events are handed over, ms
         on_file: OnFile | None = options.on_file
-        now_ms = time.time_ns() // 1_000_000
+        since_ms = now_ms()
         if isinstance(on_file, Command):
-            sinks.append((CommandSink(on_file, archive.location.data_dir), now_ms))
+            sinks.append((CommandSink(on_file, archive.location.data_dir), since_ms))
         elif on_file:
-            sinks.append((WebhookSink(on_file), now_ms))
+            sinks.append((WebhookSink(on_file), since_ms))
         self._suprsync = None
         if options.suprsync_db is not None:
             # Imported here, as it needs the extra [socs].

@@ -45,6 +45,7 @@ from archiver.recovery.resume_point import ResumePoint
 from archiver.segments.open_segment import record_id
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from g3stream.contract.errors import ContractError
+from g3stream.host.environment import now_ms
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
@@ -364,7 +365,7 @@ class StreamRecorder:
         self._position.on_snapshot_done(snapshot, committed=committed)
         if committed:
             self.inbox.losses.on_published(len(snapshot.losses))
-            self._writer.throughput.on_durable(snapshot.throughput_mark, _now_ms())
+            self._writer.throughput.on_durable(snapshot.throughput_mark, now_ms())
             self.errors.on_committed()
 
     # From open to finished
@@ -407,9 +408,4 @@ class StreamRecorder:
         self._position.on_finalized(finalizer.offset, after)
         self._executors.foreign_checksums.enqueue(self.stream, finalizer.path)
         throughput = self._writer.throughput
-        throughput.on_durable(throughput.mark(), _now_ms())
-
-
-def _now_ms() -> int:
-    """Return ms since the epoch."""
-    return time.time_ns() // 1_000_000
+        throughput.on_durable(throughput.mark(), now_ms())

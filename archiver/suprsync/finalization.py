@@ -20,6 +20,7 @@ from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
 from archiver.kafka.topic_tail import TailRecord, open_tails
 from archiver.suprsync.finalized_until import FinalizedUntil, Promotion, StreamProgress, directory_of, finalized_until
 from g3stream.contract.headers import Kind
+from g3stream.host.environment import now_ms
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Finalization:
             try:
                 if position_of() is not None and promotion.wants_another and time.monotonic() >= ask_at_s:
                     ask_at_s = time.monotonic() + _REQUEST_S
-                    promotion.add(*self._read(_now_ms()))
+                    promotion.add(*self._read(now_ms()))
                 position = position_of()
                 if position is None:
                     self.latest = self.problem = None  # reported by the archiver that hands over now
@@ -148,7 +149,3 @@ def _progress(
         is_connected=bool(last and not (last.headers and last.headers.kind is Kind.LOST)),
         directory=directory_of(checkpoint) if checkpoint else None,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
