@@ -54,8 +54,8 @@ class Stream:
         self._reader_activity = Activity()  # of the thread that reads the socket
         self._spool = spool
         self._publisher = publisher
-        if spool.waiting_batches:
-            log.info("%s: %.1f MB from before wait in the spool for Kafka", name, spool.waiting_bytes / 1e6)
+        if spool.ledger.waiting_batches:
+            log.info("%s: %.1f MB from before wait in the spool for Kafka", name, spool.ledger.waiting_bytes / 1e6)
         listener = ConnectionListener(self._on_connected, self._on_frames, self._on_idle, self._on_disconnected)
         self._connection = Connection(name, source, timeout_s, max_frame_bytes, listener)
         previous = spool.previous[0] if spool.previous else None
@@ -72,7 +72,7 @@ class Stream:
         publisher = _Thread(f"{self._name} publisher", self._publisher.run, self.stop_requested)
         self.stop_requested.wait()
         self._connection.stop()
-        self._spool.stop()
+        self._spool.ledger.stop()
         until = time.monotonic() + _STOP_SECONDS
         reader.join(_STOP_SECONDS)
         self._publisher.stop()
@@ -86,15 +86,15 @@ class Stream:
         for thread in (reader, publisher):
             if thread.error:
                 raise thread.error
-        if self._spool.waiting_batches:
-            megabytes = self._spool.waiting_bytes / 1e6
+        if self._spool.ledger.waiting_batches:
+            megabytes = self._spool.ledger.waiting_bytes / 1e6
             log.warning("%s: stopped; %.1f MB wait in the spool for Kafka", self._name, megabytes)
         else:
             log.info("%s: stopped; everything received is published", self._name)
 
     def status(self) -> StreamStatus:
         """Return the stream's status. For any thread."""
-        spool, published = self._spool, self._publisher.status()
+        spool, published = self._spool.ledger, self._publisher.status()
         full = "the spool is full" if spool.full else None
         return StreamStatus(
             self._name,
@@ -102,7 +102,7 @@ class Stream:
             SpoolStatus(spool.waiting_bytes, spool.full, spool.limit_bytes, spool.unreadable_batches),
             published,
             "; ".join(filter(None, [self._append_error or full, published.degraded_reason])) or None,
-            longest(self._reader_activity.hang(), spool.sync_activity.hang(), self._publisher.activity.hang()),
+            longest(self._reader_activity.hang(), self._spool.sync_activity.hang(), self._publisher.activity.hang()),
         )
 
     def _receive(self) -> None:
@@ -175,16 +175,16 @@ class Stream:
                     if now > give_up_at:
                         log.error("%s: stopped before it could be written; what was read last is lost", self._name)
                         raise
-                self._spool.wait_for_acknowledgement(_SPOOL_RETRY_SECONDS)
+                self._spool.ledger.wait_for_acknowledgement(_SPOOL_RETRY_SECONDS)
         self._publisher.publish_inline()
         if self._append_error is not None:
             self._append_error = None
             self._append_throttle.reset()
             log.info("%s: the spool can be written again", self._name)
-        if self._spool.full:
+        if self._spool.ledger.full:
             self._received.backpressure_events += 1
             log.error("%s: the spool is full; reading stops until Kafka accepts records", self._name)
-            self._spool.wait_for_space()
+            self._spool.ledger.wait_for_space()
             log.info("%s: the spool has space again", self._name)
 
 

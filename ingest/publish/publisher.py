@@ -82,7 +82,7 @@ class Publisher:
         self._rejected = StreamTopic(stream, rejected, client, watch)
         watch.add(rejected)  # before its first frame, which may have come long ago
         self._sender = Sender(spool, config, self._frames, self._rejected, in_flight_bytes)
-        is_new = spool.previous is None and not spool.waiting_batches
+        is_new = spool.previous is None and not spool.ledger.waiting_batches
         self._state = State.STARTING if is_new else State.CHECKING
         self._log_throttle = LogThrottle(_WARN_SECONDS)
         self._stopping = threading.Event()
@@ -148,7 +148,7 @@ class Publisher:
         self._wakeup.set()
 
     def _done(self) -> bool:
-        return self._cancelled.is_set() or (self._stopping.is_set() and not self._spool.waiting_batches)
+        return self._cancelled.is_set() or (self._stopping.is_set() and not self._spool.ledger.waiting_batches)
 
     # -- the states
 
@@ -170,10 +170,10 @@ class Publisher:
             must_check = False
             while not (self._done() or in_flight.failure or must_check):
                 self._wakeup.clear()
-                if self._sender.send(self._can_send_rejected) and not self._spool.stopping:
+                if self._sender.send(self._can_send_rejected) and not self._spool.ledger.stopping:
                     # Don't wait for acknowledgements: no one needs them soon, and waking up for each costs more.
                     self._waiting = True  # before looking, so that what arrives meanwhile ends the wait
-                    self._waiting = not self._spool.waiting_batches
+                    self._waiting = not self._spool.ledger.waiting_batches
                     self._wakeup.wait(_IDLE_SECONDS if self._waiting else POLL_SECONDS)
                     self._waiting = False
                 must_check = self._update(in_flight)
@@ -239,7 +239,7 @@ class Publisher:
         log.warning(  # without the stream's name in front, so that many streams' equal warnings can be folded
             "%s; %.1f MB wait in the spool; still trying for %s",
             message,
-            self._spool.waiting_bytes / 1e6,
+            self._spool.ledger.waiting_bytes / 1e6,
             retrying or self._stream,
             extra={"stream": self._stream},
         )

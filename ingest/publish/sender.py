@@ -81,7 +81,7 @@ class Sender:
         with self._lock:
             assert self._in_flight, "it is open"
             all_sent = self._send(self._in_flight, ensure_rejected)
-            if not all_sent or self._spool.stopping:
+            if not all_sent or self._spool.ledger.stopping:
                 self._in_flight.poll(POLL_SECONDS)
             return all_sent
 
@@ -112,7 +112,7 @@ class Sender:
                 self._last_sent_key = batch.key
         self.oldest_unacked_ms = in_flight.oldest_unacked_ms
         if in_flight.acknowledged_bytes:
-            due = time.monotonic() >= self._acknowledged_at + _ACKNOWLEDGE_SECONDS or self._spool.stopping
+            due = time.monotonic() >= self._acknowledged_at + _ACKNOWLEDGE_SECONDS or self._spool.ledger.stopping
             if due or in_flight.acknowledged_bytes >= _ACKNOWLEDGE_BYTES:
                 self._acknowledge(in_flight)
         return not more

@@ -1,8 +1,23 @@
 """The spool: on disk, what was received and Kafka has not acknowledged yet.
 
-No sockets and no Kafka. Other packages use `Spool` of spool.py.
+No sockets and no Kafka. Other packages use `Spool` of spool.py, its `ledger`, and `Batch`. The parts:
 
-On disk (integers are big-endian in headers and in the ledger, little-endian in a batch):
+    spool.py       opens and locks the directory; append, read and acknowledge, in steps
+    batch.py       groups records into batches, and encodes them
+    writer.py      writes batches to the newest data file                    lock: its newest file
+    cache.py       keeps the newest batches in memory                        lock: these
+    ledger.py      knows the data files, and what of them waits for Kafka    lock: these, and the ledger's file
+    reader.py      reads what waits, from memory or from the disk            one thread at a time
+    recycler.py    reclaims data files, and reuses one                       lock: the spare file
+    group_sync.py  makes all of that durable, once a second                  a thread
+    recovery.py    mends what a kill or damage has left, at the start
+    data_file.py   the format of a data file
+
+Locks are acquired in the order writer, recycler, ledger.
+
+## On disk
+
+Integers are big-endian in headers and in the ledger, little-endian in a batch.
 
     SPOOL_DIR/STREAM/
       lock                             locked (flock) while an ingest uses the spool
@@ -22,4 +37,39 @@ On disk (integers are big-endian in headers and in the ledger, little-endian in 
                 boot id (36), producer epoch (16) and seq (8) of the last record, CRC32C of these 85 bytes (4)
 
 A recycled file may contain old data after its last batch; its headers have another marker, so they are not read.
+
+## The life of a data file
+
+Data files are only appended to, and removed as a whole. So a full disk affects only what can't be written, and a
+damaged file only what can't be read.
+
+1. Made: a new file, or the spare one under a new name, with a new marker (Recycler.new_file).
+2. Written: each append adds batches, and then its keys to the ledger (Writer.append). What is read back comes from
+   memory, or else from the file (Reader.read). About once a second it is synced.
+3. Complete, at 16 MB, or sooner if all of it is acknowledged and its space is needed: cut to its length, END put into
+   its name (Writer.complete); closed after the next sync.
+4. Acknowledged, batch by batch and in any order (Ledger.acknowledge). A batch that can't be read is counted, logged
+   and given up; that, too, ends its waiting.
+5. Reclaimed, once complete and acknowledged as a whole: it leaves the ledger, and then becomes the spare file, or is
+   deleted, or quarantined if it was damaged (Recycler.reclaim).
+
+## What a kill leaves, and how the next start mends it
+
+    killed                               leaves                          the start
+    before the ledger is first written   an empty ledger, no data file   takes the spool for a new one
+    after a file was made                a file without a batch          reclaims it
+    during an append                     an append without its end       ignores it: not all its batches are intact
+    after its data, before the ledger    an append after the next key    takes it: what it ends with is intact
+    before END is in the name            a name without END              takes END from the next file's name, or finds
+                                                                         the last intact append; renames it
+    after the ledger, before a file is   a file with keys before the     reclaims it
+    reclaimed                            first unacknowledged one
+    while the spare file is renamed      it has either name              deletes the spare; reclaims the other
+    with the host (power cut)            what was synced, a second ago   the same; by the boot id the archiver is told
+                                                                         that a tail may be lost
+    never: it was closed                 complete files, a clean ledger  has nothing to mend
+
+A ledger that is damaged or missing is rebuilt from the data files: all in them is published again, and its last
+record is the last one in them. Kafka may get again what was acknowledged since the ledger was written; the archiver
+drops it.
 """

@@ -12,6 +12,7 @@ from ingest.receive.record_builder import PendingRecord
 
 _JOIN_BYTES = 4096
 """Pieces whose mean length is below this are faster to join than to write one by one."""
+_OVERHEAD_BYTES = 900  # memory of one record besides its value, headers included (measured)
 _PREFIX = struct.Struct("<BQHI")  # rejected, time in ms, lengths of the headers and of the value that follow
 
 
@@ -32,46 +33,59 @@ class Batch(NamedTuple):
     key: int
     """The batch's number in the spool, counted from 0 since the spool was made."""
     records: list[SpooledRecord]
+    bytes: int = 0
+    """Its size in the spool."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that it takes, estimated."""
+        return self.bytes + _OVERHEAD_BYTES * len(self.records)
 
 
-def make_batches(pending: Iterable[PendingRecord]) -> Iterator[tuple[list[bytes], list[SpooledRecord]]]:
-    """Group records into batches of about CHUNK_BYTES at most: large records in chunks, small ones together.
+class EncodedBatch(NamedTuple):
+    """A batch to be appended."""
 
-    Yields each batch twice: encoded, as a list of pieces to write, and as `decode_batch` would return it.
-    """
-    parts: list[bytes] = []
-    batch: list[SpooledRecord] = []
+    pieces: list[bytes]
+    """Its encoded value, in pieces, so that large records need not be copied to join them."""
+    records: list[SpooledRecord]
+    """What `decode_batch` would return."""
+    append_continues: bool
+    """Whether another batch of the same append follows."""
+
+
+def make_batches(pending: Iterable[PendingRecord]) -> Iterator[EncodedBatch]:
+    """Group the records of one append into batches of about CHUNK_BYTES at most. Pure."""
+    pieces: list[bytes] = []
+    records: list[SpooledRecord] = []
     size = 0
     for record in pending:
         for headers, value in _chunks(record):
-            if parts and size + len(value) > CHUNK_BYTES:
-                yield _join_if_small(parts), batch
-                parts, batch, size = [], [], 0
+            if pieces and size + len(value) > CHUNK_BYTES:
+                yield EncodedBatch(_join_if_small(pieces), records, append_continues=True)
+                pieces, records, size = [], [], 0
             header_texts = headers.to_text()
             header_block = encode_headers(header_texts)
-            parts += (
-                _PREFIX.pack(record.rejected, record.time_ms, len(header_block), len(value)) + header_block,
-                value,
-            )
-            batch.append(SpooledRecord(record.rejected, record.time_ms, header_texts, value))
+            prefix = _PREFIX.pack(record.rejected, record.time_ms, len(header_block), len(value))
+            pieces += prefix + header_block, value
+            records.append(SpooledRecord(record.rejected, record.time_ms, header_texts, value))
             size += len(value)
-    if parts:
-        yield _join_if_small(parts), batch
+    if pieces:
+        yield EncodedBatch(_join_if_small(pieces), records, append_continues=False)
 
 
-def _join_if_small(parts: list[bytes]) -> list[bytes]:
-    return [b"".join(parts)] if sum(map(len, parts)) < _JOIN_BYTES * len(parts) else parts
+def _join_if_small(pieces: list[bytes]) -> list[bytes]:
+    return [b"".join(pieces)] if sum(map(len, pieces)) < _JOIN_BYTES * len(pieces) else pieces
 
 
-def decode_batch(batch: bytes) -> Iterator[SpooledRecord]:
+def decode_batch(value: bytes) -> Iterator[SpooledRecord]:
     """Decode the records of one batch that `make_batches` encoded."""
     at = 0
-    while at < len(batch):
-        rejected, time, header_bytes, length = _PREFIX.unpack_from(batch, at)
+    while at < len(value):
+        rejected, time_ms, header_bytes, value_bytes = _PREFIX.unpack_from(value, at)
         at += _PREFIX.size
-        headers = decode_headers(batch[at : at + header_bytes])
-        at += header_bytes + length
-        yield SpooledRecord(bool(rejected), time, headers, batch[at - length : at])
+        headers = decode_headers(value[at : at + header_bytes])
+        at += header_bytes + value_bytes
+        yield SpooledRecord(bool(rejected), time_ms, headers, value[at - value_bytes : at])
 
 
 def _chunks(record: PendingRecord) -> Iterator[tuple[RecordHeaders, bytes]]:

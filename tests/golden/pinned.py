@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -55,8 +54,8 @@ from ingest.__main__ import make_parser as ingest_parser
 from ingest.metrics import metrics as ingest_metrics
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import make_batches
-from ingest.spool.data_file import SpoolFileName, SpoolFileWriter
-from ingest.spool.ledger import Ledger
+from ingest.spool.data_file import encode_header, file_name
+from ingest.spool.ledger import LedgerState
 from tests.unit.archiver.core.test_catalog import SALVAGED, adopted, finished, lost, retired
 from tests.unit.archiver.core.test_checkpoint import IN_DECADES, largest
 from tests.unit.test_metrics import ALL_IS_WRITTEN, ARCHIVE, MS, NOW, STREAM
@@ -219,24 +218,23 @@ def spool_state() -> dict[str, str]:
     """A spool's ledger in hex: after a kill, and before its first record."""
     boot = b"11111111-2222-3333-4444-555555555555"
     return {
-        "killed": Ledger(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
-        "new": Ledger(0, 0, True, b"", None).packed().hex(),
+        "killed": LedgerState(5, 8, False, boot, (EPOCH, 8)).packed().hex(),
+        "new": LedgerState(0, 0, True, b"", None).packed().hex(),
     }
 
 
 def spool_names() -> list[str]:
     """Names of a spool's files: of one being written, and of a complete one."""
-    return [str(SpoolFileName(5, end, MARK)) for end in (None, 8)]
+    return [file_name(5, end, MARK) for end in (None, 8)]
 
 
 def spool_file() -> bytes:
     """A spool file with these records."""
-    with tempfile.TemporaryDirectory() as directory:
-        name = SpoolFileName(5, None, MARK)
-        writer = SpoolFileWriter(Path(directory), name)
-        writer.append(5, (pieces for pieces, _ in make_batches(RECORDS)))
-        os.close(writer.fd)
-        return (Path(directory) / str(name)).read_bytes()
+    written = b""
+    for key, batch in enumerate(make_batches(RECORDS), 5):
+        header = encode_header(MARK, key, batch.pieces, batch.append_continues)
+        written += b"".join([header, *batch.pieces])
+    return written
 
 
 TEXTS: Mapping[str, Callable[[], Any]] = {

@@ -45,7 +45,7 @@ def test_without_kafka_it_reports_why_and_since_when_and_leaves_all_in_the_spool
             publisher.stop()
             assert thread.is_alive(), "a record waits"
             publisher.cancel()
-        assert spool.waiting_batches == 1
+        assert spool.ledger.waiting_batches == 1
 
 
 def test_without_kafka_it_ends_at_once_when_it_is_stopped_and_nothing_waits(tmp_path: Path) -> None:

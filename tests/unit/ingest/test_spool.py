@@ -20,8 +20,8 @@ from g3stream.service.endpoint import ClientEndpoint
 from ingest.publish.publisher import Publisher
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import SpooledRecord
-from ingest.spool.ledger import LedgerFile
-from ingest.spool.spool import HIGH_WATERMARK, LOW_WATERMARK, MIN_SIZE_BYTES, Spool, SpoolError
+from ingest.spool.ledger import HIGH_WATERMARK, LOW_WATERMARK, LedgerState
+from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from ingest.stream import Stream
 from tests.support.processes import SECONDS, RawSender, eventually, scan
 
@@ -50,7 +50,7 @@ def records(spool: Spool, after: int = -1) -> list[SpooledRecord]:
 def fill(spool: Spool, value: bytes) -> int:
     """Append until it is full. Returns the number of records."""
     count = 0
-    while not spool.full:
+    while not spool.ledger.full:
         spool.append([pending(count, value)])
         count += 1
     return count
@@ -93,9 +93,9 @@ def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
         keys = [one.key for one in spool.read(-1, ALL)]
         spool.acknowledge([keys[1], keys[3], keys[3], 10**9])
         assert [one.seq for one in headers_of(records(spool))] == [0, 2, 4]
-        assert spool.waiting_batches == 3
+        assert spool.ledger.waiting_batches == 3
         spool.acknowledge(keys)
-        assert (spool.waiting_batches, spool.waiting_bytes, spool.read(-1, ALL)) == (0, 0, [])
+        assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes, spool.read(-1, ALL)) == (0, 0, [])
         spool.append([pending(5)])
         assert spool.read(keys[-1], ALL), "keys grow, also in an emptied spool"
 
@@ -171,14 +171,14 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
                     spool.acknowledge([batch.key for batch in found])
                     after = found[-1].key
             finally:
-                spool.stop()
+                spool.ledger.stop()
 
         with ThreadPoolExecutor(1) as pool:
             draining = pool.submit(drain)
             for n in range(count):
                 spool.append([pending(n, bytes(20_000))])
                 appended.set()
-                spool.wait_for_space()
+                spool.ledger.wait_for_space()
             draining.result(60)
     assert seen == list(range(count))
 
@@ -198,7 +198,7 @@ def test_recycled_files_return_only_what_was_appended_last(tmp_path: Path) -> No
     with Spool(killed, MIN_SIZE_BYTES) as spool:
         assert [headers.seq for headers in headers_of(records(spool))] == [56, 57, 58, 59]
         assert [record.value for record in records(spool)] == [bytes([n]) * 10_000 for n in range(56, 60)]
-        assert spool.waiting_bytes < 60_000
+        assert spool.ledger.waiting_bytes < 60_000
         assert spool.previous == (EPOCH, 59)
 
 
@@ -216,10 +216,10 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         assert spool.previous is None
         spool.append([pending(n, os.urandom(5000)) for n in range(4)] + [pending(9, b"x", rejected=True)])
-        before, size = spool.read(-1, ALL), spool.waiting_bytes
+        before, size = spool.read(-1, ALL), spool.ledger.waiting_bytes
     with Spool(tmp_path, SIZE) as spool:
         assert spool.read(-1, ALL) == before
-        assert (spool.waiting_batches, spool.waiting_bytes) == (1, size)
+        assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes) == (1, size)
         assert spool.previous == (EPOCH, 3), "rejected frames have numbers of their own"
         spool.append([pending(4)])
         assert spool.read(before[-1].key, ALL)[0].key > before[-1].key
@@ -230,7 +230,7 @@ def test_the_last_number_outlives_its_record(tmp_path: Path) -> None:
         spool.append([pending(41)])
         spool.acknowledge([one.key for one in spool.read(-1, ALL)])
     with Spool(tmp_path, SIZE) as spool:
-        assert (spool.previous, spool.waiting_batches) == ((EPOCH, 41), 0)
+        assert (spool.previous, spool.ledger.waiting_batches) == ((EPOCH, 41), 0)
 
 
 _ENDLESS = """
@@ -296,16 +296,18 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
     size = 4 << 20
     with Spool(tmp_path, size) as spool:
         fill(spool, bytes(20_000))
-        assert HIGH_WATERMARK * size - 20_500 < spool.waiting_bytes < (HIGH_WATERMARK + 0.01) * size
-        waiting = threading.Thread(target=spool.wait_for_space)
+        assert HIGH_WATERMARK * size - 20_500 < spool.ledger.waiting_bytes < (HIGH_WATERMARK + 0.01) * size
+        waiting = threading.Thread(target=spool.ledger.wait_for_space)
         waiting.start()
         for one in spool.read(-1, ALL):
-            if not spool.full:
+            if not spool.ledger.full:
                 break
             assert waiting.is_alive()
-            assert spool.waiting_bytes > (LOW_WATERMARK - 0.07) * size
+            assert spool.ledger.waiting_bytes > (LOW_WATERMARK - 0.07) * size
             spool.acknowledge([one.key])
-        assert (LOW_WATERMARK - 0.07) * size < spool.waiting_bytes <= LOW_WATERMARK * size, "it is freed by files"
+        assert (LOW_WATERMARK - 0.07) * size < spool.ledger.waiting_bytes <= LOW_WATERMARK * size, (
+            "it is freed by files"
+        )
         waiting.join(10)
         assert not waiting.is_alive()
 
@@ -313,9 +315,9 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
 def test_stop_ends_the_wait_for_space(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
         fill(spool, bytes(20_000))
-        waiting = threading.Thread(target=spool.wait_for_space)
+        waiting = threading.Thread(target=spool.ledger.wait_for_space)
         waiting.start()
-        spool.stop()
+        spool.ledger.stop()
         waiting.join(10)
         assert not waiting.is_alive()
 
@@ -326,7 +328,7 @@ def test_it_becomes_full_and_has_room_again_and_again(tmp_path: Path, length: in
         for _ in range(6):
             assert fill(spool, bytes(length))
             for one in spool.read(-1, ALL):
-                if spool.full:
+                if spool.ledger.full:
                     spool.acknowledge([one.key])
 
 
@@ -340,7 +342,7 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
         start.start()
         start.join(SECONDS)
         hangs = start.is_alive()
-        spool.stop()
+        spool.ledger.stop()
         start.join(10)
     assert not hangs
 
@@ -386,12 +388,10 @@ def leave(path: Path, what: str) -> None:
 
 def reboot(path: Path) -> None:
     """As if the host had been rebooted since: the ledger's boot id is another one."""
-    file = LedgerFile(path / "state")
-    state = file.read()
+    state = LedgerState.unpacked((path / "state").read_bytes())
     assert state
     assert state.boot_id
-    file.write(state._replace(boot_id=b"another"))
-    file.close()
+    (path / "state").write_bytes(state._replace(boot_id=b"another").packed())
 
 
 def test_where_a_reboot_of_the_host_cannot_be_detected_there_may_have_been_one(
@@ -400,7 +400,7 @@ def test_where_a_reboot_of_the_host_cannot_be_detected_there_may_have_been_one(
     """Without /proc/sys, as with ProcSubset=pid."""
     leave(tmp_path, "record")
     with monkeypatch.context() as without:
-        without.setattr("ingest.spool.ledger._BOOT_ID", tmp_path / "gone")
+        without.setattr("ingest.spool.recovery._BOOT_ID", tmp_path / "gone")
         with Spool(tmp_path, 1 << 20) as spool:
             assert spool.unclean_shutdown
             assert "can't detect reboots of this host" in caplog.text
@@ -496,6 +496,6 @@ def test_it_is_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[tupl
             found = records(spool)
             expected = [one for batch in model for one in batch]
             assert [(h.seq, one.value) for h, one in zip(headers_of(found), found, strict=True)] == expected
-            assert spool.waiting_batches == len(model)
+            assert spool.ledger.waiting_batches == len(model)
     finally:
         spool.close()

@@ -16,7 +16,7 @@ import pytest
 from g3stream.contract.headers import Kind, RecordHeaders
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import Batch
-from ingest.spool.ledger import LedgerFile
+from ingest.spool.ledger import LedgerState
 from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from tests.support.disk import small_disk
 
@@ -125,18 +125,18 @@ def test_what_is_intact_is_read_and_the_damaged_file_is_moved_away(
         missing = set(range(310)) - set(seqs)
         assert seqs == sorted(set(seqs))
         assert set(range(300, 310)) <= set(seqs)
-        assert len(missing) == spool.unreadable_batches == 310 - spool.waiting_batches
+        assert len(missing) == spool.ledger.unreadable_batches == 310 - spool.ledger.waiting_batches
         assert len(missing) == 1 if damage is flip else 1 < len(missing) < 100
         reports = [line for line in caplog.records if "is damaged" in line.message]
         assert [line.levelno for line in reports] == [logging.ERROR]
         assert re.search(f"{path.name[:20]}.* is damaged: {len(missing)} batches", reports[0].message)
         spool.acknowledge(keys(found))
-        assert (spool.waiting_batches, spool.waiting_bytes) == (0, 0)
+        assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes) == (0, 0)
         assert not spool.has_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6)
     (moved,) = (left / "damaged").iterdir()
     assert moved.name.startswith(path.name[:20])
     with Spool(left, SIZE) as spool:
-        assert (read(spool), spool.waiting_batches, spool.unreadable_batches) == ([], 0, 0)
+        assert (read(spool), spool.ledger.waiting_batches, spool.ledger.unreadable_batches) == ([], 0, 0)
         assert spool.previous == (EPOCH, 309)
     assert moved.exists(), "ingest never deletes it"
 
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -
     for unreadable in (1, 0):
         with Spool(left, SIZE) as spool:
             found = spool.read(-1, ALL)
-            assert spool.unreadable_batches == unreadable
+            assert spool.ledger.unreadable_batches == unreadable
             spool.acknowledge(keys(found))
     (kept,) = files(left)
     assert kept.name.startswith(path.name[:20])
@@ -186,7 +186,7 @@ def test_missing_files_are_noticed_by_what_follows(left: Path) -> None:
     for path in files(left):
         path.unlink()
     with Spool(left, SIZE) as spool:
-        assert (spool.waiting_batches, spool.previous) == (0, (EPOCH, 299))
+        assert (spool.ledger.waiting_batches, spool.previous) == (0, (EPOCH, 299))
         put(spool, 300, 301)
         assert read(spool) == [300]
 
@@ -232,7 +232,7 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
             with Spool(copy, SIZE) as spool:
                 assert spool.previous == (EPOCH, 299)
                 assert read(spool) == list(range(300)), cut_at
-                assert spool.unreadable_batches == 0
+                assert spool.ledger.unreadable_batches == 0
     assert before > 0
     assert "damaged" not in caplog.text
 
@@ -282,10 +282,10 @@ def test_on_a_full_disk_nothing_is_half_there_and_removing_makes_room(tmp_path: 
                 spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
             seqs = read(spool)
             assert seqs[-1] == n - 1
-            assert spool.waiting_batches == len(seqs)
+            assert spool.ledger.waiting_batches == len(seqs)
             # The last file is the only one, and takes all the space: it is removed when all of it is acknowledged.
             spool.acknowledge(keys(spool.read(-1, ALL)))
-            assert spool.waiting_batches == 0
+            assert spool.ledger.waiting_batches == 0
             put(spool, n, n + 1)
             assert read(spool) == [n]
             n += 1
@@ -358,16 +358,14 @@ def test_a_sync_that_fails_is_reported_once_and_retried(
     with Spool(tmp_path, SIZE) as spool:
         put(spool, 0, 1)
         while syncs < 4:
-            spool.wait_for_acknowledgement(0.01)
+            spool.ledger.wait_for_acknowledgement(0.01)
     assert caplog.text.count("can't be made durable") == 1
 
 
 def test_that_it_was_opened_is_recorded_before_anything_is_appended(tmp_path: Path) -> None:
     Spool(tmp_path, SIZE).close()
     with Spool(tmp_path, SIZE):
-        file = LedgerFile(tmp_path / "state")
-        state = file.read()
-        file.close()
+        state = LedgerState.unpacked((tmp_path / "state").read_bytes())
         assert state
         assert not state.clean_shutdown
         assert state.boot_id == Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
@@ -391,7 +389,7 @@ def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
             assert set(seqs) <= {*range(300), *range(1000, 1010)}
             assert ledger_missing or spool.previous is not None
             spool.acknowledge(keys(spool.read(-1, ALL)))
-            assert spool.waiting_batches == 0
+            assert spool.ledger.waiting_batches == 0
             put(spool, 1010, 1020)
         with Spool(copy, SIZE) as spool:
             assert read(spool) == list(range(1010, 1020))

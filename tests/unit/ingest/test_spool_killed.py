@@ -130,7 +130,7 @@ def check(directory: Path, reported: dict[str, int]) -> None:
         assert seqs == list(range(seqs[0], end)) if seqs else removed >= end
         assert not seqs or seqs[0] <= removed
         assert all(record.value == value(record.time_ms) for record in found)
-        assert spool.unreadable_batches == 0
+        assert spool.ledger.unreadable_batches == 0
         assert not spool.unclean_shutdown
         spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, end), end)])
     with Spool(directory, MIN_SIZE_BYTES) as spool:
