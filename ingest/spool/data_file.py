@@ -100,7 +100,8 @@ class BatchScanner:
         return location if location and location.key < end_key else None
 
     def value(self, location: BatchLocation) -> bytes | None:
-        """Read the batch at that location. Returns None if it can't be read or its CRC is wrong."""
+        """Read the batch that was found last. Returns None if it can't be read or its CRC is wrong."""
+        self._offset, self._next_key = location.end_offset, location.key + 1  # so that its header isn't read again
         length = location.end_offset - location.offset
         value = self._read(length, location.offset)
         return value if len(value) == length and google_crc32c.value(value) == location.crc else None

@@ -190,9 +190,8 @@ class Ledger:
         """
         with self._changed:
             file = self._files[-1]
-            first_unacked, next_key, clean_shutdown, boot_id, last_record_before = self.saved
-            last_record = last_record or last_record_before
-            self._write(LedgerState(first_unacked, next_key + batches, clean_shutdown, boot_id, last_record))
+            first_unacked, next_key, clean, boot_id, last_before = self.saved
+            self._write(LedgerState(first_unacked, next_key + batches, clean, boot_id, last_record or last_before))
             self._used_bytes += size_bytes - file.size_bytes
             file.end_key += batches
             file.size_bytes = size_bytes
