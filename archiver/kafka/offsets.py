@@ -3,19 +3,37 @@
 All functions raise KafkaException if Kafka doesn't answer within `seconds`.
 """
 
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+_COORDINATOR_MOVES = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
+_COORDINATOR_POLL_SECONDS = 0.2
+
 
 def committed_offsets(consumer: Consumer, topics: Iterable[str], seconds: float) -> list[TopicPartition]:
-    """Return the consumer's group's commits of these topics; without one the offset is negative."""
-    partitions = [TopicPartition(topic, 0) for topic in topics]
-    found: list[TopicPartition] = consumer.committed(partitions, timeout=seconds) if partitions else []
-    for partition in found:
-        if partition.error:
-            raise KafkaException(partition.error)
-    return found
+    """Return the consumer's group's commits of these topics; without one the offset is negative.
+
+    seconds: how long to wait for an answer, and for the group's coordinator, which a broker that has just started may
+    not know yet.
+    """
+    partitions, until_s = [TopicPartition(topic, 0) for topic in topics], time.monotonic() + seconds
+    while partitions:
+        found: list[TopicPartition] = consumer.committed(partitions, timeout=seconds)
+        errors = [partition.error for partition in found if partition.error]
+        if not errors:
+            return found
+        if errors[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= until_s:
+            raise KafkaException(errors[0])
+        time.sleep(_COORDINATOR_POLL_SECONDS)
+    return []
 
 
 def metadata_of(partition: TopicPartition) -> str:
