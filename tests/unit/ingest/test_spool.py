@@ -19,7 +19,8 @@ from g3stream.kafka.topic_watch import TopicWatch
 from g3stream.service.endpoint import ClientEndpoint
 from ingest.publish.publisher import Publisher
 from ingest.receive.record_builder import PendingRecord
-from ingest.spool.batch import SpooledRecord
+from ingest.spool.batch import Batch, SpooledRecord
+from ingest.spool.cache import BatchCache
 from ingest.spool.ledger import HIGH_WATERMARK, LOW_WATERMARK, LedgerState
 from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
 from ingest.stream import Stream
@@ -144,6 +145,13 @@ def test_what_was_just_appended_is_read_from_memory(tmp_path: Path) -> None:
         assert [headers.seq for headers in headers_of(records(spool))] == [0, 1, 2]
         assert [headers.seq for batch in found for headers in headers_of(batch.records)] == [0, 1]
         assert spool.read(found[-1].key, ALL, from_disk=False) == []
+
+
+def test_what_was_read_from_the_disk_before_it_was_cached_takes_no_memory() -> None:
+    cache = BatchCache(10_000)
+    cache.put([Batch(0, [], 1000), Batch(1, [], 1000), Batch(2, [], 1000)])
+    assert cache.pop(1) == Batch(1, [], 1000)
+    assert (cache.pop(0), cache.free_bytes) == (None, 9000)
 
 
 def test_many_tiny_records_are_not_all_kept_in_memory(tmp_path: Path) -> None:
