@@ -202,7 +202,8 @@ class RecordingLoop:
         now = time.monotonic()
         tick = now >= self._next_commit_s
         for recorder in list(self._recorders.values()):
-            if tick or recorder in touched or recorder.is_waiting or recorder.stream in self._paused:
+            is_moved = recorder.stream in self._paused or recorder.inbox.deliveries.seek_to is not None
+            if tick or is_moved or recorder in touched or recorder.is_waiting:
                 with self._isolated(recorder):
                     self._advance(recorder, recorder in touched, tick=tick, behind=behind)
         self._drive_commits(self._recorders.values() if tick else ())

@@ -49,7 +49,7 @@ class CommitResult:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     """A snapshot that is being made durable on another thread."""
 

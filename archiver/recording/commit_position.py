@@ -101,7 +101,7 @@ class CommitPosition:
         if self._last:
             offset, checkpoint = self._last
             self._committed = CommittedOffset(self._committed.stream, offset, checkpoints.encode(checkpoint))
-            self._min_offset = offset
+            self._min_offset = max(offset, self._min_offset or 0)
         return self._committed
 
     def rebuild_from(self, offset: int) -> None:

@@ -103,11 +103,6 @@ class SegmentWriter:
             self.segment.file.flush(pool)
 
     @property
-    def written_bytes(self) -> int:
-        """Bytes written to the open file; 0 if none is open."""
-        return self.segment.file.written_bytes if self.segment else 0
-
-    @property
     def length_bytes(self) -> int:
         """Bytes of the open file, including buffered ones; 0 if none is open."""
         return self.segment.file.length_bytes if self.segment else 0
@@ -125,13 +120,12 @@ class SegmentWriter:
             forgotten=sequence.forgotten,
         )
 
-    def on_finalized(self, path: str) -> None:
-        """Close the finished file. path: its name, below the data directory."""
-        if self.segment:
-            self.segment.file.close()
-            self.segment = None
+    def on_finalized(self, path: str) -> SegmentFile | None:
+        """Continue after the finished file; return it, to be closed. path: its name, below the data directory."""
+        opened, self.segment = self.segment, None
         self.segmenter.on_closed(path)
         self._files += 1
+        return opened.file if opened else None
 
     def reset(self) -> SegmentFile | None:
         """Drop the open file, until `resume`; return it, to be closed."""

@@ -121,7 +121,7 @@ class StreamRecorder:
     @property
     def is_waiting(self) -> bool:
         """Whether it waits for another thread, or for free disk space."""
-        waits = self.errors.current or not isinstance(self._phase, Recording)
+        waits = self.errors.current or self._unprocessed or not isinstance(self._phase, Recording)
         return bool(waits) and not self.halted
 
     @property
@@ -211,11 +211,7 @@ class StreamRecorder:
         self._enter(Released(why, self._phase.finalizer if isinstance(self._phase, Finalizing) else None))
         open_file = self._reset()
         if open_file and not self.is_committing:
-            # At once, so that the next recorder of the stream doesn't find it open.
-            try:
-                open_file.close()
-            except OSError as error:
-                log.warning("%s: its file can't be closed: %s", self.stream, error)
+            self._close(open_file)  # at once, so that the next recorder of the stream doesn't find it open
             open_file = None
         self._recovery.release(open_file)
 
@@ -259,6 +255,12 @@ class StreamRecorder:
         self._position.track_uncommitted(time.monotonic(), exists=False)
         self.inbox.clear()
         return self._writer.reset()
+
+    def _close(self, file: SegmentFile) -> None:
+        try:
+            file.close()
+        except OSError as error:
+            log.warning("%s: its file can't be closed: %s", self.stream, error)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = following(self._phase, phase)
@@ -404,7 +406,8 @@ class StreamRecorder:
             self.handle_sync_error(error)
             return
         self._enter(Recording())
-        self._writer.on_finalized(path)
+        if finished := self._writer.on_finalized(path):
+            self._close(finished)
         self._position.on_finalized(finalizer.offset, after)
         self._executors.foreign_checksums.enqueue(self.stream, finalizer.path)
         throughput = self._writer.throughput

@@ -172,9 +172,9 @@ class StreamRecovery:
         self._started_s = time.monotonic()
 
     def _start_attempt(self) -> None:
-        self._enter(RecoveryState.RUNNING)
         act = partial(self._recover, self._method)
         self._attempt = self._pool.submit(self._search.stream, act, stateless=self._stateless)
+        self._enter(RecoveryState.RUNNING)
 
     def _enter(self, state: RecoveryState) -> None:
         assert state in _NEXT_STATES[self._state], f"{state} after {self._state}"

@@ -76,12 +76,14 @@ class Rebuilder:
         self._segmenter = Segmenter(before.state, load(before.carry)) if before else Segmenter(State(stream))
         self._sequence = SequenceTracker(before.epochs, before.forgotten) if before else SequenceTracker()
         self._first_offset = -1  # of the first message fed
+        self._run_may_follow = False
 
     def feed(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> None:
         """Feed the topic's next message, with its time in ms. Raises the target's errors."""
         if self._first_offset < 0:
             self._first_offset = offset
         record = self._sequence.assemble(headers, time_ms, value, offset)
+        self._run_may_follow = record is not None and headers.chunk == (1, 1)
         if record is None:
             return
         self._process(record)
@@ -102,7 +104,7 @@ class Rebuilder:
             or self.done
             or self._known is not _Known.STATE
             or not self._selected.is_since_reached
-            or headers.chunk != (1, 1)
+            or not self._run_may_follow
             or self._sequence.has_incomplete
             or (last and (messages[-1].offset() or 0) > last.closing.offset)
         ):

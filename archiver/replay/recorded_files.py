@@ -28,7 +28,7 @@ class RecordedFiles:
         self._files = files
         self._by_first = {(event.first.epoch, event.first.seq): n for n, event in enumerate(files)}
         self._by_closing = {(event.closing.epoch, event.closing.seq): event for event in files}
-        self._edges = _edges(files)
+        self._edges = _edges(files, position.open_file_first)
         self._newest_settings = position.settings
         self._open_first = position.open_file_first
         self._inside_until: _Identity | None = None
@@ -93,9 +93,9 @@ class RecordedFiles:
         return offset < self._recorded_until
 
 
-def _edges(files: Sequence[FileFinished]) -> dict[str, list[int]]:
+def _edges(files: Sequence[FileFinished], open_first: _Identity | None) -> dict[str, list[int]]:
     """Return the seqs of all records that begin, end or close a file, by epoch, in order."""
-    edges: dict[str, set[int]] = {}
+    edges: dict[str, set[int]] = {open_first[0]: {open_first[1]}} if open_first else {}
     for event in files:
         for record in (event.first, event.last, event.closing):
             edges.setdefault(record.epoch, set()).add(record.seq)
