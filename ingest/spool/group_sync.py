@@ -45,7 +45,10 @@ class GroupSync(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         throttle = LogThrottle()
-        while self._requested.wait() and not self._closed.wait(_DELAY_SECONDS):
+        while not self._closed.is_set():  # asked last: `stop` may come just before the request is cleared
+            self._requested.wait()
+            if self._closed.wait(_DELAY_SECONDS):
+                return
             self._requested.clear()
             try:
                 self.sync()
