@@ -90,7 +90,7 @@ class FollowerMembership:
             }
         )
         self._pending: PendingEvents | None = None  # None: another member has the partition
-        self._is_paused = False
+        self._is_paused = self._is_out_of_range = False
 
     def __enter__(self) -> Self:
         self._consumer.subscribe(
@@ -113,6 +113,8 @@ class FollowerMembership:
     def poll_once(self) -> None:
         """Read new events and continue the hand-over; takes a fraction of a second."""
         self._read(self._next_message())
+        if self._is_out_of_range and self._pending:
+            self._restart_at_first_offset(self._pending.next_offset)
         done = self._delivery.take_result(self._backlog)
         if done is not None:
             self._commits.request_commit(done + 1)
@@ -186,8 +188,8 @@ class FollowerMembership:
             self._errors.on_success()
         elif error.code() != KafkaError._AUTO_OFFSET_RESET:
             self._errors.on_error(error)
-        elif self._pending:
-            self._restart_at_first_offset(self._pending.next_offset)
+        else:
+            self._is_out_of_range = True
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not _has_events(partitions):
@@ -220,15 +222,22 @@ class FollowerMembership:
         self._delivery.abort(wait=False)
         self._commits.reset(committed)
         self._pending = PendingEvents(start)
-        self._is_paused = False
+        self._is_paused = self._is_out_of_range = False
 
     def _restart_at_first_offset(self, missing: int) -> None:
-        """Restart at the topic's first offset: the topic was created again, or records were deleted."""
-        first = self._until_answered(partial(restart_at_earliest, self._consumer, FILES_TOPIC, REQUEST_S))
-        if first is not None:
-            text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
-            log.warning(text, self._sink.name, missing, first)
-            self._start_at(first, None)
+        """Restart at the topic's first offset: the topic was created again, or records were deleted.
+
+        Tried at each poll until Kafka answers: meanwhile the status is reported, and the member stays in its group.
+        """
+        try:
+            first = restart_at_earliest(self._consumer, FILES_TOPIC, REQUEST_S)
+        except KafkaException as error:
+            self._errors.on_error(error.args[0])
+            self._stopping.wait(_RETRY_S)
+            return
+        text = "%s: g3.files no longer has offset %d: continuing from its first one, %d"
+        log.warning(text, self._sink.name, missing, first)
+        self._start_at(first, None)
 
     def _until_answered(self, ask: Callable[[], T]) -> T | None:
         """Repeat a request until Kafka answers; None when stopping."""

@@ -220,6 +220,8 @@ class Ledger:
         if key >= self.saved.next_key:  # most calls
             return None
         with self._changed:
+            if self.state is SpoolState.CLOSED:
+                return None  # a publisher that hung while the spool was closed
             for n in range(bisect.bisect_right(self._files, key, key=_end_key), len(self._files)):
                 file = self._files[n]
                 key = max(key, file.first_unacked)
@@ -257,6 +259,8 @@ class Ledger:
     def pop_acknowledged(self) -> list[DataFile]:
         """Remove and return the complete files whose batches are all acknowledged, and record what still waits."""
         with self._changed:
+            if self.state is SpoolState.CLOSED:
+                return []  # a publisher that hung while the spool was closed: `_fd` may be another file by now
             done = [file for file in self._files if file.state is FileState.COMPLETE and not file.unacked_batches]
             for file in done:
                 self._files.remove(file)

@@ -64,6 +64,7 @@ class Spool:
                 self.ledger.sync()
                 for path in (data, directory, directory.parent):
                     sync_directory(path)
+                self._group_sync.start()  # in here: with too many threads it raises RuntimeError
             except OSError as error:
                 raise SpoolError(f"the spool in {directory} can't be opened: {error}") from error
             self._open_files = open_files.pop_all()
@@ -75,7 +76,6 @@ class Spool:
         self._open_files.callback(self._reader.close)
         self.sync_activity = self._group_sync.activity
         """What the thread that syncs is doing."""
-        self._group_sync.start()
 
     def append(self, pending: Sequence[PendingRecord]) -> None:
         """Append records: all of them, or none if it raises SpoolError. Those above CHUNK_BYTES are split."""

@@ -284,6 +284,41 @@ def test_a_second_one_is_refused_while_the_first_is_open(tmp_path: Path) -> None
     Spool(tmp_path, SIZE).close()
 
 
+def test_one_that_could_not_be_opened_for_want_of_threads_can_be_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a service has reached its limit of threads: the process tries again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="thread"):
+            Spool(tmp_path / "spool", MIN_SIZE_BYTES)
+    Spool(tmp_path / "spool", MIN_SIZE_BYTES).close()
+
+
+def test_what_is_acknowledged_after_the_close_touches_no_file(tmp_path: Path) -> None:
+    """By a publisher that had hung: the descriptors may be other files by then, and the directory another spool's."""
+    spool = Spool(tmp_path / "spool", MIN_SIZE_BYTES)
+    spool.append([pending(0)])
+    spool.append([pending(1)])
+    found = spool.read(-1, 1 << 20)
+    spool.close()
+    others = [tmp_path / f"other-{n}" for n in range(8)]
+    opened = [path.open("w+b", buffering=0) for path in others]  # these have the numbers of the closed descriptors
+    for file in opened:
+        file.write(b"o" * 100)
+    spool.acknowledge([batch.key for batch in found])
+    assert spool.read(-1, 1 << 20) == []
+    for file in opened:
+        file.close()
+    assert {path.read_bytes() for path in others} == {b"o" * 100}
+    with Spool(tmp_path / "spool", MIN_SIZE_BYTES) as again:
+        assert len(records(again)) == 2
+
+
 def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SpoolError, match="--spool-dir"):
