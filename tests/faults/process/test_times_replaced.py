@@ -28,6 +28,7 @@ def test_all_report_it_and_ingest_keeps_what_arrives_until_it_is_corrected(
             archiver.await_line("ERROR .*from offset [0-9]+ on .*LogAppendTime.*to fix it: kafka-configs.sh")
             ingest.await_line("WARNING records can't be published: .*LogAppendTime.* wait in the spool")
             await_health(port, recorder.stream, "message.timestamp.type=LogAppendTime")
+            eventually(lambda: recorder.committed() > 0, "something is committed")
             status = run_archiver(recorder.servers, "status", "--group", f"{recorder.stream}.archive")
             assert "LogAppendTime" in status.stdout
             connection.sendall(scan(3) + flow(2))
