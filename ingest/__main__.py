@@ -13,7 +13,10 @@ from g3stream.service.stop_signals import StopSignals
 from ingest.options import stream_options
 
 _THREADS = 12
-"""Threads of one stream: its own and those of its Kafka clients, with three brokers."""
+"""Threads of one stream: its own and those of its producer, with three brokers."""
+_PROCESS_THREADS = 10
+"""Threads of the process: of the log, signals and HTTP, of the watch of the topics with its Kafka client, and those
+that live only at the start. Measured, with one stream and no broker: 16 in all."""
 
 _DESCRIPTION = """\
 Read G3 frames from TCP and publish them to Kafka, for one stream (--stream) or
@@ -96,7 +99,7 @@ def main(args: list[str] | None = None) -> int:
         several = streams_from_file(options.streams, options) if options.streams else None
     except StreamsFileError as error:
         parser.error(str(error))
-    threads = _THREADS * (len(several) if several else 1)
+    threads = _PROCESS_THREADS + _THREADS * (len(several) if several else 1)
     if refusal := insufficient_resources(threads):
         print(f"ingest: error: {refusal}", file=sys.stderr)
         return 1
