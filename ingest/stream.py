@@ -10,6 +10,7 @@ from dataclasses import replace
 from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.host.activity import Activity, longest
+from g3stream.host.environment import now_ms
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
 from g3stream.service.log_throttle import LogThrottle
 from ingest.publish.publisher import Publisher
@@ -48,7 +49,7 @@ class Stream:
         self.stop_requested = threading.Event()
         """Set by any thread to stop the stream; not by a signal handler, as that takes a lock."""
         self._name = name
-        self._received = ReceiveStatus(str(source), _now_ms())
+        self._received = ReceiveStatus(str(source), now_ms())
         self._append_error: str | None = None
         self._append_throttle = LogThrottle()
         self._reader_activity = Activity()  # of the thread that reads the socket
@@ -107,21 +108,21 @@ class Stream:
 
     def _receive(self) -> None:
         # In this thread, as on a full disk it waits until the publisher has made space.
-        self._append([self._record_builder.started(_now_ms())])
+        self._append([self._record_builder.started(now_ms())])
         self._connection.run()
 
     def _on_connected(self, peer: str) -> None:
         log.info("%s: connected to %s", self._name, peer)
         received = self._received
         self._awaiting_first_frame = True
-        received.peer, received.since_ms = peer, _now_ms()
+        received.peer, received.since_ms = peer, now_ms()
         received.connections += 1
         self._append([self._record_builder.connection_record(Kind.CONNECTED, received.since_ms, peer)])
 
     def _on_frames(self, frames: list[bytes | memoryview]) -> bool:
-        received, now_ms, frames_before = self._received, _now_ms(), self._received.frames
+        received, received_ms, frames_before = self._received, now_ms(), self._received.frames
         no_bad_ids = not self._record_builder.bad_ids
-        pending = [record for frame in frames if (record := self._record_builder.received(frame, now_ms))]
+        pending = [record for frame in frames if (record := self._record_builder.received(frame, received_ms))]
         if pending:
             self._append(pending)
         if no_bad_ids and self._record_builder.bad_ids:
@@ -136,19 +137,19 @@ class Stream:
             else:
                 received.frames += 1
                 received.bytes += len(record.value)
-                received.last_frame_ms = now_ms
+                received.last_frame_ms = received_ms
                 if self._awaiting_first_frame:
                     self._awaiting_first_frame = False
                     log.info("%s: first frame, %d bytes", self._name, len(record.value))
         return received.frames > frames_before
 
     def _on_idle(self) -> None:
-        self._append([self._record_builder.connection_record(Kind.QUIET, _now_ms())])
+        self._append([self._record_builder.connection_record(Kind.QUIET, now_ms())])
 
     def _on_disconnected(self, reason: str) -> None:
         log.warning("%s: connection closed: %s", self._name, reason)
         received = self._received
-        received.peer, received.since_ms, received.disconnect_reason = None, _now_ms(), reason
+        received.peer, received.since_ms, received.disconnect_reason = None, now_ms(), reason
         received.acquiring = False
         self._append([self._record_builder.connection_record(Kind.LOST, received.since_ms, reason)])
 
@@ -206,8 +207,3 @@ class _Thread(threading.Thread):
             self.error = error
         finally:
             self._stop_requested.set()
-
-
-def _now_ms() -> int:
-    """Return the time, ms since the epoch, UTC."""
-    return time.time_ns() // 1_000_000

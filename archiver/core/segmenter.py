@@ -193,8 +193,10 @@ class Segmenter:
         window in which frames only continue the file. The run counts as applied.
         """
         window, seq, num = frame_window(self.state, headers), headers.seq, headers.num
+        if not window or num is None or max(seq, num) >= _MAX:
+            return None
         raw = headers_of(before)
-        if not window or [name for name, _ in raw] != _HEADER_ORDER or num is None or max(seq, num) >= _MAX:
+        if [name for name, _ in raw] != _HEADER_ORDER:
             return None
         before_seq, between, (kind, time) = raw[:_SEQ], raw[_SEQ + 1 : _NUM], before.timestamp()
         gap, until, last_seq = window.gap_ms, window.until_ms, seq + max_frames

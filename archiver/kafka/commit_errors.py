@@ -6,15 +6,16 @@ import time
 
 from confluent_kafka import KafkaError, KafkaException
 
+from archiver.kafka.offsets import COORDINATOR_MOVES
 from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
 _TRANSIENT = frozenset(
     (
-        # A rebalance; a coordinator that moves, is unavailable, or has just started; a stop.
-        *(KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.NOT_COORDINATOR),
-        *(KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+        *COORDINATOR_MOVES,
+        # A rebalance; Kafka that doesn't answer; a stop.
+        *(KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION),
         *(KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._WAIT_COORD),
         *(KafkaError._ALL_BROKERS_DOWN, KafkaError._DESTROY, KafkaError._STATE),
     )

@@ -8,13 +8,10 @@ from collections.abc import Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-_COORDINATOR_MOVES = frozenset(
-    {
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    }
+COORDINATOR_MOVES = frozenset(
+    (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 )
+"""A group's coordinator moves, is unavailable, or has just started: the same request soon succeeds."""
 _COORDINATOR_POLL_SECONDS = 0.2
 
 
@@ -30,7 +27,7 @@ def committed_offsets(consumer: Consumer, topics: Iterable[str], seconds: float)
         errors = [partition.error for partition in found if partition.error]
         if not errors:
             return found
-        if errors[0].code() not in _COORDINATOR_MOVES or time.monotonic() >= until_s:
+        if errors[0].code() not in COORDINATOR_MOVES or time.monotonic() >= until_s:
             raise KafkaException(errors[0])
         time.sleep(_COORDINATOR_POLL_SECONDS)
     return []

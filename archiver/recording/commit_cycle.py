@@ -49,7 +49,7 @@ class CommitResult:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Pending:
     """A snapshot that is being made durable on another thread."""
 
@@ -60,13 +60,6 @@ class _Pending:
     """Monotonic."""
     durable: Future[OffsetCommit | None]
     """What to commit; None if it can't be committed yet, or is no longer needed."""
-
-    def not_durable(self) -> CommitResult | None:
-        """The result, if there is nothing to commit."""
-        error = self.durable.exception()
-        if error is None and self.durable.result():
-            return None
-        return CommitResult(self.recorder, self.snapshot, Outcome.NOT_DURABLE, error)
 
 
 class CommitPipeline:
@@ -99,10 +92,13 @@ class CommitPipeline:
     def poll(self) -> list[CommitResult]:
         """Commit what is durable; return the outcomes since the last call."""
         results = self._collect_committed()
-        ready = [pending for pending in self._syncing if pending.durable.done()]
-        self._syncing = [pending for pending in self._syncing if pending not in ready]
-        failed = [result for pending in ready if (result := pending.not_durable())]
-        self._durable += [pending for pending in ready if not pending.not_durable()]
+        done: list[_Pending] = []
+        syncing: list[_Pending] = []
+        for pending in self._syncing:
+            (done if pending.durable.done() else syncing).append(pending)
+        self._syncing = syncing
+        durable, failed = _split_durable(done)
+        self._durable += durable
         now = time.monotonic()
         batching = any(now - pending.started_s < _BATCH_SECONDS for pending in self._syncing)
         if self._durable and not self._request and not batching:
@@ -136,9 +132,7 @@ class CommitPipeline:
         for pending in started:
             if pending.durable in hanging:
                 _log_hanging_sync(pending.snapshot.stream, seconds)
-        ready = [pending for pending in started if pending.durable not in hanging]
-        failed = [result for pending in ready if (result := pending.not_durable())]
-        durable = [pending for pending in ready if not pending.not_durable()]
+        durable, failed = _split_durable([pending for pending in started if pending.durable not in hanging])
         outcome, refusal = Outcome.COMMITTED, None
         try:
             self._consumer.commit_sync(_commits(durable))
@@ -181,6 +175,18 @@ class CommitPipeline:
         else:
             return OffsetCommit(snapshot.stream, snapshot.offset, metadata, snapshot.cancellation)
         return None
+
+
+def _split_durable(done: Sequence[_Pending]) -> tuple[list[_Pending], list[CommitResult]]:
+    """Return those that can be committed, and the results of the others."""
+    durable, failed = [], []
+    for pending in done:
+        error = pending.durable.exception()
+        if error is None and pending.durable.result():
+            durable.append(pending)
+        else:
+            failed.append(CommitResult(pending.recorder, pending.snapshot, Outcome.NOT_DURABLE, error))
+    return durable, failed
 
 
 def _commits(durable: Sequence[_Pending]) -> list[OffsetCommit]:

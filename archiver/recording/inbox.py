@@ -36,7 +36,7 @@ class _OffsetResets:
 
     @property
     def is_pending(self) -> bool:
-        """Whether no message after a deletion has been taken yet, or the deletion wasn't reported."""
+        """Whether a deletion hasn't been reported yet."""
         return bool(self._deleted)
 
     @property

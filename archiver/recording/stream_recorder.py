@@ -269,8 +269,7 @@ class StreamRecorder:
 
     def _work(self) -> None:
         try:
-            if not isinstance(self._phase, Recording):
-                self._drive_finalization()
+            self._drive_finalization()
             try:
                 while isinstance(self._phase, Recording) and (self._unprocessed or self.inbox):
                     # Nearly always, the buffered records only continue the file.
@@ -280,8 +279,7 @@ class StreamRecorder:
                         self._process_next()
             except ContractError as error:
                 self._enter(Unreadable(InvalidRecord(self.inbox.first, str(error), self._query_quarantine)))
-            if not isinstance(self._phase, Recording):
-                self._drive_finalization()
+            self._drive_finalization()
             self._writer.flush(None if self.errors.current else self._executors.writers)
         except SyncError as error:
             if self.is_committing:

@@ -21,6 +21,6 @@ class LogThrottle:
         return True
 
     def reset(self) -> bool:
-        """Begin anew, as it works again. Returns whether a line was written, so that this is worth another."""
+        """Note that it works again: the next failure is logged at once. Returns whether this one was logged."""
         written, self._due_s = bool(self._due_s), {}
         return written

@@ -65,8 +65,8 @@ damaged file only what can't be read.
     after the ledger, before a file is   a file with keys before the     reclaims it
     reclaimed                            first unacknowledged one
     while the spare file is renamed      it has either name              deletes the spare; reclaims the other
-    with the host (power cut)            what was synced, a second ago   the same; by the boot id the archiver is told
-                                                                         that a tail may be lost
+    with the host (power cut)            what was synced, a second ago   the same; a new boot id makes the next record
+                                                                         say that a tail may be lost (`unclean`)
     never: it was closed                 complete files, a clean ledger  has nothing to mend
 
 A ledger that is damaged or missing is rebuilt from the data files: all in them is published again, and its last
