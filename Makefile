@@ -8,10 +8,11 @@ SOAK ?= 5m
 # pytest itself.
 WORKERS ?= 5
 RUN_TESTS = -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
-# Tests that run on the second Python, too: not those that don't depend on Python, such as most faults.
-ON_SECOND = unit golden integration ocs faults/input
+# Tests that run on the second Python, too: not those that don't depend on Python, such as most faults; of those of real
+# programs, the commands', the agents' and bad input's. All of them took 7 of the 30 minutes that there are.
+ON_SECOND = unit golden integration/commands ocs faults/input
 SECOND_TESTS = $(if $(strip $(PYTEST)),,$(addprefix tests/,$(ON_SECOND)))
-.PHONY: help demo demo-ocs test test-second schema soak lint format bench bench-long clean
+.PHONY: help demo demo-ocs test test-second schema man pictures soak lint format bench bench-long clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,6 +34,12 @@ test-second: .venv/.ready  ## the same on the second Python: the newest here, or
 
 schema: .venv/.ready  ## regenerate docs/g3.files.schema.json from the code
 	$(BIN)/python -m archiver.core.events > docs/g3.files.schema.json
+
+man: .venv/.ready  ## the man pages of all commands, in build/man
+	@$(BIN)/python packaging/man_pages.py build/man
+
+pictures: .venv/.ready  ## look at the page: screenshots of a simulated night, in build/page
+	@$(BIN)/python -m tests.web.screenshots build/page
 
 soak: .venv/.ready  ## random faults one after another: make soak SOAK=30m
 	@$(BIN)/python -m tests.faults.soak --for $(SOAK)
@@ -56,10 +63,10 @@ bench-long: .venv/.ready  ## many streams, growth: make bench-long WIDE='--only 
 	@$(BIN)/python -m bench.plots
 
 clean:  ## remove the environments and everything generated
-	rm -rf .venv .venv-second .kafka data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-second .kafka build data/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[demo,ocs,socs,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[demo,ocs,socs,web,test,browser,lint]'
 	touch $@

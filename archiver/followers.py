@@ -6,12 +6,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from archiver.archive.root import ArchiveRoot
-from archiver.handover.command_sink import CommandSink
 from archiver.handover.follower import Follower
-from archiver.handover.on_file import Command, OnFile
+from archiver.handover.on_file_sink import OnFileSink
 from archiver.handover.schedule import FollowerStatus
 from archiver.handover.sink import Sink
-from archiver.handover.webhook_sink import WebhookSink
 from g3stream.host.environment import now_ms
 
 if TYPE_CHECKING:
@@ -38,12 +36,8 @@ class Followers:
         instance_id: str,
     ) -> None:
         sinks: list[tuple[Sink, int]] = []  # with the time from which on events are handed over, ms
-        on_file: OnFile | None = options.on_file
-        since_ms = now_ms()
-        if isinstance(on_file, Command):
-            sinks.append((CommandSink(on_file, archive.location.data_dir), since_ms))
-        elif on_file:
-            sinks.append((WebhookSink(on_file), since_ms))
+        if options.on_file is not None:
+            sinks.append((OnFileSink(options.on_file, archive.location.data_dir), now_ms()))
         self._suprsync = None
         if options.suprsync_db is not None:
             # Imported here, as it needs the extra [socs].

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,9 +23,10 @@ from archiver.core.events import Event
 from archiver.core.segmentation import Settings
 from archiver.kafka.commit_errors import CommitErrors
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
+from archiver.kafka.new_owners import NewOwners
 from archiver.kafka.offset_commits import FencedError, MemberEvicted
-from archiver.kafka.topic_reader import BATCH_BYTES
-from archiver.recording.commit_cycle import CommitPipeline, CommitResult, Outcome
+from archiver.kafka.topic_reader import BATCH_BYTES, TopicReader
+from archiver.recording.commit_cycle import CommitPipeline, NotCommittableError
 from archiver.recording.commit_position import Snapshot
 from archiver.recording.executors import Executors
 from archiver.recording.status import ArchiveStatus
@@ -52,11 +52,13 @@ _EXECUTORS_SECONDS = 1.0
 """Timeout at a stop for threads that wait for Kafka: a resolver may hang, and nothing is lost without them."""
 _DISK_SECONDS = 15.0
 """How long, twice at most, a sync may take at a revocation; without it, the records are recorded again."""
+_ASSIGNED_ELSEWHERE = "the group has assigned it to another member, unless its topic was deleted"
 
 
 class RecordingLoop:
     """Records streams into one data directory.
 
+    It has more attributes than other classes, as it makes the parts of the recording and connects them.
     config: librdkafka settings; a wrong one raises KafkaException.
     streams: which to record; None for all, including new ones.
     on_published: called with each event once it is on g3.files, on any thread.
@@ -82,6 +84,7 @@ class RecordingLoop:
         self._recorders: dict[str, StreamRecorder] = {}
         self._paused: set[str] = set()  # until `resume`, whatever the consumer does meanwhile
         self._consumer = GroupConsumer(config, root.group, instance_id, streams, self, on_published, stopping)
+        self._new_owners = NewOwners(TopicReader(config, root.group), instance_id)
         self._executors = Executors(root.location)
         self._commits = CommitPipeline(self._consumer, self._executors)
         self._commit_errors = CommitErrors(root.group)
@@ -106,14 +109,17 @@ class RecordingLoop:
                 try:
                     self._run_once()
                 except MemberEvicted as error:
-                    self._release(list(self._recorders), f"the group has assigned it to another member ({error})")
+                    self._evict(list(self._recorders), error)
                 except KafkaException:
                     if not self.stopping.is_set():
                         raise
             if self.stopping.is_set():
                 log.info("stopping")
+                if self._recorders:
+                    log.info("released %s: this archiver stops", ", ".join(sorted(self._recorders)))
             committed = self._revoke(list(self._recorders), _STOP_SECONDS)
         finally:
+            self._new_owners.close()
             self._release(list(self._recorders), "this archiver stops")
             self._consumer.shut_down()
             self._executors.shutdown(_EXECUTORS_SECONDS if self.stopping.is_set() else None)
@@ -125,10 +131,10 @@ class RecordingLoop:
         """Return the present status. Thread-safe."""
         syncing = self._commits.syncing()
         streams = [
-            replace(
-                r.status(self._consumer.assignment.resume_error(r.stream)),
-                syncing_s=syncing.get(r.stream, 0.0),
-                commit_error=self._commit_errors.error_of(r.stream),
+            r.status(
+                syncing.get(r.stream, 0.0),
+                self._commit_errors.error_of(r.stream),
+                self._consumer.assignment.resume_error(r.stream),
             )
             for r in list(self._recorders.values())
         ]
@@ -179,14 +185,15 @@ class RecordingLoop:
                     raise
                 why = f"{self._archive.location.data_dir}: can't store the archive's identity: {error}"
                 if not self._identify_error:
-                    log.error("%s; still trying", why)
+                    log.error("%s; records wait in Kafka; still trying", why)
                 self._identify_error = why
             self.stopping.wait(_IDENTIFY_AGAIN_SECONDS)
         return False
 
     def _run_once(self) -> None:
-        waits = bool(self._commits) or not self._consumer.has_assignment
-        busy = waits or any(recorder.is_waiting for recorder in self._recorders.values())
+        waiting = {recorder for recorder in self._recorders.values() if recorder.is_waiting}
+        is_committing = bool(self._commits)
+        busy = is_committing or waiting or not self._consumer.has_assignment
         touched = set()
         messages = self._consumer.poll(_BUSY_POLL_SECONDS if busy else _POLL_SECONDS)
         size = 0
@@ -203,11 +210,13 @@ class RecordingLoop:
         tick = now >= self._next_commit_s
         for recorder in list(self._recorders.values()):
             is_moved = recorder.stream in self._paused or recorder.inbox.deliveries.seek_to is not None
-            if tick or is_moved or recorder in touched or recorder.is_waiting:
+            if tick or is_moved or recorder in touched or recorder in waiting:
                 with self._isolated(recorder):
                     self._advance(recorder, recorder in touched, tick=tick, behind=behind)
-        self._drive_commits(self._recorders.values() if tick else ())
+        if is_committing:
+            self._handle_commit_results()
         if tick:
+            self._commit(self._recorders.values())
             self._next_commit_s = now + _COMMIT_SECONDS
 
     def _advance(self, recorder: StreamRecorder, touched: bool, *, tick: bool, behind: bool) -> None:
@@ -217,8 +226,11 @@ class RecordingLoop:
         if tick:
             recorder.on_tick(self._consumer.end_offset(recorder.stream), digests=not behind)
         self._pause_or_resume(recorder)
-        if recorder.has_failed and tick:
-            self._retry_failed(recorder)
+        if tick and recorder.has_failed and recorder.is_idle:
+            committed = self._failures.due(recorder.stream, time.monotonic())
+            if committed:
+                log.info("%s: trying again", recorder.stream)
+                self.on_assigned([committed])
 
     @contextmanager
     def _isolated(self, recorder: StreamRecorder) -> Iterator[None]:
@@ -234,18 +246,13 @@ class RecordingLoop:
         except (KafkaException, OSError) as error:
             recorder.errors.on_error(error)
         except CheckpointError as error:  # its state could not be read back, and that would not change
-            log.exception("%s: its state can't be committed", recorder.stream)
+            log.exception("%s: its state can't be committed; its records wait in Kafka", recorder.stream)
             recorder.release(f"{error}; nothing more is recorded")
         except Exception as error:
-            log.exception("%s: failed", recorder.stream)
+            log.exception("%s: failed; its records wait in Kafka", recorder.stream)
             seconds = self._failures.failed(recorder.stream, time.monotonic())
             what = f"{type(error).__name__}: {error}"
             recorder.release(f"by an error of this program, see the log: {what}; trying again in {seconds:g} s")
-
-    def _retry_failed(self, recorder: StreamRecorder) -> None:
-        if recorder.is_idle and (committed := self._failures.due(recorder.stream, time.monotonic())):
-            log.info("%s: trying again", recorder.stream)
-            self.on_assigned([committed])
 
     def _pause_or_resume(self, recorder: StreamRecorder) -> None:
         stream = recorder.stream
@@ -265,10 +272,9 @@ class RecordingLoop:
 
     # Durable and committed, once a second
 
-    def _drive_commits(self, due: Iterable[StreamRecorder]) -> None:
-        for result in self._commits.poll():
-            self._on_commit_result(result)
-        for recorder in due:
+    def _commit(self, recorders: Iterable[StreamRecorder]) -> None:
+        """Begin to commit what these have recorded."""
+        for recorder in recorders:
             if snapshot := self._snapshot(recorder):
                 self._commits.submit(recorder, snapshot)
 
@@ -277,28 +283,26 @@ class RecordingLoop:
             return recorder.snapshot()
         return None  # it failed
 
-    def _on_commit_result(self, result: CommitResult) -> None:
-        recorder, error = result.recorder, result.error
-        with self._isolated(recorder):
-            recorder.on_snapshot_done(result.snapshot, committed=result.outcome is Outcome.COMMITTED)
-        if result.outcome is Outcome.COMMITTED:
-            self._commit_errors.on_success(recorder.stream)
-        elif result.outcome is Outcome.NOT_DURABLE:
+    def _handle_commit_results(self) -> None:
+        for result in self._commits.poll():
+            recorder, error = result.recorder, result.error
             with self._isolated(recorder):
-                if isinstance(error, SyncError):
+                recorder.on_snapshot_done(result.snapshot, committed=error is None)
+            if error is None:
+                self._commit_errors.on_success(recorder.stream)
+            elif isinstance(error, KafkaException):
+                self._commit_errors.on_failure(recorder.stream, error)
+            elif isinstance(error, FencedError):
+                raise error
+            elif isinstance(error, NotCommittableError) or self._recorders.get(recorder.stream) is not recorder:
+                continue  # or it came late: the stream has been released since
+            elif isinstance(error, MemberEvicted):
+                self._evict([recorder.stream], error)
+            elif not recorder.has_failed:
+                with self._isolated(recorder):
+                    if not isinstance(error, SyncError):
+                        raise error
                     recorder.handle_sync_error(error)
-                elif error and self._records(recorder) and not recorder.has_failed:
-                    raise error
-        elif isinstance(error, KafkaException):
-            self._commit_errors.on_failure(recorder.stream, error)
-        elif error and not isinstance(error, MemberEvicted):
-            raise error
-        elif self._records(recorder):
-            self._release([recorder.stream], f"the group has assigned it to another member ({error})")
-
-    def _records(self, recorder: StreamRecorder) -> bool:
-        """Whether this is still the recorder of its stream: results may arrive late, for an earlier recorder."""
-        return self._recorders.get(recorder.stream) is recorder
 
     # Rebalances: the consumer's listener
 
@@ -309,18 +313,27 @@ class RecordingLoop:
                 found, self._settings, self._archive, self._consumer, self._executors
             )
             self._paused.add(found.stream)
+        self._new_owners.discard(found.stream for found in committed)
         if committed:
             log.info("recording %s", ", ".join(sorted(found.stream for found in committed)))
 
     def on_revoked(self, streams: Sequence[str]) -> None:
         """Drain and release these streams: they go to another member."""
-        self._revoke([stream for stream in streams if stream in self._recorders], _REVOKE_SECONDS)
+        if ours := [stream for stream in streams if stream in self._recorders]:
+            text = "released %s: another member of the group has joined, or a topic was deleted"
+            log.info(text, ", ".join(sorted(ours)))
+            self._revoke(ours, _REVOKE_SECONDS)
+            self._new_owners.find(ours)
 
     def on_lost(self, streams: Sequence[str]) -> None:
-        """Release these streams at once: another member records them already."""
-        self._release(
-            [stream for stream in streams if stream in self._recorders], "the group has assigned it to another member"
-        )
+        """Release these streams at once: another member records them already, or may do so."""
+        is_away = self._consumer.broker_health.error
+        self._release(streams, "Kafka was away for longer than a session lasts" if is_away else _ASSIGNED_ELSEWHERE)
+        self._new_owners.find(streams)
+
+    def _evict(self, streams: Sequence[str], error: MemberEvicted) -> None:
+        self._release(streams, f"{_ASSIGNED_ELSEWHERE}: this archiver was evicted ({error})")
+        self._new_owners.find(streams)
 
     def on_offset_out_of_range(self, stream: str, earliest: int) -> None:
         """Continue at the earliest offset: retention has deleted records that weren't recorded yet."""
@@ -339,10 +352,11 @@ class RecordingLoop:
         until = time.monotonic() + seconds
         recorders = [self._recorders[stream] for stream in streams]
         try:
-            self._drive_commits([recorder for recorder in recorders if recorder.inbox.losses.unpublished])
+            self._handle_commit_results()
+            self._commit(recorder for recorder in recorders if recorder.inbox.losses.unpublished)
             while True:
-                self._consumer.serve_commits()
-                self._drive_commits(())
+                self._consumer.commit_sync()
+                self._handle_commit_results()
                 settled = all([self._drained(recorder) for recorder in recorders])
                 held = any(recorder.is_committing for recorder in recorders)
                 late = time.monotonic() - until
@@ -356,10 +370,11 @@ class RecordingLoop:
             snapshots = [(recorder, snapshot) for recorder in ready if (snapshot := self._snapshot(recorder))]
             results = self._commits.commit_now(snapshots, _DISK_SECONDS)
             for result in results:
-                result.recorder.on_snapshot_done(result.snapshot, committed=result.outcome is Outcome.COMMITTED)
-            if refusal := next((result.error for result in results if result.outcome is Outcome.REFUSED), None):
-                raise refusal
-            done = [result for result in results if result.outcome is Outcome.COMMITTED]
+                result.recorder.on_snapshot_done(result.snapshot, committed=result.error is None)
+            for result in results:
+                if isinstance(result.error, KafkaException | FencedError | MemberEvicted):
+                    raise result.error
+            done = [result for result in results if result.error is None]
             committed = settled and not held and not unpublished and len(done) == len(snapshots)
         except (KafkaException, MemberEvicted) as error:
             log.warning("the last commit failed (%s); records since the one before are recorded again", error)
@@ -380,8 +395,8 @@ class RecordingLoop:
 
     def _release(self, streams: Sequence[str], why: str) -> None:
         for stream in streams:
-            log.warning("%s: released: %s", stream, why)
-            self._commit_errors.discard(stream)
-            recorder = self._recorders.pop(stream)
-            with self._isolated(recorder):
-                recorder.release()
+            if recorder := self._recorders.pop(stream, None):
+                log.warning("%s: released: %s; its next archiver continues from the last commit", stream, why)
+                self._commit_errors.discard(stream)
+                with self._isolated(recorder):
+                    recorder.release()

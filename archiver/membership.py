@@ -20,7 +20,7 @@ from archiver.kafka.offset_commits import FencedError
 from archiver.loop import RecordingLoop
 from archiver.recording.status import ArchiveStatus
 from g3stream.kafka.throttling import Throttling
-from g3stream.service.disk_wait import MonitoredDisk
+from g3stream.service.timeouts import MonitoredDisk
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,9 @@ class Membership:
                 except FencedError:
                     if not self._loop.fenced_by_own_commit or self.stopping.is_set():
                         raise
-                    log.warning("a commit from before an outage arrived too late; joining the group again")
+                    log.warning(
+                        "a commit from before an outage arrived too late; nothing is lost, joining the group again"
+                    )
 
     def startup_problem(self) -> str | None:
         """Return, in words, that a disk operation hangs at the start; None if none does. Thread-safe."""
@@ -127,7 +129,8 @@ class Membership:
             check_disk(location, f"check.{self._instance_id}")
             default = Location(location.data_dir).private_path
             if location.private_dir and default.exists():  # readers of the archive would find it there
-                log.warning("%s isn't this archive's, which is in %s", default, location.private_dir)
+                text = "%s isn't this archive's private directory, which is %s; if nothing needs it, remove it"
+                log.warning(text, default, location.private_dir)
             return _Claim(location, name, new, locks.pop_all())
 
     def ids(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus
 from archiver.recording.status import ArchiveStatus, RecorderStatus
 from g3stream.contract.topic_settings import Severity
-from g3stream.service.log_writer import LogStatus
+from g3stream.log.writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
 
 if TYPE_CHECKING:

@@ -21,10 +21,12 @@ from archiver.event_counters import EventCounters
 from archiver.followers import Followers
 from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError, Membership
+from archiver.reports import ArchiverReports
 from g3stream.host.environment import host_name
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
-from g3stream.service.log_writer import LogWriter
-from g3stream.service.logs import service_log
+from g3stream.kafka.status_publisher import StatusPublisher
+from g3stream.log.setup import service_log
+from g3stream.log.writer import LogWriter
 from g3stream.service.stop_signals import StopSignals
 
 log = logging.getLogger("archiver")
@@ -56,10 +58,11 @@ class Archiver:
             archive, settings(options), config, member_id, streams, on_published, options.checksums
         )
         self.followers = Followers(options, archive, self.membership.ids, streams, config, instance_id)
+        self._reporting = StatusPublisher(config, ArchiverReports(archive, member_id, self.membership.status))
 
     def run(self) -> None:
         """Record and hand over until `stop`. Raises as Membership.run."""
-        with self.followers:
+        with self._reporting, self.followers:
             self.membership.run()
 
     def stop(self) -> None:
@@ -87,16 +90,18 @@ def run(options: argparse.Namespace, signals: StopSignals) -> int:
             archiver.run()
         return 0
     except OSError as error:
-        log.error("the data directory %s can't be used: %s", options.data_dir.absolute(), error.strerror or error)
+        text = "the archiver ends, and records wait in Kafka: the data directory %s can't be used: %s"
+        log.error(text, options.data_dir.absolute(), error.strerror or error)
     except ClaimedError as error:
-        log.error("%s", error)
+        log.error("the archiver ends: %s", error)
     except AnotherArchiveError as error:
         for line in error.lines:
             log.error("%s", line)
     except KafkaException as error:
-        log.error("Kafka: %s", describe_kafka_error(error, options))
+        log.error("the archiver ends: Kafka: %s", describe_kafka_error(error, options))
     except FencedError as error:
-        log.error("another archiver with the instance id %s has taken over: %s", instance_id, error)
+        text = "another archiver with the instance id %s has taken over: %s; this one ends"
+        log.error(text, instance_id, error)
     return 1
 
 
@@ -108,8 +113,8 @@ def _serve_http(
         return nullcontext()
     # Imported here, so that without --http nothing is imported for it.
     from archiver.metrics import metrics, problems, warnings
-    from g3stream.service.disk_space import DiskSpace
     from g3stream.service.http_server import serve_if_possible
+    from g3stream.service.timeouts import DiskSpace
 
     disks, membership, followers = DiskSpace(), archiver.membership, archiver.followers
 

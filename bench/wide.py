@@ -18,7 +18,7 @@ from rich.console import Console
 from bench.measure.lags import MissingError
 from bench.measure.process_cost import ContestError
 from bench.report.results import RESULTS, Run, machine, table
-from bench.scenarios import apart, growth, width
+from bench.scenarios import apart, growth, page, width
 from bench.scenarios.many import Load, WatchedSite
 from bench.scenarios.site import BROKER_PROPERTIES
 from bench.scenarios.width import Found
@@ -44,6 +44,7 @@ PARTS = {
     "by-streams": "cost against the number of streams",
     "by-frame-size": "cost against the size of frames, at 2 MB/s",
     "by-file-length": "restart and finishing against the size of the open file",
+    "page": "archiver web with 100 viewers, and 100,000 files: its answers, memory, CPU, and the lag beside it",
     "by-files": "100,000 files and their events: start, status, files, verify, finishing",
 }
 _COLUMNS = 79
@@ -67,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="run only these"
     )
     parser.add_argument(
-        "--streams", type=int, metavar="N", default=40, help="number of streams in streams, group (default: 40)"
+        "--streams", type=int, metavar="N", default=40, help="number of streams in streams, group, page (default: 40)"
     )
     parser.add_argument(
         "--most-streams", type=int, metavar="N", default=1280, help="maximum in doubling (default: 1280)"
@@ -80,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--gigabytes", type=float, metavar="N", default=10, help="size of the largest file or backlog (default: 10)"
     )
     parser.add_argument(
-        "--files", type=int, metavar="N", default=100_000, help="number of files in by-files (default: 100000)"
+        "--files", type=int, metavar="N", default=100_000, help="number of files in by-files, page (default: 100000)"
     )
     parser.add_argument("--dir", type=Path, help="directory for temporary files (default: the system's)")
     return parser
@@ -141,6 +142,7 @@ def _part(part: str, options: argparse.Namespace) -> Iterator[Found]:
         "by-streams": lambda site: growth.by_streams(site, seconds),
         "by-frame-size": lambda site: growth.by_frame_size(site, seconds),
         "by-file-length": lambda site: growth.by_file_length(site, gigabytes),
+        "page": lambda site: page.page(site, load, options.files, seconds),
         "by-files": lambda site: growth.by_files(site, options.files),
     }
     with (

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-_VARIABLES = ("INGEST_HTTP", "ARCHIVER_HTTP")
+_VARIABLES = ("INGEST_HTTP", "ARCHIVER_HTTP", "ARCHIVER_WEB_HTTP")
 _TIMEOUT_SECONDS = 4.0
 _MAX_BYTES = 8192
 
@@ -35,7 +35,7 @@ def main() -> int:
     """Query it and print the response. Returns the exit code."""
     http = next((given for name in _VARIABLES if (given := os.environ.get(name))), None)
     if http is None:
-        print(f"not known: neither {' nor '.join(_VARIABLES)} is set")
+        print(f"not known: none of {', '.join(_VARIABLES)} is set")
         return 0
     try:
         healthy, text = request_health(*address(http))

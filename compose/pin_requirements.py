@@ -25,7 +25,8 @@ _HEADER = """\
 def required_pins() -> tuple[Sequence[str], Sequence[str]]:
     """The requirements in pyproject.toml: those to install with their dependencies, and (spt3g) those without."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["ocs"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["ocs"], *extras["web"]]
     alone = [requirement for requirement in requirements if re.match(r"spt3g\b", requirement)]
     return ([requirement for requirement in requirements if requirement not in alone] + ["numpy"], alone)
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from g3stream.service.log_throttle import LogThrottle
+from g3stream.log.throttle import LogThrottle
 from g3stream.service.supervisor import Backoff, supervise
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class OcsBridge:
 
     def _on_end(self, error: Exception, next_step: str) -> None:
         expected = isinstance(error, _ChildEndedError)
-        log.warning("%s%s", error, next_step, exc_info=None if expected else error)
+        log.warning("%s%s; recording continues", error, next_step, exc_info=None if expected else error)
 
     def _router_answers(self) -> bool:
         try:

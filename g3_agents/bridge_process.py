@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections import deque
 from typing import Any
 
@@ -24,8 +23,7 @@ from twisted.internet import defer, reactor  # noqa: E402
 from twisted.internet.protocol import Factory  # noqa: E402
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 
-from g3_agents.session_data import feed_blocks  # noqa: E402
-from g3stream.service.logs import service_output  # noqa: E402
+from g3stream.log.setup import service_output  # noqa: E402
 
 _END_DELAY_SECONDS = 0.3
 _JOIN_TIMEOUT_SECONDS = 10.0
@@ -58,19 +56,17 @@ if not hasattr(ocs_agent.OCSAgent, "_stop_all_running_sessions"):
 class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
     """The agent's side of the bridge: the recorder's status and its commands.
 
-    agent: an OCSAgent. status: the recorder's first status. feed: the name of the feed of numbers. by_stream: as for
-    SessionReport.
+    agent: an OCSAgent. status: the recorder's first status. feed: the name of the feed of numbers.
     """
 
     delimiter = b"\n"
     MAX_LENGTH = _MAX_LINE_BYTES
 
-    def __init__(self, agent: Any, status: dict[str, Any], feed: str, by_stream: bool) -> None:
+    def __init__(self, agent: Any, status: dict[str, Any], feed: str) -> None:
         self._agent = agent
         self._status = status
         self._was_running = status["state"] != "stopped"
         self._feed = feed
-        self._by_stream = by_stream
         self._next_status: defer.Deferred[None] = defer.Deferred()
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
         self._published_stats_at: float | None = None
@@ -91,8 +87,8 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
             if self._status["state"] == "stopping" and session.status == "running":
                 session.set_status("stopping")
             if self._agent.realm_joined:
-                for block in feed_blocks(self._status, time.time(), by_stream=self._by_stream):
-                    self._agent.publish_to_feed(self._feed, block)
+                for message in self._status["feed"]:
+                    self._agent.publish_to_feed(self._feed, message)
                 stats = self._status.get("archive_stats")
                 if stats and stats["timestamp"] != self._published_stats_at:
                     self._published_stats_at = stats["timestamp"]
@@ -143,14 +139,10 @@ def main() -> None:
         with to_recorder.makefile("rb", buffering=0) as unbuffered:
             hello = json.loads(unbuffered.readline())
         args = argparse.Namespace(**hello["site"])
-        agent = StatusAgent(
-            ComponentConfig(args.site_realm, {}),
-            args,
-            address=f"{args.address_root}.{args.instance_id}",
-            class_name=args.agent_class,
-        )
+        config, address = ComponentConfig(args.site_realm, {}), f"{args.address_root}.{args.instance_id}"
+        agent = StatusAgent(config, args, address=address, class_name=args.agent_class)
         process, status = hello["process"], hello["status"]
-        link = Link(agent, status, process, hello["by_stream"])
+        link = Link(agent, status, process)
         to_recorder.setblocking(False)
         reactor.adoptStreamConnection(to_recorder.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: link))
     agent.register_feed(process, record=True, agg_params={"frame_length": 60}, buffer_time=0)
@@ -160,13 +152,8 @@ def main() -> None:
     operations = getattr(importlib.import_module(hello["module"]), args.agent_class)(agent, link)
     start = getattr(operations, f"start_{process}")
     ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS rejects any
-    agent.register_process(
-        process,
-        start,
-        getattr(operations, f"_stop_{process}"),
-        blocking=False,
-        startup=status["state"] != "stopped",
-    )
+    stop, is_running = getattr(operations, f"_stop_{process}"), status["state"] != "stopped"
+    agent.register_process(process, start, stop, blocking=False, startup=is_running)
     reactor.callLater(_JOIN_TIMEOUT_SECONDS, lambda: None if agent.realm_joined else _end())
     ApplicationRunner(args.site_hub, args.site_realm).run(agent, auto_reconnect=True)
 

@@ -13,12 +13,12 @@ from ocs import site_config
 from archiver.console.arguments import carried_types
 from archiver.core.events import Event
 from g3_agents.bridge import OcsBridge
-from g3_agents.lifecycle import Recorder, RecorderState
-from g3_agents.options import LOG_LEVELS
 from g3_agents.plugin import agents
+from g3_agents.services import Recorder, RecorderState
 from g3_agents.session_data import LastErrors, SessionReport
 from g3stream.host.standard_streams import prepare_standard_streams
-from g3stream.service.logs import service_log
+from g3stream.log.setup import service_log
+from g3stream.service.process_exit import end_process
 from g3stream.service.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,17 @@ log = logging.getLogger(__name__)
 _UPDATE_SECONDS = 1.0
 _STOP_SECONDS = 9.0
 """OCS and Docker kill a process that takes longer than 10 s to stop."""
+
+
+class AgentOperations:
+    """The operations of an agent, in the process that OCS sees.
+
+    agent: its OCSAgent. recorder: the link to the process that records (bridge_process.py).
+    """
+
+    def __init__(self, agent: Any, recorder: Any) -> None:
+        self.agent = agent
+        self.recorder = recorder
 
 
 def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | None) -> argparse.Namespace:
@@ -39,30 +50,20 @@ def parse(agent_class: str, parser: argparse.ArgumentParser, args: list[str] | N
         carried_types(vars(options).get("carry", ()))
     except ValueError as error:
         parser.error(f"argument --carry: {error}")
-    level = os.environ.get("LOGLEVEL", "info").lower()
-    level = LOG_LEVELS.get(level, level)
+    level = os.environ.get("LOGLEVEL", "info").lower().replace("trace", "debug")  # OCS has one below debug
     if level.upper() not in logging.getLevelNamesMapping():
         parser.error(f"the environment variable LOGLEVEL: {level!r} is not one of error, warn, info, debug")
     service_log(level)
     return options
 
 
-def address(options: argparse.Namespace) -> str:
-    """Return the agent's address. It is unique at the site, so it also identifies an archiver in its group."""
-    return f"{options.address_root}.{options.instance_id}"
-
-
 def run(
-    options: argparse.Namespace,
-    process: str,
-    make_recorder: Callable[[Callable[[Event], None]], Recorder],
-    *,
-    by_stream: bool,
+    options: argparse.Namespace, process: str, make_recorder: Callable[[Callable[[Event], None]], Recorder]
 ) -> None:
     """Run a recorder as the agent `options.agent_class` until SIGTERM or SIGINT, then stop it within 10 s.
 
     process: the name of its OCS process. make_recorder: makes the recorder; its argument is the callback for the
-    recorder's events. by_stream: as for SessionReport.
+    recorder's events.
     """
     errors = LastErrors()
     logging.getLogger().addHandler(errors)
@@ -83,15 +84,14 @@ def run(
         try:
             bridge.update_status(report.snapshot(time.time()))
         except Exception:  # a fault in reporting must not end the recording
-            log.exception("the status can't be sent to OCS")
+            log.exception("the status can't be sent to OCS; recording continues")
 
     recorder = make_recorder(on_event)
-    report = SessionReport(recorder, errors, by_stream=by_stream)
+    report = SessionReport(recorder, errors)
     hello = {
         "site": _site(options),
         "module": agents[options.agent_class]["module"],
         "process": process,
-        "by_stream": by_stream,
         "archive_stats": vars(options).get("suprsync_db") is not None,  # ingest has no such option
     }
     bridge = OcsBridge(hello, options.site_hub, on_command)
@@ -112,8 +112,7 @@ def run(
     if recorder.state is not RecorderState.STOPPED:
         # All data is on disk or in Kafka; what it waits for may take longer than OCS and Docker allow.
         log.warning("not everything has stopped in time; recording continues from there at the next start")
-        logging.shutdown()
-        os._exit(0)
+        end_process(0)
 
 
 def _site(options: argparse.Namespace) -> Mapping[str, Any]:

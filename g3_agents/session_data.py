@@ -5,7 +5,6 @@ Pure, except for `LastErrors`, which is a handler of the log.
 
 import logging
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +12,7 @@ import msgspec
 from archiver.core.events import Event, FileFinished
 from archiver.metrics import warnings
 from archiver.recording.status import ArchiveStatus, RecorderStatus
-from g3_agents.lifecycle import Recorder, RecorderState
+from g3_agents.services import Recorder, RecorderState
 from ingest.status import StoppedStream, StreamStatus
 
 if TYPE_CHECKING:
@@ -41,20 +40,17 @@ class LastErrors(logging.Handler):
 
     def latest(self) -> list[list[Any]]:
         """Return the warnings and errors, the oldest first."""
-        self.acquire()
-        try:
+        assert self.lock
+        with self.lock:
             return list(self._entries)
-        finally:
-            self.release()
 
 
 class SessionReport:
-    """Reports the status of a recorder. by_stream: its archiver records several streams, or all."""
+    """Reports the status of a recorder: with ingest, of its one stream; without, of each stream."""
 
-    def __init__(self, recorder: Recorder, errors: LastErrors, *, by_stream: bool) -> None:
+    def __init__(self, recorder: Recorder, errors: LastErrors) -> None:
         self._recorder = recorder
         self._errors = errors
-        self._by_stream = by_stream
         self._samples: deque[tuple[float, int, int]] = deque()
         self._files: deque[Data] = deque(maxlen=HISTORY_LENGTH)
         self._finished = 0
@@ -68,7 +64,7 @@ class SessionReport:
         return message
 
     def snapshot(self, now_s: float) -> Data:
-        """Return state, starts, degraded, data (for session.data), numbers (for `feed_blocks`), archive_stats."""
+        """Return state, starts, degraded, data (for session.data), feed (its messages), archive_stats."""
         recorder, suprsync = self._recorder, None
         stream = recorder.ingest.latest_status if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
@@ -78,23 +74,23 @@ class SessionReport:
             "state": _state_name(recorder.state, stream, archive, now_s),
             "problems": problems,
         }
-        numbers: list[tuple[str, str, Data]] = []
+        feed: list[Data] = []
+        recordings = archive.streams if archive else ()
         if recorder.ingest:
             data["stream"] = recorder.ingest.name
         if stream:
             rates = self._rates(stream, now_s)
             data.update(ingest_data(stream), **rates)
-            numbers.append((stream.stream, "ingest", {**ingest_numbers(stream), **rates}))
-        recordings = archive.streams if archive else ()
-        if recorder.ingest and recorder.archiver:
-            data.update(_EMPTY_ARCHIVER_DATA)
-        numbers += [(r.stream, "archive", archiver_numbers(r, now_s)) for r in recordings]
-        if recorder.archiver and self._by_stream:
-            data["streams"] = {r.stream: archiver_data(r, now_s) for r in recordings}
-        else:
-            for r in recordings:
-                data.update(archiver_data(r, now_s))
+            feed.append(feed_message(stream.stream, "ingest", {**ingest_numbers(stream), **rates}, now_s))
         if recorder.archiver:
+            if recorder.ingest:
+                data.update(archiver_data(recordings[0], now_s) if recordings else _EMPTY_ARCHIVER_DATA)
+            else:
+                data["streams"] = {r.stream: archiver_data(r, now_s) for r in recordings}
+            feed += [
+                feed_message(r.stream, "archive", archiver_numbers(r, now_s), now_s, prefixed=not recorder.ingest)
+                for r in recordings
+            ]
             archiver = recorder.archiver.latest
             followers = archiver.followers.status() if archiver else ()
             suprsync = archiver.followers.suprsync() if archiver else None
@@ -109,7 +105,7 @@ class SessionReport:
             "starts": recorder.starts,
             "degraded": bool(problems),
             "data": data,
-            "numbers": numbers,
+            "feed": feed,
             "archive_stats": archive_stats(suprsync) if suprsync else None,
         }
 
@@ -125,7 +121,7 @@ class SessionReport:
             found.append(f"archiver isn't running: {recorder.archiver.error}")
         if archive:
             found += [f"archiver: {problem}" for problem in archive.problems(now_s)]
-        if recorder.archiver and not self._by_stream and not (archive and archive.streams):
+        if recorder.archiver and recorder.ingest and not (archive and archive.streams):
             found.append("archiver: the stream isn't assigned to it yet")
         return found
 
@@ -252,28 +248,23 @@ def archive_stats(suprsync: "SupRsyncStatus") -> Data | None:
     return {
         "block_name": suprsync.archive_name,
         "timestamp": suprsync.finalized.asked_ms / 1000,
-        "data": {
-            "finalized_until": suprsync.finalized.time_ms / 1000,
-            "num_files": suprsync.num_files,
-            "last_file_added": suprsync.registered.last,
-        },
+        "data": {name: value for name, value in suprsync_data(suprsync).items() if name != "held_by"},
     }
 
 
-def feed_blocks(status: Data, now_s: float, *, by_stream: bool) -> Iterable[Data]:
-    """Yield the messages for an aggregated feed: each stream's numbers of ingest and of archiver.
+def feed_message(stream: str, service: str, numbers: Data, now_s: float, *, prefixed: bool = False) -> Data:
+    """Return the message for an aggregated feed with a stream's numbers of ingest or of archiver.
 
-    now_s: s since the epoch. by_stream: prefix each field's name with its stream's, as names must be unique in a
-    feed. In InfluxDB the stream is a tag, and the field has its plain name.
+    now_s: s since the epoch. prefixed: prefix each field's name with its stream's, as names must be unique in a feed.
+    In InfluxDB the stream is a tag, and the field has its plain name.
     """
-    for stream, service, numbers in status["numbers"]:
-        prefix = f"{_field_name(stream)}_" if by_stream else ""
-        yield {
-            "block_name": f"{_field_name(stream)}_{service}",
-            "timestamp": now_s,
-            "data": {prefix + name: value for name, value in numbers.items()},
-            "influxdb_tags": {prefix + name: {"stream": stream, "_field": name} for name in numbers},
-        }
+    prefix = f"{_field_name(stream)}_" if prefixed else ""
+    return {
+        "block_name": f"{_field_name(stream)}_{service}",
+        "timestamp": now_s,
+        "data": {prefix + name: value for name, value in numbers.items()},
+        "influxdb_tags": {prefix + name: {"stream": stream, "_field": name} for name in numbers},
+    }
 
 
 def _field_name(stream: str) -> str:

@@ -3,14 +3,13 @@
 import argparse
 from typing import Any
 
-from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, archiver_options, kafka_options
-from g3_agents.runner import address, parse, run
-from g3_agents.services import ArchiverService
+from g3_agents.runner import AgentOperations, parse, run
+from g3_agents.services import ArchiverService, Recorder
 from g3stream.service.arguments import stream_flag
 
 
-class SmurfArchiver:
+class SmurfArchiver(AgentOperations):
     """Archiver of the G3 data streams in Kafka.
 
     Parameters
@@ -20,10 +19,6 @@ class SmurfArchiver:
     recorder : g3_agents.bridge_process.Link
         The archiver, in the process that started this one
     """
-
-    def __init__(self, agent: Any, recorder: Any) -> None:
-        self.agent = agent
-        self.recorder = recorder
 
     def start_archive(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_archive()
@@ -73,13 +68,8 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     function."""
     parser = parser or argparse.ArgumentParser()
     options = agent_options(parser, "writing")
-    options.add_argument(
-        "--stream-id",
-        type=stream_flag,
-        nargs="+",
-        default=[],
-        help="The streams to write; by default every stream, new ones as they appear.",
-    )
+    text = "The streams to write; by default every stream, new ones as they appear."
+    options.add_argument("--stream-id", type=stream_flag, nargs="+", default=[], help=text)
     archiver_options(parser)
     kafka_options(parser)
     return parser
@@ -88,14 +78,8 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
 def main(args: list[str] | None = None) -> None:
     """Run the Agent. args: the command line without the program's name."""
     options = parse("SmurfArchiver", make_parser(), args)
-    run(
-        options,
-        "archive",
-        lambda on_event: Recorder(
-            None, ArchiverService(options, address(options), options.stream_id or None, on_event)
-        ),
-        by_stream=True,
-    )
+    streams = options.stream_id or None
+    run(options, "archive", lambda on_event: Recorder(None, ArchiverService(options, streams, on_event)))
 
 
 if __name__ == "__main__":

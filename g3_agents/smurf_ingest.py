@@ -3,14 +3,13 @@
 import argparse
 from typing import Any
 
-from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, ingest_options, kafka_options
-from g3_agents.runner import parse, run
-from g3_agents.services import IngestService
+from g3_agents.runner import AgentOperations, parse, run
+from g3_agents.services import IngestService, Recorder
 from ingest.__main__ import default_spool_dir
 
 
-class SmurfIngest:
+class SmurfIngest(AgentOperations):
     """Publisher of a G3 data stream, sent over a G3NetworkSender, to its Kafka topic.
 
     Parameters
@@ -20,10 +19,6 @@ class SmurfIngest:
     recorder : g3_agents.bridge_process.Link
         The ingest, in the process that started this one
     """
-
-    def __init__(self, agent: Any, recorder: Any) -> None:
-        self.agent = agent
-        self.recorder = recorder
 
     def start_ingest(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_ingest()
@@ -77,12 +72,8 @@ def main(args: list[str] | None = None) -> None:
     """Run the Agent. args: the command line without the program's name."""
     options = parse("SmurfIngest", make_parser(), args)
     options.stream_id = options.stream_id or options.instance_id
-    run(
-        options,
-        "ingest",
-        lambda _: Recorder(IngestService(options, options.spool_dir or default_spool_dir()), None),
-        by_stream=False,
-    )
+    ingest = IngestService(options, options.spool_dir or default_spool_dir())
+    run(options, "ingest", lambda _: Recorder(ingest, None))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from archiver.archive.location import Location
-from g3_agents.lifecycle import Recorder
 from g3_agents.options import agent_options, archiver_options, ingest_options, kafka_options
-from g3_agents.runner import address, parse, run
-from g3_agents.services import ArchiverService, IngestService
+from g3_agents.runner import AgentOperations, parse, run
+from g3_agents.services import ArchiverService, IngestService, Recorder
 
 log = logging.getLogger(__name__)
 
 
-class SmurfRecorder:
+class SmurfRecorder(AgentOperations):
     """Recorder for G3 data streams sent over a G3NetworkSender.
 
     Parameters
@@ -31,10 +30,6 @@ class SmurfRecorder:
     recorder : g3_agents.bridge_process.Link
         The recorder, in the process that started this one
     """
-
-    def __init__(self, agent: Any, recorder: Any) -> None:
-        self.agent = agent
-        self.recorder = recorder
 
     def start_record(self, session: Any, params: Any = None) -> Any:  # noqa: ARG002 - OCS gives it
         """start_record()
@@ -108,9 +103,8 @@ def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argum
     function."""
     parser = parser or argparse.ArgumentParser()
     options = agent_options(parser, "recording")
-    options.add_argument(
-        "--target-rate", help="Accepted for compatibility, without effect: no channel's data is published to OCS."
-    )
+    text = "Accepted for compatibility, without effect: no channel's data is published to OCS."
+    options.add_argument("--target-rate", help=text)
     ingest_options(parser, "in the private dir, if one is given, else in the data dir")
     archiver_options(parser)
     kafka_options(parser)
@@ -139,15 +133,8 @@ def main(args: list[str] | None = None) -> None:
     options.stream_id = options.stream_id or options.instance_id
     if options.target_rate is not None:
         log.warning("--target-rate has no effect: no channel's data is published to OCS")
-    spool = spool_of(options)
-    run(
-        options,
-        "record",
-        lambda on_event: Recorder(
-            IngestService(options, spool), ArchiverService(options, address(options), [options.stream_id], on_event)
-        ),
-        by_stream=False,
-    )
+    ingest, streams = IngestService(options, spool_of(options)), [options.stream_id]
+    run(options, "record", lambda on_event: Recorder(ingest, ArchiverService(options, streams, on_event)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The settings of streams: from the flags of `ingest --stream`, or from the file of `ingest --streams`."""
+"""The settings of streams: their flags, which the agents have too, and the file of `ingest --streams`."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from g3stream.host.small_file import read_small_file
-from g3stream.service.arguments import (
-    host,
-    key_value,
-    listen_endpoint,
-    port,
-    replication_factor,
-    seconds,
-    size,
-    stream_flag,
-)
+from g3stream.service import arguments
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint
-from ingest.spool.spool import MIN_SIZE_BYTES
 
+MIN_SPOOL_BYTES = 1 << 20
 _ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
@@ -44,9 +35,35 @@ class StreamSettings:
     spool_bytes: int
 
 
+def spool_size(text: str) -> int:
+    """An argument type: the size of a spool."""
+    size_bytes = arguments.size(text)
+    if size_bytes < MIN_SPOOL_BYTES:
+        raise argparse.ArgumentTypeError("must be at least 1MiB")
+    return size_bytes
+
+
+def stream_options(add_option: Callable[..., object], **several: Any) -> None:
+    """Add the options of a stream. add_option: as ArgumentParser.add_argument. several: makes an option a list."""
+    add_option("--address", type=arguments.host, default="localhost", metavar="HOST", help="the sender's host")
+    add_option("--port", type=arguments.port, default="50000", help="the sender's TCP port")
+    text = "wait for the sender to connect to us, instead of connecting to it"
+    add_option("--listen", type=arguments.listen_endpoint, metavar="[HOST:]PORT", help=text)
+    text = "close a connection on which nothing is received for so long, and reconnect"
+    add_option("--timeout", type=arguments.seconds, default="5", metavar="DURATION", help=text)
+    text = "close a connection that announces a larger frame"
+    add_option("--max-frame-size", type=arguments.size, default="256MiB", metavar="SIZE", help=text)
+    text = "a setting of the topic, if it is created; several may be given"
+    add_option("--topic-config", type=arguments.key_value, default=[], metavar="K=V", help=text, **several)
+    text = "of the topic, if it is created; the broker's default if not given"
+    add_option("--replication-factor", type=arguments.replication_factor, metavar="N", help=text)
+    text = "the most that a stream's spool may take on disk, at least 1MiB; reading stops when it is 85%% full"
+    add_option("--spool-size", type=spool_size, default="16GiB", metavar="SIZE", help=text)
+
+
 def stream_from_flags(options: argparse.Namespace, name: str) -> StreamSettings:
     """Return the settings of the one stream that the flags describe."""
-    return _settings({}, options, name)
+    return _settings({"name": name}, options)
 
 
 def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSettings]:
@@ -80,25 +97,22 @@ def streams_from_file(path: Path, options: argparse.Namespace) -> list[StreamSet
     return streams
 
 
-def _settings(table: Mapping[str, Any], options: argparse.Namespace, name: str | None = None) -> StreamSettings:
+def _settings(table: Mapping[str, Any], options: argparse.Namespace) -> StreamSettings:
     """Combine a table of checked values with the flags as defaults. Raises ArgumentTypeError."""
-    if name is None and "name" not in table:
+    if "name" not in table:
         raise argparse.ArgumentTypeError("name: missing")
     listen = table.get("listen", options.listen)
     for key in ("address", "port"):
         if listen and key in table:
             raise argparse.ArgumentTypeError(f"{key}: not together with listen, which waits for the sender instead")
-    spool_size = table.get("spool-size", options.spool_size)
-    if name is None and spool_size < MIN_SIZE_BYTES:
-        raise argparse.ArgumentTypeError("spool-size: must be at least 1MiB")
     return StreamSettings(
-        name=name or table["name"],
+        name=table["name"],
         source=listen or ClientEndpoint(table.get("address", options.address), table.get("port", options.port)),
         timeout_s=table.get("timeout", options.timeout),
         max_frame_bytes=table.get("max-frame-size", options.max_frame_size),
         topic_config={**dict(options.topic_config), **table.get("topic-config", {})},
         replication_factor=table.get("replication-factor", options.replication_factor),
-        spool_bytes=spool_size,
+        spool_bytes=table.get("spool-size", options.spool_size),
     )
 
 
@@ -107,21 +121,21 @@ def _topic_config(table: Mapping[str, Any]) -> dict[str, str]:
     for key, value in table.items():
         if not isinstance(value, str | int):  # a nested table too: a.b = 1 is one, and "a.b" = 1 isn't
             raise argparse.ArgumentTypeError(f'{key}: no text or number; a name with dots in it needs quotes, "a.b"')
-        found.update([key_value(f"{key}={str(value).lower() if isinstance(value, bool) else value}")])
+        found.update([arguments.key_value(f"{key}={str(value).lower() if isinstance(value, bool) else value}")])
     return found
 
 
 _KEYS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {
     # The TOML types accepted, their description for errors, and the flag's own parser, which takes text.
-    "name": ((str,), "a text", stream_flag),
-    "address": ((str,), "a text", host),
-    "port": ((int,), "a number", port),
-    "listen": ((int, str), "a port, or a text [HOST:]PORT", listen_endpoint),
-    "timeout": ((int, float), "a number of seconds", seconds),
-    "max-frame-size": ((int, str), 'a size such as "256MiB"', size),
+    "name": ((str,), "a text", arguments.stream_flag),
+    "address": ((str,), "a text", arguments.host),
+    "port": ((int,), "a number", arguments.port),
+    "listen": ((int, str), "a port, or a text [HOST:]PORT", arguments.listen_endpoint),
+    "timeout": ((int, float), "a number of seconds", arguments.seconds),
+    "max-frame-size": ((int, str), 'a size such as "256MiB"', arguments.size),
     "topic-config": ((dict,), "a table", _topic_config),
-    "replication-factor": ((int,), "a number", replication_factor),
-    "spool-size": ((int, str), 'a size such as "16GiB"', size),
+    "replication-factor": ((int,), "a number", arguments.replication_factor),
+    "spool-size": ((int, str), 'a size such as "16GiB"', spool_size),
 }
 
 
@@ -129,7 +143,8 @@ def _validated(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the table's keys with their values, parsed as the flags are. Raises ArgumentTypeError."""
     for key, value in table.items():
         if key not in _KEYS:
-            raise argparse.ArgumentTypeError(f"{key}: unknown; there are {', '.join(_KEYS)}")
+            meant = arguments.did_you_mean(key, _KEYS)
+            raise argparse.ArgumentTypeError(f"{key}: unknown; there are {', '.join(_KEYS)}{meant}")
         types, what, check = _KEYS[key]
         if not isinstance(value, types) or isinstance(value, bool):
             raise argparse.ArgumentTypeError(f"{key}: must be {what}")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from g3stream.contract.topic_settings import Severity
-from g3stream.service.disk_space import DiskSpace
-from g3stream.service.log_writer import LogStatus
+from g3stream.log.writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
+from g3stream.service.timeouts import DiskSpace
 from ingest.status import StoppedStream, StreamStatus
 
 

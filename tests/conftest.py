@@ -140,10 +140,16 @@ def crossbar_program() -> Path:
 
 
 @pytest.fixture(scope="session")
-def analysis() -> Analysis:
-    """Simons Observatory's software, in an environment of its own; installed once, which takes minutes."""
+def analysis(so3g_python: Path) -> Analysis:
+    """Simons Observatory's software, in an environment of its own."""
+    return Analysis(so3g_python)
+
+
+@pytest.fixture(scope="session")
+def so3g_python() -> Path:
+    """The interpreter of that environment, which has so3g; installed once, which takes minutes."""
     try:
-        return Analysis(SOTODLIB.python())
+        return SOTODLIB.python()
     except IndexUnreachable as why:
         pytest.skip(f"no sotodlib: {why}")
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from archiver.archive import identity
 from archiver.archive.checksums import CHECKSUMS
 from archiver.archive.location import SETTINGS, Checksums, Location, check_apart
-from archiver.archive.private_file import read_private_file
 from archiver.core.paths import ID
-from archiver.storage.durable_file import replace_file
 from g3stream.host.fsync import make_directory
 
 _HEAD = "# Of this archive. `archiver relocate` changes it.\n"
@@ -53,8 +51,8 @@ def format_settings(settings: ArchiveSettings) -> str:
 
 
 def read(location: Location) -> ArchiveSettings | None:
-    """Read an archive's settings; None if it has none. Raises PrivateFileError, OSError."""
-    return read_private_file(location, SETTINGS, parse, "a later version's? It must say checksums=beside")
+    """Read an archive's settings; None if it has none. Raises OSError, also if they can't be understood."""
+    return location.read_private(SETTINGS, parse, "a later version's? It must say checksums=beside")
 
 
 def default_settings(location: Location) -> ArchiveSettings:
@@ -67,7 +65,7 @@ def default_settings(location: Location) -> ArchiveSettings:
 def write(location: Location, settings: ArchiveSettings) -> None:
     """Replace an archive's settings, durably and atomically. Raises OSError."""
     with location.private() as private:
-        replace_file(private, SETTINGS, format_settings(settings).encode("ascii"))
+        private.replace_file(SETTINGS, format_settings(settings).encode("ascii"))
 
 
 def with_settings(location: Location) -> Location:

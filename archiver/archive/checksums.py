@@ -32,22 +32,15 @@ class ChecksumsFile(NamedTuple):
     """What its lines have before the files' names."""
 
 
-def file_of(location: Location, parent: str) -> ChecksumsFile | None:
-    """The checksums file of a directory below the data directory; None if there is none. Pure."""
-    if location.checksums is Checksums.OFF:
-        return None
-    return beside(parent) if location.checksums is Checksums.BESIDE else private(parent)
+def file_of(kind: Checksums, parent: str) -> ChecksumsFile | None:
+    """The checksums file of a directory below the data directory. Pure.
 
-
-def beside(parent: str) -> ChecksumsFile:
-    """The checksums file of a directory with --checksums beside."""
-    return ChecksumsFile(Within(parent), SUMS, "")
-
-
-def private(parent: str) -> ChecksumsFile | None:
-    """The checksums file of a directory with --checksums private; None for a directory not of the layout."""
+    None if there is none: with --checksums off, or private for a directory not of the layout.
+    """
+    if kind is Checksums.BESIDE:
+        return ChecksumsFile(Within(parent), SUMS, "")
     match = _PARENT.fullmatch(parent)
-    if match is None:
+    if kind is Checksums.OFF or match is None:
         return None
     return ChecksumsFile(Within(f"{CHECKSUMS}/{match[1]}", private=True), f"{match[2]}{_SUFFIX}", f"{parent}/")
 
@@ -59,14 +52,14 @@ def display_path(location: Location, parent: str) -> str:
 
 def path(location: Location, parent: str) -> str:
     """Its path, for messages."""
-    file = file_of(location, parent)
+    file = file_of(location.checksums, parent)
     return f"{parent}/{SUMS}" if file is None else location.shown(file.within, file.name)
 
 
 def add(location: Location, stream: str, path: str, sha256: str) -> None:
     """Add a finished file's line, durable when this returns; nothing with --checksums off. As sha256sums.add."""
     parent, _, name = path.rpartition("/")
-    file = file_of(location, parent)
+    file = file_of(location.checksums, parent)
     if file is None:
         return
     with (
@@ -78,7 +71,7 @@ def add(location: Location, stream: str, path: str, sha256: str) -> None:
 
 def lines(location: Location, parent: str) -> dict[str, str]:
     """Read the SHA-256 of each file of a directory below the data directory. Raises OSError, FileNotFoundError."""
-    file = file_of(location, parent)
+    file = file_of(location.checksums, parent)
     return {} if file is None else read(location, file)[0]
 
 

@@ -52,7 +52,8 @@ def check_disk(location: Location, name: str) -> None:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        log.warning("%s is full: the check of its file system is skipped", location.data_dir)
+        text = "%s is full: the check of its file system is skipped, and records wait in Kafka until there is space"
+        log.warning(text, location.data_dir)
 
 
 def _try_all(scratch: Directory, to: Directory, root: Path) -> None:

@@ -10,9 +10,7 @@ import secrets
 from dataclasses import dataclass
 
 from archiver.archive.location import Location
-from archiver.archive.private_file import read_private_file
 from archiver.core.paths import GROUP
-from archiver.storage.durable_file import temporary_file
 
 IDENTITY = "archive.identity"
 """It has a dot in its name, which no stream has: the directories beside it are those of streams."""
@@ -45,13 +43,13 @@ def parse(text: str) -> Identity | None:
 
 
 def read(location: Location) -> Identity | None:
-    """Read an archive's identity; None if it has none. Raises PrivateFileError, OSError.
+    """Read an archive's identity; None if it has none. Raises OSError, also if it can't be understood.
 
     It is durable when this returns, also if a killed archiver created it.
     """
     must = "it must have lines of 16 hex digits and one group"
     remedy = ". Restore it, or move it away and start again: then the archiver says what it must contain"
-    found = read_private_file(location, IDENTITY, parse, must, remedy)
+    found = location.read_private(IDENTITY, parse, must, remedy)
     if found:
         with location.private() as private:
             private.sync()
@@ -77,7 +75,7 @@ def create(location: Location, group: str) -> Identity:
     text = f"{new_id()} {group}\n".encode("ascii")
     with (
         location.private() as private,
-        temporary_file(private, IDENTITY, text) as temporary,
+        private.temporary_file(IDENTITY, text) as temporary,
         contextlib.suppress(FileExistsError),  # another archiver was faster: its id counts
     ):
         private.publish(temporary, private, IDENTITY)

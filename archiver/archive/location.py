@@ -8,10 +8,11 @@ linked or renamed from there to the data directory, so both must be on one mount
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from archiver.core.paths import PRIVATE_DIRECTORY
 from archiver.storage.directory import Directory
@@ -21,6 +22,10 @@ SETTINGS = "archive.settings"
 """In the private directory (archive_settings.py). It has a dot in its name, which no stream has."""
 
 SPOOL = ".spool"
+_MAX_BYTES = 1 << 16
+"""Of a file that an operator may edit."""
+
+T = TypeVar("T")
 
 
 class Checksums(StrEnum):
@@ -79,6 +84,25 @@ class Location:
     def open(self, within: Within, *, make: bool = False) -> Directory:
         """Open a directory below either; as `data`."""
         return (self.private if within.private else self.data)(within.below, make=make)
+
+    def read_private(self, name: str, parse: Callable[[str], T | None], must: str, remedy: str = "") -> T | None:
+        """Read a small file of the private directory that an operator may edit; None if there is none.
+
+        parse: returns None if the text is invalid; then `must` says what it must be. remedy: what to do, in any case.
+        Raises OSError, also if it can't be understood; the message says what to do.
+        """
+        try:
+            with self.private() as private:
+                if private.stat(name) is None:
+                    return None
+                regular = private.is_file(name)
+                found = parse(private.read(name, _MAX_BYTES).decode(errors="replace")) if regular else None
+        except FileNotFoundError:
+            return None  # nobody has recorded there
+        if found is None:
+            why = must if regular else "it isn't a regular file"
+            raise OSError(None, f"{self.private_path / name} can't be understood: {why}{remedy}")
+        return found
 
     def lock(self, below: str, name: str, how: int, busy: str) -> int:
         """Lock a file below the private directory, as Directory.lock; busy: the error if another process holds it."""

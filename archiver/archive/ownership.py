@@ -150,7 +150,7 @@ def _recorded(state: Checkpoint) -> bool:
 def _decoded(reader: TopicReader) -> Mapping[str, Checkpoint]:
     """The group's checkpoints by stream, without those that can't be decoded: such a stream isn't recorded."""
     found = {}
-    for stream, commit in reader.all_committed().items():
+    for stream, commit in reader.committed().items():
         try:
             found[stream] = checkpoints.decode(commit.metadata, stream)
         except CheckpointError:

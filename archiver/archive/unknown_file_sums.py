@@ -85,10 +85,11 @@ class UnknownFileChecksums:
                 return
             except OSError as error:
                 if self._unlisted.get(parent) != str(error):
-                    log.warning("%s: unknown files get no line in SHA256SUMS: %s", parent, error)
+                    log.warning("%s: unknown files get no line in SHA256SUMS: %s; still trying", parent, error)
                 self._unlisted[parent] = str(error)
             except Exception:
-                log.exception("%s: unknown files get no line in SHA256SUMS: an error of this program", parent)
+                text = "%s: unknown files get no line in SHA256SUMS: an error of this program; recording continues"
+                log.exception(text, parent)
             self._stopping.wait(_PAUSE * (listed - begun))
 
     def missing_lines(self, parent: str) -> list[str]:
@@ -119,7 +120,8 @@ class UnknownFileChecksums:
                 checksums.add(self._location, stream, path, sha256)
                 log.info("added a line to SHA256SUMS for an unknown file: %r", path)
         except (sha256sums.ChecksumsUnusable, OSError) as error:
-            log.warning("no line in SHA256SUMS for the unknown file %r: %s", path, error)
+            text = "no line in SHA256SUMS for the unknown file %r: %s; no recorded file is affected"
+            log.warning(text, path, error)
 
     def _digest(self, directory: Directory, name: str, found: os.stat_result) -> str:
         """Compute its SHA-256. Raises OSError, also if the file gets no line, Cancelled."""

@@ -1,4 +1,4 @@
-"""The flags of `archiver`'s commands, one module per command.
+"""The flags of `archiver`'s commands, one module per command, whose docstring is its --help.
 
-A module imports what its command does only when the command is run, so that `archiver --help` starts fast.
+A module names the function that does it, which is imported only when the command is run, so that --help starts fast.
 """

@@ -1,13 +1,4 @@
-"""The command `archiver adopt`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import archive_options, command_parser
-from archiver.console.operator_arguments import operator_options, paths_below
-from g3stream.service.arguments import EnvArgumentParser
-
-_DESCRIPTION = """\
-Record files that were there before the archive: another recorder's, or those
+"""Record files that were there before the archive: another recorder's, or those
 from before the topic g3.files was lost. Each is read and must consist of whole
 G3 frames with correct CRCs. It gets its line in SHA256SUMS, and an event
 (file_adopted, on g3.files) with its digest. From then on `archiver verify`
@@ -27,20 +18,30 @@ frames, a copy of a recorded file, a link, changed less than a minute ago.
 --damaged also adopts files that aren't whole frames, such as one that a crash
 cut off: their events say so, and verify checks that they stay as they are.
 Only SHA256SUMS is changed. The command may run while an archiver records, and
-may be run again."""
+may be run again.
 
-_EXAMPLES = """\
 examples:
   archiver adopt --data-dir /data --all --dry-run
   archiver adopt --data-dir /data --all --reason 'from the old recorder'
   archiver adopt --data-dir /data 15463/crate1slot2
 """
 
+import argparse
+
+from archiver.console.arguments import archive_options, check_paths, command_parser, operator_options
+from g3stream.service.arguments import EnvArgumentParser
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "a file isn't, or the command failed; the reason is printed"
-    flags = command_parser("adopt", _DESCRIPTION, _EXAMPLES, fine="every file is recorded", wrong=wrong)
+    flags = command_parser(
+        "adopt",
+        __doc__,
+        fine="every file is recorded",
+        wrong="a file isn't, or the command failed; the reason is printed",
+        act="archiver.operations.adopt_files:adopt",
+        check=_check,
+    )
     flags.add_argument("path", nargs="*", metavar="PATH", help="a file, or a directory of them; - for stdin")
     flags.add_argument("--all", action="store_true", help="all files that no event describes")
     archive_options(flags)
@@ -51,15 +52,5 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    if bool(options.path) == options.all:
-        options.parser.error("give either PATHs or --all")
-    options.path = paths_below(options.data_dir, options.path)
-    if not options.path and not options.all:
-        print("no PATH came from stdin: nothing to adopt")
-        return 0
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.adopt_files import adopt
-
-    return run(options, adopt)
+def _check(options: argparse.Namespace) -> None:
+    check_paths(options, "adopt", flags="--all", given=options.all)

@@ -1,13 +1,4 @@
-"""The command `archiver close`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import command_parser
-from g3stream.host.environment import host_name
-from g3stream.service.arguments import EnvArgumentParser, stream_flag
-
-_DESCRIPTION = """\
-End the acquisition of a stream whose ingest died and can't report its end: its
+"""End the acquisition of a stream whose ingest died and can't report its end: its
 host is gone, and won't be back soon.
 
 An acquisition ends when its sender ends it, when the connection to the sender
@@ -19,9 +10,8 @@ new acquisition.
 
 Nothing is published while an ingest is running, or if the acquisition has
 ended already. Ages are the difference between a record's time (by the clock of
-ingest's host) and this host's clock."""
+ingest's host) and this host's clock.
 
-_EXAMPLES = """\
 examples:
   archiver status                      shows the open file, and how old the
                                        last record is
@@ -29,25 +19,24 @@ examples:
   archiver close --stream crate1slot2 --why 'smurf-srv12 lost power'
 """
 
+from archiver.console.arguments import command_parser, why
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import EnvArgumentParser, stream_flag
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "not closed; the reason is printed"
-    flags = command_parser("close", _DESCRIPTION, _EXAMPLES, fine="closed, or nothing to close", wrong=wrong)
+    flags = command_parser(
+        "close",
+        __doc__,
+        fine="closed, or nothing to close",
+        wrong="not closed; the reason is printed",
+        act="archiver.operations.close_acquisition:close",
+    )
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
+    what = "the reason in the record (ASCII, up to 200 characters); default: closed by an operator on this host"
     flags.add_argument(
-        "--why",
-        default=f"closed by an operator on {host_name()}",
-        metavar="TEXT",
-        help="the reason in the record (ASCII, up to 200 characters); default: closed by an operator on this host",
+        "--why", type=why, default=f"closed by an operator on {host_name()}", metavar="TEXT", help=what
     )
     flags.add_kafka_options()
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.close_acquisition import close
-
-    return run(options, close)

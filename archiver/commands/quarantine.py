@@ -1,13 +1,4 @@
-"""The command `archiver quarantine`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import command_parser
-from g3stream.host.environment import host_name
-from g3stream.service.arguments import EnvArgumentParser, stream_flag
-
-_DESCRIPTION = """\
-Quarantine the record at which a stream has stopped, so that recording
+"""Quarantine the record at which a stream has stopped, so that recording
 continues.
 
 A record that ingest didn't publish, such as one without headers, stops its
@@ -21,9 +12,8 @@ time, not by its offset.
 
 With --partition, it moves the records of another partition than 0, which
 nobody records: all of them up to that offset are copied to the same topic, then
-deleted where they were."""
+deleted where they were.
 
-_EXAMPLES = """\
 examples:
   archiver quarantine --stream crate1slot2 --offset 5120
   archiver quarantine --stream crate1slot2 --offset 5120 \\
@@ -32,33 +22,31 @@ examples:
                       up to the last offset that /healthz reports
 """
 
+import argparse
+
+from archiver.console.arguments import command_parser, why
+from g3stream.host.environment import host_name
+from g3stream.service.arguments import EnvArgumentParser, stream_flag
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "it isn't; the reason is printed"
-    flags = command_parser("quarantine", _DESCRIPTION, _EXAMPLES, fine="it is in quarantine", wrong=wrong)
+    flags = command_parser(
+        "quarantine",
+        __doc__,
+        fine="it is in quarantine",
+        wrong="it isn't; the reason is printed",
+        act="archiver.operations.quarantine_record:quarantine",
+    )
     flags.add_argument("--stream", type=stream_flag, required=True, metavar="NAME", help="the stream")
     flags.add_argument("--offset", type=_offset, required=True, metavar="N", help="the record's offset in its topic")
-    flags.add_argument(
-        "--partition", type=_offset, default=0, metavar="N", help="if not 0: move all of its records up to the offset"
-    )
-    flags.add_argument(
-        "--why",
-        default=f"by an operator on {host_name()}",
-        metavar="TEXT",
-        help="the reason, kept with the record; default: by an operator on this host",
-    )
+    what = "if not 0: move all of its records up to the offset"
+    flags.add_argument("--partition", type=_offset, default=0, metavar="N", help=what)
+    what = "the reason, kept with the record (ASCII, up to 200 characters); default: by an operator on this host"
+    flags.add_argument("--why", type=why, default=f"by an operator on {host_name()}", metavar="TEXT", help=what)
     flags.add_argument("--force", action="store_true", help="even if a later version of ingest may have published it")
     flags.add_kafka_options()
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.quarantine_record import quarantine
-
-    return run(options, quarantine)
 
 
 def _offset(text: str) -> int:

@@ -1,13 +1,4 @@
-"""The command `archiver relocate`: its flags."""
-
-import argparse
-from functools import partial
-
-from archiver.console.arguments import CHECKSUMS, command_parser, data_dir_option
-from g3stream.service.arguments import EnvArgumentParser, directory
-
-_DESCRIPTION = """\
-Move an archive's private directory, or its checksums, to the place that
+"""Move an archive's private directory, or its checksums, to the place that
 --private-dir and --checksums of the archiver will name from then on. Without
 --private-dir it is moved (back) to .archiver in the data directory.
 
@@ -19,12 +10,12 @@ First stop the archivers on all hosts, and the SmurfRecorder agents, whose spool
 is moved, too. Kafka isn't needed. The private directory is renamed, so it stays
 on its file system. If the command is killed, run it again: it continues.
 
---checksums  beside   SHA256SUMS in each directory of files
-             private  PRIVATE_DIR/sha256sums.d/*/*.sha256, for sha256sum -c in
-                      the data directory
-             off      none: the events on g3.files have the digests, too"""
+--checksums:
+  beside   SHA256SUMS in each directory of files
+  private  PRIVATE_DIR/sha256sums.d/*/*.sha256, for sha256sum -c in the data
+           directory
+  off      none: the events on g3.files have the digests, too
 
-_EXAMPLES = """\
 examples:
   archiver relocate --data-dir /disk/data --private-dir /disk/private \\
                     --checksums private
@@ -36,32 +27,26 @@ examples:
                     --checksums beside                    back to the defaults
 """
 
+from archiver.console.arguments import CHECKSUMS, command_parser, data_dir_option
+from g3stream.service.arguments import EnvArgumentParser, directory
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "something isn't; the reason is printed"
-    flags = command_parser("relocate", _DESCRIPTION, _EXAMPLES, fine="everything is moved", wrong=wrong)
+    flags = command_parser(
+        "relocate",
+        __doc__,
+        fine="everything is moved",
+        wrong="something isn't; the reason is printed",
+        act="archiver.operations.relocation:relocate",
+        stopped="archiver relocate: stopped; run it again to continue",
+    )
     data_dir_option(flags)
     # Not from the environment: it may name the place before the move, or the one after it.
-    flags.add_argument(
-        "--private-dir", type=directory, metavar="DIR", help="its new place; DATA_DIR/.archiver if not given"
-    )
-    flags.add_argument(
-        "--from",
-        dest="source",
-        type=directory,
-        metavar="DIR",
-        help="its present place, if neither the new one nor DATA_DIR/.archiver",
-    )
-    new_place = {**CHECKSUMS, "help": "the new place of the checksums; unchanged if not given"}
-    flags.add_argument("--checksums", **new_place)
+    what = "its new place; DATA_DIR/.archiver if not given"
+    flags.add_argument("--private-dir", type=directory, metavar="DIR", help=what)
+    what = "its present place, if neither the new one nor DATA_DIR/.archiver"
+    flags.add_argument("--from", dest="source", type=directory, metavar="DIR", help=what)
+    what = "the new place of the checksums; unchanged if not given"
+    flags.add_argument("--checksums", **{**CHECKSUMS, "help": what})
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import exit_code  # not at the top, so that --help is fast
-    from archiver.operations.relocation import relocate
-
-    prog = options.parser.prog
-    return exit_code(prog, partial(relocate, options), f"{prog}: stopped; run it again to continue")

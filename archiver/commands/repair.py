@@ -1,13 +1,4 @@
-"""The command `archiver repair`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import archive_options, command_parser, time_option
-from archiver.console.operator_arguments import operator_options
-from g3stream.service.arguments import EnvArgumentParser
-
-_DESCRIPTION = """\
-Repair an archive. First it is verified, as by `archiver verify`. Then
+"""Repair an archive. First it is verified, as by `archiver verify`. Then
 
   a file that is missing or damaged is rebuilt from its topic, beside the old
   one; read back and compared with the recorded digest; and put in place. The
@@ -24,9 +15,8 @@ on g3.files), and verify expects them from then on.
 
 Everything else that verify finds (copies, unknown files, other partials, …) is
 left for you to look at: nothing is deleted. At the end the archive is verified
-again. The command may run while an archiver records."""
+again. The command may run while an archiver records.
 
-_EXAMPLES = """\
 examples:
   archiver repair --data-dir /data
   archiver repair --data-dir /data --stream crate1slot2 --since -1d
@@ -34,22 +24,22 @@ examples:
                   --reason 'the copies are gone'
 """
 
+from archiver.console.arguments import archive_options, command_parser, operator_options, time_option
+from g3stream.service.arguments import EnvArgumentParser
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "something still is, or the command failed; the reason is printed"
-    flags = command_parser("repair", _DESCRIPTION, _EXAMPLES, fine="nothing is wrong any more", wrong=wrong)
+    flags = command_parser(
+        "repair",
+        __doc__,
+        fine="nothing is wrong any more",
+        wrong="something still is, or the command failed; the reason is printed",
+        act="archiver.operations.repair_archive:repair",
+    )
     archive_options(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
     flags.add_argument("--retired", action="store_true", help="rebuild retired files, too")
     operator_options(flags, "rebuild")
     flags.add_kafka_options()
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.repair_archive import repair
-
-    return run(options, repair)

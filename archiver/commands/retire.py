@@ -1,13 +1,4 @@
-"""The command `archiver retire`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import archive_options, command_parser, time_option
-from archiver.console.operator_arguments import operator_options, paths_below
-from g3stream.service.arguments import EnvArgumentParser
-
-_DESCRIPTION = """\
-Record that files were deleted on purpose, as by a clean-up job whose copies are
+"""Record that files were deleted on purpose, as by a clean-up job whose copies are
 safe elsewhere. This deletes nothing: it publishes an event for each file
 (file_retired, on g3.files). From then on `archiver verify` doesn't report them
 as missing, `repair` and `replay` rebuild them only with --retired, and `files`
@@ -27,9 +18,8 @@ its files exists (as if the disk isn't mounted), or it belongs to another group.
 --yes overrides that.
 
 A retired file is brought back by `archiver adopt PATH` (restored from a copy),
-or by `archiver repair --retired` (rebuilt from the topics)."""
+or by `archiver repair --retired` (rebuilt from the topics).
 
-_EXAMPLES = """\
 examples:
   archiver retire --data-dir /data --missing --dry-run
   archiver retire --data-dir /data --before -90d --reason 'two copies elsewhere'
@@ -41,11 +31,22 @@ The command may be run again: for files that are retired already no event is
 published.
 """
 
+import argparse
+
+from archiver.console.arguments import archive_options, check_paths, command_parser, operator_options, time_option
+from g3stream.service.arguments import EnvArgumentParser
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "a PATH isn't recorded (the others are retired), or it failed"
-    flags = command_parser("retire", _DESCRIPTION, _EXAMPLES, fine="every file is retired", wrong=wrong)
+    flags = command_parser(
+        "retire",
+        __doc__,
+        fine="every file is retired",
+        wrong="a PATH isn't recorded (the others are retired), or it failed",
+        act="archiver.operations.retire_files:retire",
+        check=_check,
+    )
     flags.add_argument("path", nargs="*", metavar="PATH", help="a recorded file, or a directory of them; - for stdin")
     flags.add_argument("--missing", action="store_true", help="all recorded files that don't exist")
     time_option(flags, "--before", "those of them that end before this time")
@@ -57,16 +58,6 @@ def make_parser() -> EnvArgumentParser:
     return flags
 
 
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    missing = options.missing or options.before is not None
-    if bool(options.path) == missing:
-        options.parser.error("give either PATHs or --missing, or --before T")
-    options.path = paths_below(options.data_dir, options.path)
-    if not options.path and not missing:
-        print("no PATH came from stdin: nothing to retire")
-        return 0
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.retire_files import retire
-
-    return run(options, retire)
+def _check(options: argparse.Namespace) -> None:
+    given = options.missing or options.before is not None
+    check_paths(options, "retire", flags="--missing, or --before T", given=given)

@@ -1,57 +1,67 @@
-"""The command `archiver status`: its flags."""
+"""Say whether all is well with what is recorded (--group), and if not, what is
+wrong: first in sentences, then a row for each stream, troubled ones first:
 
-import argparse
+  state      recording     frames come, and are recorded
+             idle          the sender is connected, and sends no frames
+             disconnected  ingest has no connection to the sender
+             no ingest     its ingest has died, or can't reach Kafka
+             not archived  records wait in Kafka for longer than usual
+             stopped       its ingest was stopped, or `archiver close` was used
+  since      how long it has been in this state
+  rate       received by its ingest in the last 10 s
+  lag        records that aren't recorded (durable and committed) yet. While
+             frames come, a second's worth is usual
+  open file  its future path, and how much of it is durable; of a stopped
+             stream, (why), such as the --why of `archiver close`
 
-from archiver.console.arguments import command_parser, stream_options
-from g3stream.service.arguments import EnvArgumentParser
+Then the group's archivers: where they run, their data directory, the space left
+on its disk, for how long that lasts at the present rate, and what each records.
 
-_DESCRIPTION = """\
-Show what each stream receives, and how far its archive (--group) has come:
+ingest and archivers report to the topic g3.status each 10 s; one that hasn't
+for 35 s is taken for dead, and which streams an archiver records is known 10 s
+late. Times are by the clocks of their hosts, and right only if these agree.
+No group is joined, and nothing is changed.
 
-  last record  the age of the topic's last record. While an ingest is connected,
-               it publishes at least one record each second
-  last state   of the connection: start, end, connected, disconnected (why),
-               quiet (connected, but a second without frames); and its age. It
-               is looked for in the topic's last records (20,000, or 8 MB). In
-               --json, `lost` stands for disconnected
-  lag          how many records aren't recorded (durable and committed) yet, and
-               the age of the first of these. While frames come, a second's
-               worth is usual
-  open file    its future path; its age, and how much of it is durable
-
-Ages are the difference between a record's time (by the clock of ingest's host)
-and this host's clock: they are right only if the two clocks agree. No group is
-joined, and nothing is changed."""
-
-_EXAMPLES = """\
 examples:
   archiver status
+  archiver status --watch
   archiver status --stream crate1slot2 --group second-site
   archiver status --json | jq -r 'select(.lag > 10000) | .stream'
+  archiver status >/dev/null || mail -s 'g3 recorder' operator@site.internal
 
---json: one object a line for each stream: stream, group, problem (null, or
-  what is wrong, in words), records (in the topic now), last_record (its time),
-  fact (the last state: a record's kind), fact_why, fact_time, frames_since (if
-  only frames were found: the time of the first of them), offset (committed),
-  lag (records), lag_since (time of the first record that isn't recorded), file,
-  file_start, file_bytes, file_frames, closing (why the file is being finished).
+--json: one object a line, with `kind`:
+  stream    stream, group, state, since, problem (null, or what is wrong with
+            its topic or commit), records (in the topic now), last_record (its
+            time), fact (the last record's kind, if it is no frame; lost stands
+            for disconnected), fact_why, fact_time, frames_since (if it is a
+            frame: since when frames come, as far as known), offset (committed),
+            lag (records), lag_since (time of the first record that isn't
+            recorded), acquisition_since (when the open acquisition began),
+            file, file_start, file_bytes, file_frames, closing (why the file is
+            being finished), bytes_per_s, archiver (that records it), sender,
+            ingest_host, ingest_reported
+  archiver  instance, group, host, streams, data_dir, disk_free_bytes,
+            bytes_per_s, reported
+  verdict   the last line: group, ok, problems (the sentences)
 Times are ISO 8601 in UTC. What is unknown or doesn't apply is null.
 """
+
+from archiver.console.arguments import command_parser, stream_options
+from g3stream.service.arguments import EnvArgumentParser, seconds
 
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "Kafka can't be read; the reason is printed"
-    flags = command_parser("status", _DESCRIPTION, _EXAMPLES, fine="shown, whatever the state", wrong=wrong)
+    flags = command_parser(
+        "status",
+        __doc__,
+        fine="all is well",
+        wrong="something is wrong, or Kafka can't be read; what, is printed",
+        act="archiver.status.show:show",
+    )
     stream_options(flags)
     flags.add_argument("--json", action="store_true", help="JSON Lines instead of a table")
+    what = "keep the screen up to date, each 2 s or so often, until Ctrl-C"
+    flags.add_argument("--watch", type=seconds, nargs="?", const=2.0, metavar="DURATION", help=what)
     flags.add_kafka_options()
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.operations.stream_status import show
-
-    return run(options, show)

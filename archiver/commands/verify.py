@@ -1,12 +1,4 @@
-"""The command `archiver verify`: its flags."""
-
-import argparse
-
-from archiver.console.arguments import archive_options, command_parser, time_option
-from g3stream.service.arguments import EnvArgumentParser
-
-_DESCRIPTION = """\
-Prove that an archive is complete and correct. Nothing is changed, no consumer
+"""Prove that an archive is complete and correct. Nothing is changed, no consumer
 group is joined, and a live archiver isn't disturbed; what it finishes meanwhile
 is left for the next time. Every file is read once:
 
@@ -28,9 +20,8 @@ is left for the next time. Every file is read once:
 
 With --against-topic, also: each frame that the topics still have is in exactly
 one file, byte for byte. Frames that --name-format session leaves out, because
-they were sent again (docs/names.md), need be in none, and are counted."""
+they were sent again (docs/names.md), need be in none, and are counted.
 
-_EXAMPLES = """\
 examples:
   archiver verify --data-dir /data
   archiver verify --data-dir /data --stream crate1slot2 --since 2026-11-21 \\
@@ -62,25 +53,24 @@ what is wrong:
   of the same bytes), notes.
 """
 
+from archiver.console.arguments import archive_options, command_parser, time_option
+from g3stream.service.arguments import EnvArgumentParser
+
 
 def make_parser() -> EnvArgumentParser:
     """Return the parser of the command's flags."""
-    wrong = "something is, or the command failed; the reason is printed"
-    flags = command_parser("verify", _DESCRIPTION, _EXAMPLES, fine="nothing is wrong", wrong=wrong)
+    flags = command_parser(
+        "verify",
+        __doc__,
+        fine="nothing is wrong",
+        wrong="something is, or the command failed; the reason is printed",
+        act="archiver.verify.report:verify",
+    )
     archive_options(flags)
     time_option(flags, "--since", "only files with frames of this time or later")
-    flags.add_argument(
-        "--against-topic", action="store_true", help="also compare with the frames that the topics still have"
-    )
+    what = "also compare with the frames that the topics still have"
+    flags.add_argument("--against-topic", action="store_true", help=what)
     flags.add_argument("--verbose", action="store_true", help="list each foreign file, too")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     flags.add_kafka_options()
     return flags
-
-
-def main(options: argparse.Namespace) -> int:
-    """Run the command with these options; return its exit code."""
-    from archiver.console.runner import run  # not at the top, so that --help is fast
-    from archiver.verify.report import verify
-
-    return run(options, verify)

@@ -10,8 +10,10 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from archiver.console.runner import print_err, print_lines
-from archiver.core.formatting import format_bytes, format_duration
-from g3stream.host.printable import printable, printable_lines
+from archiver.console.tables import Part, plain, terminal_text
+from archiver.core.formatting import format_bytes
+from g3stream.host.durations import format_duration
+from g3stream.host.printable import printable
 
 _LINE_SECONDS = 10.0
 
@@ -57,12 +59,12 @@ class Progress:
         else:
             self._console.print(printable(line), soft_wrap=True)
 
-    def print_output(self, text: str) -> None:
+    def print_output(self, *parts: Part) -> None:
         """Print to stdout; above the bars, if stdout is a terminal, too."""
         if self._bars.disable or not sys.stdout.isatty():
-            print_lines(text, flush=True)
+            print_lines(plain(parts), flush=True)
         else:
-            self._console.print(printable_lines(text), soft_wrap=True)
+            self._console.print(terminal_text(parts, self._console.width), soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._bars.start()

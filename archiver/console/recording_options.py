@@ -10,16 +10,10 @@ from g3stream.service.arguments import seconds
 
 def recording_options(add_option: Callable[..., object]) -> None:
     """Add the options of recording. add_option: as ArgumentParser.add_argument."""
-    add_option(
-        "--time-per-file", type=seconds, default="600", metavar="SECONDS", help="longest time span of one file"
-    )
-    add_option(
-        "--gap",
-        type=seconds,
-        default="10",
-        metavar="SECONDS",
-        help="an acquisition ends after this long without frames",
-    )
+    what = "longest time span of one file: 600, 600s, 10m, …"
+    add_option("--time-per-file", type=seconds, default="600", metavar="DURATION", help=what)
+    what = "an acquisition ends after so long without frames"
+    add_option("--gap", type=seconds, default="10", metavar="DURATION", help=what)
     add_option(
         "--name-format",
         type=NameFormat,
@@ -30,27 +24,13 @@ def recording_options(add_option: Callable[..., object]) -> None:
         "finds files",
     )
     add_option("--checksums", **CHECKSUMS)
-    add_option(
-        "--group", type=group, default="archiver", metavar="NAME", help="the Kafka consumer group of this archive"
-    )
-    add_option(
-        "--on-file",
-        type=on_file,
-        metavar="COMMAND|URL",
-        help="run this command, or post to this URL, for each event (file, loss, salvaged, retired) until it "
-        "succeeds; recording doesn't wait for it: docs/on-file.md",
-    )
-    add_option(
-        "--suprsync-db",
-        type=suprsync_db,
-        metavar="FILE",
-        help="register each finished file in this database of socs' SupRsync agent, which copies it, and report up "
-        "to when the archive is final: docs/suprsync.md; has the MD5 of files computed as they are written",
-    )
-    add_option(
-        "--suprsync-archive-name",
-        type=group,
-        default="timestreams",
-        metavar="NAME",
-        help="the --archive-name of that agent",
-    )
+    what = "the Kafka consumer group of this archive"
+    add_option("--group", type=group, default="archiver", metavar="NAME", help=what)
+    what = "run this command, or post to this URL, for each event (file, loss, salvaged, retired) until it succeeds; "
+    what += "recording doesn't wait for it: docs/on-file.md"
+    add_option("--on-file", type=on_file, metavar="COMMAND|URL", help=what)
+    what = "register each finished file in this database of socs' SupRsync agent, which copies it, and report up to "
+    what += "when the archive is final: docs/suprsync.md; has the MD5 of files computed as they are written"
+    add_option("--suprsync-db", type=suprsync_db, metavar="FILE", help=what)
+    what = "the --archive-name of that agent"
+    add_option("--suprsync-archive-name", type=group, default="timestreams", metavar="NAME", help=what)

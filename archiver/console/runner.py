@@ -3,7 +3,9 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import wraps
+from pkgutil import resolve_name
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -12,10 +14,9 @@ from archiver.core.checkpoint import CheckpointError
 from g3stream.host.environment import insufficient_resources
 from g3stream.host.printable import printable, printable_lines
 from g3stream.host.standard_streams import discard_unwritten
-from g3stream.kafka.availability import ConnectionErrors
-from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config
+from g3stream.kafka.client_config import describe_kafka_error, reading_config
 from g3stream.kafka.throttling import Throttling
-from g3stream.service.logs import log_to_stderr
+from g3stream.log.setup import log_to_stderr
 
 _THREADS = 16
 """The threads of two Kafka clients with up to three brokers."""
@@ -25,36 +26,13 @@ class CommandError(Exception):
     """A command can't do what it was asked to; the message says why."""
 
 
-def run(options: argparse.Namespace, act: Callable[[dict[str, Any], argparse.Namespace], int]) -> int:
-    """Run a command that uses Kafka, and return its exit code; `act` gets librdkafka's settings, and the options.
+def run_command(options: argparse.Namespace) -> int:
+    """Run the command with these options, of a parser by `command_parser`; return its exit code.
 
-    options: of a parser by `command_parser`, with `add_kafka_options`.
+    If it fails, that is 1, with a line on stderr.
     """
-    log_to_stderr(options.log_level, options.log_format)
-
-    def with_kafka() -> int:
-        if sys.stdout is None:  # closed: `>&-`
-            raise CommandError("stdout is closed: the result can't be printed")
-        if refusal := insufficient_resources(_THREADS):
-            raise CommandError(refusal)
-        outage = ConnectionErrors()
-        config: dict[str, Any] = {**kafka_client_config(options, {}), "error_cb": outage.record}
-        config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
-        try:
-            return act(config, options)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError._INVALID_ARG:
-                raise CommandError(f"Kafka settings: {describe_kafka_error(error, options)}") from None
-            why = outage.describe(error.args[0])
-            raise CommandError(f"Kafka at {config['bootstrap.servers']}: {why}") from None
-
-    return exit_code(options.parser.prog, with_kafka)
-
-
-def exit_code(prog: str, act: Callable[[], int], stopped: str = "stopped") -> int:
-    """Return what `act` returns; 1, with a line on stderr, if it fails. stopped: printed after Ctrl-C."""
     try:
-        code = act()
+        code: int = resolve_name(options.act)(options)
         _flush()  # here, where a closed pipe is handled
         return code
     except (CommandError, CheckpointError) as error:
@@ -70,10 +48,32 @@ def exit_code(prog: str, act: Callable[[], int], stopped: str = "stopped") -> in
         why = f"{where}{error.strerror or error}"
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C mustn't end it with a traceback
-        print(f"\n{stopped}", file=sys.stderr)
+        print(f"\n{options.stopped}", file=sys.stderr)
         return 128 + signal.SIGINT
-    print_err(f"{prog}: error: {why}")
+    print_err(f"{options.parser.prog}: error: {why}")
     return 1
+
+
+def with_kafka(act: Callable[[dict[str, Any], argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Decorator: calls a command's function with librdkafka's settings, too; Kafka's errors become CommandErrors."""
+
+    @wraps(act)
+    def act_on_kafka(options: argparse.Namespace) -> int:
+        log_to_stderr(options.log_level, options.log_format)
+        if sys.stdout is None:  # closed: `>&-`
+            raise CommandError("stdout is closed: the result can't be printed")
+        if refusal := insufficient_resources(_THREADS):
+            raise CommandError(refusal)
+        config, describe = reading_config(options)
+        config["throttle_cb"] = Throttling("consumer_byte_rate", config).on_throttle
+        try:
+            return act(config, options)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._INVALID_ARG:
+                raise CommandError(f"Kafka settings: {describe_kafka_error(error, options)}") from None
+            raise CommandError(describe(error)) from None
+
+    return act_on_kafka
 
 
 def _flush() -> None:
@@ -88,20 +88,6 @@ def _flush_or_discard() -> None:
         _flush()
     except OSError:
         discard_unwritten(sys.stdout)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows in aligned columns; a column whose heading begins with a blank is right-aligned."""
-    lines = [[name.strip() for name in head], *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
-    right = [name.startswith(" ") for name in head]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
-    )
 
 
 def print_out(line: str) -> None:

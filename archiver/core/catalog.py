@@ -72,7 +72,7 @@ class FileCatalog:
         return found | {event.path: event for event in self.salvaged}
 
 
-def carry_count(event: FileEvent) -> int:
+def carry_count(event: FileEvent | None) -> int:
     """Return how many frames are repeated at a file's head without being counted among its `frames`."""
     return len(event.carry) if isinstance(event, FileFinished) else 0
 

@@ -13,24 +13,15 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from archiver.core.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    FilePath,
-    Md5,
-    RecordId,
-    Sha256,
-    check_path,
-    validated,
-)
+from archiver.core import checkpoint as checkpoints
+from archiver.core.checkpoint import Checkpoint, CheckpointError, FilePath, Md5, RecordId, Sha256
 from archiver.core.paths import GROUP
 from archiver.core.segmentation import CloseReason, Count, Milliseconds, Settings, StreamName, TypeCode
 from archiver.core.sequence import LossCause
 from archiver.core.used_names import Start
 
 Group = Annotated[
-    str,
-    Meta(pattern=rf"^{GROUP.pattern}\Z", description="The consumer group that records the archive."),
+    str, Meta(pattern=rf"^{GROUP.pattern}\Z", description="The consumer group that records the archive.")
 ]
 Stream = Annotated[StreamName, Meta(description="The stream: the part of its topic's name after `g3.frames.`.")]
 EventPath = Annotated[FilePath, Meta(description="The file's path below the data directory.")]
@@ -242,9 +233,9 @@ def decode(value: bytes) -> Event:
             raise UnknownEventError(f"a record of g3.files is an event of an unknown kind: {kind}") from None
         raise CheckpointError(f"a record of g3.files is no event: {error}") from None
     if isinstance(event, FileFinished):
-        validated(event.checkpoint, event.stream)
+        checkpoints.validated(event.checkpoint, event.stream)
     if not isinstance(event, RecordsLost):
-        check_path(event.path)
+        checkpoints.check_path(event.path)
     return event
 
 

@@ -1,64 +1,88 @@
-"""Times, durations, sizes and counts as operators read and type them. Pure: now is a parameter."""
+"""Times, sizes and counts as operators read and type them. Pure: now is a parameter."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PAIRS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-"""The units in which a duration is shown, in s."""
-_AGO = re.compile(r"-([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
+from g3stream.host.durations import parse_duration_s
+
+_AGO_UNITS = "smhdw"
+_CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIX = re.compile(r"[0-9]{9,10}(?:\.[0-9]{1,6})?")
 
 
-def parse_time(text: str, now: int) -> int:
+def parse_time(text: str, now: int, zone: tzinfo | None = UTC) -> int:
     """Parse a time as an operator types it; returns ms since 1970. now: in ms.
 
-    ISO 8601 (2026-11-22T21:30:00Z, with an offset, or without: UTC), a date (its first moment, UTC), Unix seconds, a
-    time before now (-2h; s, m, h, d, w), or as in a file's name (2026-11-22-21-30-00). Raises ValueError, whose
-    message shows what is valid.
+    ISO 8601 (2026-11-22T21:30:00, also with Z or an offset), a date (its first moment), today, yesterday, a time of
+    day (10:00: the last time that it was 10:00), Unix seconds, a time before now (-2h, -1h30m; s, m, h, d, w), or as
+    in a file's name (2026-11-22-21-30-00, always UTC). What is before 1970 becomes 1970. zone: of times without an
+    offset; None for the host's. Raises ValueError, whose message shows what is valid.
     """
-    if ago := _AGO.fullmatch(text):
-        return now - round(float(ago[1]) * _UNITS[ago[2]] * 1000)
+    if text.startswith("-") and (ago_s := parse_duration_s(text[1:], _AGO_UNITS)) is not None:
+        return max(0, now - round(ago_s * 1000))
     if _UNIX.fullmatch(text):
         return round(float(text) * 1000)
     try:
-        moment = (
-            datetime.strptime(text, "%Y-%m-%d-%H-%M-%S") if text.count("-") == 5 else datetime.fromisoformat(text)
-        )
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no time; say 2026-11-22T21:30:00, 2026-11-22 (all in UTC), 1795383000 or -2h"
-        ) from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        moment = _calendar_time(text, datetime.fromtimestamp(now / 1000, zone))
+        return max(0, round((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        valid = "say 2026-11-22T21:30:00, 2026-11-22, today, yesterday, 21:30, 1795383000 or -1h30m"
+        valid = f"did you mean -{text}?" if parse_duration_s(text, _AGO_UNITS) is not None else valid
+        raise ValueError(f"{text!r} is no time; {valid}") from None
 
 
-def format_time(time_ms: int) -> str:
-    """Format a time in ms as `2026-11-22 21:30:00` (UTC); one beyond the calendar as plain ms."""
+def parse_night(text: str, now: int, zone: tzinfo | None = UTC) -> tuple[int, int]:
+    """Parse a night as an operator types it; returns its first and its last ms since 1970. now: in ms.
+
+    A date is the night that begins at its noon and ends at the next noon; today is the present one, which began at
+    the last noon; yesterday the one before. zone: None for the host's. Raises ValueError, whose message shows what is
+    valid.
+    """
     try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        if text in ("today", "yesterday"):
+            moment = datetime.fromtimestamp(now / 1000, zone)
+            day = moment.date() - timedelta(days=(moment.hour < 12) + (text == "yesterday"))
+        else:
+            day = date.fromisoformat(text)
+        noons = [datetime.combine(it, time(12), zone) for it in (day, day + timedelta(days=1))]
+        first_ms, next_ms = (round(noon.timestamp() * 1000) for noon in noons)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no night; say 2026-11-22, today or yesterday") from None
+    return first_ms, next_ms - 1
+
+
+def _calendar_time(text: str, now: datetime) -> datetime:
+    """Return a time of the calendar, without a zone if the text has none. Raises ValueError."""
+    if text in ("today", "yesterday"):
+        return datetime.combine(now.date() - timedelta(days=text == "yesterday"), time(0))
+    if _CLOCK.fullmatch(text):
+        at = datetime.combine(now.date(), time.fromisoformat(text.zfill(len(text) + (text[1] == ":"))))
+        return at if at <= now.replace(tzinfo=None) else at - timedelta(days=1)
+    if text.count("-") == 5:
+        return datetime.strptime(text, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
+
+
+def format_time(time_ms: int, zone: tzinfo | None = UTC) -> str:
+    """Format a time in ms as `2026-11-22 21:30:00`; one beyond the calendar as plain ms.
+
+    zone: None for the host's.
+    """
+    try:
+        return f"{datetime.fromtimestamp(time_ms / 1000, zone):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
         return f"{time_ms} ms"
 
 
-def format_iso(time_ms: int) -> str | None:
-    """Format a time in ms as ISO 8601, `2026-11-22T21:30:00.250Z`; None for one beyond the calendar."""
+def format_iso(time_ms: int | None) -> str | None:
+    """Format a time in ms as ISO 8601, `2026-11-22T21:30:00.250Z`; None for None, and one beyond the calendar."""
+    if time_ms is None:
+        return None
     try:
         return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except OverflowError:
         return None
-
-
-def format_duration(time_ms: int) -> str:
-    """Format a duration in ms: 0.4 s, 12 s, 5 min 3 s, 2 h 5 min, 3 d 4 h."""
-    if time_ms < 0:
-        return f"-{format_duration(-time_ms)}"
-    whole = round(time_ms / 1000)
-    for large, name, small, small_name in _PAIRS:
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{whole} s" if whole >= 10 else f"{time_ms / 1000:.1f} s"
 
 
 def count_noun(count: int, what: str) -> str:

@@ -7,18 +7,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from archiver.core import segmentation
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import (
-    FOREVER_MS,
-    Acquisition,
-    CloseReason,
-    OpenFileState,
-    Settings,
-    State,
-    is_repeated,
-    path,
-)
+from archiver.core.segmentation import FOREVER_MS, Acquisition, CloseReason, OpenFileState, Settings, State
 from archiver.core.segmenter import Segmenter
 from archiver.core.sequence import Record
 from g3stream.contract.headers import RecordHeaders
@@ -71,17 +63,17 @@ class ResendFilter:
             self._segmenter = Segmenter(event.checkpoint.state)
             self._note_naming(event.settings)
         elif self._segmenter.state.file:
-            self._segmenter.on_closed(path(self._segmenter.state))
+            self._segmenter.on_closed(segmentation.path(self._segmenter.state))
         self._continues = event is not None and event.why is CloseReason.TIME
 
     def is_repeated(self, headers: RecordHeaders) -> bool:
         """Whether this frame, between two files, opens no file if they are named by session."""
         state = self._segmenter.state
-        if headers.session in self._highest and is_repeated(
+        if headers.session in self._highest and segmentation.is_repeated(
             replace(state, session=headers.session, num=self._highest[headers.session]), headers
         ):
             return True
-        return is_repeated(state, headers)
+        return segmentation.is_repeated(state, headers)
 
     def _note_naming(self, settings: Settings) -> None:
         self.by_session = settings.name_format is NameFormat.SESSION

@@ -27,24 +27,15 @@ sends its latest metadata frames again on each connection: those that are record
 session's highest) open no file, and are left out of a file of another session. The table above stays valid.
 """
 
-from enum import Enum
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from archiver.core import used_names
 from archiver.core.paths import MAX_NUMBER, NameFormat, file_path, start_second
-from archiver.core.used_names import (
-    Names,
-    Start,
-    find,
-    is_session,
-    number_of_session,
-    number_of_start,
-    with_file,
-    with_session,
-)
+from archiver.core.used_names import Names, Start
 from g3stream.contract.headers import Kind, RecordHeaders, ShownEnum
 from g3stream.frames.layout import FRAME_TYPES
 
@@ -132,15 +123,6 @@ class State(Struct, frozen=True, omit_defaults=True):
     """The highest frame_num of `session`; NO_FRAME_NUM if none is known."""
 
 
-class Effect(Enum):
-    """What to do with a record besides taking over the new state."""
-
-    NOTHING = 0
-    WRITE = 1
-    OPEN_AND_WRITE = 2
-    """Open the file of the new state, write the carried frames that `head_types` returns, then the frame."""
-
-
 def close_reason(state: State, headers: RecordHeaders, time_ms: int) -> CloseReason | None:
     """Why the open file must be finished before this record is stepped; None if it need not be."""
     file, acquisition = state.file, state.acquisition
@@ -163,26 +145,32 @@ def after_close(state: State, number: int) -> State:
     """The state once its file is finished under that number: the file's own, or a higher one if that was taken."""
     acquisition = state.acquisition
     assert acquisition
-    names = with_file(state.names, acquisition.start_s, number, in_sessions=_by_session(acquisition.settings))
+    names = used_names.with_file(
+        state.names, acquisition.start_s, number, in_sessions=_by_session(acquisition.settings)
+    )
     return replace(state, file=None, names=names)
 
 
-def step(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
-    """Apply a record for which `close_reason` is None; settings: for an acquisition that begins now."""
+def step(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, bool]:
+    """Return the state after a record for which `close_reason` is None, and whether the record is written.
+
+    If it is, and no file was open, it is written to the new state's, after the carried frames (`head_types`).
+    settings: for an acquisition that begins now.
+    """
     kind = headers.kind
     if kind is Kind.FRAME:
         if headers.type in NOT_RECORDED_TYPES:
-            return state, Effect.NOTHING
+            return state, False
         return _frame(state, headers, time_ms, settings)
     if kind is Kind.START:
-        return replace(state, acquisition=None, start_id=headers.id), Effect.NOTHING
+        return replace(state, acquisition=None, start_id=headers.id), False
     if kind is Kind.END:
-        return replace(state, acquisition=None, start_id=None, carry=()), Effect.NOTHING
+        return replace(state, acquisition=None, start_id=None, carry=()), False
     if kind is Kind.QUIET:
         if state.acquisition and abs(time_ms - state.last_frame_ms) > state.acquisition.settings.gap_ms:
             state = replace(state, acquisition=None)
-        return state, Effect.NOTHING
-    return replace(state, acquisition=None, start_id=None), Effect.NOTHING
+        return state, False
+    return replace(state, acquisition=None, start_id=None), False
 
 
 class FrameWindow(NamedTuple):
@@ -233,7 +221,7 @@ def head_types(state: State, first: int | None) -> tuple[int, ...]:
     acquisition = state.acquisition
     assert acquisition
     if _by_session(acquisition.settings):
-        if is_session(state.session) and acquisition.start_s != state.session:
+        if used_names.is_session(state.session) and acquisition.start_s != state.session:
             return ()  # the carried frames are another session's
         if first not in _NEVER_RESENT_TYPES:
             # sotodlib sorts a session's files by the times of their Scan frames, or of their first frame if they have
@@ -258,11 +246,11 @@ def is_repeated(state: State, headers: RecordHeaders) -> bool:
         return False
     if session == state.session:
         return num <= state.num
-    known = find(state.names, session)
+    known = used_names.find(state.names, session)
     return known is not None and known.num is not None and num <= known.num
 
 
-def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, Effect]:
+def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Settings) -> tuple[State, bool]:
     acquisition, file, carry = state.acquisition, state.file, state.carry
     begins = file is None and (
         acquisition is None or abs(time_ms - state.last_frame_ms) > acquisition.settings.gap_ms
@@ -272,25 +260,23 @@ def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Setting
         settings = acquisition.settings
     by_session = _by_session(settings)
     if by_session and (file is None or headers.session != state.session) and is_repeated(state, headers):
-        return state, Effect.NOTHING
+        return state, False
     session, num, missing, names = (_numbered_by_session if by_session else _numbered)(state, headers)
     if by_session and session != state.session:
         carry = ()
-    effect = Effect.WRITE
     if file is None:
-        effect = Effect.OPEN_AND_WRITE
         if begins:
             acquisition = Acquisition(start_second(time_ms), headers.id or state.start_id or state.stream, settings)
             carry = tuple(code for code in carry if code in settings.carry)
         assert acquisition
         if by_session:
-            if headers.session is not None and is_session(headers.session):
+            if headers.session is not None and used_names.is_session(headers.session):
                 acquisition = replace(acquisition, start_s=headers.session)
-            number = number_of_session(names, acquisition.start_s)
+            number = used_names.number_of_session(names, acquisition.start_s)
         else:
-            number = number_of_start(names, acquisition.start_s) if begins else names.number + 1
+            number = used_names.number_of_start(names, acquisition.start_s) if begins else names.number + 1
         file = OpenFileState(number, time_ms)
-        names = with_file(names, acquisition.start_s, number, in_sessions=by_session)
+        names = used_names.with_file(names, acquisition.start_s, number, in_sessions=by_session)
     assert acquisition
     if headers.id is not None and headers.id != acquisition.id:
         acquisition = replace(acquisition, other_ids=acquisition.other_ids + 1)
@@ -299,7 +285,7 @@ def _frame(state: State, headers: RecordHeaders, time_ms: int, settings: Setting
     after = State(state.stream, acquisition, file, time_ms, carry, state.start_id, names, session, num)
     if headers.type is not None and is_carried(after, headers):
         after = replace(after, carry=(*(code for code in carry if code != headers.type), headers.type))
-    return after, effect
+    return after, True
 
 
 class _Numbered(NamedTuple):
@@ -336,8 +322,8 @@ def _numbered_by_session(state: State, headers: RecordHeaders) -> _Numbered:
         return _Numbered(state.session, state.num, 0, names)
     highest = state.num
     if session != state.session:
-        names = with_session(names, state.session, state.num)
-        known = find(names, session)
+        names = used_names.with_session(names, state.session, state.num)
+        known = used_names.find(names, session)
         highest = NO_FRAME_NUM if known is None or known.num is None else known.num
     if num is None:
         return _Numbered(session, highest, 0, names)

@@ -23,27 +23,13 @@ from typing import Generic, NamedTuple, TypeVar
 import google_crc32c
 from msgspec.structs import replace
 
+from archiver.core import segmentation
 from archiver.core.checkpoint import FramePlace
 from archiver.core.paths import start_and_number
-from archiver.core.segmentation import (
-    NOT_RECORDED_TYPES,
-    CloseReason,
-    Effect,
-    Settings,
-    State,
-    advance,
-    after_close,
-    close_reason,
-    frame_window,
-    head_types,
-    is_carried,
-    path,
-    step,
-)
+from archiver.core.segmentation import NOT_RECORDED_TYPES, CloseReason, Settings, State
 from archiver.core.sequence import Record
-from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, Kind, RecordHeaders
-from g3stream.contract.message_headers import ConsumedMessage, headers_of
+from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, ConsumedMessage, Kind, RecordHeaders, headers_of
+from g3stream.contract.topics import ContractError
 
 _HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)
 _SEQ, _NUM = _HEADER_ORDER.index("seq"), _HEADER_ORDER.index("num")
@@ -74,17 +60,10 @@ class Decision(NamedTuple):
     """After it."""
     close: CloseReason | None = None
     """Why the open file must be finished before; then nothing else is decided yet."""
-    effect: Effect = Effect.NOTHING
-
-    @property
-    def opens(self) -> bool:
-        """Whether a file begins with the record."""
-        return self.effect is Effect.OPEN_AND_WRITE
-
-    @property
-    def writes(self) -> bool:
-        """Whether the record is written."""
-        return self.effect is not Effect.NOTHING
+    writes: bool = False
+    """Whether the record is written."""
+    opens: bool = False
+    """Whether a file begins with the record."""
 
     @property
     def leaves_out(self) -> bool:
@@ -95,12 +74,12 @@ class Decision(NamedTuple):
     @property
     def path(self) -> str:
         """The path of the file that is open then, below the data directory."""
-        return path(self.state)
+        return segmentation.path(self.state)
 
     @property
     def head_types(self) -> tuple[int, ...]:
         """The types of the frames to repeat at the head of the file that begins with the record, in order."""
-        return head_types(self.state, self.record.headers.type)
+        return segmentation.head_types(self.state, self.record.headers.type)
 
 
 class FrameRun(NamedTuple, Generic[AnyMessage]):
@@ -141,10 +120,10 @@ class Segmenter:
     def decide(self, record: Record, settings: Settings) -> Decision:
         """Decide what is to be done with the next record; settings: of an acquisition that begins with it."""
         headers, time_ms = record.headers, record.time_ms
-        if why := close_reason(self.state, headers, time_ms):
+        if why := segmentation.close_reason(self.state, headers, time_ms):
             return Decision(record, self.state, why)
-        state, effect = step(self.state, headers, time_ms, settings)
-        return Decision(record, state, None, effect)
+        state, writes = segmentation.step(self.state, headers, time_ms, settings)
+        return Decision(record, state, writes=writes, opens=writes and self.state.file is None)
 
     def head(self, decision: Decision) -> Carry:
         """Return the frames to repeat at the head of the file that is opened, in order, as far as there are any."""
@@ -161,15 +140,15 @@ class Segmenter:
         self.state = state
         if decision.writes:
             size, code = record.bytes, record.headers.type
-            if code is not None and is_carried(state, record.headers):
+            if code is not None and segmentation.is_carried(state, record.headers):
                 at = FramePlace(decision.path, self._length, size, crc_of(record.value), record.offset)
                 self._carry[code] = CarriedFrame(record.value, at)
             self._length += size
 
     def on_closed(self, finished: str) -> None:
         """Continue after the open file. finished: its path, which has a higher number if its own was taken."""
-        before = path(self.state)
-        self.state = after_close(self.state, start_and_number(finished)[1])
+        before = segmentation.path(self.state)
+        self.state = segmentation.after_close(self.state, start_and_number(finished)[1])
         for code, (value, place) in self._carry.items():
             if place.path == before:
                 self._carry[code] = CarriedFrame(value, replace(place, path=finished))
@@ -192,7 +171,7 @@ class Segmenter:
         `seq` and `num` must be the same byte for byte, these two exactly the next ones, and the times within the
         window in which frames only continue the file. The run counts as applied.
         """
-        window, seq, num = frame_window(self.state, headers), headers.seq, headers.num
+        window, seq, num = segmentation.frame_window(self.state, headers), headers.seq, headers.num
         if not window or num is None or max(seq, num) >= _MAX:
             return None
         raw = headers_of(before)
@@ -223,7 +202,7 @@ class Segmenter:
                 messages.popleft()
         if not times:
             return None
-        self.state = advance(self.state, num, time)
+        self.state = segmentation.advance(self.state, num, time)
         size = sum(map(len, values))
         self._length += size
         return FrameRun(times, values, before, headers._replace(seq=seq, num=num), before.offset() or 0, size)

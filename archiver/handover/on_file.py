@@ -17,6 +17,10 @@ class Command:
 
     argv: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Return the command as it is typed at a shell."""
+        return shlex.join(self.argv)
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:

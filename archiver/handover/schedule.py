@@ -1,8 +1,8 @@
-"""Which events of g3.files are still to be handed over, and when. Pure: no I/O, clock or threads."""
+"""Which events of g3.files are still to be handed over. Pure: no I/O, clock or threads."""
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from archiver.core.events import Event, FileFinished
 from archiver.handover.sink import PendingEvent
@@ -10,7 +10,6 @@ from archiver.handover.sink import PendingEvent
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 16 << 20
 """The most that is read ahead of the hand-over; within it the backlog is counted exactly."""
-_LONGEST_RETRY_S = 60.0
 LATE_S = 300.0
 """An event that has waited longer, or an attempt that has taken longer, is reported in a warning."""
 
@@ -30,11 +29,6 @@ def concerns(event: Event, group: str, ids: Collection[str]) -> bool:
 def group_of(group: str, sink: str, archive_id: str) -> str:
     """Return the name of the consumer group whose committed offset is a sink's position."""
     return f"{group}.{sink}.{archive_id}"
-
-
-def retry_delay_s(attempts: int) -> float:
-    """Return the delay after so many failed attempts: 1 s, 2 s, 4 s, … 60 s."""
-    return min(2.0 ** min(attempts - 1, 10), _LONGEST_RETRY_S)
 
 
 class PendingEvents:
@@ -60,13 +54,11 @@ class PendingEvents:
         """The event to hand over next."""
         return self._waiting[0] if self._waiting else None
 
-    def on_failure(self) -> None:
-        """Count a failed attempt of the first event, which stays the first."""
-        self._waiting[0] = replace(self._waiting[0], attempt=self._waiting[0].attempt + 1)
-
-    def acknowledge(self) -> None:
-        """Remove the first event, which was handed over."""
-        self._bytes -= len(self._waiting.popleft().value)
+    def acknowledge(self) -> int:
+        """Remove the first event, which was handed over; return its offset."""
+        event = self._waiting.popleft()
+        self._bytes -= len(event.value)
+        return event.offset
 
     @property
     def position(self) -> int:

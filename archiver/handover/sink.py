@@ -14,7 +14,7 @@ To write one, make a class with the members of `Sink` below (no base class), and
 What a sink may rely on (follower.py guarantees it):
 
 - Events come in the order of g3.files, of this archive only (schedule.py: `concerns`), one at a time: the next one
-  comes after `deliver` has returned and the position is committed. Each call of `deliver` has a thread of its own.
+  comes after `deliver` has returned and the position is committed. Each event has a thread of its own.
 - At least once: after a crash, or when another archiver takes over, the last event is delivered again. A sink must be
   idempotent.
 - An exception means failure: it is logged, and the same event is delivered again, after 1 s at first, up to 60 s,

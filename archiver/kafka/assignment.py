@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from archiver.kafka.offsets import restart_at_earliest
+from archiver.kafka.offsets import offset_range, restart_at
 from g3stream.contract.topics import frames_topic
-from g3stream.kafka.topic_admin import NO_SUCH_TOPIC
+from g3stream.kafka.errors import NO_SUCH_TOPIC
 
 _REPORT_AFTER_SECONDS = 5.0
 _REQUEST_SECONDS = 2.0
@@ -70,7 +70,8 @@ class AssignedPartitions:
         """
         for stream in sorted(self._out_of_range):
             try:
-                earliest = restart_at_earliest(self._consumer, frames_topic(stream), _REQUEST_SECONDS)
+                earliest, _ = offset_range(self._consumer, frames_topic(stream), seconds=_REQUEST_SECONDS)
+                restart_at(self._consumer, frames_topic(stream), earliest)
             except KafkaException as error:
                 if error.args[0].code() in NO_SUCH_TOPIC:
                     continue  # the group is about to revoke it

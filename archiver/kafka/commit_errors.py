@@ -1,13 +1,12 @@
 """Errors of commits: what an operator must fix is logged once, with the remedy; transient errors are not."""
 
 import logging
-import threading
 import time
 
 from confluent_kafka import KafkaError, KafkaException
 
 from archiver.kafka.offsets import COORDINATOR_MOVES
-from g3stream.service.log_throttle import LogThrottle
+from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -39,38 +38,32 @@ def explain(error: KafkaError, group: str) -> str:
 
 
 class CommitErrors:
-    """The latest errors of one archiver's commits, by stream; for any thread."""
+    """The latest errors of one archiver's commits, by stream; for the loop's thread, the last two methods for any."""
 
     def __init__(self, group: str) -> None:
         self._group = group
         self._errors: dict[str, KafkaError] = {}
         self._throttle = LogThrottle()
-        self._lock = threading.Lock()
 
     def on_failure(self, stream: str, error: KafkaException) -> None:
         """Note that a commit of that stream has failed, and will be repeated."""
         found: KafkaError = error.args[0]
         why = explain(found, self._group)
-        with self._lock:
-            self._errors[stream] = found
-            is_due = not is_transient(found) and self._throttle.due(time.monotonic(), why)
-        if is_due:
+        self._errors[stream] = found
+        if not is_transient(found) and self._throttle.due(time.monotonic(), why):
             log.warning("%s: Kafka refuses commits: %s; nothing is lost, still trying", stream, why)
         else:
             log.debug("%s: commit failed, will be repeated: %s", stream, why)
 
     def on_success(self, stream: str) -> None:
         """Note that a commit of that stream has succeeded."""
-        with self._lock:
-            found = self._errors.pop(stream, None)
-            was_logged = bool(found) and not self._errors and self._throttle.reset()
-        if was_logged:
+        found = self._errors.pop(stream, None)
+        if found and not self._errors and self._throttle.reset():
             log.info("%s: Kafka accepts commits again", stream)
 
     def discard(self, stream: str) -> None:
         """Forget a stream that is no longer ours."""
-        with self._lock:
-            self._errors.pop(stream, None)
+        self._errors.pop(stream, None)
 
     def error_of(self, stream: str) -> str | None:
         """Why a stream's last commit failed; None if it succeeded."""

@@ -70,7 +70,7 @@ class DeliveryCheck:
 
     def _on_fault(self, what: str) -> None:
         self.faults += 1
-        log.error("%s: Kafka's client %s", self._stream, what)
+        log.error("%s: Kafka's client %s; nothing is lost or doubled", self._stream, what)
 
 
 def is_successor(headers: RecordHeaders, before: RecordHeaders) -> bool:

@@ -11,37 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from confluent_kafka import (
-    OFFSET_INVALID,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from archiver.core.events import Event
 from archiver.kafka.assignment import AssignedPartitions
 from archiver.kafka.broker_health import BrokerHealth
-from archiver.kafka.event_publisher import EventPublisher
 from archiver.kafka.last_file_index import LastFileIndex
 from archiver.kafka.offset_commits import FencedError, OffsetCommit, OffsetCommits, classify_error
 from archiver.kafka.offsets import committed_offsets, known_end_offset, metadata_of
-from archiver.kafka.topic_reader import (
-    BATCH_BYTES,
-    FETCH_CONFIG,
-    MAX_RECORDS,
-    TopicReader,
-)
-from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, expected_frames_topic
+from archiver.kafka.publication import EventPublisher
+from archiver.kafka.topic_reader import BATCH_BYTES, FETCH_CONFIG, MAX_RECORDS, TopicReader
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, ExpectedTopic, Role
 from g3stream.contract.topics import FRAMES_TOPIC_PATTERN, frames_topic, stream_of_topic
-from g3stream.kafka.authorization import Operation, group_right, topic_right, with_right
-from g3stream.kafka.availability import AVAILABILITY_CONFIG, NO_ANSWER_ERRORS
-from g3stream.kafka.topic_admin import ADMIN_CONFIG
-from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.kafka.client_config import AVAILABILITY_CONFIG
+from g3stream.kafka.errors import NO_ANSWER_ERRORS, Operation, group_right, topic_right, with_right
+from g3stream.kafka.topic_admin import TopicWatch
 from g3stream.service.timeouts import call_unless_stopped, call_with_timeout
 
 log = logging.getLogger(__name__)
@@ -51,8 +37,6 @@ _BACKGROUND_REQUEST_SECONDS = 4.0
 """For requests that only one stream waits for, and repeats. A stop may have to wait for one."""
 _STOP_SECONDS = 2.0
 
-T = TypeVar("T")
-
 CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "group.protocol": "classic",  # with KIP-848 a restart took 45 s to get its streams, or failed for good (design)
     "partition.assignment.strategy": "cooperative-sticky",
@@ -61,7 +45,6 @@ CONSUMER_CONFIG: Mapping[str, str | int | bool] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "error",  # the loss is reported, then reading continues at the earliest record
     "topic.metadata.refresh.interval.ms": 5_000,  # how soon a new stream is found
-    **ADMIN_CONFIG,
     **AVAILABILITY_CONFIG,
     **FETCH_CONFIG,
 }
@@ -209,18 +192,12 @@ class GroupConsumer:
             message = self._consumer.poll(0)
         return found
 
-    def commit_sync(self, commits: Sequence[OffsetCommit]) -> None:
-        """Commit these; for the thread that calls `poll`.
+    def commit_sync(self, commits: Sequence[OffsetCommit] = ()) -> Mapping[str, Exception]:
+        """Commit these, and what other threads have requested; for the thread that calls `poll`, while it doesn't.
 
-        Raises as OffsetCommits.commit does, at once if Kafka is unavailable.
+        Returns the errors as OffsetCommits.commit_each does, at once if Kafka is unavailable.
         """
-        if commits and (unavailable := self.unavailable):
-            raise unavailable
-        self.commits.commit_sync(self._consumer, commits, self._call_timeout_s())
-
-    def serve_commits(self) -> None:
-        """Execute the requests of `commit`; for the thread that calls `poll`, while it doesn't."""
-        self.commits.serve_pending(self._consumer, self.unavailable, self._call_timeout_s())
+        return self.commits.commit_sync(self._consumer, commits, self.unavailable, self._call_timeout_s())
 
     @property
     def unavailable(self) -> KafkaException | None:
@@ -278,20 +255,20 @@ class GroupConsumer:
             CommittedOffset(
                 stream_of_topic(p.topic), None if p.offset == OFFSET_INVALID else p.offset, metadata_of(p)
             )
-            for p in self._retry_until_answered(partial(committed_offsets, consumer, topics, _REQUEST_SECONDS))
+            for p in self._committed_offsets(consumer, topics)
         ]
         self._assign_unread(consumer, partitions, {frames_topic(c.stream): c.offset or 0 for c in committed})
         for found in committed:
             self.commits.on_assigned(found.stream, found.offset if found.metadata else None)
-            self.topic_watch.add(expected_frames_topic(found.stream))
+            self.topic_watch.add(ExpectedTopic(frames_topic(found.stream), Role.FRAMES))
         self._listener.on_assigned(committed)
         self._phase = Phase.ASSIGNED
 
-    def _retry_until_answered(self, ask: Callable[[], T]) -> T:
-        """Repeat a request until Kafka answers: in a callback of `poll` nothing else can be done."""
+    def _committed_offsets(self, consumer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
+        """Repeat that request until Kafka answers: in a callback of `poll` nothing else can be done."""
         while True:
             try:
-                return ask()
+                return committed_offsets(consumer, topics, _REQUEST_SECONDS)
             except KafkaException as error:
                 classified = classify_error(error.args[0])
                 if not isinstance(classified, KafkaException):

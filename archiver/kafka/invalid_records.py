@@ -10,9 +10,8 @@ from concurrent.futures import Future
 from confluent_kafka import KafkaException, Message
 
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import RecordHeaders, record_digest
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import RecordHeaders, headers_of, record_digest
+from g3stream.contract.topics import ContractError
 
 QUARANTINE_POLL_SECONDS = 5.0
 

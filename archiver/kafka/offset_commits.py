@@ -93,13 +93,7 @@ class OffsetCommits:
 
     def commit_each(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
         """Commit these independently of each other; returns what `commit` would raise, by stream."""
-        requests: list[_Request] = [(commit, Future()) for commit in commits]
-        for request in requests:
-            self._requests.put(request)
-        if self._closed.is_set():
-            self.shut_down()
-        found = {commit.stream: done.exception() for commit, done in requests}
-        return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
+        return _wait(self._put(commits))
 
     def on_assigned(self, stream: str, committed: int | None) -> None:
         """Note that a stream is ours now; committed: its last offset committed by an archiver of the group."""
@@ -142,11 +136,19 @@ class OffsetCommits:
         else:
             self._complete_in_flight(error, partitions)
 
-    def serve_pending(self, consumer: Consumer, unavailable: KafkaException | None, seconds: float | None) -> None:
-        """Execute the requests synchronously, while `send_pending` and polling are not possible.
+    def commit_sync(
+        self,
+        consumer: Consumer,
+        commits: Sequence[OffsetCommit],
+        unavailable: KafkaException | None,
+        seconds: float | None,
+    ) -> Mapping[str, Exception]:
+        """Commit these, and what other threads have requested, while `send_pending` and polling are not possible.
 
-        unavailable: the error to answer them with, if Kafka can't be reached. seconds: as for `commit_sync`.
+        Returns as `commit_each` does. unavailable: the error of all, if Kafka can't be reached. seconds: how long to
+        wait for the answer; None: as long as librdkafka does, for ever with a broker that no longer answers.
         """
+        ours = self._put(commits)
         requests, self._in_flight = self._in_flight, []
         if requests:
             self._ignored_responses += 1
@@ -156,17 +158,7 @@ class OffsetCommits:
                 _fail(requests, unavailable)
             else:
                 _resolve(requests, self._commit_now(consumer, [commit for commit, _ in requests], seconds))
-
-    def commit_sync(self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None) -> None:
-        """Commit these, and wait for the answer; raises as `commit` does, after committing all that it can.
-
-        seconds: how long to wait; None: as long as librdkafka does, for ever with a broker that no longer answers.
-        """
-        rejections = {c.stream: rejection for c in commits if (rejection := self._rejection(c))}
-        accepted = [commit for commit in commits if commit.stream not in rejections]
-        errors = self._commit_now(consumer, accepted, seconds) if accepted else {}
-        for error in (*errors.values(), *rejections.values()):
-            raise error
+        return _wait(ours)
 
     def _commit_now(
         self, consumer: Consumer, commits: Sequence[OffsetCommit], seconds: float | None
@@ -234,8 +226,17 @@ class OffsetCommits:
         if found is None or found.topic_recreated or commit.offset >= found.last_offset:
             return None
         why = f"offset {commit.offset} lies below {found.last_offset}, which was committed before"
-        log.error("%s: not committed: %s", commit.stream, why)
+        log.error("%s: not committed: %s; nothing is lost, still trying", commit.stream, why)
         return KafkaException(KafkaError(KafkaError._INVALID_ARG, why))
+
+    def _put(self, commits: Iterable[OffsetCommit]) -> list[_Request]:
+        """Request these from the thread that polls."""
+        requests: list[_Request] = [(commit, Future()) for commit in commits]
+        for request in requests:
+            self._requests.put(request)
+        if self._closed.is_set():
+            self.shut_down()
+        return requests
 
     def _take_requests(self) -> list[_Request]:
         found: list[_Request] = []
@@ -262,6 +263,12 @@ def classify_error(error: KafkaError) -> Exception:
     if error.code() in _EVICTED:
         return MemberEvicted(error.str())
     return KafkaException(error)
+
+
+def _wait(requests: Iterable[_Request]) -> Mapping[str, Exception]:
+    """Wait until these are answered; return the errors of those that failed, by stream."""
+    found = {commit.stream: done.exception() for commit, done in requests}
+    return {stream: error for stream, error in found.items() if isinstance(error, Exception)}
 
 
 def _resolve(requests: Iterable[_Request], errors: Mapping[str, Exception]) -> None:

@@ -1,4 +1,4 @@
-"""Offsets of topics, by requests of a consumer: a group's commits, a topic's range, a restart at its earliest one.
+"""Offsets of topics, by requests of a consumer: a group's commits, a topic's range, a restart at an offset.
 
 All functions raise KafkaException if Kafka doesn't answer within `seconds`.
 """
@@ -21,14 +21,17 @@ def committed_offsets(consumer: Consumer, topics: Iterable[str], seconds: float)
     seconds: how long to wait for an answer, and for the group's coordinator, which a broker that has just started may
     not know yet.
     """
-    partitions, until_s = [TopicPartition(topic, 0) for topic in topics], time.monotonic() + seconds
+    partitions = [TopicPartition(topic, 0) for topic in topics]
+    until_s = time.monotonic() + seconds
     while partitions:
-        found: list[TopicPartition] = consumer.committed(partitions, timeout=seconds)
-        errors = [partition.error for partition in found if partition.error]
-        if not errors:
+        try:
+            found: list[TopicPartition] = consumer.committed(partitions, timeout=seconds)
+            if errors := [partition.error for partition in found if partition.error]:
+                raise KafkaException(errors[0])
             return found
-        if errors[0].code() not in COORDINATOR_MOVES or time.monotonic() >= until_s:
-            raise KafkaException(errors[0])
+        except KafkaException as error:
+            if error.args[0].code() not in COORDINATOR_MOVES or time.monotonic() >= until_s:
+                raise
         time.sleep(_COORDINATOR_POLL_SECONDS)
     return []
 
@@ -49,14 +52,12 @@ def offset_range(consumer: Consumer, topic: str, partition: int = 0, *, seconds:
     return found[0], found[1]
 
 
-def restart_at_earliest(consumer: Consumer, topic: str, seconds: float) -> int:
-    """Move a topic whose next offset is out of range to its earliest record; return that one's offset."""
-    earliest, _ = offset_range(consumer, topic, seconds=seconds)
-    # After its error librdkafka has stopped fetching, and refuses to seek.
+def restart_at(consumer: Consumer, topic: str, offset: int) -> None:
+    """Deliver a topic from that offset on, also if its next one was out of range, or it is paused."""
+    # After such an error librdkafka has stopped fetching, and refuses to seek.
     consumer.incremental_unassign([TopicPartition(topic, 0)])
-    consumer.incremental_assign([TopicPartition(topic, 0, earliest)])
+    consumer.incremental_assign([TopicPartition(topic, 0, offset)])
     consumer.resume([TopicPartition(topic, 0)])
-    return earliest
 
 
 def known_end_offset(consumer: Consumer, topic: str) -> int | None:

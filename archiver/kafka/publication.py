@@ -1,22 +1,32 @@
-"""Publication: messages that are produced in order, and waited for until Kafka has acknowledged each."""
+"""Publication: messages that are produced in order, and waited for until Kafka has acknowledged each.
 
+`publish` makes a producer for some messages; EventPublisher has one for all events of an archiver.
+"""
+
+import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from archiver.core.events import Event, encode
+from archiver.core.events import ArchiveFinalized, Event, encode
 from g3stream.contract.topics import FILES_TOPIC
-from g3stream.kafka.authorization import Operation, needs, topic_right
-from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, unwrap_fatal_errors
+from g3stream.kafka.client_config import PRODUCER_AVAILABILITY_CONFIG
+from g3stream.kafka.errors import Operation, needs, topic_right, unwrap_fatal_errors
+
+log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 _POLL_SECONDS = 0.25
 """A waiting `publish` notices `cancelled` within this time."""
 
-PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
+_ERROR_SHOWN_SECONDS = 30.0
+"""A failed publication of an event is repeated sooner than that, if it is still necessary."""
+
+_PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
     **PRODUCER_AVAILABILITY_CONFIG,
     "allow.auto.create.topics": False,
 }
@@ -32,21 +42,32 @@ class OutgoingMessage(NamedTuple):
     """Its timestamp, ms since the epoch; 0 for now."""
 
 
-def publish(config: Mapping[str, Any], topic: str, messages: Iterable[OutgoingMessage]) -> int:
+def publish(
+    config: Mapping[str, Any],
+    topic: str,
+    messages: Iterable[OutgoingMessage],
+    cancelled: threading.Event | None = None,
+) -> int:
     """Publish messages with a producer of their own, each as soon as it is yielded; return the last one's offset.
 
     config: librdkafka's settings. Raises KafkaException as Publication does: then a command may be run again.
     """
     with needs(topic_right(Operation.WRITE, topic)), unwrap_fatal_errors():
-        publication = Publication(Producer({**PRODUCER_CONFIG, **config}), topic, threading.Event())
+        publication = Publication(Producer({**_PRODUCER_CONFIG, **config}), topic, cancelled or threading.Event())
         for message in messages:
             publication.add(message)
         return publication.wait()
 
 
-def publish_events(config: Mapping[str, Any], events: Iterable[Event]) -> None:
+def publish_events(
+    config: Mapping[str, Any], events: Iterable[Event | ArchiveFinalized], cancelled: threading.Event | None = None
+) -> None:
     """Publish events on g3.files; as `publish`."""
-    publish(config, FILES_TOPIC, (OutgoingMessage(encode(event), event.key.encode()) for event in events))
+    publish(config, FILES_TOPIC, map(_event_message, events), cancelled)
+
+
+def _event_message(event: Event | ArchiveFinalized) -> OutgoingMessage:
+    return OutgoingMessage(encode(event), event.key.encode())
 
 
 class Publication:
@@ -112,3 +133,75 @@ class Publication:
         self._refused = self._refused or error
         self._last_offset = message.offset()
         self._unacknowledged -= 1  # last: `wait` may run on another thread
+
+
+class EventPublisher:
+    """Publishes the events of one archiver."""
+
+    def __init__(self, config: Mapping[str, Any], on_published: Callable[[Event], None]) -> None:
+        """Create it; raises KafkaException on a setting that librdkafka refuses.
+
+        config: librdkafka's settings. on_published: called with each acknowledged event, in the publishing thread.
+        """
+        self._on_published = on_published
+        self._closed = threading.Event()
+        self._failed: tuple[float, str] | None = None
+        # The timeout is shorter than `publish` waits: an event is tried again as another message.
+        self._config = {**_PRODUCER_CONFIG, "message.timeout.ms": 9_000, **config}
+        self._lock = threading.Lock()
+        self._producer: Producer | None = Producer(self._config)  # None after a fatal error, until it is needed
+
+    def poll(self) -> None:
+        """Serve librdkafka's callbacks, so that its reports on brokers are current."""
+        if producer := self._producer:
+            try:
+                producer.poll(0)
+            except (KafkaException, SystemError):
+                with suppress(KafkaException), self._noting_fatal_errors(producer):  # `publish` reports the error
+                    raise
+
+    @property
+    def error(self) -> str | None:
+        """Why the latest event could not be published; None if it was. For any thread."""
+        failed = self._failed
+        return failed[1] if failed and time.monotonic() - failed[0] < _ERROR_SHOWN_SECONDS else None
+
+    def shut_down(self) -> None:
+        """End all waiting in `publish`. For any thread."""
+        self._closed.set()
+
+    def publish(self, event: Event) -> None:
+        """Publish an event; returns once Kafka has it. For any thread. Raises KafkaException."""
+        try:
+            with self._lock:
+                producer = self._producer = self._producer or Producer(self._config)
+            with self._noting_fatal_errors(producer):
+                publication = Publication(producer, FILES_TOPIC, self._closed)
+                publication.add(_event_message(event))
+                publication.wait()
+        except KafkaException as error:
+            self._failed = time.monotonic(), error.args[0].str()
+            raise
+        self._failed = None
+        try:
+            self._on_published(event)
+        except Exception:  # of an observer: the event is published all the same
+            log.exception("%s is on g3.files, but can't be counted or shown; recording continues", event.key)
+
+    @contextmanager
+    def _noting_fatal_errors(self, producer: Producer) -> Iterator[None]:
+        """Discard a producer after a fatal error, as when ACLs forbid all writing: the next event gets a new one.
+
+        The error is raised as a transient one.
+        """
+        try:
+            with needs(topic_right(Operation.WRITE, FILES_TOPIC)), unwrap_fatal_errors():
+                yield
+        except KafkaException as error:
+            why: KafkaError = error.args[0]
+            if not why.fatal():
+                raise
+            with self._lock:
+                if self._producer is producer:
+                    self._producer = None
+            raise KafkaException(KafkaError(why.code(), why.str())) from None

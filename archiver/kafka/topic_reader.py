@@ -1,7 +1,7 @@
 """Reading topics outside the group: single records, offset ranges, commits, events, quarantine.
 
-Each call uses a consumer of its own, outside the group, so that any thread may call it. All records are read by
-`TopicReader.read_ranges`, which has the rules.
+Each call of a TopicReader uses a consumer of its own, outside the group, so that any thread may call it; those of a
+SingleConsumerReader share one. All records are read by `TopicReader.read_ranges`, which has the rules.
 """
 
 import re
@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, ThrottleEvent, TopicPartition
 
@@ -17,18 +17,16 @@ from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
 from archiver.core.sequence import first_complete
 from archiver.kafka.offsets import committed_offsets, metadata_of, offset_range
-from g3stream.contract.errors import ContractError
-from g3stream.contract.headers import RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import RecordHeaders, headers_of
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FRAMES_TOPIC_PATTERN,
+    ContractError,
     frames_topic,
     quarantine_topic,
     stream_of_topic,
 )
-from g3stream.kafka.authorization import Operation, group_right, is_refusal, needs, topic_right, with_right
-from g3stream.kafka.topic_admin import ADMIN_CONFIG, NO_SUCH_TOPIC
+from g3stream.kafka.errors import NO_SUCH_TOPIC, Operation, group_right, is_refusal, needs, topic_right, with_right
 
 CONNECTED_CONFIG: Mapping[str, str | int | bool] = {
     # Connect to each broker as soon as it is known: with sparse connections a new client waits 50 ms before it makes
@@ -77,27 +75,25 @@ class TopicReader:
     @contextmanager
     def consumer(self, partition_bytes: int = 8 << 20) -> Iterator[Consumer]:
         """Context of a consumer, for one thread. partition_bytes: the most that one fetch returns of a partition."""
+        with closing(self._new_consumer(partition_bytes)) as consumer, _serving_errors(consumer):
+            yield consumer
+
+    def _new_consumer(self, partition_bytes: int) -> Consumer:
         # A group is needed also where no commit is requested: librdkafka requires a name, and looks for the group's
         # coordinator. If ACLs forbid that, reading works all the same.
-        config = {
+        settings = {
             **FETCH_CONFIG,
             "max.partition.fetch.bytes": partition_bytes,
             # What is read exists already, and a fetch that waits at a topic's end delays the next read so long.
             "fetch.wait.max.ms": 100,
             **self.config,
-            **ADMIN_CONFIG,
             "throttle_cb": self._on_throttle,
             "group.id": self.group,
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
         }
-        with closing(Consumer(config)) as consumer:
-            try:
-                yield consumer
-            except KafkaException:
-                consumer.poll(0)  # calls `error_cb` with the cause
-                raise
+        return Consumer(settings)
 
     def read_ranges(
         self, consumer: Consumer, ranges: Mapping[Partition, tuple[int, int]], *, may_be_deleted: bool = False
@@ -168,15 +164,18 @@ class TopicReader:
             for stream in streams:
                 self._check_not_hidden(consumer, frames_topic(stream))
 
-    def committed(self, streams: Iterable[str]) -> Mapping[str, OffsetAndMetadata]:
-        """The group's committed offsets of these streams, as far as there are any, without joining the group."""
-        with self.consumer() as consumer:
-            return self._committed(consumer, streams)
+    def committed(self, streams: Iterable[str] | None = None) -> Mapping[str, OffsetAndMetadata]:
+        """The group's committed offsets of these streams, as far as there are any, without joining the group.
 
-    def all_committed(self) -> Mapping[str, OffsetAndMetadata]:
-        """The group's committed offsets of every stream that has a topic; as `committed`."""
-        with self.consumer() as consumer:
-            return self._committed(consumer, self.stream_partitions(consumer))
+        streams: None for every stream that has a topic.
+        """
+        with self.consumer() as consumer, needs(group_right(Operation.DESCRIBE, self.group)):
+            topics = map(frames_topic, self.stream_partitions(consumer) if streams is None else streams)
+            try:
+                found = committed_offsets(consumer, topics, self._seconds)
+            except KafkaException as error:
+                raise KafkaException(_refusal(consumer) or error.args[0]) from None
+        return {stream_of_topic(p.topic): OffsetAndMetadata(p.offset, metadata_of(p)) for p in found if p.offset >= 0}
 
     def offset_range(self, stream: str, partition: int = 0) -> tuple[int, int]:
         """The first offset that a stream's topic still has, and the offset after its last."""
@@ -191,6 +190,15 @@ class TopicReader:
         """
         with self.consumer() as consumer:
             return self._offset_range(consumer, FILES_TOPIC)
+
+    def existing_offset_range(self, consumer: Consumer, topic: str) -> tuple[int, int]:
+        """The offset range of a topic; (0, 0) if it doesn't exist."""
+        try:
+            return self._offset_range(consumer, topic)
+        except KafkaException as error:
+            if error.args[0].code() not in NO_SUCH_TOPIC:
+                raise
+            return 0, 0
 
     def batches(self, stream: str, start: int, end: int, partition: int = 0) -> Iterator[list[Message]]:
         """Read a stream's records from the offset `start` to before `end`, as `read_ranges` does."""
@@ -247,27 +255,15 @@ class TopicReader:
     def quarantined_digests(self, stream: str) -> frozenset[str]:
         """Read the digests of the stream's records that are in quarantine."""
         with self.consumer() as consumer:
-            return self._quarantined_digests(consumer, stream)
+            records = self._all_records(consumer, quarantine_topic(stream))
+            return frozenset((message.key() or b"").decode() for message in records)
 
     def quarantined_counts(self, streams: Iterable[str]) -> Mapping[str, int]:
         """The number of records in quarantine of each of these streams that has any."""
         with self.consumer() as consumer:
             topics = consumer.list_topics(timeout=self._seconds).topics
-            existing = [stream for stream in streams if quarantine_topic(stream) in topics]
-            counts = {stream: len(self._quarantined_digests(consumer, stream)) for stream in existing}
-        return {stream: count for stream, count in counts.items() if count}
-
-    def _quarantined_digests(self, consumer: Consumer, stream: str) -> frozenset[str]:
-        records = self._all_records(consumer, quarantine_topic(stream))
-        return frozenset((message.key() or b"").decode() for message in records)
-
-    def _committed(self, consumer: Consumer, streams: Iterable[str]) -> Mapping[str, OffsetAndMetadata]:
-        with needs(group_right(Operation.DESCRIBE, self.group)):
-            try:
-                found = committed_offsets(consumer, map(frames_topic, streams), self._seconds)
-            except KafkaException as error:
-                raise KafkaException(_refusal(consumer) or error.args[0]) from None
-        return {stream_of_topic(p.topic): OffsetAndMetadata(p.offset, metadata_of(p)) for p in found if p.offset >= 0}
+        existing = [stream for stream in streams if quarantine_topic(stream) in topics]
+        return {stream: count for stream in existing if (count := len(self.quarantined_digests(stream)))}
 
     def _records_from(self, stream: str, offset: int | None) -> Iterator[Message]:
         topic = frames_topic(stream)
@@ -278,13 +274,7 @@ class TopicReader:
 
     def _all_records(self, consumer: Consumer, topic: str) -> Iterator[Message]:
         """Read a topic; nothing if it doesn't exist."""
-        try:
-            span = self._offset_range(consumer, topic)
-        except KafkaException as error:
-            if error.args[0].code() not in NO_SUCH_TOPIC:
-                raise
-            return
-        yield from self._records(consumer, topic, *span)
+        yield from self._records(consumer, topic, *self.existing_offset_range(consumer, topic))
 
     def _records(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[Message]:
         return chain.from_iterable(self.read_ranges(consumer, {(topic, 0): (start, end)}))
@@ -307,6 +297,39 @@ class TopicReader:
         self._throttled_until_s = max(self._throttled_until_s, time.monotonic() + event.throttle_time)
         if throttle_cb := self.config.get("throttle_cb"):
             throttle_cb(event)
+
+
+class SingleConsumerReader(TopicReader):
+    """A TopicReader whose calls share one consumer, until it is closed: for what is read again and again.
+
+    For one thread, which makes one call at a time. A context manager.
+    """
+
+    def __init__(self, config: Mapping[str, Any], group: str, partition_bytes: int) -> None:
+        """config and group: as TopicReader takes them. partition_bytes: what one fetch returns of a partition."""
+        super().__init__(config, group)
+        self._consumer = self._new_consumer(partition_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    @contextmanager
+    def consumer(self, partition_bytes: int = 0) -> Iterator[Consumer]:  # noqa: ARG002 - the shared one has its own
+        """Context of the shared consumer."""
+        with _serving_errors(self._consumer):
+            yield self._consumer
+
+
+@contextmanager
+def _serving_errors(consumer: Consumer) -> Iterator[None]:
+    try:
+        yield
+    except KafkaException:
+        consumer.poll(0)  # calls `error_cb` with the cause
+        raise
 
 
 def _refusal(consumer: Consumer) -> KafkaError | None:

@@ -6,23 +6,29 @@ No group is joined, and nothing is committed.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import RecordHeaders
-from g3stream.contract.topics import frames_topic, stream_of_topic
+from g3stream.contract.topics import ContractError, frames_topic, stream_of_topic
+from g3stream.kafka.errors import NO_SUCH_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin
 
 _REQUEST_SECONDS = 10.0
-_PARTITION_BYTES = 1 << 20  # a few records of each of many streams are read: 8 MB of each would be gigabytes
+PARTITION_BYTES = 1 << 20
+"""What one fetch returns of a topic at most: a few records of each of many are read, 8 MB of each would be GB."""
 MAX_RECORDS = 20_000
 MAX_BYTES = 8 << 20
 """At most so much of a stream is read back."""
 _FIRST_RECORDS = 8  # of unknown size: each may be a megabyte
 _NEXT_RECORDS = 500
+_MAX_DELETED = 5
+"""How often a list of topics may be out of date before it has been read."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +50,10 @@ class TailRecord:
 class TopicTails:
     """Reads the ends of topics; made by `open_tails`. All methods raise KafkaException."""
 
-    def __init__(self, reader: TopicReader, consumer: Consumer) -> None:
+    def __init__(self, reader: TopicReader, consumer: Consumer, admin: TopicAdmin) -> None:
         self._reader = reader
         self._consumer = consumer
-        self._admin = TopicAdmin(reader.config)
+        self._admin = admin
 
     def streams(self) -> Mapping[str, int]:
         """As TopicReader.stream_partitions."""
@@ -65,19 +71,22 @@ class TopicTails:
         return {stream: spans for stream, spans in found.items() if spans}
 
     def read_back(
-        self, spans: Mapping[str, tuple[int, int]], enough: Callable[[Sequence[TailRecord]], bool]
+        self,
+        spans: Mapping[str, tuple[int, int]],
+        enough: Callable[[str, Sequence[TailRecord]], bool],
+        max_bytes: int = MAX_BYTES,
     ) -> Mapping[str, Sequence[TailRecord]]:
         """Read the last records of each stream, in order, in ever larger blocks.
 
-        It ends once `enough` is true of them, or all are read, or MAX_RECORDS or MAX_BYTES.
+        It ends once `enough` is true of a stream and its records, or all are read, or MAX_RECORDS or max_bytes.
         """
         found: dict[str, list[TailRecord]] = {stream: [] for stream in spans}
         starts = {stream: end for stream, (_, end) in spans.items()}
         for records in (_FIRST_RECORDS, _NEXT_RECORDS, MAX_RECORDS):
             blocks = {}
             for stream, (first, _) in spans.items():
-                count = min(records, _remaining_records(found[stream]), starts[stream] - first)
-                if count > 0 and not enough(found[stream]):
+                count = min(records, _remaining_records(found[stream], max_bytes), starts[stream] - first)
+                if count > 0 and not enough(stream, found[stream]):
                     blocks[stream] = starts[stream] - count, starts[stream]
                     starts[stream] -= count
             for stream, tail_records in self.read(blocks).items():
@@ -94,19 +103,33 @@ class TopicTails:
         return found
 
 
+def repeat_if_deleted(read: Callable[[], T]) -> T:
+    """Return what `read` returns, which lists topics and reads them; repeat it if one was deleted in between.
+
+    Raises KafkaException.
+    """
+    for _ in range(_MAX_DELETED):
+        try:
+            return read()
+        except KafkaException as error:
+            if error.args[0].code() not in NO_SUCH_TOPIC:
+                raise
+    return read()
+
+
 @contextmanager
-def open_tails(reader: TopicReader) -> Iterator[TopicTails]:
-    """Context in which one consumer reads the ends of topics."""
-    with reader.consumer(_PARTITION_BYTES) as consumer:
-        yield TopicTails(reader, consumer)
+def open_tails(reader: TopicReader, admin: TopicAdmin | None = None) -> Iterator[TopicTails]:
+    """Context in which one consumer reads the ends of topics. admin: None for one of its own."""
+    with reader.consumer(PARTITION_BYTES) as consumer:
+        yield TopicTails(reader, consumer, admin or TopicAdmin(reader.config))
 
 
-def _remaining_records(tail_records: Sequence[TailRecord]) -> int:
-    """The number of further records of this size that may be read."""
+def _remaining_records(tail_records: Sequence[TailRecord], max_bytes: int) -> int:
+    """The number of further records of this size that may be read, of max_bytes in all."""
     if not tail_records:
         return MAX_RECORDS
     size = sum(record.size_bytes for record in tail_records)
-    records = min(MAX_RECORDS - len(tail_records), (MAX_BYTES - size) * len(tail_records) // max(1, size))
+    records = min(MAX_RECORDS - len(tail_records), (max_bytes - size) * len(tail_records) // max(1, size))
     return max(0, records)
 
 

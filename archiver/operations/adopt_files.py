@@ -12,7 +12,8 @@ from archiver.archive import archive_lock, archive_settings, identity
 from archiver.archive.location import located
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
-from archiver.console.runner import CommandError, print_err, print_lines, table
+from archiver.console.runner import CommandError, print_err, with_kafka
+from archiver.console.tables import Part, Table, print_parts
 from archiver.core.events import FileAdopted
 from archiver.core.formatting import count_noun, format_bytes
 from archiver.kafka.publication import publish_events
@@ -22,7 +23,7 @@ from archiver.operations.adoption import AdoptionPlan
 from archiver.operations.retirement import adoption_event
 from archiver.verify import tree_scan
 from archiver.verify.checks import InspectedFile
-from archiver.verify.file_reads import FileToRead, read_files
+from archiver.verify.file_reads import read_files
 from archiver.verify.inventory import Inventory
 from archiver.verify.tree_scan import FileEntry
 from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC
@@ -33,6 +34,7 @@ _MAX_DAMAGE = 1000
 """Characters; the limit in core/events.py."""
 
 
+@with_kafka
 def adopt(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/adopt.py); return its exit code."""
     location = archive_settings.with_settings(located(options.data_dir, options.private_dir))
@@ -53,7 +55,7 @@ def adopt(config: Mapping[str, Any], options: argparse.Namespace) -> int:
             locks.callback(os.close, archive_lock.acquire_shared(location))
             TopicAdmin(config).ensure(EXPECTED_FILES_TOPIC)
             publish_events(config, run.events())
-    print_lines(run.as_text())
+    print_parts(run.as_text())
     return int(bool(plan.refused))
 
 
@@ -74,9 +76,8 @@ class Adoption:
         Raises OSError.
         """
         entries = {entry.path: entry for entry in self.plan.to_read}
-        files = [FileToRead(self.known.stream_of(path), entry) for path, entry in entries.items()]
         others = {event.sha256: path for path, event in self.known.file_events.items()}
-        for seen in read_files(self.archive.location.data_dir, files, self.progress):
+        for seen in read_files(self.known, self.plan.to_read, self.progress):
             recorded = self.known.file_events.get(seen.path)
             why = adoption.adoption_refusal(seen, recorded, others, damaged_too=self.options.damaged)
             why = why or self._changed(entries[seen.path])
@@ -90,7 +91,7 @@ class Adoption:
             self.adopted.append(event)
             yield event
 
-    def as_text(self) -> str:
+    def as_text(self) -> list[Part]:
         """Return a table of the files, and their totals."""
         did = "would be adopted" if self.options.dry_run else "adopted"
         rows = [
@@ -105,8 +106,8 @@ class Adoption:
             totals.append(f"{self.plan.recorded:,} recorded already")
         if self.plan.refused:
             totals.append(f"{len(self.plan.refused):,} not adopted")
-        head = [table(["file", " size", " frames", "what"], rows), ""] if rows else []
-        return "\n".join([*head, "; ".join(totals)])
+        head: list[Part] = [Table(("file", " size", " frames", "what"), rows, frozenset({0, 3})), ""] if rows else []
+        return [*head, "; ".join(totals)]
 
     def _event(self, seen: InspectedFile) -> FileAdopted:
         who, reason = self.options.who, self.options.reason
@@ -123,11 +124,9 @@ class Adoption:
         """Write a file's line in SHA256SUMS; return why that isn't possible, else empty. Raises OSError."""
         contents = seen.contents
         assert contents
-        claim = self.archive.claim(seen.stream, alone=False)
-        try:
+        with ExitStack() as claim:
+            claim.callback(os.close, self.archive.claim(seen.stream, alone=False))
             added = self.archive.add_checksum(seen.stream, seen.path, contents.sha256)
-        finally:
-            os.close(claim)
         return "" if added else "its line can't be added to its directory's SHA256SUMS; the log says why"
 
     def _changed(self, entry: FileEntry) -> str:

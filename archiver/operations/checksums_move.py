@@ -6,51 +6,61 @@ anything but checksum lines is never deleted: it is kept in the private director
 
 import contextlib
 import os
-from collections.abc import Iterator
+from dataclasses import replace
 
-from archiver.archive import checksums
+from archiver.archive import archive_settings, checksums
+from archiver.archive.archive_settings import ArchiveSettings
 from archiver.archive.checksums import ChecksumsFile
 from archiver.archive.location import Checksums, Location
+from archiver.console.runner import print_out
 from archiver.core.paths import SUMS
-from archiver.storage.durable_file import replace_file
 from archiver.verify import tree_scan
 
 UNREAD = ".unread"
 """The suffix of a file that is kept because of its other content."""
 
 
-def others(location: Location, wanted: Checksums) -> bool:
-    """Whether there are checksums in another place than `wanted`. Raises OSError."""
-    beside, private = _parents(location)
-    return bool(beside and wanted is not Checksums.BESIDE) or bool(private and wanted is not Checksums.PRIVATE)
+def move(location: Location, asked: Checksums | None) -> bool:
+    """Move all checksums to the place asked for (None: where they are, or were being moved); return whether all are.
 
-
-def move(location: Location, now: Checksums, wanted: Checksums) -> Iterator[str]:
-    """Move all checksums; yield a line for each directory where that failed. Raises OSError.
-
-    now: the place whose lines win, if both have one.
+    Prints what is moved, and what couldn't be. Raises OSError.
     """
-    beside, private = _parents(location)
-    for parent in sorted(beside | private):
+    saved = archive_settings.read(location)
+    now = saved or archive_settings.default_settings(location)
+    wanted = asked or now.moving_to or now.checksums
+    parents = _parents(location)
+    elsewhere = any(found for kind, found in parents.items() if kind is not wanted)
+    if wanted is now.checksums and not now.moving_to and not elsewhere:
+        if saved is None and (location.private_dir or wanted is not Checksums.BESIDE):
+            archive_settings.write(location, now)
+        return True
+    archive_settings.write(location, replace(now, moving_to=wanted))
+    is_whole = True
+    for parent in sorted(set().union(*parents.values())):
         try:
-            _move_one(location, parent, now, wanted)
+            _move_one(location, parent, now.checksums, wanted)
         except OSError as error:
-            yield f"{parent}: its checksums were not moved: {error}"
+            is_whole = False
+            print_out(f"{parent}: its checksums were not moved: {error}")
     _remove_empty(location)
+    archive_settings.write(location, ArchiveSettings(wanted))
+    print_out(f"checksums: {wanted} (before: {now.checksums})")
+    if now.checksums is Checksums.OFF and wanted is not Checksums.OFF:
+        print_out("files that were finished without a checksum have none yet: `archiver repair` writes them")
+    return is_whole
 
 
-def _parents(location: Location) -> tuple[set[str], set[str]]:
+def _parents(location: Location) -> dict[Checksums, set[str]]:
+    """Return the directories that have checksums, by the place of these. Raises OSError."""
     tree = tree_scan.scan_tree(location.data_dir)
     for path, why in tree.closed.items():
         raise OSError(None, f"{why}; it must be readable to move checksums", str(location.data_dir / path))
-    return tree.summed_directories, checksums.private_parents(location)
+    return {Checksums.BESIDE: tree.summed_directories, Checksums.PRIVATE: checksums.private_parents(location)}
 
 
 def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums) -> None:
-    """Move the checksums of one directory. Raises OSError."""
-    beside, private = checksums.beside(parent), checksums.private(parent)
-    assert private
-    files = {Checksums.BESIDE: beside, Checksums.PRIVATE: private}
+    """Move the checksums of one directory. now: the place whose lines win, if both have one. Raises OSError."""
+    files = {kind: it for kind in (Checksums.BESIDE, Checksums.PRIVATE) if (it := checksums.file_of(kind, parent))}
     found = {kind: _read(location, file) for kind, file in files.items()}
     lines: dict[str, str] = {}
     for kind in sorted(files, key=lambda it: it is now):  # the last one wins
@@ -59,7 +69,7 @@ def _move_one(location: Location, parent: str, now: Checksums, wanted: Checksums
         _write(location, files[wanted], lines)
     for kind, file in files.items():
         if kind is not wanted:
-            _remove(location, file, keep=None if found[kind][1] else private)
+            _remove(location, file, keep=None if found[kind][1] else files[Checksums.PRIVATE])
 
 
 def _read(location: Location, file: ChecksumsFile) -> tuple[dict[str, str], bool]:
@@ -78,7 +88,7 @@ def _write(location: Location, file: ChecksumsFile, lines: dict[str, str]) -> No
     except FileNotFoundError:
         return
     with directory, location.private() as scratch:
-        replace_file(directory, file.name, text, scratch=scratch, prefix=SUMS)
+        directory.replace_file(file.name, text, scratch=scratch, prefix=SUMS)
 
 
 def _remove(location: Location, file: ChecksumsFile, keep: ChecksumsFile | None) -> None:

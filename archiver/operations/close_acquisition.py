@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.console.runner import CommandError, print_out
-from archiver.core.formatting import format_duration, format_time
+from archiver.console.runner import CommandError, print_out, with_kafka
+from archiver.core.formatting import format_time
 from archiver.core.segmentation import NOT_RECORDED_TYPES
 from archiver.core.sequence import SequenceTracker
 from archiver.kafka.publication import OutgoingMessage, publish
@@ -20,6 +20,7 @@ from archiver.kafka.topic_reader import TopicReader
 from archiver.kafka.topic_tail import TailRecord, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
+from g3stream.host.durations import format_duration
 from g3stream.host.environment import now_ms
 
 _GROUP = "archiver-close"
@@ -32,9 +33,10 @@ _ENOUGH_RECORDS = 1000
 """How many records are read back: usually more than the next ingest repeats after one was killed."""
 
 
+@with_kafka
 def close(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/close.py); return its exit code."""
-    stream, why = options.stream, " ".join(options.why.split())
+    stream, why = options.stream, options.why
     reader = TopicReader(config, _GROUP)
     with open_tails(reader) as tails:
         streams = tails.streams()
@@ -43,7 +45,7 @@ def close(config: Mapping[str, Any], options: argparse.Namespace) -> int:
             raise CommandError(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
         spans = tails.offset_ranges([stream])
         left_out = reader.quarantined_digests(stream)
-        read_back = tails.read_back(spans, lambda entries: _is_enough(_recorded_frames(entries, left_out)))[stream]
+        read_back = tails.read_back(spans, lambda _, entries: _is_enough(_recorded_frames(entries, left_out)))[stream]
         entries = _recorded_frames(read_back, left_out)
         found = situation(entries)
         decisive = found.newest_fact

@@ -14,17 +14,15 @@ from typing import Any
 
 from confluent_kafka import Message, TopicPartition
 
-from archiver.console.runner import CommandError, print_out
+from archiver.console.runner import CommandError, print_out, with_kafka
 from archiver.core.formatting import format_time
 from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.errors import ContractError
-from g3stream.contract.message_headers import ConsumedHeaders, headers_of
-from g3stream.contract.topic_settings import expected_quarantine_topic
-from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, frames_topic, quarantine_topic
+from g3stream.contract.headers import ConsumedHeaders, headers_of
+from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, ContractError, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
-from g3stream.kafka.authorization import Operation, needs, topic_right
+from g3stream.kafka.errors import Operation, needs, topic_right
 from g3stream.kafka.topic_admin import TopicAdmin
 
 _GROUP = "archiver-quarantine"
@@ -33,13 +31,14 @@ _KAFKA_SECONDS = 10.0
 _EPOCH = re.compile(rb"[0-9a-f]{16}")
 
 
+@with_kafka
 def quarantine(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/quarantine.py); return its exit code."""
     reader, stream = TopicReader(config, _GROUP), options.stream
     if stream not in (streams := reader.streams()):
         reader.check_not_hidden([stream])
         raise CommandError(f"there is no stream {stream}; there are: {', '.join(streams) or 'none'}")
-    details = {"why": " ".join(options.why.split()), "host": host_name()}
+    details = {"why": options.why, "host": host_name()}
     if options.partition:
         return _move_partition(config, options, reader, details)
     return _quarantine_record(config, options, reader, details)
@@ -149,7 +148,7 @@ def _copy(message: Message, details: Mapping[str, str]) -> OutgoingMessage:
 def _create(admin: TopicAdmin, stream: str) -> None:
     """Create the stream's quarantine topic, with as many copies as its own. Raises KafkaException."""
     frames = admin.client.list_topics(frames_topic(stream), timeout=_KAFKA_SECONDS).topics[frames_topic(stream)]
-    admin.create(expected_quarantine_topic(stream, len(frames.partitions[0].replicas)))
+    admin.create(quarantine_topic(stream), QUARANTINE_TOPIC_CONFIG, len(frames.partitions[0].replicas))
 
 
 def _publish(config: Mapping[str, Any], stream: str, messages: Iterable[Message], details: Mapping[str, str]) -> None:

@@ -18,11 +18,10 @@ import os
 import re
 import secrets
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
-from archiver.archive import archive_lock, archive_settings
-from archiver.archive.archive_settings import ArchiveSettings, SettingsError, is_in_use
+from archiver.archive import archive_lock
+from archiver.archive.archive_settings import SettingsError, is_in_use
 from archiver.archive.file_system_check import check_disk
 from archiver.archive.location import SETTINGS, SPOOL, Checksums, Location, check_apart, located
 from archiver.console.runner import print_out
@@ -31,7 +30,7 @@ from archiver.operations import checksums_move
 from archiver.storage.directory import Directory
 from archiver.storage.no_replace import on_other_mounts
 from g3stream.host.fsync import make_directory, sync_directory
-from g3stream.service.logs import log_to_stderr
+from g3stream.log.setup import log_to_stderr
 
 
 def relocate(options: argparse.Namespace) -> int:
@@ -58,15 +57,14 @@ def move_archive(source: Location, target: Location, checksums: Checksums | None
     with ExitStack() as locks:
         _lock_archive(here, locks)
         _tidy(here)
-        _lock_spools({it.data_dir / SPOOL for it in (source, target)}, locks)
-        _lock_spools({it.private_path / SPOOL for it in (source, target)}, locks)
+        _lock_spools({path / SPOOL for it in (source, target) for path in (it.data_dir, it.private_path)}, locks)
         if here.private_path != target.private_path:
             _move(here, target)
             print_out(f"{here.private_path} is {target.private_path} now")
         # Also for an earlier attempt that was killed just after its rename.
         for directory in (here.private_path.parent, target.private_path.parent):
             sync_directory(directory)
-        whole = _move_checksums(target, checksums)
+        whole = checksums_move.move(target, checksums)
         return _move_spool(target) and whole
 
 
@@ -173,29 +171,6 @@ def _make_way(old: Path, new: Path) -> None:
     except OSError:
         what = ", ".join(sorted(it.name for it in new.iterdir())[:3])
         raise OSError(errno.ENOTEMPTY, f"it isn't empty: {what}; choose another directory", str(new)) from None
-
-
-# The checksums
-
-
-def _move_checksums(location: Location, checksums: Checksums | None) -> bool:
-    """Move the checksums; return whether all are moved. Raises OSError."""
-    found = archive_settings.read(location)
-    now = found or archive_settings.default_settings(location)
-    wanted = checksums or now.moving_to or now.checksums
-    if wanted is not now.checksums or now.moving_to or checksums_move.others(location, wanted):
-        archive_settings.write(location, replace(now, moving_to=wanted))
-        failures = list(checksums_move.move(location, now.checksums, wanted))
-        for line in failures:
-            print_out(line)
-        archive_settings.write(location, ArchiveSettings(wanted))
-        print_out(f"checksums: {wanted} (before: {now.checksums})")
-        if now.checksums is Checksums.OFF and wanted is not Checksums.OFF:
-            print_out("files that were finished without a checksum have none yet: `archiver repair` writes them")
-        return not failures
-    if found is None and (location.private_dir or wanted is not Checksums.BESIDE):
-        archive_settings.write(location, now)
-    return True
 
 
 # The agent's spool

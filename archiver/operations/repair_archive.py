@@ -12,13 +12,14 @@ from archiver.archive.location import Location, located
 from archiver.archive.ownership import check_not_elsewhere
 from archiver.archive.root import ArchiveRoot
 from archiver.console.progress import Progress
-from archiver.console.runner import print_lines
+from archiver.console.runner import with_kafka
+from archiver.console.tables import print_parts
 from archiver.core.formatting import format_bytes
 from archiver.core.paths import PartialName
 from archiver.kafka.publication import publish_events
 from archiver.kafka.topic_reader import TopicReader
 from archiver.operations.retirement import adoption_event
-from archiver.replay.plan import Overrides, Selection
+from archiver.replay.plan import Selection
 from archiver.replay.rebuilt import RebuildOutcome
 from archiver.replay.sinks import InPlaceTarget, remove_leftovers
 from archiver.replay.topic_replay import TopicReplay
@@ -28,6 +29,7 @@ from archiver.verify.verifier import Report, inspect
 from g3stream.host.environment import host_name, now_ms
 
 
+@with_kafka
 def repair(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/repair.py); return its exit code."""
     reader = TopicReader(config, options.group)
@@ -36,7 +38,7 @@ def repair(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     check_not_elsewhere(archive, reader)
     report = _verified(location, reader, options, retired_too=options.retired)
     if report.findings:
-        print_lines(f"{as_text(report, advise=False)}\n")
+        print_parts([*as_text(report, advise=False), ""])
         with ExitStack() as stack:
             stack.callback(os.close, archive_lock.acquire_shared(location))
             rebuilt = rebuild_broken(archive, reader, report, stack.enter_context(Progress()))
@@ -49,7 +51,7 @@ def repair(config: Mapping[str, Any], options: argparse.Namespace) -> int:
             ],
         )
         report = _verified(location, reader, options)
-    print_lines(as_text(report, advise=False))
+    print_parts(as_text(report, advise=False))
     return int(bool(report.findings))
 
 
@@ -111,11 +113,8 @@ def _discard(archive: ArchiveRoot, report: Report, stale: Finding, progress: Pro
 
 def _rebuild(archive: ArchiveRoot, replay: TopicReplay, paths: frozenset[str], progress: Progress) -> set[str]:
     """Rebuild files of a stream; return those that are right now."""
-    first, end = replay.offsets
-    progress.start(replay.stream, end - first)
-    with closing(InPlaceTarget(archive)) as target:
-        came = replay.run(target, Overrides(), Selection(paths=paths), progress, whole_topic=False)
-    progress.finish(replay.stream)
+    with closing(InPlaceTarget(archive, replay.stream)) as target:
+        came = replay.run(target, Selection(paths=paths), progress)
     done = {it.file.path: it for it in target.results}
     why = {file.path: file.missing for file in came.not_rebuilt}
     right = set()

@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 from collections.abc import Collection, Mapping
+from datetime import UTC, tzinfo
 from typing import Any
 
 from archiver.archive import identity
 from archiver.archive.location import Location, located
-from archiver.console.runner import CommandError, print_err, print_lines, table
+from archiver.console.runner import CommandError, print_err, with_kafka
+from archiver.console.tables import Part, Table, print_parts
 from archiver.core.catalog import FileCatalog
 from archiver.core.events import FileRetired
 from archiver.core.formatting import count_noun, format_bytes, format_time
@@ -24,6 +26,7 @@ from archiver.verify import tree_scan
 from g3stream.host.environment import host_name, now_ms
 
 
+@with_kafka
 def retire(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/retire.py); return its exit code."""
     location = located(options.data_dir, options.private_dir)
@@ -52,7 +55,7 @@ def retire(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     ]
     if not options.dry_run:
         publish_events(config, retired)
-    print_lines(as_text(plan, dry_run=options.dry_run))
+    print_parts(as_text(plan, dry_run=options.dry_run, zone=options.zone))
     return int(bool(plan.unknown))
 
 
@@ -64,27 +67,26 @@ def _doubt(location: Location, group: str, catalog: FileCatalog, there: Collecti
     return wrong_directory_reason(catalog, there)
 
 
-def as_text(plan: RetirementPlan, *, dry_run: bool) -> str:
-    """Return a table of the files, and their totals."""
+def as_text(plan: RetirementPlan, *, dry_run: bool, zone: tzinfo | None = UTC) -> list[Part]:
+    """Return a table of the files, and their totals. zone: of times; None for the host's."""
     rows = []
     for it in plan.items:
         what = str(it.outcome)
         if it.earlier:
             why = f": {it.earlier.reason}" if it.earlier.reason else ""
-            what += f", {format_time(it.earlier.time)} by {it.earlier.who}{why}"
+            what += f", {format_time(it.earlier.time, zone)} by {it.earlier.who}{why}"
         elif dry_run and it.event:
             what = f"would be {what}"
         rows.append((it.path, format_bytes(it.event.bytes) if it.event else "", what))
-    lines = [table(["file", " size", "what"], rows), ""] if rows else []
+    lines: list[Part] = [Table(("file", " size", "what"), rows, frozenset({0, 2})), ""] if rows else []
     outcomes = [it.outcome for it in plan.items]
     retired = f"{count_noun(len(plan.retire), 'file')} {'would be ' if dry_run else ''}retired"
     parts = [f"{retired}, {format_bytes(sum(it.bytes for it in plan.retire))}" if plan.retire else retired]
-    for count, what in (
+    others = (
         (outcomes.count(RetirementOutcome.STILL_THERE), "of them still there, to be deleted by you"),
         (outcomes.count(RetirementOutcome.RETIRED_BEFORE) + plan.retired_before_count, "retired before"),
         (plan.still_there_count, "that exist, and so not retired"),
         (outcomes.count(RetirementOutcome.UNKNOWN), "not recorded by this group"),
-    ):
-        if count:
-            parts.append(f"{count:,} {what}")
-    return "\n".join([*lines, "; ".join(parts)])
+    )
+    parts += [f"{count:,} {what}" for count, what in others if count]
+    return [*lines, "; ".join(parts)]

@@ -7,15 +7,14 @@ each takes Kafka too long (300 of them: 1.75 s).
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from enum import Enum
 
 from confluent_kafka import KafkaException
 
 from archiver.core import checkpoint as checkpoints
 from archiver.kafka.group_consumer import GroupConsumer
-from archiver.kafka.offset_commits import MemberEvicted, OffsetCommit
+from archiver.kafka.offset_commits import OffsetCommit
 from archiver.recording.commit_position import Snapshot
 from archiver.recording.executors import Executors
 from archiver.recording.loss_reporter import merge_losses
@@ -29,14 +28,8 @@ _BATCH_SECONDS = 0.25
 """How long durable snapshots wait for those submitted with them, to be committed in one request."""
 
 
-class Outcome(Enum):
-    """What became of a snapshot."""
-
-    COMMITTED = 0
-    REFUSED = 1
-    """Kafka refused the commit, with an error."""
-    NOT_DURABLE = 2
-    """A disk failed, or an error was unexpected; without an error, it can't be committed yet, or need not be."""
+class NotCommittableError(Exception):
+    """A snapshot can't be committed yet, or need not be any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +38,9 @@ class CommitResult:
 
     recorder: StreamRecorder
     snapshot: Snapshot
-    outcome: Outcome
-    error: BaseException | None = None
+    error: BaseException | None
+    """Why it isn't committed; None if it is. A KafkaException, FencedError or MemberEvicted is Kafka's answer; any
+    other one prevented the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +50,8 @@ class _Pending:
     recorder: StreamRecorder
     """Only for the loop's thread."""
     snapshot: Snapshot
-    started_s: float
-    """Monotonic."""
-    durable: Future[OffsetCommit | None]
-    """What to commit; None if it can't be committed yet, or is no longer needed."""
+    durable: Future[OffsetCommit]
+    """What to commit."""
 
 
 class CommitPipeline:
@@ -82,16 +74,19 @@ class CommitPipeline:
 
     def submit(self, recorder: StreamRecorder, snapshot: Snapshot) -> None:
         """Make a snapshot of that recorder durable, publish its losses, then commit it."""
+        self._syncing.append(self._start(recorder, snapshot))
+
+    def _start(self, recorder: StreamRecorder, snapshot: Snapshot) -> _Pending:
         # Losses on threads of their own, as g3.files may be unavailable while all else works.
         pool = self._executors.publishers if snapshot.losses else self._executors.syncers
-        self._syncing.append(self._start(recorder, snapshot, pool))
-
-    def _start(self, recorder: StreamRecorder, snapshot: Snapshot, pool: Executor) -> _Pending:
-        return _Pending(recorder, snapshot, time.monotonic(), pool.submit(self._make_durable, snapshot))
+        return _Pending(recorder, snapshot, pool.submit(self._make_durable, snapshot))
 
     def poll(self) -> list[CommitResult]:
         """Commit what is durable; return the outcomes since the last call."""
-        results = self._collect_committed()
+        results: list[CommitResult] = []
+        if self._request and self._request[1].done():
+            (requested, answer), self._request = self._request, None
+            results = _results(requested, answer.result())
         done: list[_Pending] = []
         syncing: list[_Pending] = []
         for pending in self._syncing:
@@ -100,45 +95,29 @@ class CommitPipeline:
         durable, failed = _split_durable(done)
         self._durable += durable
         now = time.monotonic()
-        batching = any(now - pending.started_s < _BATCH_SECONDS for pending in self._syncing)
+        batching = any(now - pending.snapshot.taken_s < _BATCH_SECONDS for pending in self._syncing)
         if self._durable and not self._request and not batching:
             durable, self._durable = self._durable, []
-            self._request = durable, self._executors.committer.submit(self._commit, _commits(durable))
+            self._request = durable, self._executors.committer.submit(self._commit, durable)
         return results + failed
-
-    def _collect_committed(self) -> list[CommitResult]:
-        if not self._request or not self._request[1].done():
-            return []
-        (requested, done), self._request = self._request, None
-        errors = done.result()
-        return [
-            CommitResult(p.recorder, p.snapshot, Outcome.REFUSED if error else Outcome.COMMITTED, error)
-            for p in requested
-            for error in [errors.get(p.snapshot.stream)]
-        ]
 
     def syncing(self) -> Mapping[str, float]:
         """Return by stream for how long its disk has been syncing, s. Thread-safe."""
         now = time.monotonic()
-        return {p.snapshot.stream: now - p.started_s for p in list(self._syncing) if not p.snapshot.losses}
+        return {p.snapshot.stream: now - p.snapshot.taken_s for p in list(self._syncing) if not p.snapshot.losses}
 
     def commit_now(self, snapshots: Sequence[tuple[StreamRecorder, Snapshot]], seconds: float) -> list[CommitResult]:
         """Make these durable in parallel, waiting for at most `seconds`, and commit them; return the outcomes.
 
         Those whose disks took longer have none.
         """
-        started = [self._start(recorder, snapshot, self._executors.syncers) for recorder, snapshot in snapshots]
+        started = [self._start(recorder, snapshot) for recorder, snapshot in snapshots]
         hanging = wait([pending.durable for pending in started], seconds).not_done
         for pending in started:
             if pending.durable in hanging:
                 _log_hanging_sync(pending.snapshot.stream, seconds)
         durable, failed = _split_durable([pending for pending in started if pending.durable not in hanging])
-        outcome, refusal = Outcome.COMMITTED, None
-        try:
-            self._consumer.commit_sync(_commits(durable))
-        except (KafkaException, MemberEvicted) as error:
-            outcome, refusal = Outcome.REFUSED, error
-        return failed + [CommitResult(p.recorder, p.snapshot, outcome, refusal) for p in durable]
+        return failed + _results(durable, self._consumer.commit_sync([p.durable.result() for p in durable]))
 
     def log_hanging(self, streams: Sequence[str]) -> None:
         """Log the hanging syncs of these streams, which are being released."""
@@ -148,15 +127,15 @@ class CommitPipeline:
 
     # On other threads
 
-    def _commit(self, commits: Sequence[OffsetCommit]) -> Mapping[str, Exception]:
+    def _commit(self, durable: Sequence[_Pending]) -> Mapping[str, Exception]:
         started_s = time.monotonic()
-        errors = self._consumer.commits.commit_each(commits)
+        errors = self._consumer.commits.commit_each([pending.durable.result() for pending in durable])
         if not errors:
             self.commit_latency.observe(time.monotonic() - started_s)
         return errors
 
-    def _make_durable(self, snapshot: Snapshot) -> OffsetCommit | None:
-        """Return what to commit; None if it can't be committed yet, or is no longer needed. Raises SyncError."""
+    def _make_durable(self, snapshot: Snapshot) -> OffsetCommit:
+        """Return what to commit. Raises SyncError, NotCommittableError."""
         try:
             if snapshot.file:
                 started_s = time.monotonic()
@@ -170,27 +149,22 @@ class CommitPipeline:
             log.error(
                 "%s: its losses can't be published, so it isn't committed: %s; still trying", snapshot.stream, why
             )
-        except SegmentClosedError:
+            raise NotCommittableError from error
+        except SegmentClosedError as error:
             log.debug("%s: released before its snapshot was durable", snapshot.stream)
-        else:
-            return OffsetCommit(snapshot.stream, snapshot.offset, metadata, snapshot.cancellation)
-        return None
+            raise NotCommittableError from error
+        return OffsetCommit(snapshot.stream, snapshot.offset, metadata, snapshot.cancellation)
 
 
 def _split_durable(done: Sequence[_Pending]) -> tuple[list[_Pending], list[CommitResult]]:
     """Return those that can be committed, and the results of the others."""
-    durable, failed = [], []
-    for pending in done:
-        error = pending.durable.exception()
-        if error is None and pending.durable.result():
-            durable.append(pending)
-        else:
-            failed.append(CommitResult(pending.recorder, pending.snapshot, Outcome.NOT_DURABLE, error))
-    return durable, failed
+    durable = [p for p in done if not p.durable.exception()]
+    return durable, [CommitResult(p.recorder, p.snapshot, error) for p in done if (error := p.durable.exception())]
 
 
-def _commits(durable: Sequence[_Pending]) -> list[OffsetCommit]:
-    return [commit for pending in durable if (commit := pending.durable.result())]
+def _results(requested: Sequence[_Pending], errors: Mapping[str, Exception]) -> list[CommitResult]:
+    """Return the outcomes of a commit request. errors: by stream."""
+    return [CommitResult(p.recorder, p.snapshot, errors.get(p.snapshot.stream)) for p in requested]
 
 
 def _log_hanging_sync(stream: str, seconds: float) -> None:

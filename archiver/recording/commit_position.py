@@ -26,8 +26,6 @@ class Snapshot:
     """The open file, which the checkpoint describes."""
     losses: tuple[RecordsLost, ...]
     """To be published before the commit."""
-    throughput_mark: int
-    """Of what is recorded by then, for Throughput.on_durable."""
     taken_s: float
     """Monotonic."""
 
@@ -43,7 +41,6 @@ class CommitPosition:
         """The snapshot that is being made durable and committed. Read-only for others."""
         self._committed = committed
         self._last: tuple[int, Checkpoint] | None = None  # since then
-        self._last_saved: tuple[int | None, int] = (committed.offset, -1)  # the offset, and the open file's bytes
         self._uncommitted_since_s: float | None = None
         self._min_offset = committed.offset if committed.metadata else None
         """The lowest offset that may be committed. While a file is rebuilt from its first record, offsets are below
@@ -52,8 +49,10 @@ class CommitPosition:
     @property
     def last_saved(self) -> tuple[int | None, int]:
         """The committed offset, None if nothing is; and how many bytes of the open file are durable and committed."""
-        offset, length = self._last_saved
-        return offset, max(0, length)
+        if self._last is None:
+            return self._committed.offset, 0
+        offset, checkpoint = self._last
+        return offset, checkpoint.partial.length if checkpoint.partial else 0
 
     def uncommitted_s(self, now_s: float) -> float:
         """Age of the oldest uncommitted record, s; 0 if all are committed."""
@@ -65,8 +64,8 @@ class CommitPosition:
         return self._min_offset is None or offset >= self._min_offset
 
     def is_saved(self, offset: int, length: int) -> bool:
-        """Whether exactly that is committed. length: bytes of the open file."""
-        return self._last_saved == (offset, length)
+        """Whether exactly that was committed since the stream was assigned. length: bytes of the open file."""
+        return self._last is not None and self.last_saved == (offset, length)
 
     def track_uncommitted(self, now_s: float, *, exists: bool) -> None:
         """Note whether something is uncommitted now."""
@@ -84,8 +83,6 @@ class CommitPosition:
         self.pending = None
         if not committed:
             return
-        partial = snapshot.checkpoint.partial
-        self._last_saved = (snapshot.offset, partial.length if partial else 0)
         self._last = snapshot.offset, snapshot.checkpoint
         if self._uncommitted_since_s is not None:
             self._uncommitted_since_s = max(self._uncommitted_since_s, snapshot.taken_s)
@@ -93,7 +90,6 @@ class CommitPosition:
     def on_finalized(self, offset: int, after: Checkpoint) -> None:
         """Note a finished file: the checkpoint after it is committed at that offset."""
         self._last = offset, after
-        self._last_saved = offset, 0
         self._uncommitted_since_s = None
 
     def roll_back(self) -> CommittedOffset:

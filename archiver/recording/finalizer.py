@@ -23,10 +23,9 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from confluent_kafka import KafkaException
 from msgspec.structs import replace
-from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_fixed
 
 from archiver.archive.root import ArchiveRoot
-from archiver.core.checkpoint import Checkpoint, Partial, encode
+from archiver.core.checkpoint import Checkpoint, Closing, encode
 from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.segmenter import CarriedFrame, Segmenter
 from archiver.kafka.group_consumer import GroupConsumer
@@ -34,8 +33,8 @@ from archiver.kafka.offset_commits import OffsetCommit
 from archiver.recording.finalizer_status import FinalizeProgress, FinalizeStep
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
 from archiver.storage import sha256sums
+from g3stream.log.throttle import LogThrottle
 from g3stream.service.cancellation import CancellationToken
-from g3stream.service.log_throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +60,7 @@ class Finalizer:
     file: the open file, whose digests the checkpoint doesn't have yet. None after a restart within the steps: then
     the checkpoint is the committed one.
     losses: noticed before the file's end.
+    remark: the reason of the operator who ended the acquisition (`archiver close`), for the log; None if none did.
 
     `future` has the outcome. It raises PartialDamagedError if the partial isn't what was committed,
     SyncError if the disk failed to sync it, Cancelled once `cancellation` is set, FencedError, MemberEvicted.
@@ -76,47 +76,43 @@ class Finalizer:
         file: SegmentFile | None,
         losses: Sequence[RecordsLost],
         cancellation: CancellationToken,
+        remark: str | None = None,
     ) -> None:
         assert checkpoint.partial
+        assert checkpoint.closing
         self.offset = offset
         self.checkpoint = checkpoint
         self.path = checkpoint.partial.path
         self.progress = FinalizeProgress(self.path)
+        self._partial = checkpoint.partial
+        self._closing = checkpoint.closing
         self._archive = archive
         self._consumer = consumer
         self._cancellation = cancellation
+        self._remark = remark
         self._stream = checkpoint.state.stream
         self.future: Future[Finalized] = pool.submit(self._finalize, file, losses)
 
     def _finalize(self, file: SegmentFile | None, losses: Sequence[RecordsLost]) -> Finalized:
-        archive, stream, path = self._archive, self._stream, self.path
-        checkpoint = self._close(file, losses) if file else self._check_committed()
-        partial_file, closing = checkpoint.partial, checkpoint.closing
-        assert partial_file
-        assert closing
-        length, sha256 = partial_file.length, closing.sha256
+        archive, stream, path, partial = self._archive, self._stream, self.path, self._partial
+        if file:
+            closing = self._close(file, losses)
+        else:  # steps 1 to 3 were done before a restart
+            closing = self._closing
+            self._attempt(FinalizeStep.CHECK, self._check_committed)
+        length, sha256 = partial.length, closing.sha256
+        checkpoint = replace(self.checkpoint, closing=closing)
 
         # Step 4: link it to its name.
         name = self._attempt(
-            FinalizeStep.PUBLISH, archive.publish, stream, partial_file.name, path, length, sha256, self._cancellation
+            FinalizeStep.PUBLISH, archive.publish, stream, partial.name, path, length, sha256, self._cancellation
         )
-        if name is None:
-            find = self._consumer.last_file_index.find
-            finished = self._attempt(FinalizeStep.FIND_EVENT, find, stream, self._cancellation)
-            if (
-                not isinstance(finished, FileFinished)
-                or finished.sha256 != sha256
-                or finished.closing != closing.record
-            ):
-                raise PartialDamagedError("neither it nor the finished file is there")
-            log.error("%s: %s was finished as %s, which has been removed since", stream, path, finished.path)
-            finished_path = finished.path
-            after = _checkpoint_after(checkpoint, finished_path)
-        else:
+        finished_path = name or self._removed_since(closing)
+        after = _checkpoint_after(checkpoint, finished_path)
+        if name:
             if name != path:
-                log.error("%s: %s is another file's name already; this one is %s", stream, path, name)
-            finished_path = name
-            after = _checkpoint_after(checkpoint, finished_path)
+                text = "%s: %s is another file's name already; this one is %s, and both are kept"
+                log.error(text, stream, path, name)
 
             # Step 5: add its checksum.
             self._attempt(FinalizeStep.ADD_SUM, archive.add_checksum, stream, name, sha256)
@@ -126,21 +122,23 @@ class Finalizer:
             self._attempt(FinalizeStep.PUBLISH_EVENT, self._consumer.events.publish, event)
 
         # Step 7: remove its partial.
-        self._attempt(FinalizeStep.REMOVE_PARTIAL, archive.discard, stream, partial_file.name)
+        self._attempt(FinalizeStep.REMOVE_PARTIAL, archive.discard, stream, partial.name)
 
         # Step 8: commit the checkpoint after it.
         self._commit(FinalizeStep.COMMIT, after)
 
         try:
-            archive.discard_copies(stream, partial_file)
+            archive.discard_copies(stream, partial)
         except OSError as error:  # the next recovery of the stream removes them
-            log.warning("%s: can't look for other partials of %s: %s", stream, path, error)
+            text = "%s: can't look for other partials of %s: %s; the next recovery of the stream removes them"
+            log.warning(text, stream, path, error)
         what = "%s: finished %s (%s): %d frames, %.1f MB"
-        log.info(what, stream, name or path, closing.why.shown, partial_file.frames, length / 1e6)
+        why = f"{closing.why.shown}: {self._remark}" if self._remark else closing.why.shown
+        log.info(what, stream, name or path, why, partial.frames, length / 1e6)
         return Finalized(finished_path, after)
 
-    def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Checkpoint:
-        """Do steps 1 to 3; return the checkpoint with the digests, as committed."""
+    def _close(self, file: SegmentFile, losses: Sequence[RecordsLost]) -> Closing:
+        """Do steps 1 to 3; return how the file ended, with its digests, as committed."""
         # Step 1: publish the losses before its end. If the partial turns out to be damaged, they need not show again.
         for loss in losses:
             self._attempt(FinalizeStep.PUBLISH_LOSS, self._consumer.events.publish, loss)
@@ -150,21 +148,30 @@ class Finalizer:
         sha256 = self._attempt(FinalizeStep.READ_BACK, file.sha256)
 
         # Step 3: commit how it ended.
-        closing = self.checkpoint.closing
-        assert closing
-        checkpoint = replace(self.checkpoint, closing=replace(closing, sha256=sha256, md5=file.md5))
-        self._commit(FinalizeStep.COMMIT_END, checkpoint)
-        return checkpoint
+        closing = replace(self._closing, sha256=sha256, md5=file.md5)
+        self._commit(FinalizeStep.COMMIT_END, replace(self.checkpoint, closing=closing))
+        return closing
 
-    def _check_committed(self) -> Checkpoint:
-        """Check the partial, in place of steps 1 to 3, which were done before a restart; return the checkpoint."""
-        partial_file, closing = self.checkpoint.partial, self.checkpoint.closing
-        assert partial_file
-        assert closing
-        self._attempt(
-            FinalizeStep.CHECK, _check, self._archive, self._stream, partial_file, closing.sha256, self._cancellation
-        )
-        return self.checkpoint
+    def _check_committed(self) -> None:
+        """Check that the partial, if it still exists, is what was committed. Raises PartialDamagedError, OSError."""
+        name, length, sha256 = self._partial.name, self._partial.length, self._closing.sha256
+        with self._archive.private(self._stream) as private:
+            found = private.stat(name)
+            if found and not sha256sums.has_content(private, name, length, sha256, self._cancellation):
+                raise PartialDamagedError(f"its {found.st_size} bytes aren't the {length} that were committed")
+
+    def _removed_since(self, closing: Closing) -> str:
+        """Return the path of the finished file, which has been removed since, as has its partial.
+
+        Raises PartialDamagedError if it was never finished.
+        """
+        find = self._consumer.last_file_index.find
+        event = self._attempt(FinalizeStep.FIND_EVENT, find, self._stream, self._cancellation)
+        if not isinstance(event, FileFinished) or (event.sha256, event.closing) != (closing.sha256, closing.record):
+            raise PartialDamagedError("neither it nor the finished file is there")
+        text = "%s: %s was finished as %s, which has been removed since; recording continues after it"
+        log.error(text, self._stream, self.path, event.path)
+        return event.path
 
     def _commit(self, step: FinalizeStep, checkpoint: Checkpoint) -> None:
         commit = OffsetCommit(self._stream, self.offset, encode(checkpoint), self._cancellation)
@@ -172,38 +179,19 @@ class Finalizer:
 
     def _attempt(self, step: FinalizeStep, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step, again each second until it succeeds. Raises as `future` does."""
-        what, throttle = f"{step} {self.path}", LogThrottle()
-
-        def log_failure(state: RetryCallState) -> None:
-            assert state.outcome
-            if error := state.outcome.exception():
-                self.progress.step_failed(error)
-            if throttle.due(time.monotonic()):
-                log.error("%s: %s: %s; still trying", self._stream, what, state.outcome.exception())
-            self._cancellation.raise_if_cancelled(f"{self._stream}: {what}")
-
+        what, throttle = f"{self._stream}: {step} {self.path}", LogThrottle()
         self.progress.start_step(step)
-        self._cancellation.raise_if_cancelled(f"{self._stream}: {what}")
-        retrying = Retrying(
-            retry=retry_if_exception(
-                lambda e: isinstance(e, OSError | KafkaException) and not isinstance(e, SyncError)
-            ),
-            reraise=True,
-            wait=wait_fixed(_RETRY_SECONDS),
-            sleep=sleep_using_event(self._cancellation),
-            before_sleep=log_failure,
-        )
-        return retrying(act, *args, **kwargs)
-
-
-def _check(
-    archive: ArchiveRoot, stream: str, partial_file: Partial, sha256: str, cancellation: CancellationToken
-) -> None:
-    """Check that the partial, if it still exists, is what was committed. Raises PartialDamagedError, OSError."""
-    with archive.private(stream) as private:
-        found, length = private.stat(partial_file.name), partial_file.length
-        if found and not sha256sums.has_content(private, partial_file.name, length, sha256, cancellation):
-            raise PartialDamagedError(f"its {found.st_size} bytes aren't the {length} that were committed")
+        while True:
+            self._cancellation.raise_if_cancelled(what)
+            try:
+                return act(*args, **kwargs)
+            except SyncError:
+                raise
+            except (OSError, KafkaException) as error:
+                self.progress.step_failed(error)
+                if throttle.due(time.monotonic()):
+                    log.error("%s: %s; still trying", what, error)
+                self._cancellation.wait(_RETRY_SECONDS)
 
 
 def _checkpoint_after(checkpoint: Checkpoint, finished: str) -> Checkpoint:

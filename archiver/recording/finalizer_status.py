@@ -81,11 +81,10 @@ class FinalizeProgress:
         """Note that a step begins."""
         self._state = step, time.monotonic(), None
 
-    def step_failed(self, error: BaseException) -> None:
+    def step_failed(self, error: Exception) -> None:
         """Note that the step failed, and will be tried again."""
-        if isinstance(error, Exception):
-            step, since, _ = self._state
-            self._state = step, since, error
+        step, since, _ = self._state
+        self._state = step, since, error
 
     def status(self) -> FinalizeStatus:
         """Return the present status. Thread-safe."""

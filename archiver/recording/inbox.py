@@ -13,10 +13,9 @@ from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from archiver.kafka.topic_reader import record_headers
 from archiver.recording.loss_reporter import LossReporter
 from archiver.recording.status import ConsumedStatus
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topic_settings import timestamps_replaced
-from g3stream.contract.topics import frames_topic
+from g3stream.contract.topics import ContractError, frames_topic
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +92,7 @@ class MessageInbox:
         self._last: tuple[Message, RecordHeaders | None] | None = None
         self._resets = _OffsetResets()
         self._may_begin_inside_acquisition = False  # until the first record
+        self._interleaved_logged = 0  # of `sequence.interleaved_producers`
 
     def __bool__(self) -> bool:
         """Whether a message waits."""
@@ -122,7 +122,7 @@ class MessageInbox:
         self.next_offset = offset
         self.deliveries.reset(offset)
         self.sequence = SequenceTracker(checkpoint.epochs, checkpoint.forgotten)
-        self.losses.on_restart()
+        self._interleaved_logged = 0
         self._may_begin_inside_acquisition = not has_prior_state
 
     def clear(self) -> None:
@@ -145,23 +145,31 @@ class MessageInbox:
         if self._may_begin_inside_acquisition:
             self._may_begin_inside_acquisition = False
             if headers.kind is Kind.FRAME:
-                log.warning("%s: the topic begins at offset %d, within an acquisition", self._stream, offset)
+                text = "%s: the topic begins at offset %d, within an acquisition; its records before are in no file"
+                log.warning(text, self._stream, offset)
         kind, self.last_time_ms = message.timestamp()
         if (kind == TIMESTAMP_LOG_APPEND_TIME) != self.times_replaced:
             self._on_timestamp_type(offset)
         if self._resets.is_former_topic:
             # Its offset means nothing any more: the records after it begin at the new topic's first.
             assert self.next_offset is not None
-            offset, after = self.next_offset, self.next_offset
-        else:
-            after = offset + 1
+            offset = self.next_offset
         record = self.sequence.assemble(headers, self.last_time_ms, message.value() or b"", offset)
-        self._messages.popleft()
+        self._drop_first()
+        return record
+
+    def skip_quarantined(self) -> None:
+        """Drop the first message, which is quarantined."""
+        self._drop_first()
+        self.quarantined += 1
+
+    def _drop_first(self) -> None:
+        message = self._messages.popleft()
         self._last = message, None
         self.buffered_bytes -= len(message)
+        if not self._resets.is_former_topic:
+            self.next_offset = (message.offset() or 0) + 1
         self._resets.on_taken()
-        self.next_offset = after
-        return record
 
     def on_end_offset(self, end_offset: int | None) -> None:
         """Note the offset after the topic's last record, as Kafka reports it."""
@@ -186,16 +194,6 @@ class MessageInbox:
     def first(self) -> Message:
         """The first message that waits."""
         return self._messages[0]
-
-    def skip_quarantined(self) -> None:
-        """Drop the first message, which is quarantined."""
-        message = self._messages.popleft()
-        self._last = message, None
-        self.buffered_bytes -= len(message)
-        if not self._resets.is_former_topic:
-            self.next_offset = (message.offset() or 0) + 1
-        self._resets.on_taken()
-        self.quarantined += 1
 
     def _on_timestamp_type(self, offset: int) -> None:
         self.times_replaced = not self.times_replaced
@@ -242,11 +240,15 @@ class MessageInbox:
 
     def report_losses(self, previous_ms: int | None) -> None:
         """Report the losses noticed so far, if any. previous_ms: of the last frame recorded before, if known."""
-        if self.sequence.losses or self.losses.is_unreported(self.sequence.interleaved_producers):
+        if self.sequence.losses:
             self._report_losses(previous_ms)
+        interleaved = self.sequence.interleaved_producers
+        if interleaved > self._interleaved_logged:
+            self._interleaved_logged = interleaved
+            what = "%s: two ingests publish to this stream at once (alternating %d times); stop one of them"
+            log.error(what, self._stream, interleaved)
 
     def _report_losses(self, previous_ms: int | None) -> None:
         deleted = self._resets.take_due()
         self.losses.report(self.sequence.losses, previous_ms, self.last_time_ms, self.next_offset or 0, deleted)
         self.sequence.losses.clear()
-        self.losses.report_interleaved(self.sequence.interleaved_producers)

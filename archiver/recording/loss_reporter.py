@@ -70,7 +70,6 @@ class LossReporter:
         """How often records were lost."""
         self._archive = archive
         self._stream = stream
-        self._interleaved = 0  # as last logged
 
     def take_unpublished(self) -> list[RecordsLost]:
         """Return the losses to be published, merged; they won't be returned again."""
@@ -80,21 +79,6 @@ class LossReporter:
     def on_published(self, count: int) -> None:
         """Drop the first losses: they are published, and that is committed."""
         del self.unpublished[:count]
-
-    def on_restart(self) -> None:
-        """Count interleaved producers from 0 again."""
-        self._interleaved = 0
-
-    def is_unreported(self, interleaved: int) -> bool:
-        """Whether two ingests have alternated since the last report; interleaved: how often, so far."""
-        return interleaved > self._interleaved
-
-    def report_interleaved(self, interleaved: int) -> None:
-        """Log that two ingests publish to the stream, if they have alternated since the last report."""
-        if self.is_unreported(interleaved):
-            self._interleaved = interleaved
-            what = "%s: two ingests publish to this stream at once (alternating %d times); stop one of them"
-            log.error(what, self._stream, interleaved)
 
     def describe_deleted(self, at: int | None, earliest: int) -> str:
         """Log that the topic no longer has the offset `at`, so that recording continues at `earliest`.
@@ -119,7 +103,7 @@ class LossReporter:
             self.records += loss.records or 0
             what = f"{loss.what} ({deleted})" if deleted else loss.what
             log.error(
-                "%s: LOST between %s and %s, before offset %d: %s",
+                "%s: LOST between %s and %s, before offset %d: %s; recording continues",
                 self._stream,
                 "?" if since_ms is None else format_time(since_ms),
                 format_time(until_ms),

@@ -62,7 +62,13 @@ class SegmentWriter:
             self.segment = self._open_segment(decision, sequence)
             self._next_settings = self._settings
         if decision.writes:
-            self._write_frame(decision)
+            assert self.segment
+            self.segment.append(record.value, 1, (record.offset, record.headers, record.time_ms))
+            self.throughput.on_write(record.time_ms, record.bytes)
+            before, acquisition = self.segmenter.state.acquisition, decision.state.acquisition
+            if before and acquisition and acquisition.other_ids and not before.other_ids:
+                text = "%s: frames in %s name another id than its own; they stay in it"
+                log.warning(text, self._stream, self.segment.path)
         elif decision.leaves_out:
             self.throughput.on_left_out()
         self.segmenter.apply(decision)
@@ -71,7 +77,7 @@ class SegmentWriter:
     def write_run(self, run: FrameRun[Message]) -> None:
         """Append frames that only continue the file."""
         assert self.segment
-        self.segment.write_run(run)
+        self.segment.append(run.values, len(run.values), (run.offset, run.headers, run.times[-1]))
         for time_ms, value in zip(run.times, run.values, strict=True):
             self.throughput.on_write(time_ms, len(value))
 
@@ -83,16 +89,6 @@ class SegmentWriter:
         opened = OpenSegment.create(self._archive, decision.path, record, base, epochs, head)
         log.info("%s: opened %s", self._stream, opened.path)
         return opened
-
-    def _write_frame(self, decision: Decision) -> None:
-        opened, record = self.segment, decision.record
-        assert opened
-        opened.write(record)
-        self.throughput.on_write(record.time_ms, record.bytes)
-        before, acquisition = self.segmenter.state.acquisition, decision.state.acquisition
-        assert acquisition
-        if acquisition.other_ids and before and not before.other_ids:
-            log.warning("%s: frames in %s name another id than its own", self._stream, opened.path)
 
     def flush(self, pool: Executor | None = None) -> None:
         """Write what is buffered, on a thread of the pool if it is large.

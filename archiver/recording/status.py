@@ -8,6 +8,7 @@ from archiver.segments.open_segment import OpenFileStatus
 from g3stream.contract.topic_settings import Difference, Severity, timestamps_replaced
 from g3stream.contract.topics import frames_topic
 from g3stream.host.activity import HANGING_AFTER_SECONDS, Hang
+from g3stream.host.durations import format_duration
 from g3stream.service.histogram import LatencyCounts
 
 LATE_SECONDS = 30.0
@@ -124,7 +125,7 @@ class RecorderStatus:
         # The cause is reported already: that it is behind is an effect.
         waits = self.halted or self.error or finishing or (self.finalizing and self.finalizing.hangs)
         if (lag := self.consumed.lag_s(now)) > LATE_SECONDS and not waits:
-            yield f"{self.stream}: {lag:.0f} s behind"
+            yield f"{self.stream}: {format_duration(round(lag * 1000))} behind"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,7 @@ class StreamFailures:
             return None
         if failure.request is None:
             if now_s >= failure.retry_at_s:
-                failure.request = self._executors.recovery.submit(
-                    stream, partial(self._committed, stream), stateless=False
-                )
+                failure.request = self._executors.recovery.submit(stream, partial(self._committed, stream))
             return None
         if not failure.request.done():
             return None

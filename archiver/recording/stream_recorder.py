@@ -18,25 +18,16 @@ from msgspec.structs import replace as with_fields
 from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError
-from archiver.core.segmentation import Settings
+from archiver.core.segmentation import CloseReason, Settings
 from archiver.core.sequence import Record
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import InvalidRecord, invalid_record_message
+from archiver.recording import lifecycle
 from archiver.recording.commit_position import CommitPosition, Snapshot
 from archiver.recording.executors import Executors
 from archiver.recording.finalizer import Finalizer
 from archiver.recording.inbox import MessageInbox
-from archiver.recording.lifecycle import (
-    Closing,
-    Finalizing,
-    Halted,
-    Phase,
-    Recording,
-    Recovering,
-    Released,
-    Unreadable,
-    following,
-)
+from archiver.recording.lifecycle import Closing, Finalizing, Halted, Recording, Recovering, Released, Unreadable
 from archiver.recording.segment_writer import SegmentWriter
 from archiver.recording.status import RecorderStatus
 from archiver.recording.write_errors import WriteErrors
@@ -44,7 +35,7 @@ from archiver.recovery.recovery import StreamRecovery
 from archiver.recovery.resume_point import ResumePoint
 from archiver.segments.open_segment import record_id
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
-from g3stream.contract.errors import ContractError
+from g3stream.contract.topics import ContractError
 from g3stream.host.environment import now_ms
 from g3stream.service.cancellation import CancellationToken
 
@@ -83,7 +74,7 @@ class StreamRecorder:
         self._position = CommitPosition(committed)
         self._writer = SegmentWriter(archive, committed.stream, settings)
         self._unprocessed: Record | None = None  # complete, but not processed yet
-        self._phase: Phase = Recovering()
+        self._phase: lifecycle.Phase = Recovering()
 
     # For the loop
 
@@ -153,8 +144,8 @@ class StreamRecorder:
         if digests and self._writer.segment and not isinstance(self._phase, Finalizing):
             self._writer.segment.advance_digest(self._executors.finalizers)
 
-    def status(self, resume_error: str | None = None) -> RecorderStatus:
-        """Return the present status. Thread-safe. resume_error: why Kafka doesn't deliver the stream."""
+    def status(self, syncing_s: float, commit_error: str | None, resume_error: str | None) -> RecorderStatus:
+        """Return the present status. Thread-safe. The arguments are what the loop knows, as in RecorderStatus."""
         record, segment, phase, halted = self._unprocessed, self._writer.segment, self._phase, self.halted
         committed, durable_bytes = self._position.last_saved
         finalizer = phase.finalizer if isinstance(phase, Finalizing) else None
@@ -172,8 +163,10 @@ class StreamRecorder:
             committed,
             error=self.errors.shown,
             resume_error=resume_error,
+            commit_error=commit_error,
+            syncing_s=syncing_s,
             halted=halted,
-            recovering_s=None if halted else self._recovery.seconds,
+            recovering_s=self._recovery.seconds if isinstance(phase, Recovering) else None,
             uncommitted_s=self._position.uncommitted_s(time.monotonic()),
             finalizing=finalizer.progress.status() if finalizer else None,
         )
@@ -243,8 +236,6 @@ class StreamRecorder:
 
     def handle_sync_error(self, error: SyncError) -> None:
         """Roll back to the last commit: the disk failed to sync what was written."""
-        if isinstance(self._phase, Released):
-            return
         self.errors.on_sync_error(error)
         self._enter(Recovering())
         self._recovery.restart(self._position.roll_back(), self._reset())
@@ -260,16 +251,17 @@ class StreamRecorder:
         try:
             file.close()
         except OSError as error:
-            log.warning("%s: its file can't be closed: %s", self.stream, error)
+            log.warning("%s: its file can't be closed: %s; what is committed is safe", self.stream, error)
 
-    def _enter(self, phase: Phase) -> None:
-        self._phase = following(self._phase, phase)
+    def _enter(self, phase: lifecycle.Phase) -> None:
+        self._phase = lifecycle.following(self._phase, phase)
 
     # From message to file
 
     def _work(self) -> None:
         try:
-            self._drive_finalization()
+            if isinstance(self._phase, Finalizing) and self._phase.finalizer.future.done():
+                self._on_finalized(self._phase.finalizer)
             try:
                 while isinstance(self._phase, Recording) and (self._unprocessed or self.inbox):
                     # Nearly always, the buffered records only continue the file.
@@ -279,7 +271,8 @@ class StreamRecorder:
                         self._process_next()
             except ContractError as error:
                 self._enter(Unreadable(InvalidRecord(self.inbox.first, str(error), self._query_quarantine)))
-            self._drive_finalization()
+            if isinstance(self._phase, Closing) and not self.is_committing:
+                self._finish_file(self._phase.reason)
             self._writer.flush(None if self.errors.current else self._executors.writers)
         except SyncError as error:
             if self.is_committing:
@@ -307,7 +300,7 @@ class StreamRecorder:
         if found:
             self._enter(Recording())
             self.inbox.skip_quarantined()
-            what = "%s: left out the record at offset %d, in quarantine: %s"
+            what = "%s: left out the record at offset %d, in quarantine: %s; recording continues"
             log.warning(what, self.stream, invalid.offset, invalid.why)
         elif found is False and not phase.reported:
             why = invalid_record_message(self.stream, invalid.offset, invalid.why)
@@ -317,7 +310,7 @@ class StreamRecorder:
 
     def _query_quarantine(self) -> Future[frozenset[str]]:
         read = partial(self._consumer.topic_reader.quarantined_digests, self.stream)
-        return self._executors.recovery.submit(self.stream, read, stateless=False)
+        return self._executors.recovery.submit(self.stream, read)
 
     # Once a second: durable and committed
 
@@ -346,9 +339,9 @@ class StreamRecorder:
             self._writer.checkpoint(self.inbox.sequence),
             segment.file if segment else None,
             losses,
-            self._writer.throughput.mark(),
             now_s,
         )
+        self._writer.throughput.mark()
         self._position.on_snapshot(snapshot)
         return snapshot
 
@@ -365,29 +358,30 @@ class StreamRecorder:
         self._position.on_snapshot_done(snapshot, committed=committed)
         if committed:
             self.inbox.losses.on_published(len(snapshot.losses))
-            self._writer.throughput.on_durable(snapshot.throughput_mark, now_ms())
+            self._writer.throughput.on_durable(now_ms())
             self.errors.on_committed()
 
     # From open to finished
 
-    def _drive_finalization(self) -> None:
-        """Start to finish the open file if it must be closed; take over the outcome once it is finished."""
-        match self._phase:
-            case Finalizing(finalizer) if finalizer.future.done():
-                self._on_finalized(finalizer)
-            case Closing(reason) if not self.is_committing:
-                assert self._writer.segment
-                assert self._unprocessed
-                self._writer.flush()
-                closing = checkpoints.Closing(reason, "0" * 64, record_id(self._unprocessed))
-                offset = self.inbox.sequence.safe_offset(self._unprocessed.offset)
-                checkpoint = with_fields(self._writer.checkpoint(self.inbox.sequence), closing=closing)
-                self._start_finalization(offset, checkpoint, self._writer.segment.file)
+    def _finish_file(self, reason: CloseReason) -> None:
+        """Begin to finish the open file, before the record that waits."""
+        assert self._writer.segment
+        assert self._unprocessed
+        self._writer.flush()
+        record = self._unprocessed
+        closing_id = record_id(record.offset, record.headers, record.time_ms)
+        closing = checkpoints.Closing(reason, "0" * 64, closing_id)
+        offset = self.inbox.sequence.safe_offset(record.offset)
+        checkpoint = with_fields(self._writer.checkpoint(self.inbox.sequence), closing=closing)
+        remark = record.headers.why if record.headers.operator else None
+        self._start_finalization(offset, checkpoint, self._writer.segment.file, remark)
 
-    def _start_finalization(self, offset: int, checkpoint: Checkpoint, file: SegmentFile | None) -> None:
+    def _start_finalization(
+        self, offset: int, checkpoint: Checkpoint, file: SegmentFile | None, remark: str | None = None
+    ) -> None:
         losses, pool = self.inbox.losses.take_unpublished(), self._executors.finalizers
         finalizer = Finalizer(
-            self._archive, self._consumer, pool, offset, checkpoint, file, losses, self._cancellation
+            self._archive, self._consumer, pool, offset, checkpoint, file, losses, self._cancellation, remark
         )
         self._enter(Finalizing(finalizer))
 
@@ -408,5 +402,5 @@ class StreamRecorder:
             self._close(finished)
         self._position.on_finalized(finalizer.offset, after)
         self._executors.foreign_checksums.enqueue(self.stream, finalizer.path)
-        throughput = self._writer.throughput
-        throughput.on_durable(throughput.mark(), now_ms())
+        self._writer.throughput.mark()
+        self._writer.throughput.on_durable(now_ms())

@@ -6,7 +6,7 @@ import time
 from confluent_kafka import KafkaException
 
 from archiver.segments.segment_file import SyncError
-from g3stream.service.log_throttle import LogThrottle
+from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import Enum
 from functools import partial
 from typing import TypeVar
 
@@ -46,7 +45,7 @@ class RecoveryPool:
         self._stateless = ThreadPoolExecutor(_THREADS, "recovery-without-state")
         self._last_done: dict[str, threading.Event] = {}  # by stream: set when its latest work is done
 
-    def submit(self, stream: str, act: Callable[[], T], *, stateless: bool) -> Future[T]:
+    def submit(self, stream: str, act: Callable[[], T], *, stateless: bool = False) -> Future[T]:
         """Run `act` after all that was submitted for this stream. For the loop's thread.
 
         stateless: nothing is committed of the stream.
@@ -70,21 +69,6 @@ class RecoveryPool:
         self._stateless.shutdown()
 
 
-class RecoveryState(Enum):
-    """The state of a stream's recovery."""
-
-    RUNNING = "an attempt runs, or its outcome awaits `poll`"
-    WAITING = "the next attempt begins at a `poll` with `again`"
-    DONE = "the stream is recovered"
-
-
-_NEXT_STATES = {
-    RecoveryState.RUNNING: {RecoveryState.DONE, RecoveryState.WAITING},
-    RecoveryState.WAITING: {RecoveryState.RUNNING, RecoveryState.WAITING},
-    RecoveryState.DONE: {RecoveryState.WAITING},
-}
-
-
 class StreamRecovery:
     """Recovery of one recorder's stream: at the start, and again if its file turns out to be damaged.
 
@@ -106,24 +90,19 @@ class StreamRecovery:
         self._old_file: SegmentFile | None = None
         self._method: _Method = partial(self._search.find, committed)
         self._stateless = not committed.metadata
-        self._state = RecoveryState.WAITING
         self._started_s = time.monotonic()
+        self._attempt: Future[ResumePoint] | None = None  # until its outcome is taken
         self._start_attempt()
 
     @property
-    def is_done(self) -> bool:
-        """Whether the stream is recovered."""
-        return self._state is RecoveryState.DONE
-
-    @property
-    def seconds(self) -> float | None:
-        """Duration so far; None if it is over. Thread-safe."""
-        return None if self.is_done else time.monotonic() - self._started_s
+    def seconds(self) -> float:
+        """Time since it began, while the stream isn't recovered. Thread-safe."""
+        return time.monotonic() - self._started_s
 
     @property
     def is_idle(self) -> bool:
         """Whether no thread works for it now."""
-        return self._state is not RecoveryState.RUNNING or self._attempt.done()
+        return self._attempt is None or self._attempt.done()
 
     def poll(self, *, again: bool) -> ResumePoint | None:
         """Return the outcome, once; None while it isn't there yet.
@@ -131,16 +110,14 @@ class StreamRecovery:
         again: start another attempt if the last one failed.
         Raises the attempt's CheckpointError, OSError or KafkaException.
         """
-        if self._state is RecoveryState.WAITING and again:
+        if self._attempt is None and again:
             self._start_attempt()
-        elif self._state is RecoveryState.RUNNING and self._attempt.done():
-            if self._attempt.exception():
-                self._enter(RecoveryState.WAITING)
-                self._attempt.result()
-            if (seconds := time.monotonic() - self._started_s) > _LOG_AFTER_SECONDS:
-                log.info("%s: recovered after %.1f s", self._search.stream, seconds)
-            self._enter(RecoveryState.DONE)
-            return self._attempt.result()
+        elif self._attempt and self._attempt.done():
+            attempt, self._attempt = self._attempt, None
+            found = attempt.result()
+            if self.seconds > _LOG_AFTER_SECONDS:
+                log.info("%s: recovered after %.1f s", self._search.stream, self.seconds)
+            return found
         return None
 
     def restart(self, committed: CommittedOffset, old_file: SegmentFile | None) -> None:
@@ -157,16 +134,14 @@ class StreamRecovery:
 
         old_file: the open file, if its disk may hang: then it is closed on another thread.
         """
-        attempt = self._attempt if self._state is RecoveryState.RUNNING else None
         self._old_file = old_file or self._old_file
-        if attempt is None and old_file is None:
+        if self._attempt is None and old_file is None:
             self._release(None)
         else:
-            act = partial(self._release, attempt)
+            act = partial(self._release, self._attempt)
             self._pool.submit(self._search.stream, act, stateless=self._stateless)
 
     def _prepare(self, method: _Method, old_file: SegmentFile | None, *, stateless: bool) -> None:
-        self._enter(RecoveryState.WAITING)
         self._method, self._stateless = method, stateless
         self._old_file = old_file or self._old_file
         self._started_s = time.monotonic()
@@ -174,11 +149,6 @@ class StreamRecovery:
     def _start_attempt(self) -> None:
         act = partial(self._recover, self._method)
         self._attempt = self._pool.submit(self._search.stream, act, stateless=self._stateless)
-        self._enter(RecoveryState.RUNNING)
-
-    def _enter(self, state: RecoveryState) -> None:
-        assert state in _NEXT_STATES[self._state], f"{state} after {self._state}"
-        self._state = state
 
     def _recover(self, method: _Method) -> ResumePoint:
         archive, stream, topic = self._search.archive, self._search.stream, self._search.consumer.topic_reader
@@ -212,7 +182,7 @@ class StreamRecovery:
                 try:
                     self._search.archive.discard(self._search.stream, file.name)
                 except OSError as error:  # the next recovery of the stream removes it
-                    log.warning("%s: can't remove a copy: %s", self._search.stream, error)
+                    log.warning("%s: can't remove a copy: %s; its next recovery does", self._search.stream, error)
 
     def _close_old_file(self) -> None:
         old_file, self._old_file = self._old_file, None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from archiver.archive.identity import Identity
 from archiver.archive.ownership import another_archive_error
-from archiver.archive.root import ArchiveRoot
+from archiver.archive.root import ArchiveRoot, unlocked_partials
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Partial
 from archiver.core.events import FileSalvaged, RecordsLost
@@ -28,8 +28,7 @@ from archiver.kafka.invalid_records import HeaderReader
 from archiver.recovery.salvage import complete_frames, salvage
 from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import PartialDamagedError
-from archiver.storage.partials import unlocked_partials
-from g3stream.contract.errors import ContractError
+from g3stream.contract.topics import ContractError
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,8 @@ class ResumePointSearch:
         assert checkpoint.state.acquisition
         first, base = self._first_offset(), partial.base
         if first <= base.offset:
-            log.error("%s: %s must be rebuilt from the topic: %s", self.stream, partial.path, why)
+            text = "%s: %s must be rebuilt from the topic: %s; nothing is lost"
+            log.error(text, self.stream, partial.path, why)
             self.archive.discard(self.stream, partial.name)
             epochs = roll_back(checkpoint.epochs, base.epochs)
             forgotten = forgotten_before(epochs, checkpoint.forgotten)
@@ -253,7 +253,8 @@ class ResumePointSearch:
         self, records: int | None, what: str, offset: int, since_ms: int, until_ms: int, cause: LossCause
     ) -> None:
         """Publish a loss; records: None if it isn't known how many, if any."""
-        log.error("%s: LOST%s %s", self.stream, ", perhaps:" if records is None else f" {records} frames of", what)
+        how_many = ", perhaps:" if records is None else f" {records} frames of"
+        log.error("%s: LOST%s %s; recording continues", self.stream, how_many, what)
         group, host = self.archive.group, self.archive.host
         self.consumer.events.publish(
             RecordsLost(group, self.stream, records, what, offset, since_ms, until_ms, host, cause)

@@ -1,10 +1,13 @@
-"""The plan of a replay: what is selected, where reading begins, and how far the archive is."""
+"""The plan of a replay: what is selected, which ranges of the topic are read for it, and how far the archive is."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from archiver.core.checkpoint import Checkpoint
+from msgspec.structs import replace
+
+from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import Settings
+from archiver.core.segmentation import CloseReason, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +26,28 @@ class Overrides:
 
     def apply_to(self, recorded: Settings) -> Settings:
         """Return the settings that result."""
-        return Settings(
-            recorded.time_per_file_ms if self.time_per_file_ms is None else self.time_per_file_ms,
-            recorded.gap_ms if self.gap_ms is None else self.gap_ms,
-            self.name_format or recorded.name_format,
-            recorded.carry if self.carry is None else self.carry,
-        )
+        return replace(recorded, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The selected files: of acquisitions that overlap `since_ms` to `until_ms`, and in `paths`, if it has any."""
+    """What to rebuild: files of acquisitions that overlap `since_ms` to `until_ms`, and in `paths`, if it has any."""
 
     since_ms: int | None = None
     until_ms: int | None = None
     paths: frozenset[str] = frozenset()
+    overrides: Overrides = Overrides()
+    """The settings to rebuild them with."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayStart:
-    """Where reading begins."""
+class TopicRange:
+    """A range of a topic to read: it begins after one recorded file, and ends with the end of another."""
 
-    offset: int | None
-    """None for the topic's first record."""
-    checkpoint: Checkpoint | None
-    """The state there; None if it isn't known."""
-    is_truncated: bool
-    """Whether the topic once had records before, if the state isn't known."""
+    after: FileFinished | None = None
+    """None: it begins with the topic's first record."""
+    through: FileFinished | None = None
+    """None: it ends with the topic, or where nothing selected can follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +62,25 @@ class ArchivePosition:
     """Epoch and seq of the first record of the file that is open at that offset, if there is one."""
     is_known: bool = False
     """Whether a checkpoint shows which file is open."""
+
+
+def topic_ranges(events: Sequence[FileFinished], selection: Selection) -> list[TopicRange]:
+    """Return the ranges to read for the selected files. events: of one stream, in order."""
+    if selection.paths:
+        ranges: list[TopicRange] = []
+        for number, event in enumerate(events):
+            if event.path in selection.paths:
+                before = events[number - 1] if number else None
+                if ranges and ranges[-1].through is before:
+                    before = ranges.pop().after
+                ranges.append(TopicRange(before, event))
+        return ranges
+    # Where an acquisition ends whatever the settings.
+    within = {CloseReason.TIME, CloseReason.GAP} if selection.overrides.any_given else {CloseReason.TIME}
+    last = None
+    for event in events:
+        if selection.since_ms is None or event.last.time >= selection.since_ms:
+            break
+        if event.why not in within:
+            last = event
+    return [TopicRange(last)]

@@ -19,10 +19,9 @@ from archiver.core.segmentation import FOREVER_MS, CloseReason, Settings, State,
 from archiver.core.segmenter import AnyMessage, Carry, Decision, Segmenter
 from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import Names
-from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
-from archiver.replay.rebuilt import RebuildTarget, RebuiltFile
+from archiver.replay.plan import ArchivePosition, Selection, TopicRange
+from archiver.replay.rebuilt import RebuildTarget, RebuiltFile, SelectedFiles
 from archiver.replay.recorded_files import RecordedFiles
-from archiver.replay.selected_files import SelectedFiles
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
 
@@ -41,24 +40,25 @@ class _Known(IntEnum):
 
 
 class Rebuilder:
-    """Rebuilds files from the records that are fed, beginning at `start`.
+    """Rebuilds files from the records of a range that are fed.
 
+    It has more attributes than other classes, of which a third is its result, and a third what it is given.
     events: of this stream's files, in order.
     load: reads the frames of a carry from their places.
-    through: the last file that is selected, if that is known.
+    is_truncated: whether the topic once had records before its present first one.
     """
 
     def __init__(
         self,
         stream: str,
-        start: ReplayStart,
+        topic_range: TopicRange,
         events: Sequence[FileFinished],
-        overrides: Overrides,
         selection: Selection,
         target: RebuildTarget,
         load: Callable[[Mapping[int, FramePlace]], Carry],
         position: ArchivePosition,
-        through: FileFinished | None = None,
+        *,
+        is_truncated: bool,
     ) -> None:
         self.file: RebuiltFile | None = None
         """The open file."""
@@ -68,11 +68,12 @@ class Rebuilder:
         """Whether no selected file can follow."""
         self.lost_records = 0
         """Records that are missing in the topic, by their sequence."""
-        self._overrides, self._target, self._load, self._through = overrides, target, load, through
-        self._recorded = RecordedFiles(events, position, is_truncated=start.is_truncated)
+        self._overrides, self._target, self._load = selection.overrides, target, load
+        self._through = topic_range.through
+        self._recorded = RecordedFiles(events, position, is_truncated=is_truncated)
         self._selected = SelectedFiles(selection, target, events)
-        self._known = _Known.NOTHING if start.is_truncated else _Known.STATE
-        before = start.checkpoint
+        before = topic_range.after.checkpoint if topic_range.after else None
+        self._known = _Known.NOTHING if is_truncated and not before else _Known.STATE
         self._segmenter = Segmenter(before.state, load(before.carry)) if before else Segmenter(State(stream))
         self._sequence = SequenceTracker(before.epochs, before.forgotten) if before else SequenceTracker()
         self._first_offset = -1  # of the first message fed
@@ -113,10 +114,7 @@ class Rebuilder:
         if run is None:
             return 0
         self._sequence.advance(headers.epoch, run.headers.seq)
-        if file.content:
-            file.content.write(run.values)
-        file.frames += len(run.values)
-        file.last_ms = run.times[-1]
+        file.append(run.values, len(run.values), run.times[-1])
         return len(run.values)
 
     def finish(self) -> None:
@@ -143,7 +141,9 @@ class Rebuilder:
                 return
         kind = record.headers.kind
         if decision.writes:
-            self._write_frame(record)
+            assert self.file
+            self.file.append(record.value, 1, record.time_ms)
+            self._selected.on_frame(record.time_ms)
         elif kind in (Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST):
             self._known = max(self._known, _Known.CARRY if kind is Kind.END else _Known.BETWEEN_FILES)
         self._segmenter.apply(decision)
@@ -211,13 +211,13 @@ class Rebuilder:
         ) and self._selected.on_acquisition(time_ms, record.offset):
             self.done = True
             return
-        file = RebuiltFile(before.stream, event.path if event else decision.path, time_ms, None, event)
+        file = RebuiltFile(event.path if event else decision.path, time_ms, None, event)
         if not self._known:
             file.missing = "its beginning is no longer in the topic"
         elif missing := self._missing_carry(decision, event):
             file.missing = f"its head repeats a frame of type {frame_type_name(missing)} that no longer exists"
         elif self._selected.wants(file.path):
-            file.content = self._target.begin(file.stream, file.path, time_ms)
+            file.content = self._target.begin(file.path, time_ms)
         self.file = file
         if file.content:
             for frame in self._segmenter.head(decision).values():
@@ -232,15 +232,6 @@ class Rebuilder:
             needed += [code for code in carried if code != first]
         available = self._segmenter.head(decision)
         return next((code for code in needed if code not in available), 0)
-
-    def _write_frame(self, record: Record) -> None:
-        file = self.file
-        assert file
-        if file.content:
-            file.content.write(record.value)
-        file.frames += 1
-        file.last_ms = record.time_ms
-        self._selected.on_frame(record.time_ms)
 
     def _close_file(self, why: CloseReason, closing: Record) -> None:
         if not self._known:

@@ -1,4 +1,4 @@
-"""A rebuilt file, its outcome, and the base of its targets, which writes nothing. Pure."""
+"""Rebuilt files: their outcome, the base of their targets, which writes nothing, and which of them it gets. Pure."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from enum import StrEnum
 
 from archiver.core.events import FileFinished
 from archiver.core.segmentation import CloseReason
+from archiver.replay.plan import Selection
 
 
 class FileContent:
-    """The content of a file, of which only the size is computed; targets have others."""
+    """The content of a file, of which only the size is computed; targets that write have others."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -20,15 +21,10 @@ class FileContent:
         self.length += sum(map(len, parts))
 
 
-class SkippedContent(FileContent):
-    """Content of a file that isn't rebuilt."""
-
-
 @dataclass(slots=True)
 class RebuiltFile:
     """A file that is rebuilt, or would be."""
 
-    stream: str
     path: str
     first_ms: int
     """Time of its first frame, ms since the epoch."""
@@ -43,6 +39,13 @@ class RebuiltFile:
     """Time of its last frame, ms since the epoch."""
     close_reason: CloseReason | None = None
     """None while it is open."""
+
+    def append(self, parts: Sequence[bytes], frames: int, last_ms: int) -> None:
+        """Append these bytes, of so many frames; last_ms: the last one's time. Raises OSError."""
+        if self.content:
+            self.content.write(parts)
+        self.frames += frames
+        self.last_ms = last_ms
 
 
 class RebuildOutcome(StrEnum):
@@ -71,14 +74,14 @@ class RebuildTarget:
         self.results: list[RebuildResult] = []
         self._skip = skip
 
-    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:  # noqa: ARG002 - for other targets
+    def begin(self, path: str, first_ms: int) -> FileContent:  # noqa: ARG002 - for other targets
         """Begin a file. first_ms: the time of its first frame. Raises OSError."""
-        return SkippedContent() if path in self._skip else FileContent()
+        return FileContent()
 
     def finish(self, file: RebuiltFile) -> None:
         """Finish a complete file. Raises OSError."""
         assert file.content
-        outcome = RebuildOutcome.RETIRED if isinstance(file.content, SkippedContent) else None
+        outcome = RebuildOutcome.RETIRED if file.path in self._skip else None
         self.results.append(RebuildResult(file, file.content.length, outcome))
 
     def drop(self, file: RebuiltFile) -> None:
@@ -96,3 +99,57 @@ class RebuildTarget:
 
     def close(self) -> None:
         """Release everything, and remove unfinished files, as after an error."""
+
+
+class SelectedFiles:
+    """Passes to the target the closed files of the acquisitions that overlap the selected time.
+
+    Whether an acquisition reaches that time shows only when one of its frames does: until then its files are held
+    back.
+    events: of the archive's files.
+    """
+
+    def __init__(self, selection: Selection, target: RebuildTarget, events: Sequence[FileFinished]) -> None:
+        self.is_since_reached = selection.since_ms is None
+        """Whether the present acquisition has reached `since_ms`."""
+        self._selection = selection
+        self._target = target
+        self._held_back: list[RebuiltFile] = []
+        self._too_late = False  # whether this acquisition begins after `until_ms`
+        until = selection.until_ms
+        self._last_offset = max(
+            (event.closing.offset for event in events if until is None or event.first.time <= until), default=-1
+        )
+
+    def on_acquisition(self, first_ms: int, offset: int) -> bool:
+        """Begin an acquisition with the frame at that offset; return whether nothing selected can follow."""
+        self._too_late = self._selection.until_ms is not None and first_ms > self._selection.until_ms
+        return self._too_late and offset > self._last_offset
+
+    def wants(self, path: str) -> bool:
+        """Whether a file of the present acquisition may be selected."""
+        return not self._too_late and (not self._selection.paths or path in self._selection.paths)
+
+    def on_frame(self, time_ms: int) -> None:
+        """Finish what was held back, if this frame is the first that reaches `since_ms`. Raises OSError."""
+        since = self._selection.since_ms
+        if not self.is_since_reached and since is not None and time_ms >= since:
+            self.is_since_reached = True
+            for file in self._held_back:
+                self._target.finish(file)
+            self._held_back.clear()
+
+    def on_closed(self, file: RebuiltFile) -> None:
+        """Take a closed file that can be rebuilt. Raises OSError."""
+        if self.is_since_reached:
+            self._target.finish(file)
+        else:
+            self._target.flush(file)  # nothing else writes what is buffered of it
+            self._held_back.append(file)
+
+    def on_acquisition_end(self) -> None:
+        """Drop what was held back: the acquisition has ended before `since_ms`. Raises OSError."""
+        for file in self._held_back:
+            self._target.drop(file)
+        self._held_back.clear()
+        self.is_since_reached = self._selection.since_ms is None

@@ -1,25 +1,24 @@
 """Rebuild the files of one stream from its topic, into a target."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from archiver.archive.location import Location
 from archiver.console.progress import Progress
-from archiver.core.checkpoint import CheckpointError, FramePlace, decode
+from archiver.core.checkpoint import CheckpointError, decode
 from archiver.core.events import FileFinished
-from archiver.core.segmentation import CloseReason, Settings
-from archiver.core.segmenter import Carry
+from archiver.core.segmentation import Settings
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import OffsetAndMetadata, TopicReader
-from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.plan import ArchivePosition, Selection, TopicRange, topic_ranges
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import RebuildTarget, RebuiltFile
-from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import load_carry
-from g3stream.contract.errors import ContractError
+from g3stream.contract.topics import ContractError
 
 
 @dataclass(slots=True)
@@ -53,32 +52,27 @@ class TopicReplay:
     """Searched for frames of the carry before the topic is."""
 
     def run(
-        self,
-        target: RebuildTarget,
-        overrides: Overrides,
-        selection: Selection,
-        progress: Progress,
-        *,
-        whole_topic: bool,
+        self, target: RebuildTarget, selection: Selection, progress: Progress, *, whole_topic: bool = False
     ) -> ReplayResult:
         """Rebuild the selected files.
 
         whole_topic: read the whole topic, as the events don't show where the selected files begin.
         Raises OSError, KafkaException.
         """
-        boundaries = set(CloseReason) - {CloseReason.TIME} - ({CloseReason.GAP} if overrides.any_given else set())
         result = ReplayResult()
-        for after, through in [(None, None)] if whole_topic else topic_ranges(self.events, selection, boundaries):
-            start = self._start(after, result)
+        first, end = self.offsets
+        progress.start(self.stream, end - first)
+        load = partial(load_carry, location=self.location, fetch=partial(self.reader.record_value, self.stream))
+        for wanted in [TopicRange()] if whole_topic else topic_ranges(self.events, selection):
+            topic_range = self._available(wanted, result)
             rebuilder = Rebuilder(
-                *(self.stream, start, self.events, overrides, selection),
-                *(target, self._load, self._archive_position(), through),
+                *(self.stream, topic_range, self.events, selection, target, load, self._archive_position()),
+                is_truncated=first > 0,
             )
             try:
-                quarantined = self._read(rebuilder, start, target, progress, result)
-                result.open_file = rebuilder.file
-                if quarantined:
-                    result.notes.append(f"left out {quarantined} quarantined records")
+                self._read(
+                    rebuilder, topic_range.after.offset if topic_range.after else first, target, progress, result
+                )
             except ContractError as error:
                 result.halted = str(error)
             result.lost_records += rebuilder.lost_records
@@ -86,21 +80,28 @@ class TopicReplay:
             if result.halted:
                 break
         target.wait()
+        progress.finish(self.stream)
         return result
 
+    def _available(self, wanted: TopicRange, result: ReplayResult) -> TopicRange:
+        """Return what there is of a range: it may begin with the topic's first record instead."""
+        first, after = self.offsets[0], wanted.after
+        if after is None or (first <= after.offset and self.reader.has_record(self.stream, after.closing)):
+            return wanted
+        result.notes.append(
+            f"the topic, which begins at offset {first} now, no longer has the record that closed {after.path}; "
+            "reading from its first record"
+        )
+        return replace(wanted, after=None)
+
     def _read(
-        self,
-        rebuilder: Rebuilder,
-        start: ReplayStart,
-        target: RebuildTarget,
-        progress: Progress,
-        result: ReplayResult,
-    ) -> int:
-        """Feed the range to the rebuilder; return the number of quarantined records that were left out."""
+        self, rebuilder: Rebuilder, start: int, target: RebuildTarget, progress: Progress, result: ReplayResult
+    ) -> None:
+        """Feed the rebuilder from the offset `start` on. Raises ContractError, which says what to do."""
         first, end = self.offsets
         count = replaced_times = 0
         header_reader = HeaderReader(self.reader, self.stream)
-        for batch in self.reader.batches(self.stream, first if start.offset is None else start.offset, end):
+        for batch in self.reader.batches(self.stream, start, end):
             count += sum(map(len, batch))
             waiting = deque(batch)
             while waiting and not rebuilder.done:
@@ -121,19 +122,10 @@ class TopicReplay:
                 f"{replaced_times} {have} Kafka's times (message.timestamp.type=LogAppendTime): files are cut and "
                 "named by these, as in the live archive; the times of receipt are lost"
             )
+        if header_reader.quarantined:
+            result.notes.append(f"left out {header_reader.quarantined} quarantined records")
         rebuilder.finish()
-        return header_reader.quarantined
-
-    def _start(self, after: FileFinished | None, result: ReplayResult) -> ReplayStart:
-        first, _ = self.offsets
-        if after is not None:
-            if first <= after.offset and self.reader.has_record(self.stream, after.closing):
-                return ReplayStart(after.offset, after.checkpoint, is_truncated=False)
-            result.notes.append(
-                f"the topic, which begins at offset {first} now, no longer has the record that closed {after.path}; "
-                "reading from its first record"
-            )
-        return ReplayStart(None, None, is_truncated=first > 0)
+        result.open_file = rebuilder.file
 
     def _archive_position(self) -> ArchivePosition:
         last = self.events[-1].settings if self.events else Settings()
@@ -143,14 +135,8 @@ class TopicReplay:
             found = decode(self.commit.metadata, self.stream)
         except CheckpointError:  # of another program, or empty
             return ArchivePosition(self.commit.offset, last)
-        acquisition, partial = found.state.acquisition, found.partial
-        first = (partial.first.epoch, partial.first.seq) if partial else None
+        acquisition, open_file = found.state.acquisition, found.partial
+        first = (open_file.first.epoch, open_file.first.seq) if open_file else None
         return ArchivePosition(
             self.commit.offset, acquisition.settings if acquisition else last, first, is_known=True
         )
-
-    def _load(self, places: Mapping[int, FramePlace]) -> Carry:
-        return load_carry(places, self.location, self._fetch)
-
-    def _fetch(self, offset: int) -> tuple[bytes, ...]:
-        return self.reader.record_value(self.stream, offset)

@@ -63,7 +63,8 @@ def _from_disk(place: FramePlace, location: Location, files: Iterable[tuple[With
             continue
         except OSError as error:
             shown = location.shown(parent, name)
-            log.warning("%s: can't read the frame to repeat in the next files: %s", shown, error)
+            text = "%s: can't read the frame to repeat in the next files: %s; reading it elsewhere, or from the topic"
+            log.warning(text, shown, error)
             continue
         if data and crc_of((data,)) == place.crc:
             return (data,)

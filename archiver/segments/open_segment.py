@@ -2,17 +2,17 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Self
 
-from confluent_kafka import Message
 from msgspec.structs import replace
 
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Partial, RecordId
 from archiver.core.segmentation import CloseReason
-from archiver.core.segmenter import Carry, FrameRun
+from archiver.core.segmenter import Carry
 from archiver.core.sequence import Epochs, Record, epoch_changes, roll_back
 from archiver.segments.segment_file import PartialLockedError, SegmentFile
 from g3stream.contract.headers import RecordHeaders
@@ -50,8 +50,7 @@ class OpenSegment:
         """The name of its partial."""
         self._begun = begun
         self._base_epochs = base_epochs
-        # A tuple is made faster, and there is one for every frame.
-        self._last: RecordId | tuple[int, RecordHeaders, int] = begun.last
+        self._last: tuple[int, RecordHeaders, int] | None = None  # made faster than a RecordId, for every frame
         self._frames = begun.frames
         self._digesting: Future[None] | None = None
 
@@ -63,7 +62,7 @@ class OpenSegment:
 
         base: the state before it, from which it can be rebuilt. Raises OSError; then nothing has changed.
         """
-        first = record_id(record)
+        first = record_id(record.offset, record.headers, record.time_ms)
         begun = Partial(path, secrets.token_hex(4), 0, 0, 0, first, first, tuple(head), base)
         with archive.private(base.state.stream) as directory:
             file = SegmentFile.create(directory, begun.name, md5=archive.md5)
@@ -88,17 +87,14 @@ class OpenSegment:
                 file = SegmentFile.copy(directory, name, partial.name, length, crc, cancellation, md5=archive.md5)
         return cls(file, partial, roll_back(epochs, partial.base.epochs))
 
-    def write(self, record: Record) -> None:
-        """Append a frame; it is written at the next flush."""
-        self.file.write(record.value)
-        self._frames += 1
-        self._last = (record.offset, record.headers, record.time_ms)
+    def append(self, parts: Sequence[bytes], frames: int, last: tuple[int, RecordHeaders, int]) -> None:
+        """Append frames, in parts; they are written at the next flush.
 
-    def write_run(self, run: FrameRun[Message]) -> None:
-        """Append these frames; they are written at the next flush."""
-        self.file.write(run.values)
-        self._frames += len(run.values)
-        self._last = (run.offset, run.headers, run.times[-1])
+        last: the offset, headers and time in ms of the last one's record.
+        """
+        self.file.write(parts)
+        self._frames += frames
+        self._last = last
 
     def partial(self, epochs: Epochs) -> Partial:
         """Its state for a checkpoint, to be committed once what is written is durable."""
@@ -107,7 +103,7 @@ class OpenSegment:
             length=self.file.written_bytes,
             crc=self.file.crc,
             frames=self._frames,
-            last=_record_id(*self._last) if isinstance(self._last, tuple) else self._last,
+            last=record_id(*self._last) if self._last else self._begun.last,
             base=replace(self._begun.base, epochs=epoch_changes(self._base_epochs, epochs)),
         )
 
@@ -125,10 +121,6 @@ class OpenSegment:
             self._digesting = pool.submit(self.file.advance_digest, self.file.written_bytes)
 
 
-def record_id(record: Record) -> RecordId:
+def record_id(offset: int, headers: RecordHeaders, time_ms: int) -> RecordId:
     """The identity of a record, for a checkpoint."""
-    return _record_id(record.offset, record.headers, record.time_ms)
-
-
-def _record_id(offset: int, headers: RecordHeaders, time: int) -> RecordId:
-    return RecordId(offset, headers.epoch, headers.seq, time, headers.kind)
+    return RecordId(offset, headers.epoch, headers.seq, time_ms, headers.kind)

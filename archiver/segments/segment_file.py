@@ -171,20 +171,19 @@ class SegmentFile:
 
         Raises OSError; then all that isn't written is still pending.
         """
-        self._join_background_write()
-        if pool is None or self.length_bytes - self.written_bytes < _BACKGROUND_WRITE_BYTES:
-            self._write_all(self._pending)
-        else:
-            parts, self._pending = self._pending, []
-            self._background_write = parts, pool.submit(self._write_all, parts)
-
-    def _join_background_write(self) -> None:
         if self._background_write:
             (parts, done), self._background_write = self._background_write, None
             try:
                 done.result()
             finally:
                 self._pending[:0] = parts  # those that it couldn't write
+        if not self._pending:
+            return
+        if pool is None or self.length_bytes - self.written_bytes < _BACKGROUND_WRITE_BYTES:
+            self._write_all(self._pending)
+        else:
+            parts, self._pending = self._pending, []
+            self._background_write = parts, pool.submit(self._write_all, parts)
 
     def _write_all(self, parts: list[bytes]) -> None:
         """Write these, and remove from the list what is written. Raises OSError."""

@@ -178,6 +178,34 @@ class Directory:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from None
 
+    @contextlib.contextmanager
+    def temporary_file(self, name: str, data: bytes) -> Iterator[str]:
+        """A new durable file with this content, to be given its name in the with statement, which then removes it.
+
+        Yields its name, `name` with a random suffix. Raises OSError; then there is no such file.
+        """
+        temporary = f"{name}.{os.urandom(4).hex()}"
+        try:
+            with os.fdopen(self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            self.unlink(temporary)
+
+    def replace_file(
+        self, name: str, data: bytes, *, scratch: "Directory | None" = None, prefix: str | None = None
+    ) -> None:
+        """Replace a file's content, durably and atomically. Raises OSError; then nothing has changed.
+
+        scratch: where the temporary file is written, by default here; prefix: of its name, by default `name`.
+        """
+        scratch = scratch or self
+        with scratch.temporary_file(prefix or name, data) as temporary:
+            scratch.rename(temporary, self, name)
+        self.sync()
+
     def check_free_space(self, count: int, name: str) -> None:
         """Raises OSError (ENOSPC) if there is no room for a copy of a file, of `count` bytes.
 

@@ -20,10 +20,22 @@ def link_or_rename(name: str, directory: int, new: str, new_directory: int) -> N
     """
     try:
         os.link(name, new, src_dir_fd=directory, dst_dir_fd=new_directory, follow_symlinks=False)
-    except OSError as link_error:
-        if link_error.errno not in NO_LINKS:
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
             raise
-        _rename(name, directory, new, new_directory, link_error)
+        why_no_link = error.strerror
+    failed = renameat2(directory, os.fsencode(name), new_directory, os.fsencode(new), _RENAME_NOREPLACE)
+    if not failed:
+        return
+    if failed in (errno.EEXIST, errno.ENOENT):
+        raise OSError(failed, os.strerror(failed), name, None, new)  # FileExistsError, FileNotFoundError
+    if failed not in (*NO_LINKS, errno.EINVAL):
+        raise OSError(failed, os.strerror(failed), new)
+    why = f"no file can be finished there: link: {why_no_link}; rename without replacing: {os.strerror(failed)}"
+    if failed == errno.EXDEV:
+        why += "; all below the data directory must be on one mount, with the private directory"
+    raise OSError(failed, why, new)
 
 
 def on_other_mounts(directory: int, other: int) -> bool:
@@ -36,29 +48,11 @@ def on_other_mounts(directory: int, other: int) -> bool:
     return failed == errno.EXDEV
 
 
-def _rename(name: str, directory: int, new: str, new_directory: int, link_error: OSError) -> None:
-    failed = renameat2(directory, os.fsencode(name), new_directory, os.fsencode(new), _RENAME_NOREPLACE)
-    if not failed:
-        return
-    if failed in (errno.EEXIST, errno.ENOENT):
-        raise OSError(failed, os.strerror(failed), name, None, new)  # FileExistsError, FileNotFoundError
-    if failed not in (*NO_LINKS, errno.EINVAL):
-        raise OSError(failed, os.strerror(failed), new)
-    why = (
-        f"no file can be finished there: link: {link_error.strerror}; rename without replacing: {os.strerror(failed)}"
-    )
-    if failed == errno.EXDEV:
-        why += "; all below the data directory must be on one mount, with the private directory"
-    raise OSError(failed, why, new)
-
-
 def renameat2(directory: int, name: bytes, new_directory: int, new: bytes, flags: int) -> int:
     """Call renameat2(2); returns the errno, 0 if it succeeded."""
     if _libc_renameat2 is None:
         return errno.ENOSYS
-    if _libc_renameat2(directory, name, new_directory, new, flags):
-        return ctypes.get_errno()
-    return 0
+    return ctypes.get_errno() if _libc_renameat2(directory, name, new_directory, new, flags) else 0
 
 
 _libc_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # since glibc 2.28; not in every musl

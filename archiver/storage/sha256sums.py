@@ -18,7 +18,6 @@ from enum import Enum
 
 from archiver.core.paths import SUMS
 from archiver.storage.directory import Directory
-from archiver.storage.durable_file import replace_file
 from g3stream.service.cancellation import CancellationToken
 
 MAX_BYTES = 64 << 20
@@ -64,7 +63,7 @@ def add(directory: Directory, name: str, sha256: str, private: Directory, sums: 
                 case _Line.LAST:
                     _append(fd, text, line, sums)
                 case _Line.ELSEWHERE:
-                    replace_file(directory, sums, _with_line(text, line), scratch=private, prefix=SUMS)
+                    directory.replace_file(sums, _with_line(text, line), scratch=private, prefix=SUMS)
                     return
         finally:
             os.close(fd)

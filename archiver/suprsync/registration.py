@@ -5,23 +5,28 @@ which timecodes are complete (timecode_files.py). All of it runs beside the reco
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from archiver.archive.root import ArchiveRoot
+from archiver.core.checkpoint import CheckpointError
 from archiver.core.events import ArchiveFinalized
-from archiver.kafka.event_publisher import EventPublisher
+from archiver.kafka.publication import publish_events
 from archiver.suprsync.database import DatabaseError, SupRsyncDatabase
-from archiver.suprsync.finalization import Finalization
-from archiver.suprsync.finalized_until import FinalizedUntil
+from archiver.suprsync.finalization import read
+from archiver.suprsync.finalized_until import FinalizedUntil, Promotion
 from archiver.suprsync.sink import Registered, RegistrationOutcome, SupRsyncSink
 from archiver.suprsync.timecode_files import TimecodeFiles
+from g3stream.host.environment import now_ms
+from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +34,9 @@ LATE_HOURS = 2.0
 """A file spans 10 minutes. An archive that is further behind waits for an operator."""
 OLD_SECONDS = 120.0
 """Kafka is asked every 10 s. An older result means that files finished by then still wait to be registered."""
+_POLL_S = 1.0
+_REQUEST_S = 10.0
+_STOP_S = 2.0
 EVENT_SECONDS = 600.0
 """The least time between two events `finalized`, as they are kept forever."""
 
@@ -75,73 +83,88 @@ class SupRsync:
     ) -> None:
         self._archive = archive
         self._config = config
-        self._finalization = Finalization(config, archive.group, streams, self._on_found)
+        self._read = partial(read, config, archive.group, streams)
         self._database = SupRsyncDatabase(db.absolute(), archive_name)
         self._timecode_files = TimecodeFiles(archive.location, self._database, instance_id)
         self.sink = SupRsyncSink(archive.location, self._database, self._timecode_files.is_finalized)
-        self._num_files = 0
-        self._counted_at: int | None = None  # the number of files added when they were counted
-        self._publisher: EventPublisher | None = None
-        self._published_until: tuple[float, int] | None = None  # when the last event was published, and its time
+        self._stopping = threading.Event()
+        self._finalized: FinalizedUntil | None = None
         self._problem: str | None = None
+        self._throttle = LogThrottle()
+        self._counted = (-1, 0)  # the files in the database, after the number of files added when they were counted
+        self._published_until: tuple[float, int] | None = None  # when the last event was published, and its time
 
     @contextmanager
     def running(self, position: Callable[[], int | None]) -> Iterator[None]:
-        """Context in which it is determined up to when the archive is final.
+        """Context in which it is determined up to when the archive is final, in a thread of its own.
 
-        position: returns FollowerStatus.position of the sink's follower. Raises KafkaException if a setting is
-        invalid.
+        position: returns FollowerStatus.position of the sink's follower: only the archiver that hands the archive's
+        events over does it.
         """
-        self._publisher = EventPublisher(self._config, lambda _: None)
-        with self._finalization.running(position):
-            try:
-                yield
-            finally:
-                self.stop()
+        thread = threading.Thread(target=self._run, args=(position,), name="finalization", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join(_STOP_S)
 
     def status(self) -> SupRsyncStatus:
         """Return its present status; for any thread."""
         name, registered = self._database.archive_name, self.sink.registered()
-        problem = self._finalization.problem or self._problem
-        return SupRsyncStatus(name, registered, self._num_files, self._finalization.latest, problem)
+        return SupRsyncStatus(name, registered, self._counted[1], self._finalized, self._problem)
 
     def stop(self) -> None:
-        """End waiting for the acknowledgement of events. For any thread."""
-        if self._publisher:
-            self._publisher.shut_down()
+        """End the thread. For any thread."""
+        self._stopping.set()
 
-    def _on_found(self, found: FinalizedUntil) -> None:
-        """Handle a new result; called in the thread of Finalization."""
-        self._publish(found)
-        try:
-            self._count_files()
-            self._timecode_files.write(found, time.time())
-        except (DatabaseError, OSError) as error:
-            if self._problem is None:
-                log.warning(
-                    "the files that say which timecodes are complete can't be written: %s; trying again", error
-                )
-            self._problem = str(error)
-        else:
-            self._problem = None
+    def _run(self, position_of: Callable[[], int | None]) -> None:
+        promotion = Promotion()
+        ask_at_s = 0.0
+        while not self._stopping.is_set():
+            try:
+                if position_of() is not None and promotion.wants_another and time.monotonic() >= ask_at_s:
+                    ask_at_s = time.monotonic() + _REQUEST_S
+                    promotion.add(*self._read(now_ms()))
+                position = position_of()
+                if position is None:
+                    self._finalized = self._problem = None  # reported by the archiver that hands over now
+                if found := promotion.reached(position):
+                    self._publish(found)
+                    self._finalized = found
+                    self._count_files()
+                    self._timecode_files.write(found, time.time())
+                    self._problem = None
+                    if self._throttle.reset():
+                        log.info("finalized_until is updated again")
+            except Exception as error:  # noqa: BLE001 - whatever it is, this must continue, as recording does
+                self._on_error(error)
+            self._stopping.wait(_POLL_S)
+
+    def _on_error(self, error: Exception) -> None:
+        is_expected = isinstance(error, KafkaException | CheckpointError | DatabaseError | OSError)
+        text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        self._problem = text if is_expected else f"{type(error).__name__}: {text}"
+        if self._throttle.due(time.monotonic()):
+            log.warning(
+                *("finalized_until, or the file of a timecode, can't be updated: %s; still trying", self._problem),
+                exc_info=None if is_expected else error,
+            )
 
     def _count_files(self) -> None:
         """Count the registered files again if some were added: half a second for a million."""
         added = self.sink.registered().counts[RegistrationOutcome.REGISTERED]
-        if self._counted_at != added:
-            self._num_files = self._database.count()
-            self._counted_at = added
+        if self._counted[0] != added:
+            self._counted = added, self._database.count()
 
     def _publish(self, found: FinalizedUntil) -> None:
-        assert self._publisher
-        self._publisher.poll()
         if self._published_until and (
             self._published_until[1] == found.time_ms or time.monotonic() - self._published_until[0] < EVENT_SECONDS
         ):
             return
         event = ArchiveFinalized(self._archive.group, found.time_ms, found.held_by, self._archive.host)
         try:
-            self._publisher.publish_uncounted(event)
+            publish_events(self._config, [event], self._stopping)
         except KafkaException as error:  # the next event replaces it
             log.debug("finalized_until isn't published on g3.files: %s", error)
         else:

@@ -7,19 +7,17 @@ like all others, once copies are safe.
 import logging
 import os
 import re
-import threading
 
 import yaml
 
 from archiver.archive.location import Location
-from archiver.storage.durable_file import temporary_file
 from archiver.suprsync import timecodes
 from archiver.suprsync.database import SupRsyncDatabase
 from archiver.suprsync.finalized_until import FinalizedUntil
 
 log = logging.getLogger(__name__)
 
-_WRITTEN = "suprsync.finalized"
+_RECORD = "suprsync.finalized"
 """With a dot, which no stream's name has: the directories beside it are the streams'."""
 _MAX_BYTES = 8 << 20
 _LINE = re.compile(r"([0-9]{1,5}) (\S+)")
@@ -35,19 +33,17 @@ class TimecodeFiles:
         self._location = location
         self._database = database
         self._instance_id = instance_id
-        self._reading = threading.Lock()
-        self._written: frozenset[int] | None = None
 
     def is_finalized(self, timecode: int) -> bool:
         """Whether a timecode's file was written; for any thread."""
-        return timecode in self._all_written()
+        return timecode in self._written()
 
     def write(self, found: FinalizedUntil, now: float) -> list[int]:
         """Write the files of the timecodes that are complete now; return these timecodes.
 
         now: s since the epoch. Raises OSError, DatabaseError.
         """
-        written = self._all_written()
+        written = self._written()
         known, newest = self._database.timecodes()
         until = found.time_ms / 1000
         complete = [
@@ -70,7 +66,7 @@ class TimecodeFiles:
         with (
             self._location.private() as private,
             self._location.data(parent, make=True) as directory,
-            temporary_file(private, final, text.encode()) as temporary,
+            private.temporary_file(final, text.encode()) as temporary,
         ):
             private.publish(temporary, directory, final)
             directory.sync()
@@ -88,24 +84,18 @@ class TimecodeFiles:
                 return True
         return False
 
-    def _all_written(self) -> frozenset[int]:
-        with self._reading:
-            if self._written is None:
-                self._written = self._read()
-            return self._written
-
-    def _read(self) -> frozenset[int]:
+    def _written(self) -> frozenset[int]:
+        """Read which timecodes' files were written."""
         with self._location.private() as private:
-            text = private.read(_WRITTEN, _MAX_BYTES).decode(errors="replace") if private.stat(_WRITTEN) else ""
+            text = private.read(_RECORD, _MAX_BYTES).decode(errors="replace") if private.stat(_RECORD) else ""
         lines = [_LINE.fullmatch(line) for line in text.splitlines()]
         return frozenset(int(line[1]) for line in lines if line and line[2] == self._database.archive_name)
 
     def _remember(self, timecode: int) -> None:
         with self._location.private() as private:
-            fd = private.open(_WRITTEN, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            fd = private.open(_RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 file.write(f"{timecode} {self._database.archive_name}\n")
                 file.flush()
                 os.fsync(file.fileno())
             private.sync()
-        self._written = self._all_written() | {timecode}

@@ -145,10 +145,8 @@ class InspectedFile:
     stream: str
     path: str
     contents: FileContents | None
-    """None if it could not be read, or was not read; then `error` says why."""
+    """None if it could not be read; then `error` says why."""
     error: str = ""
-    is_unknown: bool = False
-    """Whether it was not read because it can't be a recorded file."""
 
 
 def check_files(
@@ -160,7 +158,7 @@ def check_files(
     """Check the files themselves.
 
     events: by path, of the files that should be there.
-    seen: by path, the files that are there.
+    seen: by path, the files that were read.
     absent: by path, why a file with an event is missing.
     all_events: by path, also of the files that aren't selected.
     """
@@ -181,10 +179,7 @@ def check_files(
             found.append(fault_of(event, Fault.MISSING, why))
     for path, one in seen.items():
         own = events.get(path)
-        if one.is_unknown:
-            text = f"no event describes it; {one.error}"
-            found.append(Finding(Fault.UNKNOWN_FILE, one.stream, path, text))
-        elif one.contents is None:
+        if one.contents is None:
             found.append(Finding(Fault.UNREADABLE, one.stream, path, one.error, own))
         elif own:
             found += _check_listed(own, one.contents, path_by_digest)

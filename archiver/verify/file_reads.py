@@ -5,19 +5,21 @@ Others may have written them: memory is bounded whatever a file contains.
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from archiver.console.progress import Progress
+from archiver.core.catalog import carry_count
 from archiver.storage.directory import Directory
 from archiver.verify.checks import FileContents, InspectedFile, SessionRun
+from archiver.verify.inventory import Inventory
 from archiver.verify.tree_scan import FileEntry
 from g3stream.frames.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
+from g3stream.frames.reader import FrameScanner, ScannedFrame
 from g3stream.frames.scalars import integer
-from g3stream.frames.scanner import FrameScanner
 from g3stream.service.cancellation import CancellationToken
 
 _READERS = min(4, os.cpu_count() or 1)  # one file's block is digested while another's frames are scanned
@@ -32,37 +34,23 @@ _SELECTED_FIELDS = frozenset((_SESSION, _NUM))
 _SCANS = frozenset({FRAME_TYPES["Scan"], FRAME_TYPES["Timepoint"]})
 
 
-@dataclass(frozen=True, slots=True)
-class FileToRead:
-    """A file to be read."""
-
-    stream: str
-    """Empty for a file of no stream."""
-    entry: FileEntry
-    carry: int = 0
-    """Frames at its head that are left out of its runs."""
-
-
-def read_files(root: Path, files: Iterable[FileToRead], progress: Progress) -> Iterator[InspectedFile]:
+def read_files(inventory: Inventory, entries: Iterable[FileEntry], progress: Progress) -> Iterator[InspectedFile]:
     """Read files stream by stream, and yield each in order once it is read.
 
     Must be exhausted or closed, as threads read ahead.
     """
-    by_stream: dict[str, list[FileToRead]] = {}
-    for file in files:
-        by_stream.setdefault(file.stream, []).append(file)
+    by_stream: dict[str, list[FileEntry]] = defaultdict(list)
+    for entry in entries:
+        by_stream[inventory.stream_of(entry.path)].append(entry)
     cancellation = CancellationToken()
     with ThreadPoolExecutor(_READERS, "reader") as pool:
         try:
             jobs = []
             for stream, theirs in sorted(by_stream.items()):
                 read: deque[int] = deque()  # the bytes of each block that a thread has read
-                readings = [
-                    pool.submit(_inspect_files, root, it, cancellation, read.append) for it in _batches(theirs)
-                ]
-                jobs.append(
-                    (stream or "files of no stream", sum(it.entry.size_bytes for it in theirs), read, readings)
-                )
+                inspect = partial(_inspect_files, inventory, cancellation=cancellation, on_read=read.append)
+                readings = [pool.submit(inspect, portion) for portion in _portions(theirs)]
+                jobs.append((stream or "files of no stream", sum(it.size_bytes for it in theirs), read, readings))
             for name, total, read, readings in jobs:
                 progress.start(name, total)
                 done = 0
@@ -81,27 +69,30 @@ def read_files(root: Path, files: Iterable[FileToRead], progress: Progress) -> I
 
 
 def _inspect_files(
-    root: Path, files: Sequence[FileToRead], cancellation: CancellationToken, on_read: Callable[[int], None]
+    inventory: Inventory,
+    entries: Sequence[FileEntry],
+    cancellation: CancellationToken,
+    on_read: Callable[[int], None],
 ) -> list[InspectedFile]:
     found = []
-    for file in files:
-        contents, why = None, file.entry.kind
+    for path, why in ((entry.path, entry.kind) for entry in entries):
+        contents, carry = None, carry_count(inventory.file_events.get(path))
         if not why:
             try:
-                contents = read_contents(root, file.entry.path, file.carry, cancellation, on_read)
+                contents = read_contents(inventory.location.data_dir, path, carry, cancellation, on_read)
             except OSError as error:
                 why = error.strerror or str(error)
-        found.append(InspectedFile(file.stream, file.entry.path, contents, why))
+        found.append(InspectedFile(inventory.stream_of(path), path, contents, why))
     return found
 
 
-def _batches(files: Sequence[FileToRead]) -> Iterator[list[FileToRead]]:
+def _portions(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
     """Split files into the tasks of a thread: one large file, or many small ones."""
-    portion: list[FileToRead] = []
+    portion: list[FileEntry] = []
     size = 0
-    for file in files:
-        portion.append(file)
-        size += file.entry.size_bytes
+    for entry in entries:
+        portion.append(entry)
+        size += entry.size_bytes
         if size >= _PORTION_BYTES or len(portion) >= _PORTION_FILES:
             yield portion
             portion, size = [], 0
@@ -126,7 +117,7 @@ def read_contents(
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         size = os.fstat(descriptor).st_size
         sha256 = hashlib.sha256()
-        numbers = _FrameNumbers(carry)
+        runs: list[SessionRun] = []
         scanner = FrameScanner(size, _SELECTED_FIELDS)
         broken, cut = None, False
         left = size
@@ -140,32 +131,24 @@ def read_contents(
             if broken is None:
                 try:
                     for frame in scanner.scan(block):
-                        numbers.add(frame.code, frame.blobs)
+                        if scanner.frames > carry:
+                            _add_frame(runs, frame)
                     if not left:
                         scanner.finish()
                 except FrameFormatError as error:
                     broken, cut = str(error), isinstance(error, TruncatedFrameError)
             on_read(len(block))
-    return FileContents(size, sha256.hexdigest(), scanner.frames, tuple(numbers.runs), broken, cut)
+    return FileContents(size, sha256.hexdigest(), scanner.frames, tuple(runs), broken, cut)
 
 
-class _FrameNumbers:
-    """Collects the runs of a file's numbered frames."""
-
-    def __init__(self, carry: int) -> None:
-        self.runs: list[SessionRun] = []
-        self._carry = carry
-
-    def add(self, code: int, blobs: Mapping[bytes, bytes]) -> None:
-        if self._carry:
-            self._carry -= 1
-            return
-        session, num = (integer(blobs.get(name, b"")) for name in (_SESSION, _NUM))
-        if session is None or num is None:
-            return
-        scans = code in _SCANS
-        run = self.runs[-1] if self.runs else None
-        if run and (session, num, scans) == (run.session, run.last + 1, run.scans):
-            self.runs[-1] = SessionRun(session, run.first, num, scans)
-        elif len(self.runs) < _MAX_RUNS:
-            self.runs.append(SessionRun(session, num, num, scans))
+def _add_frame(runs: list[SessionRun], frame: ScannedFrame) -> None:
+    """Continue the last run with a frame, or begin another; frames without numbers are left out."""
+    session, num = (integer(frame.blobs.get(name, b"")) for name in (_SESSION, _NUM))
+    if session is None or num is None:
+        return
+    scans = frame.code in _SCANS
+    run = runs[-1] if runs else None
+    if run and (session, num, scans) == (run.session, run.last + 1, run.scans):
+        runs[-1] = SessionRun(session, run.first, num, scans)
+    elif len(runs) < _MAX_RUNS:
+        runs.append(SessionRun(session, num, num, scans))

@@ -26,6 +26,7 @@ class Inventory:
     a file that exists has an event, or a partial or commit names it.
     """
 
+    location: Location
     tree: tree_scan.ArchiveTree
     partials: Mapping[str, Mapping[str, tree_scan.Inode]] | None
     """By stream and name; None if there is no private directory that may be read."""
@@ -56,7 +57,7 @@ class Inventory:
                 f"g3.files has no event of a file of the group {reader.group}; its commits show that it finished some"
             )
         ids = {_id(path): event.stream for path, event in file_events.items()}
-        inventory = cls(tree, partials, frozenset(topics), commits, catalog, file_events, ids)
+        inventory = cls(location, tree, partials, frozenset(topics), commits, catalog, file_events, ids)
         return inventory, findings + [Finding(Fault.EVENT, "", "", why) for why in catalog.unreadable]
 
     def stream_of(self, path: str) -> str:

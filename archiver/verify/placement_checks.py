@@ -12,7 +12,6 @@ from archiver.verify.inventory import Inventory
 
 
 def check_checksum_lines(
-    location: Location,
     inventory: Inventory,
     events: Mapping[str, FileEvent],
     here: Iterable[str],
@@ -26,9 +25,9 @@ def check_checksum_lines(
     unlisted: paths of files without an event.
     is_selected: whether a stream (with an empty path) or a path of a stream is selected.
     """
-    if not _has_checksums(location, inventory):
+    if not _has_checksums(inventory):
         return []
-    found = []
+    location, found = inventory.location, []
     recorded: dict[str, list[FileEvent]] = {path.rpartition("/")[0]: [] for path in events}
     for path in here:
         recorded[path.rpartition("/")[0]].append(events[path])
@@ -64,12 +63,12 @@ def check_checksum_lines(
     return found
 
 
-def notes(location: Location, inventory: Inventory) -> Iterator[str]:
+def notes(inventory: Inventory) -> Iterator[str]:
     """Yield notes for the operator that are no faults. Raises OSError."""
-    summed = sorted(inventory.tree.summed_directories)
+    location, summed = inventory.location, sorted(inventory.tree.summed_directories)
     if inventory.partials is None:
         was = next((it for it in inventory.archive_locations() if " --private-dir " in it), "")
-        unseen = location.checksums is not Checksums.OFF and not _has_checksums(location, inventory)
+        unseen = location.checksums is not Checksums.OFF and not _has_checksums(inventory)
         if unseen or was or location.private_dir:
             what = "; checksums aren't checked" if unseen else ""
             hint = f"; the archive was at {was}" if was else ""
@@ -83,11 +82,10 @@ def notes(location: Location, inventory: Inventory) -> Iterator[str]:
         yield f"{PRIVATE_DIRECTORY} in the data directory isn't this archive's"
 
 
-def _has_checksums(location: Location, inventory: Inventory) -> bool:
+def _has_checksums(inventory: Inventory) -> bool:
     """Whether there are checksums to check; their place may be unknown."""
-    return location.checksums is not Checksums.OFF and (
-        inventory.partials is not None or bool(inventory.tree.summed_directories)
-    )
+    may_be_read = inventory.partials is not None or bool(inventory.tree.summed_directories)
+    return may_be_read and inventory.location.checksums is not Checksums.OFF
 
 
 def _is_there(location: Location, path: str, parent: str) -> bool:

@@ -7,17 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from archiver.archive import archive_settings
 from archiver.archive.location import located
 from archiver.console.progress import Progress
-from archiver.console.runner import print_lines, table
+from archiver.console.runner import print_lines, with_kafka
+from archiver.console.tables import Part, Table, print_parts
 from archiver.core.formatting import format_bytes
+from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import CHECKSUM_FAULTS, Counts, Fault, Finding
 from archiver.verify.verifier import Report, inspect
+from g3stream.contract.program_status import VerifyStatus, encode
+from g3stream.contract.topics import STATUS_TOPIC
+from g3stream.host.environment import host_name, now_ms
 from g3stream.host.printable import printable
+from g3stream.kafka.status_publisher import create_status_topic
+from g3stream.kafka.topic_admin import TopicAdmin
 
 
+@with_kafka
 def verify(config: Mapping[str, Any], options: argparse.Namespace) -> int:
     """Run the command with its options (commands/verify.py); return its exit code."""
     location = located(options.data_dir, options.private_dir)
@@ -28,33 +38,55 @@ def verify(config: Mapping[str, Any], options: argparse.Namespace) -> int:
         report = inspect(
             location, reader, options.stream, options.since, progress, against_topic=options.against_topic
         )
-    print_lines(as_json(report) if options.json else as_text(report, all_unknown=options.verbose))
+    if options.json:
+        print_lines(as_json(report))
+    else:
+        print_parts(as_text(report, all_unknown=options.verbose))
+    if not options.stream and options.since is None:
+        _publish_outcome(config, options, report)
     return int(bool(report.findings))
 
 
-def as_text(report: Report, *, all_unknown: bool = False, advise: bool = True) -> str:
+def _publish_outcome(config: Mapping[str, Any], options: argparse.Namespace, report: Report) -> None:
+    """Publish what `archiver info` shows of the last verification, if this user may: reading is all it needs."""
+    unknown = sum(it.fault is Fault.UNKNOWN_FILE for it in report.findings)
+    outcome = VerifyStatus(
+        group=options.group,
+        host=host_name(),
+        data_dir=str(options.data_dir.absolute()),
+        time_ms=now_ms(),
+        files=report.counts.files,
+        bytes=report.counts.bytes,
+        wrong=len(report.findings) - unknown,
+        unknown=unknown,
+        against_topic=options.against_topic,
+    )
+    with contextlib.suppress(KafkaException):
+        create_status_topic(TopicAdmin(config))  # no program may have reported yet
+        publish(config, STATUS_TOPIC, [OutgoingMessage(encode(outcome), outcome.key)])
+
+
+def as_text(report: Report, *, all_unknown: bool = False, advise: bool = True) -> list[Part]:
     """Return a table of the findings and a summary of what was checked.
 
     all_unknown: also list each unknown file.
     advise: add what an operator can do about them.
     """
-    lines = []
+    lines: list[Part] = []
     unknown = [it for it in report.findings if it.fault is Fault.UNKNOWN_FILE]
     shown = [it for it in report.findings if all_unknown or it.fault is not Fault.UNKNOWN_FILE]
     if shown:
         rows = [(it.fault, it.stream or "-", it.path or "-", it.text) for it in shown]
-        lines += [table(["fault", "stream", "path", "what is wrong"], rows), ""]
+        lines += [Table(("fault", "stream", "path", "what is wrong"), rows, frozenset({2, 3})), ""]
     if unknown:
-        lines.append(
-            f"{_plural(len(unknown), 'unknown file')}, without an event; `archiver adopt` records such files"
-        )
-        if not all_unknown:
-            lines[-1] += f". The first (--verbose lists all): {printable(unknown[0].path)}"
+        what = f"{_plural(len(unknown), 'unknown file')}, without an event; `archiver adopt` records such files"
+        first = "" if all_unknown else f". The first (--verbose lists all): {printable(unknown[0].path)}"
+        lines.append(f"{what}{first}")
     if advise:
         lines += _advice(report.findings)
     lines += [printable(it) for it in report.notes]
-    lines += [f"{_summary(report.counts)}: {_verdict(len(report.findings) - len(unknown), len(unknown))}"]
-    return "\n".join(lines)
+    lines.append(f"{_summary(report.counts)}: {_verdict(len(report.findings) - len(unknown), len(unknown))}")
+    return lines
 
 
 def _advice(findings: Sequence[Finding]) -> list[str]:

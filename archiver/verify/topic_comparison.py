@@ -25,10 +25,10 @@ from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Counts, Fault, Finding
 from archiver.verify.recorded_spans import FileSpan, SpanIndex, UnmatchedFrames, spans
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.topics import ContractError
 from g3stream.frames.layout import FrameFormatError
-from g3stream.frames.scanner import FrameScanner
+from g3stream.frames.reader import FrameScanner
 
 _BLOCK = 1 << 20
 
@@ -87,7 +87,7 @@ def compare(
 class Comparison:
     """Compares a stream's messages, added in order from the offset `start`, with its files.
 
-    Call `close` after the last one.
+    Call `close` after the last one. It has more attributes than other classes: an index for each way to find a file.
     end: the offset after the last message.
     counts: of frames, to which it adds.
     """
@@ -220,9 +220,9 @@ class Comparison:
         if self._current is None and self._committed_offset is None and first.offset > self._last_offset():
             self._counts.unrecorded += count  # nothing shows how far the recording has come
             return
-        which = f"offset {first.offset}, {format_time(first.time_ms)}"
+        which = f"offset {first.offset}, {format_time(first.time_ms)} UTC"
         if count > 1:
-            which += f", to offset {last.offset}, {format_time(last.time_ms)}"
+            which += f", to offset {last.offset}, {format_time(last.time_ms)} UTC"
         self.add_finding(Fault.NOT_IN_FILE, f"in no file: {count} frame{'s'[: count > 1]}, {which}")
 
     def _last_offset(self) -> int:
@@ -265,7 +265,7 @@ class _FileComparison:
         ):
             self.mismatch = (
                 f"at byte {self._position} it isn't the frame of {record.bytes} bytes "
-                f"that is at offset {record.offset} of the topic, {format_time(record.time_ms)}"
+                f"that is at offset {record.offset} of the topic, {format_time(record.time_ms)} UTC"
             )
         self._position += record.bytes
 
@@ -298,10 +298,8 @@ class _FileComparison:
 def _after_carry(file: BinaryIO, span: FileSpan) -> int:
     """Return the position of a file's first frame after its carry. Raises OSError."""
     scanner = FrameScanner(span.bytes)
-    left = span.bytes
     with contextlib.suppress(FrameFormatError):
-        while scanner.frames < span.carry and left and (block := file.read(min(_BLOCK, left))):
-            left -= len(block)
+        while scanner.frames < span.carry and (block := file.read(_BLOCK)):
             for frame in scanner.scan(block):
                 if scanner.frames == span.carry:
                     return frame.end

@@ -3,21 +3,22 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from archiver.archive.location import Location
+from archiver.archive.root import unlocked_partials
 from archiver.core.paths import ID, SUMS
 from archiver.storage.directory import Directory
-from archiver.storage.partials import unlocked_partials
 
 _TIMECODE = re.compile(r"[0-9]{5}")
 _ID = re.compile(ID)
 
 Inode = tuple[int, int]
 """Device and inode number."""
+_Stat = tuple[str, os.stat_result]
+"""The name of a directory's entry, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ def scan_tree(root: Path) -> ArchiveTree:
     Other directories are ignored. Raises OSError if the root can't be listed.
     """
     with Directory(root, "") as top:
-        timecodes = _directories(top, _TIMECODE)
+        timecodes = _directories(_stats(top), _TIMECODE)
     found = ArchiveTree()
     for timecode in timecodes:
-        for stream_id in _scan(root, timecode, found, lambda it: _directories(it, _ID)):
+        for stream_id in _directories(_scan(root, timecode, found), _ID):
             below = f"{timecode}/{stream_id}"
-            for name, entry in _scan(root, below, found, _stats):
+            for name, entry in _scan(root, below, found):
                 if name.endswith(".g3"):
                     found.entries[f"{below}/{name}"] = _entry(f"{below}/{name}", entry)
                 elif name == SUMS and not stat.S_ISDIR(entry.st_mode):
@@ -64,14 +65,11 @@ def scan_tree(root: Path) -> ArchiveTree:
     return found
 
 
-T = TypeVar("T")
-
-
-def _scan(root: Path, below: str, found: ArchiveTree, list_entries: Callable[[Directory], list[T]]) -> list[T]:
+def _scan(root: Path, below: str, found: ArchiveTree) -> list[_Stat]:
     """List a directory; empty if it is gone meanwhile, or can't be listed, which is noted in `found`."""
     try:
         with Directory(root, below) as directory:
-            return list_entries(directory)
+            return _stats(directory)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -79,12 +77,12 @@ def _scan(root: Path, below: str, found: ArchiveTree, list_entries: Callable[[Di
         return []
 
 
-def _directories(directory: Directory, name: re.Pattern[str]) -> list[str]:
-    """Return the names of its subdirectories that match."""
-    return [it for it, entry in _stats(directory) if name.fullmatch(it) and stat.S_ISDIR(entry.st_mode)]
+def _directories(entries: Iterable[_Stat], pattern: re.Pattern[str]) -> list[str]:
+    """Return the names of the directories among them that match."""
+    return [name for name, entry in entries if pattern.fullmatch(name) and stat.S_ISDIR(entry.st_mode)]
 
 
-def _stats(directory: Directory) -> list[tuple[str, os.stat_result]]:
+def _stats(directory: Directory) -> list[_Stat]:
     """Return the stat of each entry."""
     found = [(name, directory.stat(name)) for name in sorted(directory.names())]
     return [(name, entry) for name, entry in found if entry]
@@ -126,7 +124,7 @@ def partials(location: Location) -> dict[str, dict[str, Inode]] | None:
     found: dict[str, dict[str, Inode]] = {}
     try:
         with location.private() as private:
-            streams = _directories(private, _ID)
+            streams = _directories(_stats(private), _ID)
     except (FileNotFoundError, PermissionError):
         return None
     for stream in streams:

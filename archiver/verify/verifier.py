@@ -1,19 +1,19 @@
 """Verify a whole archive: its files, its events and, if asked, its topics."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archiver.archive.location import Location, Within
 from archiver.console.progress import Progress
 from archiver.console.runner import CommandError
-from archiver.core.catalog import FileCatalog, FileEvent, carry_count
+from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import FileAdopted, FileFinished, FileSalvaged
 from archiver.core.paths import PartialName, start_and_number
 from archiver.kafka.topic_reader import TopicReader
 from archiver.verify import checks, placement_checks, tree_scan
 from archiver.verify.checks import Counts, Fault, FileContents, Finding, InspectedFile
-from archiver.verify.file_reads import FileToRead, read_files
+from archiver.verify.file_reads import read_files
 from archiver.verify.inventory import Inventory, decode_commits, open_partial
 from archiver.verify.topic_comparison import RecordedStream, compare
 from archiver.verify.tree_scan import FileEntry
@@ -53,7 +53,7 @@ def inspect(
     """
     inventory, findings = Inventory.collect(location, reader)
     wanted = frozenset(streams)
-    verification = _Verification(location, reader, inventory, wanted, since_ms, progress, retired_too)
+    verification = _Verification(reader, inventory, wanted, since_ms, progress, retired_too)
     return verification.run(findings, against_topic=against_topic)
 
 
@@ -61,7 +61,6 @@ def inspect(
 class _Verification:
     """One run of a verification."""
 
-    location: Location
     reader: TopicReader
     inventory: Inventory
     streams: frozenset[str]
@@ -71,7 +70,7 @@ class _Verification:
 
     def run(self, findings: Sequence[Finding], *, against_topic: bool) -> Report:
         """Verify it. findings: those of the inventory."""
-        inventory, catalog, root = self.inventory, self.inventory.catalog, self.location.data_dir
+        inventory, catalog, root = self.inventory, self.inventory.catalog, self.inventory.location.data_dir
         known = {event.stream for event in inventory.file_events.values()}
         known.update(inventory.partials or (), inventory.committed)
         elsewhere = {inventory.stream_of(path) for path in inventory.tree.entries} | inventory.topics
@@ -82,8 +81,10 @@ class _Verification:
         entries, gone = tree_scan.existing(root, inventory.tree, events)
         in_progress = inventory.in_progress()
         unlisted = self._unlisted(in_progress)
-        seen = self._read(entries, unlisted)
-        for path in self._removed_meanwhile(seen):  # while others were read, which can take hours
+        seen = self._read(entries.values(), unlisted.values())
+        unread = [path for path, one in seen.items() if one.contents is None]
+        _, vanished = tree_scan.existing(root, tree_scan.ArchiveTree(), unread)  # while others were read: for hours
+        for path in vanished:
             del seen[path]
             unlisted.pop(path, None)
             if entries.pop(path, None):
@@ -93,9 +94,14 @@ class _Verification:
             del events[path]
         found = [it for it in findings if not it.stream or self._wants(it.stream)]
         found += checks.check_files(events, seen, absent, inventory.file_events)
-        found += placement_checks.check_checksum_lines(
-            self.location, inventory, events, entries, unlisted, self._wants_path
-        )
+        found += [
+            Finding(
+                Fault.UNKNOWN_FILE, inventory.stream_of(path), path, f"no event describes it; {it.size_bytes} bytes"
+            )
+            for path, it in unlisted.items()
+            if path not in seen
+        ]
+        found += placement_checks.check_checksum_lines(inventory, events, entries, unlisted, self._wants_path)
         found += [
             Finding(Fault.UNREADABLE, stream, path, f"the directory: {why}")
             for path, why in inventory.tree.closed.items()
@@ -107,7 +113,7 @@ class _Verification:
         }
         counts = self._count(events, seen, intact)
         counts.retired = len(retired)
-        notes = [*placement_checks.notes(self.location, inventory)]
+        notes = [*placement_checks.notes(inventory)]
         if not inventory.file_events and inventory.tree.entries:
             notes.append(f"g3.files has no events of the group {self.reader.group}; is --group right?")
         if note := _in_quarantine(self.reader.quarantined_counts(sorted(filter(self._wants, inventory.topics)))):
@@ -119,12 +125,12 @@ class _Verification:
             found += checks.check_stream(files, losses, events, intact)
             for name in self._stale(stream):
                 in_progress.discard(name.path)
-                path = self.location.shown(Within(stream, private=True), str(name))
+                path = self.inventory.location.shown(Within(stream, private=True), str(name))
                 found.append(Finding(Fault.STALE, stream, path, "no archiver holds it, and none would continue it"))
             if against_topic and stream in inventory.topics:
                 offset, checkpoint = inventory.committed.get(stream, (None, None))
                 recorded = RecordedStream(stream, files, intact, losses, offset, checkpoint, self.since_ms)
-                found += compare(self.reader, self.location, recorded, counts, self.progress)
+                found += compare(self.reader, self.inventory.location, recorded, counts, self.progress)
             elif against_topic and files:
                 notes.append(f"{stream}: it no longer has a topic, so its files aren't compared with one")
         counts.streams = len(streams)
@@ -159,39 +165,24 @@ class _Verification:
             and (self.since_ms is None or max(entry.mtime, _start(path)) >= self.since_ms)
         }
 
-    def _removed_meanwhile(self, seen: Mapping[str, InspectedFile]) -> list[str]:
-        """Return the files that could not be read because they no longer exist."""
-        failed = [path for path, one in seen.items() if one.contents is None and not one.is_unknown]
-        _, gone = tree_scan.existing(self.location.data_dir, tree_scan.ArchiveTree(), failed)
-        return sorted(gone)
-
-    def _gone(self, gone: Collection[str]) -> tuple[set[str], dict[str, str]]:
+    def _gone(self, gone: set[str]) -> tuple[set[str], dict[str, str]]:
         """Divide recorded files that aren't there into retired ones, and others with what is wrong."""
         retired = self.inventory.catalog.retired.keys()
-        if any(path not in retired for path in gone):
+        if not gone <= retired:
             retired = self.inventory.retired_now(self.reader).keys()  # a clean-up job may be running
-        texts = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in gone}
-        if self.retired_too:
-            return set(), texts
-        return {*gone} & retired, {path: why for path, why in texts.items() if path not in retired}
+        wrong = gone if self.retired_too else gone - retired
+        texts = {path: "it isn't there" + (", as it was retired" if path in retired else "") for path in wrong}
+        return gone - wrong, texts
 
-    def _read(self, entries: Mapping[str, FileEntry], unlisted: Mapping[str, FileEntry]) -> dict[str, InspectedFile]:
+    def _read(self, entries: Iterable[FileEntry], unlisted: Iterable[FileEntry]) -> dict[str, InspectedFile]:
         """Read these files, stream by stream.
 
         Of those without an event, only files that may be recorded ones under another name are read: other archives
         may be large.
         """
-        events = self.inventory.file_events
-        sizes = {event.bytes for event in events.values()}
-        files: list[FileToRead] = []
-        seen: dict[str, InspectedFile] = {}
-        for path, entry in (*entries.items(), *unlisted.items()):
-            stream, event = self.inventory.stream_of(path), events.get(path)
-            if event is None and entry.size_bytes not in sizes and not entry.kind:
-                seen[path] = InspectedFile(stream, path, None, f"{entry.size_bytes} bytes", is_unknown=True)
-            else:
-                files.append(FileToRead(stream, entry, carry_count(event) if event else 0))
-        return seen | {one.path: one for one in read_files(self.location.data_dir, files, self.progress)}
+        sizes = {event.bytes for event in self.inventory.file_events.values()}
+        to_read = [*entries, *(entry for entry in unlisted if entry.size_bytes in sizes or entry.kind)]
+        return {one.path: one for one in read_files(self.inventory, to_read, self.progress)}
 
     def _count(
         self,
@@ -217,14 +208,14 @@ class _Verification:
         """Return the partials that no archiver holds, of those that were there before all files were read."""
         inventory, reader = self.inventory, self.reader
         names = {*(inventory.partials or {}).get(stream, ())} - open_partial(inventory.committed, stream)
-        idle = tree_scan.unlocked_partials_of(self.location, stream, sorted(names))
+        idle = tree_scan.unlocked_partials_of(self.inventory.location, stream, sorted(names))
         if not idle:
             return []
         # The archiver that recorded them may have committed and stopped since, or have finished them.
         topics = {stream}.intersection(reader.streams())
         again, _ = decode_commits(reader, [*topics])
         there = tree_scan.unlocked_partials_of(
-            self.location, stream, [name for name in idle if name not in open_partial(again, stream)]
+            self.inventory.location, stream, [name for name in idle if name not in open_partial(again, stream)]
         )
         # A partial of uncommitted records, begun just before a kill, is removed at the next start.
         offset, checkpoint = again.get(stream, (None, None))

@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from bench.load.frames import data_frame, serialized
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.topic_settings import expected_frames_topic
+from g3stream.contract.topic_settings import ExpectedTopic, Role
 from g3stream.contract.topics import frames_topic
 from g3stream.kafka.topic_admin import TopicAdmin
 from g3stream.service.stop_signals import StopSignals
@@ -118,7 +118,7 @@ def main() -> None:
             send = _sender(port)
             flags += ["--stream", _STREAM, "--port", str(port), "--spool-dir", f"{name}/spool"]
         else:
-            TopicAdmin({"bootstrap.servers": servers}).ensure(expected_frames_topic(_STREAM))
+            TopicAdmin({"bootstrap.servers": servers}).ensure(ExpectedTopic(frames_topic(_STREAM), Role.FRAMES))
             send = _producer(servers)
             flags += ["--data-dir", f"{name}/data"]
         options = import_module(f"{program}.__main__").make_parser().parse_args(flags)

@@ -22,10 +22,10 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from operator import methodcaller
+from typing import NamedTuple, Protocol
 
-from g3stream.contract.errors import ContractError
-from g3stream.contract.topics import stream_name
+from g3stream.contract.topics import ContractError, stream_name
 
 VERSION = 1
 CHUNK_BYTES = 1_000_000
@@ -52,6 +52,8 @@ _OPERATOR = "operator"
 
 PublishedHeaders = list[tuple[str, bytes]]
 """Headers as ingest publishes them: (name, value) pairs, in order."""
+ConsumedHeaders = list[tuple[str, bytes | None]]
+"""Headers as a Kafka consumer returns them: (name, value) pairs, in order; a value may be null."""
 
 
 class ShownEnum(StrEnum):
@@ -115,13 +117,8 @@ class RecordHeaders(NamedTuple):
     def to_text(self) -> list[tuple[str, str]]:
         """Encode as headers with values in text, one line of ASCII each; a Kafka producer accepts these too."""
         kind, epoch, seq, code, stream_id, session, num, chunk, why, prev, unclean, operator = self
-        headers = [("v", _V), ("kind", str(kind)), ("epoch", epoch), ("seq", str(seq))]
-        if code is not None:
-            headers.append(("type", str(code)))
-        if stream_id is not None:
-            headers.append(("id", stream_id))
-        if session is not None:
-            headers.append(("session", str(session)))
+        before, after = _usual_texts(kind, epoch, code, stream_id, session)
+        headers = [*before, ("seq", str(seq)), *after]
         if num is not None:
             headers.append(("num", str(num)))
         if chunk != (1, 1):
@@ -161,6 +158,18 @@ class RecordHeaders(NamedTuple):
 
 
 @lru_cache(_CACHED_COMBINATIONS)
+def _usual_texts(
+    kind: Kind, epoch: str, code: int | None, stream_id: str | None, session: int | None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the headers before `seq`, and those from there to `num`.
+
+    Of a connection's frames they are the same: cached, a frame's headers take 0.7 µs instead of 1.2.
+    """
+    after = (("type", code), ("id", stream_id), ("session", session))
+    return [("v", _V), ("kind", str(kind)), ("epoch", epoch)], [(n, str(it)) for n, it in after if it is not None]
+
+
+@lru_cache(_CACHED_COMBINATIONS)
 def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> RecordHeaders:
     """Decode all headers except `seq` and `num`. Raises ContractError.
 
@@ -184,7 +193,7 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> RecordHeaders:
         epoch=_epoch(values.get("epoch")),
         seq=0,
         type=_integer("type", values.get("type"), 0, 2**32),
-        id=None if stream_id is None else _id(stream_id),
+        id=None if stream_id is None else stream_name(stream_id.decode("ascii", "replace")),
         session=_integer("session", values.get("session"), -(2**63), 2**63),
         chunk=_chunk(values.get("chunk")),
         why=None if why is None else why[:_MAX_WHY_BYTES].decode("ascii", "backslashreplace"),
@@ -197,9 +206,45 @@ def _unnumbered(headers: tuple[tuple[str, bytes | None], ...]) -> RecordHeaders:
     return decoded
 
 
+class ConsumedMessage(Protocol):
+    """The part of confluent_kafka's Message that pure code uses, without importing it."""
+
+    def headers(self) -> object: ...
+    def set_headers(self, headers: list[tuple[str, str | bytes | None]], /) -> None: ...
+    def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def offset(self) -> int | None: ...
+    def __len__(self) -> int: ...
+
+
+_headers_called_from_c = methodcaller("headers")
+_UNREADABLE: list[tuple[str, str | bytes | None]] = []
+"""Set on a message in place of headers that could not be read; recognized by identity."""
+_WHY_UNREADABLE = "a record with a header that can't be read"
+
+
+def headers_of(message: ConsumedMessage) -> ConsumedHeaders:
+    """Return a message's headers, in order. Raises ContractError, at each call, if they can't be read.
+
+    Such headers could crash the process. confluent-kafka (2.16) makes a list of (name, value) pairs in which a name
+    that isn't UTF-8 is a null pointer, and returns the list with an exception set. If `message.headers` is called
+    from Python bytecode, that exception appears wherever the interpreter checks next: on 3.13, in some other call. If
+    it is called from C, the exception appears at once, as a SystemError, on every version. And the message keeps the
+    list: the next call returns it without an exception, and using it crashes.
+    """
+    try:
+        found: ConsumedHeaders | None = _headers_called_from_c(message)
+    except SystemError:
+        message.set_headers(_UNREADABLE)
+        raise ContractError(_WHY_UNREADABLE) from None
+    if found is _UNREADABLE:
+        raise ContractError(_WHY_UNREADABLE)
+    return found or []
+
+
 def encode_headers(headers: Iterable[tuple[str, str]]) -> bytes:
     """Encode headers for the spool, one line NAME=VALUE each."""
-    return "\n".join([f"{name}={value}" for name, value in headers]).encode("ascii")
+    return "\n".join(map("=".join, headers)).encode("ascii")
 
 
 def decode_headers(text: bytes) -> list[tuple[str, str]]:
@@ -237,10 +282,6 @@ def _epoch(text: bytes | None) -> str:
     if not _EPOCH.fullmatch(epoch):
         raise ContractError(f"a record with epoch {epoch[:40]!r}; 16 hex digits are needed")
     return epoch
-
-
-def _id(text: bytes) -> str:
-    return stream_name(text.decode("ascii", "replace"))
 
 
 def _integer(name: str, text: bytes | None, low: int, high: int) -> int | None:

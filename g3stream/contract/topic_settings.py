@@ -14,11 +14,7 @@ from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
     FRAMES_TOPIC_CONFIG,
-    QUARANTINE_TOPIC_CONFIG,
     REJECTED_TOPIC_CONFIG,
-    frames_topic,
-    quarantine_topic,
-    rejected_topic,
     stream_of_topic,
 )
 
@@ -48,14 +44,12 @@ class Role(Enum):
     FRAMES = "frames"
     REJECTED = "rejected"
     FILES = "files"
-    QUARANTINE = "quarantine"
 
 
 _CONFIG: Mapping[Role, Mapping[str, str]] = {
     Role.FRAMES: FRAMES_TOPIC_CONFIG,
     Role.REJECTED: REJECTED_TOPIC_CONFIG,
     Role.FILES: FILES_TOPIC_CONFIG,
-    Role.QUARANTINE: QUARANTINE_TOPIC_CONFIG,
 }
 
 
@@ -76,25 +70,6 @@ class ExpectedTopic:
         ours = _CONFIG[self.role]
         # A setting that was requested for the frames topic could let rejected frames fill the broker's disk.
         return {**self.requested, **ours} if self.role is Role.REJECTED else {**ours, **self.requested}
-
-
-def expected_frames_topic(
-    stream: str, requested: Mapping[str, str] | None = None, replication_factor: int | None = None
-) -> ExpectedTopic:
-    """Return what the topic of a stream's records should be."""
-    return ExpectedTopic(frames_topic(stream), Role.FRAMES, requested or {}, replication_factor)
-
-
-def expected_rejected_topic(
-    stream: str, requested: Mapping[str, str] | None = None, replication_factor: int | None = None
-) -> ExpectedTopic:
-    """Return what the topic of a stream's rejected frames should be."""
-    return ExpectedTopic(rejected_topic(stream), Role.REJECTED, requested or {}, replication_factor)
-
-
-def expected_quarantine_topic(stream: str, replication_factor: int) -> ExpectedTopic:
-    """Return what the topic of a stream's quarantined records is created as."""
-    return ExpectedTopic(quarantine_topic(stream), Role.QUARANTINE, replication_factor=replication_factor)
 
 
 EXPECTED_FILES_TOPIC = ExpectedTopic(FILES_TOPIC, Role.FILES)
@@ -154,8 +129,8 @@ def differences(expected: ExpectedTopic, found: FoundTopic, servers: str) -> lis
 
     servers: `bootstrap.servers`, for the commands.
     """
-    order = list(Severity)
-    return sorted(_differences(expected, found, servers), key=lambda difference: order.index(difference.severity))
+    worst_first = list(Severity).index
+    return sorted(_differences(expected, found, servers), key=lambda difference: worst_first(difference.severity))
 
 
 def describe_other_partitions(other_partitions: Mapping[int, tuple[int, int]]) -> str:
@@ -259,14 +234,13 @@ class _Settings:
 
 def _violations(expected: ExpectedTopic, config: Mapping[str, str], replicas: int) -> Iterator[_Violation]:
     settings = _Settings(config, expected.config)
-    reported = set()
-    for violation in (
+    found = [
         *_acceptance_violations(expected.role, settings),
         *_retention_violations(expected, settings),
         *_copies_violations(expected, settings, replicas),
-    ):
-        reported.add(violation[0])
-        yield violation
+    ]
+    yield from found
+    reported = {setting for setting, *_ in found}
     for setting in expected.requested:
         if setting in config and setting not in reported and not settings.is_as_requested(setting):
             requested = expected.config[setting]

@@ -2,7 +2,7 @@
 
     u8 byte order (1 little, 0 big) · u32 class version (1) · i32 number of keys · u32 type code
     per key: u64 length, name, u64 length, blob
-    u32 CRC32C (checksum.py)
+    u32 CRC32C (reader.py)
 
 Frames follow each other without a gap. A length is trusted only within the limits here.
 """

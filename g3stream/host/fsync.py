@@ -86,7 +86,10 @@ def _make_private(path: Path, found: os.stat_result) -> None:
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (us, 0):
         raise OSError(errno.ELOOP, f"a symbolic link that another user (uid {link.st_uid}) has made", str(path))
     if found.st_uid not in (us, 0):
-        log.warning("%s belongs to another user (uid %d), who can prevent this program's start", path, found.st_uid)
+        text = (
+            "%s belongs to another user (uid %d), who can prevent this program's start; give it to this user or root"
+        )
+        log.warning(text, path, found.st_uid)
     elif found.st_uid == us and found.st_mode & 0o077:
         path.chmod(0o700)
 

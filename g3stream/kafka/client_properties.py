@@ -60,12 +60,11 @@ def read_client_properties(path: Path) -> dict[str, str]:
     """
     try:
         text = read_small_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+        return translate_properties(dict(_parse(text)))
     except OSError as error:
         raise ClientPropertiesError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ClientPropertiesError(f"{path}: not UTF-8, at byte {error.start}") from None
-    try:
-        return translate_properties(dict(_parse(text)))
     except ClientPropertiesError as error:
         raise ClientPropertiesError(f"{path}, {error}") from None
 

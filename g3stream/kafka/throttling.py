@@ -2,7 +2,7 @@
 
 A broker that enforces a quota answers at once, with the time for which it then reads nothing more from that
 connection (KIP-219): up to 10 s with Kafka's default window. With the short timeout that detects a silent broker
-(availability.py), a client takes the broker for dead, reconnects, repeats its request, and is throttled again: at
+(client_config.py), a client takes the broker for dead, reconnects, repeats its request, and is throttled again: at
 200 kB/s 2 of 6 MB arrived in 75 s; with a timeout of 60 s all of it in 53 s. So clients start with the short timeout,
 and those that are throttled for longer than it allows are replaced by clients with the long one.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import ThrottleEvent
 
-from g3stream.kafka.availability import AVAILABILITY_CONFIG
+from g3stream.kafka.client_config import AVAILABILITY_CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,8 @@ class Throttling:
         self.until = 0.0
         """time.monotonic() at which the latest throttling ends."""
         self._quota = quota
-        self._timeout_ms = _integer(config.get("socket.timeout.ms")) or int(
-            str(AVAILABILITY_CONFIG["socket.timeout.ms"])
-        )
+        timeout_ms = str({**AVAILABILITY_CONFIG, **config}["socket.timeout.ms"])
+        self._timeout_ms = int(timeout_ms) if timeout_ms.isdecimal() else 0  # librdkafka refuses an invalid one
         self._latest_s = 0.0
         self._longest_s = 0.0
         self._log_at = 0.0
@@ -97,9 +96,3 @@ class Throttling:
             "broker is noticed only after that time",
             LONG_TIMEOUT_MS // 1000,
         )
-
-
-def _integer(setting: object) -> int | None:
-    """Return the setting's integer; None if unset, or invalid, which librdkafka refuses when a client is made."""
-    text = str(setting)
-    return int(text) if text.isascii() and text.isdigit() else None

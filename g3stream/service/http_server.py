@@ -1,4 +1,4 @@
-"""HTTP server for /metrics (Prometheus) and /healthz (any monitoring). Read-only.
+"""HTTP server for /metrics (Prometheus), /healthz (any monitoring), and a program's documents in JSON. Read-only.
 
 Recording comes first: whatever clients do, the server uses one thread, a bounded number of connections, and a bounded
 share of that thread's time. A client without a response after seconds is disconnected, and when there are too many
@@ -53,8 +53,9 @@ class HttpServer:
     """An HTTP server that runs until it is closed. Raises ListenError.
 
     metrics: returns the metrics in Prometheus' text format. problems: returns what makes the process unhealthy now,
-    in words. warnings: returns what an operator should attend to, in words, although the process is healthy. clock:
-    a monotonic clock, seconds. All of them are called in this server's thread.
+    in words. warnings: returns what an operator should attend to, in words, although the process is healthy.
+    document: returns the JSON at another path, with this query; None if there is none. clock: a monotonic clock,
+    seconds. All of them are called in this server's thread.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class HttpServer:
         problems: Callable[[], Iterable[str]],
         warnings: Callable[[], Iterable[str]] = tuple,
         *,
+        document: Callable[[str, str], bytes | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._document = document
         self._metrics = metrics
         self._problems = problems
         self._warnings = warnings
@@ -105,7 +108,7 @@ class HttpServer:
                 try:
                     client, _ = await self._loop.sock_accept(self._listener)
                 except OSError as error:  # for example, no file descriptors are left
-                    log.warning("can't accept an HTTP connection: %s", error)
+                    log.warning("can't accept an HTTP connection: %s; recording continues, still trying", error)
                     await asyncio.sleep(1)
                     continue
                 if len(self._connections) >= MAX_CONNECTIONS:
@@ -142,21 +145,25 @@ class HttpServer:
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
             return _Response(HTTPStatus.METHOD_NOT_ALLOWED, b"this server is read-only\n", headers=allow)
+        path, _, query = request.target.decode("ascii", "replace").partition("?")
         try:
-            match request.target.partition(b"?")[0]:
-                case b"/metrics":
+            match path:
+                case "/metrics":
                     return _Response(
                         HTTPStatus.OK, self._collect_metrics(), "text/plain; version=0.0.4; charset=utf-8"
                     )
-                case b"/healthz":
+                case "/healthz":
                     problems = "".join(f"{printable(problem)}\n" for problem in self._problems())
                     warnings = "".join(f"warning: {printable(warning)}\n" for warning in self._warnings())
                     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
                     return _Response(status, ((problems or "ok\n") + warnings).encode(errors="replace"))
+            if self._document and (found := self._document(path, query)) is not None:
+                return _Response(HTTPStatus.OK, found, "application/json")
         except Exception:  # a fault in the collection of metrics must not end the server
-            log.exception("can't answer the HTTP request for %r", request.target)
+            log.exception("can't answer the HTTP request for %r; recording continues", request.target)
             return _Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"see the log\n")
-        return _Response(HTTPStatus.NOT_FOUND, b"only /metrics and /healthz exist\n")
+        known = b"there is nothing at this path\n" if self._document else b"only /metrics and /healthz exist\n"
+        return _Response(HTTPStatus.NOT_FOUND, known)
 
     def _collect_metrics(self) -> bytes:
         now = self._clock()

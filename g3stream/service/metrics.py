@@ -1,9 +1,13 @@
 """Metrics in Prometheus's text format."""
 
 import os
+import platform
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import version
 from typing import TypeVar
 
+import confluent_kafka
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -53,17 +57,18 @@ class MetricsSnapshot(Collector):
         """Add a file system's size and free space; nothing if `found` is None."""
         if found is None:
             return
-        self.gauge(f"{name}_free_bytes", f"Bytes free in the file system of {what}.", found.f_bavail * found.f_frsize)
-        self.gauge(
-            f"{name}_size_bytes", f"Bytes in all in the file system of {what}.", found.f_blocks * found.f_frsize
-        )
+        free_bytes, size_bytes = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        self.gauge(f"{name}_free_bytes", f"Bytes free in the file system of {what}.", free_bytes)
+        self.gauge(f"{name}_size_bytes", f"Bytes in all in the file system of {what}.", size_bytes)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics, as prometheus-client's collectors do."""
         yield from self._families.values()
 
     def render(self) -> bytes:
-        """Return all metrics and those of the process (memory, CPU time, file descriptors) in text format."""
+        """Return all metrics, the build, and the process's metrics (memory, CPU, file descriptors) in text format."""
+        build = self.labelled(**_versions())
+        build.gauge("build_info", "1; the labels are the versions of g3-recorder, Python and librdkafka.", 1)
         registry = CollectorRegistry()
         for each in (self, ProcessCollector(registry=None), PlatformCollector(registry=None)):
             registry.register(each)
@@ -75,3 +80,10 @@ class MetricsSnapshot(Collector):
         family = self._families[name]
         assert isinstance(family, kind)
         return family
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Return the versions by label. Cached, as metadata are read from disk, which takes 1 ms or more."""
+    librdkafka, _ = confluent_kafka.libversion()
+    return {"version": version("g3-recorder"), "python": platform.python_version(), "librdkafka": librdkafka}

@@ -12,6 +12,6 @@ from typing import NoReturn
 
 
 def end_process(code: int) -> NoReturn:
-    """End the process with an exit code, after the log is written as far as its reader reads (log_writer.py)."""
+    """End the process with an exit code, after the log is written as far as its reader reads (log/writer.py)."""
     logging.shutdown()
     os._exit(code)

@@ -66,7 +66,8 @@ class Service(ABC):
         self.stop_requested.clear()
         self.error = None
         # A daemon: a disk or a resolver that hangs must not keep the process from exiting.
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        how = self._run_once, self._backoff, self.stop_requested, self._on_failure
+        self._thread = threading.Thread(target=supervise, args=how, name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -93,9 +94,6 @@ class Service(ABC):
     def describe(self, error: Exception) -> str | None:
         """Return an error of `run_once` in words; None if it is a fault of this program, and needs a traceback."""
 
-    def _run(self) -> None:
-        supervise(self._run_once, self._backoff, self.stop_requested, self._on_failure)
-
     def _run_once(self) -> None:
         self.run_once()
         self.error = None
@@ -103,6 +101,6 @@ class Service(ABC):
     def _on_failure(self, error: Exception, next_step: str) -> None:
         text = self.describe(error)
         if text is None:
-            log.error("%s: failed", self.name, exc_info=error)
+            log.error("%s: failed by an error of this program", self.name, exc_info=error)
         self.error = text or f"{type(error).__name__}: {error}"
         log.error("%s: %s%s", self.name, self.error, next_step)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from g3stream.kafka.availability import PRODUCER_AVAILABILITY_CONFIG, producer_error
+from g3stream.kafka.client_config import PRODUCER_AVAILABILITY_CONFIG
+from g3stream.kafka.errors import producer_error
 from g3stream.service.histogram import LatencyHistogram
 from ingest.publish.refusal import Refusal
+from ingest.publish.stream_topics import StreamTopic
 from ingest.spool.batch import Batch, SpooledRecord
 
 PRODUCER_CONFIG: Mapping[str, str | int | bool] = {
@@ -45,28 +47,29 @@ class _UnackedBatch:
     """How many of its topics have not acknowledged their records yet."""
     received_ms: int
     """When its first record was received, ms since the epoch."""
+    age_s: float
+    """From then until the producer was given it."""
 
 
 class InFlightBatches:
     """The batches that one producer was given. Not thread-safe.
 
-    config: of the producer, PRODUCER_CONFIG included. topics: the topic's name, by whether it is that of rejected
-    frames. latency: observes the time from receipt to acknowledgement.
+    config: of the producer, PRODUCER_CONFIG included. topics: by whether they are that of rejected frames. latency:
+    observes the time from receipt to acknowledgement.
     """
 
-    def __init__(self, config: Mapping[str, Any], topics: Mapping[bool, str], latency: LatencyHistogram) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], topics: Mapping[bool, StreamTopic], latency: LatencyHistogram
+    ) -> None:
         self.bytes = 0
         """Size of what is in flight, estimated overhead included."""
         self.failure: Refusal | None = None
         """The fatal error of the producer, after which another one must start again with the spool's first record."""
-        self.acknowledged_offsets: dict[bool, int] = {}
-        """Of each topic, the offset of the last acknowledged record; by whether it is that of rejected frames."""
-        self.last_answer_at = time.monotonic()
-        """When Kafka last acknowledged something, or nothing was in flight (time.monotonic())."""
+        self.waits_since = self.answered_at = 0.0
+        """When something was given to it while nothing was in flight, and when Kafka last acknowledged something
+        (time.monotonic())."""
         self.acknowledged_bytes = 0
         """Size of what was acknowledged since the last `pop_acknowledged`."""
-        self.timestamps_replaced: bool | None = None
-        """Whether Kafka replaced the timestamp of the last frame that it acknowledged; None if there is none yet."""
         self._producer = Producer(dict(config))
         self._topics = topics
         self._latency = latency
@@ -78,31 +81,31 @@ class InFlightBatches:
         """When the first unacknowledged record was received, ms since the epoch; None if there is none."""
         return next((unacked.received_ms for unacked in self._unacked.values()), None)
 
-    def send(self, batch: Batch, include_rejected: bool) -> None:
-        """Give the producer the records of a batch.
+    def send(self, batch: Batch) -> None:
+        """Give the producer the records of a batch whose topic is ready.
 
-        include_rejected: if false, its rejected frames are not sent. A batch that has some then never becomes
-        acknowledged; it stays in the spool, and when it is sent again, its other records are dropped as duplicates.
+        If another one isn't, the batch never becomes acknowledged; it stays in the spool, and when it is sent again,
+        the records that were sent now are dropped as duplicates.
         """
         if not self.bytes:
-            self.last_answer_at = time.monotonic()
+            self.waits_since = time.monotonic()
         received_ms = batch.records[0].time_ms
-        age_s = time.time() - received_ms / 1000
         parts: dict[bool, list[SpooledRecord]] = {}
         for record in batch.records:
             parts.setdefault(record.rejected, []).append(record)
-        self._unacked[batch.key] = _UnackedBatch(len(parts), received_ms)
+        self._unacked[batch.key] = _UnackedBatch(len(parts), received_ms, time.time() - received_ms / 1000)
         try:
             for rejected, records in parts.items():
-                if rejected and not include_rejected:
+                topic = self._topics[rejected]
+                if not topic.is_ready:
                     continue
                 size = sum(len(record.value) + _OVERHEAD_BYTES for record in records)
                 self.bytes += size
                 # An acknowledgement contains a copy of its record, so only that of the last record is requested. A
                 # failure of another one is a fatal error, by the gapless guarantee, and fails the last one, too.
-                on_delivery = partial(self._on_delivery, batch.key, len(records), size, age_s)
+                on_delivery = partial(self._on_delivery, batch.key, topic, len(records), size)
                 for record in records:
-                    self._produce(record, on_delivery if record is records[-1] else None)
+                    self._produce(topic.name, record, on_delivery if record is records[-1] else None)
         except (KafkaException, SystemError) as error:
             self._fail(error)
 
@@ -127,9 +130,8 @@ class InFlightBatches:
         del self._producer
 
     def _produce(
-        self, record: SpooledRecord, on_delivery: Callable[[KafkaError | None, Message], None] | None
+        self, topic: str, record: SpooledRecord, on_delivery: Callable[[KafkaError | None, Message], None] | None
     ) -> None:
-        topic = self._topics[record.rejected]
         headers: Any = record.headers  # the type wants str | bytes | None, of which str is one
         while True:
             try:
@@ -146,20 +148,17 @@ class InFlightBatches:
                 self._producer.poll(0.1)
 
     def _on_delivery(
-        self, key: int, records: int, size_bytes: int, age_s: float, error: KafkaError | None, message: Message
+        self, key: int, topic: StreamTopic, records: int, size_bytes: int, error: KafkaError | None, message: Message
     ) -> None:
-        """Process the acknowledgement of `records` records. age_s: from receipt to handing over to the producer."""
+        """Process the acknowledgement of a batch's records of one topic. records: their number."""
         self.bytes -= size_bytes
         if error is not None:
-            self.failure = self.failure or Refusal.of(error, message.topic())
+            self.failure = self.failure or Refusal.of(error, topic.name)
             return
-        self.last_answer_at = time.monotonic()
-        if message.topic() == self._topics[False]:
-            self.timestamps_replaced = message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
-        if (offset := message.offset()) is not None:
-            self.acknowledged_offsets[message.topic() == self._topics[True]] = offset
-        self._latency.observe(age_s + (message.latency() or 0.0), records)
+        self.answered_at = time.monotonic()
+        topic.accept(message)
         unacked = self._unacked[key]
+        self._latency.observe(unacked.age_s + (message.latency() or 0.0), records)
         unacked.parts -= 1
         if not unacked.parts:
             del self._unacked[key]

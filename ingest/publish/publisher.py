@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
-from g3stream.contract.topic_settings import expected_frames_topic, expected_rejected_topic
+from g3stream.contract.topic_settings import ExpectedTopic, Role
+from g3stream.contract.topics import frames_topic, rejected_topic
 from g3stream.host.activity import Activity
-from g3stream.kafka.topic_watch import TopicWatch
-from g3stream.service.log_throttle import LogThrottle
+from g3stream.kafka.topic_admin import TopicWatch
+from g3stream.log.throttle import LogThrottle
+from ingest.config import StreamSettings
 from ingest.publish.in_flight import InFlightBatches, without_producer_settings
-from ingest.publish.outage import NO_ANSWER, Outage
+from ingest.publish.outage import Outage, Outages
 from ingest.publish.refusal import Refusal
 from ingest.publish.sender import POLL_SECONDS, Sender
 from ingest.publish.stream_topics import StreamTopic, TopicRefused
@@ -27,6 +29,7 @@ IN_FLIGHT_BYTES = 4 << 20
 """How much may be in flight; the rest waits in the spool. It is enough for one batch, and the next ones while it is
 acknowledged; with more, the bytes have left the processor's cache by the time they are sent."""
 
+_NO_ANSWER = KafkaError(KafkaError._TIMED_OUT, "no answer")
 _IDLE_SECONDS = 1.0
 _WARN_SECONDS = 5.0
 _UNREACHABLE_RETRY_SECONDS = 0.5
@@ -40,48 +43,46 @@ class State(Enum):
     STARTING = "it checks the topic of a new stream: one that can't be used is an error of the operator's"
     CHECKING = "it creates the topic, or checks it"
     PUBLISHING = "it publishes, from the spool's first record on"
-    REFUSED = "it waits to check the topic again, as Kafka refuses a record, or the topic can't be used"
     CLOSED = "it has published everything, or was cancelled"
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.STARTING: frozenset({State.STARTING, State.PUBLISHING, State.CLOSED}),
-    State.CHECKING: frozenset({State.CHECKING, State.PUBLISHING, State.REFUSED, State.CLOSED}),
-    State.PUBLISHING: frozenset({State.CHECKING, State.REFUSED, State.CLOSED}),
-    State.REFUSED: frozenset({State.CHECKING, State.CLOSED}),
+    State.CHECKING: frozenset({State.CHECKING, State.PUBLISHING, State.CLOSED}),
+    State.PUBLISHING: frozenset({State.CHECKING, State.CLOSED}),
     State.CLOSED: frozenset(),
 }
-"""The states that may follow each state. While Kafka doesn't answer, one is followed by itself."""
+"""The states that may follow each state. While the topic can't be used, one is followed by itself."""
 
 
 class Publisher:
     """Publishes one stream's spool until stopped; `run` is its thread's work.
 
-    config: librdkafka settings of the producer. replication_factor: for topics it creates, None for the broker's
-    default. topic_config: further settings for these topics. watch: checks the topics while they are used.
-    in_flight_bytes: how much may be in flight.
+    config: librdkafka settings of the producer. watch: checks the topics while they are used. in_flight_bytes: how
+    much may be in flight. outages: those of all streams of this process; None: there is no other.
     """
 
     def __init__(
         self,
-        stream: str,
+        settings: StreamSettings,
         spool: Spool,
         config: Mapping[str, Any],
-        topic_config: Mapping[str, str],
-        replication_factor: int | None,
         watch: TopicWatch,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
+        outages: Outages | None = None,
     ) -> None:
-        self._stream = stream
+        self._stream = stream = settings.name
         self._spool = spool
-        self._outage = Outage(config)
+        self._outage = Outage(config, stream, outages or Outages())
         config = {**config, **self._outage.callbacks}
-        client, requested = without_producer_settings(config), (topic_config, replication_factor)
-        self._frames = StreamTopic(stream, expected_frames_topic(stream, *requested), client, watch)
-        rejected = expected_rejected_topic(stream, *requested)
+        client, requested = without_producer_settings(config), (settings.topic_config, settings.replication_factor)
+        frames = ExpectedTopic(frames_topic(stream), Role.FRAMES, *requested)
+        self._frames = StreamTopic(stream, frames, client, watch)
+        rejected = ExpectedTopic(rejected_topic(stream), Role.REJECTED, *requested)
         self._rejected = StreamTopic(stream, rejected, client, watch)
         watch.add(rejected)  # before its first frame, which may have come long ago
-        self._sender = Sender(spool, config, self._frames, self._rejected, in_flight_bytes)
+        topics = {False: self._frames, True: self._rejected}
+        self._sender = Sender(spool, config, topics, in_flight_bytes)
         is_new = spool.previous is None and not spool.ledger.waiting_batches
         self._state = State.STARTING if is_new else State.CHECKING
         self._log_throttle = LogThrottle(_WARN_SECONDS)
@@ -114,18 +115,14 @@ class Publisher:
         Raises TopicRefused if the topic of a new stream can't be used. Later it waits until the topic is fixed, and
         logs a warning.
         """
-        steps = {
-            State.STARTING: self._check,
-            State.CHECKING: self._check,
-            State.PUBLISHING: self._publish,
-            State.REFUSED: self._wait_to_check_again,
-        }
+        steps = {State.STARTING: self._check, State.CHECKING: self._check, State.PUBLISHING: self._publish}
         try:
             while self._state is not State.CLOSED:
                 following = State.CLOSED if self._done() else steps[self._state]()
                 assert following in TRANSITIONS[self._state], f"{self._state} → {following}"
                 self._state = following
         finally:
+            self._outage.close()
             self._frames.close()
             self._rejected.close()
 
@@ -156,19 +153,16 @@ class Publisher:
         if self._ensure(self._frames):
             return State.PUBLISHING
         self._sender.find_oldest()
-        if self._outage.reason:
-            self._cancelled.wait(_UNREACHABLE_RETRY_SECONDS)
-            return self._state
-        if self._state is State.STARTING:
+        if self._state is State.STARTING and not self._outage.reason:
             raise TopicRefused(self._frames.unusable_reason)
-        return State.REFUSED
+        self._cancelled.wait(_UNREACHABLE_RETRY_SECONDS if self._outage.reason else _REFUSED_RETRY_SECONDS)
+        return self._state
 
     def _publish(self) -> State:
         """Publish with one producer, from the spool's first record on, until done or the producer fails."""
         in_flight = self._sender.open()
         try:
-            must_check = False
-            while not (self._done() or in_flight.failure or must_check):
+            while not (self._done() or in_flight.failure or self._update(in_flight)):
                 self._wakeup.clear()
                 if self._sender.send(self._can_send_rejected) and not self._spool.ledger.stopping:
                     # Don't wait for acknowledgements: no one needs them soon, and waking up for each costs more.
@@ -176,26 +170,23 @@ class Publisher:
                     self._waiting = not self._spool.ledger.waiting_batches
                     self._wakeup.wait(_IDLE_SECONDS if self._waiting else POLL_SECONDS)
                     self._waiting = False
-                must_check = self._update(in_flight)
         finally:
             self._sender.close()
-        return self._on_refusal(in_flight.failure) if in_flight.failure else State.CHECKING
-
-    def _wait_to_check_again(self) -> State:
-        self._cancelled.wait(_REFUSED_RETRY_SECONDS)
+        if in_flight.failure:
+            self._on_refusal(in_flight.failure)
         return State.CHECKING
 
     # -- its steps
 
     def _ensure(self, topic: StreamTopic) -> bool:
         """Create and check a topic. Returns whether it can be published to; False also if Kafka doesn't answer."""
+        asked_at = time.monotonic()
         try:
             usable = topic.ensure()
         except KafkaException as error:
-            self._warn(self._outage.begin("can't be used yet", error.args[0]), topic.name)
+            self._warn(self._outage.begin("can't be used yet", error.args[0], asked_at), topic.name)
             return False
-        if topic is self._frames:
-            self._outage.end()
+        self._outage.end(time.monotonic(), self._spool.ledger.waiting_bytes)
         if not usable and self._state is not State.STARTING:
             self._warn(str(topic.problem), topic.name)
         return usable
@@ -207,23 +198,21 @@ class Publisher:
         return self._rejected.is_ready
 
     def _update(self, in_flight: InFlightBatches) -> bool:
-        """Update what is known of Kafka from what it has acknowledged, and when.
+        """Update whether Kafka answers, from when it has acknowledged something.
 
         Returns whether to check the topic, and to start again with the spool's first record.
         """
-        for rejected, offset in in_flight.acknowledged_offsets.copy().items():
-            if (self._rejected if rejected else self._frames).accept(offset) and not rejected:
-                self._outage.end()
-        answered_at = max(in_flight.last_answer_at, self._outage.throttling.until)
-        if in_flight.bytes and time.monotonic() - answered_at > _WARN_SECONDS:
-            self._warn(self._outage.begin("does not acknowledge", NO_ANSWER))
+        self._outage.end(in_flight.answered_at, self._spool.ledger.waiting_bytes)
+        waits_since = max(in_flight.waits_since, in_flight.answered_at, self._outage.throttling.until)
+        if in_flight.bytes and time.monotonic() - waits_since > _WARN_SECONDS:
+            self._warn(self._outage.begin("does not acknowledge", _NO_ANSWER, waits_since))
         return (
-            self._frames.unusable_reason is not None
+            not self._frames.is_ready
+            or self._frames.unusable_reason is not None
             or (self._sender.skipped_rejected and self._can_send_rejected())
-            or self._frames.note_timestamps(in_flight.timestamps_replaced)  # the watch checks it only later
         )
 
-    def _on_refusal(self, refusal: Refusal) -> State:
+    def _on_refusal(self, refusal: Refusal) -> None:
         """Log that Kafka refused a record, which stays in the spool. Refused rejected frames hold up no others."""
         rejected = refusal.topic == self._rejected.name
         topic = self._rejected if rejected else self._frames
@@ -231,15 +220,12 @@ class Publisher:
         topic.refuse(refusal)
         if usable or rejected:
             self._warn(str(topic.problem), topic.name if rejected else self._stream)
-        return State.REFUSED if usable and not rejected else State.CHECKING
+        if usable and not rejected:
+            self._cancelled.wait(_REFUSED_RETRY_SECONDS)
 
     def _warn(self, message: str, retrying: str = "") -> None:
-        if not self._log_throttle.due(time.monotonic()):
-            return
-        log.warning(  # without the stream's name in front, so that many streams' equal warnings can be folded
-            "%s; %.1f MB wait in the spool; still trying for %s",
-            message,
-            self._spool.ledger.waiting_bytes / 1e6,
-            retrying or self._stream,
-            extra={"stream": self._stream},
-        )
+        if self._log_throttle.due(time.monotonic()):
+            # Without the stream's name in front, so that many streams' equal warnings can be folded.
+            text = "%s; %.1f MB wait in the spool; still trying for %s"
+            megabytes = self._spool.ledger.waiting_bytes / 1e6
+            log.warning(text, message, megabytes, retrying or self._stream, extra={"stream": self._stream})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError
 
 from g3stream.contract.topic_settings import Difference, Severity
-from g3stream.kafka.authorization import Operation, topic_right
+from g3stream.kafka.errors import Operation, topic_right
 
 _GAPLESS = re.compile(r"ProduceRequest for (\S+) \[\d+\] with \d+ message\(s\) failed: (.+?) \(broker ")
 

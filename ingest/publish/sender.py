@@ -21,13 +21,13 @@ _ACKNOWLEDGE_SECONDS = 0.5
 class Sender:
     """Sends the spool from its first record on, with one producer after the other: after an error, another begins.
 
-    config: librdkafka settings of the producers. limit_bytes: how much may be in flight. Two threads send: the one
-    that reads the socket, if it need not wait for that, and the publisher's. They share 13 attributes: the spool, its
-    two topics, and how far it is sent.
+    config: librdkafka settings of the producers. topics: by whether they are that of rejected frames. limit_bytes:
+    how much may be in flight. Two threads send: the one that reads the socket, if it need not wait for that, and the
+    publisher's.
     """
 
     def __init__(
-        self, spool: Spool, config: Mapping[str, Any], frames: StreamTopic, rejected: StreamTopic, limit_bytes: int
+        self, spool: Spool, config: Mapping[str, Any], topics: Mapping[bool, StreamTopic], limit_bytes: int
     ) -> None:
         self.latency = LatencyHistogram()
         """From receipt to acknowledgement."""
@@ -39,8 +39,7 @@ class Sender:
         """Whether rejected frames were not sent, as they have no topic."""
         self._spool = spool
         self._config = config
-        self._topics = {False: frames.name, True: rejected.name}
-        self._rejected = rejected
+        self._topics = topics
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()  # guards the following
         self._in_flight: InFlightBatches | None = None
@@ -87,28 +86,28 @@ class Sender:
 
     def find_oldest(self) -> None:
         """Set `oldest_unacked_ms` before anything was sent."""
-        if self.oldest_unacked_ms is None and (first := self._spool.read(-1, 1)):
+        if self.oldest_unacked_ms is None and (first := self._spool.reader.read(-1, 1)):
             self.oldest_unacked_ms = first[0].records[0].time_ms
 
     def _send(self, in_flight: InFlightBatches, ensure_rejected: Callable[[], bool] | None) -> bool:
         """Send what is spooled; what isn't in memory, only with `ensure_rejected`. Returns whether all was sent."""
         in_flight.poll(0)
         while (
-            (more := self._spool.has_more(self._last_sent_key))
+            (more := self._spool.ledger.next_unacked(self._last_sent_key + 1))
             and not in_flight.failure
             and in_flight.bytes < self._limit_bytes
         ):
             with self.activity.track("a read of the spool"):
                 max_bytes, from_disk = self._limit_bytes // 4, ensure_rejected is not None
-                batches = self._spool.read(self._last_sent_key, max_bytes, from_disk=from_disk)
+                batches = self._spool.reader.read(self._last_sent_key, max_bytes, from_disk=from_disk)
             if not batches:
                 break
             for batch in batches:
-                if not self._rejected.is_ready and any(record.rejected for record in batch.records):
+                if not self._topics[True].is_ready and any(record.rejected for record in batch.records):
                     if ensure_rejected is None:
                         return False
                     self.skipped_rejected = not ensure_rejected() or self.skipped_rejected
-                in_flight.send(batch, self._rejected.is_ready)
+                in_flight.send(batch)
                 self._last_sent_key = batch.key
         self.oldest_unacked_ms = in_flight.oldest_unacked_ms
         if in_flight.acknowledged_bytes:

@@ -5,11 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
 
 from g3stream.contract.topic_settings import Difference, ExpectedTopic, Role, Severity, timestamps_replaced
-from g3stream.kafka.topic_admin import TopicAdmin
-from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.kafka.topic_admin import TopicAdmin, TopicWatch
 from ingest.publish.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class StreamTopic:
     def __init__(self, stream: str, expected: ExpectedTopic, config: Mapping[str, Any], watch: TopicWatch) -> None:
         self.name = expected.name
         self.is_ready = False
-        """Whether it could be published to at the last attempt."""
+        """Whether it could be published to at the last attempt, and need not be checked again now."""
         self.acknowledged_offset: int | None = None
         """The offset of the last record that Kafka has acknowledged."""
         self.timestamps_problem: str | None = None
@@ -103,24 +102,22 @@ class StreamTopic:
         self._retry_at = time.monotonic() + self._retry_s
         self._retry_s = min(2 * self._retry_s, _MAX_RETRY_SECONDS)
 
-    def accept(self, offset: int) -> bool:
-        """Record that Kafka has acknowledged a record with this offset. Returns whether that is new."""
-        self._refusal, self._retry_s = None, _MIN_RETRY_SECONDS
-        before, self.acknowledged_offset = self.acknowledged_offset, offset
-        return offset != before
+    def accept(self, message: Message) -> None:
+        """Record that Kafka has acknowledged a record, and whether it replaces the records' times of receipt.
 
-    def note_timestamps(self, replaced: bool | None) -> bool:
-        """Record whether Kafka replaces the times of receipt (None: unknown). Returns whether it has just begun to.
-
-        If the topic's settings are visible, publishing then stops until they are fixed. If ACLs hide them, that is
-        logged, and publishing continues: only a published record can show that the settings were fixed.
+        When it begins to, the topic must be checked again. If its settings are visible, publishing then stops until
+        they are fixed. If ACLs hide them, that is logged, and publishing continues: only a published record can show
+        that the settings were fixed.
         """
-        if replaced is None or replaced == bool(self.timestamps_problem):
-            return False
-        self.timestamps_problem = timestamps_replaced(self.name) if replaced else None
-        if replaced:
-            log.error("%s: %s", self._stream, self.timestamps_problem)
-        return replaced
+        self._refusal, self._retry_s = None, _MIN_RETRY_SECONDS
+        if (offset := message.offset()) is not None:
+            self.acknowledged_offset = offset
+        replaced = message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
+        if self._expected.role is Role.FRAMES and replaced != bool(self.timestamps_problem):
+            self.timestamps_problem = timestamps_replaced(self.name) if replaced else None
+            if replaced:
+                self.is_ready = False  # the watch would see it later
+                log.error("%s: nothing is lost, but %s", self._stream, self.timestamps_problem)
 
     def close(self) -> None:
         """Stop watching the topic."""

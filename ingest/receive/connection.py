@@ -9,12 +9,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
 from g3stream.frames.decoder import FrameDecoder
 from g3stream.frames.layout import FrameFormatError
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen, peer_address
+from ingest.config import StreamSettings
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +49,21 @@ class StopRequested(Exception):
 class Connection:
     """Keeps one connection to a sender; `run` is its thread's work, until `stop`.
 
-    stream: its name, for the log. timeout_s: the connection is closed after so many seconds without a byte.
-    max_frame_bytes: the largest frame accepted. clock: returns seconds. wait: waits for an event, for at most so many
-    seconds, and returns whether it is set. Raises ListenError.
+    clock: returns seconds. wait: waits for an event, for at most so many seconds, and returns whether it is set.
+    Raises ListenError.
     """
 
     def __init__(
         self,
-        stream: str,
-        endpoint: ClientEndpoint | ListenEndpoint,
-        timeout_s: float,
-        max_frame_bytes: int,
+        settings: StreamSettings,
         connection_listener: ConnectionListener,
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        self._listening_socket = listen(endpoint) if isinstance(endpoint, ListenEndpoint) else None
-        self._stream = stream
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._max_frame_bytes = max_frame_bytes
+        source = settings.source
+        self._listening_socket = listen(source) if isinstance(source, ListenEndpoint) else None
+        self._settings = settings
         self._connection_listener = connection_listener
         self._clock = clock
         self._wait = wait
@@ -80,22 +75,17 @@ class Connection:
         """Connect and read, and reconnect, until `stop`."""
         listening, listener = self._listening_socket, self._connection_listener
         if listening:
-            log.info("%s: waiting for the sender on %s", self._stream, self._endpoint)
-        try:
+            log.info("%s: waiting for the sender on %s", self._settings.name, self._settings.source)
+        with suppress(StopRequested), listening or nullcontext():
             while True:
+                self._pause_between_attempts()
                 with self._accept(listening) if listening else self._connect_with_retries() as client:
                     listener.connected(peer_address(client))
                     try:
                         reason = self._read(client)
                     except StopRequested:
-                        listener.disconnected("ingest stopped")
-                        return
+                        reason = "ingest stopped"
                     listener.disconnected(reason)
-        except StopRequested:
-            return
-        finally:
-            if listening:
-                listening.close()
 
     def stop(self) -> None:
         """Make `run` return. For any thread; not for a signal handler, as it takes a lock."""
@@ -107,7 +97,6 @@ class Connection:
         os.close(self._wakeup_fd)
 
     def _accept(self, listening: socket.socket) -> socket.socket:
-        self._pause_between_attempts()
         readable = self._make_poll(listening, select.POLLIN)
         while True:
             self._wait_readable(readable, listening, None)
@@ -128,25 +117,25 @@ class Connection:
                 attempt += 1
                 if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
                     text = "%s: no connection to %s (%s), attempt %d; still trying"
-                    log.warning(text, self._stream, self._endpoint, error.strerror or error, attempt)
+                    log.warning(text, self._settings.name, self._settings.source, error.strerror or error, attempt)
             jitter_s = random.uniform(0, 0.5)  # noqa: S311 - no secret
             self._pause(min(pause_s + jitter_s, _MAX_SECONDS_BETWEEN_ATTEMPTS))
             pause_s *= 2
 
     def _connect(self) -> socket.socket:
-        self._pause_between_attempts()
         self._last_attempt_at = self._clock()
-        assert isinstance(self._endpoint, ClientEndpoint)
+        sender, timeout_s = self._settings.source, self._settings.timeout_s
+        assert isinstance(sender, ClientEndpoint)
         error: OSError = ConnectionError("it has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(
-            self._endpoint.address, self._endpoint.port, type=socket.SOCK_STREAM
+            sender.address, sender.port, type=socket.SOCK_STREAM
         ):
             with ExitStack() as on_failure:
                 client = on_failure.enter_context(socket.socket(family, kind, protocol))
                 try:
                     client.setblocking(False)
                     client.connect_ex(address)
-                    if not self._wait_readable(self._make_poll(client, select.POLLOUT), client, self._timeout_s):
+                    if not self._wait_readable(self._make_poll(client, select.POLLOUT), client, timeout_s):
                         raise TimeoutError("no answer")
                     if code := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                         raise OSError(code, os.strerror(code))
@@ -162,9 +151,9 @@ class Connection:
 
     def _read(self, client: socket.socket) -> str:
         """Read until the connection is closed, by either side. Returns the reason. Raises StopRequested."""
-        decoder = FrameDecoder(self._max_frame_bytes)
+        decoder = FrameDecoder(self._settings.max_frame_bytes)
         readable = self._make_poll(client, select.POLLIN)
-        now = self._clock()
+        timeout_s, now = self._settings.timeout_s, self._clock()
         last_received_at, heartbeat_at = now, now + HEARTBEAT_SECONDS
         while True:
             now = self._clock()
@@ -172,9 +161,9 @@ class Connection:
                 self._connection_listener.idle()
                 decoder.release_buffers()
                 heartbeat_at = max(heartbeat_at + HEARTBEAT_SECONDS, now)
-            if now >= last_received_at + self._timeout_s:
-                return f"nothing came for {self._timeout_s:g} s{_describe_unfinished(decoder)}"
-            if not self._wait_readable(readable, client, min(heartbeat_at, last_received_at + self._timeout_s) - now):
+            if now >= last_received_at + timeout_s:
+                return f"nothing came for {timeout_s:g} s{_describe_unfinished(decoder)}"
+            if not self._wait_readable(readable, client, min(heartbeat_at, last_received_at + timeout_s) - now):
                 continue
             try:
                 ended = None if decoder.fill(client.recv_into) else "the sender closed it"
@@ -226,10 +215,8 @@ class Connection:
         except OSError:
             return
         with second:
-            peer = peer_address(second)
-            log.warning(
-                "%s: refused a second client, %s, on %s: one is connected", self._stream, peer, self._endpoint
-            )
+            text = "%s: refused a second client, %s, on %s: one is connected, and its frames are read on"
+            log.warning(text, self._settings.name, peer_address(second), self._settings.source)
             second.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _pause_between_attempts(self) -> None:
@@ -242,6 +229,5 @@ class Connection:
 
 
 def _describe_unfinished(decoder: FrameDecoder) -> str:
-    return (
-        f", in the middle of a frame ({decoder.pending_bytes} bytes of it dropped)" if decoder.pending_bytes else ""
-    )
+    dropped_bytes = decoder.pending_bytes
+    return f", in the middle of a frame ({dropped_bytes} bytes of it dropped)" if dropped_bytes else ""

@@ -9,10 +9,9 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind
-from g3stream.contract.topics import stream_name
-from g3stream.frames.checksum import read_frame
+from g3stream.contract.topics import ContractError, stream_name
+from g3stream.frames.reader import read_frame
 from g3stream.frames.scalars import integer, string
 
 

@@ -37,18 +37,13 @@ class RecordBuilder:
         self.bad_ids = 0
         """Frames with a sostream_id that is no valid stream name."""
 
-    def started(self, now_ms: int) -> PendingRecord:
-        """Make the epoch's first record, which ends what was received before."""
-        headers = RecordHeaders(
-            Kind.LOST, self._epoch, 0, why="ingest started", prev=self._prev, unclean=self._unclean
-        )
-        self._seq = 1
-        return PendingRecord(headers, now_ms)
-
     def connection_record(self, kind: Kind, now_ms: int, why: str | None = None) -> PendingRecord:
-        """Make the record of a connection (CONNECTED), its end (LOST), or a second without a data frame (QUIET)."""
-        headers = RecordHeaders(kind, self._epoch, self._seq, why=why)
-        self._seq += 1
+        """Make the record of a connection (CONNECTED), its end (LOST), or a second without a data frame (QUIET).
+
+        The epoch's first record is a LOST: it ends what was received before, and names it.
+        """
+        headers = RecordHeaders(kind, self._epoch, self._seq, why=why, prev=self._prev, unclean=self._unclean)
+        self._seq, self._prev, self._unclean = self._seq + 1, None, False
         return PendingRecord(headers, now_ms)
 
     def received(self, data: bytes | memoryview, now_ms: int) -> PendingRecord | None:

@@ -1,10 +1,11 @@
 """The spool: on disk, what was received and Kafka has not acknowledged yet.
 
-No sockets and no Kafka. Other packages use `Spool` of spool.py, its `ledger`, and `Batch`. The parts:
+No sockets and no Kafka. Other packages use `Spool` of spool.py, its `writer`, `reader` and `ledger`, and `Batch`. The
+parts:
 
-    spool.py       opens and locks the directory; append, read and acknowledge, in steps
+    spool.py       opens and locks the directory, and makes the parts
     batch.py       groups records into batches, and encodes them
-    writer.py      writes batches to the newest data file                    lock: its newest file
+    writer.py      appends records to the newest data file                   lock: its newest file
     cache.py       keeps the newest batches in memory                        lock: these
     ledger.py      knows the data files, and what of them waits for Kafka    lock: these, and the ledger's file
     reader.py      reads what waits, from memory or from the disk            one thread at a time

@@ -1,6 +1,7 @@
 """Batches: records that arrived together, encoded as one value of the spool, large records in chunks.
 
-Batching makes fewer and larger writes.
+Batching makes fewer and larger writes, of about 1 MB at most: for more, the kernel looks for larger pages, and may
+have none.
 """
 
 import struct
@@ -88,11 +89,12 @@ def decode_batch(value: bytes) -> Iterator[SpooledRecord]:
         yield SpooledRecord(bool(rejected), time_ms, headers, value[at - value_bytes : at])
 
 
-def _chunks(record: PendingRecord) -> Iterator[tuple[RecordHeaders, bytes]]:
+def _chunks(record: PendingRecord) -> Iterable[tuple[RecordHeaders, bytes]]:
     if len(record.value) <= CHUNK_BYTES:
-        yield record.headers, bytes(record.value)
-        return
+        return ((record.headers, bytes(record.value)),)
     count = -(-len(record.value) // CHUNK_BYTES)
     each = -(-len(record.value) // count)
-    for k in range(count):
-        yield record.headers._replace(chunk=(k + 1, count)), bytes(record.value[k * each : (k + 1) * each])
+    return (  # one at a time: each is a copy
+        (record.headers._replace(chunk=(k + 1, count)), bytes(record.value[k * each : (k + 1) * each]))
+        for k in range(count)
+    )

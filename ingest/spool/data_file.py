@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
-WRITE_BYTES = 1 << 20
-"""About the most to write at once: for more, the kernel looks for larger pages, and may have none."""
-WRITE_PIECES = 512
+_WRITE_PIECES = 512
 """The most pieces to write at once; the kernel's limit is 1024."""
 
 _NAME = re.compile(r"(\d{20})(?:-(\d{20}))?\.([0-9a-f]{16})\.bundles")
@@ -61,7 +59,7 @@ def encode_header(marker: bytes, key: int, pieces: Sequence[bytes], append_conti
 def write_pieces(fd: int, pieces: list[bytes], offset: int) -> int:
     """Write all the pieces, however few bytes each call writes. Returns the offset after them. Raises OSError."""
     while pieces:
-        count = os.pwritev(fd, pieces[:WRITE_PIECES], offset)
+        count = os.pwritev(fd, pieces[:_WRITE_PIECES], offset)
         offset += count
         while pieces and count >= len(pieces[0]):
             count -= len(pieces.pop(0))

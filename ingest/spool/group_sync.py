@@ -8,7 +8,7 @@ from pathlib import Path
 
 from g3stream.host.activity import Activity
 from g3stream.host.fsync import sync_data, sync_directory
-from g3stream.service.log_throttle import LogThrottle
+from g3stream.log.throttle import LogThrottle
 from ingest.spool.ledger import DataFile, FileState, Ledger
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class GroupSync(threading.Thread):
                 self._names_changed.set()
                 if throttle.due(time.monotonic()):
                     spool = self._directory.parent
-                    log.error("the spool in %s can't be made durable (%s); still trying", spool, error)
+                    text = "the spool in %s can't be made durable (%s); still trying: a power cut now loses frames"
+                    log.error(text, spool, error)
 
     def sync(self) -> None:
         """Make durable all that was written until now. Not while the thread runs. Raises OSError."""

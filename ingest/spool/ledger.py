@@ -200,7 +200,6 @@ class Ledger:
                 self.state = SpoolState.FULL
             elif self.state is SpoolState.FAILED:
                 self.state = SpoolState.WRITABLE
-            self._changed.notify_all()
 
     def append_failed(self) -> None:
         """Record that nothing could be appended."""
@@ -244,7 +243,7 @@ class Ledger:
             self.waiting_batches -= count
             self.unreadable_batches += count
         what = f"{file.path} is damaged: {count} batches of records ({first_key} to {end_key - 1}) can't be read"
-        log.error("%s; the others are published", what)
+        log.error("%s; the others are published, and the archiver reports these as lost", what)
 
     # -- acknowledgement
 
@@ -304,13 +303,13 @@ class Ledger:
         with self._changed:
             self._changed.wait_for(lambda: not self.full or self.stopping)
 
-    def wait_for_acknowledgement(self, timeout_s: float) -> None:
-        """Wait until something was acknowledged, `stop` was called, or the timeout has passed."""
+    def wait_for_freed_space(self, timeout_s: float) -> None:
+        """Wait until files were removed, `stop` was called, or the timeout has passed."""
         with self._changed:
             self._changed.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the waiting for space and for acknowledgements."""
+        """End the waiting for space."""
         with self._changed:
             self.stopping = True
             self._changed.notify_all()

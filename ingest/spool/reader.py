@@ -13,14 +13,14 @@ from ingest.spool.recycler import Recycler
 class Reader:
     """Reads what Kafka has not acknowledged, with one data file open. For one thread at a time."""
 
-    def __init__(self, ledger: Ledger, cache: BatchCache, recycler: Recycler) -> None:
+    def __init__(self, ledger: Ledger, recycler: Recycler, cache: BatchCache) -> None:
         self._ledger = ledger
-        self._cache = cache
         self._recycler = recycler
+        self._cache = cache
         self._file: DataFile | None = None  # the one that is open
         self._scanner: BatchScanner | None = None
 
-    def read(self, after_key: int, max_bytes: int, *, from_disk: bool) -> list[Batch]:
+    def read(self, after_key: int, max_bytes: int, *, from_disk: bool = True) -> list[Batch]:
         """Read the batches after key `after_key` (-1: from the first), in order, about `max_bytes` at most.
 
         What can't be read is logged, counted and skipped. from_disk: if false, only cached batches are returned.

@@ -43,7 +43,8 @@ def recover(root: Path, directory: Path) -> tuple[list[DataFile], LedgerState, b
         files.append(DataFile(path, marker, first_key, end_key, first_unacked, size_bytes, FileState.COMPLETE))
     if ledger.first_unacked < ledger.next_key and not files:
         missing = ledger.next_key - ledger.first_unacked
-        log.error("%d batches are missing in the spool in %s; their records are lost", missing, directory)
+        text = "%d batches are missing in the spool in %s; their records are lost, as the archiver will report"
+        log.error(text, missing, directory)
     next_key = max([ledger.next_key, *(file.end_key for file in files)])
     last_record = ledger.last_record
     if next_key > ledger.next_key:  # killed between a write of data and that of the ledger
@@ -77,7 +78,8 @@ def _read_ledger(path: Path, root: Path, *, has_files: bool) -> LedgerState | No
         return None  # a new spool, or ingest was killed right after it had created the file
     state = LedgerState.unpacked(data)
     if state is None:
-        log.error("the spool's ledger %s is damaged; moved to %s", path, quarantine(path, root))
+        text = "the spool's ledger %s is damaged; moved to %s, and the spool's files are read instead"
+        log.error(text, path, quarantine(path, root))
     return state
 
 

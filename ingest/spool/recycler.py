@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 class Recycler:
     """Reclaims the data files whose batches are all acknowledged, and keeps at most one for reuse. For any thread.
 
-    directory: of the data files; a file that an earlier ingest kept is removed. file_bytes: the size of a complete
-    file. Raises OSError.
+    directory: of the data files; a file that an earlier ingest kept is removed. file_bytes: as the attribute. Raises
+    OSError.
     """
 
     def __init__(self, directory: Path, file_bytes: int, ledger: Ledger) -> None:
+        self.file_bytes = file_bytes
+        """The size from which on a data file is complete."""
         self._directory = directory
-        self._file_bytes = file_bytes
         self._ledger = ledger
         self._lock = threading.Lock()  # guards the following
         self._spare = directory / "spare"
@@ -37,11 +38,11 @@ class Recycler:
     def reclaim(self) -> None:
         """Remove the data files that are acknowledged."""
         # First in the ledger, so that after a kill no batch that waits there is missing.
-        files = self._ledger.pop_acknowledged()
-        with self._lock:
-            for file in files:
-                self._reclaim(file)
-        self._ledger.freed(sum(file.size_bytes for file in files))
+        if files := self._ledger.pop_acknowledged():
+            with self._lock:
+                for file in files:
+                    self._reclaim(file)
+            self._ledger.freed(sum(file.size_bytes for file in files))
 
     def new_file(self, first_key: int) -> DataFile:
         """Make the next data file, of the one kept for reuse if possible. Raises OSError.
@@ -77,12 +78,11 @@ class Recycler:
 
     def _reclaim(self, file: DataFile) -> None:
         # A large frame may have made it unusually large.
-        usual = self._file_bytes <= file.size_bytes <= 2 * self._file_bytes
+        usual = self.file_bytes <= file.size_bytes <= 2 * self.file_bytes
         try:
             if file.damaged:
-                log.error(
-                    "a damaged file of the spool was moved to %s", quarantine(file.path, self._directory.parent)
-                )
+                moved = quarantine(file.path, self._directory.parent)
+                log.error("a damaged file of the spool was moved to %s; what could be read of it is in Kafka", moved)
                 return
             if usual and not self._has_spare and not self._ledger.needs_space:
                 with contextlib.suppress(OSError):
@@ -91,7 +91,9 @@ class Recycler:
                     return
             _delete(file.path)
         except OSError as error:
-            log.error("%s can't be removed: %s", file.path, error)
+            log.error(
+                "%s can't be removed: %s; its records are in Kafka, only its space isn't free", file.path, error
+            )
 
 
 def _delete(path: Path) -> None:

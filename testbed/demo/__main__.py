@@ -41,8 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m testbed.demo`."""
     parser = argparse.ArgumentParser(
         prog="python -m testbed.demo",
-        description="Record a night of half a minute: Kafka, two simulated streams, an ingest for each, an archiver; "
-        "then compare what was recorded with what was sent. The first run fetches Kafka (40 MB).",
+        description="Record a night of half a minute: Kafka, two simulated streams, an ingest for each, an archiver, "
+        "the page; then compare what was recorded with what was sent. The first run fetches Kafka (40 MB).",
         epilog="exit codes: 0 all that was sent is recorded, once; 1 it isn't, or something failed; 2 wrong usage; "
         "130 after Ctrl-C.",
     )
@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported only here: it takes half a second, in which a Ctrl-C would print a traceback.
     from rich.console import Console
 
-    from testbed.demo.night import DemoError, DemoSession
+    from testbed.demo.night import DemoSession
+    from testbed.demo.program import DemoError
 
     directory = options.directory or _DIRECTORY
     try:

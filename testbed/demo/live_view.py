@@ -13,8 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from rich.table import Table
 
 from archiver.core.segmentation import CloseReason
-from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import Kind, RecordHeaders, headers_of
 from g3stream.contract.topics import FILES_TOPIC, frames_topic, stream_of_topic
 
 _STATE: Mapping[Kind, str] = {

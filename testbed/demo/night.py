@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.live import Live
 from rich.tree import Tree
 
-from testbed.child_process import start_child_process
 from testbed.demo.comparison import Sent, UnreadableError, compare, mismatched_checksums, read_frames
 from testbed.demo.live_view import LiveView
+from testbed.demo.page import Page, describe_night
+from testbed.demo.program import DemoError, Program, environment
 from testbed.kafka.broker import Broker
 from testbed.server import ServerError
 from testbed.smurf.simulator import Simulator, SimulatorError
@@ -44,52 +44,8 @@ _SCRIPTS: Mapping[str, Sequence[str]] = {
 }
 _TIME_PER_FILE, _GAP, _TIMEOUT = "5", "3", "4"
 _POLL_SECONDS = 0.1
-_STOP_SECONDS = 15.0
 _CATCH_UP_SECONDS = 20.0
 _TAIL_LINES = 15
-
-
-class DemoError(Exception):
-    """Something doesn't run as it should. The message has the reason."""
-
-
-class Program:
-    """A process of ingest or archiver that logs to a file; killed at the end of the `with` block."""
-
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        self.name = name
-        self.log = log
-        with log.open("ab") as file:
-            self._process = start_child_process(
-                [sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT, env=_environment()
-            )
-
-    def check(self) -> None:
-        """Check that it runs. Raises DemoError if it has ended."""
-        if (code := self._process.poll()) is not None:
-            raise DemoError(f"{self.name} ended by itself, exit code {code}")
-
-    def stop(self) -> None:
-        """Stop it as an operator would, with SIGTERM. Raises DemoError if it doesn't end with exit code 0."""
-        self.check()
-        self._process.terminate()
-        try:
-            code = self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise DemoError(f"{self.name} doesn't end in {_STOP_SECONDS:g} s after SIGTERM") from None
-        if code:
-            raise DemoError(f"{self.name} ended with exit code {code}")
-
-    def kill(self) -> None:
-        """Kill it (SIGKILL) if it still runs."""
-        self._process.kill()
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
 
 
 class DemoSession:
@@ -108,6 +64,9 @@ class DemoSession:
         try:
             with ExitStack() as stack:
                 broker = Broker(self._directory / "kafka")
+                page = stack.enter_context(Page(broker.bootstrap_servers, self._logs / "web.log"))
+                for line in page.await_start().splitlines():
+                    self._line(line)
                 stack.callback(broker.kill)
                 self._line("starting Kafka")
                 broker.start()
@@ -115,11 +74,17 @@ class DemoSession:
                 self._line(f"recording to {self._recorded}/, logs in {self._logs}/")
                 view = LiveView(broker.bootstrap_servers, tuple(_SCRIPTS), self._recorded)
                 stack.callback(view.close)
+                begin_s = time.time()
                 sent = self._record(broker.bootstrap_servers, view)
+                end_s = time.time()
                 self._line("all stopped; rebuilding the files from the topics, as after a disk loss")
                 self._replay(broker.bootstrap_servers)
+                self._catalog(broker.bootstrap_servers)
                 broker.stop()
             agree = self._compare_with_sent(sent, view)
+            if agree:
+                self._print(describe_night(str(_bin() / "archiver"), str(self._recorded), begin_s, end_s))
+                self._print(_describe_files(self._files()[0]))
         except (ServerError, SimulatorError, UnreadableError, KafkaException) as error:
             raise DemoError(str(error)) from error
         if agree:
@@ -200,7 +165,7 @@ class DemoSession:
 
     def _compare_with_sent(self, sent: Mapping[str, Sent], view: LiveView) -> bool:
         """Show the files and compare the frames that spt3g reads in them with those sent."""
-        files = sorted(self._recorded.glob("[0-9]*/*/*.g3"))
+        files = self._files()
         self._show_tree(files, view)
         agree = bool(files)
         frames = recorded = 0
@@ -224,18 +189,26 @@ class DemoSession:
         agree = agree and not damaged
         agree = self._compare_with_replay() and agree
         self._print(f"{frames} frames sent, {recorded} recorded: {'they agree' if agree else 'THEY DO NOT AGREE'}")
-        if agree:
-            self._print(_describe_event(files[0]))
         return agree
+
+    def _files(self) -> Sequence[Path]:
+        return sorted(self._recorded.glob("[0-9]*/*/*.g3"))
 
     def _replay(self, servers: str) -> None:
         """Rebuild the files from the topics into another directory. Raises DemoError."""
         command = ["archiver", "replay", "--data-dir", str(self._replayed), "--bootstrap-servers", servers]
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=_environment())
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=environment())
         for line in done.stdout.splitlines():
             self._line(f"replay: {line}")
         if done.returncode:
             raise DemoError(f"replay ended with exit code {done.returncode}: {done.stderr.strip()}")
+
+    def _catalog(self, servers: str) -> None:
+        """Make the catalog, with which the page shows the night also without Kafka. Raises DemoError."""
+        command = ["archiver", "catalog", "--data-dir", str(self._recorded), "--bootstrap-servers", servers]
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=environment())
+        if done.returncode:
+            raise DemoError(f"archiver catalog ended with exit code {done.returncode}: {done.stderr.strip()}")
 
     def _compare_with_replay(self) -> bool:
         command = ["diff", "-r", "-x", ".archiver", str(self._recorded), str(self._replayed)]
@@ -267,11 +240,6 @@ class DemoSession:
         self._console.print(text, markup=False, soft_wrap=True)
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, without the variables that set flags of ingest and archiver."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("INGEST_", "ARCHIVER_"))}
-
-
 def _run_script(simulator: Simulator, script: Sequence[str]) -> Sent:
     return Sent.from_answers([simulator.command(line) for line in script])
 
@@ -282,9 +250,14 @@ def _raise_failures(plays: Iterable[Future[Sent]]) -> None:
             play.result()
 
 
-def _describe_event(file: Path) -> str:
+def _bin() -> Path:
+    """Return the directory of this Python's programs, as short as it can be given here."""
     python = Path(sys.executable)
-    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return (python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python).parent
+
+
+def _describe_files(file: Path) -> str:
+    python = _bin() / Path(sys.executable).name
     return f"""
 Look at a file with spt3g:
   file={shlex.quote(str(file))}
@@ -297,4 +270,5 @@ Run the parts by hand, each in its own terminal:
   {python} -m testbed.smurf --port 50000 --stream-id crate1slot2 --loop
   {python.parent}/ingest --stream crate1slot2 --port 50000
   {python.parent}/archiver --data-dir data --time-per-file 60
+  {python.parent}/archiver web
 """

@@ -21,6 +21,7 @@ from spt3g import core
 
 from testbed.child_process import start_child_process
 from testbed.crossbar import Crossbar
+from testbed.demo.page import Page
 from testbed.exit_on_signal import exit_on_signal
 from testbed.kafka.broker import Broker
 from testbed.server import ServerError
@@ -58,6 +59,9 @@ class _Demo:
         self._line("starting Kafka, crossbar and two simulated streams")
         with ExitStack() as stack:
             broker = stack.enter_context(Broker(self._directory / "kafka"))
+            page = stack.enter_context(Page(broker.bootstrap_servers, self._directory / "web.log"))
+            for line in page.await_start().splitlines():
+                self._line(line)
             crossbar = stack.enter_context(Crossbar(self._directory / "crossbar"))
             senders = {name: stack.enter_context(Simulator(stream_id=name, alive=True)) for name in _STREAMS}
             site = crossbar.write_site(self._directory / "ocs", self._blocks([s.port for s in senders.values()]))

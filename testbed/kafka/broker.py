@@ -17,7 +17,7 @@ from testbed.child_process import HOST, free_port, is_free, start_child_process
 from testbed.kafka.distribution import Installation, installation
 from testbed.server import Server, ServerError
 
-_START_TIMEOUT_SECONDS = 60.0
+_START_TIMEOUT_SECONDS = 180.0
 
 LOG4J = """\
 status=error

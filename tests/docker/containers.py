@@ -89,11 +89,18 @@ class Site:
     def __init__(self, directory: Path, override: str = "{}", *, files: Sequence[Path] = (COMPOSE,)) -> None:
         self.name = f"g3-test-{secrets.token_hex(4)}"
         self.data = directory / "data"
-        ports = ("KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "CROSSBAR_PORT")
-        self.settings = {name: str(free_port()) for name in ports}
+        brokers = ("KAFKA_PORT", "KAFKA2_PORT", "KAFKA3_PORT")
+        others = ("WEB_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "CROSSBAR_PORT")
+        self.settings = {name: str(free_port()) for name in (*brokers, *others)}
         # The recorder isn't root, so its files must not be root's.
         owner = {"RECORDER_UID": str(os.getuid() or 1000), "RECORDER_GID": str(os.getgid() or 1000)}
-        self.settings |= {"DATA_DIR": str(self.data), "RECORDER_IMAGE": IMAGE, "SPOOL_SIZE": "1GiB", **owner}
+        self.settings |= {
+            "DATA_DIR": str(self.data),
+            "RECORDER_IMAGE": IMAGE,
+            "SPOOL_SIZE": "1GiB",
+            "LOG_FORMAT": "json",
+            **owner,
+        }
         (directory / "override.yaml").write_text(override)
         self._files = [*files, directory / "override.yaml"]
 

@@ -28,8 +28,9 @@ def config(*profiles: str, production: bool = False) -> dict[str, Any]:
     return found
 
 
-RECORDING = {"archiver", "data-dir", "ingest-crate1slot2", "ingest-crate1slot3", "kafka"}
-SIMULATORS = {f"simulator-crate1slot{slot}" for slot in (2, 3, 4)}
+RECORDING = {"archiver", "data-dir", "ingest-crate1slot2", "ingest-crate1slot3", "kafka", "web"}
+SIMULATORS = {f"simulator-crate1slot{slot}" for slot in (2, 3)}
+AGENTS = {"crossbar", "smurf-ingest-crate1slot4", "smurf-archiver", "simulator-crate1slot4"}
 
 
 @pytest.mark.parametrize(
@@ -38,13 +39,28 @@ SIMULATORS = {f"simulator-crate1slot{slot}" for slot in (2, 3, 4)}
         ((), False, RECORDING),
         (("sim",), False, RECORDING | SIMULATORS),
         (("monitoring",), False, RECORDING | {"prometheus", "grafana"}),
-        (("ocs",), False, RECORDING | {"crossbar", "smurf-ingest-crate1slot4", "smurf-archiver"}),
+        (("ocs",), False, RECORDING | AGENTS),
         ((), True, RECORDING | {"kafka2", "kafka3"}),
         (("sim", "monitoring"), True, RECORDING | SIMULATORS | {"kafka2", "kafka3", "prometheus", "grafana"}),
     ],
 )
 def test_the_services_of_each_profile(profiles: tuple[str, ...], production: bool, services: set[str]) -> None:
     assert config(*profiles, production=production)["services"].keys() == services
+
+
+@pytest.mark.parametrize("profiles", [("sim",), ("ocs",), ("sim", "ocs")])
+def test_no_simulator_runs_that_nobody_reads(profiles: tuple[str, ...]) -> None:
+    services = config(*profiles)["services"]
+    agents = (ROOT / "compose" / "ocs" / "default.yaml").read_text() if "ocs" in profiles else ""
+    readers = " ".join(str(service["command"]) for service in services.values() if service.get("command")) + agents
+    assert [name for name in services if name.startswith("simulator-") and name not in readers] == []
+
+
+def test_no_registry_is_asked_for_the_image_that_is_built_here() -> None:
+    """Docker reports an error for each service otherwise, at the first `up`, with and without --build."""
+    for name, service in config("*", production=True)["services"].items():
+        ours = service["image"] == f"g3-recorder:{PROJECT['version']}"
+        assert service.get("pull_policy") == ("never" if ours else None), name
 
 
 def test_every_image_has_a_fixed_version() -> None:
@@ -60,7 +76,11 @@ def test_every_image_has_a_fixed_version() -> None:
 def test_what_the_image_installs_is_what_the_project_asks_for() -> None:
     lines = (ROOT / "compose" / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["ocs"]]:
+    for text in [
+        *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["ocs"],
+        *PROJECT["optional-dependencies"]["web"],
+    ]:
         wanted = Requirement(text)
         pinned = pins.get(canonicalize_name(wanted.name))
         assert pinned, f"{wanted}: run `python compose/pin_requirements.py > compose/requirements.txt`"
@@ -76,7 +96,7 @@ def test_env_names_every_setting_and_no_other() -> None:
 def test_nobody_else_reaches_it_by_default() -> None:
     services = config("*", production=True)["services"].values()
     ports = [port for service in services for port in service.get("ports", ())]
-    assert len(ports) == 6
+    assert len(ports) == 7
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
 
@@ -85,6 +105,15 @@ def test_every_container_is_restarted_and_its_log_bounded() -> None:
         assert service["restart"] == ("no" if name == "data-dir" else "unless-stopped"), name
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges"]), name
+
+
+def test_nothing_needs_the_page_and_it_reaches_no_file_of_the_archive() -> None:
+    services = config("*", production=True)["services"]
+    assert [name for name, service in services.items() if "web" in service.get("depends_on", {})] == []
+    web = services["web"]
+    assert {mount["target"] for mount in web["volumes"]} == {"/catalog"}
+    assert {needed["condition"] for needed in web["depends_on"].values()} == {"service_started"}
+    assert web["read_only"]
 
 
 def test_in_production_three_brokers_keep_everything_and_nothing_takes_the_whole_host() -> None:

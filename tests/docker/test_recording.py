@@ -12,6 +12,7 @@ from spt3g import core
 
 from testbed.demo.comparison import FrameId, RecordedFrame, compare, mismatched_checksums
 from tests.docker.containers import BROKER, Site, base_images, docker, eventually, left_behind, missing, sent
+from tests.support.processes import get
 
 pytestmark = [
     pytest.mark.skipif(missing(*base_images()) is not None, reason=str(missing(*base_images()))),
@@ -21,6 +22,7 @@ pytestmark = [
 STREAMS = ("crate1slot2", "crate1slot3")
 INGESTS = tuple(f"ingest-{stream}" for stream in STREAMS)
 OURS = (*INGESTS, "archiver")
+WEB = "web"
 _CHECK = "healthcheck: {interval: 2s, timeout: 5s, retries: 2}"
 RATE = 20
 _SIMULATOR = f"python -m testbed.smurf --loop --seconds 5 --rate {RATE} --bytes 20000 --pause 1 --stream-id"
@@ -29,7 +31,7 @@ OVERRIDE = "\n".join(
     [
         "services:",
         *(f"  simulator-{stream}: {{command: {_SIMULATOR} {stream}}}" for stream in STREAMS),
-        *(f"  {ingest}: {{{_CHECK}}}" for ingest in INGESTS),
+        *(f"  {service}: {{{_CHECK}}}" for service in (*INGESTS, WEB)),
         f"  archiver: {{environment: {{ARCHIVER_TIME_PER_FILE: 3}}, {_CHECK}}}",
         f"  kafka: {{environment: {{{BROKER}}}, healthcheck: {{interval: 2s}}}}",
     ]
@@ -58,7 +60,7 @@ def test_it_records_to_a_data_directory_that_wasnt_there(site: Site) -> None:
 
 
 def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:
-    for service in OURS:
+    for service in (*OURS, WEB):
         found = docker(
             *("inspect", site.container(service), "--format"),
             "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}",
@@ -68,6 +70,19 @@ def test_no_container_has_more_rights_than_it_needs(site: Site) -> None:
         # The kernel's view of its first process: no capabilities, and none can be gained.
         status = docker("exec", site.container(service), "cat", "/proc/1/status")
         assert {"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} <= {*status.splitlines()}
+
+
+def test_the_page_shows_what_is_recorded(site: Site) -> None:
+    """On the port of the host; with what there is to know of the files, which it can't read."""
+    site.await_health(WEB, "healthy", "^ok$")
+    port = int(site.settings["WEB_PORT"])
+    path = str(site.files(STREAMS[0])[0].relative_to(site.data))
+    eventually(lambda: get(port, f"/file/{path}")[0] == 200, lambda: get(port, "/files")[1])
+    assert f"archiver:/data/{path}" in get(port, f"/file/{path}")[1]
+    assert [stream["stream"] for stream in json.loads(get(port, "/now.json")[1])["streams"]] == [*STREAMS]
+    mounts = docker("exec", site.container(WEB), "sh", "-c", "ls / /catalog").split()
+    assert "catalog.sqlite" in mounts
+    assert "data" not in mounts
 
 
 def test_health_says_what_is_missing(site: Site) -> None:
@@ -98,7 +113,7 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
         site.kill(service)
         assert not site.state(service)["Running"], "Docker has restarted what its operator killed"
         if service == "kafka":
-            for waiting in OURS:
+            for waiting in (*OURS, WEB):
                 site.await_health(waiting, "unhealthy", "Kafka")
         site.start(service)
         if service in INGESTS:
@@ -110,7 +125,7 @@ def test_nothing_is_lost_to_the_death_of_any_container(site: Site) -> None:
     site.crash("kafka", *OURS)
     for ingest in INGESTS:
         await_connection(ingest, killed)
-    for service in ("kafka", *OURS):
+    for service in ("kafka", *OURS, WEB):
         site.await_health(service, "healthy")
 
     assert len(dead[STREAMS[0]]) == 2
@@ -181,7 +196,7 @@ def _unexplained(lost: tuple[FrameId, ...], recorded: Mapping[FrameId, float], d
 
 def test_at_last_it_stops_in_order_and_leaves_nothing_behind(site: Site) -> None:
     site.compose("--profile", "sim", "stop")  # it kills what takes too long, as the exit code shows
-    for service in OURS:
+    for service in (*OURS, WEB):
         assert (site.state(service)["ExitCode"], site.state(service)["OOMKilled"]) == (0, False), service
         assert "Traceback" not in site.log(service)
     site.down()

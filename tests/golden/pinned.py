@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from archiver.__main__ import COMMANDS
 from archiver.__main__ import make_parser as archiver_parser
-from archiver.console.operator_arguments import default_who
+from archiver.console.arguments import default_who
 from archiver.core import checkpoint
 from archiver.core import events as file_events
 from archiver.core.checkpoint import ArchiveMark, Base, Checkpoint, Partial, RecordId, where
@@ -37,19 +37,23 @@ from archiver.suprsync.finalized_until import FinalizedUntil
 from archiver.suprsync.registration import SupRsyncStatus
 from archiver.suprsync.sink import Registered, RegistrationOutcome
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
+from g3stream.contract import program_status
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.program_status import ArchiverStatus, IngestStatus, ProgramStatus, VerifyStatus
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
     FRAMES_TOPIC_CONFIG,
     QUARANTINE_TOPIC_CONFIG,
     REJECTED_TOPIC_CONFIG,
+    STATUS_TOPIC,
+    STATUS_TOPIC_CONFIG,
     frames_topic,
     quarantine_topic,
     rejected_topic,
 )
 from g3stream.host.environment import host_name
-from g3stream.service.disk_space import DiskSpace
+from g3stream.service.timeouts import DiskSpace
 from ingest.__main__ import make_parser as ingest_parser
 from ingest.metrics import metrics as ingest_metrics
 from ingest.receive.record_builder import PendingRecord
@@ -106,6 +110,8 @@ def topics() -> dict[str, Any]:
         "config of rejected": dict(REJECTED_TOPIC_CONFIG),
         "quarantine": quarantine_topic("crate1slot2"),
         "config of quarantine": dict(QUARANTINE_TOPIC_CONFIG),
+        "status": STATUS_TOPIC,
+        "config of status": dict(STATUS_TOPIC_CONFIG),
         "group of --on-file": group_of("archiver", "on-file", "0" * 16),
     }
 
@@ -151,6 +157,51 @@ def events() -> dict[str, tuple[str, str]]:
         **{f"loss by {cause}": lost(7, MS, cause=cause) for cause in LossCause},
     }
     return {name: (one.key, file_events.encode(one).decode()) for name, one in of.items()}
+
+
+def reports() -> dict[str, tuple[str, str]]:
+    """Key and value of each kind of report on g3.status, with all fields."""
+    common: dict[str, Any] = {
+        "host": "daq1",
+        "version": "0.1.0",
+        "time_ms": MS,
+        "started_ms": MS - 9,
+        "stopped": True,
+        "bytes_per_s": 1.5,
+        "problems": ("it is full",),
+    }
+    of: dict[str, ProgramStatus | VerifyStatus] = {
+        "ingest": IngestStatus(
+            **common,
+            stream="crate1slot2",
+            source="smurf1:4532",
+            connected=False,
+            since_ms=MS - 5,
+            disconnect_reason="the sender closed it",
+            last_frame_ms=MS - 6,
+            spool_bytes=7,
+        ),
+        "archiver": ArchiverStatus(
+            **common,
+            group="archiver",
+            instance="daq1-0",
+            data_dir="/data",
+            streams=("crate1slot2",),
+            disk_free_bytes=10**12,
+        ),
+        "verify": VerifyStatus(
+            group="archiver",
+            host="daq1",
+            data_dir="/data",
+            time_ms=MS,
+            files=3,
+            bytes=4,
+            wrong=1,
+            unknown=2,
+            against_topic=True,
+        ),
+    }
+    return {name: (report.key, program_status.encode(report).decode()) for name, report in of.items()}
 
 
 def names() -> dict[str, str]:
@@ -242,6 +293,7 @@ TEXTS: Mapping[str, Callable[[], Any]] = {
     "topics": topics,
     "checkpoints": checkpoints,
     "events": events,
+    "reports": reports,
     "names": names,
     "metrics": metrics,
     "command-lines": command_lines,

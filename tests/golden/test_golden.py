@@ -16,6 +16,7 @@ import pytest
 from archiver.core import checkpoint
 from archiver.core import events as file_events
 from archiver.core.paths import PartialName, parse_path
+from g3stream.contract import program_status
 from g3stream.contract.headers import CHUNK_BYTES, RecordHeaders
 from ingest.spool.spool import Spool
 from tests.golden import pinned
@@ -53,6 +54,14 @@ def test_commits_are_read_as_ever() -> None:
         assert checkpoint.encode(checkpoint.decode(text, stream)) == text
 
 
+def test_reports_are_read_as_ever_also_those_of_a_later_version() -> None:
+    for key, value in pinned_data("reports").values():
+        report = program_status.decode(value.encode())
+        assert (report.key, program_status.encode(report).decode()) == (key, value)
+        later = json.dumps({**json.loads(value), "a_later_field": [1]})
+        assert program_status.decode(later.encode()) == report
+
+
 def test_events_are_read_as_ever() -> None:
     events = pinned_data("events")
     del events["finalized"]  # none of our programs reads it
@@ -74,7 +83,7 @@ def test_a_spool_that_was_left_behind_is_continued(tmp_path: Path) -> None:
     (tmp_path / "spool" / written).write_bytes(gzip.decompress(pinned.SPOOL_FILE.read_bytes()))
     with Spool(tmp_path, 64 << 20) as spool:
         assert spool.previous == (pinned.EPOCH, 8)
-        found = [record for batch in spool.read(-1, 1 << 30) for record in batch.records]
+        found = [record for batch in spool.reader.read(-1, 1 << 30) for record in batch.records]
     sent = [record for record in pinned.RECORDS for _ in range(-(-max(1, len(record.value)) // CHUNK_BYTES))]
     assert [(one.time_ms, one.rejected) for one in found] == [(record.time_ms, record.rejected) for record in sent]
     assert b"".join(one.value for one in found) == b"".join(bytes(record.value) for record in pinned.RECORDS)

@@ -15,7 +15,7 @@ pytest.importorskip("ocs", reason="the package ocs isn't installed: pip install 
 from archiver.core.paths import NameFormat
 from archiver.service import settings
 from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
-from g3_agents.runner import address, parse
+from g3_agents.runner import parse
 
 _SITE = """
 hub: {wamp_server: "ws://127.0.0.1:1/ws", wamp_http: "http://127.0.0.1:1/call", wamp_realm: r, address_root: obs}
@@ -51,7 +51,7 @@ def test_strings_and_numbers_nested_and_flat(site: Any, arguments: list[Any]) ->
     options = site("SmurfRecorder", arguments)
     assert (options.auto_start, options.time_per_file, options.port) == (True, 60.0, 50001)
     assert options.data_dir == Path("/data/")
-    assert address(options) == "obs.slot-2"
+    assert (options.address_root, options.instance_id) == ("obs", "slot-2")
 
 
 def test_the_command_line_wins_over_the_site_file(site: Any) -> None:
@@ -82,7 +82,7 @@ def test_several_values(site: Any) -> None:
     ("arguments", "said"),
     [
         (["--port", "many"], "argument --port: 'many' is not a port"),
-        (["--time-per-file", "-1"], "argument --time-per-file: '-1' is not a time"),
+        (["--time-per-file", "-1"], "argument --time-per-file: '-1' is not a duration"),
         (["--auto-start", "perhaps"], "argument --auto-start: 'perhaps' is neither true nor false"),
         (["--stream-id", "../etc"], "argument --stream-id:"),
         (["--kafka-config", "/nowhere/client.properties"], "argument --kafka-config:"),

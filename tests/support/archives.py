@@ -135,6 +135,8 @@ class Source:
         self._epoch, self._seq = new_epoch(None, self.now, secrets.randbits(RANDOM_BITS)), 0
         self._frames = self._before = self._lost = 0
         self._epochs_before = epochs
+        self.session: int | None = None
+        """The session_id of its frames; they have none if it is None."""
 
     @property
     def sent(self) -> int:
@@ -168,6 +170,16 @@ class Source:
             self._frames += 1
         self._flush()
 
+    def not_recorded(self, count: int) -> None:
+        """Publish frames of a type that files don't contain."""
+        for _ in range(count):
+            self._publish(Kind.FRAME, frame(core.G3FrameType.EndProcessing))
+        self._flush()
+
+    def skip(self, count: int) -> None:
+        """Skip `count` data frames, as if the sender had dropped them."""
+        self._frames += count
+
     def lose(self, count: int) -> None:
         """Skip `count` records, as if they had never reached Kafka."""
         self._seq += count
@@ -189,8 +201,15 @@ class Source:
             for _ in range(RECORDS_BEFORE):
                 self._publish(Kind.QUIET, b"")
             self.restart()
+        session, number = (self.session, self._frames) if kind is Kind.FRAME and self.session else (None, None)
         headers = RecordHeaders(
-            kind, self._epoch, self._seq, type=parse_header(value, 0)[2] if value else None, prev=prev
+            kind,
+            self._epoch,
+            self._seq,
+            type=parse_header(value, 0)[2] if value else None,
+            prev=prev,
+            session=session,
+            num=number,
         )
         topic = frames_topic(self.stream)
         encoded: list[tuple[str, str | bytes | None]] = [*headers.to_kafka()]

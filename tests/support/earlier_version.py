@@ -1,8 +1,9 @@
 """An earlier version of g3-recorder from the repository's history, installed in an environment of its own.
 
 It is installed as at a site, with its packages, scripts and metadata, but uses the dependencies of the tests'
-environment, whose packages come after its own on the path. The version under test isn't found there: it is an
-editable install, which needs a .pth file, and those aren't read in a directory that is only added to the path.
+environment, whose packages come after its own on the path; those that are missing there are installed beside it. The
+version under test isn't found there: it is an editable install, which needs a .pth file, and those aren't read in a
+directory that is only added to the path.
 """
 
 import hashlib
@@ -25,6 +26,16 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _WHERE = (
     "import archiver, ingest, confluent_kafka as k; print(*(m.__file__ for m in (ingest, archiver, k)), sep='\\n')"
 )
+_REQUIRED = """
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+for line in requires("g3-recorder"):
+    if "extra ==" not in line:
+        try:
+            version(re.match(r"[A-Za-z0-9._-]+", line)[0])
+        except PackageNotFoundError:
+            print(line)
+"""
 
 
 class NotInHistory(Exception):
@@ -48,7 +59,8 @@ def earlier_version(commit: str) -> EarlierVersion:
     """
     environment = f"{sys.prefix} {sys.version}"
     name = f"g3-recorder-{commit[:7]}-{hashlib.sha256(environment.encode()).hexdigest()[:8]}"
-    digest = f"{commit} {_packages_here()}"
+    present = sorted(path.name for path in Path(_packages_here()).glob("*.dist-info"))
+    digest = hashlib.sha256(" ".join([commit, *present]).encode()).hexdigest()
     home = made_once(name, digest, "some seconds", lambda home: _make(home, name, commit))
     # Isolated from PYTHONPATH and from the current directory, which has the version under test.
     found = EarlierVersion((str(home / "bin" / "python"), "-I"), home / "source")
@@ -76,6 +88,15 @@ def _make(home: Path, name: str, commit: str) -> None:
     )
     # A directory in a .pth file comes later on the path; .pth files in that directory are not read.
     Path(own.stdout.strip(), "dependencies.pth").write_text(f"{_packages_here()}\n")
+    missing = _missing(python)
+    if missing:
+        install(name, [sys.executable, "-m", "pip", "--python", python], ["--no-deps", *missing])
+
+
+def _missing(python: str) -> list[str]:
+    """Return the version's dependencies that the tests' environment doesn't have, because this version needs none."""
+    asked = subprocess.run([python, "-I", "-c", _REQUIRED], capture_output=True, text=True, check=True)
+    return asked.stdout.splitlines()
 
 
 def _packages_here() -> str:

@@ -31,8 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import Kind, RecordHeaders, headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic
 from testbed.child_process import start_child_process
 from tests.support.injection import stepped_clock
@@ -326,7 +325,7 @@ def run_archiver(
         input=stdin,
     )
     print(f"$ archiver {' '.join(arguments)}\n{done.stdout}{done.stderr}exit code {done.returncode}")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr[done.stderr.index("Traceback") :][-2000:]
     return done
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 _ROOT = Path(__file__).parents[2]
 _PROJECT = _ROOT / "pyproject.toml"
 _VENV = _ROOT / ".venv-second"
-_EXTRAS = "demo,ocs,socs,test"
+_EXTRAS = "demo,ocs,socs,web,test"
 _NAME = re.compile(r"python3\.[0-9]+")
 _ASK = (
     "import json, sys, sysconfig, venv, ensurepip;"

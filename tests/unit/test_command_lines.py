@@ -98,6 +98,7 @@ def test_ingest_accepts_every_documented_option(tmp_path: Path) -> None:
         "log_level": "debug",
         "log_format": "json",
         "http": ListenEndpoint("127.0.0.1", 9101),
+        "check_config": False,
     }
 
 
@@ -190,7 +191,7 @@ def test_help_has_examples_and_every_variable(capsys: pytest.CaptureFixture[str]
     flags = re.findall(r"^  (?:-[a-z], )?(--[a-z0-9-]+)", shown, re.MULTILINE)
     assert len(flags) > 5
     for flag in flags:
-        if flag not in ("--help", "--version"):
+        if flag not in ("--help", "--version", "--check-config", "--print-completion"):
             named = {"--bootstrap-servers": "KAFKA_BOOTSTRAP_SERVERS", "--log-level": "LOGLEVEL"}
             assert named.get(flag, f"{command}_{flag[2:]}".upper().replace("-", "_")) in shown
 
@@ -199,7 +200,9 @@ def test_help_has_examples_and_every_variable(capsys: pytest.CaptureFixture[str]
 def test_the_module_runs(command: str) -> None:
     done = subprocess.run([sys.executable, "-m", command, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(rf"{command} \d+\.\d+\.\d+\S*\n", done.stdout)
+    assert re.fullmatch(
+        rf"{command} \d+\.\d+\.\d+\S* \(confluent-kafka .*, librdkafka .*, Python .*\)\n", done.stdout
+    )
     wrong = subprocess.run([sys.executable, "-m", command, "--wat"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr

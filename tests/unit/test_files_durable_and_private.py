@@ -15,7 +15,9 @@ from archiver.archive.root import ArchiveRoot
 from archiver.segments.segment_file import SegmentFile
 from g3stream.host.fsync import make_directory, sync_data, sync_directory
 from g3stream.service.cancellation import CancellationToken
-from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
+from ingest.config import MIN_SPOOL_BYTES
+from ingest.spool.spool import Spool
+from ingest.spool.writer import SpoolError
 from tests.support.disk import small_disk
 
 PATH = "15463/crate1slot2/2019-01-01-12-00-00_000.g3"
@@ -114,7 +116,7 @@ def test_directories_that_an_older_version_left_open_to_all_are_private_after_a_
     (spool / "lock").touch(0o644)
     (root / ".archiver").mkdir(parents=True)
     (root / ".archiver").chmod(0o755)
-    with Spool(spool, MIN_SIZE_BYTES):
+    with Spool(spool, MIN_SPOOL_BYTES):
         initialize(Location(root), None)
     assert (mode(spool), mode(spool / "lock"), mode(root / ".archiver")) == (0o700, 0o600, 0o700)
 
@@ -131,7 +133,7 @@ def test_a_link_that_another_user_made_in_place_of_a_private_directory_is_not_fo
     os.chown(link, 54321, 54321, follow_symlinks=False)
     if whose == "spool":
         with pytest.raises(SpoolError, match=r"a symbolic link that another user \(uid 54321\) has made"):
-            Spool(link, MIN_SIZE_BYTES)
+            Spool(link, MIN_SPOOL_BYTES)
     else:
         with pytest.raises(OSError, match=r"a symbolic link that another user \(uid 54321\) has made"):
             make_directory(link, private=True)
@@ -142,7 +144,7 @@ def test_a_link_that_another_user_made_in_place_of_a_private_directory_is_not_fo
 def test_the_administrators_link_to_another_disk_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "spool").symlink_to(tmp_path / "disk")
-    with Spool(tmp_path / "spool", MIN_SIZE_BYTES):
+    with Spool(tmp_path / "spool", MIN_SPOOL_BYTES):
         assert mode(tmp_path / "disk") == 0o700
 
 
@@ -158,7 +160,7 @@ def test_a_link_in_place_of_the_spools_lock_is_not_followed(tmp_path: Path) -> N
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SpoolError, match="can't be used"):
-        Spool(tmp_path / "spool", MIN_SIZE_BYTES)
+        Spool(tmp_path / "spool", MIN_SPOOL_BYTES)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -168,7 +170,7 @@ def test_a_spool_without_locks_is_refused_with_what_to_do(tmp_path: Path, monkey
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(SpoolError, match=r"no locks \(flock: No locks available\); choose a dir.* on a local disk"):
-        Spool(tmp_path / "spool", MIN_SIZE_BYTES)
+        Spool(tmp_path / "spool", MIN_SPOOL_BYTES)
 
 
 def test_fsync_is_used_where_fdatasync_is_not_supported(

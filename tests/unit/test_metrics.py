@@ -1,11 +1,14 @@
 """Metrics of ingest and archiver: latency histograms, each stream's values, and health."""
 
 import os
+import platform
 import tracemalloc
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,10 +23,10 @@ from archiver.recording.status import ArchiveStatus, ConsumedStatus, RecordedSta
 from archiver.recording.throughput import Throughput
 from archiver.segments.open_segment import OpenFileStatus
 from g3stream.host.activity import Hang
-from g3stream.service.disk_space import DiskSpace
+from g3stream.log.writer import LogStatus
 from g3stream.service.histogram import BOUNDS_SECONDS, LatencyHistogram
-from g3stream.service.log_writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot
+from g3stream.service.timeouts import DiskSpace
 from ingest.metrics import metrics as ingest_metrics
 from ingest.metrics import problems
 from ingest.status import PublishStatus, ReceiveStatus, SpoolStatus, StoppedStream, StreamStatus
@@ -45,6 +48,15 @@ def samples(text: bytes) -> Samples:
             assert key not in found
             found[key] = sample.value
     return found
+
+
+def test_both_programs_report_their_versions() -> None:
+    librdkafka = confluent_kafka.libversion()[0]
+    versions = {"version": version("g3-recorder"), "python": platform.python_version(), "librdkafka": librdkafka}
+    labels = tuple(sorted(versions.items()))
+    ingest = samples(ingest_metrics([STREAM], ALL_IS_WRITTEN, Path("/"), DiskSpace(), NOW))
+    assert ingest["g3_ingest_build_info", labels] == 1
+    assert of_archiver(ARCHIVE, EventCounters())["g3_archiver_build_info", labels] == 1
 
 
 # Latencies
@@ -76,13 +88,14 @@ def test_a_frame_is_counted_when_it_is_durable_with_its_latency_until_then() -> 
     recorded = Throughput()
     recorded.on_write(MS, 100)
     recorded.on_write(MS, 100)
-    mark = recorded.mark()
+    recorded.mark()
     recorded.on_write(MS, 7)  # while the others are being made durable
     recorded.on_write(MS + 500, 7)
     assert recorded.status().frames == 0
-    recorded.on_durable(mark, MS + 1500)
+    recorded.on_durable(MS + 1500)
     assert counted(recorded) == (2, 200, 3.0)
-    recorded.on_durable(recorded.mark(), MS + 2000)
+    recorded.mark()
+    recorded.on_durable(MS + 2000)
     assert counted(recorded) == (4, 214, 3.0 + 2.0 + 1.5)
 
 
@@ -97,7 +110,8 @@ def test_without_a_commit_for_hours_the_times_of_frames_do_not_fill_the_memory()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    recorded.on_durable(recorded.mark(), 1_000_000)
+    recorded.mark()
+    recorded.on_durable(1_000_000)
     assert held < 4 << 20
     assert counted(recorded)[:2] == (200_000, 200_000_000)
     assert sum(recorded.status().latency.counts) == 200_000
@@ -109,8 +123,10 @@ def test_frames_rolled_back_are_not_counted_and_frames_written_again_are_counted
     recorded.mark()
     recorded.rollback()
     recorded.on_write(MS, 100)
-    recorded.on_durable(recorded.mark(), MS + 1000)
-    recorded.on_durable(recorded.mark(), MS + 9000)
+    recorded.mark()
+    recorded.on_durable(MS + 1000)
+    recorded.mark()
+    recorded.on_durable(MS + 9000)
     assert counted(recorded) == (1, 100, 1.0)
 
 

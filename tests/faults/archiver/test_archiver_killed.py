@@ -109,7 +109,7 @@ WITHOUT_LINKS = [
         Step("sync-of-its-old-directory", rf"fsync .*/\.archiver/{STREAM}$", _MOVED),
         Step("line-in-SHA256SUMS", r"append .*SHA256SUMS"),
         Step("event", r"produce g3\.files "),
-        Step("unlink", r"unlink .*_00\d\."),
+        Step("unlink", r"unlink .*_00\d\.", whens=("before",)),  # it fails: the name is gone already
         Step("last-committed", rf"committed {_WITHOUT_CLOSING}", r"unlink .*_001\."),
     )
     for when in step.whens

@@ -1,6 +1,6 @@
 """Names by session where what decides on them is lost, cut, or claimed by others."""
 
-import re
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,13 @@ def test_a_stream_of_which_only_what_is_sent_again_comes(recorder: Recorder) -> 
         sender.accept().close()
         eventually(lambda: recorder.committed() == len(recorder.records()) >= cut + 3 * 4, "all committed")
         group = ("--group", f"{recorder.stream}.archive")
-        status = partial(run_archiver, recorder.servers, "status", *group, "--stream", recorder.stream)
-        eventually(lambda: bool(re.search(r"  0  -", status().stdout)), "nothing behind, no file open")
+        status = partial(run_archiver, recorder.servers, "status", "--json", *group, "--stream", recorder.stream)
+
+        def is_recorded() -> bool:
+            stream = json.loads(status().stdout.splitlines()[0])
+            return (stream["lag"], stream["file"]) == (0, None)
+
+        eventually(is_recorded, "nothing behind, no file open")
         delete_before(recorder.servers, frames_topic(recorder.stream), cut)
         following = streamer.another()
         with sender.accept() as connection:

@@ -92,6 +92,9 @@ def streams_of(archiver: Program) -> list[str]:
 
 def test_the_streams_of_a_killed_archiver_move_to_the_other(recorder: Recorder) -> None:
     pair = Pair(recorder, [])
+    moved = ", ".join(sorted(pair.of_b))
+    pair.a.await_line(f"INFO +released {moved}: another member of the group has joined")
+    pair.a.await_line(rf"INFO +{moved}: now recorded by {recorder.stream}-b \(\S+\)")
     pair.start()
     eventually(pair.committed, "a commit of every stream")
     pair.a.kill()

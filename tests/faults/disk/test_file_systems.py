@@ -135,7 +135,7 @@ def test_what_recording_needs_and_is_missing_is_reported_at_the_start(
     on(shim, **settings)
     archiver = recorder.archiver()
     assert archiver.exit_code() == 1
-    archiver.await_line(rf"ERROR +the data directory {recorder.data()} can't be used: {why}")
+    archiver.await_line(rf"ERROR .*: the data directory {recorder.data()} can't be used: {why}")
     assert [path.name for path in recorder.data().iterdir()] == [".archiver"]
 
 

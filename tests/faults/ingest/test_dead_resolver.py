@@ -54,5 +54,6 @@ def test_ingest_stops_while_its_senders_name_is_asked_for(recorder: Recorder) ->
 def test_the_archiver_stops_while_kafkas_name_is_asked_for(recorder: Recorder) -> None:
     archiver = recorder.archiver("--bootstrap-servers", f"{DEAD}:9092")
     archiver.await_line(ASKED)
+    archiver.await_line("recording to")
     assert archiver.stop() == 0
     assert "stopped; everything recorded is durable" in archiver.log

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from g3stream.contract.topics import rejected_topic
-from g3stream.service.log_flood import MAX_WRITTEN
+from g3stream.log.flood import MAX_WRITTEN
 from tests.support.frames import frame_with
 from tests.support.processes import Program, RawSender, Recorder, closed_by_peer, eventually, scan
 from tests.support.wire_model import End, read
@@ -108,7 +108,7 @@ def test_a_sender_that_disconnects_in_the_middle_of_a_frame_costs_that_frame_onl
                 eventually(lambda: unread(sender.port) == 0, "all of it is read")
 
             fault(sender.accept(), good + half, sent)
-            lost = ingest.await_line("connection closed: (.*)", count=number)
+            lost = ingest.await_line("connection closed: (.*); waiting for the next one", count=number)
             assert lost[1] == f"{why}, in the middle of a frame ({len(half)} bytes of it dropped)"
             memory.append(anonymous_mib(ingest))
         with sender.accept() as connection:

@@ -109,6 +109,42 @@ def test_a_broker_that_is_killed_and_comes_back(
         assert_recorded_exactly(recorder, sent)
 
 
+def test_when_kafka_is_back_both_programs_say_so_once_however_many_streams_they_have(
+    broker: Broker, stream: str, tmp_path: Path, impatient: tuple[str, str]
+) -> None:
+    with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, RawSender() as a, RawSender() as b:
+        names = [stream, f"{stream}-2"]
+        tables = [
+            f'[[stream]]\nname = "{name}"\naddress = "127.0.0.1"\nport = {sender.port}\n'
+            for name, sender in zip(names, (a, b), strict=True)
+        ]
+        file = tmp_path / "streams.toml"
+        file.write_text("".join(tables))
+        spool = ("--spool-dir", str(tmp_path / "spool"))
+        ingest = recorder.start("ingest", "--streams", str(file), *spool, "--timeout", str(SECONDS), *impatient)
+        archiver = recorder.archiver("--stream", names[1], *impatient)
+        with a.accept() as first, b.accept() as second:
+            for connection in (first, second):
+                connection.sendall(scan(0))
+            archiver.await_line("opened", count=2)
+            broker.kill()
+            for connection in (first, second):
+                connection.sendall(scan(1))
+            for name in names:
+                ingest.await_line(f"WARNING .*Kafka at .* still trying for .*{name}$")
+            archiver.await_line("WARNING .*Kafka at .*; nothing is lost, still trying")
+            broker.start()
+            ingest.await_line(
+                r"INFO .*Kafka at \S+ answers again, after \d+ s: [\d.]+ MB wait in the spools of 2 streams"
+            )
+            archiver.await_line(r"INFO .*Kafka at \S+ answers again, after [\d.]+ s")
+            for connection in (first, second):
+                connection.sendall(flow(2))
+            archiver.await_line(r"finished .* \(end\): 2 frames", count=2)
+        assert len(ingest.times_of("answers again")) == 1
+        assert len(archiver.times_of("answers again")) == 1
+
+
 def test_connections_to_the_broker_that_are_cut_or_stall(
     stream: str, tmp_path: Path, dice: random.Random, impatient: tuple[str, str]
 ) -> None:

@@ -29,16 +29,17 @@ from tests.support.archives import ONLY_IN_FULL, assert_same_tree, published_eve
 from tests.support.injection.lateness import EVERY_SECONDS, Stream
 from tests.support.processes import SECONDS, Program, Recorder, admin_client, eventually
 
-LATE_SECONDS = 10.0
-"""Maximum lag of a frame, whatever happens to one broker."""
+LATE_SECONDS = 60.0
+"""Maximum lag of a frame, whatever happens to one broker: a few seconds, unless the machine is busy."""
 
 STREAMS = 2
 ROTATION = ("--time-per-file", "4")
 """Files are also finished during the faults, which takes commits and an event on g3.files."""
 
-SILENT_SECONDS = 20.0
-"""Maximum lag if a broker hangs with its connections open, as two successive requests may each wait 4 s for it; and
-after an outage of Kafka, once the brokers are back, as the archiver may have to rejoin its group."""
+SILENT_SECONDS = 120.0
+"""The same if a broker hangs with its connections open, as two successive requests may each wait 4 s for it; and
+after an outage of Kafka, once the brokers are back, as the archiver may have to rejoin its group. Usually below 20 s.
+"""
 
 RANDOM_SECONDS = 180.0
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import Kind, RecordHeaders, headers_of
 from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 from tests.support.archives import Gate, Source, assert_same_tree, disturbed

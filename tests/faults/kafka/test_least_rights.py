@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     UserScramCredentialUpsertion,
 )
 
-from g3stream.contract.topics import FILES_TOPIC, frames_topic
+from g3stream.contract.topics import FILES_TOPIC, STATUS_TOPIC, frames_topic
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker
 from tests.support.processes import (
@@ -47,9 +48,14 @@ TOPIC, PREFIX, OF_GROUP, GROUPS = "topic", "topics that begin with", "group", "g
 Right = tuple[str, str, str]
 """A right: kind of resource, its name, operation."""
 
+REPORTING: set[Right] = {(TOPIC, STATUS_TOPIC, operation) for operation in ("Create", "Write")}
 LEAST: dict[str, set[Right]] = {
-    "ingest": {(PREFIX, topic, operation) for topic in (FRAMES, REJECTED) for operation in ("Create", "Write")},
+    "ingest": {
+        *((PREFIX, topic, operation) for topic in (FRAMES, REJECTED) for operation in ("Create", "Write")),
+        *REPORTING,
+    },
     "archiver": {
+        *REPORTING,
         (PREFIX, FRAMES, "Read"),
         *((TOPIC, FILES_TOPIC, operation) for operation in ("Create", "Read", "Write")),
         (OF_GROUP, GROUP, "Read"),
@@ -62,6 +68,7 @@ LEAST: dict[str, set[Right]] = {
         name: {(PREFIX, FRAMES, "Read"), (TOPIC, FILES_TOPIC, "Read"), (OF_GROUP, GROUP, "Describe")}
         for name in ("verify", "repair", "replay")
     },
+    "quicklook": {(PREFIX, FRAMES, "Read")},
     "retire": {(TOPIC, FILES_TOPIC, "Read"), (TOPIC, FILES_TOPIC, "Write")},
     "adopt": {
         (PREFIX, FRAMES, "Read"),
@@ -157,6 +164,11 @@ class Site:
     def archiver(self, *arguments: str) -> Program:
         return self.recorder.archiver("--group", GROUP, *self._as("archiver"), *arguments)
 
+    def quicklook(self) -> Program:
+        """Start quick look with a decoder's Python that has no so3g."""
+        flags = ("--python", sys.executable, "--http", str(free_port()), "--stream", self.stream)
+        return self.recorder.start("archiver", "quicklook", *flags, *self._as("quicklook"))
+
     def command(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as its user, with the `arguments` that it needs."""
         whose = () if name in ("close", "quarantine") else ("--group", GROUP)
@@ -202,9 +214,13 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
             assert get(port, "/healthz")[0] == 200
             ingest.kill()
     status = site.command("status")
-    assert (status.returncode, site.stream in status.stdout) == (0, True)
+    assert site.stream in status.stdout
+    quicklook = site.quicklook()
+    quicklook.await_line("the decoder: it has ended by exit code 1")  # it has no so3g; what it was given, was read
+    assert quicklook.stop() == 0
+    assert "this user lacks" not in quicklook.log
     eventually(lambda: site.command("close").returncode == 0, "its ingest has published nothing for 10 s")
-    archiver.await_line(r"finished .* \(disconnected\): 1 frames")
+    archiver.await_line(r"finished .* \(disconnected: .*\): 1 frames")
     eventually(
         lambda: handed_over.exists() and len(handed_over.read_text().splitlines()) == 2, "both files handed over"
     )
@@ -412,3 +428,17 @@ def lacks(right: Right, stream: str) -> str:
 
 def _has_topic(site: Site) -> bool:
     return frames_topic(site.stream) in admin_client(site.recorder.servers).list_topics(timeout=SECONDS).topics
+
+
+def test_without_the_right_to_report_all_is_recorded_and_said_once(site: Site) -> None:
+    site.allow_least("ingest", "archiver")
+    for user in ("ingest", "archiver"):
+        site.guarded.forbid(user, *REPORTING)
+    with RawSender() as sender:
+        ingest, archiver = site.ingest(sender.port), site.archiver()
+        with sender.accept() as connection:
+            connection.sendall(scan(1) + flow(2))
+            archiver.await_line(r"finished .* \(end\): 1 frames")
+            for program in (ingest, archiver):
+                program.await_line("no status is published on g3.status.* lacks Write on the topic g3.status")
+    assert [program.stop() for program in (ingest, archiver)] == [0, 0]

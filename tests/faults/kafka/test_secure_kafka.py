@@ -1,7 +1,9 @@
 """TLS and SASL by `--kafka-config`, the file of Kafka's own tools; none of its secrets is in any log."""
 
+import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +218,24 @@ def test_a_wrong_password_is_reported_every_few_seconds_until_it_is_right(
             programs[1].await_line(r"finished .* \(end\): 1 frames")
     assert [file.read_bytes() for file in recorder.files()] == [scan(1)]
     assert_no_secrets(*programs)
+
+
+@pytest.mark.parametrize("command", ["ingest --stream s", "archiver --data-dir ."])
+def test_check_config_names_a_wrong_password_and_shows_none(
+    secure: SecureKafka, tmp_path: Path, command: str
+) -> None:
+    config = secure.file(tmp_path / "client.properties", SCRAM_OF_KAFKAS_TOOLS.replace(PASSWORD, WRONG))
+    flags = f"--bootstrap-servers {secure.servers('SASL_PLAINTEXT')} --kafka-config {config} --check-config"
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), *flags.split()],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search("FAILED  Kafka at .*invalid credentials with SASL mechanism SCRAM-SHA-512", done.stdout)
+    assert WRONG not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

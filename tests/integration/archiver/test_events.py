@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from archiver.core.events import Event, RecordsLost
-from archiver.kafka.event_publisher import EventPublisher
+from archiver.kafka.publication import EventPublisher
 from tests.support.archives import published_events
 from tests.support.commands import archiver
 from tests.support.processes import RawSender, Recorder, eventually, flow, scan

@@ -15,8 +15,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import Kind, RecordHeaders, headers_of
 from g3stream.contract.topics import frames_topic
 from testbed.child_process import free_port
 from testbed.frames import decode_frames

@@ -56,7 +56,7 @@ def test_close_ends_the_acquisition_of_a_killed_ingest_and_the_next_goes_on(reco
         eventually(lambda: time.time() > died + 10.1, "10 s of silence")
         done = close(recorder, "--why", "smurf-srv12 lost\npower")
         assert (done.returncode, done.stderr) == (0, "")
-        recording.await_line(rf"finished {opened} \(disconnected\): 2 frames")
+        recording.await_line(rf"finished {opened} \(disconnected: smurf-srv12 lost power\): 2 frames")
         *_, (label, at, value) = recorder.records()
         assert len(recorder.records()) == count + 1
         assert (label.kind, label.why, label.operator, value) == (Kind.LOST, "smurf-srv12 lost power", True, b"")

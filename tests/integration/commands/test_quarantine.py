@@ -6,8 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import Kind, RecordHeaders, headers_of
 from g3stream.contract.topics import frames_topic, quarantine_topic
 from testbed.child_process import free_port
 from tests.support.archives import Source
@@ -226,5 +225,5 @@ def test_close_does_not_count_it(recorder: Recorder) -> None:
     done = close(recorder)
     assert (done.returncode, done.stderr) == (0, "")
     recording = recorder.archiver("--gap", "100")
-    recording.await_line(r"finished .* \(disconnected\): 6 frames")
+    recording.await_line(r"finished .* \(disconnected: closed by .*\): 6 frames")
     assert recording.stop() == 0

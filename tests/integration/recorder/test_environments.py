@@ -116,7 +116,7 @@ def test_a_spool_that_is_too_small_is_wrong_usage(tmp_path: Path) -> None:
     """Not an error of the moment, for which systemd would start it again and again."""
     done = run(program("ingest", "--stream", "x", "--spool-dir", str(tmp_path), "--spool-size", "5"))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == b"ingest: error: --spool-size: must be at least 1MiB"
+    assert done.stderr.splitlines()[-1] == b"ingest: error: argument --spool-size: must be at least 1MiB"
 
 
 _CALL = """

@@ -179,12 +179,12 @@ def test_ten_seconds_without_frames_close_the_file_and_resumed_frames_begin_one(
 def test_a_reader_timeout_closes_the_file_and_the_connection_is_made_anew(recorder: Recorder) -> None:
     recorder.create_topic()
     with RawSender() as sender:
-        ingest = recorder.ingest(sender.port, "--timeout", "1")
+        ingest = recorder.ingest(sender.port, "--timeout", "3")  # the test must answer the next connection sooner
         archiver = recorder.archiver()
         with sender.accept() as connection:
             connection.sendall(scan(0))
             assert closed_by_peer(connection)
-        ingest.await_line("connection closed: nothing came for 1 s")
+        ingest.await_line("connection closed: nothing came for 3 s")
         archiver.await_line(r"finished .* \(disconnected\): 1 frames")
         with sender.accept() as connection:
             connection.sendall(scan(1) + flow(2))

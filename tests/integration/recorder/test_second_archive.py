@@ -25,8 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from spt3g import core
 
-from g3stream.contract.headers import RecordHeaders
-from g3stream.contract.message_headers import headers_of
+from g3stream.contract.headers import RecordHeaders, headers_of
 from g3stream.contract.topics import FRAMES_TOPIC_CONFIG, frames_topic, quarantine_topic
 from testbed.child_process import HOST, free_port
 from testbed.kafka.broker import Broker

@@ -13,42 +13,65 @@ from pathlib import Path
 import psutil
 import pytest
 
+from testbed.child_process import free_port
 from testbed.demo.comparison import FrameId, RecordedFrame, Sent, compare, mismatched_checksums
+from tests.support.processes import Program, eventually, get
 
 _COMMAND = [sys.executable, "-m", "testbed.demo"]
 
 
 def test_the_demo_records_all_that_was_sent_and_says_so(tmp_path: Path) -> None:
     directory = tmp_path / "demo"
-    done = subprocess.run([*_COMMAND, "--directory", directory], capture_output=True, text=True, timeout=120)
-    print(done.stdout, done.stderr)  # shown if this test fails
-    assert done.returncode == 0
+    with subprocess.Popen([*_COMMAND, "--directory", directory], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        first = demo.stdout.readline()
+        page = re.search(r"watch it on the page: http://127\.0\.0\.1:(\d+)/$", first)
+        assert page, first
+        assert get(int(page[1]), "/")[0] == 200  # before there is a Kafka
+        output = first + demo.stdout.read()
+    print(output)  # shown if this test fails
+    assert demo.returncode == 0
 
     # It shows every kind of thing that happens in a night, on each stream.
     for stream in ("crate1slot2", "crate1slot3"):
-        assert len(re.findall(f" s  {stream}: START$", done.stdout, re.MULTILINE)) >= 2
-        assert len(re.findall(f" s  {stream}: END$", done.stdout, re.MULTILINE)) >= 2
-        assert f"{stream}: idle" in done.stdout
+        assert len(re.findall(f" s  {stream}: START$", output, re.MULTILINE)) >= 2
+        assert len(re.findall(f" s  {stream}: END$", output, re.MULTILINE)) >= 2
+        assert f"{stream}: idle" in output
         for why in ("time", "gap", "end"):
-            assert re.search(rf"{stream}: finished \S+_\d{{3}}: {why}, \d+ frames$", done.stdout, re.MULTILINE)
-        assert len(re.findall(f"{stream}: connected", done.stdout)) == 2
-    assert "crate1slot2: no connection: the sender closed it" in done.stdout
-    assert "crate1slot3: no connection: nothing came for 4 s" in done.stdout
+            assert re.search(rf"{stream}: finished \S+_\d{{3}}: {why}, \d+ frames$", output, re.MULTILINE)
+        assert len(re.findall(f"{stream}: connected", output)) == 2
+    assert "crate1slot2: no connection: the sender closed it" in output
+    assert "crate1slot3: no connection: nothing came for 4 s" in output
 
     # Then the files, and the figures.
     files = sorted((directory / "recorded").glob("[0-9]*/*/*.g3"))
     assert files
     for file in files:
-        assert re.search(rf"── {file.name} .* MB .* frames, \w+$", done.stdout, re.MULTILINE)
-    figures = re.search(r"(\d+) frames sent, (\d+) recorded: they agree", done.stdout)
+        assert re.search(rf"── {file.name} .* MB .* frames, \w+$", output, re.MULTILINE)
+    figures = re.search(r"(\d+) frames sent, (\d+) recorded: they agree", output)
     assert figures
     assert int(figures[1]) == int(figures[2]) > 300
 
     # The commands that it proposes to look at a file do that.
-    proposed = re.search(r"^  file=.*\n(?:  .*\n)+", done.stdout, re.MULTILINE)
+    proposed = re.search(r"^  file=.*\n(?:  .*\n)+", output, re.MULTILINE)
     assert proposed
     looked = subprocess.run(["/bin/sh", "-c", proposed[0]], capture_output=True, text=True, check=True)
     assert "\nObservation 0\nWiring 1\nScan 2\nScan 3\n" in looked.stdout
+
+    # As does the one for the page, which needs no Kafka.
+    page = re.search(r"^  \S+/archiver (web .*)\n  http://127\.0\.0\.1:8780(/night/\S+)$", output, re.MULTILINE)
+    assert page
+    port = free_port()
+    web = Program("archiver", [*page[1].split(), "--http", str(port)], f"127.0.0.1:{free_port()}")
+    try:
+        web.await_line("the page is at")
+        night = get(port, page[2])[1]
+        for file in files:
+            assert file.name in night
+        eventually(lambda: "This is what was known at" in get(port, page[2])[1], "it says that it isn't live")
+        assert "Waiting for Kafka" in get(port, "/")[1]
+    finally:
+        web.kill()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ No line is suppressed, and the queue is short; waiting, writing and dropping are
 import importlib
 import sys
 
-from g3stream.service import log_writer
-from g3stream.service.log_flood import LogFloodFilter
+from g3stream.log import writer as log_writer
+from g3stream.log.flood import LogFloodFilter
 
 KEPT_LINES = 50
 PROBLEM_SECONDS = 1.0

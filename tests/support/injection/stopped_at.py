@@ -220,7 +220,7 @@ def wrap_os(stop: Stop, disk: ForgetfulDisk) -> None:
 
 def wrap_kafka(stop: Stop, pace: float) -> None:
     """Wrap Kafka's clients for `stop`. pace: seconds between two records that the consumer delivers."""
-    from archiver.kafka import event_publisher, group_consumer, topic_reader
+    from archiver.kafka import group_consumer, publication, topic_reader
 
     class Consumer(confluent_kafka.Consumer):
         def __init__(self, config: dict[str, Any]) -> None:
@@ -266,7 +266,7 @@ def wrap_kafka(stop: Stop, pace: float) -> None:
 
     setattr(group_consumer, "Consumer", Consumer)  # noqa: B010 - mypy knows that a module's classes stay what they are
     setattr(topic_reader, "Consumer", Consumer)  # noqa: B010
-    setattr(event_publisher, "Producer", Producer)  # noqa: B010
+    setattr(publication, "Producer", Producer)  # noqa: B010
 
 
 def _path_of(fd: int) -> str:

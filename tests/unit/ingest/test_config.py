@@ -93,7 +93,7 @@ OK = '[[stream]]\nname = "ok"\nport = 1\n'
         ("[[stream]]\nname = 'a'\nlisten = 5\nport = 6", ": stream 1, a: port: not together with listen"),
         ("[[stream]]\nname = 'a'\nlisten = 5\naddress = 'b'", ": stream 1, a: address: not together with listen"),
         ("[[stream]]\nname = 'a'\ntimeout = '5 s'", ": stream 1, a: timeout: must be a number of seconds"),
-        ("[[stream]]\nname = 'a'\ntimeout = nan", ": stream 1, a: timeout: 'nan' is not a time"),
+        ("[[stream]]\nname = 'a'\ntimeout = nan", ": stream 1, a: timeout: 'nan' is not a duration"),
         ("[[stream]]\nname = 'a'\nmax-frame-size = 1.5", ": stream 1, a: max-frame-size: must be a size"),
         ("[[stream]]\nname = 'a'\nmax-frame-size = 'big'", ": stream 1, a: max-frame-size: 'big' is not a size"),
         ("[[stream]]\nname = 'a'\nspool-size = 0", ": stream 1, a: spool-size: '0' is not a size"),

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, ListenError
+from ingest.config import MIN_SPOOL_BYTES, StreamSettings
 from ingest.receive.connection import Connection, ConnectionListener
 from testbed.child_process import HOST, free_port
 from tests.support.frames import frame
@@ -111,13 +112,18 @@ class Listener:
         return reason
 
 
+def settings(where: ClientEndpoint | ListenEndpoint, timeout: float) -> StreamSettings:
+    """Those of a stream whose sender is there."""
+    return StreamSettings("s", where, timeout, LIMIT, {}, None, MIN_SPOOL_BYTES)
+
+
 @contextmanager
 def running(
     where: ClientEndpoint | ListenEndpoint, listener: Listener, timeout: float = NEVER, clock: Clock | None = None
 ) -> Iterator[tuple[Connection, threading.Thread]]:
     """A connection in its thread, which ends with the block. clock: instead of the real one."""
     its_clock: dict[str, Any] = {"clock": clock, "wait": clock.wait} if clock else {}
-    connection = Connection("s", where, timeout, LIMIT, listener.events(), **its_clock)
+    connection = Connection(settings(where, timeout), listener.events(), **its_clock)
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()
     try:
@@ -391,7 +397,7 @@ def test_a_client_that_comes_again_and_again_with_garbage_is_heard_once_a_second
 def test_a_port_that_is_taken_is_reported_at_once(server: socket.socket, listener: Listener) -> None:
     port = server.getsockname()[1]
     with pytest.raises(ListenError, match=f"{HOST}:{port}"):
-        Connection("s", ListenEndpoint(HOST, port), 5, LIMIT, listener.events())
+        Connection(settings(ListenEndpoint(HOST, port), 5), listener.events())
 
 
 def test_the_port_is_free_again_after_a_stop(listener: Listener) -> None:
@@ -450,7 +456,7 @@ def test_stop_while_listening(listener: Listener) -> None:
 
 
 def test_stop_before_run(server: socket.socket, listener: Listener) -> None:
-    connection = Connection("s", to(server), 5, LIMIT, listener.events())
+    connection = Connection(settings(to(server), 5), listener.events())
     connection.stop()
     thread = threading.Thread(target=connection.run, daemon=True)
     thread.start()

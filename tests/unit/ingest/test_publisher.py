@@ -6,19 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.kafka.topic_admin import TopicWatch
+from g3stream.service.endpoint import ClientEndpoint
+from ingest.config import StreamSettings
 from ingest.publish.publisher import TRANSITIONS, Publisher, State
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.spool import Spool
 from tests.support.processes import eventually
 
 NOWHERE = "127.0.0.1:1"
+SETTINGS = StreamSettings("s", ClientEndpoint("127.0.0.1", 1), 5, 1 << 20, {}, None, 1 << 20)
 
 
 @contextmanager
 def publishing(spool: Spool) -> Iterator[tuple[Publisher, threading.Thread]]:
     """A publisher in its thread, which must have ended with the block."""
-    publisher = Publisher("s", spool, {"bootstrap.servers": NOWHERE}, {}, None, TopicWatch({}))
+    publisher = Publisher(SETTINGS, spool, {"bootstrap.servers": NOWHERE}, TopicWatch({}))
     thread = threading.Thread(target=publisher.run, daemon=True)
     thread.start()
     yield publisher, thread
@@ -36,7 +39,7 @@ def test_without_kafka_it_reports_why_and_since_when_and_leaves_all_in_the_spool
     tmp_path: Path,
 ) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
-        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, 3), 7000, b"frame")])
+        spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, 3), 7000, b"frame")])
         with publishing(spool) as (publisher, thread):
             reason = f"Kafka at {NOWHERE} can't be used yet"
             eventually(lambda: reason in (publisher.status().degraded_reason or ""), "the outage is reported")

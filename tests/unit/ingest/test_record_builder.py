@@ -12,25 +12,25 @@ BROKEN = frame_with(frame_num=1)[:-1] + b"!"
 def record_builder() -> RecordBuilder:
     """One that has made its first record."""
     builder = RecordBuilder(EPOCH, None, False)
-    builder.started(0)
+    builder.connection_record(Kind.LOST, 0, "ingest started")
     return builder
 
 
 def test_the_first_record_is_a_lost_that_names_what_was_before() -> None:
-    record = RecordBuilder(EPOCH, PREV, True).started(1234)
+    record = RecordBuilder(EPOCH, PREV, True).connection_record(Kind.LOST, 1234, "ingest started")
     assert record == PendingRecord(
         RecordHeaders(Kind.LOST, EPOCH, 0, why="ingest started", prev=PREV, unclean=True), 1234
     )
 
 
 def test_the_first_record_of_a_new_spool_names_nothing() -> None:
-    record = RecordBuilder(EPOCH, None, False).started(5)
+    record = RecordBuilder(EPOCH, None, False).connection_record(Kind.LOST, 5, "ingest started")
     assert (record.headers.prev, record.headers.unclean) == (None, False)
 
 
 def test_only_the_first_record_names_what_was_before() -> None:
     builder = RecordBuilder(EPOCH, PREV, True)
-    builder.started(0)
+    builder.connection_record(Kind.LOST, 0, "ingest started")
     later = [
         builder.connection_record(Kind.CONNECTED, 1, "here:1"),
         builder.connection_record(Kind.QUIET, 2),
@@ -48,7 +48,7 @@ def test_facts_and_frames_are_numbered_together_without_a_hole() -> None:
         frame(),
     )
     assert [
-        builder.started(1),
+        builder.connection_record(Kind.LOST, 1, "ingest started"),
         builder.connection_record(Kind.CONNECTED, 2, "10.0.0.1:4532"),
         builder.received(start, 3),
         builder.received(data, 4),

@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaError
 
-from g3stream.contract.topic_settings import FoundTopic, differences, expected_frames_topic
+from g3stream.contract.topic_settings import ExpectedTopic, FoundTopic, Role, differences
 from ingest.publish.refusal import Refusal
 
 GAPLESS = (
@@ -29,7 +29,8 @@ def test_it_is_shown_with_the_command_that_fixes_its_cause_and_nothing_else() ->
         "message.timestamp.after.max.ms": "1000",
         "unclean.leader.election.enable": "true",
     }
-    found = differences(expected_frames_topic("s"), FoundTopic({0: (1,)}, (1,), config), "kafka:9092")
+    expected = ExpectedTopic("g3.frames.s", Role.FRAMES)
+    found = differences(expected, FoundTopic({0: (1,)}, (1,), config), "kafka:9092")
     text = Refusal("g3.frames.s", KafkaError(KafkaError.INVALID_TIMESTAMP).str()).explain("g3.frames.s", found)
     assert text.startswith("Broker: Invalid timestamp; the topic g3.frames.s has message.timestamp.")
     assert "--add-config message.timestamp.before.max.ms=9223372036854775807" in text

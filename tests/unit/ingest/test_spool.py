@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g3stream.contract.headers import CHUNK_BYTES, Kind, RecordHeaders
-from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.kafka.topic_admin import TopicWatch
 from g3stream.service.endpoint import ClientEndpoint
+from ingest.config import MIN_SPOOL_BYTES, StreamSettings
 from ingest.publish.publisher import Publisher
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import Batch, SpooledRecord
 from ingest.spool.cache import BatchCache
 from ingest.spool.ledger import HIGH_WATERMARK, LOW_WATERMARK, LedgerState
-from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
+from ingest.spool.spool import Spool
+from ingest.spool.writer import SpoolError
 from ingest.stream import Stream
 from tests.support.processes import SECONDS, RawSender, eventually, scan
 
@@ -45,14 +47,14 @@ def headers_of(found: Sequence[SpooledRecord]) -> list[RecordHeaders]:
 
 def records(spool: Spool, after: int = -1) -> list[SpooledRecord]:
     """All records after that key."""
-    return [record for batch in spool.read(after, ALL) for record in batch.records]
+    return [record for batch in spool.reader.read(after, ALL) for record in batch.records]
 
 
 def fill(spool: Spool, value: bytes) -> int:
     """Append until it is full. Returns the number of records."""
     count = 0
     while not spool.ledger.full:
-        spool.append([pending(count, value)])
+        spool.writer.append([pending(count, value)])
         count += 1
     return count
 
@@ -68,8 +70,8 @@ def test_records_come_back_in_order_with_everything(tmp_path: Path) -> None:
         PendingRecord(RecordHeaders(Kind.QUIET, EPOCH, 2), 3),
     ]
     with Spool(tmp_path, SIZE) as spool:
-        spool.append(put[:2])
-        spool.append(put[2:])
+        spool.writer.append(put[:2])
+        spool.writer.append(put[2:])
         found = records(spool)
     assert [(one.time_ms, one.rejected, one.value) for one in found] == [
         (e.time_ms, e.rejected, e.value) for e in put
@@ -80,25 +82,25 @@ def test_records_come_back_in_order_with_everything(tmp_path: Path) -> None:
 def test_reading_goes_on_after_a_key_and_takes_about_so_many_bytes(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         for n in range(10):
-            spool.append([pending(n, bytes(10_000))])
-        first = spool.read(-1, 25_000)
+            spool.writer.append([pending(n, bytes(10_000))])
+        first = spool.reader.read(-1, 25_000)
         assert len(first) == 3
         assert [one.seq for one in headers_of(records(spool, first[-1].key))] == list(range(3, 10))
-        assert spool.read(spool.read(-1, ALL)[-1].key, ALL) == []
+        assert spool.reader.read(spool.reader.read(-1, ALL)[-1].key, ALL) == []
 
 
 def test_removed_records_are_gone_and_the_others_stay(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         for n in range(5):
-            spool.append([pending(n)])
-        keys = [one.key for one in spool.read(-1, ALL)]
+            spool.writer.append([pending(n)])
+        keys = [one.key for one in spool.reader.read(-1, ALL)]
         spool.acknowledge([keys[1], keys[3], keys[3], 10**9])
         assert [one.seq for one in headers_of(records(spool))] == [0, 2, 4]
         assert spool.ledger.waiting_batches == 3
         spool.acknowledge(keys)
-        assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes, spool.read(-1, ALL)) == (0, 0, [])
-        spool.append([pending(5)])
-        assert spool.read(keys[-1], ALL), "keys grow, also in an emptied spool"
+        assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes, spool.reader.read(-1, ALL)) == (0, 0, [])
+        spool.writer.append([pending(5)])
+        assert spool.reader.read(keys[-1], ALL), "keys grow, also in an emptied spool"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_large_records_are_split(tmp_path: Path, length: int, count: int, reject
     value = memoryview(os.urandom(length))
     with Spool(tmp_path, SIZE) as spool:
         large = PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 1, 83), 5, value, rejected)
-        spool.append([pending(0), large, pending(2)])
+        spool.writer.append([pending(0), large, pending(2)])
         before, *chunks, after = records(spool)
     assert max(len(one.value) for one in chunks) <= CHUNK_BYTES
     assert b"".join(one.value for one in chunks) == value
@@ -122,29 +124,29 @@ def test_large_records_are_split(tmp_path: Path, length: int, count: int, reject
 
 def test_small_records_that_arrive_together_are_stored_together(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([pending(n, bytes(100_000)) for n in range(25)])
-        assert [len(batch.records) for batch in spool.read(-1, ALL)] == [10, 10, 5]
-        spool.acknowledge([spool.read(-1, ALL)[1].key])
+        spool.writer.append([pending(n, bytes(100_000)) for n in range(25)])
+        assert [len(batch.records) for batch in spool.reader.read(-1, ALL)] == [10, 10, 5]
+        spool.acknowledge([spool.reader.read(-1, ALL)[1].key])
         assert [one.seq for one in headers_of(records(spool))] == [*range(10), *range(20, 25)]
 
 
 def test_it_says_whether_there_is_more(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        assert not spool.has_more(-1)
-        spool.append([pending(0)])
-        assert spool.has_more(-1)
-        (only,) = spool.read(-1, ALL)
-        assert not spool.has_more(only.key)
+        assert spool.ledger.next_unacked(0) is None
+        spool.writer.append([pending(0)])
+        assert spool.ledger.next_unacked(0)
+        (only,) = spool.reader.read(-1, ALL)
+        assert spool.ledger.next_unacked(only.key + 1) is None
 
 
 def test_what_was_just_appended_is_read_from_memory(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE, cache_bytes=5000) as spool:
         for n in range(3):
-            spool.append([pending(n, bytes(1000))])
-        found = spool.read(-1, ALL, from_disk=False)
+            spool.writer.append([pending(n, bytes(1000))])
+        found = spool.reader.read(-1, ALL, from_disk=False)
         assert [headers.seq for headers in headers_of(records(spool))] == [0, 1, 2]
         assert [headers.seq for batch in found for headers in headers_of(batch.records)] == [0, 1]
-        assert spool.read(found[-1].key, ALL, from_disk=False) == []
+        assert spool.reader.read(found[-1].key, ALL, from_disk=False) == []
 
 
 def test_what_was_read_from_the_disk_before_it_was_cached_takes_no_memory() -> None:
@@ -157,8 +159,8 @@ def test_what_was_read_from_the_disk_before_it_was_cached_takes_no_memory() -> N
 def test_many_tiny_records_are_not_all_kept_in_memory(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE, cache_bytes=1 << 20) as spool:
         for n in range(20):
-            spool.append([pending(100 * n + k) for k in range(100)])
-        kept = sum(len(batch.records) for batch in spool.read(-1, ALL, from_disk=False))
+            spool.writer.append([pending(100 * n + k) for k in range(100)])
+        kept = sum(len(batch.records) for batch in spool.reader.read(-1, ALL, from_disk=False))
     assert 900 <= kept <= 1100, "each takes about 1 kB, with its headers, though none of it is its value"
 
 
@@ -166,13 +168,13 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
     count = 3000
     seen: list[int] = []
     appended = threading.Event()
-    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:  # its files are small, so they are created and removed often
+    with Spool(tmp_path, MIN_SPOOL_BYTES) as spool:  # its files are small, so they are created and removed often
 
         def drain() -> None:
             after = -1
             try:
                 while len(seen) < count:
-                    while not (found := spool.read(after, 100_000)):
+                    while not (found := spool.reader.read(after, 100_000)):
                         assert appended.wait(10)
                         appended.clear()
                     seen.extend(headers.seq for batch in found for headers in headers_of(batch.records))
@@ -184,7 +186,7 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
         with ThreadPoolExecutor(1) as pool:
             draining = pool.submit(drain)
             for n in range(count):
-                spool.append([pending(n, bytes(20_000))])
+                spool.writer.append([pending(n, bytes(20_000))])
                 appended.set()
                 spool.ledger.wait_for_space()
             draining.result(60)
@@ -194,16 +196,16 @@ def test_one_thread_appends_while_another_reads_and_removes_at_once(tmp_path: Pa
 def test_recycled_files_return_only_what_was_appended_last(tmp_path: Path) -> None:
     root = tmp_path / "spool"
     files = set()
-    with Spool(root, MIN_SIZE_BYTES) as spool:
+    with Spool(root, MIN_SPOOL_BYTES) as spool:
         for n in range(60):
-            spool.append([pending(n, bytes([n]) * 10_000)])
+            spool.writer.append([pending(n, bytes([n]) * 10_000)])
             files |= {path.stat().st_ino for path in root.rglob("*.bundles")}
-            found = spool.read(n - 3, ALL)  # batches have the keys 0, 1, …
+            found = spool.reader.read(n - 3, ALL)  # batches have the keys 0, 1, …
             if n < 58:
                 spool.acknowledge([batch.key for batch in found if batch.key <= n - 2])
         assert len(files) <= 3, "they are the same few files, one after the other"
         killed = shutil.copytree(root, tmp_path / "killed")
-    with Spool(killed, MIN_SIZE_BYTES) as spool:
+    with Spool(killed, MIN_SPOOL_BYTES) as spool:
         assert [headers.seq for headers in headers_of(records(spool))] == [56, 57, 58, 59]
         assert [record.value for record in records(spool)] == [bytes([n]) * 10_000 for n in range(56, 60)]
         assert spool.ledger.waiting_bytes < 60_000
@@ -211,9 +213,9 @@ def test_recycled_files_return_only_what_was_appended_last(tmp_path: Path) -> No
 
 
 def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> None:
-    with Spool(tmp_path, MIN_SIZE_BYTES) as spool:
-        spool.append([pending(0, bytes(500_000))])
-        spool.acknowledge([batch.key for batch in spool.read(-1, ALL)])
+    with Spool(tmp_path, MIN_SPOOL_BYTES) as spool:
+        spool.writer.append([pending(0, bytes(500_000))])
+        spool.acknowledge([batch.key for batch in spool.reader.read(-1, ALL)])
         assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == 0
 
 
@@ -223,20 +225,20 @@ def test_a_file_that_a_large_frame_made_large_is_not_kept(tmp_path: Path) -> Non
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
         assert spool.previous is None
-        spool.append([pending(n, os.urandom(5000)) for n in range(4)] + [pending(9, b"x", rejected=True)])
-        before, size = spool.read(-1, ALL), spool.ledger.waiting_bytes
+        spool.writer.append([pending(n, os.urandom(5000)) for n in range(4)] + [pending(9, b"x", rejected=True)])
+        before, size = spool.reader.read(-1, ALL), spool.ledger.waiting_bytes
     with Spool(tmp_path, SIZE) as spool:
-        assert spool.read(-1, ALL) == before
+        assert spool.reader.read(-1, ALL) == before
         assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes) == (1, size)
         assert spool.previous == (EPOCH, 3), "rejected frames have numbers of their own"
-        spool.append([pending(4)])
-        assert spool.read(before[-1].key, ALL)[0].key > before[-1].key
+        spool.writer.append([pending(4)])
+        assert spool.reader.read(before[-1].key, ALL)[0].key > before[-1].key
 
 
 def test_the_last_number_outlives_its_record(tmp_path: Path) -> None:
     with Spool(tmp_path, SIZE) as spool:
-        spool.append([pending(41)])
-        spool.acknowledge([one.key for one in spool.read(-1, ALL)])
+        spool.writer.append([pending(41)])
+        spool.acknowledge([one.key for one in spool.reader.read(-1, ALL)])
     with Spool(tmp_path, SIZE) as spool:
         assert (spool.previous, spool.ledger.waiting_batches) == ((EPOCH, 41), 0)
 
@@ -249,7 +251,7 @@ from ingest.spool.spool import Spool
 from g3stream.contract.headers import Kind, RecordHeaders
 spool, n = Spool(Path(sys.argv[1]), 256 << 20), 0
 while True:
-    spool.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, n), n, b"%d." % n * (n * 37 % 5000))])
+    spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, n), n, b"%d." % n * (n * 37 % 5000))])
     print(n, flush=True)
     n += 1
 """
@@ -295,27 +297,27 @@ def test_one_that_could_not_be_opened_for_want_of_threads_can_be_opened_later(
     with monkeypatch.context() as exhausted:
         exhausted.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError, match="thread"):
-            Spool(tmp_path / "spool", MIN_SIZE_BYTES)
-    Spool(tmp_path / "spool", MIN_SIZE_BYTES).close()
+            Spool(tmp_path / "spool", MIN_SPOOL_BYTES)
+    Spool(tmp_path / "spool", MIN_SPOOL_BYTES).close()
 
 
 def test_what_is_acknowledged_after_the_close_touches_no_file(tmp_path: Path) -> None:
     """By a publisher that had hung: the descriptors may be other files by then, and the directory another spool's."""
-    spool = Spool(tmp_path / "spool", MIN_SIZE_BYTES)
-    spool.append([pending(0)])
-    spool.append([pending(1)])
-    found = spool.read(-1, 1 << 20)
+    spool = Spool(tmp_path / "spool", MIN_SPOOL_BYTES)
+    spool.writer.append([pending(0)])
+    spool.writer.append([pending(1)])
+    found = spool.reader.read(-1, 1 << 20)
     spool.close()
     others = [tmp_path / f"other-{n}" for n in range(8)]
     opened = [path.open("w+b", buffering=0) for path in others]  # these have the numbers of the closed descriptors
     for file in opened:
         file.write(b"o" * 100)
     spool.acknowledge([batch.key for batch in found])
-    assert spool.read(-1, 1 << 20) == []
+    assert spool.reader.read(-1, 1 << 20) == []
     for file in opened:
         file.close()
     assert {path.read_bytes() for path in others} == {b"o" * 100}
-    with Spool(tmp_path / "spool", MIN_SIZE_BYTES) as again:
+    with Spool(tmp_path / "spool", MIN_SPOOL_BYTES) as again:
         assert len(records(again)) == 2
 
 
@@ -329,7 +331,7 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_size_too_small_to_hold_anything_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="at least 1MiB"):
-        Spool(tmp_path, MIN_SIZE_BYTES - 1)
+        Spool(tmp_path, MIN_SPOOL_BYTES - 1)
 
 
 # -- full -----------------------------------------------------------------------------------------------------
@@ -342,7 +344,7 @@ def test_it_is_full_at_85_percent_and_has_room_again_at_75(tmp_path: Path) -> No
         assert HIGH_WATERMARK * size - 20_500 < spool.ledger.waiting_bytes < (HIGH_WATERMARK + 0.01) * size
         waiting = threading.Thread(target=spool.ledger.wait_for_space)
         waiting.start()
-        for one in spool.read(-1, ALL):
+        for one in spool.reader.read(-1, ALL):
             if not spool.ledger.full:
                 break
             assert waiting.is_alive()
@@ -370,7 +372,7 @@ def test_it_becomes_full_and_has_room_again_and_again(tmp_path: Path, length: in
     with Spool(tmp_path, 1 << 20) as spool:
         for _ in range(6):
             assert fill(spool, bytes(length))
-            for one in spool.read(-1, ALL):
+            for one in spool.reader.read(-1, ALL):
                 if spool.ledger.full:
                     spool.acknowledge([one.key])
 
@@ -379,9 +381,9 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
     with Spool(tmp_path, 1 << 20) as spool:
         fill(spool, bytes(1000))
     with Spool(tmp_path, 1 << 20) as spool:
-        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
-        where = ClientEndpoint("127.0.0.1", 1)
-        start = threading.Thread(target=Stream, args=("s", where, 5, 1 << 20, spool, publisher), daemon=True)
+        where = StreamSettings("s", ClientEndpoint("127.0.0.1", 1), 5, 1 << 20, {}, None, 1 << 20)
+        publisher = Publisher(where, spool, {"bootstrap.servers": "127.0.0.1:1"}, TopicWatch({}))
+        start = threading.Thread(target=Stream, args=(where, spool, publisher), daemon=True)
         start.start()
         start.join(SECONDS)
         hangs = start.is_alive()
@@ -393,15 +395,16 @@ def test_a_start_with_a_full_spool_does_not_wait_for_room(tmp_path: Path) -> Non
 def test_each_time_that_reading_stops_is_counted(tmp_path: Path) -> None:
     frames = b"".join(scan(number, 10_000) for number in range(200))
     with Spool(tmp_path, 1 << 20) as spool, RawSender() as sender:
-        publisher = Publisher("s", spool, {"bootstrap.servers": "127.0.0.1:1"}, {}, None, TopicWatch({}))
-        stream = Stream("s", ClientEndpoint("127.0.0.1", sender.port), 30, 1 << 20, spool, publisher)
+        where = StreamSettings("s", ClientEndpoint("127.0.0.1", sender.port), 30, 1 << 20, {}, None, 1 << 20)
+        publisher = Publisher(where, spool, {"bootstrap.servers": "127.0.0.1:1"}, TopicWatch({}))
+        stream = Stream(where, spool, publisher)
         running = threading.Thread(target=stream.run)
         running.start()
         with sender.accept() as connection:
             sending = threading.Thread(target=connection.sendall, args=(frames,))
             sending.start()
             eventually(lambda: stream.status().received.backpressure_events == 1, "the spool is full")
-            spool.acknowledge([one.key for one in spool.read(-1, ALL)])  # as the publisher would
+            spool.acknowledge([one.key for one in spool.reader.read(-1, ALL)])  # as the publisher would
             eventually(lambda: stream.status().received.backpressure_events == 2, "it is full again")
             stream.stop_requested.set()
             running.join(20)
@@ -419,7 +422,7 @@ from ingest.spool.spool import Spool
 from g3stream.contract.headers import Kind, RecordHeaders
 spool = Spool(Path(sys.argv[1]), 1 << 20)
 if sys.argv[2] == "record":
-    spool.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, 3), 1)])
+    spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, "0" * 16, 3), 1)])
 os._exit(0)
 """
 
@@ -470,7 +473,7 @@ def test_unclean_is_a_reboot_without_a_clean_exit_and_only_once(tmp_path: Path) 
 
 def test_a_reboot_after_a_clean_exit_is_clean(tmp_path: Path) -> None:
     with Spool(tmp_path, 1 << 20) as spool:
-        spool.append([pending(1)])
+        spool.writer.append([pending(1)])
     reboot(tmp_path)
     with Spool(tmp_path, 1 << 20) as spool:
         assert not spool.unclean_shutdown
@@ -523,12 +526,12 @@ def test_it_is_a_list(tmp_path_factory: pytest.TempPathFactory, steps: list[tupl
         for what, numbers in steps:
             if what == "append":
                 new = [(seq + n, os.urandom(size)) for n, size in enumerate(numbers)]
-                spool.append([pending(number, value) for number, value in new])
+                spool.writer.append([pending(number, value) for number, value in new])
                 model += [new]
                 ever += [new]
                 seq += len(new)
             elif what == "remove":
-                keys = [one.key for one in spool.read(-1, ALL)]
+                keys = [one.key for one in spool.reader.read(-1, ALL)]
                 spool.acknowledge([keys[place] for place in numbers if place < len(keys)])
                 model = [one for place, one in enumerate(model) if place not in numbers]
             else:

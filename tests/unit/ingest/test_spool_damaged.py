@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from g3stream.contract.headers import Kind, RecordHeaders
+from ingest.config import MIN_SPOOL_BYTES
 from ingest.receive.record_builder import PendingRecord
 from ingest.spool.batch import Batch
 from ingest.spool.ledger import LedgerState
-from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
+from ingest.spool.spool import Spool
+from ingest.spool.writer import SpoolError
 from tests.support.disk import small_disk
 
 EPOCH = "00112233aabbccdd"
@@ -33,13 +35,13 @@ def value(seq: int) -> bytes:
 def put(spool: Spool, first: int, beyond: int) -> None:
     """Append records with these seqs, one by one."""
     for seq in range(first, beyond):
-        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq), seq, value(seq))])
+        spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, seq), seq, value(seq))])
 
 
 def read(spool: Spool) -> list[int]:
     """Read all records, check their values, and return their seqs."""
     seqs = []
-    for batch in spool.read(-1, ALL):
+    for batch in spool.reader.read(-1, ALL):
         for record in batch.records:
             assert record.value == value(record.time_ms)
             seqs.append(record.time_ms)
@@ -120,7 +122,7 @@ def test_what_is_intact_is_read_and_the_damaged_file_is_moved_away(
     with Spool(left, SIZE) as spool:
         assert spool.previous == (EPOCH, 299), "so that the archiver sees what is missing, at the end too"
         put(spool, 300, 310)
-        found = spool.read(-1, ALL)
+        found = spool.reader.read(-1, ALL)
         seqs = read(spool)
         missing = set(range(310)) - set(seqs)
         assert seqs == sorted(set(seqs))
@@ -132,7 +134,8 @@ def test_what_is_intact_is_read_and_the_damaged_file_is_moved_away(
         assert re.search(f"{path.name[:20]}.* is damaged: {len(missing)} batches", reports[0].message)
         spool.acknowledge(keys(found))
         assert (spool.ledger.waiting_batches, spool.ledger.waiting_bytes) == (0, 0)
-        assert not spool.has_more(spool.read(-1, ALL)[-1].key if spool.read(-1, ALL) else 10**6)
+        assert spool.reader.read(-1, ALL) == []
+        assert spool.ledger.next_unacked(0) is None
     (moved,) = (left / "damaged").iterdir()
     assert moved.name.startswith(path.name[:20])
     with Spool(left, SIZE) as spool:
@@ -147,7 +150,7 @@ def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -
     (left / "damaged").write_bytes(b"in the way")
     for unreadable in (1, 0):
         with Spool(left, SIZE) as spool:
-            found = spool.read(-1, ALL)
+            found = spool.reader.read(-1, ALL)
             assert spool.ledger.unreadable_batches == unreadable
             spool.acknowledge(keys(found))
     (kept,) = files(left)
@@ -157,11 +160,11 @@ def test_a_damaged_file_is_kept_even_if_it_cannot_be_put_elsewhere(left: Path) -
 def test_there_is_no_more_where_all_is_lost(left: Path) -> None:
     empty(files(left)[-1])
     with Spool(left, SIZE) as spool:
-        last = spool.read(-1, ALL)[-1].key
-        assert not spool.has_more(last)
+        last = spool.reader.read(-1, ALL)[-1].key
+        assert spool.ledger.next_unacked(last + 1) is None
         put(spool, 300, 301)
-        assert spool.has_more(last)
-        assert [record.time_ms for batch in spool.read(last, ALL) for record in batch.records] == [300]
+        assert spool.ledger.next_unacked(last + 1)
+        assert [record.time_ms for batch in spool.reader.read(last, ALL) for record in batch.records] == [300]
 
 
 def test_without_its_ledger_it_finds_the_last_record_and_reports_that_a_tail_may_be_lost(
@@ -196,7 +199,7 @@ def test_an_older_copy_gives_what_it_had(left: Path, tmp_path: Path) -> None:
     shutil.copytree(left, copy)
     with Spool(left, SIZE) as spool:
         put(spool, 300, 400)
-        spool.acknowledge(keys(spool.read(-1, ALL)))
+        spool.acknowledge(keys(spool.reader.read(-1, ALL)))
     shutil.rmtree(left)
     copy.rename(left)
     with Spool(left, SIZE) as spool:
@@ -217,7 +220,7 @@ def test_an_append_that_a_kill_cut_is_not_there_and_is_no_damage(
     file = files(left)[-1]
     before = file.stat().st_size
     with Spool(left, SIZE) as spool:
-        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 300), 300, bytes(3 << 20))])
+        spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 300), 300, bytes(3 << 20))])
         written = files(left)[-1].read_bytes()
     for cut_at in (1, 31, 32, 36, 40, 1 << 20, (1 << 20) + 200, len(written) - 1):
         copy = left.parent / f"{left.name}-{cut_at}"
@@ -279,12 +282,12 @@ def test_on_a_full_disk_nothing_is_half_there_and_removing_makes_room(tmp_path: 
         for _ in range(4):
             n = fill(spool, n)
             with pytest.raises(SpoolError, match=r"can't be written: .*No space"):
-                spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
+                spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
             seqs = read(spool)
             assert seqs[-1] == n - 1
             assert spool.ledger.waiting_batches == len(seqs)
             # The last file is the only one, and takes all the space: it is removed when all of it is acknowledged.
-            spool.acknowledge(keys(spool.read(-1, ALL)))
+            spool.acknowledge(keys(spool.reader.read(-1, ALL)))
             assert spool.ledger.waiting_batches == 0
             put(spool, n, n + 1)
             assert read(spool) == [n]
@@ -299,9 +302,9 @@ def test_a_start_on_a_full_disk_reads_what_is_there(tmp_path: Path) -> None:
         with Spool(disk / "s", 64 << 20) as spool:
             assert spool.previous == (EPOCH, n - 1)
             with pytest.raises(SpoolError):
-                spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
+                spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, n), n, bytes(1 << 20))])
             assert read(spool) == list(range(n))
-            spool.acknowledge(keys(spool.read(-1, ALL)))
+            spool.acknowledge(keys(spool.reader.read(-1, ALL)))
             put(spool, n, n + 5)
             assert read(spool) == list(range(n, n + 5))
 
@@ -309,9 +312,9 @@ def test_a_start_on_a_full_disk_reads_what_is_there(tmp_path: Path) -> None:
 def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Spool(tmp_path / "s", MIN_SIZE_BYTES) as spool:
-        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 0), 0, bytes(40_000))])
-        spool.acknowledge(keys(spool.read(-1, ALL)))
+    with Spool(tmp_path / "s", MIN_SPOOL_BYTES) as spool:
+        spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, 0), 0, bytes(40_000))])
+        spool.acknowledge(keys(spool.reader.read(-1, ALL)))
         spare = tmp_path / "s" / "spool" / "spare"
         assert spare.exists()
         with monkeypatch.context() as too_many:
@@ -321,7 +324,7 @@ def test_a_spare_file_that_cannot_be_opened_is_not_left_among_the_others(
         put(spool, 1, 2)
         assert len(files(tmp_path / "s")) == 1, "of two that begin with one key, a start takes one to be empty"
         killed = shutil.copytree(tmp_path / "s", tmp_path / "killed")
-    with Spool(killed, MIN_SIZE_BYTES) as spool:
+    with Spool(killed, MIN_SPOOL_BYTES) as spool:
         assert read(spool) == [1]
 
 
@@ -358,7 +361,7 @@ def test_a_sync_that_fails_is_reported_once_and_retried(
     with Spool(tmp_path, SIZE) as spool:
         put(spool, 0, 1)
         while syncs < 4:
-            spool.ledger.wait_for_acknowledgement(0.01)
+            spool.ledger.wait_for_freed_space(0.01)
     assert caplog.text.count("can't be made durable") == 1
 
 
@@ -388,7 +391,7 @@ def test_random_damage_never_stops_it(left: Path, dice: random.Random) -> None:
             assert seqs[-10:] == list(range(1000, 1010))
             assert set(seqs) <= {*range(300), *range(1000, 1010)}
             assert ledger_missing or spool.previous is not None
-            spool.acknowledge(keys(spool.read(-1, ALL)))
+            spool.acknowledge(keys(spool.reader.read(-1, ALL)))
             assert spool.ledger.waiting_batches == 0
             put(spool, 1010, 1020)
         with Spool(copy, SIZE) as spool:

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from g3stream.contract.headers import Kind, RecordHeaders
+from ingest.config import MIN_SPOOL_BYTES
 from ingest.receive.record_builder import PendingRecord
-from ingest.spool.spool import MIN_SIZE_BYTES, Spool, SpoolError
+from ingest.spool.spool import Spool
+from ingest.spool.writer import SpoolError
 
 EPOCH = "0" * 16
 ALL = 1 << 40
@@ -36,7 +38,7 @@ def value(seq: int) -> bytes:
 
 def live(directory: Path, report: Callable[[str], None]) -> None:
     """Use a spool for a short time: append, read and acknowledge in turns, so that its files are recycled."""
-    spool = Spool(directory, MIN_SIZE_BYTES)
+    spool = Spool(directory, MIN_SPOOL_BYTES)
     after, seq = -1, 0
     for turn in range(12):
         count = 1 + turn % 3
@@ -44,14 +46,14 @@ def live(directory: Path, report: Callable[[str], None]) -> None:
         report(f"trying {seq + count}")
         for _ in range(10):
             try:
-                spool.append(pending)
+                spool.writer.append(pending)
                 break
             except SpoolError:
                 continue
         seq += count
         report(f"appended {seq}")
         if turn % 4 > 1:
-            found = spool.read(after, ALL, from_disk=bool(turn % 2))
+            found = spool.reader.read(after, ALL, from_disk=bool(turn % 2))
             if found:
                 after = found[-1].key
                 report(f"removing {found[-1].records[-1].time_ms + 1}")
@@ -122,8 +124,8 @@ def fail(name: str, _arguments: Sequence[Any]) -> None:
 def check(directory: Path, reported: dict[str, int]) -> None:
     """Open the spool twice and check that what must be there is."""
     least, tried, removed = reported.get("appended", 0), reported.get("trying", 0), reported.get("removing", 0)
-    with Spool(directory, MIN_SIZE_BYTES) as spool:
-        found = [record for batch in spool.read(-1, ALL) for record in batch.records]
+    with Spool(directory, MIN_SPOOL_BYTES) as spool:
+        found = [record for batch in spool.reader.read(-1, ALL) for record in batch.records]
         seqs = [record.time_ms for record in found]
         end = spool.previous[1] + 1 if spool.previous else 0
         assert end in (least, tried)
@@ -132,9 +134,9 @@ def check(directory: Path, reported: dict[str, int]) -> None:
         assert all(record.value == value(record.time_ms) for record in found)
         assert spool.ledger.unreadable_batches == 0
         assert not spool.unclean_shutdown
-        spool.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, end), end)])
-    with Spool(directory, MIN_SIZE_BYTES) as spool:
-        assert [record.time_ms for batch in spool.read(-1, ALL) for record in batch.records] == [*seqs, end]
+        spool.writer.append([PendingRecord(RecordHeaders(Kind.FRAME, EPOCH, end), end)])
+    with Spool(directory, MIN_SPOOL_BYTES) as spool:
+        assert [record.time_ms for batch in spool.reader.read(-1, ALL) for record in batch.records] == [*seqs, end]
 
 
 @pytest.mark.parametrize("instead", [kill, fail])

@@ -9,7 +9,6 @@ import pytest
 from archiver.archive import identity
 from archiver.archive.identity import Identity, parse
 from archiver.archive.location import Location
-from archiver.archive.private_file import PrivateFileError
 
 
 @pytest.fixture
@@ -71,10 +70,10 @@ def test_what_it_says(text: str, expected: Identity | None) -> None:
 
 def test_one_that_cannot_be_understood_is_never_replaced(root: Path) -> None:
     path = written(root, "damaged")
-    with pytest.raises(PrivateFileError, match="can't be understood") as refused:
+    with pytest.raises(OSError, match="can't be understood") as refused:
         identity.read(Location(root))
     assert str(path) in str(refused.value)
-    with pytest.raises(PrivateFileError):
+    with pytest.raises(OSError, match="can't be understood"):
         identity.create(Location(root), "archiver")
     assert path.read_text() == "damaged"
 
@@ -89,7 +88,7 @@ def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None
 def test_what_is_no_file_is_named_with_what_to_do(root: Path) -> None:
     (root / ".archiver" / "archive.identity").mkdir()
     with pytest.raises(
-        PrivateFileError,
+        OSError,
         match=rf"{root}/.archiver/archive.identity can't .*: it isn't a regular file. .* move it away",
     ):
         identity.read(Location(root))

@@ -66,7 +66,8 @@ def test_files_without_a_line_get_one_and_nothing_else_does(
         assert archive.look(sums) == expected
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert sorted(warnings) == [
-        f"no line in SHA256SUMS for the unknown file '{PARENT}/{name}': it isn't a regular file"
+        f"no line in SHA256SUMS for the unknown file '{PARENT}/{name}': it isn't a regular file; "
+        "no recorded file is affected"
         for name in ("directory.g3", "link.g3", "pipe.g3")
     ]
 

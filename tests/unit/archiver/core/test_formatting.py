@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.core.formatting import format_bytes, format_duration, format_iso, format_time, parse_time
+from archiver.core.formatting import format_bytes, format_iso, format_time, parse_time
+from g3stream.host.durations import format_duration
 
 NOW = 1_795_383_000_000  # 2026-11-22T21:30:00Z
 MOMENTS = st.integers(0, 253_402_300_799_999)  # ms, to the end of 9999
@@ -31,20 +32,48 @@ MOMENTS = st.integers(0, 253_402_300_799_999)  # ms, to the end of 9999
         ("-2h", NOW - 7_200_000),
         ("-1d", NOW - 86_400_000),
         ("-1w", NOW - 7 * 86_400_000),
+        ("-1h30m", NOW - 5_400_000),
+        ("-1d12h", NOW - 36 * 3_600_000),
+        ("today", NOW - (21 * 3600 + 30 * 60) * 1000),
+        ("yesterday", NOW - (45 * 3600 + 30 * 60) * 1000),
+        ("21:30", NOW),
+        ("10:00", NOW - (11 * 3600 + 30 * 60) * 1000),
+        ("9:05", NOW - (12 * 3600 + 25 * 60) * 1000),
+        ("22:00", NOW - (23 * 3600 + 30 * 60) * 1000),
+        ("10:00:30", NOW - (11 * 3600 + 29 * 60 + 30) * 1000),
     ],
 )
 def test_a_time_may_be_given_in_many_ways(text: str, ms: int) -> None:
     assert parse_time(text, NOW) == ms
 
 
+ZONE = timezone(timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2026-11-22T23:30:00", NOW),
+        ("2026-11-22T21:30:00Z", NOW),
+        ("2026-11-22-21-30-00", NOW),
+        ("today", NOW - (23 * 3600 + 30 * 60) * 1000),
+        ("23:00", NOW - 1_800_000),
+    ],
+)
+def test_times_without_an_offset_are_of_the_zone_that_was_asked_for(text: str, ms: int) -> None:
+    assert parse_time(text, NOW, ZONE) == ms
+    assert format_time(NOW, ZONE) == "2026-11-22 23:30:00"
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2h", "-2", "-2y", "--2h", "-2 h", "2026-13-01", "2026-02-30", "2026-11-22T25:00:00",
+    ["24:00", "9:5", "10:60", "-h", "-1h30", "tomorrow", "", "now",
+      "2h", "-2", "-2y", "--2h", "-2 h", "2026-13-01", "2026-02-30", "2026-11-22T25:00:00",
      "2026-11-22-21-30-61", "22.11.2026", "12345678", "12345678901", "nan", "-1e3s", "١٧٩٥٣٨٣٠٠٠", "-99999999999h",
      "\n", "2026-11-22\n"],
 )  # fmt: skip
 def test_what_is_no_time_is_refused_with_what_is_valid(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time; say 2026-11-22T21:30:00"):
+    with pytest.raises(ValueError, match=r"is no time; (say 2026-11-22T21:30:00|did you mean -2h\?)"):
         parse_time(text, NOW)
 
 

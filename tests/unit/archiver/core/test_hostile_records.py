@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
-from archiver.core.segmentation import Effect, Settings, State, after_close, close_reason, path, step
+from archiver.core.segmentation import Settings, State, after_close, close_reason, path, step
 from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.topics import ContractError
 from tests.support.frames import SCAN
 from tests.unit.archiver.core.test_checkpoint import GOOD
 from tests.unit.archiver.core.test_segmentation_properties import STREAM
@@ -63,8 +63,8 @@ def recorded(
                 assert state.file
                 state = after_close(state, state.file.number)
                 assert not close_reason(state, record.headers, record.time_ms), "nothing closes twice"
-            state, effect = step(state, record.headers, record.time_ms, chosen)
-            assert (effect is Effect.NOTHING) or state.file
+            state, is_written = step(state, record.headers, record.time_ms, chosen)
+            assert not is_written or state.file
             seen.mark_processed(record.headers)
         yield state, seen
         assert seen.safe_offset(offset + 1) <= offset + 1

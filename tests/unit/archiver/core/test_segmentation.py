@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import (
     CloseReason,
-    Effect,
     Settings,
     State,
     after_close,
@@ -182,7 +181,7 @@ def test_between_acquisitions_nothing_is_closed(kind: Kind) -> None:
     headers = RecordHeaders(kind, A, 1, FRAME_TYPES["none"])
     state = State(STREAM, last_frame_ms=NOON)
     assert close_reason(state, headers, NOON + 100_000) is None
-    assert step(state, headers, NOON + 100_000, Settings()) == (state, Effect.NOTHING)
+    assert step(state, headers, NOON + 100_000, Settings()) == (state, False)
 
 
 def test_settings_are_the_acquisitions() -> None:
@@ -575,8 +574,8 @@ def test_directory_and_name_stay_the_acquisitions_over_midnight_and_the_five_dig
 )
 def test_times_that_the_layout_cannot_name_get_the_nearest_that_it_can(time: int, name: str) -> None:
     headers = RecordHeaders(Kind.FRAME, A, 0, SCAN)
-    state, effect = step(State(STREAM), headers, time, Settings())
-    assert effect is Effect.OPEN_AND_WRITE
+    state, is_written = step(State(STREAM), headers, time, Settings())
+    assert is_written
     assert path(state) == name
     state, _ = step(after_close(state, 0), RecordHeaders(Kind.END, A, 1, FRAME_TYPES["none"]), time, Settings())
     again, _ = step(state, headers, time, Settings())

@@ -17,7 +17,6 @@ from archiver.core.paths import NameFormat, file_path, start_second
 from archiver.core.segmentation import (
     NOT_RECORDED_TYPES,
     CloseReason,
-    Effect,
     Settings,
     State,
     after_close,
@@ -304,11 +303,11 @@ def test_what_closed_a_file_does_not_close_again(log: list[Message], chosen: Set
             state = after_close(state, state.file.number + further)
             assert close_reason(state, message.headers, message.time) is None
             assert state.file is None
-        state, effect = step(state, message.headers, message.time, chosen)
+        state, is_written = step(state, message.headers, message.time, chosen)
         if message.headers.kind is not Kind.FRAME:
-            assert effect is Effect.NOTHING
+            assert not is_written
             assert close_reason(state, message.headers, message.time) is None
-            assert step(state, message.headers, message.time, chosen) == (state, effect)
+            assert step(state, message.headers, message.time, chosen) == (state, is_written)
 
 
 @quick

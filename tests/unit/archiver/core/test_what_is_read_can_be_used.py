@@ -15,7 +15,7 @@ from archiver.archive.location import Location
 from archiver.core import checkpoint, events
 from archiver.core.checkpoint import Checkpoint, CheckpointError, Closing, Partial
 from archiver.core.events import FileFinished
-from archiver.core.formatting import format_duration, format_iso, format_time
+from archiver.core.formatting import format_iso, format_time
 from archiver.core.paths import MAX_NUMBER, PartialName, parse_path, start_and_number
 from archiver.core.segmentation import (
     CloseReason,
@@ -32,6 +32,7 @@ from archiver.core.sequence import SequenceTracker, roll_back
 from archiver.segments.carry import carry_of
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import frame_type_name
+from g3stream.host.durations import format_duration
 from tests.unit.archiver.core.test_catalog import finished
 from tests.unit.archiver.core.test_checkpoint import GOOD, SCAN, places
 from tests.unit.archiver.core.test_segmentation_properties import STREAM, quick

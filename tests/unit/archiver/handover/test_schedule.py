@@ -1,5 +1,6 @@
 """Which events are handed over, in what order, and from where on after a restart."""
 
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from archiver.archive.location import Location
 from archiver.core.checkpoint import ArchiveMark, Checkpoint
 from archiver.core.events import FileFinished, encode
 from archiver.core.segmentation import State
-from archiver.handover.saved_position import NoPosition, SavedPosition, load, remove_leftovers, resume_offset, save
+from archiver.handover.delivery import RETRIES
+from archiver.handover.position import StartPosition
 from archiver.handover.schedule import (
     LATE_S,
     MAX_WAITING,
@@ -20,9 +22,9 @@ from archiver.handover.schedule import (
     PendingEvents,
     concerns,
     group_of,
-    retry_delay_s,
 )
 from archiver.handover.sink import PendingEvent
+from archiver.kafka.saved_position import NoPosition, SavedPosition, resume_offset
 from tests.unit.archiver.core.test_catalog import SALVAGED, finished, lost
 
 AT_5 = SavedPosition(5, 1, "archiver/s/path")
@@ -53,7 +55,7 @@ def test_a_position_is_of_a_sink_and_an_archive() -> None:
 
 
 def test_attempts_come_ever_more_rarely_but_for_ever() -> None:
-    delays = [retry_delay_s(attempts) for attempts in range(1, 2000)]
+    delays = list(accumulate(range(1999), lambda delay, _: RETRIES.delay_s(delay, 1e9), initial=0.0))[1:]
     assert delays[:4] == [1, 2, 4, 8]
     assert delays == sorted(delays)
     assert delays[-1] == 60
@@ -76,13 +78,9 @@ def test_whatever_happens_each_event_is_handed_over_in_order_and_none_is_left_ou
                 queue.add(offset, pending(offset) if topic[offset] else None)
         elif first := queue.first:
             if step == "failed":
-                queue.on_failure()
-                assert queue.first == PendingEvent(
-                    first.event, first.value, first.offset, 1_000 + first.offset, first.attempt + 1
-                )
+                assert queue.first == pending(first.offset), "it stays the first"
             else:
-                handed_over.append(first.offset)
-                queue.acknowledge()
+                handed_over.append(queue.acknowledge())
                 committed = queue.position
         assert queue.backlog(len(topic)) == sum(topic[queue.position :])
     assert handed_over == [offset for offset, ours in enumerate(topic) if ours]
@@ -151,15 +149,17 @@ def test_where_a_follower_goes_on(
 
 def test_a_note_of_the_position_is_read_back_and_one_that_is_none_is_refused(tmp_path: Path) -> None:
     location = Location(tmp_path)
-    assert load(location, "on-file") is None
+    start = StartPosition(location, "on-file", {}, "archiver", 0)
+    assert start.load() is None
     initialize(Location(tmp_path), None)
-    assert load(location, "on-file") is None
-    save(location, "on-file", AT_5)
-    save(location, "on-file", replace(AT_5, key="the \N{GREEK SMALL LETTER MU}"))
-    assert load(location, "on-file") == replace(AT_5, key="the \N{GREEK SMALL LETTER MU}")
+    assert start.load() is None
+    start.save(pending(4))
+    event = finished(5, group="the \N{GREEK SMALL LETTER MU}")
+    start.save(PendingEvent(event, b"", 5, 1))
+    assert start.load() == SavedPosition(5, 1, event.key)
     (tmp_path / ".archiver" / "on-file.position.0123abcd").touch()  # of a save that was killed
-    remove_leftovers(location, "on-file")
+    start.remove_leftovers()
     assert [path.name for path in (tmp_path / ".archiver").iterdir()] == ["on-file.position"]
     (tmp_path / ".archiver" / "on-file.position").write_text("{}")
     with pytest.raises(OSError, match=r"on-file.position can't be understood"):
-        load(location, "on-file")
+        start.load()

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from archiver.core.events import Event, FileAdopted, FileRetired, encode
-from archiver.handover.command_sink import CommandSink, variables
+from archiver.handover.command_run import variables
 from archiver.handover.on_file import Command, Webhook, on_file
+from archiver.handover.on_file_sink import OnFileSink
 from archiver.handover.sink import PendingEvent, SinkError
-from archiver.handover.webhook_sink import WebhookSink
 from tests.unit.archiver.core.test_catalog import SALVAGED, finished, lost
 
 ROOT = Path("/data")
@@ -83,7 +83,8 @@ def test_what_each_event_tells_a_command() -> None:
 
 
 def test_all_events_are_wanted_but_those_of_adopted_files() -> None:
-    for sink in (CommandSink(Command(("true",)), ROOT), WebhookSink(Webhook("h", 80, "/", is_tls=False))):
+    for target in (Command(("true",)), Webhook("h", 80, "/", is_tls=False)):
+        sink = OnFileSink(target, ROOT)
         events: list[Event] = [finished(0), lost(7, 7), SALVAGED, RETIRED]
         assert all(sink.wants(event) for event in events)
         assert not sink.wants(ADOPTED)
@@ -95,7 +96,7 @@ def run(script: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     caplog.clear()
     caplog.set_level(logging.INFO)
     try:
-        CommandSink(Command((sys.executable, "-c", script)), ROOT).deliver(pending(finished(0)), threading.Event())
+        OnFileSink(Command((sys.executable, "-c", script)), ROOT).deliver(pending(finished(0)), threading.Event())
     finally:
         found = [record.getMessage() for record in caplog.records]
     return [text.removeprefix("on-file: output: ") for text in found]

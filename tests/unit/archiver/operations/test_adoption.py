@@ -1,9 +1,12 @@
 """Which files may be adopted: what isn't, is refused with the reason."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archiver.archive.location import Location
 from archiver.core.catalog import FileCatalog
 from archiver.core.events import Event
 from archiver.core.paths import NameFormat, PartialName, file_path, parse_path
@@ -24,9 +27,8 @@ def archive(
     catalog = FileCatalog.from_events([finished(0), finished(1), SALVAGED, *more])
     there = {path: FileEntry(path, 100, NOW - 60_000) for path in [*OLD, BESIDE, finished(0).path]}
     partials = {STREAM: {str(PartialName(path, NOW, "0" * 8)): (1, 1) for path in on_their_way or ()}}
-    return Inventory(
-        ArchiveTree(there | (entries or {})), partials, frozenset(), {}, catalog, catalog.file_events(), {}
-    )
+    tree = ArchiveTree(there | (entries or {}))
+    return Inventory(Location(Path("/nowhere")), tree, partials, frozenset(), {}, catalog, catalog.file_events(), {})
 
 
 def test_all_of_which_no_event_tells() -> None:

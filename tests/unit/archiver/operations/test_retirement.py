@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from archiver.console.tables import plain
 from archiver.core.catalog import FileCatalog, FileEvent
 from archiver.core.events import Event, FileRetired
 from archiver.operations.retire_files import as_text
@@ -94,11 +95,11 @@ def test_a_directory_without_any_of_its_files_is_doubtful_but_not_if_they_are_re
 
 def test_what_is_shown_says_what_was_done_and_what_not() -> None:
     account = FileCatalog.from_events([*EVENTS, retired(FILES[2])])
-    text = as_text(plan_named(account, PATHS[1:2], [*PATHS[:3], "what\n"]), dry_run=False)
+    text = plain(as_text(plan_named(account, PATHS[1:2], [*PATHS[:3], "what\n"]), dry_run=False))
     assert "2 files retired, 2.0 kB; 1 of them still there, to be deleted by you; 1 retired before; 1 not" in text
     assert "by ops@daq1: at home" in text
     assert "what\\n" in text
-    text = as_text(plan_missing(account, PATHS[1:2]), dry_run=True)
+    text = plain(as_text(plan_missing(account, PATHS[1:2]), dry_run=True))
     assert "would be retired\n" in text
     assert "5 files" not in text
     assert text.endswith("4 files would be retired, 3.4 kB; 1 retired before; 1 that exist, and so not retired")

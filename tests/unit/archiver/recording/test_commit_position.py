@@ -17,7 +17,7 @@ def checkpoint(files: int) -> Checkpoint:
 
 
 def snapshot(offset: int, files: int = 0, taken_s: float = 0) -> Snapshot:
-    return Snapshot(STREAM, CancellationToken(), offset, checkpoint(files), None, (), 0, taken_s)
+    return Snapshot(STREAM, CancellationToken(), offset, checkpoint(files), None, (), taken_s)
 
 
 def taken(offset: int | None, files: int = 0) -> CommitPosition:

@@ -15,8 +15,8 @@ from archiver.core.segmentation import Settings, State
 from archiver.core.sequence import Record
 from archiver.kafka.topic_reader import record_headers
 from archiver.recording.inbox import MessageInbox
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.topics import ContractError
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, MemoryArchive, json, quick
 from tests.unit.archiver.core.test_segmenter import HAPPENINGS, log_of, message

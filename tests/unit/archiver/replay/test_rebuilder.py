@@ -7,6 +7,7 @@ retention has left of that.
 import hashlib
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,9 @@ from archiver.core.segmentation import CloseReason, Settings
 from archiver.core.segmenter import Carry, Decision
 from archiver.core.sequence import Record, first_complete
 from archiver.kafka.topic_reader import record_headers
-from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.plan import ArchivePosition, Overrides, Selection, TopicRange, topic_ranges
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import FileContent, RebuildTarget, RebuiltFile
-from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
@@ -45,7 +45,6 @@ from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_in
 LOGS = wild_logs().flatmap(killed_ingests)
 FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)
 AS_RECORDED = Overrides()
-BOUNDARIES = set(CloseReason) - {CloseReason.TIME}
 
 
 class ArchiveWithEvents(MemoryArchive):
@@ -149,8 +148,8 @@ class MemoryTarget(RebuildTarget):
         self.disk: dict[str, bytes] = {}
         self.changed: list[str] = []
 
-    def begin(self, stream: str, path: str, first_ms: int) -> FileContent:
-        del stream, path, first_ms
+    def begin(self, path: str, first_ms: int) -> FileContent:
+        del path, first_ms
         return MemoryContent()
 
     def finish(self, file: RebuiltFile) -> None:
@@ -161,6 +160,11 @@ class MemoryTarget(RebuildTarget):
         else:
             assert file.path not in self.disk
             self.disk[file.path] = data
+
+
+def available(ranges: Sequence[TopicRange], cut: int) -> list[TopicRange]:
+    """Those of a topic that begins at the offset `cut` now."""
+    return [it if it.after and it.after.offset >= cut else TopicRange(None, it.through) for it in ranges]
 
 
 def rebuild(
@@ -182,24 +186,20 @@ def rebuild(
     def load(places: Mapping[int, FramePlace]) -> Carry:
         return load_carry(places, Location(Path("/nowhere")), fetch)
 
-    for after, through in topic_ranges(events, wanted, BOUNDARIES):
-        start = ReplayStart(None, None, is_truncated=cut > 0)
-        if after and after.offset >= cut:
-            start = ReplayStart(after.offset, after.checkpoint, is_truncated=False)
+    for topic_range in available(topic_ranges(events, wanted), cut):
         if wanted.paths:
             wanted = Selection(paths=wanted.paths - target.disk.keys() | {"another"})
         rebuilding = Rebuilder(
             STREAM,
-            start,
+            topic_range,
             events,
-            choice,
-            wanted,
+            replace(wanted, overrides=choice),
             target,
             load,
             ArchivePosition(told_until, newest, open_first, is_known=told_until > 0),
-            through,
+            is_truncated=cut > 0,
         )
-        begin = cut if start.offset is None else start.offset
+        begin = topic_range.after.offset if topic_range.after else cut
         waiting = deque(
             KafkaMessage("t", 0, at, None, value, [*headers.to_kafka()], None, (1, time))
             for at, (headers, time, value) in enumerate(log[begin:], begin)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,25 +14,24 @@ from archiver.archive.location import Location
 from archiver.core.checkpoint import FramePlace
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
-from archiver.core.segmentation import CloseReason, Settings
+from archiver.core.segmentation import Settings
 from archiver.core.segmenter import Carry
 from archiver.core.sequence import first_complete
 from archiver.kafka.topic_reader import record_headers
-from archiver.replay.plan import ArchivePosition, Overrides, ReplayStart, Selection
+from archiver.replay.plan import ArchivePosition, Overrides, Selection, topic_ranges
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import RebuiltFile
-from archiver.replay.topic_ranges import topic_ranges
 from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.frames.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, quick
 from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
 from tests.unit.archiver.replay.test_rebuilder import (
-    BOUNDARIES,
     CHOICES,
     ArchiveWithEvents,
     MemoryContent,
     MemoryTarget,
+    available,
 )
 
 SCAN, OBSERVATION, WIRING = FRAME_TYPES["Scan"], FRAME_TYPES["Observation"], FRAME_TYPES["Wiring"]
@@ -72,22 +71,18 @@ class Case:
     events: Sequence[FileFinished] = ()
     position: ArchivePosition = field(default_factory=lambda: ArchivePosition(0, Settings()))
     selection: Selection = field(default_factory=Selection)
-    overrides: Overrides = field(default_factory=Overrides)
     cut: int = 0
     batch: int = 99
 
     def outcome(self, *, in_runs: bool) -> list[tuple[object, ...]]:
         target = Journal()
-        boundaries = BOUNDARIES - ({CloseReason.GAP} if self.overrides.any_given else set())
-        for after, through in topic_ranges(self.events, self.selection, boundaries):
-            start = ReplayStart(None, None, is_truncated=self.cut > 0)
-            if after and after.offset >= self.cut:
-                start = ReplayStart(after.offset, after.checkpoint, is_truncated=False)
+        for topic_range in available(topic_ranges(self.events, self.selection), self.cut):
             rebuilder = Rebuilder(
-                *(STREAM, start, self.events, self.overrides, self.selection),
-                *(target, self._load, self.position, through),
+                *(STREAM, topic_range, self.events, self.selection, target, self._load, self.position),
+                is_truncated=self.cut > 0,
             )
-            self._feed(rebuilder, self.cut if start.offset is None else start.offset, in_runs=in_runs)
+            begin = topic_range.after.offset if topic_range.after else self.cut
+            self._feed(rebuilder, begin, in_runs=in_runs)
             rebuilder.finish()
             target.lines += [(rebuilder.lost_records, rebuilder.done), *map(line, rebuilder.not_rebuilt)]
             if rebuilder.file:
@@ -170,6 +165,7 @@ def cases(draw: st.DrawFn) -> Case:
     selection = draw(
         st.sampled_from([Selection(), Selection(since), Selection(since, until), Selection(None, until), one])
     )
+    selection = replace(selection, overrides=draw(st.one_of(st.just(Overrides()), CHOICES)))
     newest = archive.open.settings if archive.open else chosen
     known = ArchivePosition(len(log), newest, archive.open_first, is_known=True)
     return Case(
@@ -177,7 +173,6 @@ def cases(draw: st.DrawFn) -> Case:
         archive.events if draw(st.booleans()) else (),
         draw(st.sampled_from([known, ArchivePosition(0, newest)])),
         selection,
-        draw(st.one_of(st.just(Overrides()), CHOICES)),
         draw(st.one_of(st.just(0), st.integers(0, len(log)))),
         draw(st.sampled_from([1000, 7, 3])),
     )
@@ -208,7 +203,7 @@ def without_events() -> Case:
         log,
         (),
         ArchivePosition(len(log), newest, (A, 7), is_known=True),
-        overrides=Overrides(60_000, 1000, None, None),
+        Selection(overrides=Overrides(60_000, 1000, None, None)),
     )
 
 

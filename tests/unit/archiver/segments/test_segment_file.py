@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.archive.location import Location
-from archiver.archive.root import ArchiveRoot
+from archiver.archive.root import ArchiveRoot, unlocked_partials
 from archiver.segments import segment_file
 from archiver.segments.segment_file import PartialDamagedError, PartialLockedError, SegmentClosedError, SegmentFile
 from archiver.storage.directory import Directory
-from archiver.storage.partials import unlocked_partials
 from g3stream.service.cancellation import CancellationToken
 from tests.support.disk import small_disk
 

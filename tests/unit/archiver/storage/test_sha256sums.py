@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from archiver.core.paths import SUMS
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
-from archiver.storage.durable_file import replace_file
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -98,7 +97,7 @@ def test_it_is_readable_by_all_and_leaves_nothing_else_behind(tmp_path: Path) ->
 def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / SUMS).mkdir()
     with Directory(tmp_path, "") as opened, pytest.raises(OSError, match=SUMS):
-        replace_file(opened, SUMS, b"")
+        opened.replace_file(SUMS, b"")
     assert [entry.name for entry in tmp_path.iterdir()] == [SUMS]
 
 

@@ -13,7 +13,7 @@ from archiver.archive.location import Location
 from archiver.core.checkpoint import Checkpoint, RecordId
 from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.paths import NameFormat, file_path
-from archiver.core.segmentation import CloseReason, Effect, Settings, State, step
+from archiver.core.segmentation import CloseReason, Settings, State, step
 from archiver.verify.checks import Counts, Fault, FileContents, Finding, SessionRun, check_stream
 from archiver.verify.file_reads import read_contents
 from archiver.verify.topic_comparison import Comparison, RecordedStream
@@ -131,8 +131,8 @@ def test_missing_frames_are_counted_as_they_were_when_recorded(
     state = State("s", session=before[0], num=before[1])
     chosen = Settings(name_format=name_format)
     for seq, (code, session, num) in enumerate(frames):
-        state, effect = step(state, RecordHeaders(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
-        if effect is not Effect.NOTHING:
+        state, is_written = step(state, RecordHeaders(Kind.FRAME, A, seq, code, None, session, num), 1000, chosen)
+        if is_written:
             recorded.append(frame_with(code, session_id=session, frame_num=num))
     data = b"".join(recorded)
     (root / "x.g3").write_bytes(data)
@@ -260,7 +260,7 @@ def test_what_comes_again_of_files_before_the_topics_first_record(tmp_path: Path
 def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
     log = log_of(*range(20), 20, 21, 22)
     assert texts(compared(tmp_path, log, two, offset=21)) == [
-        (Fault.NOT_IN_FILE, "in no file: 1 frame, offset 20, 1970-01-01 00:00:20")
+        (Fault.NOT_IN_FILE, "in no file: 1 frame, offset 20, 1970-01-01 00:00:20 UTC")
     ]
     assert compared(tmp_path, log, two, offset=20)[1].unrecorded == 3
     assert compared(tmp_path, log, two)[1].unrecorded == 3
@@ -268,7 +268,10 @@ def test_frames_in_no_file(tmp_path: Path, two: list[FileFinished]) -> None:
     assert compared(tmp_path, log, two, offset=23, losses=[loss])[1].explained == 3
     between = [*log_of(*range(10)), *log_of(1, 2, epoch=B), *log_of(*range(10, 20))]
     assert texts(compared(tmp_path, between, two)) == [
-        (Fault.NOT_IN_FILE, "in no file: 2 frames, offset 10, 1970-01-01 00:00:01, to offset 11, 1970-01-01 00:00:02")
+        (
+            Fault.NOT_IN_FILE,
+            "in no file: 2 frames, offset 10, 1970-01-01 00:00:01 UTC, to offset 11, 1970-01-01 00:00:02 UTC",
+        )
     ]
 
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g3stream.contract.errors import ContractError
 from g3stream.contract.headers import CHUNK_BYTES, HEADER_ORDER, NUMBERED_FRAME_HEADERS, Kind, RecordHeaders
-from g3stream.contract.topics import stream_name
+from g3stream.contract.topics import ContractError, stream_name
 
 EPOCHS = st.text("0123456789abcdef", min_size=16, max_size=16)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)

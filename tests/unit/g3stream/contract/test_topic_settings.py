@@ -16,10 +16,11 @@ from g3stream.contract.topic_settings import (
     Role,
     Severity,
     differences,
-    expected_frames_topic,
-    expected_rejected_topic,
 )
+from g3stream.contract.topics import frames_topic, rejected_topic
 
+FRAMES = ExpectedTopic(frames_topic("s"), Role.FRAMES)
+REJECTED = ExpectedTopic(rejected_topic("s"), Role.REJECTED)
 SERVERS = "kafka1:9092,kafka2:9092"
 
 BROKER_DEFAULTS: Mapping[str, str] = {
@@ -47,16 +48,14 @@ def by_setting(expected: ExpectedTopic, existing: FoundTopic) -> dict[str, Diffe
     return {difference.setting: difference for difference in differences(expected, existing, SERVERS)}
 
 
-@pytest.mark.parametrize(
-    "wanted", [expected_frames_topic("s"), expected_rejected_topic("s"), EXPECTED_FILES_TOPIC], ids=lambda w: w.name
-)
+@pytest.mark.parametrize("wanted", [FRAMES, REJECTED, EXPECTED_FILES_TOPIC], ids=lambda w: w.name)
 def test_nothing_is_wrong_with_a_topic_that_we_create(wanted: ExpectedTopic) -> None:
     assert by_setting(wanted, found(wanted)) == {}
 
 
 def test_a_topic_that_the_broker_created_has_none_of_the_requested_settings() -> None:
     requested = {"min.insync.replicas": "2", "retention.ms": "-1"}
-    wanted = expected_frames_topic("s", requested, replication_factor=3)
+    wanted = ExpectedTopic(frames_topic("s"), Role.FRAMES, requested, replication_factor=3)
     wrong = by_setting(wanted, FoundTopic({0: (2,)}, (1, 2, 3, 4), BROKER_DEFAULTS))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "replication factor": Severity.AT_RISK,
@@ -71,9 +70,7 @@ def test_a_topic_that_the_broker_created_has_none_of_the_requested_settings() ->
 
 
 def test_more_copies_than_brokers_have_no_remedy() -> None:
-    wrong = by_setting(expected_frames_topic("s", replication_factor=3), found(expected_frames_topic("s")))[
-        "replication factor"
-    ]
+    wrong = by_setting(replace(FRAMES, replication_factor=3), found(FRAMES))["replication factor"]
     assert "has 1 copy, where 3 were requested, and the cluster has 1 brokers" in str(wrong)
     assert wrong.remedy == ""
 
@@ -98,7 +95,7 @@ def test_more_copies_than_brokers_have_no_remedy() -> None:
     ],
 )
 def test_what_a_setting_means(setting: str, value: str, frames: Severity | None, files: Severity | None) -> None:
-    for wanted, expected in ((expected_frames_topic("s"), frames), (EXPECTED_FILES_TOPIC, files)):
+    for wanted, expected in ((FRAMES, frames), (EXPECTED_FILES_TOPIC, files)):
         wrong = by_setting(wanted, found(wanted, {setting: value}))
         assert {name: difference.severity for name, difference in wrong.items()} == (
             {setting: expected} if expected else {}
@@ -109,16 +106,15 @@ def test_what_a_setting_means(setting: str, value: str, frames: Severity | None,
 
 
 def test_a_setting_that_keeps_more_than_requested_is_no_risk() -> None:
-    wanted = expected_frames_topic(
-        "s", {"retention.bytes": "1000000000", "min.insync.replicas": "1"}, replication_factor=1
-    )
+    requested = {"retention.bytes": "1000000000", "min.insync.replicas": "1"}
+    wanted = replace(FRAMES, requested=requested, replication_factor=1)
     more = {"retention.bytes": "-1", "min.insync.replicas": "2"}
     wrong = by_setting(wanted, replace(found(wanted, more), replicas={0: (1, 2, 3)}))
     assert {difference.severity for difference in wrong.values()} == {Severity.REPORT}
 
 
 def test_every_other_requested_setting_is_compared() -> None:
-    wanted = expected_frames_topic("s", {"segment.bytes": "1000000", "compression.type": "zstd"})
+    wanted = ExpectedTopic(frames_topic("s"), Role.FRAMES, {"segment.bytes": "1000000", "compression.type": "zstd"})
     existing = found(wanted, {"segment.bytes": "2000000"})
     assert [str(difference) for difference in differences(wanted, existing, SERVERS)] == [
         "the topic g3.frames.s has segment.bytes=2000000, and 1000000 was requested; to fix it: "
@@ -128,12 +124,12 @@ def test_every_other_requested_setting_is_compared() -> None:
 
 
 def test_no_remedy_breaks_a_topic_that_accepts_records() -> None:
-    wanted = expected_frames_topic("s", {"cleanup.policy": "compact", "max.message.bytes": "1000"})
-    assert differences(wanted, found(expected_frames_topic("s")), SERVERS) == []
+    wanted = ExpectedTopic(frames_topic("s"), Role.FRAMES, {"cleanup.policy": "compact", "max.message.bytes": "1000"})
+    assert differences(wanted, found(FRAMES), SERVERS) == []
 
 
 def test_rejected_frames_stay_bounded_whatever_was_requested_for_the_others() -> None:
-    wanted = expected_rejected_topic("s", {"retention.bytes": "-1"})
+    wanted = ExpectedTopic(rejected_topic("s"), Role.REJECTED, {"retention.bytes": "-1"})
     assert wanted.config["retention.bytes"] == str(1 << 30)
     wrong = by_setting(wanted, found(wanted, {"retention.bytes": "-1"}))["retention.bytes"]
     assert wrong.severity is Severity.REPORT
@@ -141,13 +137,13 @@ def test_rejected_frames_stay_bounded_whatever_was_requested_for_the_others() ->
 
 
 def test_a_topic_with_several_partitions_is_used() -> None:
-    wanted = expected_frames_topic("s")
+    wanted = FRAMES
     wrong = by_setting(wanted, found(wanted, partitions=3))["partitions"]
     assert (wrong.severity, wrong.remedy) == (Severity.REPORT, "")
 
 
 def test_records_in_other_partitions_are_reported_without_a_remedy_that_deletes_them() -> None:
-    wanted = expected_frames_topic("s")
+    wanted = FRAMES
     wrong = by_setting(wanted, replace(found(wanted, partitions=3), other_partitions={2: (5, 450), 1: (0, 1)}))[
         "partitions"
     ]
@@ -165,7 +161,7 @@ def test_records_in_other_partitions_are_reported_without_a_remedy_that_deletes_
 
 
 def test_settings_that_we_may_not_read_are_reported_and_stop_nothing() -> None:
-    wrong = by_setting(expected_frames_topic("s"), replace(found(expected_frames_topic("s")), config=None))
+    wrong = by_setting(FRAMES, replace(found(FRAMES), config=None))
     assert {setting: difference.severity for setting, difference in wrong.items()} == {
         "DescribeConfigs": Severity.REPORT
     }

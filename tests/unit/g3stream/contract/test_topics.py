@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g3stream.contract.errors import ContractError
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,
     FRAMES_TOPIC_CONFIG,
     FRAMES_TOPIC_PATTERN,
     REJECTED_TOPIC_CONFIG,
+    ContractError,
     frames_topic,
     rejected_topic,
     stream_name,

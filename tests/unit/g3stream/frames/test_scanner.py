@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.checksum import read_frame
 from g3stream.frames.layout import FrameFormatError, TruncatedFrameError, parse_header
+from g3stream.frames.reader import FrameScanner, ScannedFrame, read_frame
 from g3stream.frames.scalars import integer
-from g3stream.frames.scanner import FrameScanner, ScannedFrame
 from tests.support import wire_model
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame
 

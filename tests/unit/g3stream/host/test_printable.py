@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g3stream.host.printable import printable, printable_json, printable_lines
-from g3stream.service.logs import JsonLines, _Text
+from g3stream.log.setup import JsonLines, _Text
 
 HOSTILE = "µ\x1b[2J\r\n2026-01-01 forged\u202e\x9b31m\udcff"
 

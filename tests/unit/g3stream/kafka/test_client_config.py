@@ -14,7 +14,7 @@ from g3stream.service.arguments import EnvArgumentParser
 def test_which_kafka_setting_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.delenv("LOGLEVEL", raising=False)
-    command = EnvArgumentParser("tool", "what it does", "examples: none")
+    command = EnvArgumentParser("tool", "what it does")
     command.add_kafka_options()
     path = tmp_path / "client.properties"
     path.write_text("bootstrap.servers=file:1\nlinger.ms=9\n")

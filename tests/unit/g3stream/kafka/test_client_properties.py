@@ -21,7 +21,7 @@ def properties(tmp_path: Path, text: str) -> dict[str, str]:
 
 def refused(capsys: pytest.CaptureFixture[str], path: Path) -> str:
     """Return a command's error for that file, which must be refused as wrong usage."""
-    command = EnvArgumentParser("tool", "what it does", "examples: none")
+    command = EnvArgumentParser("tool", "what it does")
     command.add_kafka_options()
     with pytest.raises(SystemExit) as exit_:
         command.parse_args(["--kafka-config", str(path)])

@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
-from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, FoundTopic, differences, expected_frames_topic
-from g3stream.kafka.topic_watch import TopicWatch
+from g3stream.contract.topic_settings import EXPECTED_FILES_TOPIC, ExpectedTopic, FoundTopic, Role, differences
+from g3stream.contract.topics import frames_topic
+from g3stream.kafka.topic_admin import TopicWatch
 
-WANTED = expected_frames_topic("s")
+WANTED = ExpectedTopic(frames_topic("s"), Role.FRAMES)
 
 
 def report(watch: TopicWatch, **config: str) -> None:

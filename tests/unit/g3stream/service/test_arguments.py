@@ -44,9 +44,9 @@ def test_seconds(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "-0.5", "nan", "inf", "-inf", "1e10", "5s", "0.0001", "five"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "-0.5", "nan", "inf", "-inf", "1e10", "5x", "0.0001", "five"])
 def test_an_invalid_time_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="not a time"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a duration"):
         seconds(text)
 
 
@@ -78,7 +78,7 @@ def test_any_text_is_a_value_or_refused(text: str, kind: Callable[[str], object]
 )
 def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> None:
     """argparse alone would take it for another flag."""
-    parser = EnvArgumentParser("tool", "what it does", "examples: none")
+    parser = EnvArgumentParser("tool", "what it does")
     parser.add_argument("--since")
     parser.add_argument("--name")
     assert parser.parse_args(args).since == expected
@@ -86,7 +86,7 @@ def test_a_time_before_now_is_a_flags_value(args: list[str], expected: str) -> N
 
 @pytest.mark.parametrize("args", [["--since"], ["--since", "--name", "b"], ["--since", "-h2"], ["-2h"]])
 def test_an_argument_that_is_no_time_before_now_is_not_a_flags_value(args: list[str]) -> None:
-    parser = EnvArgumentParser("tool", "what it does", "examples: none")
+    parser = EnvArgumentParser("tool", "what it does")
     parser.add_argument("--since")
     parser.add_argument("--name")
     with pytest.raises(SystemExit):
@@ -98,7 +98,7 @@ def test_an_argument_that_is_no_time_before_now_is_not_a_flags_value(args: list[
 
 def flags() -> EnvArgumentParser:
     """The parser of a command `tool`."""
-    parser = EnvArgumentParser("tool", "what it does", "examples: tool --time-per-file 5")
+    parser = EnvArgumentParser("tool", "what it does\n\nexamples:\n  tool --time-per-file 5")
     parser.add_option("--time-per-file", type=seconds, default="600", help="how long")
     parser.add_option("--name", required=True, help="who")
     parser.add_option("--item", action="append", type=int, default=[], help="which")
@@ -142,3 +142,25 @@ def test_a_list_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_list_of_flags_beats_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOL_ITEM", "1 2")
     assert flags().parse_args(["--name", "a", "--item", "3"]).item == [3]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("10m", 600.0), ("90s", 90.0), ("1h30m", 5400.0), ("1.5m", 90.0)])
+def test_a_duration_may_have_units(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10x", "m", "1h30", "-5m", "0s", "1m1m1m1m1m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a duration"):
+        seconds(text)
+
+
+def test_a_flag_with_a_typing_error_is_answered_with_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = EnvArgumentParser("ingest", "text")
+    parser.add_option("--spool-size", type=size, help="how much")
+    with pytest.raises(SystemExit) as exited:
+        parser.parse_args(["--spoolsize", "1MB"])
+    assert exited.value.code == 2
+    assert "did you mean --spool-size?" in capsys.readouterr().err

@@ -194,3 +194,20 @@ def test_a_port_in_use_is_an_error_that_names_it(served: Served) -> None:
     port = served.server.port
     with pytest.raises(ListenError, match=f"can't listen on 127.0.0.1:{port}: Address already in use"):
         HttpServer(ListenEndpoint("127.0.0.1", port), lambda: b"", list)
+
+
+def test_a_program_may_have_documents_at_other_paths() -> None:
+    def document(path: str, query: str) -> bytes | None:
+        return b'{"a": 1}' if (path, query) == ("/v1/a.json", "b=c") else None
+
+    with HttpServer(ListenEndpoint("127.0.0.1", 0), lambda: b"", list, document=document) as server:
+
+        def get(path: str) -> tuple[int, str | None, bytes]:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.headers["Content-Type"], response.read()
+
+        assert get("/v1/a.json?b=c") == (200, "application/json", b'{"a": 1}')
+        assert get("/v1/a.json")[0] == 404
+        assert get("/healthz")[0] == 200

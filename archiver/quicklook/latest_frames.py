@@ -1,0 +1,122 @@
+"""The Scan frames of a stream's latest seconds, read from its topic. No group is joined, and nothing is committed."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from archiver.core.sequence import Record, SequenceTracker
+from archiver.kafka.topic_reader import TopicReader, record_headers
+from g3stream.contract.headers import Kind
+from g3stream.contract.topics import ContractError, frames_topic
+from g3stream.frames.layout import FRAME_TYPES
+from g3stream.kafka.errors import NO_SUCH_TOPIC
+
+_SECONDS: Final = 10.0
+_LAST_RECORDS: Final = 8
+"""Read first: they tell when the topic's last record was received, and how large its records are."""
+_SCAN: Final = FRAME_TYPES["Scan"]
+
+
+@dataclass(frozen=True, slots=True)
+class LatestFrames:
+    """A stream's latest Scan frames."""
+
+    frames: tuple[bytes, ...]
+    """In order."""
+    left_out: int
+    """Frames of this time that were too much."""
+    end_offset: int
+    """After the topic's last record."""
+    time_ms: int
+    """When the topic's last record was received by its ingest; 0 if there is none."""
+
+
+def latest_frames(
+    reader: TopicReader, stream: str, seconds: float, max_bytes: int, known_end: int | None
+) -> LatestFrames | None:
+    """Return the frames of the last `seconds` before the topic's last record; None if it ends at `known_end` still.
+
+    max_bytes: of the newest frames, that are read. Raises KafkaException.
+    """
+    topic = frames_topic(stream)
+    with reader.consumer() as consumer:
+        first, end = reader.existing_offset_range(consumer, topic)
+        if end == known_end:
+            return None
+        collected = FrameCollector(max_bytes)
+        tail_start = max(first, end - _LAST_RECORDS)
+        tail = _read(reader, consumer, topic, tail_start, end)
+        if not tail:
+            return LatestFrames((), 0, end, 0)
+        time_ms = tail[-1].timestamp()[1]
+        since_ms = time_ms - round(1000 * seconds)
+        start = max(first, _offset_at(consumer, topic, since_ms, end))
+        mean_bytes = max(1, sum(map(len, tail)) // len(tail))
+        fitting = max(start, end - max(1, max_bytes // mean_bytes) - _LAST_RECORDS)
+        for batch in reader.read_ranges(consumer, {(topic, 0): (fitting, tail_start)}, may_be_deleted=True):
+            collected.add(batch)
+        collected.add(message for message in tail if (message.offset() or 0) >= start)
+    frames, dropped = collected.result()
+    return LatestFrames(frames, dropped + fitting - start, end, time_ms)
+
+
+class FrameCollector:
+    """Joins the messages of Scan frames, each once, and keeps the newest ones. max_bytes: of all that are kept."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._sequence = SequenceTracker()
+        self._kept: deque[Record] = deque()
+        self._bytes = 0
+        self._left_out = 0
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add messages, in order. What breaks the contract is skipped: the archiver reports it."""
+        for message in messages:
+            try:
+                headers = record_headers(message)
+            except ContractError:
+                continue
+            if headers.kind is not Kind.FRAME or headers.type != _SCAN:
+                continue
+            record = self._sequence.assemble(headers, 0, message.value() or b"", message.offset() or 0)
+            if record is None:
+                continue
+            self._sequence.mark_processed(record.headers)
+            self._sequence.losses.clear()
+            self._kept.append(record)
+            self._bytes += record.bytes
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._kept.popleft().bytes
+                self._left_out += 1
+
+    def result(self) -> tuple[tuple[bytes, ...], int]:
+        """Return the frames, and how many were left out."""
+        return tuple(b"".join(record.value) for record in self._kept), self._left_out
+
+
+def streams_with_topic(reader: TopicReader, wanted: Iterable[str]) -> list[str]:
+    """Return the streams to look at: those wanted, or all, as far as they have a topic. Raises KafkaException."""
+    chosen = set(wanted)
+    return [stream for stream in reader.streams() if not chosen or stream in chosen]
+
+
+def is_gone(error: KafkaException) -> bool:
+    """Return whether the topic was deleted."""
+    return error.args[0].code() in NO_SUCH_TOPIC
+
+
+def _read(reader: TopicReader, consumer: Consumer, topic: str, start: int, end: int) -> list[Message]:
+    batches = reader.read_ranges(consumer, {(topic, 0): (start, end)}, may_be_deleted=True)
+    return [message for batch in batches for message in batch]
+
+
+def _offset_at(consumer: Consumer, topic: str, time_ms: int, end: int) -> int:
+    """Return the offset of the first record of that time or later. time_ms: since the epoch."""
+    [found] = consumer.offsets_for_times([TopicPartition(topic, 0, max(0, time_ms))], timeout=_SECONDS)
+    if found.error:
+        raise KafkaException(found.error)
+    return found.offset if found.offset >= 0 else end

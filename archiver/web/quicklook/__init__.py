@@ -1,0 +1,1 @@
+"""Pages of quick looks, which the quick-look process is asked for."""

@@ -1,0 +1,1 @@
+"""Pages of what was recorded: nights, files, acquisitions, sessions and losses, from the catalog."""
