@@ -83,9 +83,9 @@ def sizes(state: State, stream: str) -> str:
     return (found.look.numbers.undecodable_why or "") if found and found.look else ""
 
 
-def is_look_at(state: Callable[[], State], stream: str, given: str) -> bool:
-    """Return whether the last look was at frames of these sizes."""
-    return sizes(state(), stream) == given
+def is_look_until(state: Callable[[], State], stream: str, size: int) -> bool:
+    """Return whether the last look was at frames the last of which has this size."""
+    return sizes(state(), stream).split(",")[-1] == str(size)
 
 
 def error(state: State, stream: str) -> str:
@@ -123,7 +123,7 @@ def test_a_frame_that_kills_the_decoder_keeps_no_other_stream_from_being_looked_
         for count in range(2, 5):
             eventually(lambda: "exit code 3" in error(state(), bad.stream), "the decoder has died")
             good.publish(b"x" * count)
-            given = ",".join(map(str, range(1, count + 1)))
-            eventually(partial(is_look_at, state, good.stream, given), "a look at the other")
+            # The earlier ones may be more than 10 s old by now.
+            eventually(partial(is_look_until, state, good.stream, count), "a look at the other")
         assert state().streams[bad.stream].look is None
         assert state().decoder.restarts >= 1
