@@ -5,7 +5,7 @@ from collections import Counter
 
 from archiver.core.events import Event, FileFinished, RecordsLost
 from archiver.core.segmentation import CloseReason
-from archiver.core.sequence import LossCause
+from g3stream.contract.sequence import LossCause
 
 _MAX_EVENTS = 1000
 """The latest events that are remembered: while a commit fails, its losses are published again with the next."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from archiver.core.segmentation import CloseReason
-from archiver.core.sequence import LossCause
 from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus
 from archiver.recording.status import ArchiveStatus, RecorderStatus
+from g3stream.contract.sequence import LossCause
 from g3stream.contract.topic_settings import Severity
 from g3stream.log.writer import LogStatus
 from g3stream.service.metrics import MetricsSnapshot

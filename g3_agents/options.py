@@ -10,7 +10,7 @@ from pathlib import Path
 
 from archiver.console.arguments import MAX_CARRIED_TYPES, NOTHING
 from archiver.console.recording_options import recording_options
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.service.arguments import BOOTSTRAP_SERVERS, KAFKA_CONFIG, boolean, stream_flag
 from ingest.config import stream_options
 

@@ -2,8 +2,8 @@
 
 from io import BytesIO
 
-from g3stream.frames.decoder import FrameDecoder
-from g3stream.frames.layout import FrameFormatError
+from g3stream.frame_format.decoder import FrameDecoder
+from g3stream.frame_format.layout import FrameFormatError
 
 
 def decode_frames(data: bytes, max_frame_bytes: int = 1 << 28) -> list[bytes]:

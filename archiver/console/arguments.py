@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from archiver.archive.location import Checksums, located
-from archiver.core.formatting import parse_night, parse_time
 from archiver.core.paths import CATALOG, GROUP
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.host.environment import host_name, now_ms
+from g3stream.host.times import parse_night, parse_time
 from g3stream.service.arguments import EnvArgumentParser, directory, flag_type, stream_flag
 
 _EXIT_CODES = """

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from archiver.core.paths import FILE, PartialName, parse_path
 from archiver.core.segmentation import CloseReason, Count, Milliseconds, State, TypeCode
-from archiver.core.sequence import epoch_changes, roll_back, without_oldest
 from archiver.core.used_names import Used, only_start
 from g3stream.contract.headers import Kind
 from g3stream.contract.producer_epoch import mark_of
+from g3stream.contract.sequence import epoch_changes, roll_back, without_oldest
 
 MAX_CHARACTERS: Final = 4095
 """Kafka's default offset.metadata.max.bytes, less one."""

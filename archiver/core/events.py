@@ -17,8 +17,8 @@ from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError, FilePath, Md5, RecordId, Sha256
 from archiver.core.paths import GROUP
 from archiver.core.segmentation import CloseReason, Count, Milliseconds, Settings, StreamName, TypeCode
-from archiver.core.sequence import LossCause
 from archiver.core.used_names import Start
+from g3stream.contract.sequence import LossCause
 
 Group = Annotated[
     str, Meta(pattern=rf"^{GROUP.pattern}\Z", description="The consumer group that records the archive.")

@@ -12,8 +12,8 @@ from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import FOREVER_MS, Acquisition, CloseReason, OpenFileState, Settings, State
 from archiver.core.segmenter import Segmenter
-from archiver.core.sequence import Record
 from g3stream.contract.headers import RecordHeaders
+from g3stream.contract.sequence import Record
 
 
 class ResendFilter:

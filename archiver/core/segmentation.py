@@ -37,7 +37,7 @@ from archiver.core import used_names
 from archiver.core.paths import MAX_NUMBER, NameFormat, file_path, start_second
 from archiver.core.used_names import Names, Start
 from g3stream.contract.headers import Kind, RecordHeaders, ShownEnum
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 
 StreamName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 TypeCode = Annotated[int, Meta(ge=0, lt=2**32)]

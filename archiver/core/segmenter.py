@@ -27,8 +27,8 @@ from archiver.core import segmentation
 from archiver.core.checkpoint import FramePlace
 from archiver.core.paths import start_and_number
 from archiver.core.segmentation import NOT_RECORDED_TYPES, CloseReason, Settings, State
-from archiver.core.sequence import Record
 from g3stream.contract.headers import NUMBERED_FRAME_HEADERS, ConsumedMessage, Kind, RecordHeaders, headers_of
+from g3stream.contract.sequence import Record
 from g3stream.contract.topics import ContractError
 
 _HEADER_ORDER = list(NUMBERED_FRAME_HEADERS)

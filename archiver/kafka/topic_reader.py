@@ -15,9 +15,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Throt
 
 from archiver.core.checkpoint import CheckpointError, RecordId
 from archiver.core.events import Event, UnknownEventError, decode, key_prefixes
-from archiver.core.sequence import first_complete
 from archiver.kafka.offsets import committed_offsets, metadata_of, offset_range
 from g3stream.contract.headers import RecordHeaders, headers_of
+from g3stream.contract.sequence import first_complete
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FRAMES_TOPIC_PATTERN,

@@ -14,11 +14,11 @@ from typing import Any
 from archiver.console.runner import CommandError, print_out, with_kafka
 from archiver.core.formatting import format_time
 from archiver.core.segmentation import NOT_RECORDED_TYPES
-from archiver.core.sequence import SequenceTracker
 from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader
 from archiver.kafka.topic_tail import TailRecord, open_tails
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import SequenceTracker
 from g3stream.contract.topics import frames_topic
 from g3stream.host.durations import format_duration
 from g3stream.host.environment import now_ms

@@ -7,11 +7,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.topic_reader import TopicReader, record_headers
 from g3stream.contract.headers import Kind
+from g3stream.contract.sequence import Record, SequenceTracker
 from g3stream.contract.topics import ContractError, frames_topic
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.kafka.errors import NO_SUCH_TOPIC
 
 _SECONDS: Final = 10.0

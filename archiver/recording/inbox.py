@@ -8,12 +8,12 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.segmenter import FrameRun, Segmenter
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from archiver.kafka.topic_reader import record_headers
 from archiver.recording.loss_reporter import LossReporter
 from archiver.recording.status import ConsumedStatus
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import Record, SequenceTracker
 from g3stream.contract.topic_settings import timestamps_replaced
 from g3stream.contract.topics import ContractError, frames_topic
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from archiver.archive.root import ArchiveRoot
 from archiver.core.events import FirstLoss, RecordsLost
 from archiver.core.formatting import format_time
-from archiver.core.sequence import Loss, LossCause
+from g3stream.contract.sequence import Loss, LossCause
 
 log = logging.getLogger(__name__)
 

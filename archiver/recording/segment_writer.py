@@ -13,11 +13,11 @@ from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Checkpoint
 from archiver.core.segmentation import CloseReason, Settings, State
 from archiver.core.segmenter import Decision, FrameRun, Segmenter
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.recording.throughput import Throughput
 from archiver.recovery.resume_point import ResumePoint
 from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import SegmentFile
+from g3stream.contract.sequence import Record, SequenceTracker
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """The recorder of one stream: consumes its records, and writes them to its open file.
 
-Decisions are made elsewhere: core/sequence.py accepts records, core/segmenter.py decides where files begin and end,
-lifecycle.py has the phases of the recorder. This code runs on the thread of the loop (archiver/loop.py), and never
-waits for a sync or for Kafka: a CommitPipeline and a Finalizer do that on other threads, with the snapshots that are
-taken here.
+Decisions are made elsewhere: g3stream/contract/sequence.py accepts records, core/segmenter.py decides where files
+begin and end, lifecycle.py has the phases of the recorder. This code runs on the thread of the loop
+(archiver/loop.py), and never waits for a sync or for Kafka: a CommitPipeline and a Finalizer do that on other
+threads, with the snapshots that are taken here.
 """
 
 import logging
@@ -19,7 +19,6 @@ from archiver.archive.root import ArchiveRoot
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint, CheckpointError
 from archiver.core.segmentation import CloseReason, Settings
-from archiver.core.sequence import Record
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import InvalidRecord, invalid_record_message
 from archiver.recording import lifecycle
@@ -35,6 +34,7 @@ from archiver.recovery.recovery import StreamRecovery
 from archiver.recovery.resume_point import ResumePoint
 from archiver.segments.open_segment import record_id
 from archiver.segments.segment_file import PartialDamagedError, SegmentFile, SyncError
+from g3stream.contract.sequence import Record
 from g3stream.contract.topics import ContractError
 from g3stream.host.environment import now_ms
 from g3stream.service.cancellation import CancellationToken

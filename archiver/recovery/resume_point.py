@@ -21,13 +21,13 @@ from archiver.core.events import FileSalvaged, RecordsLost
 from archiver.core.paths import SUMS, NameFormat, PartialName, parse_path, start_and_number
 from archiver.core.segmentation import Settings, State, after_close
 from archiver.core.segmenter import Carry
-from archiver.core.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
 from archiver.core.used_names import with_name_taken
 from archiver.kafka.group_consumer import CommittedOffset, GroupConsumer
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.recovery.salvage import complete_frames, salvage
 from archiver.segments.open_segment import OpenSegment
 from archiver.segments.segment_file import PartialDamagedError
+from g3stream.contract.sequence import LossCause, SequenceTracker, forgotten_before, roll_back
 from g3stream.contract.topics import ContractError
 from g3stream.service.cancellation import CancellationToken
 

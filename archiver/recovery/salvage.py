@@ -16,8 +16,8 @@ from archiver.core.paths import PartialName
 from archiver.storage import sha256sums
 from archiver.storage.directory import Directory
 from archiver.storage.page_cache import copy_bytes
-from g3stream.frames.layout import FrameFormatError
-from g3stream.frames.reader import FrameScanner
+from g3stream.frame_format.layout import FrameFormatError
+from g3stream.frame_format.reader import FrameScanner
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """Rebuild a stream's files from its records, as the live archive has them.
 
-The same object decides (core/segmenter.py), and the same tracker accepts records (core/sequence.py). What differs is
-the state at the start: not a commit, but the events of the archive's files (core/catalog.py). These have the settings
-of each acquisition, the names where a file couldn't have its own, and the digest of each file. No I/O here: a
-`RebuildTarget` takes the content.
+The same object decides (core/segmenter.py), and the same tracker accepts records (g3stream/contract/sequence.py).
+What differs is the state at the start: not a commit, but the events of the archive's files (core/catalog.py). These
+have the settings of each acquisition, the names where a file couldn't have its own, and the digest of each file. No
+I/O here: a `RebuildTarget` takes the content.
 """
 
 from collections import deque
@@ -17,13 +17,13 @@ from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import FOREVER_MS, CloseReason, Settings, State, is_repeated
 from archiver.core.segmenter import AnyMessage, Carry, Decision, Segmenter
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import Names
 from archiver.replay.plan import ArchivePosition, Selection, TopicRange
 from archiver.replay.rebuilt import RebuildTarget, RebuiltFile, SelectedFiles
 from archiver.replay.recorded_files import RecordedFiles
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import frame_type_name
+from g3stream.contract.sequence import Record, SequenceTracker
+from g3stream.frame_format.layout import frame_type_name
 
 
 class _Known(IntEnum):

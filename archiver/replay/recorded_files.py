@@ -4,9 +4,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from archiver.core.events import FileFinished
-from archiver.core.sequence import Record
 from archiver.replay.plan import ArchivePosition
 from g3stream.contract.headers import RecordHeaders
+from g3stream.contract.sequence import Record
 
 _Identity = tuple[str, int]  # epoch and seq of a record
 _UNLIMITED = 2**62

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from archiver.archive.location import Location, Within
 from archiver.core.checkpoint import Checkpoint, FramePlace, Partial
 from archiver.core.segmenter import CarriedFrame, Carry, crc_of
-from g3stream.frames.layout import frame_type_name
+from g3stream.frame_format.layout import frame_type_name
 
 log = logging.getLogger(__name__)
 

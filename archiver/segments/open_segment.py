@@ -13,9 +13,9 @@ from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Base, Partial, RecordId
 from archiver.core.segmentation import CloseReason
 from archiver.core.segmenter import Carry
-from archiver.core.sequence import Epochs, Record, epoch_changes, roll_back
 from archiver.segments.segment_file import PartialLockedError, SegmentFile
 from g3stream.contract.headers import RecordHeaders
+from g3stream.contract.sequence import Epochs, Record, epoch_changes, roll_back
 from g3stream.service.cancellation import CancellationToken
 
 log = logging.getLogger(__name__)

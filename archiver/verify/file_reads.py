@@ -17,9 +17,9 @@ from archiver.storage.directory import Directory
 from archiver.verify.checks import FileContents, InspectedFile, SessionRun
 from archiver.verify.inventory import Inventory
 from archiver.verify.tree_scan import FileEntry
-from g3stream.frames.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
-from g3stream.frames.reader import FrameScanner, ScannedFrame
-from g3stream.frames.scalars import integer
+from g3stream.frame_format.layout import FRAME_TYPES, FrameFormatError, TruncatedFrameError
+from g3stream.frame_format.reader import FrameScanner, ScannedFrame
+from g3stream.frame_format.scalars import integer
 from g3stream.service.cancellation import CancellationToken
 
 _READERS = min(4, os.cpu_count() or 1)  # one file's block is digested while another's frames are scanned

@@ -9,7 +9,7 @@ from archiver.core.checkpoint import Checkpoint, RecordId
 from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Acquisition
-from archiver.core.sequence import Record
+from g3stream.contract.sequence import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,15 @@ from archiver.core.events import FileFinished, RecordsLost
 from archiver.core.formatting import format_time
 from archiver.core.resent_frames import ResendFilter
 from archiver.core.segmentation import NOT_RECORDED_TYPES
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.kafka.invalid_records import HeaderReader
 from archiver.kafka.topic_reader import TopicReader
 from archiver.verify.checks import Counts, Fault, Finding
 from archiver.verify.recorded_spans import FileSpan, SpanIndex, UnmatchedFrames, spans
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import Record, SequenceTracker
 from g3stream.contract.topics import ContractError
-from g3stream.frames.layout import FrameFormatError
-from g3stream.frames.reader import FrameScanner
+from g3stream.frame_format.layout import FrameFormatError
+from g3stream.frame_format.reader import FrameScanner
 
 _BLOCK = 1 << 20
 

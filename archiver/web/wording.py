@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from archiver.catalog.recorded import Loss, lost_records
 from archiver.core.formatting import count_noun
 from archiver.core.segmentation import CloseReason
-from archiver.core.sequence import LossCause
+from g3stream.contract.sequence import LossCause
 
 
 class _Closing(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from spt3g import core
 
 from g3stream.contract.headers import CHUNK_BYTES
-from g3stream.frames.layout import FRAME_TYPES, parse_header
+from g3stream.frame_format.layout import FRAME_TYPES, parse_header
 from ingest.receive.frame_info import FlowControl
 from testbed.frames import decode_frames
 

@@ -6,7 +6,7 @@ import google_crc32c
 from spt3g import core
 
 from bench.load.frames import serialized
-from g3stream.frames.layout import FRAME_TYPES, HEADER_BYTES
+from g3stream.frame_format.layout import FRAME_TYPES, HEADER_BYTES
 
 _ID, _SESSION, _NUMBER, _DATA = "sostream_id", "session_id", "frame_num", "data"
 

@@ -9,7 +9,7 @@ An epoch is 16 hex digits:
     S  the spool's mark: random when the spool is new, then copied from epoch to epoch
 
 So of two epochs with the same mark the larger one is the later one, and the archiver recognizes the records of an
-epoch that it no longer remembers (archiver/core/sequence.py). Epochs with different marks have no order: a new spool
+epoch that it no longer remembers (sequence.py). Epochs with different marks have no order: a new spool
 has a new mark, so a wrong clock on its host can't make its records look old. Earlier versions of ingest made all 16
 digits at random: each of those epochs has a mark of its own (except one in a million pairs, by chance), and so no
 order. No I/O, no clock.

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
-from g3stream.frames.decoder import FrameDecoder
-from g3stream.frames.layout import FrameFormatError
+from g3stream.frame_format.decoder import FrameDecoder
+from g3stream.frame_format.layout import FrameFormatError
 from g3stream.service.endpoint import ClientEndpoint, ListenEndpoint, listen, peer_address
 from ingest.config import StreamSettings
 
@@ -35,7 +35,7 @@ class ConnectionListener:
     """Called with the peer's address."""
     frames: Callable[[list[bytes | memoryview]], bool]
     """Called with all frames of one read. Returns whether there was a data frame among them. The large ones are
-    borrowed views, valid until it returns (FrameDecoder in g3stream/frames/decoder.py)."""
+    borrowed views, valid until it returns (FrameDecoder in g3stream/frame_format/decoder.py)."""
     idle: Callable[[], None]
     """Called after each second without a data frame."""
     disconnected: Callable[[str], None]

@@ -1,7 +1,7 @@
 """The values that ingest reads from a frame: flow control, stream id, session id, frame number.
 
 spt3g isn't used, as it would copy every blob. The frame's CRC is verified as spt3g does, its bytes stay unchanged,
-and the few values needed here are read from their blobs (g3stream/frames/scalars.py).
+and the few values needed here are read from their blobs (g3stream/frame_format/scalars.py).
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from g3stream.contract.headers import Kind
 from g3stream.contract.topics import ContractError, stream_name
-from g3stream.frames.reader import read_frame
-from g3stream.frames.scalars import integer, string
+from g3stream.frame_format.reader import read_frame
+from g3stream.frame_format.scalars import integer, string
 
 
 class FlowControl(IntEnum):

@@ -16,7 +16,7 @@ class PendingRecord(NamedTuple):
     time_ms: int
     """When it was received, ms since the epoch, UTC."""
     value: bytes | memoryview = b""
-    """The frame; that of a large one is a borrowed view (FrameDecoder in g3stream/frames/decoder.py)."""
+    """The frame; that of a large one is a borrowed view (FrameDecoder in g3stream/frame_format/decoder.py)."""
     rejected: bool = False
     """Whether it goes to the topic of rejected frames."""
 

@@ -29,7 +29,6 @@ from archiver.core.checkpoint import ArchiveMark, Base, Checkpoint, Partial, Rec
 from archiver.core.events import ArchiveFinalized, FirstLoss
 from archiver.core.paths import NameFormat, PartialName, file_path
 from archiver.core.segmentation import Acquisition, CloseReason, OpenFileState, Settings, State
-from archiver.core.sequence import LossCause
 from archiver.event_counters import EventCounters
 from archiver.handover.schedule import FollowerStatus, group_of
 from archiver.metrics import metrics as archiver_metrics
@@ -40,6 +39,7 @@ from g3_agents import smurf_archiver, smurf_ingest, smurf_recorder
 from g3stream.contract import program_status
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.program_status import ArchiverStatus, IngestStatus, ProgramStatus, VerifyStatus
+from g3stream.contract.sequence import LossCause
 from g3stream.contract.topics import (
     FILES_TOPIC,
     FILES_TOPIC_CONFIG,

@@ -18,7 +18,7 @@ from spt3g import core
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
 from g3stream.contract.topics import FILES_TOPIC, frames_topic
-from g3stream.frames.layout import parse_header
+from g3stream.frame_format.layout import parse_header
 from tests.support.injection.stepped_clock import HostClock
 from tests.support.processes import PATIENT, SECONDS, Program, RawSender, Recorder, committed, flow, frame, scan
 

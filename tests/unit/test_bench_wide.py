@@ -6,7 +6,7 @@ from spt3g import core
 from bench.load.numbered import Numbered
 from bench.measure.cost_over_time import slope
 from bench.measure.lags import Lag, MissingError, between, by_second, lags, late_until, quantiles
-from g3stream.frames.reader import read_frame
+from g3stream.frame_format.reader import read_frame
 
 SECOND = 1_000_000_000
 

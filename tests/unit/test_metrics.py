@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from archiver.core.events import RecordsLost
-from archiver.core.sequence import LossCause
 from archiver.event_counters import EventCounters
 from archiver.metrics import metrics as archiver_metrics
 from archiver.metrics import problems as archiver_problems
 from archiver.recording.status import ArchiveStatus, ConsumedStatus, RecordedStatus, RecorderStatus
 from archiver.recording.throughput import Throughput
 from archiver.segments.open_segment import OpenFileStatus
+from g3stream.contract.sequence import LossCause
 from g3stream.host.activity import Hang
 from g3stream.log.writer import LogStatus
 from g3stream.service.histogram import BOUNDS_SECONDS, LatencyHistogram

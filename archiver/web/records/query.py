@@ -8,10 +8,10 @@ from typing import Final
 from urllib.parse import urlencode
 
 from archiver.catalog.recorded import Search
-from archiver.core.formatting import parse_time
 from archiver.web.records.night_view import night_window
 from archiver.web.records.timeline import Window
 from g3stream.contract.topics import ContractError, stream_name
+from g3stream.host.times import parse_time
 
 _MAX_TEXT: Final = 60
 _INTEGER: Final = re.compile(r"[0-9]{1,18}")

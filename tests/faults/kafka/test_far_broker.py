@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from archiver.core.sequence import EPOCHS_REMEMBERED
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import new_epoch
+from g3stream.contract.sequence import EPOCHS_REMEMBERED
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import parse_header
+from g3stream.frame_format.layout import parse_header
 from testbed.child_process import free_port
 from testbed.kafka.broker import Broker
 from tests.support.archives import Source, all_committed, assert_same_tree

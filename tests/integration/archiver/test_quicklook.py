@@ -15,7 +15,7 @@ from archiver.quicklook.looker import Looker
 from archiver.quicklook.state import State
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.host.environment import now_ms
 from tests.support.processes import Recorder, eventually
 

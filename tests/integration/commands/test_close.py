@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import parse_header
+from g3stream.frame_format.layout import parse_header
 from tests.support.commands import archiver, close
 from tests.support.processes import SECONDS, RawSender, Recorder, eventually, flow, scan
 

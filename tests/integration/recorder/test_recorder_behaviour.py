@@ -13,7 +13,7 @@ from spt3g import core
 from archiver.__main__ import make_parser as archiver_parser
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.topics import frames_topic
-from g3stream.frames.layout import parse_header
+from g3stream.frame_format.layout import parse_header
 from ingest.__main__ import make_parser as ingest_parser
 from testbed.child_process import free_port
 from testbed.frames import decode_frames

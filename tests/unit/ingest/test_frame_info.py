@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spt3g import core
 
 from g3stream.contract.headers import Kind
-from g3stream.frames.layout import FrameFormatError
+from g3stream.frame_format.layout import FrameFormatError
 from ingest.receive.frame_info import FrameInfo, RejectedFrame, read_frame_info
 from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame, frame_with, long_string, nested

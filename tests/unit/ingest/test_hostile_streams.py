@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import FrameDecoder
-from g3stream.frames.layout import MAX_NAME_BYTES, FrameFormatError
+from g3stream.frame_format.decoder import FrameDecoder
+from g3stream.frame_format.layout import MAX_NAME_BYTES, FrameFormatError
 from ingest.receive.record_builder import RecordBuilder
 from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME, blob, crc, frame, frame_with, nested
@@ -142,8 +142,8 @@ def test_damaged_streams_give_all_that_can_be_known_and_nothing_else(
 _VICTIM = """
 import io, resource, sys
 from ingest.receive.frame_info import RejectedFrame, read_frame_info
-from g3stream.frames.decoder import FrameDecoder
-from g3stream.frames.layout import FrameFormatError
+from g3stream.frame_format.decoder import FrameDecoder
+from g3stream.frame_format.layout import FrameFormatError
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for line in sys.stdin:

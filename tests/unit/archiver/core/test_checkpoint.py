@@ -28,12 +28,12 @@ from archiver.core.checkpoint import (
 )
 from archiver.core.paths import LATEST_START, NameFormat, file_path
 from archiver.core.segmentation import Acquisition, CloseReason, OpenFileState, Settings, State, path
-from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, roll_back
 from archiver.core.used_names import RANGES_REMEMBERED, SESSIONS_REMEMBERED, Names, RecentSession, number_of_session
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.contract.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, roll_back
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import SETTINGS, STREAM, MemoryArchive, quick, wild_logs
-from tests.unit.archiver.core.test_sequence import Killed, Message, killed_ingests
+from tests.unit.g3stream.contract.test_sequence import Killed, Message, killed_ingests
 
 SCAN = FRAME_TYPES["Scan"]
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.core.formatting import format_bytes, format_iso, format_time, parse_time
+from archiver.core.formatting import format_bytes, format_iso, format_time
 from g3stream.host.durations import format_duration
+from g3stream.host.times import parse_time
 
 NOW = 1_795_383_000_000  # 2026-11-22T21:30:00Z
 MOMENTS = st.integers(0, 253_402_300_799_999)  # ms, to the end of 9999

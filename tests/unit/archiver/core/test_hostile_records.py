@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from archiver.core.checkpoint import Checkpoint, CheckpointError, decode, encode
 from archiver.core.segmentation import Settings, State, after_close, close_reason, path, step
-from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import EPOCHS_REMEMBERED, SequenceTracker
 from g3stream.contract.topics import ContractError
 from tests.support.frames import SCAN
 from tests.unit.archiver.core.test_checkpoint import GOOD

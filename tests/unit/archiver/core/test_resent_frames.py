@@ -13,11 +13,11 @@ from archiver.core.segmentation import Settings
 from archiver.verify.checks import Counts, Fault, Finding
 from archiver.verify.topic_comparison import Comparison, RecordedStream
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.support.frames import frame
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, quick, recorded, wild_logs
-from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
 from tests.unit.archiver.replay.test_rebuilder import ArchiveWithEvents
+from tests.unit.g3stream.contract.test_sequence import A, Killed, Message, killed_ingests
 
 
 def ended(log: list[Message]) -> list[Message]:

@@ -19,9 +19,9 @@ from archiver.core.segmentation import (
 )
 from archiver.core.used_names import SESSIONS_REMEMBERED, Names, number_of_session, with_name_taken
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, MemoryArchive
-from tests.unit.archiver.core.test_sequence import A, Message
+from tests.unit.g3stream.contract.test_sequence import A, Message
 
 SCAN, OBSERVATION, WIRING = (FRAME_TYPES[name] for name in ("Scan", "Observation", "Wiring"))
 OBSERVATION_AND_WIRING = Settings(carry=(OBSERVATION, WIRING))

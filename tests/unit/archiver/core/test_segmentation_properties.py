@@ -24,11 +24,11 @@ from archiver.core.segmentation import (
     step,
 )
 from archiver.core.segmenter import Carry, Decision, Segmenter
-from archiver.core.sequence import Record, SequenceTracker
 from archiver.core.used_names import SESSIONS_REMEMBERED
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
-from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
+from g3stream.contract.sequence import Record, SequenceTracker
+from g3stream.frame_format.layout import FRAME_TYPES
+from tests.unit.g3stream.contract.test_sequence import A, Killed, Message, killed_ingests
 
 STREAM = "crate1slot2"
 NOON = 1_546_344_000_000

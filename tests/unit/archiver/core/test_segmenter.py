@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from archiver.core.segmentation import Settings
 from archiver.kafka.topic_reader import record_headers
 from g3stream.contract.headers import Kind, PublishedHeaders, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, MemoryArchive, json, quick
-from tests.unit.archiver.core.test_sequence import Message as SequenceMessage
+from tests.unit.g3stream.contract.test_sequence import Message as SequenceMessage
 
 SCAN = FRAME_TYPES["Scan"]
 A, B = "a" * 16, "b" * 16

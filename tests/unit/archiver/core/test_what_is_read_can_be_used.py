@@ -28,10 +28,10 @@ from archiver.core.segmentation import (
     path,
     step,
 )
-from archiver.core.sequence import SequenceTracker, roll_back
 from archiver.segments.carry import carry_of
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import frame_type_name
+from g3stream.contract.sequence import SequenceTracker, roll_back
+from g3stream.frame_format.layout import frame_type_name
 from g3stream.host.durations import format_duration
 from tests.unit.archiver.core.test_catalog import finished
 from tests.unit.archiver.core.test_checkpoint import GOOD, SCAN, places

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from archiver.core.checkpoint import MAX_CHARACTERS, Checkpoint, decode, encode
 from archiver.core.segmentation import State
-from archiver.core.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, forgotten_before, roll_back
 from archiver.kafka.delivery_order import DeliveryCheck, is_successor
 from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.producer_epoch import RANDOM_BITS, new_epoch
+from g3stream.contract.sequence import EPOCHS_REMEMBERED, SequenceTracker, epoch_changes, forgotten_before, roll_back
 
 STREAM = "crate1slot2"
 

@@ -3,8 +3,8 @@
 from archiver.kafka.topic_tail import TailRecord
 from archiver.operations.close_acquisition import Situation, situation
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
-from tests.unit.archiver.core.test_sequence import A, B, C, chunk, operators, record
+from g3stream.frame_format.layout import FRAME_TYPES
+from tests.unit.g3stream.contract.test_sequence import A, B, C, chunk, operators, record
 
 
 def entries(*labels: RecordHeaders | None) -> list[TailRecord]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from archiver.quicklook.latest_frames import FrameCollector
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 
 EPOCH = "0123456789abcdef"
 SCAN = FRAME_TYPES["Scan"]

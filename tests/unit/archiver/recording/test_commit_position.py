@@ -3,9 +3,9 @@
 from archiver.core import checkpoint as checkpoints
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.segmentation import State
-from archiver.core.sequence import Epochs
 from archiver.kafka.group_consumer import CommittedOffset
 from archiver.recording.commit_position import CommitPosition, Snapshot
+from g3stream.contract.sequence import Epochs
 from g3stream.service.cancellation import CancellationToken
 
 STREAM = "slot1"

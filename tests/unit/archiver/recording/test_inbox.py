@@ -12,15 +12,15 @@ from archiver.archive.location import Location
 from archiver.archive.root import ArchiveRoot
 from archiver.core.checkpoint import Checkpoint
 from archiver.core.segmentation import Settings, State
-from archiver.core.sequence import Record
 from archiver.kafka.topic_reader import record_headers
 from archiver.recording.inbox import MessageInbox
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import Record
 from g3stream.contract.topics import ContractError
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, SETTINGS, STREAM, MemoryArchive, json, quick
 from tests.unit.archiver.core.test_segmenter import HAPPENINGS, log_of, message
-from tests.unit.archiver.core.test_sequence import Message as SequenceMessage
+from tests.unit.g3stream.contract.test_sequence import Message as SequenceMessage
 
 A = "a" * 16
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.core.events import FirstLoss, RecordsLost, decode, encode
-from archiver.core.sequence import LossCause
 from archiver.event_counters import EventCounters
 from archiver.recording.loss_reporter import merge_losses
+from g3stream.contract.sequence import LossCause
 
 STREAM = "crate1slot2"
 NOW = 1_546_344_000_000

@@ -22,14 +22,14 @@ from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import CloseReason, Settings
 from archiver.core.segmenter import Carry, Decision
-from archiver.core.sequence import Record, first_complete
 from archiver.kafka.topic_reader import record_headers
 from archiver.replay.plan import ArchivePosition, Overrides, Selection, TopicRange, topic_ranges
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import FileContent, RebuildTarget, RebuiltFile
 from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.contract.sequence import Record, first_complete
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import (
     FORWARD,
     NOON,
@@ -40,7 +40,7 @@ from tests.unit.archiver.core.test_segmentation_properties import (
     quick,
     wild_logs,
 )
-from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
+from tests.unit.g3stream.contract.test_sequence import A, Killed, Message, killed_ingests
 
 LOGS = wild_logs().flatmap(killed_ingests)
 FORWARD_LOGS = wild_logs(steps=FORWARD).flatmap(killed_ingests)

@@ -16,16 +16,15 @@ from archiver.core.events import FileFinished
 from archiver.core.paths import NameFormat
 from archiver.core.segmentation import Settings
 from archiver.core.segmenter import Carry
-from archiver.core.sequence import first_complete
 from archiver.kafka.topic_reader import record_headers
 from archiver.replay.plan import ArchivePosition, Overrides, Selection, topic_ranges
 from archiver.replay.rebuilder import Rebuilder
 from archiver.replay.rebuilt import RebuiltFile
 from archiver.segments.carry import load_carry
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.contract.sequence import first_complete
+from g3stream.frame_format.layout import FRAME_TYPES
 from tests.unit.archiver.core.test_segmentation_properties import NOON, STREAM, quick
-from tests.unit.archiver.core.test_sequence import A, Killed, Message, killed_ingests
 from tests.unit.archiver.replay.test_rebuilder import (
     CHOICES,
     ArchiveWithEvents,
@@ -33,6 +32,7 @@ from tests.unit.archiver.replay.test_rebuilder import (
     MemoryTarget,
     available,
 )
+from tests.unit.g3stream.contract.test_sequence import A, Killed, Message, killed_ingests
 
 SCAN, OBSERVATION, WIRING = FRAME_TYPES["Scan"], FRAME_TYPES["Observation"], FRAME_TYPES["Wiring"]
 SETTINGS = st.builds(

@@ -15,7 +15,7 @@ from archiver.status.stream_status import Status, as_json, status_of
 from g3stream.contract.headers import Kind
 from tests.unit.archiver.core.test_catalog import FIRST, STREAM
 from tests.unit.archiver.core.test_checkpoint import GOOD, IN_DECADES, largest
-from tests.unit.archiver.core.test_sequence import A, record
+from tests.unit.g3stream.contract.test_sequence import A, record
 
 NOW = FIRST.time + 3_600_000
 LATELY = [TailRecord(8, record(A, 8), NOW - 60_000, 10), TailRecord(9, record(A, 9), NOW - 500, 10)]

@@ -19,7 +19,7 @@ from archiver.verify.file_reads import read_contents
 from archiver.verify.topic_comparison import Comparison, RecordedStream
 from archiver.verify.tree_scan import scan_tree
 from g3stream.contract.headers import Kind, RecordHeaders
-from g3stream.frames.layout import FRAME_TYPES
+from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.service.cancellation import CancellationToken
 from tests.support.frames import SCAN, frame, frame_with
 

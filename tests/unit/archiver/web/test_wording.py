@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from archiver.core.segmentation import CloseReason
-from archiver.core.sequence import LossCause
 from archiver.web.records.views import file_row, file_view, loss_row, session_view
 from archiver.web.wording import closing_brief, closing_text, loss_text, missing_text
+from g3stream.contract.sequence import LossCause
 from tests.unit.archiver.web.recorded import FILE, LOSS, MINUTE
 
 NOW = FILE.end_ms + MINUTE

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.core.sequence import EPOCHS_REMEMBERED, GIVE_UP_BYTES, Record, SequenceTracker, epoch_changes, roll_back
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.sequence import (
+    EPOCHS_REMEMBERED,
+    GIVE_UP_BYTES,
+    Record,
+    SequenceTracker,
+    epoch_changes,
+    roll_back,
+)
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 SCAN = ord("S")

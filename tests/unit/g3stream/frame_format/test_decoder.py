@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.decoder import FrameDecoder
-from g3stream.frames.layout import MAX_KEYS, MAX_NAME_BYTES, FrameFormatError
+from g3stream.frame_format.decoder import FrameDecoder
+from g3stream.frame_format.layout import MAX_KEYS, MAX_NAME_BYTES, FrameFormatError
 from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME, SCAN, frame
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.layout import FRAME_TYPES, parse_header
+from g3stream.frame_format.layout import FRAME_TYPES, parse_header
 from tests.support.frames import frame
 
 

@@ -5,7 +5,7 @@ Memory grows with the bytes received, not with the length that a frame claims.
 
 from collections.abc import Callable, Iterator
 
-from g3stream.frames.layout import CRC_BYTES, HEADER_BYTES, FrameFormatError, parse_header, parse_keys
+from g3stream.frame_format.layout import CRC_BYTES, HEADER_BYTES, FrameFormatError, parse_header, parse_keys
 
 
 class FrameDecoder:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from g3stream.frames.layout import (
+from g3stream.frame_format.layout import (
     CRC,
     CRC_BYTES,
     HEADER_BYTES,

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.layout import FrameFormatError
-from g3stream.frames.reader import read_frame
+from g3stream.frame_format.layout import FrameFormatError
+from g3stream.frame_format.reader import read_frame
 from testbed.frames import decode_frames
 from tests.support.frames import ANY_FRAME
 

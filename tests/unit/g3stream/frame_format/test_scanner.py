@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spt3g import core
 
-from g3stream.frames.layout import FrameFormatError, TruncatedFrameError, parse_header
-from g3stream.frames.reader import FrameScanner, ScannedFrame, read_frame
-from g3stream.frames.scalars import integer
+from g3stream.frame_format.layout import FrameFormatError, TruncatedFrameError, parse_header
+from g3stream.frame_format.reader import FrameScanner, ScannedFrame, read_frame
+from g3stream.frame_format.scalars import integer
 from tests.support import wire_model
 from tests.support.frames import ANY_FRAME, SCAN, blob, frame
 
