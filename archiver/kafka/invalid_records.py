@@ -10,19 +10,10 @@ from concurrent.futures import Future
 from confluent_kafka import KafkaException, Message
 
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.headers import RecordHeaders, headers_of, record_digest
+from g3stream.contract.headers import RecordHeaders, digest_of
 from g3stream.contract.topics import ContractError
 
 QUARANTINE_POLL_SECONDS = 5.0
-
-
-def digest_of(message: Message) -> str:
-    """The digest of a message, as `record_digest` computes it."""
-    try:
-        headers = headers_of(message)
-    except ContractError:
-        headers = None
-    return record_digest(message.timestamp()[1], message.key(), message.value(), headers)
 
 
 def invalid_record_message(stream: str, offset: int, why: str) -> str:

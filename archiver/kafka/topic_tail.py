@@ -10,9 +10,8 @@ from typing import TypeVar
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
-from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.headers import RecordHeaders
+from g3stream.contract.headers import RecordHeaders, digest_of
 from g3stream.contract.topics import ContractError, frames_topic, stream_of_topic
 from g3stream.kafka.errors import NO_SUCH_TOPIC
 from g3stream.kafka.topic_admin import TopicAdmin

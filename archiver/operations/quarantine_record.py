@@ -16,10 +16,9 @@ from confluent_kafka import Message, TopicPartition
 
 from archiver.console.runner import CommandError, print_out, with_kafka
 from archiver.core.formatting import format_time
-from archiver.kafka.invalid_records import digest_of
 from archiver.kafka.publication import OutgoingMessage, publish
 from archiver.kafka.topic_reader import TopicReader, record_headers
-from g3stream.contract.headers import ConsumedHeaders, headers_of
+from g3stream.contract.headers import ConsumedHeaders, digest_of, headers_of
 from g3stream.contract.topics import QUARANTINE_TOPIC_CONFIG, ContractError, frames_topic, quarantine_topic
 from g3stream.host.environment import host_name
 from g3stream.kafka.errors import Operation, needs, topic_right

@@ -211,6 +211,7 @@ class ConsumedMessage(Protocol):
 
     def headers(self) -> object: ...
     def set_headers(self, headers: list[tuple[str, str | bytes | None]], /) -> None: ...
+    def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
     def timestamp(self) -> tuple[int, int]: ...
     def offset(self) -> int | None: ...
@@ -275,6 +276,15 @@ def record_digest(
         digest.update(b"-" if part is None else b"%d:" % len(part))
         digest.update(part or b"")
     return digest.hexdigest()
+
+
+def digest_of(message: ConsumedMessage) -> str:
+    """Return the digest of a message, as `record_digest` computes it."""
+    try:
+        headers = headers_of(message)
+    except ContractError:
+        headers = None
+    return record_digest(message.timestamp()[1], message.key(), message.value(), headers)
 
 
 def _epoch(text: bytes | None) -> str:

@@ -37,9 +37,16 @@ def kafka_client_config(options: argparse.Namespace, ours: Mapping[str, str | in
     Only `allow.auto.create.topics` can't be overridden: topics created by a broker would have its defaults.
     librdkafka's own log lines go to the logger `kafka`, which drops all but critical ones.
     """
-    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **options.kafka_config}
-    if options.bootstrap_servers:
-        config["bootstrap.servers"] = options.bootstrap_servers
+    return client_config(options.kafka_config, options.bootstrap_servers, ours)
+
+
+def client_config(
+    properties: Mapping[str, Any], bootstrap_servers: str | None, ours: Mapping[str, str | int | bool]
+) -> dict[str, Any]:
+    """Return a librdkafka configuration, as `kafka_client_config` does. properties: the operator's settings."""
+    config: dict[str, Any] = {"bootstrap.servers": "localhost:9092", **ours, **properties}
+    if bootstrap_servers:
+        config["bootstrap.servers"] = bootstrap_servers
     config["allow.auto.create.topics"] = False
     config["logger"] = _LIBRDKAFKA
     # Lines that the logger drops must not be queued: a client that isn't polled would keep them all.
