@@ -43,6 +43,7 @@ COMMANDS = {
     "status": "say what is wrong; show each stream",
     "web": "serve a page: now, each night, every file",
     "quicklook": "look at the latest seconds: live channels, noise",
+    "tail": "show a stream's last frames, and what comes",
     "info": "show an archive on one screen",
     "files": "list what was recorded",
     "catalog": "keep a SQLite file of what was recorded",

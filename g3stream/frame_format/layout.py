@@ -90,6 +90,20 @@ def parse_keys(
         yield blob_at, at
 
 
+def key_names(frame: bytes) -> list[str]:
+    """Return the names of a whole frame's keys, in order; what isn't UTF-8 is escaped. Raises FrameFormatError."""
+    if len(frame) < HEADER_BYTES + CRC_BYTES:
+        raise TruncatedFrameError("it is cut off")
+    order, count, _ = parse_header(frame, 0)
+    names, at = [], HEADER_BYTES
+    for blob_at, blob_end in parse_keys(frame, at, len(frame), order, count):
+        names.append(frame[at + 8 : blob_at - 8].decode(errors="backslashreplace"))
+        at = blob_end
+    if len(names) < count or at > len(frame):
+        raise TruncatedFrameError("it is cut off")
+    return names
+
+
 def frame_type_name(code: int) -> str:
     """Return spt3g's name of a frame type, or its code in decimal if it has none."""
     return _TYPE_NAMES.get(code, str(code))
