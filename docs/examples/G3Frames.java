@@ -65,10 +65,11 @@ public class G3Frames {
         if (headers.containsKey("prev")) giveUp(headers.get("prev").split(":")[0]); // an epoch that has ended
         var chunk = headers.getOrDefault("chunk", "1/1").split("/");
         int k = Integer.parseInt(chunk[0]), n = Integer.parseInt(chunk[1]);
-        if (k == 1)
-            incomplete.putIfAbsent(epoch, new Incomplete(headers, seq, message.offset(), n, new ArrayList<>()));
         var record = incomplete.get(epoch);
-        if (record == null || k <= record.chunks().size()) return; // its first chunks are gone; or a repeated one
+        if (k == 1 && (record == null || record.seq() != seq))
+            incomplete.put(epoch, record = new Incomplete(headers, seq, message.offset(), n, new ArrayList<>()));
+        if (record == null || record.seq() != seq) return; // its first chunks are gone
+        if (k <= record.chunks().size()) return; // a repeated chunk
         record.chunks().add(message.value() == null ? new byte[0] : message.value());
         long bytes = record.chunks().stream().mapToLong(it -> it.length).sum();
         if (k > record.chunks().size() || n != record.n() || bytes > 1 << 30) giveUp(epoch);
