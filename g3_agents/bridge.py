@@ -6,7 +6,8 @@ status and passes on commands; nothing is recorded in it. It is started when the
 whenever it ends.
 
 They exchange lines of JSON over a socket. To the child: a first message with its configuration; {"status": …} each
-second; {"message": …, "number": …} for each event. From the child: {"do": "start" or "stop"}; {"published": number}.
+second; {"message": …, "number": …} for each event. From the child: {"do": "start" or "stop"}; {"published": number};
+{"monitor": {…}}, another choice of monitored channels.
 """
 
 import json
@@ -44,14 +45,21 @@ class OcsBridge:
     """The bridge to OCS, a context manager.
 
     hello: the first message to the child. router: its address, as ws://host:port/path. on_command: called with the
-    child's commands, "start" or "stop", in a thread of the bridge.
+    child's commands, "start" or "stop", in a thread of the bridge. on_choice: with choices of monitored channels.
     """
 
-    def __init__(self, hello: Mapping[str, Any], router: str, on_command: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        hello: Mapping[str, Any],
+        router: str,
+        on_command: Callable[[str], None],
+        on_choice: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self._hello = hello
         url = urlsplit(router)
         self._router = url.hostname or "localhost", url.port or (443 if url.scheme == "wss" else 80)
         self._on_command = on_command
+        self._on_choice = on_choice
         self._closing = threading.Event()
         self._has_status = threading.Event()
         self._lock = threading.Lock()
@@ -152,6 +160,8 @@ class OcsBridge:
             if "do" in message:
                 log.info("OCS: %s", message["do"])
                 self._on_command(message["do"])
+            if "monitor" in message:
+                self._on_choice(message["monitor"])
             if "published" in message:
                 with self._lock:
                     while self._messages and self._messages[0][0] <= message["published"]:

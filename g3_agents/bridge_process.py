@@ -23,6 +23,8 @@ from twisted.internet import defer, reactor  # noqa: E402
 from twisted.internet.protocol import Factory  # noqa: E402
 from twisted.protocols.basic import LineReceiver  # noqa: E402
 
+from g3_agents.monitored.choice import Choice, ChoiceError  # noqa: E402
+from g3_agents.monitored.so3g import missing_so3g  # noqa: E402
 from g3stream.log.setup import service_output  # noqa: E402
 
 _END_DELAY_SECONDS = 0.3
@@ -30,6 +32,10 @@ _JOIN_TIMEOUT_SECONDS = 10.0
 _MAX_LINE_BYTES = 1 << 22
 ARCHIVE_STATS = "archive_stats"
 """The feed in which sotodlib looks for a `finalized_until`; socs' SupRsync agent has one of this name."""
+DETECTORS = "detectors"
+"""The feed of monitored channels; it has this name in socs 0.3.0, the last with a SmurfRecorder."""
+MONITORING_TASKS = {"set_monitored_channels": "channels", "set_target_rate": "target_rate"}
+"""Their names and parameters are from there, too."""
 
 
 class StatusAgent(ocs_agent.OCSAgent):  # type: ignore[misc]  # ocs has no types
@@ -56,17 +62,19 @@ if not hasattr(ocs_agent.OCSAgent, "_stop_all_running_sessions"):
 class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
     """The agent's side of the bridge: the recorder's status and its commands.
 
-    agent: an OCSAgent. status: the recorder's first status. feed: the name of the feed of numbers.
+    agent: an OCSAgent. status: the recorder's first status. feed: the name of the feed of numbers. so3g_python: of
+    the agent's options.
     """
 
     delimiter = b"\n"
     MAX_LENGTH = _MAX_LINE_BYTES
 
-    def __init__(self, agent: Any, status: dict[str, Any], feed: str) -> None:
+    def __init__(self, agent: Any, status: dict[str, Any], feed: str, so3g_python: str | None) -> None:
         self._agent = agent
         self._status = status
         self._was_running = status["state"] != "stopped"
         self._feed = feed
+        self._so3g_python = so3g_python
         self._next_status: defer.Deferred[None] = defer.Deferred()
         self._messages: deque[tuple[int, dict[str, Any]]] = deque()
         self._published_stats_at: float | None = None
@@ -93,6 +101,8 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
                 if stats and stats["timestamp"] != self._published_stats_at:
                     self._published_stats_at = stats["timestamp"]
                     self._agent.publish_to_feed(ARCHIVE_STATS, stats)
+                for message in self._status["detectors"]:
+                    self._agent.publish_to_feed(DETECTORS, message)
             yield self._next_status
         session.data = self._status["data"]
         session.degraded = False
@@ -106,6 +116,23 @@ class Link(LineReceiver):  # type: ignore[misc]  # twisted's has no types for us
         self._send({"do": "stop"})
         yield
         return True, "Stopping."
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]  # twisted, to mypy, has no types (pyproject.toml)
+    def monitor(self, values: dict[str, Any]) -> Any:
+        """Run an OCS task: monitor other channels, or with another target rate."""
+        before = self._status["data"]["monitored"]
+        try:
+            choice = Choice(tuple(before["channels"]), before["target_rate"]).changed(values)
+        except ChoiceError as error:
+            return False, str(error)
+        self._send({"monitor": values})
+        yield
+        if not choice.channels:
+            return True, "No channel is monitored."
+        what = f"Monitored channels: {', '.join(choice.names)}; averages at up to {choice.target_rate_hz:g} Hz"
+        if missing := missing_so3g(self._so3g_python):
+            return False, f"{what}. But nothing is published: {missing}"
+        return True, f"{what}."
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802 - twisted's name
         """Process a line from the recorder (called by twisted)."""
@@ -142,7 +169,7 @@ def main() -> None:
         config, address = ComponentConfig(args.site_realm, {}), f"{args.address_root}.{args.instance_id}"
         agent = StatusAgent(config, args, address=address, class_name=args.agent_class)
         process, status = hello["process"], hello["status"]
-        link = Link(agent, status, process)
+        link = Link(agent, status, process, hello["so3g_python"])
         to_recorder.setblocking(False)
         reactor.adoptStreamConnection(to_recorder.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: link))
     agent.register_feed(process, record=True, agg_params={"frame_length": 60}, buffer_time=0)
@@ -150,6 +177,12 @@ def main() -> None:
     if hello["archive_stats"]:
         agent.register_feed(ARCHIVE_STATS, record=True)
     operations = getattr(importlib.import_module(hello["module"]), args.agent_class)(agent, link)
+    if hello["monitoring"]:
+        agent.register_feed(DETECTORS, record=True)
+        for name, parameter in MONITORING_TASKS.items():
+            task = getattr(operations, name)
+            ocs_agent.param(parameter)(task.__func__)
+            agent.register_task(name, task, blocking=False)
     start = getattr(operations, f"start_{process}")
     ocs_agent.param("_")(start.__func__)  # it takes no parameters: OCS rejects any
     stop, is_running = getattr(operations, f"_stop_{process}"), status["state"] != "stopped"

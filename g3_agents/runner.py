@@ -77,6 +77,11 @@ def run(
         {"start": recorder.start, "stop": recorder.stop}[command]()
         wake.set()
 
+    def on_choice(values: Mapping[str, Any]) -> None:
+        if recorder.monitored:
+            recorder.monitored.choose(values)
+        wake.set()
+
     def on_event(event: Event) -> None:
         bridge.publish(report.add_event(event, time.time()))
 
@@ -92,9 +97,11 @@ def run(
         "site": _site(options),
         "module": agents[options.agent_class]["module"],
         "process": process,
+        "monitoring": recorder.monitored is not None,
+        "so3g_python": vars(options).get("so3g_python"),
         "archive_stats": vars(options).get("suprsync_db") is not None,  # ingest has no such option
     }
-    bridge = OcsBridge(hello, options.site_hub, on_command)
+    bridge = OcsBridge(hello, options.site_hub, on_command, on_choice)
     with StopSignals() as signals, bridge:
         signals.on_stop(stop)
         if options.auto_start:
@@ -104,6 +111,8 @@ def run(
             wake.wait(_UPDATE_SECONDS)
             wake.clear()
         recorder.stop()
+        if recorder.monitored:
+            recorder.monitored.stop()
         give_up_at = time.monotonic() + _STOP_SECONDS
         while recorder.state is not RecorderState.STOPPED and time.monotonic() < give_up_at:
             update_status()

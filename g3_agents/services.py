@@ -17,6 +17,7 @@ from archiver.kafka.offset_commits import FencedError
 from archiver.membership import ClaimedError
 from archiver.recording.status import ArchiveStatus
 from archiver.service import Archiver
+from g3_agents.monitored.service import MonitoredChannels
 from g3stream.kafka.client_config import describe_kafka_error, kafka_client_config, validate_producer_config
 from g3stream.service.supervisor import Backoff, Service
 from ingest.config import stream_from_flags
@@ -127,14 +128,20 @@ class RecorderState(StrEnum):
 
 
 class Recorder:
-    """ingest and archiver, of which one may be missing.
+    """ingest and archiver, of which one may be missing. monitored: channels that are published beside the recording.
 
     `start` and `stop` return at once, and may be called by any thread, in any state.
     """
 
-    def __init__(self, ingest: IngestService | None, archiver: ArchiverService | None) -> None:
+    def __init__(
+        self,
+        ingest: IngestService | None,
+        archiver: ArchiverService | None,
+        monitored: MonitoredChannels | None = None,
+    ) -> None:
         self.ingest = ingest
         self.archiver = archiver
+        self.monitored = monitored
         self.state = RecorderState.STOPPED
         self.starts = 0
         """How often it was started."""

@@ -64,7 +64,7 @@ class SessionReport:
         return message
 
     def snapshot(self, now_s: float) -> Data:
-        """Return state, starts, degraded, data (for session.data), feed (its messages), archive_stats."""
+        """Return state, starts, degraded, data (for session.data), feed and detectors (messages), archive_stats."""
         recorder, suprsync = self._recorder, None
         stream = recorder.ingest.latest_status if recorder.ingest else None
         archive = recorder.archiver.status() if recorder.archiver else None
@@ -99,6 +99,8 @@ class SessionReport:
                 data["suprsync"] = suprsync_data(suprsync)
             data["finished"] = self._finished
             data["last_files"] = list(self._files)
+        if recorder.monitored:
+            data["monitored"] = recorder.monitored.session_data()
         data["last_errors"] = self._errors.latest()
         return {
             "state": str(recorder.state),
@@ -106,6 +108,7 @@ class SessionReport:
             "degraded": bool(problems),
             "data": data,
             "feed": feed,
+            "detectors": recorder.monitored.take_messages() if recorder.monitored else [],
             "archive_stats": archive_stats(suprsync) if suprsync else None,
         }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from archiver.archive.location import Location
+from g3_agents.monitored.choice import DEFAULT_RATE_HZ, ChoiceError, target_rate_hz
+from g3_agents.monitored.service import MonitoredChannels
 from g3_agents.options import agent_options, archiver_options, ingest_options, kafka_options
 from g3_agents.runner import AgentOperations, parse, run
 from g3_agents.services import ArchiverService, IngestService, Recorder
@@ -80,6 +82,14 @@ class SmurfRecorder(AgentOperations):
                           'held_by': 'crate1slot2: its file is open',
                           'num_files': 12,
                           'last_file_added': '/data/17536/crate1slot2/2025-07-27-21-10-00_001.g3'},
+             'monitored': {'channels': [12, 345],           # of set_monitored_channels
+                           'target_rate': 10.0,
+                           'averages': 350,     # of each channel, since their process was started
+                           'last_time': 1753651834.95,      # of the last one
+                           'unknown': ['r0345'],            # chosen, but not in the last frame
+                           'skips': 0,          # how often they fell behind, and skipped to the newest data
+                           'undecodable': 0,    # frames
+                           'problem': None},    # why nothing is published, in words; recording doesn't depend on it
              'finished': 12,            # files, since the Agent's start
              'last_files': [{'timestamp': 1753651799.9,
                              'stream': 'crate1slot2',
@@ -97,18 +107,53 @@ class SmurfRecorder(AgentOperations):
         """Stop the record process: the connection is closed, and the open file finished."""
         return self.recorder.stop(session)
 
+    def set_monitored_channels(self, session: Any, params: Any) -> Any:  # noqa: ARG002 - OCS gives it
+        """set_monitored_channels(channels)
+
+        **Task** - Choose the channels that are published, averaged, on the feed ``detectors``; an empty list ends it.
+        Recording has no part in it. The choice is in ``session.data`` of ``record``, as ``monitored``. It is kept
+        until the Agent is stopped.
+
+        Parameters
+        ----------
+        channels : list of int
+            Numbers of readout channels, at most 24: 12 is the channel ``r0012`` of the frames.
+        """
+        return self.recorder.monitor({"channels": params["channels"]})
+
+    def set_target_rate(self, session: Any, params: Any) -> Any:  # noqa: ARG002 - OCS gives it
+        """set_target_rate(target_rate)
+
+        **Task** - Change the rate of the averages on the feed ``detectors``, until the Agent is stopped.
+
+        Parameters
+        ----------
+        target_rate : float
+            In Hz, from 0.01 to 100.
+        """
+        return self.recorder.monitor({"target_rate": params["target_rate"]})
+
 
 def make_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
     """Build the argument parser for the Agent. Allows sphinx to automatically build documentation based on this
     function."""
     parser = parser or argparse.ArgumentParser()
     options = agent_options(parser, "recording")
-    text = "Accepted for compatibility, without effect: no channel's data is published to OCS."
-    options.add_argument("--target-rate", help=text)
+    text = "Averages per second, in Hz, of the channels that set_monitored_channels chooses for the feed detectors."
+    options.add_argument("--target-rate", type=_target_rate, default=DEFAULT_RATE_HZ, metavar="HZ", help=text)
+    text = "A Python that has so3g, which decodes these channels; the Agent's own if not given."
+    options.add_argument("--so3g-python", metavar="PATH", help=text)
     ingest_options(parser, "in the private dir, if one is given, else in the data dir")
     archiver_options(parser)
     kafka_options(parser)
     return parser
+
+
+def _target_rate(text: str) -> float:
+    try:
+        return target_rate_hz(text)
+    except ChoiceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def spool_of(options: argparse.Namespace) -> Path:
@@ -131,10 +176,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the Agent. args: the command line without the program's name."""
     options = parse("SmurfRecorder", make_parser(), args)
     options.stream_id = options.stream_id or options.instance_id
-    if options.target_rate is not None:
-        log.warning("--target-rate has no effect: no channel's data is published to OCS")
     ingest, streams = IngestService(options, spool_of(options)), [options.stream_id]
-    run(options, "record", lambda on_event: Recorder(ingest, ArchiverService(options, streams, on_event)))
+    monitored = MonitoredChannels(options, options.stream_id)
+    run(options, "record", lambda on_event: Recorder(ingest, ArchiverService(options, streams, on_event), monitored))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def test_auto_start_false_is_false(site: Any) -> None:
 
 
 def test_options_that_other_recorders_have_are_taken(site: Any) -> None:
-    assert site("SmurfRecorder", [["--target-rate", 10]]).target_rate == "10"
+    assert site("SmurfRecorder", [["--target-rate", 20]]).target_rate == 20.0
+    assert site("SmurfRecorder", []).target_rate == 10.0
 
 
 def test_several_values(site: Any) -> None:
@@ -87,6 +88,8 @@ def test_several_values(site: Any) -> None:
         (["--stream-id", "../etc"], "argument --stream-id:"),
         (["--kafka-config", "/nowhere/client.properties"], "argument --kafka-config:"),
         (["--carry", "Observation", "Wiring", "Scan", "Calibration"], "argument --carry: at most 3 frame types"),
+        (["--target-rate", "fast"], "argument --target-rate: 'fast' is not a rate in Hz from 0.01 to 100"),
+        (["--target-rate", 0], "argument --target-rate: '0' is not a rate in Hz"),
         (["--no-such-option", 1], "unrecognized arguments: --no-such-option 1"),
     ],
 )

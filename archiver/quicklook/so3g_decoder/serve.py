@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import so3g
 
+from .bins import binned
 from .frames import MAX_VALUES, decode
 from .look import numbers
 from .samples import Scan, join
@@ -33,7 +34,10 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> int:
     while (request := read_message(requests)) is not None:
         fields, frames = request
         try:
-            write_message(answers, *look(frames, float(fields["seconds"])))
+            if "channels" in fields:
+                write_message(answers, sums(frames, fields["channels"], int(fields["period_us"])))
+            else:
+                write_message(answers, *look(frames, float(fields["seconds"])))
         except MemoryError:
             write_message(answers, {"error": "the frames need more memory than the decoder may have"})
     return 0
@@ -50,7 +54,7 @@ def look(frames: Sequence[bytes], seconds: float) -> tuple[dict[str, Any], list[
             raise
         except Exception as error:  # noqa: BLE001 - whatever is in a frame, the others are looked at
             undecodable += 1
-            why = f"{type(error).__name__}: {error}"[:300]
+            why = _in_words(error)
             continue
         values += scan.counts.size
         scans.append(scan)
@@ -60,3 +64,20 @@ def look(frames: Sequence[bytes], seconds: float) -> tuple[dict[str, Any], list[
         return {"error": f"no Scan frame could be decoded: {why}" if why else "no samples in the Scan frames"}, []
     fields, parts = numbers(samples)
     return {**fields, **counted}, parts
+
+
+def sums(frames: Sequence[bytes], names: Sequence[str], period_us: int) -> dict[str, Any]:
+    """Return the fields of the answer with sums of these channels' samples in each frame."""
+    found: list[dict[str, Any]] = []
+    for data in frames:
+        try:
+            found.append(binned(decode(data), names, period_us))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is in a frame, the others are decoded
+            found.append({"why": _in_words(error)})
+    return {"frames": found}
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

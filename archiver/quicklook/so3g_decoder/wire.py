@@ -1,4 +1,4 @@
-"""The messages between quick look and its decoder, over the decoder's stdin and stdout.
+"""The messages to and from the decoder of quick look and of monitored channels, over its stdin and stdout.
 
     u32 length, big-endian · an object in JSON of that length · the parts, one after another
 
@@ -7,6 +7,9 @@
 
 A request has Scan frames as its parts, as spt3g serializes them, the newest last, and `seconds`: of how much of them
 numbers are wanted. Its answer has the fields of a look (look.py) and two parts; or only `error`, in words.
+
+A request with `channels`, their names, and `period_us`, the length of a time bin in µs, is answered without parts:
+`frames` has for each frame either the sums of those channels (bins.py), or `why` it can't be decoded, in words.
 """
 
 import json

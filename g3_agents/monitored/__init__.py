@@ -1,0 +1,1 @@
+"""Monitored channels: some channels' samples, averaged, on an OCS feed; apart from what records."""
