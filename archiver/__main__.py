@@ -44,6 +44,7 @@ COMMANDS = {
     "web": "serve a page: now, each night, every file",
     "quicklook": "look at the latest seconds: live channels, noise",
     "tail": "show a stream's last frames, and what comes",
+    "relay": "serve a stream to spt3g readers, as its sender would",
     "info": "show an archive on one screen",
     "files": "list what was recorded",
     "catalog": "keep a SQLite file of what was recorded",

@@ -68,7 +68,7 @@ class EnvArgumentParser(argparse.ArgumentParser):
         name = env or f"{self.prog}_{flag.lstrip('-')}".upper().replace("-", "_").replace(" ", "_")
         default = f", default {how['default']}" if how.get("default") else ""
         how["help"] = f"{how['help']} [{name}{default}]"
-        self._variables[flag] = name, how.get("action") == "append"
+        self._variables[flag] = name, how.get("action") in ("append", "extend")
         self.add_argument(flag, **how)
 
     def require_one_of(self, *flags: str) -> None:

@@ -1,0 +1,104 @@
+"""The feed of live clients: one read of the stream for all of them, and the newest frames in memory once."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from archiver.relay.client import Client, Reason
+from archiver.relay.frames import Frame
+from archiver.relay.live_stream import LiveStream
+
+_UNTAKEN: Final = 8
+"""Frames that the reading thread may be ahead of the loop: it waits for it rather than fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFeedStatus:
+    """The shared frames."""
+
+    bytes: int
+    """Of the frames that are kept."""
+    frames_behind: int
+    """How many of them the slowest client has still to get."""
+
+
+class LiveFeed:
+    """Gives each client what comes. The methods with `publish` in their names are for the reading thread."""
+
+    def __init__(self, stream: LiveStream, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._clients: set[Client] = set()
+        self._slots = threading.BoundedSemaphore(_UNTAKEN)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._more: asyncio.Future[None] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note the loop in which clients are served."""
+        self._loop = loop
+        self._more = loop.create_future()
+
+    def publish(self, frame: Frame, *, is_resent: bool = True) -> None:
+        """Give this frame to all clients; is_resent: as LiveStream takes it."""
+        self._publish(lambda: self._stream.add(frame, self._clock(), is_resent=is_resent))
+
+    def publish_connected(self) -> None:
+        """Note that the sender has a new connection."""
+        self._publish(self._stream.begin_connection)
+
+    def publish_lost(self) -> None:
+        """Close the connections of all clients after what was published before, as the sender's has ended."""
+        self._publish(self._stream.end_connection)
+
+    async def serve(self, client: Client) -> Reason:
+        """Send to a client until the sender's connection ends. Raises Dropped."""
+        beginning = self._stream.beginning(self._clock())
+        position = client.position = beginning.position
+        self._clients.add(client)
+        try:
+            for frame in beginning.frames:
+                await self._send(client, frame)
+            while True:
+                while position < self._stream.end:
+                    if position < self._stream.first:
+                        return Reason.SLOW
+                    item = self._stream[position]
+                    if item is None:
+                        return Reason.ENDED
+                    await self._send(client, item)
+                    position = client.position = position + 1
+                    await asyncio.sleep(0)  # a client that reads fast has its turns as the others have
+                assert self._more
+                await asyncio.shield(self._more)
+        finally:
+            self._clients.discard(client)
+
+    def status(self) -> LiveFeedStatus:
+        """Return what is kept. For any thread."""
+        end = self._stream.end
+        behind = [end - client.position for client in list(self._clients) if client.position is not None]
+        return LiveFeedStatus(self._stream.bytes, max(0, *behind) if behind else 0)
+
+    async def _send(self, client: Client, frame: Frame) -> None:
+        if client.thinning.sends(frame, self._clock()):
+            await client.send(frame.data)
+
+    def _publish(self, add: Callable[[], None]) -> None:
+        assert self._loop
+        self._slots.acquire()
+        self._loop.call_soon_threadsafe(self._take, add)
+
+    def _take(self, add: Callable[[], None]) -> None:
+        """Add an item; in the loop's thread."""
+        self._slots.release()
+        add()
+        for client in self._clients:
+            if client.position is not None and client.position < self._stream.first:
+                client.drop(Reason.SLOW)
+        assert self._loop
+        assert self._more
+        self._more.set_result(None)
+        self._more = self._loop.create_future()

@@ -1,0 +1,100 @@
+"""A live stream: its newest frames, which all clients share, and where each new client begins. Pure.
+
+Each item has a position, from 0. A client has the position of its next item; one whose position is before `first` is
+too slow: the items that it would need next are gone.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from archiver.relay.frames import Frame, LatestFrames
+
+CATCH_UP_S: Final = 30.0
+"""So long after the first frame of a connection of the sender, a new client gets that connection from its beginning.
+
+A client that was closed with the connection before it connects again a second later, and would miss what came
+meanwhile. A G3NetworkSender that has just been started has the same clients, but needs none of them again.
+"""
+_ITEM_BYTES: Final = 200
+"""Memory, about, that an item takes besides its frame's bytes: many are small."""
+
+Item = Frame | None
+"""None: the sender's connection has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a new client gets."""
+
+    frames: tuple[Frame, ...]
+    """First these."""
+    position: int
+    """Then the items from here on."""
+
+
+class LiveStream:
+    """The newest items of a stream, of `max_bytes` at most (but one at least). now_s: monotonic."""
+
+    def __init__(self, max_bytes: int, latest: LatestFrames) -> None:
+        """latest: the frames of the present connection that came before."""
+        self.first = 0
+        """The position of the oldest item."""
+        self.bytes = 0
+        """Of memory that the items take."""
+        self._max_bytes = max_bytes
+        self._latest = latest
+        self._items: deque[Item] = deque()
+        self._begun: int | None = None
+        """The position of the connection's first item, if its beginning was seen."""
+        self._first_frame_s: float | None = None
+        self._has_frames = bool(latest.frames())
+        """Whether the present connection has had any frame, as far as is known."""
+
+    @property
+    def end(self) -> int:
+        """The position after the newest item."""
+        return self.first + len(self._items)
+
+    def __getitem__(self, position: int) -> Item:
+        assert position >= self.first
+        return self._items[position - self.first]
+
+    def add(self, frame: Frame, now_s: float, *, is_resent: bool = True) -> None:
+        """Add the newest frame. is_resent: whether it may be one that a new client gets first."""
+        if self._first_frame_s is None:
+            self._first_frame_s = now_s
+        self._has_frames = True
+        if is_resent:
+            self._latest.add(frame)
+        self._append(frame)
+
+    def begin_connection(self) -> None:
+        """Note that the sender has a new connection."""
+        self._begun, self._first_frame_s = self.end, None
+
+    def end_connection(self) -> None:
+        """Note that the sender's connection has ended; there may have been none."""
+        self._latest.forget()
+        if self._has_frames:
+            self._append(None)
+        self._has_frames = False
+        self._begun = self._first_frame_s = None
+
+    def beginning(self, now_s: float) -> Beginning:
+        """Return what a client gets that connects now."""
+        begun, since_s = self._begun, self._first_frame_s
+        if begun is not None and begun >= self.first and (since_s is None or now_s - since_s <= CATCH_UP_S):
+            return Beginning((), begun)
+        return Beginning(self._latest.frames(), self.end)
+
+    def _append(self, item: Item) -> None:
+        self._items.append(item)
+        self.bytes += _size(item)
+        while self.bytes > self._max_bytes and len(self._items) > 1:
+            self.bytes -= _size(self._items.popleft())
+            self.first += 1
+
+
+def _size(item: Item) -> int:
+    return _ITEM_BYTES + (len(item.data) if item else 0)
