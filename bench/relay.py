@@ -116,15 +116,16 @@ def main() -> None:
         relay = [sys.executable, "-m", "archiver", "relay", *where]
         sizes = ["--clients", str(options.clients), "--size", str(options.size)]
         reader = [sys.executable, "-m", "bench.relay", *sizes, "--read", str(port), str(count)]
-        with Measured(relay, env=environment()) as served, Measured(reader) as reading:
+        with Measured(relay, env=environment()) as served:
             served.await_log("is served at")
-            reading.line()
-            served.await_log(f"clients: {options.clients + 1}$")
-            served.begin()
-            publish(servers, options.size, count, rate_hz)
-            median, most, latest = reading.line().split()
-            used = served.used()
-            served.await_log("it is too slow")
+            with Measured(reader) as reading:
+                reading.line()
+                served.await_log(f"clients: {options.clients + 1}$")
+                served.begin()
+                publish(servers, options.size, count, rate_hz)
+                median, most, latest = reading.line().split()
+                used = served.used()
+                served.await_log("it is too slow")
     print(f"{options.clients} clients, {options.megabytes:g} MB/s in frames of {options.size / 1000:g} kB:")
     print(f"  a frame is late by {median} ms (median), {most} ms (99 %), {latest} ms at most")
     print(f"  {used.anonymous_bytes / 1e6:.0f} MB of memory, {used.cpu_seconds / options.seconds:.2f} cores")

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final
@@ -96,8 +97,9 @@ class Client:
         if not self._dropped.done():
             self._dropped.set_result(reason)
 
-    async def send(self, data: bytes) -> None:
-        """Send a frame, as fast as the client reads. Raises Dropped."""
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Send frames, as fast as the client reads. Raises Dropped."""
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         view = memoryview(data)
         while view:
             try:
@@ -106,7 +108,7 @@ class Client:
                 await self._until_writable()
             except OSError as error:
                 raise Dropped(_reason_of(error)) from None
-        self.frames += 1
+        self.frames += len(frames)
         self.bytes += len(data)
 
     async def until_dropped(self) -> Reason:

@@ -41,7 +41,7 @@ class HistoryFeed:
             while (record := await self._loop.run_in_executor(self._threads, next, records, None)) is not None:
                 frame = frame_of(record)
                 if frame and client.thinning.sends(frame, time.monotonic()):
-                    await client.send(frame.data)
+                    await client.send([frame.data])
             return Reason.FAILED
         finally:
             self._readings.discard(reading)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,8 @@ from archiver.relay.live_stream import LiveStream
 
 _UNTAKEN: Final = 8
 """Frames that the reading thread may be ahead of the loop: it waits for it rather than fill the memory."""
+_TURN_BYTES: Final = 256 << 10
+"""Small frames are sent together, up to this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,12 @@ class LiveFeed:
         self._clients: set[Client] = set()
         self._slots = threading.BoundedSemaphore(_UNTAKEN)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._more: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        """Of clients that have got everything."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note the loop in which clients are served."""
         self._loop = loop
-        self._more = loop.create_future()
 
     def publish(self, frame: Frame, *, is_resent: bool = True) -> None:
         """Give this frame to all clients; is_resent: as LiveStream takes it."""
@@ -59,20 +61,18 @@ class LiveFeed:
         position = client.position = beginning.position
         self._clients.add(client)
         try:
-            for frame in beginning.frames:
-                await self._send(client, frame)
+            await client.send(self._selected(client, beginning.frames))
             while True:
                 while position < self._stream.end:
                     if position < self._stream.first:
                         return Reason.SLOW
-                    item = self._stream[position]
-                    if item is None:
+                    frames = self._stream.frames(position, _TURN_BYTES)
+                    if not frames:
                         return Reason.ENDED
-                    await self._send(client, item)
-                    position = client.position = position + 1
+                    await client.send(self._selected(client, frames))
+                    position = client.position = position + len(frames)
                     await asyncio.sleep(0)  # a client that reads fast has its turns as the others have
-                assert self._more
-                await asyncio.shield(self._more)
+                await self._until_more()
         finally:
             self._clients.discard(client)
 
@@ -82,9 +82,16 @@ class LiveFeed:
         behind = [end - client.position for client in list(self._clients) if client.position is not None]
         return LiveFeedStatus(self._stream.bytes, max(0, *behind) if behind else 0)
 
-    async def _send(self, client: Client, frame: Frame) -> None:
-        if client.thinning.sends(frame, self._clock()):
-            await client.send(frame.data)
+    def _selected(self, client: Client, frames: Sequence[Frame]) -> list[bytes]:
+        """Return those of the frames that the client is sent."""
+        now_s = self._clock()
+        return [frame.data for frame in frames if client.thinning.sends(frame, now_s)]
+
+    async def _until_more(self) -> None:
+        assert self._loop
+        more: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(more)
+        await more
 
     def _publish(self, add: Callable[[], None]) -> None:
         assert self._loop
@@ -98,7 +105,7 @@ class LiveFeed:
         for client in self._clients:
             if client.position is not None and client.position < self._stream.first:
                 client.drop(Reason.SLOW)
-        assert self._loop
-        assert self._more
-        self._more.set_result(None)
-        self._more = self._loop.create_future()
+        for more in self._waiting:
+            if not more.done():  # its client may have left
+                more.set_result(None)
+        self._waiting.clear()

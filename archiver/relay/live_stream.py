@@ -60,6 +60,18 @@ class LiveStream:
         assert position >= self.first
         return self._items[position - self.first]
 
+    def frames(self, position: int, max_bytes: int) -> list[Frame]:
+        """Return the frames from there on: one, or more that fit; none if the sender's connection has ended there."""
+        found: list[Frame] = []
+        size = 0
+        for at in range(position, self.end):
+            item = self[at]
+            if item is None or (found and size + len(item.data) > max_bytes):
+                break
+            found.append(item)
+            size += len(item.data)
+        return found
+
     def add(self, frame: Frame, now_s: float, *, is_resent: bool = True) -> None:
         """Add the newest frame. is_resent: whether it may be one that a new client gets first."""
         if self._first_frame_s is None:

@@ -15,6 +15,7 @@ import pytest
 
 import archiver.__main__
 import archiver.commands.quicklook
+import archiver.commands.relay
 import archiver.commands.web
 import ingest.__main__
 from testbed.child_process import free_port
@@ -24,11 +25,13 @@ from tests.support.processes import Program, RawSender, Recorder, eventually, fl
 
 SYSTEMD = Path(__file__).parents[2] / "packaging" / "systemd"
 WEB, QUICKLOOK = "archiver-web.service", "archiver-quicklook.service"
+RELAY = "archiver-relay@crate1slot2.service"
 UNITS = {
     "archiver.service": SYSTEMD / "archiver.service",
     "ingest@crate1slot2.service": SYSTEMD / "ingest@.service",
     WEB: SYSTEMD / WEB,
     QUICKLOOK: SYSTEMD / QUICKLOOK,
+    RELAY: SYSTEMD / "archiver-relay@.service",
 }
 KAFKA = "kafka.service"
 MAX_EXPOSURE = 1.5
@@ -141,6 +144,9 @@ def test_the_program_accepts_the_settings_of_the_unit_and_the_examples(
     elif unit == QUICKLOOK:
         assert (options.http.port, options.python) == (8781, "/opt/so3g/bin/python")
         assert not {"ReadWritePaths", "StateDirectory"} & configured.keys()
+    elif unit == RELAY:
+        assert (options.stream, str(options.listen)) == ("crate1slot2", "0.0.0.0:4532")
+        assert not {"ReadWritePaths", "StateDirectory"} & configured.keys()
     elif unit == "archiver.service":
         assert options.data_dir == Path(configured["ReadWritePaths"][0]) == Path(configured["RequiresMountsFor"][0])
     else:
@@ -222,6 +228,8 @@ def _make_parser(unit: str) -> Callable[[], argparse.ArgumentParser]:
         return archiver.commands.web.make_parser
     if unit == QUICKLOOK:
         return archiver.commands.quicklook.make_parser
+    if unit == RELAY:
+        return archiver.commands.relay.make_parser
     return archiver.__main__.make_parser if unit == "archiver.service" else ingest.__main__.make_parser
 
 

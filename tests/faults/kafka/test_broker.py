@@ -2,6 +2,7 @@
 
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from testbed.frames import decode_frames
 from testbed.kafka.broker import Broker
 from tests.support.archives import published_events
 from tests.support.injection.proxy import FarBroker, Proxy
-from tests.support.processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, scan
+from tests.support.processes import SECONDS, Program, RawSender, Recorder, delete_before, eventually, flow, get, scan
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,32 @@ def test_when_kafka_is_back_both_programs_say_so_once_however_many_streams_they_
             archiver.await_line(r"finished .* \(end\): 2 frames", count=2)
         assert len(ingest.times_of("answers again")) == 1
         assert len(archiver.times_of("answers again")) == 1
+
+
+def test_clients_of_a_relay_stay_connected_and_get_all_once_kafka_is_back(
+    broker: Broker, stream: str, tmp_path: Path, impatient: tuple[str, str]
+) -> None:
+    port, http = free_port(), free_port()
+    where = ("--stream", stream, "--listen", str(port), "--http", str(http))
+    with Recorder(broker.bootstrap_servers, stream, tmp_path) as recorder, RawSender() as sender:
+        recorder.create_topic()
+        recorder.ingest(sender.port, *impatient)
+        relay = recorder.start("archiver", "relay", *where, *impatient)
+        relay.await_line("is served at")
+        with sender.accept() as connection, socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+            frames, received = [scan(number) for number in range(20)], b""
+            connection.sendall(b"".join(frames[:10]))
+            while len(received) < len(b"".join(frames[:10])):
+                received = (received + client.recv(1 << 20)).replace(flow(0), b"")
+            broker.kill()
+            eventually(lambda: get(http, "/healthz")[0] == 503, "it reports that Kafka is away")
+            connection.sendall(b"".join(frames[10:]))
+            broker.start()
+            while len(received) < len(b"".join(frames)):
+                received = (received + client.recv(1 << 20)).replace(flow(0), b"")
+        assert received == b"".join(frames)
+        eventually(lambda: get(http, "/healthz")[0] == 200, "it reports that Kafka is back")
+        assert relay.stop() == 0
 
 
 def test_connections_to_the_broker_that_are_cut_or_stall(

@@ -1,4 +1,4 @@
-"""`archiver relay` on a real Kafka: viewers attach in mid-acquisition; a second site makes the same files; --since."""
+"""`archiver relay` on a real Kafka: viewers that attach in mid-acquisition, a chained second site, --since."""
 
 import re
 import socket

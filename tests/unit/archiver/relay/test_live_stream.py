@@ -75,3 +75,12 @@ def test_the_end_of_a_connection_without_frames_closes_no_client() -> None:
     for _ in range(3):
         stream.end_connection()
     assert [stream[position] for position in range(stream.end)] == [scan(0), None]
+
+
+def test_small_frames_are_given_together_up_to_a_size_and_the_end_alone() -> None:
+    stream, frames = LiveStream(1 << 20, LatestFrames()), [Frame(SCAN, bytes(size)) for size in (40, 50, 20, 500)]
+    for frame in frames:
+        stream.add(frame, 0.0)
+    stream.end_connection()
+    given = [stream.frames(position, 100) for position in range(5)]
+    assert given == [frames[:2], frames[1:3], frames[2:3], frames[3:], []]
