@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from g3stream.client.position import Position
 from g3stream.contract.headers import Kind, RecordHeaders
+from g3stream.contract.producer_epoch import epoch_before, mark_of
 from g3stream.contract.sequence import Loss, LossCause
 
 FACTS = frozenset({Kind.START, Kind.END, Kind.CONNECTED, Kind.LOST, Kind.QUIET})
@@ -41,6 +42,9 @@ class Assembler:
         self._next_offset = position.offset
         self._facts = facts
         self._losses = losses
+        self._known = {epoch for epoch, _ in position.epochs}
+        self._marks = {mark_of(epoch) for epoch in (*self._known, *position.forgotten)}
+        """Spools of which something is known, by the mark of their epochs."""
         self._newest = ("", -1)
         self._before: Position | None = None
 
@@ -62,6 +66,8 @@ class Assembler:
     def add(self, headers: RecordHeaders, time_ms: int, value: bytes, offset: int) -> Iterator[Item]:
         """Yield the losses that a message reveals, then the record that it completes, if that is new."""
         tracker = self._tracker
+        if headers.epoch not in self._known:
+            self._on_first_of(headers)
         record = tracker.assemble(headers, time_ms, value, offset)
         self._next_offset = offset + 1
         if tracker.losses:
@@ -85,6 +91,18 @@ class Assembler:
         if headers.kind is Kind.FRAME or self._facts:
             chunks = record.value
             yield Record(headers, record.time_ms, chunks[0] if len(chunks) == 1 else b"".join(chunks), record.offset)
+
+    def _on_first_of(self, headers: RecordHeaders) -> None:
+        """Note that whatever is older than a spool's first epoch here came before reading began.
+
+        A killed ingest publishes its spool again: what is repeated may have come first before the position.
+        """
+        self._known.add(headers.epoch)
+        mark = mark_of(headers.epoch)
+        if mark not in self._marks and not headers.operator:
+            self._marks.add(mark)
+            if older := epoch_before(headers.epoch):
+                self._tracker.forgotten += (older,)
 
     def skip(self, offset: int) -> None:
         """Skip a message that is in quarantine."""

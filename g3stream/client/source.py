@@ -29,7 +29,7 @@ from g3stream.log.throttle import LogThrottle
 
 log = logging.getLogger(__name__)
 
-_CONFIG: Final[Mapping[str, str | int | bool]] = {
+SOURCE_CONFIG: Final[Mapping[str, str | int | bool]] = {
     **AVAILABILITY_CONFIG,
     "enable.sparse.connections": False,  # with sparse ones, a new client waits 50 ms before its second connection
     "enable.auto.commit": False,
@@ -86,7 +86,7 @@ class Source:
         """The group has given us the topic, and it isn't read yet."""
         self.problem: str | None = None
         """Why no broker answers at present, while messages are waited for; None if Kafka is there. For any thread."""
-        config = client_config(properties, bootstrap_servers, _CONFIG)
+        config = client_config(properties, bootstrap_servers, SOURCE_CONFIG)
         self._servers = config["bootstrap.servers"]
         config |= {
             "group.id": group or _NAME_WITHOUT_GROUP,

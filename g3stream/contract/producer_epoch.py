@@ -40,3 +40,9 @@ def new_epoch(previous: str | None, now_ms: int, random: int) -> str:
 def mark_of(epoch: str) -> str:
     """Return an epoch's mark: epochs with the same mark are of one spool, and ordered."""
     return epoch[-_MARK_DIGITS:]
+
+
+def epoch_before(epoch: str) -> str | None:
+    """Return the largest epoch of the same spool that is before this one; None if there can be none."""
+    number = int(epoch, 16) - (1 << 4 * _MARK_DIGITS)
+    return f"{number:016x}" if number >= 0 else None

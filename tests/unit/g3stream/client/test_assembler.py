@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from g3stream.client.assembler import Assembler, Record
 from g3stream.client.position import Position
-from g3stream.contract.headers import Kind
+from g3stream.contract.headers import Kind, RecordHeaders
 from g3stream.contract.sequence import Loss, LossCause
 from tests.unit.g3stream.contract.test_sequence import (
     A,
@@ -30,6 +30,16 @@ def assembled(position: Position, log: list[Message], *, losses: bool = True) ->
     return found
 
 
+def of_one_spool(messages: list[Message]) -> list[Message]:
+    """Return the messages with epochs that have the same mark, and the same order."""
+
+    def marked(headers: RecordHeaders) -> RecordHeaders:
+        prev = headers.prev and (f"{int(headers.prev[0], 16) << 20:016x}", headers.prev[1])
+        return headers._replace(epoch=f"{int(headers.epoch, 16) << 20:016x}", prev=prev)
+
+    return [it._replace(headers=marked(it.headers)) for it in messages]
+
+
 @given(some_messages.flatmap(killed_ingests))
 def test_each_record_comes_once_in_order_and_whole(killed: Killed) -> None:
     found = [item for item, _ in assembled(START, killed.log)]
@@ -45,6 +55,17 @@ def test_from_the_position_after_any_record_exactly_the_rest_comes(killed: Kille
     k = data.draw(st.integers(0, len(whole) - 1))
     rest = [it for it, _ in assembled(whole[k][1], killed.log) if isinstance(it, Record)]
     assert rest == [it for it, _ in whole[k + 1 :]]
+
+
+@given(some_messages.flatmap(killed_ingests), st.data())
+def test_from_any_offset_nothing_comes_twice_or_out_of_order(killed: Killed, data: st.DataObject) -> None:
+    """What a killed ingest repeats may have come first before that offset."""
+    log, records = map(of_one_spool, (killed.log, killed.records))
+    start = data.draw(st.integers(0, len(log)))
+    found = [it for it, _ in assembled(Position("s", start), log) if isinstance(it, Record)]
+    order = [(it.headers.epoch, it.headers.seq) for it in records]
+    at = [order.index((it.headers.epoch, it.headers.seq)) for it in found]
+    assert at == sorted(set(at))
 
 
 def test_a_loss_comes_before_the_record_that_reveals_it_and_again_from_the_position_between() -> None:
