@@ -8,8 +8,9 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from archiver.kafka.topic_reader import TopicReader, record_headers
+from g3stream.client.assembler import Assembler, Record
+from g3stream.client.position import Position
 from g3stream.contract.headers import Kind
-from g3stream.contract.sequence import Record, SequenceTracker
 from g3stream.contract.topics import ContractError, frames_topic
 from g3stream.frame_format.layout import FRAME_TYPES
 from g3stream.kafka.errors import NO_SUCH_TOPIC
@@ -46,7 +47,7 @@ def latest_frames(
         first, end = reader.existing_offset_range(consumer, topic)
         if end == known_end:
             return None
-        collected = FrameCollector(max_bytes)
+        collected = FrameCollector(stream, max_bytes)
         tail_start = max(first, end - _LAST_RECORDS)
         tail = _read(reader, consumer, topic, tail_start, end)
         if not tail:
@@ -66,10 +67,10 @@ def latest_frames(
 class FrameCollector:
     """Joins the messages of Scan frames, each once, and keeps the newest ones. max_bytes: of all that are kept."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, stream: str, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._sequence = SequenceTracker()
-        self._kept: deque[Record] = deque()
+        self._assembler = Assembler(Position(stream, 0), facts=False, losses=False)
+        self._kept: deque[bytes] = deque()
         self._bytes = 0
         self._left_out = 0
 
@@ -82,20 +83,20 @@ class FrameCollector:
                 continue
             if headers.kind is not Kind.FRAME or headers.type != _SCAN:
                 continue
-            record = self._sequence.assemble(headers, 0, message.value() or b"", message.offset() or 0)
-            if record is None:
-                continue
-            self._sequence.mark_processed(record.headers)
-            self._sequence.losses.clear()
-            self._kept.append(record)
-            self._bytes += record.bytes
-            while self._bytes > self._max_bytes:
-                self._bytes -= self._kept.popleft().bytes
-                self._left_out += 1
+            for item in self._assembler.add(headers, 0, message.value() or b"", message.offset() or 0):
+                assert isinstance(item, Record)
+                self._keep(item.value)
+
+    def _keep(self, frame: bytes) -> None:
+        self._kept.append(frame)
+        self._bytes += len(frame)
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._kept.popleft())
+            self._left_out += 1
 
     def result(self) -> tuple[tuple[bytes, ...], int]:
         """Return the frames, and how many were left out."""
-        return tuple(b"".join(record.value) for record in self._kept), self._left_out
+        return tuple(self._kept), self._left_out
 
 
 def streams_with_topic(reader: TopicReader, wanted: Iterable[str]) -> list[str]:

@@ -37,12 +37,12 @@ SOURCE_CONFIG: Final[Mapping[str, str | int | bool]] = {
     "auto.offset.reset": "error",
     "fetch.queue.backoff.ms": 5,
     # Bound the memory: what a fetch returns, and what waits to be read.
-    "max.partition.fetch.bytes": 8 << 20,
-    "fetch.max.bytes": 8 << 20,
-    "queued.max.messages.kbytes": 8 << 10,
+    "max.partition.fetch.bytes": 4 << 20,
+    "fetch.max.bytes": 4 << 20,
+    "queued.max.messages.kbytes": 4 << 10,
     "session.timeout.ms": 10_000,  # of a group: how soon another member takes over from one that was killed
 }
-_BATCH_BYTES: Final = 4 << 20
+_BATCH_BYTES: Final = 2 << 20
 _MAX_MESSAGES: Final = 100
 _POLL_S: Final = 0.5
 _PROBE_EVERY_S: Final = 5.0

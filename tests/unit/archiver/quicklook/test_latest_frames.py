@@ -31,7 +31,7 @@ class Record:
 
 
 def collected(records: list[Record], max_bytes: int = 1000) -> tuple[tuple[bytes, ...], int]:
-    collector = FrameCollector(max_bytes)
+    collector = FrameCollector("crate1slot2", max_bytes)
     collector.add(records)  # type: ignore[arg-type]  # messages of Kafka's client can't be made
     return collector.result()
 
