@@ -8,13 +8,18 @@ who need only the contract, such as the decoder beside so3g, have no Kafka clien
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from g3stream.client import *  # noqa: F403 - all of its public names
 
+    __version__: str
+
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("g3-recorder")
     if not name.startswith("_"):
         client = import_module("g3stream.client")
         if name in client.__all__:
