@@ -133,6 +133,8 @@ class RelayServer:
 
     def _accept(self) -> None:
         self._loop.remove_reader(self._listener)
+        if self._stopped.done():
+            return
         wait_s = _ACCEPT_INTERVAL_S
         try:
             connection, _ = self._listener.accept()
@@ -143,8 +145,7 @@ class RelayServer:
             wait_s = _RETRY_S
         else:
             self._add(connection)
-        if not self._stopped.done():
-            self._accept_later(wait_s)
+        self._accept_later(wait_s)
 
     def _add(self, connection: socket.socket) -> None:
         client = Client(connection, Thinning(self._selection, self._clock()), self._stalled_s)

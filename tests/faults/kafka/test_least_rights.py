@@ -69,6 +69,7 @@ LEAST: dict[str, set[Right]] = {
         for name in ("verify", "repair", "replay")
     },
     "quicklook": {(PREFIX, FRAMES, "Read")},
+    "relay": {(PREFIX, FRAMES, "Read")},
     "retire": {(TOPIC, FILES_TOPIC, "Read"), (TOPIC, FILES_TOPIC, "Write")},
     "adopt": {
         (PREFIX, FRAMES, "Read"),
@@ -169,6 +170,10 @@ class Site:
         flags = ("--python", sys.executable, "--http", str(free_port()), "--stream", self.stream)
         return self.recorder.start("archiver", "quicklook", *flags, *self._as("quicklook"))
 
+    def relay(self) -> Program:
+        where = ("--stream", self.stream, "--listen", str(free_port()))
+        return self.recorder.start("archiver", "relay", *where, *self._as("relay"))
+
     def command(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as its user, with the `arguments` that it needs."""
         whose = () if name in ("close", "quarantine") else ("--group", GROUP)
@@ -218,7 +223,10 @@ def test_all_of_it_works_with_the_least_rights(site: Site, tmp_path: Path) -> No
     quicklook = site.quicklook()
     quicklook.await_line("the decoder: it has ended by exit code 1")  # it has no so3g; what it was given, was read
     assert quicklook.stop() == 0
-    assert "this user lacks" not in quicklook.log
+    relay = site.relay()
+    relay.await_line("is served at")
+    assert relay.stop() == 0
+    assert "this user lacks" not in quicklook.log + relay.log
     eventually(lambda: site.command("close").returncode == 0, "its ingest has published nothing for 10 s")
     archiver.await_line(r"finished .* \(disconnected: .*\): 1 frames")
     eventually(

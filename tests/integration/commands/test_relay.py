@@ -6,6 +6,8 @@ from pathlib import Path
 
 from spt3g import core
 
+from archiver.kafka.topic_reader import TopicReader
+from archiver.relay.latest_before import latest_before
 from testbed.child_process import free_port
 from tests.support.processes import SECONDS, Program, RawSender, Recorder, flow, frame, get, scan
 
@@ -99,6 +101,25 @@ def test_viewers_and_a_second_site_get_what_the_sender_sends_and_make_the_same_f
     observation, wiring = frame(core.G3FrameType.Observation, number=1), WIRING
     assert first_copy == observation + wiring + first[first.index(scan(21, 2_500_000)) :]
     assert other_copy == other
+
+
+def test_what_is_sent_once_in_a_long_session_is_found_at_its_beginning(recorder: Recorder) -> None:
+    recorder.create_topic()
+    session, other = {"session_id": 7}, {"session_id": 6}
+    earlier = [frame(core.G3FrameType.Wiring, **other), frame(core.G3FrameType.Map, number=1)]
+    once = [frame(core.G3FrameType.Observation, **session), frame(core.G3FrameType.Wiring, **session)]
+    later = frame(core.G3FrameType.Calibration, **session)
+    scans = [scan(n, **session) for n in range(600)]
+    with RawSender() as sender:
+        recorder.ingest(sender.port)
+        with sender.accept() as connection:
+            connection.sendall(b"".join([flow(1), *earlier, *(scan(n, **other) for n in range(100)), flow(2)]))
+            connection.sendall(b"".join([flow(1), *once, *scans, later, scan(600, **session)]))
+            recorder.await_frames(706)
+            reader = TopicReader({"bootstrap.servers": recorder.servers}, "none")
+            latest, position = latest_before(reader, recorder.stream, max_bytes=50_000)
+    assert [each.data for each in latest.frames()] == [flow(1), *once, later]
+    assert position.offset >= 711, "all that there is"
 
 
 def test_since_gives_each_client_all_from_then_on_and_only_the_wanted_frames(recorder: Recorder) -> None:
