@@ -281,5 +281,8 @@ class Source:
         except KafkaException as error:
             if error.args[0].code() in NO_SUCH_TOPIC:
                 raise self._translated(error.args[0]) from None
+            if error.args[0].code() in NO_ANSWER_ERRORS:
+                # librdkafka says it once, perhaps before the last messages are read, which look like an answer.
+                self._on_outage(error.args[0])
             return
         self._on_answer()
