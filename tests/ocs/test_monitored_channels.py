@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,23 @@ while (request := read_message(requests)) is not None:
 """
 
 
+def processes(agent: Program, part: str) -> list[psutil.Process]:
+    """Return the agent's processes, and theirs, with this in their command lines."""
+    found = []
+    for process in psutil.Process(agent.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [process] if part in " ".join(process.cmdline()) else []
+    return found
+
+
 def decoders(agent: Program) -> list[psutil.Process]:
-    """Return the processes of the decoder."""
-    children = psutil.Process(agent.pid).children(recursive=True)
-    return [it for it in children if "so3g_decoder" in " ".join(it.cmdline())]
+    """Return the processes that decode."""
+    return processes(agent, "so3g_decoder")
 
 
 def monitors(agent: Program) -> list[psutil.Process]:
-    """Return all processes of monitored channels, without the decoder."""
-    children = psutil.Process(agent.pid).children()
-    return [it for it in children if "g3_agents.monitored.process" in it.cmdline()]
+    """Return the processes that read monitored channels from Kafka."""
+    return processes(agent, "g3_agents.monitored.process")
 
 
 def monitored(client: Any) -> Any:
